@@ -1,0 +1,44 @@
+"""Owns the tree of mistakes a user can make; the command line prints these without a traceback.
+
+Does not own failures of single trials: those are data (see `nas.trial`).
+"""
+
+
+class NasError(Exception):
+    """A mistake the user can mend: the message states the law, the value and the remedy."""
+
+
+class DataError(NasError):
+    """The images cannot be used as given."""
+
+
+class RecipeError(NasError):
+    """A training recipe is not well formed."""
+
+
+class ObjectiveError(NasError):
+    """The objective or a constraint is not well formed."""
+
+
+class SpaceArgumentError(NasError):
+    """The search space asked for cannot be found, loaded or satisfied."""
+
+
+class StudyError(NasError):
+    """The study folder or its journal cannot be used as asked."""
+
+
+class ExecutorError(NasError):
+    """The machines asked for cannot be had."""
+
+
+class SearchStoppedError(NasError):
+    """The search ended early because going on would only waste the budget."""
+
+
+class ExportError(NasError):
+    """The exported bundle does not reproduce the searched network."""
+
+
+class UsageError(NasError):
+    """A command or one of its options cannot be understood."""

@@ -1,0 +1,68 @@
+"""Owns what can be built: networks as data, spaces of them, their exact costs, modules and source.
+
+Does not own who chooses (`controllers`) nor training and measuring (`nas`). Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from search_spaces.choices import choice
+from search_spaces.costs import Cost
+from search_spaces.errors import SpaceError
+from search_spaces.families import adapt_strides, efficientnet, mnasnet, round_channels
+from search_spaces.network import Head, Network, Part, Stage, cost, lower
+from search_spaces.notation import Row, describe
+from search_spaces.ops import Context, Conv, DepthwiseSeparable, Identity, MBConv, Op
+from search_spaces.source import to_source
+from search_spaces.space import Decision, SearchSpace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
+    """Makes the module of a network, freshly initialised, in training mode.
+
+    It maps images (batch, in_channels, resolution, resolution) to logits (batch, num_classes). Its children
+    are `stem`, `stage1`, ..., `head`.
+
+    Args:
+        network: What to build.
+        seed: Seed of the initialisation, which then leaves the global generator alone; None draws from it.
+
+    Raises:
+        SpaceError: The network cannot be lowered.
+    """
+    from search_spaces.modules import build as build_module
+
+    return build_module(network, seed=seed)
+
+
+__all__ = [
+    "Context",
+    "Conv",
+    "Cost",
+    "Decision",
+    "DepthwiseSeparable",
+    "Head",
+    "Identity",
+    "MBConv",
+    "Network",
+    "Op",
+    "Part",
+    "Row",
+    "SearchSpace",
+    "SpaceError",
+    "Stage",
+    "adapt_strides",
+    "build",
+    "choice",
+    "cost",
+    "describe",
+    "efficientnet",
+    "lower",
+    "mnasnet",
+    "round_channels",
+    "to_source",
+]

@@ -1,0 +1,40 @@
+"""Owns the one exception of this package.
+
+Does not own the wording: each law is stated where it is checked.
+"""
+
+from __future__ import annotations
+
+
+class SpaceError(ValueError):
+    """A network or a search space breaks a law; the message names the law, the value and the remedy."""
+
+
+def require_integer(name: str, value: object, *, least: int, most: int) -> None:
+    """Checks that a field is an integer in a closed range.
+
+    Raises:
+        SpaceError: The value is of another type (a bool too) or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise SpaceError(f"`{least} <= {name} <= {most}` must hold for an integer, but got {name}={value!r}")
+
+
+def require_fraction(name: str, value: object) -> None:
+    """Checks that a field is a real number in [0, 1).
+
+    Raises:
+        SpaceError: It is not (NaN fails too).
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise SpaceError(f"`0 <= {name} < 1` must hold, but got {name}={value!r}")
+
+
+def require_one_of(name: str, value: object, options: tuple[object, ...]) -> None:
+    """Checks that a field is one of the options.
+
+    Raises:
+        SpaceError: It is not.
+    """
+    if not any(value is option or (type(value) is type(option) and value == option) for option in options):
+        raise SpaceError(f"`{name} in {options}` must hold, but got {name}={value!r}")

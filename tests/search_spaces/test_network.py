@@ -1,0 +1,124 @@
+import json
+
+import pytest
+
+from search_spaces import Conv, Head, MBConv, Network, SpaceError, Stage, choice, efficientnet, lower
+from search_spaces.primitives import Chain, Residual
+
+from .conftest import make_network
+
+
+def test_json_round_trip_keeps_the_network():
+    network = efficientnet().reference
+    assert Network.from_json(network.to_json()) == network
+
+
+def test_json_names_ops_by_module_and_class():
+    data = json.loads(make_network(Stage(op=MBConv(), channels=8)).to_json())
+    assert data["stages"][0]["op"]["op"] == "search_spaces.ops:MBConv"
+
+
+def change(path, value):
+    def apply(data):
+        *way, last = path
+        for step in way:
+            data = data[step]
+        if value is KeyError:
+            del data[last]
+        else:
+            data[last] = value
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("mutate", "message"),
+    [
+        (change(["format"], "other/1"), "format"),
+        (change(["colour"], 1), r"unknown \['colour'\]"),
+        (change(["resolution"], KeyError), r"missing \['resolution'\]"),
+        (change(["resolution"], -1), "resolution=-1"),
+        (change(["resolution"], 10**9), "resolution=1000000000"),
+        (change(["num_classes"], True), "num_classes=True"),
+        (change(["drop_path_rate"], float("nan")), "drop_path_rate=nan"),
+        (change(["stages"], {}), "`stages` must be a list"),
+        (change(["stages", 0, "stride"], "2"), "stride='2' in stage1"),
+        (change(["stages", 0, "op", "op"], "os:system"), "'os:system' in stage1 is not known"),
+        (change(["stages", 0, "op", "kernel_size"], 4), "odd.*in stage1"),
+        (change(["stages", 0, "op", "warp"], 4), r"unknown \['warp'\]"),
+        (change(["stages", 0, "op"], "MBConv"), "an op must be an object"),
+        (change(["head", "channels"], 10**9), "channels=1000000000 in head"),
+        (change(["activation"], "tanh"), "activation='tanh'"),
+    ],
+)
+def test_json_that_breaks_a_law_is_refused_by_name(mutate, message):
+    data = json.loads(make_network(Stage(op=MBConv(), channels=8)).to_json())
+    mutate(data)
+    with pytest.raises(SpaceError, match=message):
+        Network.from_json(json.dumps(data))
+
+
+def test_text_that_is_no_json_is_refused():
+    with pytest.raises(SpaceError, match="must be JSON"):
+        Network.from_json("{")
+
+
+def test_a_users_op_is_read_only_when_its_class_is_given(shuffle_op):
+    network = make_network(Stage(op=shuffle_op(groups=2), channels=16))
+    assert Network.from_json(network.to_json(), [shuffle_op]) == network
+    with pytest.raises(SpaceError, match="ShuffleOp' in stage1 is not known"):
+        Network.from_json(network.to_json())
+
+
+def test_a_template_has_no_layers():
+    with pytest.raises(SpaceError, match="open choices"):
+        lower(make_network(Stage(op=MBConv(kernel_size=choice(3, 5)), channels=8)))
+
+
+def test_an_empty_network_is_refused():
+    with pytest.raises(SpaceError, match="at least one Stage"):
+        make_network()
+
+
+def test_the_digest_changes_with_whatever_changes_the_layers():
+    base = make_network(Stage(op=MBConv(), channels=8))
+    others = [
+        make_network(Stage(op=MBConv(kernel_size=5), channels=8)),
+        make_network(Stage(op=MBConv(), channels=8, repeats=2)),
+        make_network(Stage(op=MBConv(), channels=8), resolution=32),
+        make_network(Stage(op=MBConv(), channels=8), in_channels=1),
+        make_network(Stage(op=MBConv(), channels=8), num_classes=5),
+        make_network(Stage(op=MBConv(), channels=8), activation="relu"),
+        make_network(Stage(op=MBConv(), channels=8), head=Head(channels=32, dropout=0.5)),
+        make_network(Stage(op=MBConv(), channels=8), drop_path_rate=0.2),
+    ]
+    digests = {network.digest for network in [base, *others]}
+    assert len(digests) == len(others) + 1
+
+
+def test_the_digest_ignores_what_changes_no_layer():
+    strided = {"channels": 16, "stride": 2}
+    kept, dropped = (make_network(Stage(op=MBConv(skip=skip), **strided)) for skip in ("identity", "none"))
+    assert kept != dropped
+    assert kept.digest == dropped.digest
+
+
+def test_skips_stand_only_where_the_shape_is_kept():
+    network = make_network(Stage(op=MBConv(), channels=16, repeats=3, stride=2))
+    blocks = lower(network)[1].node
+    assert isinstance(blocks, Chain)
+    assert [isinstance(node, Residual) for _, node in blocks.layers] == [False, True, True]
+
+
+def test_stochastic_depth_grows_linearly_from_zero():
+    network = make_network(Stage(op=MBConv(), channels=8, repeats=4), drop_path_rate=0.2)
+    blocks = lower(network)[1].node
+    assert isinstance(blocks, Chain)
+    rates = [node.drop_rate for _, node in blocks.layers if isinstance(node, Residual)]
+    assert rates == pytest.approx([0.2 * block / 5 for block in (1, 2, 3, 4)])  # block 0 is the stem
+
+
+def test_channels_that_groups_do_not_divide_are_refused_with_the_stage(shuffle_op):
+    network = make_network(Stage(op=Conv(), channels=6), Stage(op=shuffle_op(groups=4), channels=8))
+    with pytest.raises(SpaceError, match="groups=4 for 6 input and 8 output channels in stage2"):
+        lower(network)

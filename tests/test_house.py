@@ -1,0 +1,12 @@
+"""The house keeps its own rules: what is committed can be installed, imported and licensed."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("package", ["nas", "search_spaces", "controllers"])
+def test_importing_a_package_loads_neither_torch_nor_ray(package):
+    code = f"import sys, {package}; sys.exit('torch' in sys.modules or 'ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
