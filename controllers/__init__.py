@@ -1,4 +1,25 @@
-"""Owns who chooses the candidates of a search.
+"""Controllers choose which candidates of a search are evaluated: ask with `propose`, tell with `feedback`.
 
-Does not own networks or training: controllers see numbers only.
+They see numbers only: how many options each decision has and when it is active. No torch is loaded unless an
+LSTM policy is asked for. A controller of one's own is checked by `controllers.testing.check_controller`.
 """
+
+from controllers.contract import Controller, ControllerError, Feedback, Outcome, Proposal, State
+from controllers.ppo import PPO
+from controllers.random_search import RandomSearch
+from controllers.reinforce import Reinforce
+from controllers.state import state_from_json, state_to_json
+
+__all__ = [
+    "PPO",
+    "Controller",
+    "ControllerError",
+    "Feedback",
+    "Outcome",
+    "Proposal",
+    "RandomSearch",
+    "Reinforce",
+    "State",
+    "state_from_json",
+    "state_to_json",
+]

@@ -1,0 +1,155 @@
+"""Owns the seam between a search and whoever chooses: proposals, outcomes and the controller protocol.
+
+Does not own any algorithm, and knows nothing of networks: a candidate is a tuple of option indices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Tokens: TypeAlias = npt.NDArray[np.int64]
+"""Candidates as rows, `(candidates, decisions)`, one option index per decision."""
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+
+Condition: TypeAlias = tuple[int, tuple[int, ...]]
+"""`(parent, options)`: holds when decision `parent` is active and its token is one of `options`."""
+
+Conditions: TypeAlias = Sequence[Sequence[tuple[int, Sequence[int]]]]
+"""For each decision, the conditions of which any must hold; none means always active."""
+
+Key: TypeAlias = Callable[[tuple[int, ...]], Hashable]
+"""Identity of a candidate as str, bytes, int or a tuple of those: equal keys are one candidate."""
+
+Feasible: TypeAlias = Callable[[Tokens], npt.NDArray[np.bool_]]
+"""Which of the candidates `(n, decisions)` may be proposed, `(n,)`; pure and known before any training."""
+
+Costs: TypeAlias = Callable[[Tokens], npt.NDArray[np.float64]]
+"""Exact costs of the candidates `(n, decisions)`, `(n,)` or `(n, costs)`."""
+
+Reward: TypeAlias = Callable[[Floats, Floats], Floats]
+"""Reward `(n,)` from accuracies `(n,)` and costs `(n,)` or `(n, costs)`."""
+
+State: TypeAlias = dict[str, Any]
+"""What a controller remembers: numpy arrays, JSON scalars, lists and dicts of those, nothing else."""
+
+
+class ControllerError(ValueError):
+    """A controller was used against its contract: the message states the law, the value and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """One candidate that a controller asks to have evaluated.
+
+    Attributes:
+        tokens: One option index per decision; decisions that are not active hold 0. May be positional.
+        log_prob: Natural logarithm of the probability of the tokens under the policy that proposed them;
+            NaN where no policy did (a candidate enqueued by a person).
+        number: Which proposal of its controller this is, counted from 0; -1 where no controller made it.
+    """
+
+    tokens: tuple[int, ...] = field(kw_only=False)
+    log_prob: float = math.nan
+    number: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a proposal, where a bare reward does not say it all.
+
+    Attributes:
+        reward: What the search maximises; need not be given (NaN) when infeasible. May be positional.
+        accuracy: The measured part of the reward, a fraction, where it is known.
+        fidelity: Share of the full evaluation that was spent, in (0, 1].
+        status: "completed"; or "infeasible", the candidate's own fault, which teaches a controller the worst
+            finite reward it has seen, whatever `reward` says.
+
+    Raises:
+        ControllerError: A completed outcome without a finite reward, or a value outside its range.
+    """
+
+    reward: float = field(default=math.nan, kw_only=False)
+    accuracy: float | None = None
+    fidelity: float = 1.0
+    status: str = "completed"
+
+    def __post_init__(self) -> None:
+        if self.status not in ("completed", "infeasible"):
+            raise ControllerError(
+                f'status must be "completed" or "infeasible", but got {self.status!r}: a lost trial teaches '
+                "nothing and is not fed back"
+            )
+        if self.status == "completed" and not math.isfinite(self.reward):
+            raise ControllerError(
+                f"the reward of a completed trial must be finite, but got {self.reward!r}: feed back "
+                'Outcome(status="infeasible") for a candidate that could not be trained'
+            )
+        if self.accuracy is not None and not math.isfinite(self.accuracy):
+            raise ControllerError(f"accuracy must be finite or None, but got {self.accuracy!r}")
+        if not 0 < self.fidelity <= 1:
+            raise ControllerError(f"fidelity must lie in (0, 1], but got {self.fidelity!r}")
+
+    @property
+    def is_feasible(self) -> bool:
+        """Whether the candidate could be evaluated."""
+        return self.status == "completed"
+
+
+Feedback: TypeAlias = Sequence[tuple[Proposal, float | Outcome]]
+"""Evaluated proposals, each with its bare reward or its outcome."""
+
+
+class Controller(Protocol):
+    """Chooses candidates and learns from what became of them: ask, tell, save.
+
+    `controllers.testing.check_controller` checks every law that is stated here.
+    """
+
+    def propose(self, n: int = 1) -> list[Proposal]:
+        """Returns up to `n` candidates to evaluate, fewer or none only when no others can be found."""
+        ...
+
+    def feedback(self, results: Feedback) -> None:
+        """Learns from results, in any order, late, or for candidates this controller never proposed.
+
+        Raises:
+            ControllerError: A reward is not finite or tokens do not fit; then none of the results is taken.
+        """
+        ...
+
+    def state_dict(self) -> State:
+        """Returns everything needed to continue exactly; later calls do not change what was returned."""
+        ...
+
+    def load_state_dict(self, state: State) -> None:
+        """Continues where `state` was taken, in a controller made with the same arguments."""
+        ...
+
+    def diagnostics(self) -> dict[str, float]:
+        """Returns numbers about the last update, named as in cleanrl; empty where nothing is learned."""
+        ...
+
+    def probabilities(self) -> list[Floats] | None:
+        """Returns for each decision the probability of each option, or None where nothing is learned."""
+        ...
+
+
+def as_outcome(proposal: Proposal, result: float | Outcome) -> Outcome:
+    """Returns the result as an outcome.
+
+    Raises:
+        ControllerError: The reward is not a finite number; the message names the proposal.
+    """
+    if isinstance(result, Outcome):
+        return result
+    try:
+        return Outcome(float(result))
+    except (TypeError, ValueError) as error:
+        raise ControllerError(f"proposal {proposal.number} with tokens {proposal.tokens}: {error}") from error

@@ -1,0 +1,77 @@
+"""Owns the written form of a controller's state: one JSON text, arrays inside as base64.
+
+Does not own what is in a state; each controller does.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import numpy as np
+
+from controllers.contract import ControllerError, State
+
+_ARRAY = "__array__"
+
+
+def state_to_json(state: State) -> str:
+    """Returns the state as JSON text that `state_from_json` reads back without any loss.
+
+    Raises:
+        ControllerError: The state holds something that is neither an array of numbers nor JSON.
+    """
+    return json.dumps(state, default=_encode, separators=(",", ":"))
+
+
+def state_from_json(text: str) -> State:
+    """Returns the state written by `state_to_json`; reading runs nothing.
+
+    Raises:
+        ControllerError: The text is no such state.
+    """
+    try:
+        state = json.loads(text, object_hook=_decode)
+    except (ValueError, TypeError) as error:
+        raise ControllerError(f"the text of a controller's state cannot be read: {error}") from error
+    if not isinstance(state, dict):
+        raise ControllerError(f"a controller's state must be a JSON object, but got {type(state).__name__}")
+    return state
+
+
+def check_made_alike(state: State, made: State) -> None:
+    """Compares how the controller of a state was made with how this one is made.
+
+    Args:
+        state: As given to `load_state_dict`.
+        made: Name, decisions and settings of this controller, as `state["made"]` would hold them.
+
+    Raises:
+        ControllerError: They differ, and going on would not be the same search.
+    """
+    saved = state.get("made")
+    if not isinstance(saved, dict):
+        raise ControllerError(f"a controller's state must say how it was made, but it holds {sorted(state)}")
+    for name in made.keys() | saved.keys():
+        if saved.get(name) != made.get(name):
+            raise ControllerError(
+                f"a state must be loaded into a controller made alike, but {name} was {saved.get(name)!r} "
+                f"and is {made.get(name)!r} now"
+            )
+
+
+def _encode(value: object) -> dict[str, Any]:
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
+        raise ControllerError(
+            f"a controller's state must hold numpy arrays of numbers and JSON values only, but got {value!r}"
+        )
+    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode("ascii")
+    return {_ARRAY: [value.dtype.str, list(value.shape), data]}
+
+
+def _decode(value: dict[str, Any]) -> Any:
+    if value.keys() != {_ARRAY}:
+        return value
+    dtype, shape, data = value[_ARRAY]
+    return np.frombuffer(base64.b64decode(data), dtype=np.dtype(dtype)).reshape(shape).copy()

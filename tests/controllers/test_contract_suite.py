@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from controllers import ControllerError, Outcome, Proposal, RandomSearch, testing
+from controllers.testing import LAWS, check_controller
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_every_controller_keeps_the_law(make, law):
+    law(make)
+
+
+def test_the_suite_as_a_whole_accepts_random_search():
+    check_controller(lambda c, k, seed: RandomSearch(c, k, seed=seed))
+
+
+class Wrapper:
+    """Random search that a test bends in one place."""
+
+    def __init__(self, cardinalities, conditions, seed):
+        self.inner = RandomSearch(cardinalities, conditions, seed=seed)
+
+    def propose(self, n=1):
+        return self.inner.propose(n)
+
+    def feedback(self, results):
+        self.inner.feedback(results)
+
+    def state_dict(self):
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state):
+        self.inner.load_state_dict(state)
+
+    def diagnostics(self):
+        return {}
+
+    def probabilities(self):
+        return None
+
+
+class GivesListsForTokens(Wrapper):
+    def propose(self, n=1):
+        return [replace(p, tokens=list(p.tokens)) for p in super().propose(n)]
+
+
+class NumbersFromOne(Wrapper):
+    def propose(self, n=1):
+        return [replace(p, number=p.number + 1) for p in super().propose(n)]
+
+
+class ForgetsToBeCanonical(Wrapper):
+    def __init__(self, cardinalities, _conditions, seed):
+        super().__init__(cardinalities, None, seed)
+
+
+class Repeats(Wrapper):
+    def propose(self, n=1):
+        self.first = getattr(self, "first", None) or super().propose(1)
+        return [replace(self.first[0], number=number) for number in range(n)]
+
+
+class GivesUpEarly(Wrapper):
+    count = 0
+
+    def propose(self, n=1):
+        self.count += 1
+        return super().propose(n) if self.count < 4 else []
+
+
+class GivesTooMany(Wrapper):
+    def propose(self, n=1):
+        return super().propose(n + 1)
+
+
+class AcceptsZero(Wrapper):
+    def propose(self, n=1):
+        return super().propose(n) if n > 0 else []
+
+
+class UsesTheGlobalGenerator(Wrapper):
+    def __init__(self, cardinalities, conditions, _seed):
+        super().__init__(cardinalities, conditions, int(np.random.randint(1 << 30)))
+
+
+class DrawsAnotherSeedEveryTime(Wrapper):
+    def __init__(self, cardinalities, conditions, _seed):
+        super().__init__(cardinalities, conditions, random.SystemRandom().randrange(1 << 30))
+
+
+class IgnoresTheSeed(Wrapper):
+    def __init__(self, cardinalities, conditions, _seed):
+        super().__init__(cardinalities, conditions, 0)
+
+
+class ForgetsWhatItSaw(Wrapper):
+    def load_state_dict(self, state):
+        empty = RandomSearch((2,)).state_dict()["candidates"]["seen"]
+        super().load_state_dict({**state, "candidates": {**state["candidates"], "seen": empty}})
+
+
+class ForgetsItsGenerator(Wrapper):
+    def state_dict(self):
+        state = super().state_dict()
+        fresh = RandomSearch((2,)).state_dict()["candidates"]["rng"]
+        return {**state, "candidates": {**state["candidates"], "rng": fresh}}
+
+
+class SavesTuples(Wrapper):
+    def state_dict(self):
+        return {**super().state_dict(), "more": (1, 2)}
+
+
+class SavesNumpyScalars(Wrapper):
+    def state_dict(self):
+        return {**super().state_dict(), "more": np.float64(1)}
+
+
+class SavesALiveArray(Wrapper):
+    count = np.zeros(1)
+
+    def propose(self, n=1):
+        self.count += 1
+        return super().propose(n)
+
+    def state_dict(self):
+        return {**super().state_dict(), "count": self.count}
+
+
+class LoadsAnything(Wrapper):
+    def load_state_dict(self, state):
+        pass
+
+
+class CountsOnlyItsOwnObjects(Wrapper):
+    def propose(self, n=1):
+        self.given = super().propose(n)
+        return self.given
+
+    def feedback(self, results):
+        super().feedback(results)
+        if any(p is given for p, _ in results for given in self.given):
+            self.inner.propose(1)
+
+
+class ProposesWhatOthersHadEvaluated(Wrapper):
+    def feedback(self, results):
+        super().feedback([(p, result) for p, result in results if p.number >= 0])
+
+
+class NeedsARewardOfTheInfeasible(Wrapper):
+    def feedback(self, results):
+        for _, result in results:
+            if isinstance(result, Outcome) and result.reward != result.reward:
+                raise ControllerError("a reward, please")
+        super().feedback(results)
+
+
+class StopsWhenResultsAreMissing(Wrapper):
+    open = 0
+
+    def propose(self, n=1):
+        self.open += n
+        return super().propose(n) if self.open <= 12 else []
+
+    def feedback(self, results):
+        self.open -= len(results)
+        super().feedback(results)
+
+
+class TakesAnyReward(Wrapper):
+    def feedback(self, results):
+        super().feedback([(p, 0.0) for p, _ in results])
+
+
+class TakesTheGoodHalf(Wrapper):
+    def feedback(self, results):
+        for result in results:
+            self.taken = getattr(self, "taken", 0) + 1
+            super().feedback([result])
+
+    def state_dict(self):
+        return {**super().state_dict(), "taken": getattr(self, "taken", 0)}
+
+
+class TakesAnyDecisions(Wrapper):
+    def __init__(self, cardinalities, _conditions, seed):
+        super().__init__([max(c, 1) for c in cardinalities] or [1], None, seed)
+
+
+class ReportsNaN(Wrapper):
+    def diagnostics(self):
+        return {"entropy": float("nan")}
+
+
+class ReportsNoDistribution(Wrapper):
+    def probabilities(self):
+        return [np.full(c, 1.0) for c in self.inner._decisions.cardinalities]
+
+
+BROKEN = [
+    (GivesListsForTokens, testing.proposals_fit_the_decisions),
+    (NumbersFromOne, testing.proposals_fit_the_decisions),
+    (ForgetsToBeCanonical, testing.proposals_fit_the_decisions),
+    (Repeats, testing.nothing_is_proposed_twice),
+    (GivesUpEarly, testing.a_small_space_is_searched_to_the_last_candidate),
+    (GivesTooMany, testing.the_number_asked_for_is_given),
+    (AcceptsZero, testing.the_number_asked_for_is_given),
+    (UsesTheGlobalGenerator, testing.the_same_seed_gives_the_same_proposals),
+    (DrawsAnotherSeedEveryTime, testing.the_same_seed_gives_the_same_proposals),
+    (IgnoresTheSeed, testing.the_same_seed_gives_the_same_proposals),
+    (ForgetsWhatItSaw, testing.a_saved_state_continues_exactly),
+    (ForgetsItsGenerator, testing.a_saved_state_continues_exactly),
+    (LoadsAnything, testing.a_saved_state_continues_exactly),
+    (SavesTuples, testing.a_state_is_a_snapshot_of_arrays_and_json),
+    (SavesNumpyScalars, testing.a_state_is_a_snapshot_of_arrays_and_json),
+    (SavesALiveArray, testing.a_state_is_a_snapshot_of_arrays_and_json),
+    (LoadsAnything, testing.a_state_of_another_space_is_refused),
+    (StopsWhenResultsAreMissing, testing.results_may_come_in_any_order_late_or_never),
+    (CountsOnlyItsOwnObjects, testing.proposals_rebuilt_from_a_journal_count_the_same),
+    (ProposesWhatOthersHadEvaluated, testing.candidates_of_others_are_learned_from_and_not_proposed),
+    (NeedsARewardOfTheInfeasible, testing.infeasible_candidates_do_not_stop_a_search),
+    (TakesAnyReward, testing.bad_results_are_refused_and_leave_no_trace),
+    (TakesTheGoodHalf, testing.bad_results_are_refused_and_leave_no_trace),
+    (TakesAnyDecisions, testing.bad_decisions_are_refused),
+    (ReportsNaN, testing.what_is_reported_is_well_formed),
+    (ReportsNoDistribution, testing.what_is_reported_is_well_formed),
+]
+
+
+@pytest.mark.parametrize(("broken", "law"), BROKEN, ids=lambda thing: thing.__name__)
+def test_a_controller_that_breaks_the_law_is_found_out(broken, law):
+    with pytest.raises((AssertionError, ControllerError)):
+        law(broken)
+
+
+def test_every_law_has_a_controller_that_breaks_it():
+    assert {law for _, law in BROKEN} == set(LAWS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"reward": float("nan")}, "must be finite"),
+        ({"reward": 0.5, "status": "lost"}, "status must be"),
+        ({"reward": 0.5, "fidelity": 0.0}, r"fidelity must lie in \(0, 1\]"),
+        ({"reward": 0.5, "accuracy": float("inf")}, "accuracy must be finite"),
+    ],
+)
+def test_an_outcome_outside_its_ranges_is_refused(arguments, message):
+    with pytest.raises(ControllerError, match=message):
+        Outcome(**arguments)
+
+
+def test_a_refused_reward_names_the_proposal():
+    with pytest.raises(
+        ControllerError, match=r"proposal 7 with tokens \(1, 0\).*must be finite, but got nan"
+    ):
+        RandomSearch([2, 2]).feedback([(Proposal(tokens=(1, 0), number=7), float("nan"))])
