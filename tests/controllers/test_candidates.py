@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from controllers import ControllerError, Proposal, state_from_json, state_to_json
-from controllers.candidates import DRAWS_PER_ROUND, UNIFORM_ROUNDS
+from controllers.candidates import DRAWS_PER_ROUND, UNIFORM_ROUNDS, Candidates
 
 LARGE = [4] * 12
 
@@ -68,6 +68,27 @@ def test_one_feasible_candidate_among_thousands_is_found(controller_class):
     assert all_proposals(controller) == [(3,) * 7]
 
 
+def leftovers(seed):
+    """What is handed out one by one when the policy can draw a single candidate only."""
+    candidates = Candidates([3, 3], None, seed=seed, key=None, feasible=None)
+
+    def draw(rng, n, temperature):  # noqa: ARG001
+        return np.zeros((n, 2), dtype=np.int64)
+
+    found = []
+    while proposals := candidates.propose(1, draw, lambda tokens: np.zeros(len(tokens))):
+        found += [p.tokens for p in proposals]
+    return found
+
+
+def test_a_small_space_is_exhausted_even_when_the_policy_has_stopped_looking():
+    assert sorted(leftovers(0)) == [(a, b) for a in range(3) for b in range(3)]
+
+
+def test_what_is_left_of_a_small_space_comes_in_random_order():
+    assert len({tuple(leftovers(seed)) for seed in range(5)}) == 5
+
+
 def test_nothing_feasible_means_nothing_proposed_after_a_bounded_number_of_tries(controller_class):
     tried = []
 
@@ -112,7 +133,7 @@ def test_a_large_number_asked_for_is_drawn_from_the_policy_itself(make_independe
         controller.feedback([(p, float(p.tokens[0])) for p in controller.propose(5)])
     p = controller.probabilities()[0][1]
     assert p > 0.8
-    share = np.mean([proposal.tokens[0] for proposal in controller.propose(1000)])
+    share = np.mean([proposal.tokens[0] for proposal in controller.propose(3000)])
     assert abs(share - p) < 0.05
 
 
