@@ -38,6 +38,10 @@ class Decisions:
         self.width = max(self.cardinalities)
         self._always = np.array([not alternatives for alternatives in self.conditions])
         self._conditional = [d for d, alternatives in enumerate(self.conditions) if alternatives]
+        self._holds = [
+            [(parent, np.isin(np.arange(self.width), options)) for parent, options in alternatives]
+            for alternatives in self.conditions
+        ]
 
     def __len__(self) -> int:
         return len(self.cardinalities)
@@ -60,8 +64,8 @@ class Decisions:
         if self._always[decision]:
             return np.ones(len(tokens), dtype=np.bool_)
         result = np.zeros(len(tokens), dtype=np.bool_)
-        for parent, options in self.conditions[decision]:
-            result |= active[:, parent] & np.isin(tokens[:, parent], options)
+        for parent, holds in self._holds[decision]:
+            result |= active[:, parent] & holds[tokens[:, parent]]
         return result
 
     def active(self, tokens: Tokens) -> npt.NDArray[np.bool_]:

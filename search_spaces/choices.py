@@ -104,8 +104,14 @@ def children(value: object) -> Iterator[tuple[str, object]]:
             yield f"[{index}]", item
 
 
+_PLAIN = (int, float, str, bool, type(None))
+"""Types without parts: most values of a network, so that walks over it need not look into them."""
+
+
 def has_choice(value: object) -> bool:
     """Says whether anything in a value is still open."""
+    if type(value) in _PLAIN:
+        return False
     return isinstance(value, Choice) or any(has_choice(part) for _, part in children(value))
 
 
@@ -114,6 +120,8 @@ def substitute(value: T, pick: Callable[[Choice], object]) -> T:
 
     Parts without choices are kept as they are, so equal parts of two results are the same object.
     """
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Choice):
         return cast(T, substitute(pick(value), pick))
     if isinstance(value, tuple):

@@ -248,11 +248,16 @@ def _decisions(
         names[name] = names.get(name, 0) + 1
         if names[name] > 1:
             name = f"{name}#{names[name]}"
-        conditions = sorted(
-            (index[parent], tuple(sorted(tokens))) for parent, tokens in (parents[choice] or {}).items()
-        )
-        decisions.append(Decision(name=name, options=choice.options, conditions=tuple(conditions)))
+        pairs = [(index[parent], tuple(sorted(tokens))) for parent, tokens in (parents[choice] or {}).items()]
+        if any(_is_certain(decisions[parent], tokens) for parent, tokens in pairs):
+            pairs = []
+        decisions.append(Decision(name=name, options=choice.options, conditions=tuple(sorted(pairs))))
     return tuple(decisions)
+
+
+def _is_certain(parent: Decision, tokens: Sequence[int]) -> bool:
+    """Whether a condition always holds: the parent is always active and every option of it will do."""
+    return not parent.conditions and len(tokens) == len(parent.options)
 
 
 def _active(conditions: Sequence[Conditions], tokens: Sequence[int]) -> tuple[bool, ...]:

@@ -31,9 +31,7 @@ def test_mnasnet_offers_the_papers_options_around_mobilenet_v2():
 
 def test_mnasnet_kernel_se_and_skip_are_one_decision_a_block_whatever_the_op():
     assert len(mnasnet().decisions) == 7 * 6
-    assert all(
-        not decision.conditions or len(decision.conditions[0][1]) == 4 for decision in mnasnet().decisions
-    )
+    assert all(decision.conditions == () for decision in mnasnet().decisions)
 
 
 def test_b0_is_the_reference_and_a_point_of_its_space():

@@ -109,6 +109,14 @@ def test_a_decision_comes_after_every_parent_even_one_read_later():
     assert space.size == 3 * 2 + 1
 
 
+def test_a_choice_shared_by_every_option_of_its_parent_is_always_there():
+    kernel = choice(3, 5)
+    stage = Stage(op=choice(MBConv(kernel_size=kernel), Conv(kernel_size=kernel)), channels=8)
+    space = SearchSpace(make_network(stage))
+    assert space.decisions[1].conditions == ()
+    assert space.size == 4
+
+
 def test_one_named_choice_used_twice_is_one_tied_decision():
     stages = [Stage(op=MBConv(kernel_size=choice(3, 5, name="k")), channels=8) for _ in range(2)]
     space = SearchSpace(make_network(*stages))
