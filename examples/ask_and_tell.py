@@ -1,6 +1,6 @@
 """A controller alone: it chooses, you evaluate. No images, no torch, no Ray; runs in a second.
 
-    python examples/ask_and_tell.py
+python examples/ask_and_tell.py
 """
 
 from controllers import RandomSearch, Reinforce

@@ -37,7 +37,7 @@ class SearchStoppedError(NasError):
 
 
 class ExportError(NasError):
-    """The exported bundle does not reproduce the searched network."""
+    """The bundle cannot be written, or does not reproduce the searched network."""
 
 
 class UsageError(NasError):

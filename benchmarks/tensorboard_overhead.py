@@ -1,0 +1,101 @@
+"""Prints how long TensorBoard keeps the driver busy: per trial, and once at the end of a search.
+
+Usage: python benchmarks/tensorboard_overhead.py [--trials 200] [--repeats 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from controllers import Controller, RandomSearch, Reinforce
+from nas.reporting import SearchEnd, TrialReport
+from nas.search import search
+from nas.table import TableEvaluator
+from nas.tensorboard import TensorBoardReporter
+from nas.trial import Candidate
+from search_spaces import cost, mnasnet
+
+SPACE = mnasnet(resolution=32, num_classes=10)
+
+
+class Timed(TensorBoardReporter):
+    """Adds up the time that it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trial_seconds: list[float] = []
+        self.end_seconds = 0.0
+
+    def on_trial(self, report: TrialReport) -> None:
+        """Times one trial's record."""
+        began = time.perf_counter()
+        super().on_trial(report)
+        self.trial_seconds.append(time.perf_counter() - began)
+
+    def on_end(self, end: SearchEnd) -> None:
+        """Times the last figure."""
+        began = time.perf_counter()
+        super().on_end(end)
+        self.end_seconds = time.perf_counter() - began
+
+
+def accuracy(candidate: Candidate) -> float:
+    """Grows with the network, saturating."""
+    macs = cost(candidate.network).macs
+    return 0.9 * macs / (macs + 20e6)
+
+
+def make(name: str, seed: int) -> Controller:
+    """A controller by name."""
+    if name == "RandomSearch":
+        return RandomSearch(SPACE.cardinalities, SPACE.conditions, seed=seed, key=SPACE.digest)
+    policy = "lstm" if name == "Reinforce, LSTM" else "independent"
+    return Reinforce(SPACE.cardinalities, SPACE.conditions, seed=seed, key=SPACE.digest, policy=policy)
+
+
+def measure(name: str, seed: int, trials: int) -> tuple[float, float]:
+    """Mean time of a trial and time of the end of one search, milliseconds."""
+    reporter = Timed()
+    with tempfile.TemporaryDirectory() as folder:
+        search(
+            SPACE,
+            evaluator=TableEvaluator(accuracy, noise=0.01),
+            controller=make(name, seed),
+            target_macs=30e6,
+            trials=trials,
+            executor="inline",
+            out=Path(folder) / "study",
+            reporters=[reporter],
+        )
+    return 1e3 * statistics.mean(reporter.trial_seconds), 1e3 * reporter.end_seconds
+
+
+def main() -> None:
+    """Prints a line for each controller."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    print(
+        f"mnasnet at 32 pixels, {arguments.trials} trials, median [least, most] of {arguments.repeats} runs"
+    )
+    for name in ("RandomSearch", "Reinforce", "Reinforce, LSTM"):
+        found = [measure(name, seed, arguments.trials) for seed in range(arguments.repeats)]
+        per_trial, at_end = ([row[column] for row in found] for column in (0, 1))
+        print(f"{name:16s} {spread(per_trial, 2)} ms per trial, {spread(at_end, 0)} ms at the end")
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Median with least and most."""
+    return f"{statistics.median(values):.{digits}f} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""A space of your own, with an op and a layer of your own.
+
+    nas search --data mnist5k --space examples/own_op.py:space --trials 8 --out runs/own-op
+
+An op is a frozen dataclass that says its layers; a layer is one that says its shape, cost and PyTorch module.
+Cost, training, the exported source and the journal all follow from that.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from search_spaces import (
+    Context,
+    Conv,
+    Head,
+    Identity,
+    MBConv,
+    Network,
+    SearchSpace,
+    SpaceError,
+    Stage,
+    choice,
+)
+from search_spaces.primitives import Call, Chain, Layer, Node, Shape
+
+
+class ChannelShuffle(nn.Module):
+    """Interleaves the groups of channels (ShuffleNet; Zhang et al., CVPR 2018)."""
+
+    def __init__(self, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps (batch, channels, height, width) to the same shape."""
+        batch, channels, height, width = x.shape
+        grouped = x.reshape(batch, self.groups, channels // self.groups, height, width)
+        return grouped.transpose(1, 2).reshape(batch, channels, height, width)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shuffle:
+    """A layer of one's own."""
+
+    groups: int
+
+    def at(self, shape: Shape) -> Layer:
+        """Keeps the shape, costs no multiply-adds and has no parameters."""
+        return Layer(out=shape, call=Call(ChannelShuffle, (self.groups,)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShuffleConv:
+    """An op of one's own: grouped 3x3 convolution, then channel shuffle."""
+
+    groups: int = 2
+
+    def check(self) -> None:
+        """States the op's law."""
+        if self.groups not in (1, 2, 4):
+            raise SpaceError(f"`groups in (1, 2, 4)` must hold, but got groups={self.groups}")
+
+    def layers(self, context: Context) -> Node:
+        """Says what the op is made of."""
+        unit = context.convolution(context.out_channels, 3, stride=context.stride, groups=self.groups)
+        return context.skip(Chain((*unit.layers, ("shuffle", Shuffle(groups=self.groups)))), "identity")
+
+
+def options() -> tuple[ShuffleConv, MBConv]:
+    """Fresh choices for one stage; the same choice object in two stages would tie them."""
+    mbconv = MBConv(kernel_size=choice(3, 5), expand_ratio=choice(2, 4), se_ratio=choice(0.0, 0.25))
+    return ShuffleConv(groups=choice(2, 4)), mbconv
+
+
+def space(resolution: int, num_classes: int, in_channels: int) -> SearchSpace:
+    """Called with what the images are; a ready-made SearchSpace would do as well."""
+    template = Network(
+        stem=Stage(op=Conv(), channels=16, stride=2),
+        stages=(
+            Stage(op=choice(*options(), Identity()), channels=16),
+            Stage(op=choice(*options()), channels=choice(24, 32), repeats=choice(1, 2), stride=2),
+            Stage(op=choice(*options()), channels=48, repeats=choice(1, 2), stride=2),
+        ),
+        head=Head(channels=128),
+        resolution=resolution,
+        num_classes=num_classes,
+        in_channels=in_channels,
+    )
+    return SearchSpace(template, name="shuffle")

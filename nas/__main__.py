@@ -1,0 +1,15 @@
+"""Owns `python -m nas` and the installed command `nas`.
+
+Does not own the commands (`nas.cli`).
+"""
+
+from __future__ import annotations
+
+import sys
+
+from nas.cli import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,286 @@
+"""Owns which candidates are let in: the user's own first, then the controller's, never one that is too dear.
+
+Does not own when they are asked for (`nas.loop`) nor how a controller chooses (`controllers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+
+from controllers import Controller
+from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
+from nas.journal_reading import History
+from nas.objective import Objective
+from nas.trial import Trial
+from nas.verdict import known_costs
+from search_spaces import Cost, Network, SearchSpace, SpaceError, cost
+
+Tokens = tuple[int, ...]
+
+SAMPLES = 64
+"""Random candidates looked at before anything trains, to see whether the constraints can be met."""
+
+REJECTIONS_IN_A_ROW = 2_000
+"""So many proposals in a row that break the constraints end the search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """Asks for a candidate to be trained again with new seeds, which never happens unasked.
+
+    Attributes:
+        candidate: The network, or its tokens; may be positional.
+        times: How many repetitions, beside the first training.
+
+    Raises:
+        SpaceArgumentError: There is nothing to repeat.
+    """
+
+    candidate: Network | Tokens = field(kw_only=False)
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        if self.times < 1:
+            raise SpaceArgumentError(f"`times >= 1` must hold for a repeat, but got times={self.times!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What follows from tokens alone: the network, its identity and its exact cost."""
+
+    network: Network
+    digest: str
+    cost: Cost
+
+
+class Catalogue:
+    """Describes candidates of a space, those looked at lately without working it out again.
+
+    Args:
+        space: Where candidates come from.
+
+    Attributes:
+        space: The same.
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self._describe = lru_cache(maxsize=4096)(self._describe_anew)
+
+    def describe(self, tokens: Sequence[int]) -> Description:
+        """Describes a candidate.
+
+        Raises:
+            SpaceError: The tokens are not of this space, or the combination breaks a law.
+        """
+        return self._describe(tuple(tokens))
+
+    def digest(self, tokens: Sequence[int]) -> str:
+        """Identity of a candidate.
+
+        Raises:
+            SpaceError: The tokens are not of this space, or the combination breaks a law.
+        """
+        return self.describe(tokens).digest
+
+    def is_feasible(self, tokens: Sequence[int], objective: Objective) -> bool:
+        """Whether a candidate can be built and meets the constraints on known costs."""
+        try:
+            costs = known_costs(self.describe(tokens).cost)
+        except SpaceError:
+            return False
+        return not objective.broken(costs, before_training=True)
+
+    def _describe_anew(self, tokens: Tokens) -> Description:
+        network = self.space.decode(tokens)
+        return Description(network=network, digest=network.digest, cost=cost(network))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """A candidate that the user put in; `repeat` counts its repetitions from 1, 0 is the first training."""
+
+    tokens: Tokens
+    repeat: int = 0
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """Seed of a trial's training, below 2**31: depends on the study's seed and the trial's number alone."""
+    return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0] & 0x7FFFFFFF)
+
+
+def wishes(
+    space: SearchSpace, objective: Objective, enqueued: Iterable[Network | Tokens | Repeat]
+) -> tuple[Wish, ...]:
+    """Checks the user's own candidates and writes them as tokens.
+
+    Raises:
+        SpaceArgumentError: One is not in the space.
+        ObjectiveError: One breaks a constraint.
+    """
+    found: list[Wish] = []
+    for position, item in enumerate(enqueued):
+        candidate = item.candidate if isinstance(item, Repeat) else item
+        try:
+            tokens = space.encode(candidate) if isinstance(candidate, Network) else space.canonical(candidate)
+            costs = known_costs(cost(space.decode(tokens)))
+        except SpaceError as error:
+            raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
+        for limit in objective.broken(costs, before_training=True):
+            raise ObjectiveError(
+                f"enqueued candidate {position}: `{limit.metric} <= {limit.upper:g}` must hold, but "
+                f"{limit.metric}={costs[limit.metric]:g}: relax the constraint or leave the candidate out"
+            )
+        repeats = range(1, item.times + 1) if isinstance(item, Repeat) else (0,)
+        found.extend(Wish(tokens=tokens, repeat=repeat) for repeat in repeats)
+    return tuple(found)
+
+
+class Source:
+    """Gives the next trial.
+
+    Args:
+        catalogue: Where candidates come from.
+        controller: Who chooses once the user's own are through.
+        objective: Whose constraints on known costs must be met.
+        seed: Seed of the study.
+        enqueued: The user's own candidates.
+        history: Earlier runs: a wish that they granted is not granted twice.
+
+    Attributes:
+        rejected: Proposals that broke a constraint or a law of the space so far.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        controller: Controller,
+        objective: Objective,
+        *,
+        seed: int,
+        enqueued: Sequence[Wish] = (),
+        history: History | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._controller = controller
+        self._objective = objective
+        self._seed = seed
+        known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
+        self._wishes = [w for w in enqueued if (catalogue.digest(w.tokens), w.repeat) not in known]
+        self.rejected = 0 if history is None else history.rejected
+
+    def next(self, number: int) -> Trial | None:
+        """Gives the trial of this number, or None where the controller has no candidate at present.
+
+        Raises:
+            SearchStoppedError: Too many proposals in a row broke the constraints.
+        """
+        if self._wishes:
+            wish = self._wishes.pop(0)
+            return self._trial(number, wish.tokens, repeat=wish.repeat)
+        for _ in range(REJECTIONS_IN_A_ROW):
+            proposals = self._controller.propose(1)
+            if not proposals:
+                return None
+            (proposal,) = proposals
+            trial = self._trial(
+                number, proposal.tokens, proposal_number=proposal.number, log_prob=proposal.log_prob
+            )
+            if trial is not None:
+                return trial
+            self.rejected += 1
+        raise SearchStoppedError(
+            f"{REJECTIONS_IN_A_ROW} proposals in a row broke the constraints ({self._objective.describe()}): "
+            "relax them, or narrow the space"
+        )
+
+    def _trial(
+        self,
+        number: int,
+        tokens: Sequence[int],
+        *,
+        repeat: int = 0,
+        proposal_number: int = -1,
+        log_prob: float = float("nan"),
+    ) -> Trial | None:
+        """Writes a candidate out; None where it breaks a constraint or a law of the space."""
+        if not self._catalogue.is_feasible(tokens, self._objective):
+            return None
+        description = self._catalogue.describe(tokens)
+        return Trial(
+            number=number,
+            tokens=tuple(int(token) for token in tokens),
+            network=description.network,
+            digest=description.digest,
+            cost=description.cost,
+            seed=trial_seed(self._seed, number),
+            repeat=repeat,
+            proposal_number=proposal_number,
+            log_prob=log_prob,
+        )
+
+
+def require_feasible(space: SearchSpace, objective: Objective, *, seed: int) -> None:
+    """Checks that some candidate meets the constraints on known costs, before anything is trained.
+
+    Looks at random candidates, then walks from the nearest one decision by decision towards the limits, so
+    that a small feasible corner of a large space is found too.
+
+    Raises:
+        SpaceArgumentError: None was found; names the nearest candidate and its cost.
+    """
+    if not any(constraint.is_known_before_training for constraint in objective.constraints):
+        return
+    rng = np.random.default_rng(seed)
+    nearest: Tokens = ()
+    excess = float("inf")
+    for _ in range(SAMPLES):
+        tokens = space.sample(rng)
+        found = _excess(space, objective, tokens)
+        if found == 0:
+            return
+        if found < excess or not nearest:
+            nearest, excess = tokens, found
+    nearest, excess = _descend(space, objective, nearest, excess)
+    if excess == 0:
+        return
+    try:
+        costs = known_costs(cost(space.decode(nearest)))
+    except SpaceError as error:
+        raise SpaceArgumentError(f"no candidate of the space {space.name!r} can be built: {error}") from error
+    limits = "; ".join(
+        f"`{c.metric} <= {c.upper:g}`, nearest {c.metric}={costs[c.metric]:,.0f}"
+        for c in objective.constraints
+        if c.is_known_before_training
+    )
+    raise SpaceArgumentError(
+        f"no candidate of the space {space.name!r} was found that meets the constraints: {limits}, for "
+        f"tokens {nearest}. Relax the constraints, or choose a smaller width or resolution"
+    )
+
+
+def _excess(space: SearchSpace, objective: Objective, tokens: Tokens) -> float:
+    try:
+        return objective.excess(known_costs(cost(space.decode(tokens))))
+    except SpaceError:
+        return float("inf")
+
+
+def _descend(space: SearchSpace, objective: Objective, tokens: Tokens, excess: float) -> tuple[Tokens, float]:
+    """Changes one decision at a time for the better until none helps or the limits are met."""
+    improved = True
+    while improved and excess > 0:
+        improved = False
+        for index, count in enumerate(space.cardinalities):
+            for option in range(count):
+                other = (*tokens[:index], option, *tokens[index + 1 :])
+                found = _excess(space, objective, other)
+                if found < excess:
+                    tokens, excess, improved = other, found, True
+                if excess == 0:
+                    return space.canonical(tokens), excess
+    return space.canonical(tokens), excess

@@ -1,0 +1,148 @@
+"""Owns a candidate's way: propose, journal, run, journal, keep weights, feed back, journal.
+
+Does not own how candidates are chosen, run, judged or shown, and knows neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from controllers import Controller, Outcome, Proposal
+from nas.candidates import Source
+from nas.journal import Journal
+from nas.keeper import Keeper
+from nas.objective import Objective
+from nas.reporting import Reporter
+from nas.schedule import Budget, Flow
+from nas.standing import Standing
+from nas.stopping import Interruption
+from nas.trial import Executor, Result, Status, Trial
+from nas.verdict import Verdict, judge
+
+POLL_SECONDS = 1.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Loop:
+    """One run of a search, with everything it acts through; made by `nas.search`."""
+
+    source: Source
+    controller: Controller
+    executor: Executor
+    objective: Objective
+    journal: Journal
+    keeper: Keeper
+    reporter: Reporter
+    budget: Budget
+    flow: Flow
+    standing: Standing
+    ending: str = ""
+    dry_at: int = -1
+
+    def run(self) -> str:
+        """Runs until the budget is spent, the space is exhausted or a person stops it; says which.
+
+        Raises:
+            NasError: Going on is pointless or impossible; everything finished is in the journal.
+        """
+        ending, message = "failed", ""
+        try:
+            with Interruption() as interruption:
+                ending = self._search(interruption)
+        except KeyboardInterrupt:
+            ending = "interrupted"
+        except Exception as error:
+            message = str(error)
+            raise
+        finally:
+            try:
+                self.journal.end(ending)
+            finally:
+                self.reporter.on_end(self.standing.end(ending, message))
+        return ending
+
+    def _search(self, interruption: Interruption) -> str:
+        while True:
+            self._propose()
+            while (settled := self.flow.count_next()) is not None:
+                self._learn(*settled)
+                self._propose()
+            self._start()
+            if not self.flow.running and not self.flow.settled:
+                return self.ending
+            if self.flow.running:
+                with interruption.breakable():
+                    results = self.executor.wait(POLL_SECONDS)
+                for result in results:
+                    self._settle(result)
+
+    def _propose(self) -> None:
+        """Fills the room there is; after an empty answer it asks again only once something was counted."""
+        while self.flow.has_room() and self.dry_at != self.flow.turn:
+            self.ending = self.standing.limit(self.budget, self.flow)
+            trial = None if self.ending else self.source.next(self.flow.proposed)
+            if trial is None:
+                self.ending = self.ending or "exhausted"
+                self.dry_at = self.flow.turn
+                return
+            self.journal.propose(trial, self.controller.state_dict(), rejected=self.source.rejected)
+            self.flow.add(trial)
+
+    def _start(self) -> None:
+        """Gives every idle worker a trial; one whose equal is known is answered without running."""
+        while (trial := self.flow.next_to_run()) is not None:
+            known = self.flow.verdicts.get(trial.key)
+            if known is not None:
+                self._write(trial, known.copy_for(trial.number), None)
+            else:
+                job = self.flow.start(trial)
+                self.journal.start(job)
+                self.executor.submit(job)
+
+    def _settle(self, result: Result) -> None:
+        """Judges a result; what a machine lost is tried again."""
+        trial = self.flow.running.pop(result.job.trial)
+        if result.status is not Status.COMPLETED:
+            self.keeper.log(result)
+        if result.status is Status.LOST:
+            self._tell(
+                "attempt_lost", f"trial {trial.number}, attempt {result.job.attempt}: {result.message}"
+            )
+            if self.flow.lose(trial):
+                self.journal.lose(result)
+                return
+        verdict = judge(trial, result, self.objective)
+        if self.keeper.place(trial, verdict) and result.has_weights:
+            # The file is there before the journal says so; without it the result still counts.
+            try:
+                verdict = self.keeper.save(verdict, self.executor.weights(result.job))
+            except OSError as error:
+                self._tell("weights_lost", f"the weights of trial {trial.number} are not kept: {error}")
+        self._write(trial, verdict, result)
+
+    def _write(self, trial: Trial, verdict: Verdict, result: Result | None) -> None:
+        dropped = self.keeper.unwanted()
+        self.journal.finish(verdict, result, dropped=dropped)
+        self.keeper.drop(dropped)
+        self.flow.settle(trial, verdict, result)
+
+    def _learn(self, trial: Trial, verdict: Verdict, result: Result | None) -> None:
+        """Feeds a verdict back to the controller, unless the trial was lost, and tells of it."""
+        rank = self.standing.learnt
+        self.standing.count(trial, verdict)
+        if verdict.status is not Status.LOST:
+            reward = self.standing.worst_reward if verdict.reward is None else verdict.reward
+            proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
+            outcome = Outcome(
+                reward, accuracy=verdict.accuracy, fidelity=trial.fidelity, status=verdict.status
+            )
+            self.controller.feedback([(proposal, outcome)])
+            state = self.controller.state_dict()
+            self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
+        self.standing.rejected = self.source.rejected
+        self.reporter.on_trial(self.standing.report(trial, verdict, result, self.flow, self.controller))
+        self.standing.check_health(verdict, result)
+
+    def _tell(self, kind: str, message: str) -> None:
+        self.journal.note(kind, message)
+        self.reporter.on_event(kind, message)

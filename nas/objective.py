@@ -1,0 +1,307 @@
+"""Owns the reward: how accuracy and costs become the one number that a controller sees.
+
+Does not own the costs themselves: they are counted in `search_spaces` or measured by an evaluator.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from typing import cast
+
+from nas.errors import ObjectiveError
+
+KNOWN_METRICS = ("macs", "params", "activations")
+"""Costs that follow from the network alone, so that they are known before anything is trained."""
+
+MEASURED_METRICS = ("latency_ms", "peak_memory_bytes", "train_step_ms", "train_seconds")
+"""Costs that our own evaluators measure; a user's evaluator may measure others, under other names."""
+
+
+_RELATIONS: dict[str, Callable[[float, float], bool]] = {
+    "> 0": operator.gt,
+    "< 0": operator.lt,
+    "<= 0": operator.le,
+}
+
+
+def _check_number(name: str, value: object, relation: str) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not is_number or not _RELATIONS[relation](cast(float, value), 0):
+        raise ObjectiveError(f"`{name} {relation}` must hold for a finite number, but got {name}={value!r}")
+
+
+def _check_metric(metric: object) -> None:
+    """Checks a metric's name; any word will do, but not a near miss of one of ours."""
+    if not isinstance(metric, str) or not metric.isidentifier() or metric == "accuracy":
+        raise ObjectiveError(
+            f"a cost is a word such as {', '.join(KNOWN_METRICS + MEASURED_METRICS)}, but got {metric!r}"
+        )
+    ours = KNOWN_METRICS + MEASURED_METRICS
+    near = [] if metric in ours else get_close_matches(metric, ours, n=1, cutoff=0.7)
+    if near:
+        raise ObjectiveError(f"there is no metric {metric!r}: did you mean {near[0]!r}?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostTerm:
+    """One factor `(cost / target) ** exponent` of the reward.
+
+    Attributes:
+        metric: Name of the cost (`macs`, `params`, `latency_ms`, ...).
+        target: The cost aimed at, in the metric's unit.
+        exponent_under: Exponent where cost <= target; 0 gives nothing for being cheaper.
+        exponent_over: Exponent where cost > target; negative punishes.
+
+    Raises:
+        ObjectiveError: The target is not a positive finite number, or an exponent is positive or not finite.
+
+    Source: MnasNet (Tan et al., CVPR 2019), equations 2 and 3, where they are called alpha and beta.
+    """
+
+    metric: str
+    target: float
+    exponent_under: float
+    exponent_over: float
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        _check_number("target", self.target, "> 0")
+        _check_number("exponent_under", self.exponent_under, "<= 0")
+        _check_number("exponent_over", self.exponent_over, "<= 0")
+
+    def factor(self, cost: float) -> float:
+        """The factor by which this cost changes the reward; 1 at the target."""
+        exponent = self.exponent_under if cost <= self.target else self.exponent_over
+        return float((cost / self.target) ** exponent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsoluteTerm:
+    """One summand `beta * abs(cost / target - 1)` of the reward: lands on a budget from both sides.
+
+    Attributes:
+        metric: Name of the cost.
+        target: The cost aimed at, in the metric's unit.
+        beta: Reward for a distance of one target from the target; negative.
+
+    Raises:
+        ObjectiveError: The target is not a positive finite number, or beta is not negative.
+
+    Source: TuNAS (Bender et al., CVPR 2020), section 3, the absolute reward function.
+    """
+
+    metric: str
+    target: float
+    beta: float
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        _check_number("target", self.target, "> 0")
+        _check_number("beta", self.beta, "< 0")
+
+    def summand(self, cost: float) -> float:
+        """What this cost adds to the reward; 0 at the target, negative elsewhere."""
+        return self.beta * abs(cost / self.target - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraint:
+    """A hard limit: a candidate above it is not wanted at any accuracy.
+
+    Attributes:
+        metric: Name of the cost. `macs`, `params` and `activations` are checked before training.
+        upper: The largest cost allowed, in the metric's unit.
+
+    Raises:
+        ObjectiveError: The limit is not a positive finite number.
+    """
+
+    metric: str
+    upper: float
+
+    def __post_init__(self) -> None:
+        _check_metric(self.metric)
+        _check_number("upper", self.upper, "> 0")
+
+    @property
+    def is_known_before_training(self) -> bool:
+        """Whether the cost follows from the network alone."""
+        return self.metric in KNOWN_METRICS
+
+    def excess(self, costs: Mapping[str, float]) -> float:
+        """How far the cost lies above the limit, as a share of the limit; 0 where it is met."""
+        return max(0.0, _cost(costs, self.metric) / self.upper - 1)
+
+
+def _cost(costs: Mapping[str, float], metric: str) -> float:
+    """Looks a cost up.
+
+    Raises:
+        ObjectiveError: It was not measured, or is not a positive finite number.
+    """
+    if metric not in costs:
+        raise ObjectiveError(
+            f"the objective needs {metric!r}, but only {', '.join(sorted(costs)) or 'nothing'} is known: "
+            "let the evaluator measure it, or name another metric"
+        )
+    value = costs[metric]
+    if not math.isfinite(value) or value <= 0:
+        raise ObjectiveError(f"`{metric} > 0` must hold for a cost, but got {metric}={value!r}")
+    return value
+
+
+def _as_floats(term: Mapping[str, str | float]) -> dict[str, str | float]:
+    return {name: value if isinstance(value, str) else float(value) for name, value in term.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """What the search maximises: `accuracy * product of factors + sum of absolute terms`, within constraints.
+
+    Made by `hard`, `soft`, `absolute` or `product`; without terms the reward is the accuracy.
+
+    Attributes:
+        factors: Costs that multiply.
+        absolutes: Costs that are added.
+        constraints: Hard limits beside them.
+    """
+
+    factors: tuple[CostTerm, ...] = ()
+    absolutes: tuple[AbsoluteTerm, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+
+    @classmethod
+    def hard(cls, metric: str, target: float, *, constraints: tuple[Constraint, ...] = ()) -> Objective:
+        """Exponents 0 and -1: no gain below the target, steep loss above it. The default for a target.
+
+        Source: MnasNet (Tan et al., CVPR 2019), figure 4, top.
+        """
+        term = CostTerm(metric=metric, target=target, exponent_under=0.0, exponent_over=-1.0)
+        return cls(factors=(term,), constraints=constraints)
+
+    @classmethod
+    def soft(
+        cls, metric: str, target: float, *, exponent: float = -0.07, constraints: tuple[Constraint, ...] = ()
+    ) -> Objective:
+        """One exponent on both sides of the target, which is then only a unit: see `note`.
+
+        Source: MnasNet (Tan et al., CVPR 2019), section 3.1: -0.07, as twice the latency usually brings 5%
+        of accuracy; EfficientNet (Tan and Le, ICML 2019), section 4, with macs for latency.
+        """
+        term = CostTerm(metric=metric, target=target, exponent_under=exponent, exponent_over=exponent)
+        return cls(factors=(term,), constraints=constraints)
+
+    @classmethod
+    def absolute(
+        cls, metric: str, target: float, *, beta: float = -0.1, constraints: tuple[Constraint, ...] = ()
+    ) -> Objective:
+        """`accuracy + beta * abs(cost / target - 1)`: finds the best network of just this cost.
+
+        Source: TuNAS (Bender et al., CVPR 2020), section 3; beta is the default of its published code.
+        """
+        return cls(
+            absolutes=(AbsoluteTerm(metric=metric, target=target, beta=beta),), constraints=constraints
+        )
+
+    @classmethod
+    def product(cls, *factors: CostTerm, constraints: tuple[Constraint, ...] = ()) -> Objective:
+        """Several costs that multiply.
+
+        Source: EfficientNetV2 (Tan and Le, ICML 2021), section 3.3: accuracy, step time to the power -0.07,
+        parameters to the power -0.05.
+        """
+        return cls(factors=factors, constraints=constraints)
+
+    def reward(self, accuracy: float, costs: Mapping[str, float]) -> float:
+        """The reward of a measured candidate.
+
+        Args:
+            accuracy: Fraction in [0, 1].
+            costs: Each cost by name, in its own unit.
+
+        Raises:
+            ObjectiveError: A cost that the objective needs is missing, or is not a positive number.
+        """
+        reward = accuracy
+        for term in self.factors:
+            reward *= term.factor(_cost(costs, term.metric))
+        return reward + sum(term.summand(_cost(costs, term.metric)) for term in self.absolutes)
+
+    def broken(self, costs: Mapping[str, float], *, before_training: bool = False) -> tuple[Constraint, ...]:
+        """The constraints that the costs break; before training only those on known costs are looked at."""
+        checked = (c for c in self.constraints if c.is_known_before_training or not before_training)
+        return tuple(constraint for constraint in checked if constraint.excess(costs) > 0)
+
+    def excess(self, costs: Mapping[str, float]) -> float:
+        """Sum of the shares by which known costs lie above their limits; 0 where all are met."""
+        return sum(c.excess(costs) for c in self.constraints if c.is_known_before_training)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Every cost that the objective looks at, once, terms first."""
+        terms = [t.metric for t in self.factors] + [t.metric for t in self.absolutes]
+        return tuple(dict.fromkeys(terms + [limit.metric for limit in self.constraints]))
+
+    @property
+    def measured_metrics(self) -> tuple[str, ...]:
+        """Those of `metrics` that an evaluator has to measure."""
+        return tuple(metric for metric in self.metrics if metric not in KNOWN_METRICS)
+
+    @property
+    def timed_metrics(self) -> tuple[str, ...]:
+        """Those of `metrics` that are times, which no two runs measure alike."""
+        return tuple(metric for metric in self.metrics if metric.endswith(("_ms", "_seconds")))
+
+    @property
+    def note(self) -> str:
+        """What a user should know about this objective; empty where there is nothing."""
+        units = [t for t in self.factors if t.exponent_under == t.exponent_over]
+        if not units:
+            return ""
+        named = ", ".join(
+            f"{term.metric} {term.target:g} (exponent {term.exponent_under:g})" for term in units
+        )
+        return (
+            f"with equal exponents a target is only a unit and cannot change which network wins: {named}. "
+            "Use the hard or the absolute objective, or a constraint, to meet a budget"
+        )
+
+    def describe(self) -> str:
+        """The objective as one line of arithmetic."""
+        line = "accuracy"
+        for term in self.factors:
+            exponents = f"{term.exponent_under:g} under, {term.exponent_over:g} over"
+            line += f" * ({term.metric} / {term.target:g})^({exponents})"
+        for absolute in self.absolutes:
+            line += f" + {absolute.beta:g} * |{absolute.metric} / {absolute.target:g} - 1|"
+        limits = ", ".join(f"{c.metric} <= {c.upper:g}" for c in self.constraints)
+        return f"{line}, subject to {limits}" if limits else line
+
+    def to_json(self) -> str:
+        """The objective as JSON: equal objectives give equal text, whether a target was 30000000 or 30e6."""
+        parts = {name: [_as_floats(part) for part in terms] for name, terms in asdict(self).items()}
+        return json.dumps(parts, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Objective:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ObjectiveError: The text is not an objective.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                factors=tuple(CostTerm(**term) for term in data["factors"]),
+                absolutes=tuple(AbsoluteTerm(**term) for term in data["absolutes"]),
+                constraints=tuple(Constraint(**limit) for limit in data["constraints"]),
+            )
+        except (TypeError, KeyError, ValueError) as error:
+            raise ObjectiveError(
+                f"an objective as JSON was expected, but got {text[:200]!r}: {error}"
+            ) from error

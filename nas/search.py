@@ -1,0 +1,286 @@
+"""Owns `search`: puts a study together from what the user gives, runs it, and returns it.
+
+Does not own any of the parts, and decides nothing once the loop runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from controllers import Controller, ControllerError
+from nas.candidates import Catalogue, Repeat, Source, Tokens, require_feasible, wishes
+from nas.errors import ExecutorError, NasError, ObjectiveError, StudyError
+from nas.images import ImageData
+from nas.inline_executor import InlineExecutor
+from nas.journal import Journal
+from nas.journal_reading import History
+from nas.journal_schema import Identity, Provenance
+from nas.keeper import Keeper
+from nas.loop import Loop
+from nas.objective import Objective
+from nas.preprocessing import Preprocessing
+from nas.recipe import Recipe
+from nas.reporting import Reporter, Reporters, SearchStart
+from nas.schedule import Budget, Flow
+from nas.standing import Standing
+from nas.study import Study
+from nas.trial import Evaluator, Executor
+from search_spaces import Network, SearchSpace
+
+ControllerName = Literal["reinforce", "ppo", "random"]
+ExecutorName = Literal["ray", "inline"]
+
+
+def search(
+    space: SearchSpace,
+    *,
+    data: ImageData | Path | str | None = None,
+    evaluator: Evaluator | None = None,
+    controller: Controller | ControllerName = "reinforce",
+    objective: Objective | None = None,
+    target_macs: float | None = None,
+    trials: int | None = 100,
+    max_hours: float | None = None,
+    patience: int | None = None,
+    executor: Executor | ExecutorName = "ray",
+    workers: int = 1,
+    gpus_per_worker: float = 0.0,
+    out: Path | str,
+    seed: int = 0,
+    deterministic: bool = False,
+    enqueue: Iterable[Network | Tokens | Repeat] = (),
+    recipe: Recipe | None = None,
+    reporters: Sequence[Reporter] = (),
+    keep_best: int = 3,
+    settings: Mapping[str, object] | None = None,
+) -> Study:
+    """Searches a space, or continues the search in `out`, and returns the study.
+
+    Ctrl-C and SIGTERM end it cleanly: the study is returned as it is, and the same call continues it.
+
+    Args:
+        space: What can be built.
+        data: Images to train on: a folder, a `.npz` pack, a torchvision name, or loaded by `nas.load_data`.
+        evaluator: What measures candidates instead of training them on `data`.
+        controller: Who chooses: a name, or a controller made by the caller.
+        objective: What is maximised; by default the accuracy, or `Objective.hard` of the target.
+        target_macs: Multiply-adds aimed at, in place of an objective.
+        trials: How many trials the study has in the end, earlier runs included; None is no limit.
+        max_hours: How long this run proposes new candidates.
+        patience: Ends the search after so many trials without a better reward.
+        executor: Who runs trials: a name, or an executor made by the caller.
+        workers: How many trials run at the same time on Ray.
+        gpus_per_worker: Share of a GPU, or number of GPUs, that each Ray worker holds.
+        out: The study's folder; a study that is there is continued.
+        seed: Seed of everything: the controller's choices, each trial's training.
+        deterministic: Fixes the schedule, so that the same seed gives the same study.
+        enqueue: Candidates of the user's own, tried first.
+        recipe: How to train on `data`.
+        reporters: Who shows the search.
+        keep_best: Weights are kept of so many trials with the highest rewards, and of the Pareto front.
+        settings: How the search was asked for; stored for the command line.
+
+    Raises:
+        NasError: Something given is wrong, or going on is pointless; everything finished is in the journal.
+    """
+    budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
+    goal = _objective(objective, target_macs, deterministic=deterministic)
+    first = wishes(space, goal, enqueue)
+    require_feasible(space, goal, seed=seed)
+    measure = _evaluator(space, goal, data=data, evaluator=evaluator, recipe=recipe)
+    catalogue = Catalogue(space)
+    chooser = (
+        make_controller(controller, catalogue, goal, seed=seed) if isinstance(controller, str) else controller
+    )
+    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
+    width = runner.slots if deterministic else None
+    identity = _identity(space, measure, goal, chooser, seed=seed, width=width)
+    with (
+        closing(runner),
+        closing(
+            Journal(Path(out), identity, provenance=_provenance(space, measure), settings=settings)
+        ) as journal,
+    ):
+        history = journal.history(space)
+        loop = Loop(
+            source=Source(catalogue, chooser, goal, seed=seed, enqueued=first, history=history),
+            controller=chooser,
+            executor=runner,
+            objective=goal,
+            journal=journal,
+            keeper=Keeper(journal.folder, metric=next(iter(goal.metrics), "macs"), best=keep_best),
+            reporter=Reporters(reporters),
+            budget=budget,
+            flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
+            standing=Standing(folder=journal.folder, total=trials),
+        )
+        _restore(loop, history)
+        loop.reporter.on_start(_start(loop, space, identity))
+        if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
+            runner.start(space, measure)
+        loop.run()
+    return Study(out, space=space)
+
+
+def make_controller(
+    name: ControllerName, catalogue: Catalogue, objective: Objective, *, seed: int
+) -> Controller:
+    """Makes a controller for a space, that never repeats a candidate and never proposes one too dear.
+
+    Raises:
+        ControllerError: There is no controller of this name.
+    """
+    import controllers
+
+    kinds = {"reinforce": "Reinforce", "ppo": "PPO", "random": "RandomSearch"}
+    if name not in kinds:
+        raise ControllerError(f"there is no controller {name!r}: choose one of {', '.join(kinds)}")
+
+    def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        return np.array([catalogue.is_feasible(row, objective) for row in rows.tolist()], dtype=np.bool_)
+
+    is_limited = any(constraint.is_known_before_training for constraint in objective.constraints)
+    return cast(
+        Controller,
+        getattr(controllers, kinds[name])(
+            catalogue.space.cardinalities,
+            catalogue.space.conditions,
+            seed=seed,
+            key=catalogue.digest,
+            feasible=feasible if is_limited else None,
+        ),
+    )
+
+
+def _objective(objective: Objective | None, target_macs: float | None, *, deterministic: bool) -> Objective:
+    if objective is not None and target_macs is not None:
+        raise ObjectiveError(
+            f"give an objective or target_macs, but got both: put {target_macs:g} into the objective"
+        )
+    goal = objective
+    if goal is None:
+        goal = Objective() if target_macs is None else Objective.hard("macs", target_macs)
+    if deterministic and goal.timed_metrics:
+        raise ObjectiveError(
+            f"a deterministic search cannot depend on times, but the objective looks at "
+            f"{', '.join(goal.timed_metrics)}: use macs or params, or leave deterministic out"
+        )
+    return goal
+
+
+def _evaluator(
+    space: SearchSpace,
+    objective: Objective,
+    *,
+    data: ImageData | Path | str | None,
+    evaluator: Evaluator | None,
+    recipe: Recipe | None,
+) -> Evaluator:
+    """The evaluator given, or proxy training on the data given, checked against the space."""
+    if (data is None) == (evaluator is None):
+        given = "neither" if data is None else "both"
+        raise NasError(f"a search needs data to train on or an evaluator, but got {given}: give one of them")
+    if evaluator is None:
+        from nas.data import load_data
+        from nas.measurement import LatencyProbe
+        from nas.proxy import ProxyEvaluator
+
+        resolution = space.template.resolution
+        images = load_data(str(data), resolution=resolution) if isinstance(data, Path | str) else data
+        probe = LatencyProbe() if "latency_ms" in objective.metrics else None
+        evaluator = ProxyEvaluator(cast(ImageData, images), recipe, measure_latency=probe)
+    check = getattr(evaluator, "check", None)
+    if check is not None:
+        check(space.decode((0,) * len(space.cardinalities)))
+    return evaluator
+
+
+def _executor(name: str, workers: int, gpus_per_worker: float) -> Executor:
+    if name == "ray":
+        from nas.ray_executor import RayExecutor
+
+        return RayExecutor(workers, gpus_per_worker=gpus_per_worker)
+    if name == "inline":
+        return InlineExecutor()
+    raise ExecutorError(f"there is no executor {name!r}: choose ray or inline")
+
+
+def _identity(
+    space: SearchSpace,
+    evaluator: Evaluator,
+    objective: Objective,
+    controller: Controller,
+    *,
+    seed: int,
+    width: int | None,
+) -> Identity:
+    """What makes the study what it is; our own evaluator says its parts, another only the whole."""
+    images, recipe = _images(evaluator), _recipe(evaluator)
+    return Identity(
+        space=space.fingerprint,
+        data="" if images is None else images.fingerprint,
+        split="" if images is None else images.split_fingerprint,
+        recipe="" if recipe is None else recipe.fingerprint,
+        evaluator=evaluator.fingerprint,
+        objective=objective.to_json(),
+        controller=type(controller).__qualname__,
+        seed=seed,
+        deterministic_workers=width,
+    )
+
+
+def _provenance(space: SearchSpace, evaluator: Evaluator) -> Provenance:
+    images, recipe = _images(evaluator), _recipe(evaluator)
+    return Provenance(
+        space_name=space.name,
+        data_text="" if images is None else str(images),
+        recipe_json="" if recipe is None else recipe.to_json(),
+        preprocessing_json="" if images is None else Preprocessing.of(images).to_json(),
+    )
+
+
+def _images(evaluator: Evaluator) -> ImageData | None:
+    """The images that an evaluator trains on, where it says so as ours does."""
+    images = getattr(evaluator, "data", None)
+    return images if isinstance(images, ImageData) else None
+
+
+def _recipe(evaluator: Evaluator) -> Recipe | None:
+    recipe = getattr(evaluator, "recipe", None)
+    return recipe if isinstance(recipe, Recipe) else None
+
+
+def _restore(loop: Loop, history: History) -> None:
+    """Brings everything to where earlier runs ended."""
+    loop.flow.restore(history)
+    loop.standing.restore(history)
+    for number, verdict in history.finished.items():
+        loop.keeper.place(history.trials[number], verdict)
+    loop.journal.forget_weights(loop.keeper.sweep())
+    if history.controller_state is not None:
+        try:
+            loop.controller.load_state_dict(history.controller_state)
+        except ControllerError as error:
+            raise StudyError(f"{loop.journal.folder} holds a study of another controller: {error}") from error
+
+
+def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:
+    return SearchStart(
+        folder=loop.journal.folder,
+        space_name=space.name,
+        decisions=space.decisions,
+        objective=loop.objective.describe(),
+        note=loop.objective.note,
+        controller=identity.controller,
+        trials=loop.budget.trials,
+        workers=loop.executor.slots,
+        is_resumed=loop.journal.is_resumed,
+        counts=loop.standing.counts,
+        best=loop.standing.best,
+    )

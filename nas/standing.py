@@ -1,0 +1,145 @@
+"""Owns where a search stands: counts, the best so far, and whether going on makes sense.
+
+Does not own how it is shown (`nas.reporting` and its reporters).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from controllers import Controller
+from nas.errors import SearchStoppedError
+from nas.journal_reading import History
+from nas.keeper import log_name
+from nas.reporting import Best, Counts, SearchEnd, TrialReport
+from nas.schedule import ATTEMPTS, Budget, Flow
+from nas.trial import Result, Status, Trial
+from nas.verdict import Verdict
+
+FAILURES_AT_FIRST = 5
+"""When so many trials have failed and none has completed, going on is pointless."""
+
+LOSSES_IN_A_ROW = 5
+"""When machines lose so many trials in a row, going on would lose the rest."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Standing:
+    """Counts verdicts in the order in which they count for the controller.
+
+    Attributes:
+        folder: The study's folder.
+        total: How many trials the study shall have in the end; None where only time limits it.
+        counts: Trials so far.
+        rejected: Candidates that broke a known constraint.
+        best: The best so far.
+        worst_reward: What an infeasible trial is fed back as: the worst finite reward so far, 0 at first.
+        without_gain: Trials fed back since the best one.
+        learnt: Trials fed back.
+    """
+
+    folder: Path
+    total: int | None
+    counts: Counts = field(default_factory=Counts)
+    rejected: int = 0
+    best: Best | None = None
+    worst_reward: float = 0.0
+    without_gain: int = 0
+    learnt: int = 0
+    _started: float = field(default_factory=time.monotonic)
+    _has_failed: bool = False
+    _failed_at_first: int = 0
+    _lost_in_a_row: int = 0
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since this run began."""
+        return time.monotonic() - self._started
+
+    def limit(self, budget: Budget, flow: Flow) -> str:
+        """The limit of the budget that is reached, or nothing."""
+        return budget.spent(flow.proposed, self.elapsed_seconds, self.without_gain)
+
+    def restore(self, history: History) -> None:
+        """Counts what earlier runs have counted, in the same order."""
+        lost = [n for n, verdict in history.finished.items() if verdict.status is Status.LOST]
+        for number in (*history.fed_back, *lost):
+            self.count(history.trials[number], history.finished[number])
+        self.rejected = history.rejected
+
+    def count(self, trial: Trial, verdict: Verdict) -> None:
+        """Counts a verdict."""
+        name = verdict.status.value
+        self.counts = replace(self.counts, **{name: getattr(self.counts, name) + 1})
+        if verdict.status is Status.LOST:
+            return
+        self.learnt += 1
+        self.without_gain += 1
+        if verdict.reward is None or verdict.accuracy is None:
+            return
+        self.worst_reward = verdict.reward if self.best is None else min(self.worst_reward, verdict.reward)
+        if self.best is not None and verdict.reward <= self.best.reward:
+            return
+        self.without_gain = 0
+        self.best = Best(
+            number=trial.number,
+            reward=verdict.reward,
+            accuracy=verdict.accuracy,
+            macs=trial.cost.macs,
+            network=trial.network,
+        )
+
+    def report(
+        self, trial: Trial, verdict: Verdict, result: Result | None, flow: Flow, controller: Controller
+    ) -> TrialReport:
+        """Puts into words what was just counted."""
+        is_failure = verdict.status is not Status.COMPLETED
+        is_first, self._has_failed = is_failure and not self._has_failed, self._has_failed or is_failure
+        return TrialReport(
+            trial=trial,
+            verdict=verdict,
+            log="" if result is None else result.log,
+            log_file=self.folder / log_name(trial.number) if is_failure else None,
+            is_first_failure=is_first,
+            is_best=self.best is not None and self.best.number == trial.number,
+            best=self.best,
+            counts=replace(self.counts, rejected=self.rejected),
+            total=self.total,
+            running=len(flow.running),
+            seconds=0.0 if result is None else result.seconds,
+            elapsed_seconds=self.elapsed_seconds,
+            diagnostics=controller.diagnostics(),
+            probabilities=controller.probabilities,
+        )
+
+    def end(self, ending: str, message: str) -> SearchEnd:
+        """Puts into words how it ended."""
+        return SearchEnd(
+            ending=ending,
+            message=message,
+            counts=replace(self.counts, rejected=self.rejected),
+            best=self.best,
+            elapsed_seconds=self.elapsed_seconds,
+        )
+
+    def check_health(self, verdict: Verdict, result: Result | None) -> None:
+        """Looks at a verdict of this run.
+
+        Raises:
+            SearchStoppedError: The first several trials all failed, or machines lose one after another.
+        """
+        self._lost_in_a_row = self._lost_in_a_row + 1 if verdict.status is Status.LOST else 0
+        self._failed_at_first = 0 if self.counts.completed else self._failed_at_first + 1
+        detail = f"the last one: {verdict.message}\n{'' if result is None else result.log}".rstrip()
+        if self._failed_at_first >= FAILURES_AT_FIRST:
+            raise SearchStoppedError(
+                f"the first {self._failed_at_first} trials of this run all failed, so the cause is hardly "
+                f"the candidates: mend it and start again to continue; {detail}"
+            )
+        if self._lost_in_a_row >= LOSSES_IN_A_ROW:
+            raise SearchStoppedError(
+                f"machines lost {self._lost_in_a_row} trials in a row, each {ATTEMPTS} times: look at the "
+                f"workers and start again to continue; {detail}"
+            )

@@ -1,0 +1,214 @@
+"""Owns the plain data that travels between the search loop, executors, evaluators and the journal.
+
+Does not own behaviour: who decides, runs or stores is elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from search_spaces import Cost, Network, SearchSpace
+
+
+class Status(StrEnum):
+    """What became of a trial or of one attempt at it."""
+
+    PROPOSED = "proposed"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INFEASIBLE = "infeasible"
+    LOST = "lost"
+
+
+class Cause(StrEnum):
+    """Why a trial did not complete."""
+
+    DIVERGED = "diverged"
+    OUT_OF_MEMORY = "out_of_memory"
+    TIMEOUT = "timeout"
+    CONSTRAINT = "constraint"
+    ERROR = "error"
+    WORKER_DIED = "worker_died"
+    INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """One measured number with its origin.
+
+    Attributes:
+        name: What was measured, the unit in the name where it is not obvious (`latency_ms`).
+        value: The number; accuracy is a fraction in [0, 1].
+        unit: The unit in words (`fraction`, `ms`, `bytes`, `s`, `count`).
+        environment: Where it was measured (`cpu, 1 thread, batch 1`).
+    """
+
+    name: str
+    value: float
+    unit: str
+    environment: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What an executor is asked to run: data only, a few hundred bytes.
+
+    Attributes:
+        trial: Number of the trial, counted from 0.
+        attempt: Number of the attempt at it, counted from 1.
+        tokens: The candidate, one option index per decision of the space.
+        seed: Seed of this training.
+        fidelity: Share of the recipe's schedule, in (0, 1].
+    """
+
+    trial: int
+    attempt: int
+    tokens: tuple[int, ...]
+    seed: int
+    fidelity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What an evaluator is given: the job with its network written out."""
+
+    job: Job
+    network: Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """What an evaluator returns: `accuracy` must be among the metrics.
+
+    Attributes:
+        metrics: Everything measured.
+        weights: Gives the trained weights as safetensors bytes when they are asked for, or None.
+    """
+
+    metrics: tuple[Metric, ...]
+    weights: Callable[[], bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What comes back from an executor for a job.
+
+    Attributes:
+        job: The job this answers.
+        status: COMPLETED, INFEASIBLE (the candidate's fault) or LOST (the machine's fault).
+        metrics: What was measured; empty unless completed.
+        cause: Why it did not complete.
+        message: One line for people.
+        log: Traceback or other detail, for the trial's log file.
+        node: Where it ran.
+        seconds: Wall time in the worker.
+        has_weights: Whether the worker still holds the trained weights.
+    """
+
+    job: Job
+    status: Status
+    metrics: tuple[Metric, ...] = ()
+    cause: Cause | None = None
+    message: str = ""
+    log: str = ""
+    node: str = ""
+    seconds: float = 0.0
+    has_weights: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """A candidate that was let in: everything known of it before anything runs.
+
+    Attributes:
+        number: Counted from 0, without gaps.
+        tokens: One option index per decision.
+        network: The tokens written out.
+        digest: Identity of the network: equal for all tokens that mean the same layers.
+        cost: Exact cost of the network.
+        seed: Seed of its training, derived from the study's seed and the number.
+        fidelity: Share of the recipe's schedule, in (0, 1].
+        repeat: 0, or counts the repetitions that were asked for of one candidate.
+        proposal_number: The controller's number for it; -1 where the user put it in.
+        log_prob: Log-probability under the policy that proposed it; NaN where the user put it in.
+    """
+
+    number: int
+    tokens: tuple[int, ...]
+    network: Network
+    digest: str
+    cost: Cost
+    seed: int
+    fidelity: float = 1.0
+    repeat: int = 0
+    proposal_number: int = -1
+    log_prob: float = math.nan
+
+    @property
+    def key(self) -> tuple[str, float, int]:
+        """Trials with equal keys are trained once; recipe and data are fixed in a study."""
+        return self.digest, self.fidelity, self.repeat
+
+    def job(self, attempt: int) -> Job:
+        """The trial as work for an executor."""
+        return Job(
+            trial=self.number, attempt=attempt, tokens=self.tokens, seed=self.seed, fidelity=self.fidelity
+        )
+
+
+class InfeasibleError(Exception):
+    """Raised by an evaluator when the candidate itself cannot be trained or measured."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class Evaluator(Protocol):
+    """A function from a candidate to its measurements, built by the driver and run in a worker."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever results stop being comparable (recipe, data, table)."""
+        ...
+
+    def prepare(self) -> None:
+        """Runs once in each worker before its first candidate (moves the data to the device)."""
+        ...
+
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Trains and measures; raises `InfeasibleError` where the candidate is at fault."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs jobs: in this process, or on a Ray cluster."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at the same time."""
+        ...
+
+    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+        """Brings the workers up; raises `ExecutorError` when that is impossible."""
+        ...
+
+    def submit(self, job: Job) -> None:
+        """Starts a job; never more than `slots` at a time."""
+        ...
+
+    def wait(self, timeout_seconds: float) -> list[Result]:
+        """Returns finished jobs, at the latest after the timeout, perhaps none."""
+        ...
+
+    def weights(self, job: Job) -> bytes | None:
+        """Fetches the weights of a job just returned; None when the worker has lost them."""
+        ...
+
+    def close(self) -> None:
+        """Ends everything that was started; safe to call twice."""
+        ...

@@ -1,0 +1,80 @@
+"""Owns what becomes of a trial once its result is in: completed with a reward, infeasible, or lost.
+
+Does not own the arithmetic of the reward (`nas.objective`) nor what follows from a verdict (`nas.loop`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from nas.objective import Objective
+from nas.trial import Cause, Metric, Result, Status, Trial
+from search_spaces import Cost
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What became of a trial.
+
+    Attributes:
+        number: The trial's number.
+        status: COMPLETED, INFEASIBLE or LOST.
+        metrics: What was measured.
+        reward: The objective's value; None unless completed.
+        cause: Why it did not complete.
+        message: One line for people.
+        weights_file: Its weights, relative to the study's folder; None where they are not kept.
+        copied_from: The trial with an equal key whose result this is; None where it ran itself.
+    """
+
+    number: int
+    status: Status
+    metrics: tuple[Metric, ...] = ()
+    reward: float | None = None
+    cause: Cause | None = None
+    message: str = ""
+    weights_file: str | None = None
+    copied_from: int | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """The fraction measured, where it was."""
+        return next((metric.value for metric in self.metrics if metric.name == "accuracy"), None)
+
+    def copy_for(self, number: int) -> Verdict:
+        """The same verdict on another trial with an equal key; the weights stay with the first."""
+        origin = self.number if self.copied_from is None else self.copied_from
+        return replace(self, number=number, copied_from=origin, weights_file=None)
+
+
+def known_costs(cost: Cost) -> dict[str, float]:
+    """The costs that follow from the network alone, by name."""
+    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+
+
+def all_costs(cost: Cost, metrics: tuple[Metric, ...]) -> dict[str, float]:
+    """Known costs and everything measured, by name; the network's own costs are not overruled."""
+    return {metric.name: metric.value for metric in metrics} | known_costs(cost)
+
+
+def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
+    """Says what becomes of a trial that will not be tried again.
+
+    Raises:
+        ObjectiveError: The objective needs a metric that was not measured.
+    """
+    verdict = Verdict(
+        number=trial.number,
+        status=result.status,
+        metrics=result.metrics,
+        cause=result.cause,
+        message=result.message,
+    )
+    if result.status is not Status.COMPLETED:
+        return verdict
+    costs = all_costs(trial.cost, result.metrics)
+    broken = objective.broken(costs)
+    if broken:
+        laws = ", ".join(f"`{c.metric} <= {c.upper:g}` but {c.metric}={costs[c.metric]:g}" for c in broken)
+        return replace(verdict, status=Status.INFEASIBLE, cause=Cause.CONSTRAINT, message=laws)
+    return replace(verdict, reward=objective.reward(costs["accuracy"], costs))

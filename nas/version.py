@@ -1,0 +1,38 @@
+"""Owns which version of the package this is, to the letter of its source.
+
+Does not own what is done about a difference: that is the executor's and the journal's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+DISTRIBUTION = "mnas"
+WORKER_PACKAGES = ("nas", "search_spaces")
+"""The packages that run in workers; controllers stay with the driver."""
+
+
+def package_version() -> str:
+    """Version of the installed distribution, or `source` where it runs from a checkout."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "source"
+
+
+@cache
+def package_fingerprint() -> str:
+    """Changes with every change of the source that workers run (16 hex digits)."""
+    return source_fingerprint(Path(__file__).resolve().parent.parent)
+
+
+def source_fingerprint(root: Path) -> str:
+    """Fingerprint of the worker packages under a folder."""
+    digest = hashlib.sha256()
+    for package in WORKER_PACKAGES:
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,190 @@
+import json
+from dataclasses import replace
+
+import pytest
+
+from nas.comparison import Comparison, Contender, Run, choose_contenders, compare, load_comparison
+from nas.errors import StudyError
+from nas.inline_executor import InlineExecutor
+from nas.objective import Constraint, Objective
+from nas.result_report import comparison_notes, comparison_table
+from nas.small_space import small
+from nas.table import TableEvaluator
+from nas.trial import Cause, InfeasibleError, Status
+from search_spaces import cost
+
+SPACE = small(resolution=28, in_channels=1)
+WINNER = (*SPACE.encode(SPACE.reference)[:-1], 0)
+
+
+def by_size(candidate):
+    return min(1.0, cost(candidate.network).macs / 1e7)
+
+
+def contenders(randoms=2, objective=None, winner=WINNER):
+    return choose_contenders(
+        SPACE, objective or Objective(), winner=winner, winner_name="trial 7", randoms=randoms, seed=0
+    )
+
+
+def run(folder, *, table=by_size, noise=0.01, seeds=2, chosen=None, executor=None, name="table"):
+    told = []
+    evaluator = TableEvaluator(table, noise=noise, name=name)
+    comparison = compare(
+        SPACE,
+        evaluator,
+        executor or InlineExecutor(),
+        chosen or contenders(),
+        images=100,
+        seeds=seeds,
+        seed=0,
+        folder=folder,
+        on_run=lambda *said: told.append(said),
+    )
+    return comparison, told
+
+
+def made(*groups, roles=("winner", "reference", "random", "random")) -> Comparison:
+    return Comparison(
+        evaluator="x",
+        images=100,
+        seeds=len(groups[0]),
+        contenders=tuple(
+            Contender(
+                role=role,
+                name=f"{role} {i}",
+                tokens=(i,),
+                digest=str(i),
+                macs=100 * (i + 1),
+                params=10,
+                runs=tuple(Run(seed=s, accuracy=a) for s, a in enumerate(group)),
+            )
+            for i, (role, group) in enumerate(zip(roles, groups, strict=False))
+        ),
+    )
+
+
+def test_winner_reference_and_random_candidates_take_part_once_each():
+    chosen = contenders(randoms=3)
+    assert [one.role for one in chosen] == ["winner", "reference", "random", "random", "random"]
+    assert len({one.digest for one in chosen}) == 5
+    assert chosen[0].name == "trial 7"
+
+
+def test_a_reference_that_won_takes_part_as_the_winner_only():
+    chosen = contenders(winner=SPACE.encode(SPACE.reference))
+    assert [one.role for one in chosen] == ["winner", "random", "random"]
+
+
+def test_random_candidates_keep_the_constraints_of_the_search():
+    limit = Constraint(metric="macs", upper=1_000_000)
+    chosen = contenders(randoms=5, objective=Objective(constraints=(limit,)))
+    randoms = [one for one in chosen if one.role == "random"]
+    assert len(randoms) == 5
+    assert all(one.macs <= 1_000_000 for one in randoms)
+
+
+def test_every_contender_is_trained_from_the_same_number_of_seeds(tmp_path):
+    comparison, told = run(tmp_path, seeds=3)
+    assert [len(one.accuracies) for one in comparison.contenders] == [3, 3, 3, 3]
+    seeds = {tuple(r.seed for r in one.runs) for one in comparison.contenders}
+    assert len(seeds) == 1
+    assert [(done, total) for _, _, done, total in told] == [(n, 12) for n in range(1, 13)]
+
+
+def test_what_is_on_disk_is_not_trained_again(tmp_path):
+    first, _ = run(tmp_path)
+    again, told = run(tmp_path)
+    assert told == []
+    assert again == first == load_comparison(tmp_path)
+
+
+def test_a_stopped_comparison_continues_where_it_was(tmp_path):
+    run(tmp_path)
+    data = json.loads((tmp_path / "comparison.json").read_text())
+    for one in data["contenders"]:
+        one["runs"] = one["runs"][:1]
+    (tmp_path / "comparison.json").write_text(json.dumps(data))
+    comparison, told = run(tmp_path)
+    assert len(told) == 4
+    assert all(len(one.runs) == 2 for one in comparison.contenders)
+
+
+def test_accuracies_measured_in_another_way_are_not_mixed_in(tmp_path):
+    run(tmp_path)
+    _, told = run(tmp_path, name="another recipe")
+    assert len(told) == 8
+
+
+def test_a_failed_training_is_left_out_of_the_mean_and_said(tmp_path):
+    def sometimes(candidate):
+        if candidate.network.digest == contenders()[2].digest:
+            raise InfeasibleError(Cause.DIVERGED, "loss is nan")
+        return 0.5
+
+    comparison, _ = run(tmp_path, table=sometimes)
+    failed = comparison.contenders[2]
+    assert failed.mean is None
+    assert failed.runs[0].message == "loss is nan"
+    assert comparison.outcome(failed) == "unknown"
+    assert any("2 trainings failed" in note for note in comparison_notes(comparison))
+
+
+class Forgetful(InlineExecutor):
+    """Loses the first attempt at every job."""
+
+    def wait(self, timeout_seconds):
+        return [
+            replace(result, status=Status.LOST, metrics=()) if result.job.attempt == 1 else result
+            for result in super().wait(timeout_seconds)
+        ]
+
+
+def test_a_training_that_a_machine_lost_is_done_again(tmp_path):
+    comparison, _ = run(tmp_path, executor=Forgetful())
+    assert all(len(one.accuracies) == 2 for one in comparison.contenders)
+
+
+def test_a_difference_that_seeds_explain_is_a_tie():
+    comparison = made((0.90, 0.92), (0.91, 0.93), (0.70, 0.72), (0.98, 1.0))
+    assert [comparison.outcome(one) for one in comparison.contenders[1:]] == ["tie", "ahead", "behind"]
+
+
+def test_the_margin_is_that_of_a_t_test_with_pooled_deviation():
+    comparison = made((0.90, 0.92), (0.91, 0.93), roles=("winner", "reference"))
+    assert comparison.seed_deviation == pytest.approx(0.02 / 2**0.5)
+    assert comparison.margin(comparison.contenders[1]) == pytest.approx(4.30 * 0.02 / 2**0.5)
+
+
+def test_one_seed_each_gives_no_verdict():
+    comparison = made((0.90,), (0.10,), roles=("winner", "reference"))
+    assert comparison.outcome(comparison.contenders[1]) == "unknown"
+    assert any("no verdict" in note for note in comparison_notes(comparison))
+
+
+def test_spread_between_candidates_stands_beside_that_between_seeds():
+    (note,) = [
+        n for n in comparison_notes(made((0.9, 0.92), (0.9, 0.9), (0.5, 0.5), (0.7, 0.7))) if "Spread" in n
+    ]
+    assert "between 2 random candidates 0.1414" in note
+    assert "between seeds of one network 0.0071 (2 seeds each, pooled)" in note
+
+
+def test_candidates_that_differ_no_more_than_seeds_are_said_to():
+    notes = comparison_notes(made((0.8, 0.9), (0.8, 0.9), (0.80, 0.90), (0.81, 0.91)))
+    assert any("can hardly tell them apart" in note for note in notes)
+
+
+def test_the_table_states_n_spread_and_verdict_of_every_network():
+    comparison = made((0.90, 0.92), (0.91, 0.93), (0.70, 0.72), (0.98, 1.0))
+    table = comparison_table(comparison, Objective.hard("macs", 200))
+    assert [row["n"] for row in table.rows] == [2, 2, 2, 2]
+    assert [row["verdict"] for row in table.rows] == [None, "tie", "winner ahead", "winner behind"]
+    assert table.rows[2]["reward"] == pytest.approx(0.71 * 200 / 300)
+    assert "100 images" in table.title
+
+
+def test_a_damaged_file_says_what_to_do(tmp_path):
+    (tmp_path / "comparison.json").write_text('{"contenders": [')
+    with pytest.raises(StudyError, match=r"comparison\.json cannot be read.*remove it"):
+        load_comparison(tmp_path)

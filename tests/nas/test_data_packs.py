@@ -1,0 +1,151 @@
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nas.data import load_data
+from nas.errors import DataError
+
+
+def plain(part="train", count=40, classes=4, seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (count, 10, 10, 3), dtype=np.uint8)
+    return {f"{part}_images": images, f"{part}_labels": np.arange(count) % classes}
+
+
+def encoded(part="train", count=40, classes=4):
+    streams = []
+    for number in range(count):
+        stream = io.BytesIO()
+        Image.fromarray(np.full((10, 10, 3), number, dtype=np.uint8)).save(stream, "JPEG")
+        streams.append(stream.getvalue())
+    return {
+        f"{part}_jpeg": np.frombuffer(b"".join(streams), dtype=np.uint8),
+        f"{part}_offset": np.cumsum([0, *map(len, streams)]),
+        f"{part}_label": np.arange(count) % classes,
+    }
+
+
+@pytest.fixture
+def write(tmp_path):
+    def to_file(**arrays):
+        np.savez(tmp_path / "pack.npz", **arrays)
+        return tmp_path / "pack.npz"
+
+    return to_file
+
+
+def test_plain_arrays_are_read(write):
+    data = load_data(write(**plain(), classes=np.array(["a", "b", "c", "d"])))
+    assert data.classes == ("a", "b", "c", "d")
+    assert (data.name, data.channels, data.resolution) == ("pack", 3, 10)
+    assert len(data.train) + len(data.search) + len(data.test) == 40
+
+
+def test_a_column_of_labels_is_read_as_labels(write):
+    arrays = plain()
+    data = load_data(write(train_images=arrays["train_images"], train_labels=arrays["train_labels"][:, None]))
+    assert data.num_classes == 4
+
+
+def test_given_val_and_test_are_search_and_test(write):
+    data = load_data(write(**plain(), **plain("val", 8), **plain("test", 4)))
+    assert (len(data.train), len(data.search), len(data.test)) == (40, 8, 4)
+
+
+def test_val_alone_is_the_test_split(write):
+    data = load_data(write(**plain(), **plain("val", 8)))
+    assert (len(data.train), len(data.search), len(data.test)) == (32, 8, 8)
+
+
+def test_an_encoded_stream_is_cut_at_its_offsets(write):
+    data = load_data(write(**encoded(), **encoded("test", 8)))
+    assert (len(data.train), len(data.search), len(data.test)) == (32, 8, 8)
+    assert [int(image[0, 0, 0]) for image in data.test.images] == list(range(8))
+    assert data.test.labels.tolist() == [0, 1, 2, 3] * 2
+
+
+def test_damaged_images_of_a_stream_are_skipped_and_named(write):
+    arrays = encoded(count=200)
+    stream = arrays["train_jpeg"].copy()
+    stream[arrays["train_offset"][5] :][:20] = 0
+    data = load_data(write(**arrays | {"train_jpeg": stream}))
+    assert data.warnings == ("skipped 1 of 200 images that cannot be read: train image 5",)
+    assert len(data.train) + len(data.search) + len(data.test) == 199
+
+
+@pytest.mark.parametrize("missing", ["train_labels", "train_offset", "train_label"])
+def test_a_missing_array_is_named(write, missing):
+    arrays = plain() if missing == "train_labels" else encoded()
+    del arrays[missing]
+    with pytest.raises(DataError, match=f"lacks {missing}"):
+        load_data(write(**arrays))
+
+
+def test_a_pack_without_training_images_is_refused_with_what_it_holds(write):
+    with pytest.raises(DataError, match=r"must hold train_images.*but holds x"):
+        load_data(write(x=np.zeros(3)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.95])
+def test_a_truncated_pack_is_refused(write, share):
+    path = write(**plain())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(DataError, match="is it complete"):
+        load_data(path)
+
+
+def test_a_pack_with_flipped_bytes_is_refused(write):
+    path = write(**plain())
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    path.write_bytes(bytes(whole))
+    with pytest.raises(DataError, match="is it complete"):
+        load_data(path)
+
+
+def test_a_pack_with_pickled_objects_is_refused(write):
+    with pytest.raises(DataError, match="cannot be read"):
+        load_data(write(train_images=np.array([{}], dtype=object), train_labels=np.zeros(1, dtype=int)))
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        lambda o: o[:-1],
+        lambda o: np.concatenate([o[:1], o[2:3], o[1:2], o[3:]]),
+        lambda o: np.concatenate([o[:1] + 1, o[1:]]),
+        lambda o: np.concatenate([o[:-1], o[-1:] + 1]),
+        lambda o: o.astype(float),
+    ],
+)
+def test_offsets_that_do_not_fit_the_stream_are_refused(write, offsets):
+    arrays = encoded()
+    with pytest.raises(DataError, match="the offsets of"):
+        load_data(write(**arrays | {"train_offset": offsets(arrays["train_offset"])}))
+
+
+def test_labels_that_are_not_integers_are_refused(write):
+    arrays = plain()
+    with pytest.raises(DataError, match="must be integers"):
+        load_data(write(**arrays | {"train_labels": arrays["train_labels"] / 2}))
+
+
+def test_test_images_of_another_shape_are_refused(write):
+    images = np.zeros((8, 12, 12, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match=r"train has \(3, 10, 10\) and test has \(3, 12, 12\)"):
+        load_data(write(**plain(), test_images=images, test_labels=np.arange(8) % 4))
+
+
+def test_the_local_cifar10_pack_is_read():
+    folder = os.environ.get("MNAS_DATA")
+    if not folder or not (Path(folder) / "cifar10_jpeg_small.npz").is_file():
+        pytest.skip("set MNAS_DATA to a folder with cifar10_jpeg_small.npz to run this")
+    data = load_data(Path(folder) / "cifar10_jpeg_small.npz")
+    assert (data.num_classes, data.channels, data.resolution) == (10, 3, 32)
+    assert (len(data.train), len(data.search), len(data.test)) == (4_000, 1_000, 1_000)
+    assert data.classes[0] == "airplane"
+    assert data.warnings == data.notes == ()

@@ -1,0 +1,661 @@
+import itertools
+import math
+import os
+import signal
+import sqlite3
+import threading
+from collections import Counter, defaultdict
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import nas
+from controllers import Proposal, RandomSearch
+from nas.candidates import Repeat, trial_seed
+from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
+from nas.inline_executor import InlineExecutor
+from nas.journal_schema import FILE_NAME
+from nas.objective import Constraint, Objective
+from nas.reporting import Reporter
+from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
+from nas.worker import Worker
+from search_spaces import cost
+
+
+def accuracy_of(candidate):
+    """Between 0 and 1, different for different tokens, the same everywhere."""
+    return (sum((i + 1) * (t + 1) for i, t in enumerate(candidate.job.tokens)) % 97) / 97
+
+
+class Scripted:
+    """A controller that proposes what it was told to, and remembers what it was told."""
+
+    def __init__(self, tokens):
+        self.script = [tuple(t) for t in tokens]
+        self.at = 0
+        self.heard = []
+
+    def propose(self, n=1):
+        found = self.script[self.at : self.at + n]
+        first, self.at = self.at, self.at + len(found)
+        return [Proposal(t, log_prob=-1.0, number=first + i) for i, t in enumerate(found)]
+
+    def feedback(self, results):
+        self.heard += [(p.number, p.tokens, o.reward, o.status) for p, o in results]
+
+    def state_dict(self):
+        return {"at": self.at}
+
+    def load_state_dict(self, state):
+        self.at = state["at"]
+
+    def diagnostics(self):
+        return {"heard": float(len(self.heard))}
+
+    def probabilities(self):
+        return None
+
+
+class Shuffled:
+    """An executor of several slots that gives results back in any order, and loses what it is told to."""
+
+    def __init__(self, slots=2, *, seed=0, lose=()):
+        self.slots = slots
+        self.rng = np.random.default_rng(seed)
+        self.lose = Counter(lose)
+        self.jobs = []
+        self.most = 0
+        self.submitted = []
+
+    def start(self, space, evaluator):
+        self.worker = Worker(space, evaluator)
+
+    def submit(self, job):
+        self.jobs.append(job)
+        self.submitted.append(job)
+        self.most = max(self.most, len(self.jobs))
+        assert len(self.jobs) <= self.slots
+
+    def wait(self, timeout_seconds):  # noqa: ARG002
+        count = int(self.rng.integers(1, len(self.jobs) + 1))
+        picked = [self.jobs.pop(int(self.rng.integers(len(self.jobs)))) for _ in range(count)]
+        return [self._run(job) for job in picked]
+
+    def _run(self, job):
+        if self.lose[job.trial] > 0:
+            self.lose[job.trial] -= 1
+            return Result(job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message="the node is gone")
+        return self.worker.run(job)
+
+    def weights(self, job):  # noqa: ARG002
+        return None
+
+    def close(self):
+        self.jobs = []
+
+
+class Listener:
+    """A reporter that remembers."""
+
+    def __init__(self):
+        self.start, self.trials, self.events, self.end = None, [], [], None
+
+    def on_start(self, start):
+        self.start = start
+
+    def on_trial(self, report):
+        self.trials.append(report)
+
+    def on_event(self, kind, message):
+        self.events.append((kind, message))
+
+    def on_end(self, end):
+        self.end = end
+
+
+def run(space, out, **options):
+    given = {"evaluator": nas.TableEvaluator(accuracy_of), "controller": "random", "executor": "inline"}
+    return nas.search(space, **{**given, "out": out, **options})
+
+
+def some_tokens(space, count, seed=0):
+    rng = np.random.default_rng(seed)
+    found = {}
+    while len(found) < count:
+        tokens = space.sample(rng)
+        found.setdefault(space.digest(tokens), tokens)
+    return list(found.values())
+
+
+def all_tokens(space):
+    return list(itertools.product(*map(range, space.cardinalities)))
+
+
+def rows(folder, query):
+    with closing(sqlite3.connect(folder / FILE_NAME)) as database:
+        return database.execute(query).fetchall()
+
+
+def test_a_search_runs_its_trials_and_returns_the_best(tmp_path, small_space):
+    listener = Listener()
+    study = run(small_space, tmp_path / "a", trials=20, reporters=[listener])
+    assert [t.number for t in study.trials] == list(range(20))
+    assert all(t.status is Status.COMPLETED and t.reward == t.accuracy for t in study.trials)
+    assert study.best.reward == max(t.reward for t in study.trials)
+    assert study.best.network == small_space.decode(study.best.tokens)
+    assert study.best.macs == cost(study.best.network).macs
+    assert study.ending == "trials"
+    assert [report.number for report in listener.trials] == list(range(20))
+    assert listener.end.best.number == study.best.number
+    assert listener.end.counts.done == 20
+    assert listener.trials[-1].best.reward == study.best.reward
+    assert listener.start.decisions == small_space.decisions
+
+
+def test_a_listener_is_a_reporter():
+    reporter: Reporter = Listener()
+    assert reporter
+
+
+def test_the_controller_hears_every_reward_with_the_tokens_it_proposed(tmp_path, small_space):
+    tokens = some_tokens(small_space, 6)
+    controller = Scripted(tokens)
+    study = run(small_space, tmp_path, controller=controller, trials=None, max_hours=1.0)
+    assert study.ending == "exhausted"
+    assert controller.heard == [(i, t, study.trials[i].reward, "completed") for i, t in enumerate(tokens)]
+
+
+def test_every_slot_is_kept_busy(tmp_path, small_space):
+    executor = Shuffled(slots=3)
+    study = run(small_space, tmp_path, executor=executor, trials=20)
+    assert executor.most == 3
+    assert len(study.completed) == 20
+
+
+def test_a_proposal_is_on_disk_before_it_runs_and_a_result_before_it_is_learnt(tmp_path, small_space):
+    seen = []
+
+    class Watching(Scripted):
+        def feedback(self, results):
+            seen.append(
+                ("learns", rows(tmp_path, "SELECT status, reward IS NULL, feedback_rank FROM trial")[-1])
+            )
+            super().feedback(results)
+
+    def look(_):
+        seen.append(("runs", rows(tmp_path, "SELECT status, reward IS NULL, feedback_rank FROM trial")[-1]))
+        return 0.5
+
+    evaluator = nas.TableEvaluator(look, name="watching")
+    run(
+        small_space, tmp_path, controller=Watching(some_tokens(small_space, 2)), evaluator=evaluator, trials=2
+    )
+    assert seen == [("runs", ("running", 1, None)), ("learns", ("completed", 0, None))] * 2
+
+
+def test_a_candidate_that_breaks_a_known_constraint_is_only_counted(tmp_path, small_space):
+    tokens = some_tokens(small_space, 30)
+    macs = [cost(small_space.decode(t)).macs for t in tokens]
+    limit = sorted(macs)[15]
+    controller = Scripted(tokens)
+    objective = Objective(constraints=(Constraint(metric="macs", upper=limit),))
+    study = run(small_space, tmp_path, controller=controller, objective=objective, trials=None, patience=100)
+    kept = [t for t, m in zip(tokens, macs, strict=True) if m <= limit]
+    assert [t.tokens for t in study.trials] == kept
+    assert [heard[1] for heard in controller.heard] == kept
+    assert rows(tmp_path, "SELECT max(macs) <= ? FROM candidate".replace("?", str(limit))) == [(1,)]
+    last_let_in = max(i for i, m in enumerate(macs) if m <= limit)
+    assert study.summary().rejected == sum(m > limit for m in macs[:last_let_in])
+
+
+def test_our_controllers_never_propose_what_breaks_a_known_constraint(tmp_path, small_space):
+    objective = Objective.hard("macs", 1e6, constraints=(Constraint(metric="params", upper=4000),))
+    study = run(small_space, tmp_path, objective=objective, trials=15)
+    assert study.summary().rejected == 0
+    assert all(t.params <= 4000 for t in study.trials)
+
+
+def test_a_space_whose_every_candidate_is_too_dear_is_found_before_anything_trains(tmp_path, small_space):
+    smallest = min(cost(small_space.decode(t)).macs for t in all_tokens(small_space))
+    objective = Objective(constraints=(Constraint(metric="macs", upper=smallest - 1),))
+    with pytest.raises(SpaceArgumentError, match=f"nearest macs={smallest:,}"):
+        run(small_space, tmp_path / "a", objective=objective)
+    assert not (tmp_path / "a").exists()
+
+
+def test_the_one_cheapest_candidate_is_found_where_only_it_meets_the_constraint(tmp_path, small_space):
+    cheapest = min(all_tokens(small_space), key=lambda t: cost(small_space.decode(t)).macs)
+    limit = cost(small_space.decode(cheapest)).macs
+    objective = Objective(constraints=(Constraint(metric="macs", upper=limit),))
+    study = run(small_space, tmp_path, objective=objective, trials=3)
+    assert [t.macs for t in study.trials] == [limit] * len(study.trials)
+    assert study.ending == "exhausted"
+
+
+def test_a_controller_that_proposes_only_the_too_dear_is_stopped(tmp_path, small_space):
+    dear = max(some_tokens(small_space, 200), key=lambda t: cost(small_space.decode(t)).macs)
+    limit = cost(small_space.decode(dear)).macs - 1
+    objective = Objective(constraints=(Constraint(metric="macs", upper=limit),))
+    with pytest.raises(SearchStoppedError, match="in a row broke the constraints"):
+        run(small_space, tmp_path, controller=Scripted([dear] * 5000), objective=objective)
+
+
+def test_a_measured_constraint_makes_a_candidate_infeasible_after_training(tmp_path, small_space):
+    values = iter([5.0, 20.0])
+    evaluator = nas.TableEvaluator(lambda _: {"accuracy": 0.5, "latency_ms": next(values)})
+    objective = Objective(constraints=(Constraint(metric="latency_ms", upper=10),))
+    controller = Scripted(some_tokens(small_space, 2))
+    study = run(
+        small_space, tmp_path, controller=controller, evaluator=evaluator, objective=objective, trials=2
+    )
+    good, bad = study.trials
+    assert (good.status, bad.status, bad.cause) == (Status.COMPLETED, Status.INFEASIBLE, Cause.CONSTRAINT)
+    assert "latency_ms=20" in bad.message
+    assert bad.metric("latency_ms") == 20.0
+    assert controller.heard[1][2:] == (0.5, "infeasible")
+
+
+def test_a_candidate_proposed_twice_is_trained_once(tmp_path, small_space):
+    first, second = some_tokens(small_space, 2)
+    trained = Counter()
+
+    def count(candidate):
+        trained[candidate.job.tokens] += 1
+        return 0.25
+
+    controller = Scripted([first, second, first, first])
+    study = run(
+        small_space,
+        tmp_path,
+        controller=controller,
+        evaluator=nas.TableEvaluator(count),
+        executor=Shuffled(slots=4),
+        trials=4,
+    )
+    assert trained == {first: 1, second: 1}
+    assert [t.copied_from for t in study.trials] == [None, None, 0, 0]
+    assert [t.reward for t in study.trials] == [0.25] * 4
+    assert [t.attempts for t in study.trials] == [1, 1, 0, 0]
+    assert len(controller.heard) == 4
+
+
+def test_a_repeat_asked_for_is_trained_again_with_a_new_seed(tmp_path, small_space):
+    (tokens,) = some_tokens(small_space, 1)
+    evaluator = nas.TableEvaluator(lambda _: 0.5, noise=0.1)
+    network = small_space.decode(tokens)
+    study = run(
+        small_space, tmp_path, evaluator=evaluator, enqueue=[network, Repeat(network, times=2)], trials=3
+    )
+    assert [t.digest for t in study.trials] == [network.digest] * 3
+    assert [t.repeat for t in study.trials] == [0, 1, 2]
+    assert len({t.seed for t in study.trials}) == len({t.reward for t in study.trials}) == 3
+
+
+def test_the_users_own_candidates_come_first_and_only_once(tmp_path, small_space):
+    mine = some_tokens(small_space, 3, seed=9)
+    for trials in (5, 8):
+        study = run(small_space, tmp_path, enqueue=[small_space.decode(mine[0]), *mine[1:]], trials=trials)
+    assert [t.digest for t in study.trials[:3]] == [small_space.digest(t) for t in mine]
+    assert [t.origin for t in study.trials] == ["user"] * 3 + ["controller"] * 5
+    assert len({t.digest for t in study.trials}) == 8
+
+
+def test_a_candidate_of_the_users_that_is_not_in_the_space_or_too_dear_is_refused(tmp_path, small_space):
+    with pytest.raises(SpaceArgumentError, match="enqueued candidate 0"):
+        run(small_space, tmp_path, enqueue=[(0, 0)])
+    (tokens,) = some_tokens(small_space, 1)
+    macs = cost(small_space.decode(tokens)).macs
+    objective = Objective(constraints=(Constraint(metric="macs", upper=macs - 1),))
+    with pytest.raises(ObjectiveError, match=f"enqueued candidate 0.*macs={macs:g}"):
+        run(small_space, tmp_path, enqueue=[tokens], objective=objective)
+
+
+def test_an_infeasible_trial_is_fed_back_as_the_worst_reward_so_far(tmp_path, small_space):
+    outcomes = iter([None, 0.6, 0.3, None, 0.9, None])
+
+    def evaluate(_):
+        value = next(outcomes)
+        if value is None:
+            raise InfeasibleError(Cause.DIVERGED, "the loss is nan")
+        return value
+
+    controller = Scripted(some_tokens(small_space, 6))
+    study = run(
+        small_space, tmp_path, controller=controller, evaluator=nas.TableEvaluator(evaluate), trials=6
+    )
+    assert [heard[2] for heard in controller.heard] == [0.0, 0.6, 0.3, 0.3, 0.9, 0.3]
+    assert [heard[3] == "infeasible" for heard in controller.heard] == [True, False, False, True, False, True]
+    assert study.trials[0].reward is None
+    assert study.trials[0].cause is Cause.DIVERGED
+    assert study.best.number == 4
+
+
+def test_a_lost_attempt_is_run_again_with_the_same_seed(tmp_path, small_space):
+    executor = Shuffled(lose=[1, 1])
+    listener = Listener()
+    study = run(small_space, tmp_path, executor=executor, trials=4, reporters=[listener])
+    assert [t.status for t in study.trials] == [Status.COMPLETED] * 4
+    again = [job for job in executor.submitted if job.trial == 1]
+    assert [job.attempt for job in again] == [1, 2, 3]
+    assert len({job.seed for job in again}) == 1
+    assert [kind for kind, _ in listener.events] == ["attempt_lost"] * 2
+
+
+def test_a_trial_lost_three_times_is_reported_and_never_fed_back(tmp_path, small_space):
+    controller = Scripted(some_tokens(small_space, 4))
+    listener = Listener()
+    study = run(
+        small_space,
+        tmp_path,
+        controller=controller,
+        executor=Shuffled(lose=[1] * 9),
+        trials=4,
+        reporters=[listener],
+    )
+    assert study.trials[1].status is Status.LOST
+    assert study.trials[1].attempts == 3
+    assert sorted(heard[0] for heard in controller.heard) == [0, 2, 3]
+    assert sorted(report.number for report in listener.trials) == [0, 1, 2, 3]
+    assert rows(tmp_path, "SELECT feedback_rank FROM trial WHERE number = 1") == [(None,)]
+
+
+def test_a_search_whose_first_trials_all_fail_is_stopped_and_shows_the_first_log_at_once(
+    tmp_path, small_space
+):
+    listener = Listener()
+
+    def broken(_):
+        raise RuntimeError("no such file: labels.csv")
+
+    with pytest.raises(SearchStoppedError, match="first 5 trials") as error:
+        run(small_space, tmp_path, evaluator=nas.TableEvaluator(broken), trials=50, reporters=[listener])
+    assert "labels.csv" in str(error.value)
+    first = listener.trials[0]
+    assert first.is_first_failure
+    assert "Traceback" in first.log
+    assert "in broken" in first.log
+    assert "in broken" in first.log_file.read_text()
+    assert [report.is_first_failure for report in listener.trials] == [True, False, False, False, False]
+    assert listener.end.ending == "failed"
+    study = nas.open_study(tmp_path)
+    assert [t.status for t in study.trials] == [Status.INFEASIBLE] * 5
+    assert study.ending == "failed"
+
+
+def test_a_search_that_failed_at_first_can_go_on_once_the_cause_is_mended(tmp_path, small_space):
+    is_broken = [True]
+
+    def evaluate(candidate):
+        if is_broken[0]:
+            raise RuntimeError("not mounted")
+        return accuracy_of(candidate)
+
+    evaluator = nas.TableEvaluator(evaluate, name="disk")
+    with pytest.raises(SearchStoppedError):
+        run(small_space, tmp_path, evaluator=evaluator, trials=10)
+    is_broken[0] = False
+    assert len(run(small_space, tmp_path, evaluator=evaluator, trials=10).completed) == 5
+
+
+def test_machines_that_lose_one_trial_after_another_stop_the_search(tmp_path, small_space):
+    lost = [number for number in range(3, 50) for _ in range(3)]
+    with pytest.raises(SearchStoppedError, match="machines lost 5 trials in a row"):
+        run(small_space, tmp_path, executor=Shuffled(slots=1, lose=lost), trials=50)
+    assert len(nas.open_study(tmp_path).completed) == 3
+
+
+def test_patience_ends_a_search_that_finds_nothing_better(tmp_path, small_space):
+    values = iter([0.1, 0.5, *[0.4] * 50])
+    study = run(
+        small_space, tmp_path, evaluator=nas.TableEvaluator(lambda _: next(values)), trials=50, patience=6
+    )
+    assert study.ending == "patience"
+    assert len(study.trials) == 8
+
+
+def test_hours_end_a_search(tmp_path, small_space):
+    study = run(small_space, tmp_path, trials=None, max_hours=1e-9)
+    assert (study.ending, study.trials) == ("max_hours", ())
+
+
+@pytest.mark.parametrize("limits", [{"trials": 0}, {"patience": -1}, {"max_hours": math.nan}])
+def test_a_limit_that_is_not_positive_is_refused(tmp_path, small_space, limits):
+    with pytest.raises(NasError, match="> 0` must hold"):
+        run(small_space, tmp_path, **limits)
+
+
+def test_a_search_without_any_end_is_refused(tmp_path, small_space):
+    with pytest.raises(NasError, match="needs an end"):
+        run(small_space, tmp_path, trials=None)
+
+
+def test_a_small_space_is_searched_to_its_last_candidate(tmp_path, small_space):
+    two = Scripted(some_tokens(small_space, 2))
+    assert run(small_space, tmp_path, controller=two, trials=10).ending == "exhausted"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_search_cleanly_and_the_same_call_continues_it(tmp_path, small_space, number):
+    calls = []
+
+    def evaluate(candidate):
+        calls.append(candidate.job.trial)
+        if len(calls) == 4:
+            os.kill(os.getpid(), number)
+            threading.Event().wait(5)
+        return accuracy_of(candidate)
+
+    before = signal.getsignal(number)
+    evaluator = nas.TableEvaluator(evaluate, name="signalled")
+    study = run(small_space, tmp_path, evaluator=evaluator, trials=8)
+    assert signal.getsignal(number) is before
+    assert study.ending == "interrupted"
+    assert [t.status for t in study.trials] == [Status.COMPLETED] * 3 + [Status.PROPOSED]
+    study = run(small_space, tmp_path, evaluator=evaluator, trials=8)
+    assert calls == [0, 1, 2, 3, 3, 4, 5, 6, 7]
+    assert [t.status for t in study.trials] == [Status.COMPLETED] * 8
+    assert study.trials[3].attempts == 2
+
+
+def test_a_signal_between_two_steps_waits_for_the_step(tmp_path, small_space):
+    class Signalling(Scripted):
+        def feedback(self, results):
+            super().feedback(results)
+            if len(self.heard) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+            self.finished = len(self.heard)
+
+    controller = Signalling(some_tokens(small_space, 8))
+    study = run(small_space, tmp_path, controller=controller, trials=8)
+    assert study.ending == "interrupted"
+    assert controller.finished == 3
+    assert rows(tmp_path, "SELECT count(feedback_rank) FROM trial") == [(3,)]
+
+
+def deterministic(space, out, *, slots, seed, **options):
+    executor = Shuffled(slots, seed=seed, lose=options.pop("lose", ()))
+    return run(space, out, controller="reinforce", executor=executor, deterministic=True, **options)
+
+
+TABLES = {
+    "trial": "number, digest, tokens_json, origin, proposal_number, log_prob, repeat, seed, fidelity, "
+    "status, cause, message, reward, copied_from, weights_file, feedback_rank, feedback_reward",
+    "candidate": "digest, macs, params, activations, network_json",
+    "measurement": "trial, metric, value, unit, environment, attempt",
+    "attempt": "trial, number, status, cause, message, seed, fidelity",
+    "controller": "proposals, feedbacks, rejected, state_json",
+}
+
+
+def content(folder):
+    """All that two equal searches must agree on: everything but times."""
+    return {
+        table: sorted(rows(folder, f"SELECT {names} FROM {table}"), key=repr)
+        for table, names in TABLES.items()
+    }
+
+
+def test_deterministic_searches_are_equal_in_whatever_order_results_arrive(tmp_path, small_space):
+    for seed in range(4):
+        deterministic(small_space, tmp_path / str(seed), slots=3, seed=seed, trials=25)
+    first, *others = (content(tmp_path / str(seed)) for seed in range(4))
+    assert all(other == first for other in others)
+    assert len(first["trial"]) == 25
+
+
+def test_searches_that_are_not_deterministic_do_differ(tmp_path, small_space):
+    for seed in range(4):
+        executor = Shuffled(3, seed=seed)
+        run(small_space, tmp_path / str(seed), controller="reinforce", executor=executor, trials=25)
+    assert len({repr(content(tmp_path / str(seed))["trial"]) for seed in range(4)}) > 1
+
+
+class Stopped(Shuffled):
+    """Is interrupted when it has given so many results."""
+
+    def __init__(self, slots, *, seed, after):
+        super().__init__(slots, seed=seed)
+        self.after = after
+
+    def wait(self, timeout_seconds):
+        if self.after <= 0:
+            raise KeyboardInterrupt
+        results = super().wait(timeout_seconds)
+        self.after -= len(results)
+        return results
+
+
+def test_a_deterministic_search_interrupted_and_resumed_with_other_workers_is_the_same(tmp_path, small_space):
+    options = {"controller": "reinforce", "deterministic": True, "trials": 24}
+    run(small_space, tmp_path / "whole", executor=Shuffled(3), **options)
+    for after, slots in ((5, 3), (4, 1), (6, 5), (99, 2)):
+        study = run(
+            small_space, tmp_path / "parts", executor=Stopped(slots, seed=after, after=after), **options
+        )
+    assert study.ending == "trials"
+    parts, whole = content(tmp_path / "parts"), content(tmp_path / "whole")
+    for attempts in ("attempt", "measurement"):
+        del parts[attempts], whole[attempts]
+    assert parts == whole
+
+
+def test_a_deterministic_search_refuses_an_objective_of_times(tmp_path, small_space):
+    with pytest.raises(ObjectiveError, match=r"cannot depend on times.*latency_ms"):
+        run(small_space, tmp_path, deterministic=True, objective=Objective.hard("latency_ms", 5.0))
+
+
+def test_a_resume_may_change_trials_and_time_but_not_the_seed(tmp_path, small_space):
+    run(small_space, tmp_path, trials=3)
+    assert len(run(small_space, tmp_path, trials=6, max_hours=1).trials) == 6
+    with pytest.raises(StudyError, match="seed is 0 there, 1 here"):
+        run(small_space, tmp_path, trials=9, seed=1)
+
+
+def test_a_study_that_is_done_is_returned_without_starting_workers(tmp_path, small_space):
+    run(small_space, tmp_path, trials=3)
+
+    class Unstartable(InlineExecutor):
+        def start(self, space, evaluator):  # noqa: ARG002
+            raise AssertionError("started")
+
+    assert len(run(small_space, tmp_path, trials=3, executor=Unstartable()).trials) == 3
+
+
+def test_seeds_depend_on_the_study_seed_and_the_trial_number_alone():
+    seeds = {(study, number): trial_seed(study, number) for study in range(5) for number in range(50)}
+    assert len(set(seeds.values())) == 250
+    assert all(0 <= seed < 2**31 for seed in seeds.values())
+    assert trial_seed(3, 4) == seeds[3, 4]
+
+
+def test_an_objective_that_needs_what_nobody_measures_ends_the_search_with_its_name(tmp_path, small_space):
+    with pytest.raises(ObjectiveError, match="needs 'latency_ms'"):
+        run(small_space, tmp_path, objective=Objective.hard("latency_ms", 5.0))
+
+
+def test_an_objective_and_a_target_together_are_refused(tmp_path, small_space):
+    with pytest.raises(ObjectiveError, match="got both"):
+        run(small_space, tmp_path, objective=Objective(), target_macs=1e6)
+
+
+def test_neither_or_both_of_data_and_evaluator_are_refused(tmp_path, small_space):
+    with pytest.raises(NasError, match="got neither"):
+        nas.search(small_space, out=tmp_path)
+    with pytest.raises(NasError, match="got both"):
+        run(small_space, tmp_path, data=tmp_path)
+
+
+def test_a_controller_of_the_users_own_needs_no_key(tmp_path, small_space):
+    controller = RandomSearch(small_space.cardinalities, small_space.conditions, seed=3)
+    assert len(run(small_space, tmp_path, controller=controller, trials=10).completed) == 10
+
+
+class Weighing:
+    """An evaluator whose weights are the trial's number."""
+
+    fingerprint = "weighing"
+
+    def prepare(self):
+        pass
+
+    def evaluate(self, candidate):
+        number = candidate.job.trial
+        metric = Metric(name="accuracy", value=accuracy_of(candidate), unit="fraction")
+        return Evaluation(metrics=(metric,), weights=lambda: f"weights of {number}".encode())
+
+
+def test_weights_are_kept_of_the_best_and_the_pareto_front_and_of_no_other(tmp_path, small_space):
+    study = run(small_space, tmp_path, evaluator=Weighing(), trials=40, keep_best=3)
+    ranked = sorted(study.completed, key=lambda t: (-t.reward, t.number))[:3]
+    wanted = {t.number for t in ranked} | {t.number for t in study.pareto_front()}
+    assert {t.number for t in study.trials if t.weights_file is not None} == wanted
+    names = {f"trial-{number:05d}.safetensors" for number in wanted}
+    assert {path.name for path in (tmp_path / "weights").iterdir()} == names
+    assert study.best == ranked[0]
+    assert study.best.weights() == f"weights of {study.best.number}".encode()
+    dropped = next(t for t in study.trials if t.number not in wanted)
+    with pytest.raises(StudyError, match=f"weights of trial {dropped.number} are not kept"):
+        dropped.weights()
+
+
+def test_the_best_is_a_trial_whose_weights_are_kept(tmp_path, small_space):
+    class Forgetful(InlineExecutor):
+        def weights(self, job):
+            return None if job.trial == 2 else super().weights(job)
+
+    values = defaultdict(lambda: 0.1, {2: 0.9, 3: 0.8})
+
+    class Valued(Weighing):
+        def evaluate(self, candidate):
+            metric = Metric(name="accuracy", value=values[candidate.job.trial], unit="fraction")
+            return Evaluation(metrics=(metric,), weights=lambda: b"weights")
+
+    listener = Listener()
+    study = run(
+        small_space, tmp_path, evaluator=Valued(), executor=Forgetful(), trials=5, reporters=[listener]
+    )
+    assert study.trials[2].reward == 0.9
+    assert study.best.number == 3
+    assert [kind for kind, _ in listener.events] == ["weights_lost"]
+
+
+def test_files_left_by_a_kill_are_swept_and_lost_ones_forgotten_on_resume(tmp_path, small_space):
+    study = run(small_space, tmp_path, evaluator=Weighing(), trials=6)
+    (tmp_path / "weights" / "trial-00099.safetensors").write_bytes(b"of no trial")
+    (tmp_path / "weights" / "trial-00098.partial").write_bytes(b"half")
+    gone = study.best
+    gone.weights_file.unlink()
+    study = run(small_space, tmp_path, evaluator=Weighing(), trials=7)
+    kept = {path.name for path in (tmp_path / "weights").iterdir()}
+    assert kept == {t.weights_file.name for t in study.trials if t.weights_file is not None}
+    assert study.trials[gone.number].weights_file is None
+    assert study.best.number != gone.number
+
+
+def test_a_disk_too_full_for_weights_costs_the_weights_and_not_the_trial(tmp_path, small_space):
+    (tmp_path / "weights").touch()
+    listener = Listener()
+    study = run(small_space, tmp_path, evaluator=Weighing(), trials=3, reporters=[listener])
+    assert len(study.completed) == 3
+    assert {kind for kind, _ in listener.events} == {"weights_lost"}

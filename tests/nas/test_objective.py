@@ -1,0 +1,153 @@
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.errors import ObjectiveError
+from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
+
+accuracies = st.floats(0.01, 1.0)
+costs = st.floats(1.0, 1e12)
+targets = st.floats(1.0, 1e12)
+
+FORMS = [Objective.hard, Objective.soft, Objective.absolute]
+
+
+def test_reward_is_the_accuracy_where_no_cost_was_named():
+    assert Objective().reward(0.73, {"macs": 5e6}) == 0.73
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_reward_equals_accuracy_when_cost_meets_target(form):
+    assert form("macs", 30e6).reward(0.8, {"macs": 30e6}) == pytest.approx(0.8, abs=1e-15)
+
+
+def test_hard_gives_nothing_for_being_cheaper_and_halves_at_twice_the_target():
+    objective = Objective.hard("latency_ms", 10.0)
+    assert [objective.reward(0.8, {"latency_ms": cost}) for cost in (2.0, 9.9, 10.0)] == [0.8, 0.8, 0.8]
+    assert objective.reward(0.8, {"latency_ms": 20.0}) == pytest.approx(0.4)
+
+
+def test_soft_is_the_papers_trade_of_five_percent_accuracy_for_twice_the_cost():
+    objective = Objective.soft("latency_ms", 80.0)
+    twice = objective.reward(0.8, {"latency_ms": 160.0}) / objective.reward(0.8, {"latency_ms": 80.0})
+    assert twice == pytest.approx(2**-0.07)
+    assert 1 / twice == pytest.approx(1.05, abs=1e-3)
+
+
+def test_absolute_punishes_both_sides_alike():
+    objective = Objective.absolute("macs", 100.0, beta=-0.5)
+    assert objective.reward(0.8, {"macs": 80.0}) == pytest.approx(0.7)
+    assert objective.reward(0.8, {"macs": 120.0}) == pytest.approx(0.7)
+
+
+def test_several_costs_multiply_as_in_efficientnetv2():
+    step = CostTerm(metric="train_step_ms", target=1.0, exponent_under=-0.07, exponent_over=-0.07)
+    size = CostTerm(metric="params", target=1.0, exponent_under=-0.05, exponent_over=-0.05)
+    reward = Objective.product(step, size).reward(0.8, {"train_step_ms": 40.0, "params": 5e6})
+    assert reward == pytest.approx(0.8 * 40.0**-0.07 * 5e6**-0.05)
+
+
+@given(a=accuracies, b=accuracies, cost_a=costs, cost_b=costs, target=targets, other=targets)
+def test_with_equal_exponents_the_target_cannot_change_which_network_wins(
+    a, b, cost_a, cost_b, target, other
+):
+    def log_ratio(aim):
+        soft = Objective.soft("macs", aim)
+        return math.log(soft.reward(a, {"macs": cost_a})) - math.log(soft.reward(b, {"macs": cost_b}))
+
+    assert log_ratio(target) == pytest.approx(log_ratio(other), abs=1e-9)
+
+
+@given(accuracy=accuracies, low=costs, high=costs, target=targets)
+def test_no_objective_rewards_being_dearer_above_the_target(accuracy, low, high, target):
+    low, high = sorted((max(low, target), max(high, target)))
+    for form in FORMS:
+        objective = form("macs", target)
+        assert objective.reward(accuracy, {"macs": high}) <= objective.reward(accuracy, {"macs": low}) + 1e-12
+
+
+def test_only_equal_exponents_are_noted_as_a_unit():
+    assert "macs 3e+07" in Objective.soft("macs", 30e6).note
+    assert Objective.hard("macs", 30e6).note == ""
+    assert Objective.absolute("macs", 30e6).note == ""
+
+
+@pytest.mark.parametrize("target", [0, -1.0, math.nan, math.inf, True, "30M", None])
+@pytest.mark.parametrize("form", FORMS)
+def test_a_target_that_is_not_a_positive_number_is_refused_with_its_value(form, target):
+    with pytest.raises(ObjectiveError, match="`target > 0` must hold") as error:
+        form("macs", target)
+    assert repr(target) in str(error.value)
+
+
+@pytest.mark.parametrize("upper", [0, -5, math.nan])
+def test_a_limit_that_is_not_a_positive_number_is_refused(upper):
+    with pytest.raises(ObjectiveError, match="`upper > 0` must hold"):
+        Constraint(metric="macs", upper=upper)
+
+
+def test_exponents_that_reward_cost_are_refused():
+    with pytest.raises(ObjectiveError, match="`exponent_over <= 0` must hold"):
+        CostTerm(metric="macs", target=1.0, exponent_under=0.0, exponent_over=1.0)
+    with pytest.raises(ObjectiveError, match="`beta < 0` must hold"):
+        AbsoluteTerm(metric="macs", target=1.0, beta=0.0)
+
+
+def test_a_misspelt_metric_is_answered_with_the_near_match():
+    with pytest.raises(ObjectiveError, match="did you mean 'params'"):
+        Objective.hard("parms", 1e6)
+
+
+def test_a_users_own_metric_is_welcome():
+    assert Objective.hard("energy_mj", 5.0).reward(0.5, {"energy_mj": 10.0}) == pytest.approx(0.25)
+
+
+def test_a_cost_that_was_not_measured_is_named_with_what_there_is():
+    with pytest.raises(ObjectiveError, match="needs 'latency_ms', but only macs"):
+        Objective.hard("latency_ms", 5.0).reward(0.5, {"macs": 1e6})
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+def test_a_cost_that_is_not_a_positive_number_is_refused(value):
+    with pytest.raises(ObjectiveError, match="`macs > 0` must hold"):
+        Objective.soft("macs", 5.0).reward(0.5, {"macs": value})
+
+
+def test_known_constraints_are_told_from_measured_ones():
+    objective = Objective(
+        constraints=(Constraint(metric="params", upper=10), Constraint(metric="latency_ms", upper=10))
+    )
+    both = {"params": 11, "latency_ms": 11}
+    assert [c.metric for c in objective.broken(both)] == ["params", "latency_ms"]
+    assert [c.metric for c in objective.broken({"params": 11}, before_training=True)] == ["params"]
+    assert objective.broken({"params": 10, "latency_ms": 10}) == ()
+    assert objective.excess({"params": 15}) == pytest.approx(0.5)
+    assert objective.measured_metrics == objective.timed_metrics == ("latency_ms",)
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        Objective(),
+        Objective.hard("macs", 30_000_000),
+        Objective.soft("latency_ms", 5.5, constraints=(Constraint(metric="params", upper=5e6),)),
+        Objective.absolute("macs", 3e7, beta=-0.2),
+    ],
+)
+def test_an_objective_survives_json(objective):
+    text = objective.to_json()
+    assert Objective.from_json(text) == objective
+    assert Objective.from_json(text).to_json() == text
+
+
+def test_equal_objectives_give_equal_json_whether_integers_or_floats_were_typed():
+    assert Objective.hard("macs", 30_000_000).to_json() == Objective.hard("macs", 30e6).to_json()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", json.dumps({"factors": [{"metric": "macs"}]})])
+def test_what_is_no_objective_is_refused(text):
+    with pytest.raises(ObjectiveError, match="an objective as JSON was expected"):
+        Objective.from_json(text)

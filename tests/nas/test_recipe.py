@@ -1,0 +1,92 @@
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.errors import RecipeError
+from nas.recipe import Recipe
+
+
+@given(
+    epochs=st.floats(0.5, 100),
+    warmup=st.floats(0, 0.4),
+    peak=st.floats(1e-4, 2),
+    steps=st.integers(2, 300),
+)
+def test_the_rate_rises_to_at_most_its_peak_and_falls_to_nearly_zero(epochs, warmup, peak, steps):
+    recipe = Recipe(epochs=epochs, warmup_epochs=warmup, learning_rate=peak)
+    rates = [recipe.learning_rate_at(step, steps) for step in range(steps)]
+    top = rates.index(max(rates))
+    assert all(a <= b for a, b in pairwise(rates[: top + 1]))
+    assert all(a >= b for a, b in pairwise(rates[top:]))
+    assert 0 <= rates[-1] <= max(rates) <= peak * (1 + 1e-9)
+
+
+def test_warm_up_is_linear_and_the_cosine_passes_half_the_peak_halfway():
+    recipe = Recipe(epochs=10, warmup_epochs=2, learning_rate=1.0)
+    assert [recipe.learning_rate_at(step, 100) for step in (0, 9, 19)] == pytest.approx([0.05, 0.5, 1.0])
+    assert recipe.learning_rate_at(59, 100) == pytest.approx(0.5)
+    assert recipe.learning_rate_at(99, 100) == pytest.approx(0.0)
+
+
+def test_fidelity_shortens_the_schedule_and_its_warm_up():
+    recipe = Recipe(epochs=8, warmup_epochs=2)
+    assert recipe.at(0.25) == replace(recipe, epochs=2.0, warmup_epochs=0.5)
+    assert recipe.at(1.0) == recipe
+    assert recipe.at(0.25).steps(1_000) == recipe.steps(1_000) // 4
+
+
+@pytest.mark.parametrize("fidelity", [0, -1, 1.1, float("nan")])
+def test_a_fidelity_out_of_range_is_refused(fidelity):
+    with pytest.raises(RecipeError, match="0 < fidelity <= 1"):
+        Recipe().at(fidelity)
+
+
+def test_steps_leave_the_partial_batch_out_and_are_at_least_one():
+    assert Recipe(epochs=3, batch_size=64).steps(200) == 9
+    assert Recipe(epochs=0.01, warmup_epochs=0, batch_size=64).steps(200) == 1
+
+
+def test_json_brings_back_the_same_recipe():
+    recipe = Recipe(epochs=3, optimizer="rmsprop", augmentation="none", precision="float32")
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_the_fingerprint_tells_recipes_apart_but_not_spellings_of_one():
+    assert Recipe(epochs=5).fingerprint == Recipe(epochs=5.0).fingerprint
+    assert Recipe(epochs=5).fingerprint != Recipe(epochs=6).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("epochs", 0),
+        ("epochs", float("inf")),
+        ("epochs", "5"),
+        ("learning_rate", -1),
+        ("learning_rate", float("nan")),
+        ("momentum", 1),
+        ("label_smoothing", -0.1),
+        ("weight_decay", -1),
+        ("warmup_epochs", 5),
+        ("batch_norm_momentum", 0),
+        ("batch_size", 1),
+        ("batch_size", 64.0),
+        ("batch_size", True),
+        ("crop_padding", -1),
+        ("optimizer", "adam"),
+        ("augmentation", "mixup"),
+        ("precision", "float16"),
+    ],
+)
+def test_a_value_that_breaks_a_law_is_refused_by_name(field, value):
+    with pytest.raises(RecipeError, match=f"`.*{field}.*` must hold, but got {field}="):
+        Recipe(**{field: value})
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", '{"epoch": 5}'])
+def test_text_that_is_no_recipe_is_refused(text):
+    with pytest.raises(RecipeError):
+        Recipe.from_json(text)

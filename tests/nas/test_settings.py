@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from nas.errors import StudyError, UsageError
+from nas.objective import Objective
+from nas.recipe import Recipe
+from nas.settings import Settings, make_objective
+
+FOLDER = Path("runs/a")
+
+
+def settings(**changes) -> Settings:
+    return Settings(data="/data", space="mnasnet", recipe=Recipe().to_json(), **changes)
+
+
+def test_settings_survive_json():
+    one = settings(target_macs=30e6, trials=7, workers=2)
+    assert Settings.from_dict(json.loads(json.dumps(one.to_dict())), FOLDER) == one
+
+
+def test_what_a_newer_version_added_is_left_out():
+    assert Settings.from_dict({**settings().to_dict(), "colour": "blue"}, FOLDER) == settings()
+
+
+def test_a_study_started_from_python_names_the_way_to_continue_it():
+    with pytest.raises(StudyError, match=r"not started with `nas search`.*nas\.search"):
+        Settings.from_dict({}, FOLDER)
+
+
+def test_a_resume_may_change_how_much_is_done_and_where():
+    changed = settings().resumed_with(
+        {"trials": 5, "workers": 3, "address": "auto", "max_hours": 2.0, "patience": 4}, FOLDER
+    )
+    assert (changed.trials, changed.workers, changed.address) == (5, 3, "auto")
+    assert changed.data == "/data"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"data": "/other"}, "--data is /data there, /other here"),
+        ({"space": "efficientnet"}, "--space is mnasnet there, efficientnet here"),
+        ({"seed": 3}, "--seed is 0 there, 3 here"),
+        ({"target_macs": 30e6}, "--target-macs is not given there, 30,000,000 here"),
+        ({"target_latency_ms": 5.0}, "--target-latency is not given there, 5 here"),
+        ({"recipe": Recipe(epochs=2).to_json()}, "--epochs is 5 there, 2 here"),
+        ({"controller": "ppo"}, "--controller is reinforce there, ppo here"),
+    ],
+)
+def test_a_resume_may_not_change_what_is_searched(given, words):
+    with pytest.raises(StudyError, match=words):
+        settings().resumed_with(given, FOLDER)
+
+
+def test_giving_the_same_again_is_no_difference():
+    one = settings(target_macs=30e6)
+    given = {"data": "/data", "target_macs": 30e6, "recipe": one.recipe}
+    assert one.resumed_with(given, FOLDER) == one
+
+
+def test_a_target_without_a_kind_is_hard():
+    objective = make_objective(None, targets={"macs": 30e6}, limits={})
+    assert objective == Objective.hard("macs", 30e6)
+
+
+def test_a_soft_objective_is_asked_for_by_name():
+    objective = make_objective("soft", targets={"macs": 30e6}, limits={})
+    assert objective == Objective.soft("macs", 30e6)
+
+
+def test_several_targets_multiply():
+    objective = make_objective(None, targets={"macs": 30e6, "latency_ms": 5.0}, limits={})
+    assert [term.metric for term in objective.factors] == ["macs", "latency_ms"]
+
+
+def test_limits_become_constraints():
+    objective = make_objective(None, targets={}, limits={"macs": 1e6, "params": None})
+    assert [(c.metric, c.upper) for c in objective.constraints] == [("macs", 1e6)]
+
+
+def test_a_kind_without_a_target_is_an_error():
+    with pytest.raises(UsageError, match="--objective soft needs a target"):
+        make_objective("soft", targets={"macs": None}, limits={})
+
+
+def test_absolute_takes_one_target():
+    with pytest.raises(UsageError, match="lands on one budget"):
+        make_objective("absolute", targets={"macs": 1e6, "params": 1e5}, limits={})
