@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nas.comparison import Comparison, Contender, Run, choose_contenders, compare
+from nas.errors import StudyError
 from nas.keeper import Entry
 from nas.objective import AbsoluteTerm, CostTerm
 from nas.prepared import Prepared
@@ -31,6 +32,7 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     Raises:
         NasError: No trial has completed, or the comparison cannot run.
     """
+    _require_completed(study)
     winner = study.best
     report = winner_report(winner)
     data: dict[str, Any] = {"winner": report.to_data()}
@@ -58,6 +60,18 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     else:
         draw(saved_report(saved), console)
     return 0
+
+
+def _require_completed(study: Study) -> None:
+    """Checks that there is a winner."""
+    if study.completed:
+        return
+    states = study.summary().states
+    words = ", ".join(f"{count} {state}" for state, count in states.items() if count) or "there is none"
+    raise StudyError(
+        f"no trial of {study.folder} completed ({words}): look at the causes with "
+        f"nas show {study.folder}, then relax the constraints or change the recipe in a new study"
+    )
 
 
 def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, console: Console) -> Comparison:

@@ -18,6 +18,7 @@ from search_spaces import SpaceError
 
 Arguments = argparse.Namespace
 
+EXIT_UNREAD = 1
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
 
@@ -42,7 +43,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 0, 2 for a mistake the user can mend, 130 after Ctrl-C."""
+    """Runs a command; returns the exit code: 2 for a mistake the user can mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         arguments = parse(words or ["--help"])
@@ -57,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # The reader (`nas show | head`) has gone; the interpreter's flush at the end must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return EXIT_UNREAD
 
 
 def parse(words: Sequence[str]) -> Arguments:

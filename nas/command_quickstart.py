@@ -12,7 +12,7 @@ from pathlib import Path
 from nas.command_search import Request, run_request
 from nas.journal_schema import FILE_NAME
 from nas.printing import make_console
-from nas.quickstart import RANDOMS, SEEDS, Images, choose_images, quickstart_settings
+from nas.quickstart import CIFAR, DIGITS, FASHION, RANDOMS, Images, choose_images, quickstart_settings
 from nas.settings import Settings
 from nas.study import open_study
 
@@ -39,12 +39,23 @@ def run(arguments: Namespace) -> int:
         settings = replace(quickstart_settings(images), **given)
         console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
     code = run_request(
-        Request(folder=folder, settings=settings, randoms=RANDOMS, seeds=SEEDS, as_json=arguments.json)
+        Request(
+            folder=folder,
+            settings=settings,
+            randoms=RANDOMS,
+            seeds=_seeds(settings),
+            as_json=arguments.json,
+        )
     )
     if code == 0:
         console.print()
         console.print(NEXT.format(folder=folder), soft_wrap=True)
     return code
+
+
+def _seeds(settings: Settings) -> int:
+    """Trainings of each network in the comparison, also for a study begun earlier."""
+    return next((one.seeds for one in (FASHION, CIFAR) if one.data == settings.data), DIGITS.seeds)
 
 
 def _words(images: Images) -> str:

@@ -80,14 +80,12 @@ def estimate_trial_time(
         ]
     where = describe_device(device)
     where += f", {used} thread{'s' * (used != 1)}" if device.type == "cpu" else ""
+    origin = f"measured: {STEPS} steps of each of {len(seconds)} random candidates on {where}, scaled to "
     return TrialTime(
         seconds=statistics.fmean(seconds),
         lowest=min(seconds),
         highest=max(seconds),
-        origin=(
-            f"measured: {STEPS} steps of each of {len(seconds)} random candidates on {where}, scaled to "
-            f"{recipe.steps(len(data.train)):,} steps"
-        ),
+        origin=f"{origin}{recipe.steps(len(data.train)):,} steps",
     )
 
 

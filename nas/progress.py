@@ -129,12 +129,12 @@ class TerminalReporter:
     def _print_log(self, report: TrialReport) -> None:
         from rich.text import Text
 
-        lines = (report.log or report.verdict.message).rstrip().splitlines()
+        lines = report.log.rstrip().splitlines()
         if len(lines) > LOG_LINES:
             lines = [f"... {len(lines) - LOG_LINES} lines above", *lines[-LOG_LINES:]]
         for line in lines:
             self._console.print(Text(f"    {line}", style="red"), soft_wrap=True)
-        if report.log_file is not None:
+        if report.log_file is not None and report.log_file.is_file():
             self._console.print(
                 Text(f"    the first failure of this run; all of it: {report.log_file}"), soft_wrap=True
             )

@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from nas.cli import main
+from nas.cli import main, parse
+from nas.command_inputs import given_settings
 from nas.study import open_study
 from search_spaces import Network, cost
 
@@ -71,6 +72,33 @@ def test_a_search_leaves_journal_pictures_bundle_comparison_and_events(finished)
         assert (finished / name).exists()
 
 
+def test_the_comparison_is_measured_on_the_test_split_alone(inputs, tmp_path):
+    with np.load(inputs / "images.npz") as pack:
+        images, labels = pack["train_images"], pack["train_labels"]
+    swapped = {"test_images": images[:60], "test_labels": 1 - labels[:60]}
+    np.savez(tmp_path / "swapped.npz", train_images=images, train_labels=labels, **swapped)
+    words = command(inputs, tmp_path / "t", "--trials", "2", "--epochs", "8")
+    words[2] = str(tmp_path / "swapped.npz")
+    assert main(words) == 0
+    assert open_study(tmp_path / "t").best.accuracy > 0.9
+    comparison = json.loads((tmp_path / "t" / "comparison.json").read_text())
+    assert comparison["images"] == 60
+    accuracies = [run["accuracy"] for run in comparison["contenders"][0]["runs"]]
+    assert max(accuracies) < 0.1
+
+
+def test_paths_are_stored_so_that_a_resume_works_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    given = given_settings(
+        parse(["search", "--out", "a", "--data", "photos", "--data-root", "sets", "--space", "mine.py:space"])
+    )
+    assert given["data"] == str(tmp_path / "photos")
+    assert given["data_root"] == str(tmp_path / "sets")
+    assert given["space"] == f"{tmp_path / 'mine.py'}:space"
+    assert given_settings(parse(["search", "--out", "a", "--data", "cifar10"]))["data"] == "cifar10"
+
+
 def test_the_same_command_again_prints_the_finished_study(inputs, finished, capsys):
     again = command(inputs, finished, "--target-macs", "60k", "--trials", "4", "--seed", "1", "--json")
     assert main(again) == 0
@@ -131,6 +159,7 @@ def test_resuming_what_is_not_there_says_how_to_begin(tmp_path, capsys):
         (("--data", "cifar11"), "did you mean cifar10"),
         (("--space", "mnasnt"), "did you mean mnasnet"),
         (("--max-macs", "1"), "nearest macs="),
+        (("--max-macs", "1", "--dry-run"), "nearest macs="),
         (("--batch-size", "999"), "at least one batch of 999"),
         (("--workers", "2"), "--workers needs --executor ray"),
         (("--executor", "ray", "--address", "auto"), "say how many --workers"),
@@ -199,6 +228,23 @@ def test_no_candidate_above_a_limit_is_trained(inputs, tmp_path):
     out = tmp_path / "f"
     assert main(command(inputs, out, "--trials", "3", "--max-macs", "45k", "--compare-seeds", "0")) == 0
     assert all(cost(trial.network).macs <= 45_000 for trial in open_study(out).trials)
+
+
+def test_a_search_in_which_nothing_completed_says_what_became_of_its_trials(inputs, tmp_path, capsys):
+    out = tmp_path / "i"
+    text = complaint(capsys, *command(inputs, out, "--trials", "3", "--max-memory", "1kB"))
+    assert "no trial of" in text
+    assert "(3 infeasible)" in text
+    assert f"nas show {out}" in text
+
+
+def test_a_profile_with_images_measures_the_time_of_a_trial(inputs, capsys):
+    words = ["profile", "--data", str(inputs / "images.npz"), "--space", f"{inputs}/cli_space.py:space"]
+    assert main([*words, "--batch-size", "32", "--samples", "10", "--json"]) == 0
+    data = json.loads(capsys.readouterr().out)
+    assert data["plan"][0]["seconds_per_trial"] > 0
+    assert "measured: 4 steps of each of 3 random candidates" in data["plan"][0]["seconds_per_trial_origin"]
+    assert "2 classes, 1 x 8 x 8" in data["images"]
 
 
 def test_export_writes_a_bundle_where_it_is_told(finished, tmp_path, capsys):

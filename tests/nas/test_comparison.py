@@ -11,7 +11,7 @@ from nas.result_report import comparison_notes, comparison_table
 from nas.small_space import small
 from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError, Status
-from search_spaces import cost
+from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost
 
 SPACE = small(resolution=28, in_channels=1)
 WINNER = (*SPACE.encode(SPACE.reference)[:-1], 0)
@@ -74,6 +74,17 @@ def test_winner_reference_and_random_candidates_take_part_once_each():
 def test_a_reference_that_won_takes_part_as_the_winner_only():
     chosen = contenders(winner=SPACE.encode(SPACE.reference))
     assert [one.role for one in chosen] == ["winner", "random", "random"]
+
+
+def test_no_network_takes_part_twice_even_when_the_space_runs_out():
+    stage = Stage(op=MBConv(kernel_size=choice(3, 5)), channels=8, repeats=choice(1, 2))
+    template = Network(
+        stem=Stage(op=Conv(), channels=8), stages=(stage,), head=Head(channels=8), resolution=8, num_classes=2
+    )
+    chosen = choose_contenders(
+        SearchSpace(template), Objective(), winner=(0, 0), winner_name="trial 0", randoms=9, seed=0
+    )
+    assert sorted(one.tokens for one in chosen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_random_candidates_keep_the_constraints_of_the_search():

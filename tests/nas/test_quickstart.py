@@ -3,7 +3,8 @@ import json
 import pytest
 
 from nas.cli import main
-from nas.quickstart import choose_images, quickstart_recipe, quickstart_settings
+from nas.data import load_data
+from nas.quickstart import CIFAR, DIGITS, FASHION, choose_images, quickstart_recipe, quickstart_settings
 from nas.small_space import small
 from nas.study import open_study
 from search_spaces import cost
@@ -28,15 +29,23 @@ def test_the_data_folder_here_is_looked_at_too(tmp_path):
     assert choose_images({}, tmp_path).data == "fashion-mnist"
 
 
-@pytest.mark.parametrize("train", [3_000, 45_000])
-def test_the_schedule_has_the_same_number_of_steps_whatever_the_images(train):
-    assert quickstart_recipe(train).steps(train) == pytest.approx(80, abs=1)
+@pytest.mark.parametrize("images", [DIGITS, FASHION, CIFAR])
+def test_the_schedule_has_the_same_number_of_steps_whatever_the_images(images):
+    assert quickstart_recipe(images).steps(images.train) == pytest.approx(80, abs=1)
+    assert 1_000 <= images.count - images.train <= 3_000
 
 
-def test_the_target_is_what_the_reference_network_costs(tmp_path):
-    settings = quickstart_settings(choose_images({}, tmp_path))
-    reference = small(resolution=28, in_channels=1).reference
-    assert settings.target_macs == pytest.approx(cost(reference).macs, rel=0.02)
+@pytest.mark.parametrize("images", [DIGITS, FASHION, CIFAR])
+def test_the_target_is_what_the_reference_network_costs(images):
+    reference = small(resolution=images.resolution, in_channels=images.channels).reference
+    assert quickstart_settings(images).target_macs == cost(reference).macs
+
+
+def test_the_digits_are_as_many_as_the_quickstart_counts_on():
+    settings = quickstart_settings(DIGITS)
+    data = load_data(settings.data, search_fraction=settings.search_fraction)
+    assert len(data.train) == DIGITS.train
+    assert (data.resolution, data.channels) == (DIGITS.resolution, DIGITS.channels)
 
 
 def test_the_small_space_has_the_size_its_docstring_says():
@@ -45,7 +54,7 @@ def test_the_small_space_has_the_size_its_docstring_says():
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.usefixtures("ray_session")
+@pytest.mark.usefixtures("local_ray")
 def test_the_quickstart_searches_compares_exports_and_prints_again(tmp_path, capsys):
     command = ["quickstart", "--out", str(tmp_path / "study"), "--trials", "3", "--json"]
     assert main(command) == 0

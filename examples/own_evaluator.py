@@ -1,0 +1,34 @@
+"""Any function can be what is searched for: here a lookup table of accuracies stands for training.
+
+    python examples/own_evaluator.py
+"""
+
+import tempfile
+
+import nas
+from search_spaces import efficientnet
+
+
+def accuracy(candidate: nas.Candidate) -> float:
+    """Pretends that squeeze-excite and wide kernels help; replace it by whatever you measure."""
+    stages = candidate.network.stages
+    return 0.7 + 0.01 * sum((stage.op.se_ratio > 0) + (stage.op.kernel_size == 5) for stage in stages)
+
+
+space = efficientnet()
+with tempfile.TemporaryDirectory() as out:
+    study = nas.search(
+        space,
+        evaluator=nas.TableEvaluator(accuracy, name="pretended accuracy"),
+        objective=nas.Objective.hard(
+            metric="macs", target=400e6, constraints=(nas.Constraint(metric="params", upper=6e6),)
+        ),
+        controller="ppo",
+        executor="inline",
+        trials=150,
+        out=out,
+    )
+    best = study.best
+    print(f"trial {best.number}: accuracy {best.accuracy:.2f}, {best.macs / 1e6:.0f} M macs")
+    for trial in study.pareto_front():
+        print(f"  front: {trial.accuracy:.2f} at {trial.macs / 1e6:.0f} M macs")
