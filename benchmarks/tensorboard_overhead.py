@@ -15,9 +15,9 @@ from pathlib import Path
 
 from controllers import Controller, RandomSearch, Reinforce
 from nas.reporting import SearchEnd, TrialReport
+from nas.reports.tensorboard import TensorBoardReporter
 from nas.search import search
 from nas.table import TableEvaluator
-from nas.tensorboard import TensorBoardReporter
 from nas.trial import Candidate
 from search_spaces import cost, mnasnet
 

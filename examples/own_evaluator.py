@@ -1,6 +1,6 @@
 """Any function can be what is searched for: here a lookup table of accuracies stands for training.
 
-    python examples/own_evaluator.py
+python examples/own_evaluator.py
 """
 
 import tempfile

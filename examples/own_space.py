@@ -1,6 +1,6 @@
 """The same from Python: define a space, search it, look at the result, use the winner.
 
-    python examples/own_space.py
+python examples/own_space.py
 """
 
 import nas

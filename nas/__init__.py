@@ -19,27 +19,27 @@ from nas.errors import (
     SpaceArgumentError,
     StudyError,
 )
-from nas.inline_executor import InlineExecutor
+from nas.execution.inline_executor import InlineExecutor
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
 from nas.reporting import Reporter
 from nas.search import search
-from nas.study import Study, StudySummary, open_study
-from nas.study_trial import StudyTrial
+from nas.studies.study import Study, StudySummary, open_study
+from nas.studies.study_trial import StudyTrial
 from nas.table import TableEvaluator
 from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, InfeasibleError, Metric, Status
 
 if TYPE_CHECKING:
-    from nas.data import from_arrays, load_data
-    from nas.proxy import ProxyEvaluator
-    from nas.ray_executor import RayExecutor
-    from nas.recipe import Recipe
+    from nas.data.loading import from_arrays, load_data
+    from nas.execution.ray_executor import RayExecutor
+    from nas.training.proxy import ProxyEvaluator
+    from nas.training.recipe import Recipe
 
 _LAZY = {
-    "ProxyEvaluator": "nas.proxy",
-    "RayExecutor": "nas.ray_executor",
-    "Recipe": "nas.recipe",
-    "from_arrays": "nas.data",
-    "load_data": "nas.data",
+    "ProxyEvaluator": "nas.training.proxy",
+    "RayExecutor": "nas.execution.ray_executor",
+    "Recipe": "nas.training.recipe",
+    "from_arrays": "nas.data.loading",
+    "load_data": "nas.data.loading",
 }
 
 

@@ -1,13 +1,13 @@
 """Owns `python -m nas` and the installed command `nas`.
 
-Does not own the commands (`nas.cli`).
+Does not own the commands (`nas.commands.cli`).
 """
 
 from __future__ import annotations
 
 import sys
 
-from nas.cli import main
+from nas.commands.cli import main
 
 __all__ = ["main"]
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from controllers import Controller
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
-from nas.journal_reading import History
 from nas.objective import Objective
+from nas.studies.journal_reading import History
 from nas.trial import Trial
 from nas.verdict import known_costs
 from search_spaces import Cost, Network, SearchSpace, SpaceError, cost

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 from controllers import Controller, Outcome, Proposal
 from nas.candidates import Source
-from nas.journal import Journal
-from nas.keeper import Keeper
 from nas.objective import Objective
 from nas.reporting import Reporter
 from nas.schedule import Budget, Flow
 from nas.standing import Standing
 from nas.stopping import Interruption
+from nas.studies.journal import Journal
+from nas.studies.keeper import Keeper
 from nas.trial import Executor, Result, Status, Trial
 from nas.verdict import Verdict, judge
 

@@ -10,7 +10,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from nas.errors import SearchStoppedError
-from nas.journal_reading import History
+from nas.studies.journal_reading import History
 from nas.trial import Job, Result, Status, Trial
 from nas.verdict import Verdict
 

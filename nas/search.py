@@ -15,21 +15,21 @@ import numpy.typing as npt
 
 from controllers import Controller, ControllerError
 from nas.candidates import Catalogue, Repeat, Source, Tokens, require_feasible, wishes
+from nas.data.images import ImageData
 from nas.errors import ExecutorError, NasError, ObjectiveError, StudyError
-from nas.images import ImageData
-from nas.inline_executor import InlineExecutor
-from nas.journal import Journal
-from nas.journal_reading import History
-from nas.journal_schema import Identity, Provenance
-from nas.keeper import Keeper
+from nas.execution.inline_executor import InlineExecutor
+from nas.export.preprocessing import Preprocessing
 from nas.loop import Loop
 from nas.objective import Objective
-from nas.preprocessing import Preprocessing
-from nas.recipe import Recipe
 from nas.reporting import Reporter, Reporters, SearchStart
 from nas.schedule import Budget, Flow
 from nas.standing import Standing
-from nas.study import Study
+from nas.studies.journal import Journal
+from nas.studies.journal_reading import History
+from nas.studies.journal_schema import Identity, Provenance
+from nas.studies.keeper import Keeper
+from nas.studies.study import Study
+from nas.training.recipe import Recipe
 from nas.trial import Evaluator, Executor
 from search_spaces import Network, SearchSpace
 
@@ -187,9 +187,9 @@ def _evaluator(
         given = "neither" if data is None else "both"
         raise NasError(f"a search needs data to train on or an evaluator, but got {given}: give one of them")
     if evaluator is None:
-        from nas.data import load_data
-        from nas.measurement import LatencyProbe
-        from nas.proxy import ProxyEvaluator
+        from nas.data.loading import load_data
+        from nas.training.measurement import LatencyProbe
+        from nas.training.proxy import ProxyEvaluator
 
         resolution = space.template.resolution
         images = load_data(str(data), resolution=resolution) if isinstance(data, Path | str) else data
@@ -203,7 +203,7 @@ def _evaluator(
 
 def _executor(name: str, workers: int, gpus_per_worker: float) -> Executor:
     if name == "ray":
-        from nas.ray_executor import RayExecutor
+        from nas.execution.ray_executor import RayExecutor
 
         return RayExecutor(workers, gpus_per_worker=gpus_per_worker)
     if name == "inline":

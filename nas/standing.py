@@ -11,10 +11,10 @@ from pathlib import Path
 
 from controllers import Controller
 from nas.errors import SearchStoppedError
-from nas.journal_reading import History
-from nas.keeper import log_name
 from nas.reporting import Best, Counts, SearchEnd, TrialReport
 from nas.schedule import ATTEMPTS, Budget, Flow
+from nas.studies.journal_reading import History
+from nas.studies.keeper import log_name
 from nas.trial import Result, Status, Trial
 from nas.verdict import Verdict
 

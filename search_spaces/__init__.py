@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from search_spaces.choices import choice
 from search_spaces.costs import Cost
 from search_spaces.errors import SpaceError
-from search_spaces.families import adapt_strides, efficientnet, mnasnet, round_channels
+from search_spaces.families import adapt_strides, efficientnet, mnasnet, round_channels, small
 from search_spaces.network import Head, Network, Part, Stage, cost, lower
 from search_spaces.notation import Row, describe
 from search_spaces.ops import Context, Conv, DepthwiseSeparable, Identity, MBConv, Op
@@ -64,5 +64,6 @@ __all__ = [
     "lower",
     "mnasnet",
     "round_channels",
+    "small",
     "to_source",
 ]

@@ -1,4 +1,4 @@
-"""Owns the built-in spaces: MnasNet's factorised hierarchical space and EfficientNet's.
+"""Owns the built-in spaces: MnasNet's factorised hierarchical space, EfficientNet's, and a small one.
 
 Does not own the machinery of spaces; a user's own space is written the same way in a file of theirs.
 """
@@ -6,6 +6,7 @@ Does not own the machinery of spaces; a user's own space is written the same way
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from search_spaces.choices import choice
 from search_spaces.errors import SpaceError, require_integer
@@ -136,8 +137,10 @@ def _mnasnet_block(name: str, base: float, layers: int, stride: int) -> Stage:
     )
 
 
-EFFICIENTNET_B0 = (
-    # expand_ratio, kernel_size, stride, channels, repeats
+Row = tuple[int, int, int, int, int]
+"""One stage of a published network: expand_ratio, kernel_size, stride, channels, repeats."""
+
+EFFICIENTNET_B0: tuple[Row, ...] = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
     (6, 5, 2, 40, 2),
@@ -185,30 +188,72 @@ def efficientnet(
     """
     _check_width(width)
     require_integer("resolution", resolution, least=1, most=8192)
-    stem_stride, *strides = adapt_strides((2, *(row[2] for row in EFFICIENTNET_B0)), resolution)
-    blocks: list[Stage] = []
-    reference: list[Stage] = []
-    for number, (row, stride) in enumerate(zip(EFFICIENTNET_B0, strides, strict=True), start=1):
-        expand, kernel, _, base, layers = row
-        channels = round_channels(base * width)
+    strides = adapt_strides((2, *(row[2] for row in EFFICIENTNET_B0)), resolution)
+    base = Network(
+        stem=Stage(op=Conv(), channels=round_channels(32 * width), stride=strides[0]),
+        stages=_published(EFFICIENTNET_B0, strides[1:], width),
+        head=Head(channels=round_channels(1280 * width) if head_channels is None else head_channels),
+        resolution=resolution,
+        num_classes=num_classes,
+        in_channels=in_channels,
+    )
+    return _mbconv_space("efficientnet", base, expand_ratios=(1, 4, 6))
+
+
+def small(
+    *, resolution: int = 28, num_classes: int = 10, in_channels: int = 3, width: float = 1.0
+) -> SearchSpace:
+    """Three blocks of MBConv between a narrow stem and a narrow head, for small images and small machines.
+
+    Each block chooses expansion 1, 3 or 6, kernel 3 or 5, squeeze-excite 0 or 0.25, and 1 to 3 layers: 36
+    options, 46,656 candidates in all. The reference network is EfficientNet-B0's first three stages.
+
+    Args:
+        resolution: Side of the square image, 28 or 32 pixels in mind; strides are not adapted.
+        num_classes: Number of logits.
+        in_channels: Channels of the image.
+        width: Multiplies all channels but the head's.
+
+    Raises:
+        SpaceError: An argument is out of range.
+    """
+    _check_width(width)
+    rows = EFFICIENTNET_B0[:3]
+    base = Network(
+        stem=Stage(op=Conv(), channels=round_channels(16 * width), stride=2),
+        stages=_published(rows, tuple(row[2] for row in rows), width),
+        head=Head(channels=128, dropout=0.0),
+        resolution=resolution,
+        num_classes=num_classes,
+        in_channels=in_channels,
+    )
+    return _mbconv_space("small", base, expand_ratios=(1, 3, 6))
+
+
+def _published(rows: tuple[Row, ...], strides: tuple[int, ...], width: float) -> tuple[Stage, ...]:
+    return tuple(
+        Stage(
+            op=MBConv(kernel_size=kernel, expand_ratio=expand, se_ratio=0.25),
+            channels=round_channels(channels * width),
+            repeats=repeats,
+            stride=stride,
+        )
+        for (expand, kernel, _, channels, repeats), stride in zip(rows, strides, strict=True)
+    )
+
+
+def _mbconv_space(name: str, base: Network, *, expand_ratios: tuple[int, ...]) -> SearchSpace:
+    """The space in which every stage of a published network decides its op and its layers.
+
+    Layers are 1, 2 or 3, up to the published number where that is larger.
+    """
+    stages: list[Stage] = []
+    for number, stage in enumerate(base.stages, start=1):
         op = MBConv(
             kernel_size=choice(3, 5, name=f"block{number}.kernel_size"),
-            expand_ratio=choice(1, 4, 6, name=f"block{number}.expand_ratio"),
+            expand_ratio=choice(*expand_ratios, name=f"block{number}.expand_ratio"),
             se_ratio=choice(0.0, 0.25, name=f"block{number}.se_ratio"),
         )
-        repeats = choice(*((1, 2, 3, 4) if number == 6 else (1, 2, 3)), name=f"block{number}.repeats")
-        blocks.append(Stage(op=op, channels=channels, repeats=repeats, stride=stride))
-        published = MBConv(kernel_size=kernel, expand_ratio=expand, se_ratio=0.25)
-        reference.append(Stage(op=published, channels=channels, repeats=layers, stride=stride))
-
-    def network(stages: list[Stage]) -> Network:
-        return Network(
-            stem=Stage(op=Conv(), channels=round_channels(32 * width), stride=stem_stride),
-            stages=tuple(stages),
-            head=Head(channels=round_channels(1280 * width) if head_channels is None else head_channels),
-            resolution=resolution,
-            num_classes=num_classes,
-            in_channels=in_channels,
-        )
-
-    return SearchSpace(network(blocks), name="efficientnet", reference=network(reference))
+        repeats = choice(*range(1, max(3, stage.repeats) + 1), name=f"block{number}.repeats")
+        stages.append(replace(stage, op=op, repeats=repeats))
+    return SearchSpace(replace(base, stages=tuple(stages)), name=name, reference=base)

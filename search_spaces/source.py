@@ -1,6 +1,6 @@
 """Owns `to_source`: the fold that writes a network as standalone PyTorch code.
 
-Does not own weights or files: `nas.export` writes the bundle.
+Does not own weights or files: `nas.export.bundle` writes the bundle.
 """
 
 from __future__ import annotations

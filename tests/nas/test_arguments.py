@@ -1,6 +1,6 @@
 import pytest
 
-from nas.arguments import (
+from nas.commands.arguments import (
     hint,
     one_of,
     parse_bytes,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.cli import COMMANDS, main, parse
+from nas.commands.cli import COMMANDS, main, parse
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -29,7 +29,7 @@ def complaint(capsys, *words):
 
 def test_help_loads_neither_torch_nor_ray():
     code = (
-        "import sys\nfrom nas.cli import main\n"
+        "import sys\nfrom nas.commands.cli import main\n"
         "try:\n    main(['search', '--help'])\nexcept SystemExit as end:\n    assert end.code == 0\n"
         "heavy = {'torch', 'ray', 'matplotlib', 'torchvision'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
@@ -146,7 +146,7 @@ def test_ctrl_c_during_a_search_ends_with_130_and_loses_no_finished_trial(tmp_pa
         rest = process.stdout.read()
         assert process.wait(timeout=120) == 130
     assert f"continue with: nas resume {out}" in rest
-    from nas.study import open_study
+    from nas.studies.study import open_study
 
     study = open_study(out)
     assert study.ending == "interrupted"

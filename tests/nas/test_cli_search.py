@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from nas.cli import main, parse
-from nas.command_inputs import given_settings
-from nas.study import open_study
+from nas.commands.cli import main, parse
+from nas.commands.inputs import given_settings
+from nas.studies.study import open_study
 from search_spaces import Network, cost
 
 SPACE_FILE = """

@@ -3,15 +3,14 @@ from dataclasses import replace
 
 import pytest
 
-from nas.comparison import Comparison, Contender, Run, choose_contenders, compare, load_comparison
 from nas.errors import StudyError
-from nas.inline_executor import InlineExecutor
+from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
-from nas.result_report import comparison_notes, comparison_table
-from nas.small_space import small
+from nas.reports.comparison import Comparison, Contender, Run, choose_contenders, compare, load_comparison
+from nas.reports.result_report import comparison_notes, comparison_table
 from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError, Status
-from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost
+from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost, small
 
 SPACE = small(resolution=28, in_channels=1)
 WINNER = (*SPACE.encode(SPACE.reference)[:-1], 0)

@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from nas.data import check_fits, from_arrays, load_data
+from nas.data.images import Pixels
+from nas.data.loading import check_fits, from_arrays, load_data
 from nas.errors import DataError
-from nas.images import Pixels
 from search_spaces import efficientnet
 
 
@@ -227,5 +227,5 @@ def test_a_network_of_another_resolution_does_not_fit():
 
 
 def test_loading_a_pack_or_folder_imports_no_torch():
-    program = "import sys, nas.data, nas.recipe; sys.exit('torch' in sys.modules)"
+    program = "import sys, nas.data.loading, nas.training.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.data import Files, Pixels, load_data
-from nas.decoding import Probe as Header
-from nas.decoding import decode, infer_resolution, probe
+from nas.data.decoding import Probe as Header
+from nas.data.decoding import decode, infer_resolution, probe
+from nas.data.loading import Files, Pixels, load_data
 from nas.errors import DataError
 
 

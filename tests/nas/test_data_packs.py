@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.data import load_data
+from nas.data.loading import load_data
 from nas.errors import DataError
 
 

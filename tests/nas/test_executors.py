@@ -6,10 +6,10 @@ import sys
 import pytest
 
 from nas.errors import DataError, ExecutorError
-from nas.inline_executor import InlineExecutor
-from nas.ray_executor import RayExecutor
+from nas.execution.inline_executor import InlineExecutor
+from nas.execution.ray_executor import RayExecutor
+from nas.execution.worker import Worker
 from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Status
-from nas.worker import Worker
 
 MAKERS = [
     pytest.param(InlineExecutor, id="inline"),

@@ -17,12 +17,12 @@ from PIL import Image
 from safetensors.torch import load_file, save
 from torch import nn
 
-from nas.card import IMAGE
-from nas.data import from_arrays
-from nas.decoding import decode
+from nas.data.decoding import decode
+from nas.data.loading import from_arrays
 from nas.errors import ExportError
-from nas.export import Bundle, Origin, Preprocessing, export_bundle
-from nas.training import Normalise
+from nas.export.bundle import Bundle, Origin, Preprocessing, export_bundle
+from nas.export.card import IMAGE
+from nas.training.training import Normalise
 from nas.trial import Metric
 from search_spaces import (
     Context,

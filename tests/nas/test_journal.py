@@ -12,8 +12,8 @@ import pytest
 
 from nas.candidates import trial_seed
 from nas.errors import StudyError
-from nas.journal import Journal
-from nas.journal_schema import (
+from nas.studies.journal import Journal
+from nas.studies.journal_schema import (
     FILE_NAME,
     SCHEMA_VERSION,
     Identity,
@@ -21,7 +21,7 @@ from nas.journal_schema import (
     journal_mode_of,
     set_journal_mode,
 )
-from nas.study import open_study
+from nas.studies.study import open_study
 from nas.trial import Cause, Job, Metric, Result, Status, Trial
 from nas.verdict import Verdict
 from search_spaces import cost
@@ -117,8 +117,8 @@ def test_a_second_driver_in_this_process_is_refused(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from nas.journal import Journal
-from nas.journal_schema import Identity
+from nas.studies.journal import Journal
+from nas.studies.journal_schema import Identity
 journal = Journal(Path(sys.argv[1]), Identity(**eval(sys.argv[2])))
 print("held", flush=True)
 time.sleep(60)

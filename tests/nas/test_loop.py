@@ -14,12 +14,12 @@ import nas
 from controllers import Proposal, RandomSearch
 from nas.candidates import Repeat, trial_seed
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
-from nas.inline_executor import InlineExecutor
-from nas.journal_schema import FILE_NAME
+from nas.execution.inline_executor import InlineExecutor
+from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
 from nas.reporting import Reporter
+from nas.studies.journal_schema import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
-from nas.worker import Worker
 from search_spaces import cost
 
 

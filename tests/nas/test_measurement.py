@@ -6,7 +6,13 @@ import torch
 from torch import nn
 
 from nas.errors import ExecutorError
-from nas.measurement import bf16_speedup, choose_device, measure_latency, pinned_threads, prefers_bf16
+from nas.training.measurement import (
+    bf16_speedup,
+    choose_device,
+    measure_latency,
+    pinned_threads,
+    prefers_bf16,
+)
 from search_spaces import efficientnet
 
 SHAPE = (3, 8, 8)

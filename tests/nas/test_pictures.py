@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from nas.errors import NasError
-from nas.keeper import Entry
-from nas.pictures import Mark, SearchPicture, draw_network, draw_pareto, draw_search
+from nas.reports.pictures import Mark, SearchPicture, draw_network, draw_pareto, draw_search
+from nas.studies.keeper import Entry
 from search_spaces import Context, Conv, Head, MBConv, Network, Stage, describe, efficientnet, mnasnet
 from search_spaces.primitives import Node
 
@@ -225,6 +225,7 @@ def test_long_name_of_an_own_op_is_cut(tmp_path: Path) -> None:
 
 def test_drawing_never_imports_pyplot() -> None:
     program = (
-        "import sys, nas.pictures; sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"
+        "import sys, nas.reports.pictures\n"
+        "sys.exit('matplotlib.pyplot' in sys.modules or 'torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

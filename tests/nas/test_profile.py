@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from nas.cli import main
+from nas.commands.cli import main
+from nas.commands.space_profile import Plan, Share, profile_space
 from nas.objective import Constraint, Objective
-from nas.plan_report import option_words, profile_report
-from nas.profile import Plan, Share, profile_space
+from nas.reports.plan_report import option_words, profile_report
 from search_spaces import cost, mnasnet
 
 

@@ -2,9 +2,9 @@ import io
 
 from rich.console import Console
 
-from nas.inline_executor import InlineExecutor
+from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
-from nas.progress import TerminalReporter
+from nas.reports.progress import TerminalReporter
 from nas.search import search
 from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError

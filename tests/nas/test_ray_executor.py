@@ -13,7 +13,7 @@ import pytest
 
 import nas
 from nas.errors import ExecutorError
-from nas.ray_executor import RayExecutor, version_problem
+from nas.execution.ray_executor import RayExecutor, version_problem
 from nas.trial import Cause, Evaluation, Job, Metric, Status
 from nas.version import WORKER_PACKAGES, package_fingerprint, source_fingerprint
 
@@ -223,7 +223,7 @@ UNREACHABLE = """
 import sys, time
 import nas
 from nas.errors import ExecutorError
-from nas.ray_executor import RayExecutor
+from nas.execution.ray_executor import RayExecutor
 from search_spaces import mnasnet
 began = time.monotonic()
 try:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import RecipeError
-from nas.recipe import Recipe
+from nas.training.recipe import Recipe
 
 
 @given(

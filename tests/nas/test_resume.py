@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.journal_schema import FILE_NAME
+from nas.studies.journal_schema import FILE_NAME
 from nas.trial import Status
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ import importlib.util, sys, time
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 import nas
 from nas.trial import Evaluation, Metric
-from nas.worker import Worker
+from nas.execution.worker import Worker
 
 spec = importlib.util.spec_from_file_location("spaces", sys.argv[1])
 spaces = importlib.util.module_from_spec(spec)

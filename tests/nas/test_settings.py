@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
+from nas.commands.settings import Settings, make_objective
 from nas.errors import StudyError, UsageError
 from nas.objective import Objective
-from nas.recipe import Recipe
-from nas.settings import Settings, make_objective
+from nas.training.recipe import Recipe
 
 FOLDER = Path("runs/a")
 

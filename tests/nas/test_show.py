@@ -2,8 +2,8 @@ import json
 
 import pytest
 
-from nas.cli import main
-from nas.inline_executor import InlineExecutor
+from nas.commands.cli import main
+from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
 from nas.search import search
 from nas.table import TableEvaluator

@@ -16,13 +16,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from controllers import Controller, RandomSearch, Reinforce
 from nas.errors import StudyError
-from nas.event_file import EventFile, scalar, tag
 from nas.objective import Objective
 from nas.reporting import TrialReport
+from nas.reports.event_file import EventFile, scalar, tag
+from nas.reports.tensorboard import TensorBoardReporter
 from nas.search import search
-from nas.study import Study
+from nas.studies.study import Study
 from nas.table import TableEvaluator
-from nas.tensorboard import TensorBoardReporter
 from nas.trial import Candidate, Cause, InfeasibleError
 from search_spaces import Conv, Decision, Head, MBConv, Network, SearchSpace, Stage, choice, cost
 
@@ -313,7 +313,7 @@ def test_tag_keeps_its_parts_apart_and_drops_what_tensorboard_would_not_take() -
 
 
 def test_options_of_equal_words_are_told_apart_by_index() -> None:
-    from nas.tensorboard import _option_tags
+    from nas.reports.tensorboard import _option_tags
 
     decision = Decision(name="d", options=("a b", "a_b", "c"))
     assert _option_tags((decision,)) == [["policy/d/a_b.0", "policy/d/a_b.1", "policy/d/c.2"]]
@@ -321,7 +321,7 @@ def test_options_of_equal_words_are_told_apart_by_index() -> None:
 
 def test_reporter_loads_no_torch_and_no_matplotlib() -> None:
     program = (
-        "import sys, nas.tensorboard; "
+        "import sys, nas.reports.tensorboard; "
         "sys.exit(bool({'torch', 'matplotlib', 'tensorflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

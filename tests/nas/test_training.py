@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from nas.batches import ResidentBatches, StreamedBatches, draw_moves, move
-from nas.data import from_arrays, load_data
+from nas.data.loading import from_arrays, load_data
 from nas.errors import DataError
-from nas.recipe import Recipe
-from nas.training import (
+from nas.training.batches import ResidentBatches, StreamedBatches, draw_moves, move
+from nas.training.recipe import Recipe
+from nas.training.training import (
     evaluate_accuracy,
     is_out_of_memory,
     make_optimizer,

@@ -2,13 +2,14 @@ import math
 
 import pytest
 
-from search_spaces import Head, SpaceError, adapt_strides, build, efficientnet, mnasnet, round_channels
+from search_spaces import Head, SpaceError, adapt_strides, build, efficientnet, mnasnet, round_channels, small
 
 
 def test_the_sizes_are_those_of_the_docstrings():
     assert efficientnet().size == 36**6 * 48 == 104_485_552_128
     assert mnasnet().size == 128 * 192 * 288**4 * 192 == 32_462_531_054_272_512
-    for space in (efficientnet, mnasnet):
+    assert small().size == 36**3 == 46_656
+    for space in (efficientnet, mnasnet, small):
         assert f"{space().size:,}" in (space.__doc__ or "")
 
 
@@ -69,7 +70,7 @@ def test_spaces_adapt_to_resolution_width_classes_and_channels(make):
     assert module.get_submodule("head.classifier").out_features == 7
 
 
-@pytest.mark.parametrize("make", [efficientnet, mnasnet])
+@pytest.mark.parametrize("make", [efficientnet, mnasnet, small])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,172 @@
+"""Owns what follows a search: the winner, its comparison, pictures and bundle, and where all of it is.
+
+Does not own any of these. What exists already is not made again, so that a second call only prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from nas.commands.prepared import Prepared
+from nas.errors import StudyError
+from nas.objective import AbsoluteTerm, CostTerm
+from nas.reports.comparison import Comparison, Contender, Run, choose_contenders, compare
+from nas.reports.printing import Report, draw, draw_table, show_accuracy, write_json
+from nas.reports.result_report import comparison_table, saved_report, winner_report
+from nas.studies.keeper import Entry
+from nas.studies.study import Study
+from nas.studies.study_trial import StudyTrial
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from nas.commands.search import Request
+    from nas.reports.pictures import SearchPicture
+
+
+def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> int:
+    """Compares, draws, exports, and prints what came of it.
+
+    Raises:
+        NasError: No trial has completed, or the comparison cannot run.
+    """
+    _require_completed(study)
+    winner = study.best
+    report = winner_report(winner)
+    data: dict[str, Any] = {"winner": report.to_data()}
+    if not request.as_json:
+        console.print()
+        draw(report, console)
+        console.print()
+    if request.seeds:
+        comparison = compare_winner(request, prepared, winner, console)
+        table = comparison_table(comparison, study.objective)
+        data["comparison"] = Report(title="", tables=(table,)).to_data()
+        if not request.as_json:
+            console.print()
+            draw_table(table, console)
+            console.print()
+    with _busy(console, "drawing and exporting"):
+        saved = {
+            "study": str(study.folder),
+            **save_pictures(study, winner),
+            **save_bundle(study, winner),
+            "watch": f"tensorboard --logdir {study.folder}",
+        }
+    if request.as_json:
+        write_json({**data, "saved": saved})
+    else:
+        draw(saved_report(saved), console)
+    return 0
+
+
+def _require_completed(study: Study) -> None:
+    """Checks that there is a winner."""
+    if study.completed:
+        return
+    states = study.summary().states
+    words = ", ".join(f"{count} {state}" for state, count in states.items() if count) or "there is none"
+    raise StudyError(
+        f"no trial of {study.folder} completed ({words}): look at the causes with "
+        f"nas show {study.folder}, then relax the constraints or change the recipe in a new study"
+    )
+
+
+def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, console: Console) -> Comparison:
+    """Trains the winner, the reference network and random candidates alike, measured on the test split.
+
+    Raises:
+        NasError: The machines cannot be had, or lose a training too often.
+    """
+    seed = prepared.settings.seed
+    console.print(
+        "Comparing on the test split: every network trained alike, from fresh seeds", soft_wrap=True
+    )
+    contenders = choose_contenders(
+        prepared.space,
+        prepared.objective,
+        winner=winner.tokens,
+        winner_name=f"trial {winner.number}",
+        randoms=request.randoms,
+        seed=seed,
+    )
+    with _busy(console, "comparing"):
+        return compare(
+            prepared.space,
+            prepared.evaluator("test"),
+            prepared.executor(),
+            contenders,
+            images=len(prepared.data.test),
+            seeds=request.seeds,
+            seed=seed,
+            folder=request.folder,
+            on_run=_announcer(console),
+        )
+
+
+def _busy(console: Console, words: str) -> AbstractContextManager[object]:
+    """Shows in a terminal that something goes on."""
+    return console.status(words) if console.is_terminal else nullcontext()
+
+
+def _announcer(console: Console) -> Callable[[Contender, Run, int, int], None]:
+    """Prints a line for every training of the comparison."""
+    from rich.text import Text
+
+    def announce(contender: Contender, run: Run, done: int, total: int) -> None:
+        line = Text(f"[{done:>{len(str(total))}}/{total}] ", style="dim")
+        line.append(f"{contender.name:<22} ", style="none")
+        if run.accuracy is None:
+            line.append(f"failed: {run.message}", style="red")
+        else:
+            line.append(f"test accuracy {show_accuracy(run.accuracy)}", style="none")
+        console.print(line, soft_wrap=True)
+
+    return announce
+
+
+def save_pictures(study: Study, winner: StudyTrial) -> dict[str, str]:
+    """Draws the search and the winner into the study's folder; says where."""
+    from nas.reports.pictures import draw_network, draw_search
+
+    search = draw_search(picture_of(study), study.folder / "search.png")
+    network = draw_network(
+        winner.network, study.folder / "winner.png", title=f"Trial {winner.number} of {study.folder.name}"
+    )
+    return {"picture of the search": str(search), "picture of the winner": str(network)}
+
+
+def picture_of(study: Study) -> SearchPicture:
+    """What there is to draw of a study."""
+    from nas.reports.pictures import SearchPicture
+
+    metric = next(iter(study.objective.metrics), "macs")
+    terms: tuple[CostTerm | AbsoluteTerm, ...] = (*study.objective.factors, *study.objective.absolutes)
+    points = tuple(
+        Entry(number=t.number, reward=t.reward, accuracy=t.accuracy, cost=t.costs[metric])
+        for t in study.completed
+        if t.reward is not None and t.accuracy is not None and metric in t.costs
+    )
+    return SearchPicture(
+        points=points,
+        title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
+        cost=metric,
+        target=next((term.target for term in terms if term.metric == metric), None),
+        failed=len(study.trials) - len(study.completed),
+    )
+
+
+def save_bundle(study: Study, trial: StudyTrial) -> dict[str, str]:
+    """Exports a trial into the study's folder unless it is there; says where, or why not.
+
+    Raises:
+        ExportError: The bundle does not reproduce the network.
+    """
+    folder = study.folder / "export" / f"trial-{trial.number}"
+    if trial.weights_file is None:
+        return {"bundle": "none: the weights of this trial were not kept"}
+    if not (folder / "card.md").is_file():
+        trial.export(folder, overwrite=True)
+    return {"bundle": f"{folder}  (model.py, weights, ONNX; see card.md)"}

@@ -1,0 +1,137 @@
+"""Owns what people type for a quantity or a choice: `30M`, `5ms`, `2GiB`, a word among known words.
+
+Does not own the commands that take them (`nas.commands.cli`) nor search spaces (`nas.commands.spaces`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+
+from nas.errors import UsageError
+
+_QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)\s*")
+
+_COUNT_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
+_MILLISECOND_UNITS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_BYTE_UNITS = {
+    "": 1.0,
+    **{f"{letter}b": 1000.0**power for power, letter in enumerate("kmgt", start=1)},
+    **{f"{letter}ib": 1024.0**power for power, letter in enumerate("kmgt", start=1)},
+}
+_HOUR_UNITS = {"": 1.0, "h": 1.0, "m": 1 / 60, "min": 1 / 60, "s": 1 / 3600, "d": 24.0}
+
+
+def parse_count(text: str) -> float:
+    """Reads a positive number of things: `30M` is 30 million, `2.5G` is 2.5 billion, `1e6` a million.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _quantity(text, _COUNT_UNITS, "a count such as 30M, 2.5G or 300000")
+
+
+def parse_milliseconds(text: str) -> float:
+    """Reads a time: `5ms`, `800us`, `0.01s`; a bare number is milliseconds.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _quantity(text, _MILLISECOND_UNITS, "a time such as 5ms, 800us or 0.01s")
+
+
+def parse_bytes(text: str) -> float:
+    """Reads an amount of memory: `2GiB`, `500MB`; a bare number is bytes.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _quantity(text, _BYTE_UNITS, "an amount of memory such as 2GiB or 500MB")
+
+
+def parse_hours(text: str) -> float:
+    """Reads a duration: `1.5`, `1.5h`, `90min`, `2d`; a bare number is hours.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _quantity(text, _HOUR_UNITS, "a duration such as 1.5h, 90min or 2d")
+
+
+def _quantity(text: str, units: Mapping[str, float], example: str) -> float:
+    match = _QUANTITY.fullmatch(text)
+    unit = match[2].lower() if match else ""
+    if match is None or unit not in units:
+        known = ", ".join(name for name in units if name)
+        raise UsageError(f"{text!r} is not {example} (units: {known})")
+    value = float(match[1]) * units[unit]
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"a quantity must be greater than 0, but got {text!r}: give {example}")
+    return value
+
+
+def parse_positive_int(text: str) -> int:
+    """Reads an integer of at least 1.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _integer(text, least=1)
+
+
+def parse_natural(text: str) -> int:
+    """Reads an integer of at least 0.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _integer(text, least=0)
+
+
+def _integer(text: str, *, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise UsageError(f"an integer of at least {least} is needed, but got {text!r}") from None
+    if value < least:
+        raise UsageError(f"an integer of at least {least} is needed, but got {value}")
+    return value
+
+
+def parse_number(text: str) -> float:
+    """Reads a finite number of at least 0.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise UsageError(f"a number is needed, but got {text!r}") from None
+    if not (math.isfinite(value) and value >= 0):
+        raise UsageError(f"a number of at least 0 is needed, but got {text!r}")
+    return value
+
+
+def one_of(what: str, options: Iterable[str]) -> Callable[[str], str]:
+    """Makes a reader of a word that must be among the options; a near miss is answered with a hint."""
+    known = tuple(options)
+
+    def read(text: str) -> str:
+        if text in known:
+            return text
+        raise UsageError(f"there is no {what} {text!r}: {hint(text, known)}")
+
+    return read
+
+
+def hint(word: str, options: Iterable[str]) -> str:
+    """Words what may have been meant: the nearest options, or all of them where none is near."""
+    known = list(dict.fromkeys(options))
+    by_lower = {option.lower(): option for option in known}
+    near = [by_lower[lower] for lower in get_close_matches(word.lower(), by_lower, n=3, cutoff=0.55)]
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return f"there are {', '.join(known)}" if known else "there are none"

@@ -1,0 +1,139 @@
+"""Owns the command line of `nas`: its commands, their options, and how mistakes and Ctrl-C end.
+
+Does not own what the commands do (`nas.command_*`). `nas --help` loads neither torch nor Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+
+from nas.commands import options
+from nas.commands.arguments import hint
+from nas.errors import NasError, UsageError
+from search_spaces import SpaceError
+
+Arguments = argparse.Namespace
+
+EXIT_UNREAD = 1
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+COMMANDS = {
+    "search": "search for a network on your images, or continue a search",
+    "resume": "continue a search that was stopped",
+    "show": "summarise a study: its best trials, Pareto front, states, failures",
+    "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
+    "profile": "say what a space holds and what a search would take, before anything runs",
+    "doctor": "check this machine: versions, devices, Ray, disk, a training, an export",
+    "quickstart": "a whole search on real images in a few minutes, on any machine",
+}
+"""Every command with its line of help; `nas.command_<name>` has its `run(arguments) -> int`."""
+
+EPILOG = """\
+examples:
+  nas search --data photos/ --space mnasnet --target-macs 30M --trials 200 --out runs/a
+  nas search --data cifar10 --data-root ~/data --space efficientnet --target-latency 5ms --out runs/b
+  nas search --out runs/a                  continue, as does: nas resume runs/a
+  nas show runs/a                          what came of it
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit code: 2 for a mistake the user can mend, 130 after Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        arguments = parse(words or ["--help"])
+        run: Callable[[Arguments], int] = import_module(f"nas.commands.{arguments.command}").run
+        return run(arguments)
+    except (NasError, SpaceError) as error:
+        _say(f"nas: {error}")
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        _say("nas: stopped")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (`nas show | head`) has gone; the interpreter's flush at the end must not fail either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_UNREAD
+
+
+def parse(words: Sequence[str]) -> Arguments:
+    """Reads a command line; `--help` prints and exits.
+
+    Raises:
+        UsageError: An unknown command or option, with near matches, or a value that does not fit.
+    """
+    parser, commands = make_parser()
+    if words and not words[0].startswith("-") and words[0] not in COMMANDS:
+        raise UsageError(f"there is no command {words[0]!r}: {hint(words[0], COMMANDS)} (see nas --help)")
+    try:
+        arguments, unknown = parser.parse_known_args(words)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{str(error).removeprefix('argument ')} (see nas {words[0]} --help)") from None
+    if unknown:
+        raise UsageError(_unknown(arguments.command, unknown[0].split("=")[0], commands))
+    return arguments
+
+
+def _unknown(command: str, word: str, commands: dict[str, argparse.ArgumentParser]) -> str:
+    """What to say of a word that a command does not know."""
+    see = f"(see nas {command} --help)"
+    if not word.startswith("-"):
+        return f"nas {command} knows no argument {word!r} {see}"
+    if command == "resume" and word in _option_names(commands["search"]):
+        return (
+            f"a resume continues with the study's own {word}: leave it out, or begin another study with "
+            f"nas search {see}"
+        )
+    return f"nas {command} knows no option {word}: {hint(word, _option_names(commands[command]))} {see}"
+
+
+def _option_names(parser: argparse.ArgumentParser) -> list[str]:
+    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+
+
+def _say(message: str) -> None:
+    sys.stdout.flush()
+    sys.stderr.write(message.rstrip() + "\n")
+
+
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """Makes the parser, and those of its commands by name."""
+    parser = argparse.ArgumentParser(
+        prog="nas",
+        description="Searches for the network that fits your images and your budget.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=_version())
+    subparsers = parser.add_subparsers(dest="command", metavar="command", required=True, title="commands")
+    commands = {
+        name: subparsers.add_parser(
+            name,
+            help=line,
+            description=_sentence(line),
+            usage=options.USAGE[name],
+            exit_on_error=False,
+            allow_abbrev=False,
+        )
+        for name, line in COMMANDS.items()
+    }
+    for name, parser_of_command in commands.items():
+        getattr(options, f"fill_{name}")(parser_of_command)
+    return parser, commands
+
+
+def _sentence(line: str) -> str:
+    return line[0].upper() + line[1:] + "."
+
+
+def _version() -> str:
+    from nas.version import package_version
+
+    return f"nas {package_version()}"

@@ -1,0 +1,155 @@
+"""Owns `nas search --dry-run`: everything checked, a few candidates sampled, the plan printed, no file made.
+
+Does not own the checks (`nas.commands.prepared`, `nas.candidates`) nor the plan's numbers
+(`nas.commands.space_profile`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.candidates import require_feasible, wishes
+from nas.commands.estimate import estimate_trial_time
+from nas.commands.prepared import Prepared, read_enqueued
+from nas.commands.search import Request, prepare_request
+from nas.commands.space_profile import Plan, profile_space
+from nas.reports.plan_report import profile_report
+from nas.reports.printing import Column, Fact, Table, emit, show_count
+from nas.studies.journal_schema import FILE_NAME
+from nas.studies.study import open_study
+from nas.verdict import known_costs
+from search_spaces import cost
+
+if TYPE_CHECKING:
+    from nas.reports.printing import Report
+
+EXAMPLES = 5
+SAMPLES = 500
+DRAWS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlook:
+    """How much of a study is still to be done.
+
+    Attributes:
+        done: Trials that are finished.
+        left: Trials to run.
+        comparisons: Trainings of the final comparison, at most.
+    """
+
+    done: int
+    left: int
+    comparisons: int
+
+
+def dry_run(request: Request) -> int:
+    """Prints the plan of a search.
+
+    Raises:
+        NasError: The search could not run.
+        SpaceError: The space breaks one of its laws.
+    """
+    prepared = prepare_request(request)
+    networks = read_enqueued(list(request.enqueue), prepared.space)
+    wishes(prepared.space, prepared.objective, networks)
+    require_feasible(prepared.space, prepared.objective, seed=prepared.settings.seed)
+    prepared.executor()
+    emit(plan_of(request, prepared, outlook_of(request)), as_json=request.as_json)
+    return 0
+
+
+def outlook_of(request: Request) -> Outlook:
+    """Counts what is done and what is left."""
+    done = 0
+    if (request.folder / FILE_NAME).exists():
+        states = open_study(request.folder).summary().states
+        done = sum(states[name] for name in ("completed", "infeasible", "lost"))
+    return Outlook(
+        done=done,
+        left=max(0, request.settings.trials - done),
+        comparisons=request.seeds * (2 + request.randoms),
+    )
+
+
+def plan_of(request: Request, prepared: Prepared, outlook: Outlook) -> Report:
+    """The report of a dry run."""
+    settings = request.settings
+    threads = 1 if prepared.workers > 1 else None
+    time = estimate_trial_time(
+        prepared.space,
+        prepared.data,
+        prepared.recipe,
+        prepared.objective,
+        seed=settings.seed,
+        threads=threads,
+    )
+    plan = Plan(
+        trials=outlook.left,
+        workers=prepared.workers,
+        gpus_per_worker=prepared.gpus_per_worker,
+        seconds_per_trial=time.seconds,
+        origin=f"{time.origin}; {time.lowest:.3g} to {time.highest:.3g} s",
+    )
+    profile = profile_space(prepared.space, prepared.objective, samples=SAMPLES, seed=settings.seed)
+    report = profile_report(
+        profile,
+        plan,
+        title="Dry run: nothing is trained to the end, nothing is written",
+        facts=_facts(request, prepared, outlook),
+    )
+    return replace(report, tables=(*report.tables[:-1], _examples(prepared), report.tables[-1]))
+
+
+def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact, ...]:
+    settings = request.settings
+    state = (
+        f"holds a study with {outlook.done} trials done, {outlook.left} are left" if outlook.done else "new"
+    )
+    recipe = prepared.recipe
+    training = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {recipe.optimizer}"
+    facts = [
+        Fact(key="folder", label="folder", value=str(request.folder), text=f"{request.folder} ({state})"),
+        Fact(key="data", label="data", value=str(prepared.data)),
+        Fact(key="space", label="space", value=prepared.space.name),
+        Fact(key="objective", label="objective", value=prepared.objective.describe()),
+        Fact(key="controller", label="controller", value=settings.controller),
+        Fact(key="training", label="training", value=training),
+        Fact(key="executor", label="executor", value=settings.executor),
+        Fact(
+            key="jobs",
+            label="jobs",
+            value={"trials": outlook.left, "comparison": outlook.comparisons},
+            text=f"{outlook.left} trials, then at most {outlook.comparisons} trainings for the comparison",
+        ),
+    ]
+    facts += (
+        [Fact(key="note", label="note", value=prepared.objective.note)] if prepared.objective.note else []
+    )
+    facts += [
+        Fact(key=f"warning_{number}", label="warning", value=text)
+        for number, text in enumerate(prepared.data.warnings, start=1)
+    ]
+    return tuple(facts)
+
+
+def _examples(prepared: Prepared) -> Table:
+    """A few candidates as random search would propose them, within the constraints."""
+    rng = np.random.default_rng(prepared.settings.seed)
+    rows = []
+    for _ in range(DRAWS):
+        tokens = prepared.space.sample(rng)
+        price = cost(prepared.space.decode(tokens))
+        if not prepared.objective.broken(known_costs(price), before_training=True):
+            rows.append({"tokens": list(tokens), "macs": price.macs, "params": price.params})
+        if len(rows) == EXAMPLES:
+            break
+    columns = (
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="tokens", heading="tokens", show=lambda tokens: " ".join(map(str, tokens))),
+    )
+    return Table(key="examples", title="A few random candidates", columns=columns, rows=tuple(rows))

@@ -1,0 +1,117 @@
+"""Owns how long a trial will take here: a few real steps of a few random candidates, scaled to the schedule.
+
+Does not own the plan that follows from it (`nas.commands.space_profile`).
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nas.data.images import ImageData
+from nas.objective import Objective
+from nas.training.recipe import Recipe
+from nas.verdict import known_costs
+from search_spaces import Network, SearchSpace, build, cost
+
+if TYPE_CHECKING:
+    import torch
+
+CANDIDATES = 3
+STEPS = 4
+DRAWS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialTime:
+    """Seconds of one trial, estimated.
+
+    Attributes:
+        seconds: Mean over the candidates.
+        lowest: Of the fastest candidate.
+        highest: Of the slowest candidate.
+        origin: How it was measured, in words.
+    """
+
+    seconds: float
+    lowest: float
+    highest: float
+    origin: str
+
+
+def estimate_trial_time(
+    space: SearchSpace,
+    data: ImageData,
+    recipe: Recipe,
+    objective: Objective,
+    *,
+    seed: int = 0,
+    threads: int | None = None,
+) -> TrialTime:
+    """Trains a few random candidates within the constraints for a few steps, and scales up.
+
+    What a step takes is measured after one step of warm-up; the pass over the search split counts as a third
+    of as many training steps (a forward pass without a backward one).
+
+    Args:
+        space: Where the candidates come from.
+        data: What they are trained on.
+        recipe: The whole schedule.
+        objective: Whose constraints the candidates meet, as far as they are known before training.
+        seed: Seed of the sample.
+        threads: Threads of the CPU that a worker will have; None leaves them as they are.
+
+    Raises:
+        NasError: The data do not fit, or a candidate cannot be trained.
+    """
+    import torch
+
+    from nas.training.measurement import choose_device, describe_device, pinned_threads
+
+    used = threads or torch.get_num_threads()
+    device = choose_device()
+    with pinned_threads(used):
+        seconds = [
+            _seconds(space.decode(tokens), data, recipe, device, seed)
+            for tokens in _sample(space, objective, seed)
+        ]
+    where = describe_device(device)
+    where += f", {used} thread{'s' * (used != 1)}" if device.type == "cpu" else ""
+    origin = f"measured: {STEPS} steps of each of {len(seconds)} random candidates on {where}, scaled to "
+    return TrialTime(
+        seconds=statistics.fmean(seconds),
+        lowest=min(seconds),
+        highest=max(seconds),
+        origin=f"{origin}{recipe.steps(len(data.train)):,} steps",
+    )
+
+
+def _seconds(network: Network, data: ImageData, recipe: Recipe, device: torch.device, seed: int) -> float:
+    """Seconds that the whole schedule of one candidate would take."""
+    from nas.training.training import train
+
+    epochs = STEPS / max(1, len(data.train) // recipe.batch_size)
+    brief = replace(recipe, epochs=epochs, warmup_epochs=0.0)
+    warm = replace(brief, epochs=epochs / STEPS)
+    module = build(network, seed=seed)
+    train(module, data, warm, seed=seed, device=device)
+    result = train(module, data, brief, seed=seed, device=device)
+    passes = recipe.steps(len(data.train)) + len(data.search) / recipe.batch_size / 3
+    return result.train_seconds / result.steps * passes
+
+
+def _sample(space: SearchSpace, objective: Objective, seed: int) -> list[tuple[int, ...]]:
+    """A few random candidates within the constraints; whatever was drawn last where none turns up."""
+    rng = np.random.default_rng(seed)
+    chosen: list[tuple[int, ...]] = []
+    tokens = space.sample(rng)
+    for _ in range(DRAWS):
+        if not objective.broken(known_costs(cost(space.decode(tokens))), before_training=True):
+            chosen.append(tokens)
+        if len(chosen) == CANDIDATES:
+            break
+        tokens = space.sample(rng)
+    return chosen or [tokens]

@@ -1,0 +1,194 @@
+"""Owns `Prepared`: what a study's settings mean, made real: images, space, objective, evaluator, executor.
+
+Does not own the settings (`nas.commands.settings`) nor what is done with it (the commands).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from nas.commands.settings import Settings
+from nas.commands.spaces import SpaceSource, find_space
+from nas.errors import ExecutorError, SpaceArgumentError, UsageError
+from nas.execution.inline_executor import InlineExecutor
+from nas.objective import Objective
+from nas.training.recipe import Recipe
+from nas.trial import Executor
+from search_spaces import Network, SearchSpace, SpaceError
+
+if TYPE_CHECKING:
+    from nas.data.images import ImageData, SplitName
+    from nas.training.proxy import ProxyEvaluator
+
+MOST_CPU_WORKERS = 8
+"""Workers by default on a machine without GPU: each holds the images and a copy of torch in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A search that is ready to run.
+
+    Attributes:
+        settings: What was asked for.
+        data: The images in their three splits.
+        space: The space, made for these images.
+        objective: What is maximised.
+        recipe: How each candidate is trained.
+        modules: The user's own modules, sent to workers by value.
+        workers: Trainings at the same time.
+        gpus_per_worker: Share of a GPU each holds.
+    """
+
+    settings: Settings
+    data: ImageData
+    space: SearchSpace
+    objective: Objective
+    recipe: Recipe
+    modules: tuple[ModuleType, ...]
+    workers: int
+    gpus_per_worker: float
+
+    def evaluator(self, split: SplitName = "search") -> ProxyEvaluator:
+        """Trains by the recipe and measures on a split; latency too where the search needs it.
+
+        Raises:
+            DataError: The training split is smaller than a batch.
+        """
+        from nas.training.measurement import LatencyProbe
+        from nas.training.proxy import ProxyEvaluator
+
+        needs_latency = split == "search" and "latency_ms" in self.objective.metrics
+        probe = LatencyProbe() if needs_latency else None
+        return ProxyEvaluator(self.data, self.recipe, measure_latency=probe, split=split)
+
+    def executor(self) -> Executor:
+        """A new executor as the settings say.
+
+        Raises:
+            ExecutorError: A number is out of range.
+        """
+        if self.settings.executor == "inline":
+            return InlineExecutor()
+        from nas.execution.ray_executor import RayExecutor
+
+        minutes = self.settings.trial_timeout_minutes
+        return RayExecutor(
+            self.workers,
+            gpus_per_worker=self.gpus_per_worker,
+            address=self.settings.address,
+            trial_timeout_seconds=None if minutes is None else 60 * minutes,
+            modules=self.modules,
+        )
+
+
+def prepare(settings: Settings, *, download: bool = False, width: int | None = None) -> Prepared:
+    """Loads the images, makes the space for them, and checks that all of it fits together.
+
+    Args:
+        settings: What was asked for.
+        download: Whether a data set by name may be downloaded.
+        width: Workers of a fixed schedule that runs already; None where there is none.
+
+    Raises:
+        NasError: Something cannot be found, read or combined.
+        SpaceError: The space breaks one of its laws.
+    """
+    objective = settings.make_objective()
+    recipe = Recipe.from_json(settings.recipe)
+    source = find_space(settings.space)
+    workers, gpus = _machines(settings, width)
+    data = _load(settings, source, download=download)
+    space = source.make(
+        resolution=data.resolution,
+        num_classes=data.num_classes,
+        in_channels=data.channels,
+        width=settings.width,
+    )
+    prepared = Prepared(
+        settings=settings,
+        data=data,
+        space=space,
+        objective=objective,
+        recipe=recipe,
+        modules=source.modules,
+        workers=workers,
+        gpus_per_worker=gpus,
+    )
+    prepared.evaluator()
+    return prepared
+
+
+def _load(settings: Settings, source: SpaceSource, *, download: bool) -> ImageData:
+    """Loads the images at the resolution that was asked for, or that a ready-made space insists on."""
+    from nas.data.loading import load_data
+
+    if settings.resolution is not None and source.resolution not in (None, settings.resolution):
+        raise SpaceArgumentError(
+            f"the space {settings.space} is made for {source.resolution} pixels, but --resolution is "
+            f"{settings.resolution}: leave it out"
+        )
+    return load_data(
+        settings.data,
+        root=settings.data_root,
+        download=download,
+        resolution=settings.resolution or source.resolution,
+        search_fraction=settings.search_fraction,
+        seed=settings.seed,
+    )
+
+
+def _machines(settings: Settings, width: int | None) -> tuple[int, float]:
+    """Number of workers and their share of a GPU: as given, else every GPU, else this machine's cores."""
+    if settings.executor == "inline":
+        for name in ("workers", "gpus_per_worker", "address"):
+            if getattr(settings, name) not in (None, 1):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} needs --executor ray: inline runs one trial at a time, here"
+                )
+        return 1, 0.0
+    workers = settings.workers if settings.workers is not None else width
+    if settings.address is not None and workers is None:
+        raise UsageError("--address joins a cluster of unknown size: say how many --workers it shall run")
+    gpus = settings.gpus_per_worker
+    devices = 0 if settings.address is not None else _count_gpus()
+    if gpus and not devices and settings.address is None:
+        raise ExecutorError(
+            f"{gpus:g} GPUs for each worker were asked for, but torch sees no GPU on this machine: give "
+            "--gpus-per-worker 0 to train on its processor, or join a cluster with --address"
+        )
+    if gpus is None:
+        gpus = 0.0 if not devices else 1.0 if workers is None else min(1.0, devices / workers)
+    if workers is None:
+        workers = int(devices / gpus) if gpus and devices else 0
+        workers = workers or min(os.cpu_count() or 1, MOST_CPU_WORKERS)
+    return workers, gpus
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def read_enqueued(paths: list[str], space: SearchSpace) -> list[Network]:
+    """Reads the user's own candidates.
+
+    Raises:
+        SpaceArgumentError: A file cannot be read, is no architecture, or is not in the space; names the file.
+    """
+    networks = []
+    for text in paths:
+        path = Path(text).expanduser()
+        try:
+            network = Network.from_json(path.read_text(encoding="utf-8"), space.op_types)
+            space.encode(network)
+        except (OSError, UnicodeDecodeError) as error:
+            raise SpaceArgumentError(f"--enqueue {path} cannot be read: {error}") from error
+        except SpaceError as error:
+            raise SpaceArgumentError(f"--enqueue {path}: {error}") from error
+        networks.append(network)
+    return networks

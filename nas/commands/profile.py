@@ -1,0 +1,89 @@
+"""Owns `nas profile`: what a space holds and what a search in it would take, before anything runs.
+
+Does not own the numbers (`nas.commands.space_profile`, `nas.commands.estimate`) nor their wording
+(`nas.reports.plan_report`).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from nas.commands.arguments import hint
+from nas.commands.inputs import load_images, objective_of, recipe_of
+from nas.commands.space_profile import Plan, profile_space
+from nas.commands.spaces import BUILT_IN, find_space
+from nas.errors import UsageError
+from nas.reports.plan_report import profile_report
+from nas.reports.printing import Fact, emit
+
+CLASSES, CHANNELS, RESOLUTION = 1000, 3, 224
+"""ImageNet's, for which the published spaces were made."""
+UNKNOWN = "unknown: give --seconds-per-trial, or --data to measure it"
+
+
+def run(arguments: Namespace) -> int:
+    """Prints the profile."""
+    if arguments.space is None:
+        raise UsageError(f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own")
+    source = find_space(arguments.space)
+    objective = objective_of(arguments)
+    images = None
+    if arguments.data is not None:
+        images = load_images(arguments, resolution=arguments.resolution or source.resolution)
+    space = source.make(**_image_arguments(arguments, source.space, images), width=arguments.width)
+    plan = _plan(arguments, space, images, objective)
+    profile = profile_space(space, objective, samples=arguments.samples, seed=arguments.seed)
+    network = space.template
+    shape = (
+        f"{network.in_channels} x {network.resolution} x {network.resolution}, {network.num_classes} classes"
+    )
+    facts = (
+        Fact(key="space", label="space", value=space.name),
+        Fact(key="images", label="images", value=shape if images is None else str(images)),
+        Fact(key="objective", label="objective", value=objective.describe()),
+        *((Fact(key="note", label="note", value=objective.note),) if objective.note else ()),
+    )
+    title = f"nas profile: {arguments.space}"
+    emit(profile_report(profile, plan, title=title, facts=facts), as_json=arguments.json)
+    return 0
+
+
+def _image_arguments(arguments: Namespace, ready: Any, images: Any) -> dict[str, int]:
+    """Resolution, classes and channels: the data's, else as given, else the space's own, else ImageNet's."""
+    if images is not None:
+        for name in ("num_classes", "in_channels"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is what the data say: leave it out, or leave --data out"
+                )
+        return {
+            "resolution": images.resolution,
+            "num_classes": images.num_classes,
+            "in_channels": images.channels,
+        }
+    defaults = {"resolution": RESOLUTION, "num_classes": CLASSES, "in_channels": CHANNELS}
+    if ready is not None:
+        defaults = {name: getattr(ready.template, name) for name in defaults}
+    given = {name: getattr(arguments, name) for name in defaults}
+    return {name: defaults[name] if given[name] is None else given[name] for name in defaults}
+
+
+def _plan(arguments: Namespace, space: Any, images: Any, objective: Any) -> Plan:
+    workers = arguments.workers or 1
+    seconds, origin = arguments.seconds_per_trial, "given with --seconds-per-trial"
+    if seconds is None and images is not None:
+        from nas.commands.estimate import estimate_trial_time
+
+        threads = 1 if workers > 1 else None
+        time = estimate_trial_time(
+            space, images, recipe_of(arguments), objective, seed=arguments.seed, threads=threads
+        )
+        seconds, origin = time.seconds, time.origin
+    return Plan(
+        trials=arguments.trials or 100,
+        workers=workers,
+        gpus_per_worker=arguments.gpus_per_worker or 0.0,
+        seconds_per_trial=seconds,
+        origin=UNKNOWN if seconds is None else origin,
+    )

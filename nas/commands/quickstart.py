@@ -1,0 +1,70 @@
+"""Owns `nas quickstart`: a whole search on real images in a few minutes; asked again, it continues or prints.
+
+Does not own what is searched (`nas.commands.quickstart_plan`) nor searching (`nas.commands.search`).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from nas.commands.quickstart_plan import (
+    CIFAR,
+    DIGITS,
+    FASHION,
+    RANDOMS,
+    Images,
+    choose_images,
+    quickstart_settings,
+)
+from nas.commands.search import Request, run_request
+from nas.commands.settings import Settings
+from nas.reports.printing import make_console
+from nas.studies.journal_schema import FILE_NAME
+from nas.studies.study import open_study
+
+CHANGES = ("trials", "workers", "seed", "executor")
+
+NEXT = """\
+Next, on your own images:
+  nas search --data photos/ --space mnasnet --target-macs 30M --out runs/mine
+  nas show {folder}"""
+
+
+def run(arguments: Namespace) -> int:
+    """Searches, or continues, or prints what is finished."""
+    folder = Path(arguments.out).expanduser()
+    console = make_console(to_stderr=arguments.json)
+    given = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
+    if arguments.executor == "inline" and arguments.workers is None:
+        given["workers"] = 1
+    if (folder / FILE_NAME).exists():
+        settings = Settings.from_dict(open_study(folder).settings, folder).resumed_with(given, folder)
+        console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
+    else:
+        images = choose_images()
+        settings = replace(quickstart_settings(images), **given)
+        console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
+    code = run_request(
+        Request(
+            folder=folder,
+            settings=settings,
+            randoms=RANDOMS,
+            seeds=_seeds(settings),
+            as_json=arguments.json,
+        )
+    )
+    if code == 0:
+        console.print()
+        console.print(NEXT.format(folder=folder), soft_wrap=True)
+    return code
+
+
+def _seeds(settings: Settings) -> int:
+    """Trainings of each network in the comparison, also for a study begun earlier."""
+    return next((one.seeds for one in (FASHION, CIFAR) if one.data == settings.data), DIGITS.seeds)
+
+
+def _words(images: Images) -> str:
+    return f"{images.data} ({images.why})"

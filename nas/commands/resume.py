@@ -1,0 +1,27 @@
+"""Owns `nas resume`: continuing a study that is there, as it was asked for.
+
+Does not own searching (`nas.commands.search`).
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from nas.commands.search import request_of, run_request
+from nas.errors import StudyError
+from nas.studies.journal_schema import FILE_NAME
+
+
+def run(arguments: Namespace) -> int:
+    """Continues a study.
+
+    Raises:
+        StudyError: There is none, or something is asked for that a resume may not change.
+    """
+    folder = Path(arguments.out).expanduser()
+    if not (folder / FILE_NAME).exists():
+        raise StudyError(
+            f"there is no study in {folder}: begin one with nas search --data ... --out {folder}"
+        )
+    return run_request(request_of(arguments))

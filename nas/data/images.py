@@ -1,0 +1,174 @@
+"""Owns `ImageData`: labelled images in three splits, as plain data that crosses process boundaries.
+
+Does not own reading them from anywhere (`nas.data.loading`) or bringing them to a device
+(`nas.training.batches`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import DataError
+
+if TYPE_CHECKING:
+    from search_spaces import Network
+
+SplitName = Literal["train", "search", "test"]
+Images = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pixels:
+    """Decoded images, held whole.
+
+    Attributes:
+        images: uint8 of shape (count, channels, resolution, resolution).
+        labels: int64 of shape (count,), each the index of a class.
+    """
+
+    images: Images
+    labels: Labels
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 4:
+            raise DataError(
+                "images must be uint8 of shape (count, channels, height, width), "
+                f"but got {self.images.dtype} of shape {self.images.shape}"
+            )
+        if self.labels.shape != (len(self.images),):
+            raise DataError(
+                f"there must be one label per image, but got {len(self.images)} images and "
+                f"labels of shape {self.labels.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Pixels:
+        """Copies the chosen images."""
+        return Pixels(images=self.images[indices], labels=self.labels[indices])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Files:
+    """Images left on disk, read anew each time: for data that does not fit in memory.
+
+    Attributes:
+        root: Folder the paths are relative to; every worker must see it under this name.
+        paths: One path per image.
+        labels: int64 of shape (count,), each the index of a class.
+    """
+
+    root: str
+    paths: tuple[str, ...]
+    labels: Labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Files:
+        """Lists the chosen images."""
+        paths = tuple(self.paths[i] for i in indices)
+        return Files(root=self.root, paths=paths, labels=self.labels[indices])
+
+
+Part = Pixels | Files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ImageData:
+    """Labelled images in three splits that share nothing.
+
+    Attributes:
+        name: What people call the data.
+        classes: Names of the classes; a label is an index into them.
+        channels: 1 (grey) or 3 (colour).
+        resolution: Height and width of every image, in pixels.
+        train: What networks learn from.
+        search: What the search sees: the accuracy of a trial is measured here.
+        test: Touched once, for the final comparison.
+        mean: Mean of each channel of the training split, in [0, 1].
+        std: Standard deviation of each channel of the training split, in (0, 1].
+        mirrors: Whether a mirrored image keeps its label; not so for digits.
+        content_digest: Digest of the images: of all pixels, or of names and file sizes for a folder.
+        split_fingerprint: Digest of which image is in which split.
+        notes: What was decided on the user's behalf.
+        warnings: What the user should look at, such as images that were skipped.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    resolution: int
+    train: Part
+    search: Part
+    test: Part
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mirrors: bool
+    content_digest: str
+    split_fingerprint: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.classes)
+
+    @property
+    def is_resident(self) -> bool:
+        """Whether all images are held in memory."""
+        return all(isinstance(part, Pixels) for part in (self.train, self.search, self.test))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the images, their size or their classes change; the split has its own."""
+        return digest(self.content_digest, self.channels, self.resolution, *self.classes)
+
+    def split(self, name: SplitName) -> Part:
+        """Returns one of the three splits by its name."""
+        return {"train": self.train, "search": self.search, "test": self.test}[name]
+
+    def __str__(self) -> str:
+        shape = f"{self.channels} x {self.resolution} x {self.resolution}"
+        counts = f"{len(self.train):,} train / {len(self.search):,} search / {len(self.test):,} test"
+        return f"{self.name}: {self.num_classes} classes, {shape}, {counts}"
+
+
+def digest(*parts: object) -> str:
+    """Hashes the parts in order: arrays by shape, type and content, all else by its text."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            sha.update(f"{part.shape}{part.dtype}".encode())
+            sha.update(np.ascontiguousarray(part).data)
+        else:
+            sha.update(str(part).encode())
+        sha.update(b"\0")
+    return sha.hexdigest()[:16]
+
+
+def check_fits(network: Network, data: ImageData) -> None:
+    """Checks that a network takes these images and tells these classes apart.
+
+    Raises:
+        DataError: Resolution, channels or number of classes differ.
+    """
+    laws = (
+        ("resolution", network.resolution, data.resolution),
+        ("in_channels", network.in_channels, data.channels),
+        ("num_classes", network.num_classes, data.num_classes),
+    )
+    for field, has, needs in laws:
+        if has != needs:
+            raise DataError(
+                f"the network must have {field}={needs} to fit {data.name}, but has {field}={has}: "
+                f"build the space with {field}={needs}"
+            )

@@ -1,0 +1,223 @@
+"""Owns reading `.npz` packs of images.
+
+Does not own splitting. A pack holds one of two forms, beside an optional `classes` (names, one per class):
+
+*Plain*: `train_images`, uint8 of shape (n, h, w), (n, h, w, channels) or (n, channels, h, w), with 1 or 3
+channels; `train_labels`, integers of shape (n,). Likewise `val_` and `test_` where there are such splits.
+
+*Encoded*: `train_jpeg`, uint8, the bytes of all encoded images (JPEG or PNG) end to end; `train_offset`,
+integers of shape (n + 1,), so that image i is `train_jpeg[train_offset[i]:train_offset[i + 1]]`;
+`train_label`, integers of shape (n,). Likewise `test_`.
+
+Labels count from 0. `test_` is the test split and `val_` the search split; `val_` alone is the test split.
+"""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.data.decoding import decode_all, infer_resolution, probe_all, resize, unreadable_warning
+from nas.data.images import Images, Labels, Pixels, digest
+from nas.data.splits import Source
+from nas.errors import DataError
+
+Array = npt.NDArray[Any]
+FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
+
+
+def load_pack(path: Path, *, resolution: int | None) -> Source:
+    """Reads a pack and decodes it once.
+
+    Raises:
+        DataError: The file is truncated or no pack, arrays are missing or do not agree, or more than 1 % of
+            the images cannot be read.
+    """
+    arrays = _read_arrays(path)
+    if "train_jpeg" in arrays:
+        return _encoded_source(path, arrays, resolution)
+    if "train_images" in arrays:
+        return _plain_source(path, arrays, resolution)
+    raise DataError(f"{path} must hold {FORMS}, but holds {', '.join(sorted(arrays)) or 'nothing'}")
+
+
+def array_source(
+    name: str,
+    images: Mapping[str, tuple[Array, Array]],
+    *,
+    classes: tuple[str, ...] | None = None,
+    resolution: int | None = None,
+    mirrors: bool = True,
+) -> Source:
+    """Makes a source from arrays in memory.
+
+    Args:
+        name: What people call the data.
+        images: Images and labels of `train` and, where given, `val` and `test`. Images are uint8 of shape
+            (n, h, w), (n, h, w, channels) or (n, channels, h, w); labels are integers, (n,) or (n, 1).
+        classes: Names of the classes; by default the labels' numbers.
+        resolution: Height and width in pixels; by default the shorter side of the images.
+        mirrors: Whether a mirrored image keeps its label.
+
+    Raises:
+        DataError: Shapes or types do not fit.
+    """
+    labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
+    classes = classes or _number_classes(labels["train"])
+    parts = {}
+    for part, (pixels, _) in images.items():
+        _check_range(f"{name} {part}", labels[part], len(classes))
+        first = channels_first(f"{name} {part}", pixels)
+        side = resolution or min(first.shape[2:])
+        parts[part] = Pixels(images=np.ascontiguousarray(resize(first, side)), labels=labels[part])
+    train = parts["train"]
+    for part, other in parts.items():
+        if other.images.shape[1:] != train.images.shape[1:]:
+            raise DataError(
+                f"all parts of {name} must hold images of one shape, but train has {train.images.shape[1:]} "
+                f"and {part} has {other.images.shape[1:]}"
+            )
+    return Source(
+        name=name,
+        classes=classes,
+        channels=train.images.shape[1],
+        resolution=train.images.shape[2],
+        train=train,
+        search=parts.get("val") if "test" in parts else None,
+        test=parts.get("test", parts.get("val")),
+        content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
+        mirrors=mirrors,
+    )
+
+
+def channels_first(name: str, images: Array) -> Images:
+    """Brings images to shape (count, channels, height, width).
+
+    Raises:
+        DataError: The images are not uint8, or no axis looks like channels.
+    """
+    if images.dtype != np.uint8:
+        raise DataError(
+            f"images of {name} must be uint8 in 0..255, but are {images.dtype}: convert them first"
+        )
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[3] in (1, 3):
+        return images.transpose(0, 3, 1, 2)
+    if images.ndim == 4 and images.shape[1] in (1, 3):
+        return images
+    raise DataError(
+        f"images of {name} must have shape (n, h, w), (n, h, w, 1 or 3) or (n, 1 or 3, h, w), "
+        f"but have {images.shape}"
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as pack:
+            return {name: pack[name] for name in pack.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
+        raise DataError(f"{path} cannot be read as a .npz pack ({error}): is it complete?") from error
+
+
+def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None) -> Source:
+    parts = {}
+    for part in ("train", "val", "test"):
+        if f"{part}_images" in arrays:
+            images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
+            parts[part] = (images, labels)
+    return array_source(path.stem, parts, classes=_class_names(arrays), resolution=resolution)
+
+
+def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | None) -> Source:
+    encoded: dict[str, list[bytes]] = {}
+    labels: dict[str, Labels] = {}
+    for part in ("train", "test"):
+        if f"{part}_jpeg" in arrays:
+            stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
+            labels[part] = _check_labels(f"{path} {part}", label)
+            encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
+    classes = _class_names(arrays) or _number_classes(labels["train"])
+    total = sum(map(len, encoded.values()))
+    probes = [p for p in probe_all([image for part in encoded.values() for image in part]) if p is not None]
+    if not probes:
+        raise DataError(f"none of the {total} images in {path} can be read")
+    channels = 1 if all(p.is_grey for p in probes) else 3
+    notes: tuple[str, ...] = ()
+    if resolution is None:
+        resolution, note = infer_resolution(probes)
+        notes = (note,) if note else ()
+    parts = {}
+    unreadable = []
+    for part, images in encoded.items():
+        _check_range(f"{path} {part}", labels[part], len(classes))
+        pixels, readable = decode_all(images, channels, resolution)
+        parts[part] = Pixels(images=pixels, labels=labels[part][readable])
+        unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
+    return Source(
+        name=path.stem,
+        classes=classes,
+        channels=channels,
+        resolution=resolution,
+        train=parts["train"],
+        test=parts.get("test"),
+        content_digest=digest(*(arrays[name] for name in sorted(arrays))),
+        notes=notes,
+        warnings=unreadable_warning(unreadable, total),
+    )
+
+
+def _need(path: Path, arrays: Mapping[str, Array], *names: str) -> list[Array]:
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise DataError(f"{path} must hold {' and '.join(names)} together, but lacks {', '.join(missing)}")
+    return [arrays[name] for name in names]
+
+
+def _cut(name: str, stream: Array, offset: Array, count: int) -> list[bytes]:
+    if stream.dtype != np.uint8 or stream.ndim != 1:
+        raise DataError(
+            f"the byte stream of {name} must be uint8 of shape (bytes,), but is {stream.dtype}{stream.shape}"
+        )
+    if offset.shape != (count + 1,) or offset.dtype.kind not in "iu":
+        raise DataError(
+            f"the offsets of {name} must be {count + 1} integers for {count} labels, "
+            f"but are {offset.dtype}{offset.shape}"
+        )
+    steps = np.diff(offset.astype(np.int64))
+    if offset[0] != 0 or (steps < 0).any() or offset[-1] > len(stream):
+        raise DataError(
+            f"the offsets of {name} must rise from 0 to at most {len(stream)}, the bytes there are"
+        )
+    raw = stream.tobytes()
+    return [raw[start : start + size] for start, size in zip(offset[:-1], steps, strict=True)]
+
+
+def _check_labels(name: str, labels: Array) -> Labels:
+    flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.ndim != 1 or flat.dtype.kind not in "iu" or len(flat) == 0:
+        raise DataError(
+            f"labels of {name} must be integers, one per image, but are {labels.dtype}{labels.shape}"
+        )
+    return flat.astype(np.int64)
+
+
+def _check_range(name: str, labels: Labels, classes: int) -> None:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(
+            f"labels of {name} must be in 0..{classes - 1}, but range from {labels.min()} to {labels.max()}"
+        )
+
+
+def _class_names(arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
+    return tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
+
+
+def _number_classes(labels: Labels) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(int(labels.max()) + 1))

@@ -1,0 +1,64 @@
+"""Owns running jobs in this process, one at a time: needs no Ray, and a debugger works.
+
+Does not own what a job does (`nas.execution.worker`).
+"""
+
+from __future__ import annotations
+
+from nas.errors import ExecutorError, NasError
+from nas.execution.worker import Worker
+from nas.trial import Evaluator, Job, Result
+from search_spaces import SearchSpace
+
+
+class InlineExecutor:
+    """Runs a job when it is waited for."""
+
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._jobs: list[Job] = []
+
+    @property
+    def slots(self) -> int:
+        """One: this process."""
+        return 1
+
+    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+        """Prepares the evaluator.
+
+        Raises:
+            ExecutorError: The evaluator's `prepare` failed.
+        """
+        try:
+            self._worker = Worker(space, evaluator)
+        except NasError:
+            raise
+        except Exception as error:
+            raise ExecutorError(
+                f"the evaluator could not be prepared: {type(error).__name__}: {error}"
+            ) from error
+
+    def submit(self, job: Job) -> None:
+        """Remembers a job.
+
+        Raises:
+            ExecutorError: It was not started, or has a job already.
+        """
+        if self._worker is None or len(self._jobs) >= self.slots:
+            raise ExecutorError(f"a started executor takes one job at a time, but has {len(self._jobs)}")
+        self._jobs.append(job)
+
+    def wait(self, timeout_seconds: float) -> list[Result]:  # noqa: ARG002 - the job runs to its end here
+        """Runs the remembered job to its end, whatever the timeout."""
+        if self._worker is None or not self._jobs:
+            return []
+        return [self._worker.run(self._jobs.pop())]
+
+    def weights(self, job: Job) -> bytes | None:
+        """The weights of the job returned last."""
+        return None if self._worker is None else self._worker.weights(job)
+
+    def close(self) -> None:
+        """Lets go of everything."""
+        self._worker = None
+        self._jobs.clear()

@@ -1,0 +1,377 @@
+"""Owns running jobs on Ray: long-lived workers, their deaths, time limits and replacement.
+
+Does not own what a job does (`nas.execution.worker`) nor how often a trial is tried (`nas.loop`).
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from nas.errors import ExecutorError
+from nas.execution.ray_cluster import bounded, check_reachable, stored_bytes
+from nas.execution.worker import Worker
+from nas.trial import Cause, Evaluator, Job, Result, Status
+from nas.version import package_fingerprint
+from search_spaces import SearchSpace
+
+JOIN_SECONDS = 60.0
+"""A cluster that cannot be joined within so long is an error."""
+
+FETCH_SECONDS = 60.0
+"""A result or weights that do not arrive for so long are lost with their worker."""
+
+STORE_BYTES = 160 << 20
+"""Object store beside what the evaluator needs; Ray's least is 75 MiB."""
+
+
+class RayExecutor:
+    """Keeps one Ray actor for each slot, gives it one job at a time, and replaces it when it dies.
+
+    The evaluator crosses once into Ray's object store, its numpy arrays without a copy in each worker, where
+    they are read-only. Ray itself retries nothing: a job that dies with its worker comes back as LOST.
+
+    Args:
+        workers: Jobs at the same time.
+        cpus_per_worker: CPU cores that each worker holds; Ray sets its number of threads by it.
+        gpus_per_worker: GPUs that each worker holds: a whole number, or a share below 1, which is also the
+            share of the GPU's memory it may use. Workers without see no GPU.
+        address: A running cluster: `auto`, `host:port` or `ray://host:port`; None starts Ray on this machine.
+        trial_timeout_seconds: A job that takes longer is infeasible; None is no limit.
+        recycle_after: A worker is replaced by a fresh one after so many jobs.
+        resources: Custom resources that each worker holds.
+        modules: The user's own modules, which workers cannot import and get by value.
+        start_timeout_seconds: Workers that are not up by then are an error.
+
+    Raises:
+        ExecutorError: A number is out of its range.
+    """
+
+    def __init__(
+        self,
+        workers: int = 1,
+        *,
+        cpus_per_worker: float = 1.0,
+        gpus_per_worker: float = 0.0,
+        address: str | None = None,
+        trial_timeout_seconds: float | None = None,
+        recycle_after: int = 200,
+        resources: Mapping[str, float] | None = None,
+        modules: Sequence[ModuleType] = (),
+        start_timeout_seconds: float = 180.0,
+    ) -> None:
+        _require(workers >= 1, "workers >= 1", workers)
+        _require(0 <= cpus_per_worker < math.inf, "cpus_per_worker >= 0", cpus_per_worker)
+        is_gpu_share = 0 <= gpus_per_worker <= 1 or (
+            gpus_per_worker > 1 and float(gpus_per_worker).is_integer()
+        )
+        _require(is_gpu_share, "gpus_per_worker is a share in [0, 1] or a whole number", gpus_per_worker)
+        _require(
+            trial_timeout_seconds is None or trial_timeout_seconds > 0, "timeout > 0", trial_timeout_seconds
+        )
+        _require(recycle_after >= 1, "recycle_after >= 1", recycle_after)
+        self._workers = workers
+        self._cpus = cpus_per_worker
+        self._gpus = gpus_per_worker
+        self._address = address
+        self._timeout = trial_timeout_seconds
+        self._recycle_after = recycle_after
+        self._resources = dict(resources or {})
+        self._modules = tuple(modules)
+        self._start_timeout = start_timeout_seconds
+        self._slots: list[_Slot] = []
+        self._ray: Any = None
+        self._shared: Any = None
+        self._owns_ray = False
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at the same time."""
+        return self._workers
+
+    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+        """Connects to Ray or starts it, and brings all workers up.
+
+        Raises:
+            ExecutorError: The cluster cannot be reached, has too few GPUs, runs another version of this
+                package, or a worker cannot be prepared.
+        """
+        self._ray = _import_ray()
+        for module in self._modules:
+            self._ray.cloudpickle.register_pickle_by_value(module)
+        try:
+            if not self._ray.is_initialized():
+                self._connect(stored_bytes(self._ray, (space, evaluator)))
+            self._check_gpus()
+            self._shared = self._ray.put((space, evaluator))
+            self._slots = [self._spawn() for _ in range(self._workers)]
+            self._await_workers()
+        except BaseException:
+            self.close()
+            raise
+
+    def submit(self, job: Job) -> None:
+        """Starts a job on an idle worker.
+
+        Raises:
+            ExecutorError: There is no idle worker.
+        """
+        index = next((i for i, slot in enumerate(self._slots) if slot.job is None), None)
+        if index is None:
+            raise ExecutorError(f"at most {self._workers} jobs run at the same time: wait for one to end")
+        if self._slots[index].jobs_done >= self._recycle_after:
+            self._replace(self._slots[index])
+        slot = self._slots[index]
+        slot.job, slot.since = job, time.monotonic()
+        slot.answer = slot.actor.run.remote(job)
+
+    def wait(self, timeout_seconds: float) -> list[Result]:
+        """Returns finished, lost and expired jobs, at the latest after the timeout."""
+        busy = [slot for slot in self._slots if slot.job is not None]
+        if not busy:
+            return []
+        answers = [slot.answer for slot in busy]
+        until = [self._expires_in(slot) for slot in busy]
+        self._ray.wait(answers, num_returns=1, timeout=max(0.0, min([timeout_seconds, *until])))
+        ready, _ = self._ray.wait(answers, num_returns=len(answers), timeout=0)
+        results = []
+        for slot in busy:
+            if slot.answer in ready:
+                results.append(self._collect(slot))
+            elif self._expires_in(slot) <= 0:
+                results.append(self._expire(slot))
+        return results
+
+    def weights(self, job: Job) -> bytes | None:
+        """Fetches the weights of a job just returned; None when its worker is gone."""
+        slot = next((slot for slot in self._slots if slot.last_job == job), None)
+        if slot is None:
+            return None
+        try:
+            fetched: bytes | None = self._ray.get(slot.actor.weights.remote(job), timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayError:
+            return None
+        return fetched
+
+    def close(self) -> None:
+        """Ends the workers, and Ray where it was started here; safe to call twice."""
+        slots, self._slots, self._shared = self._slots, [], None
+        for slot in slots:
+            self._ray.kill(slot.actor)
+        if self._owns_ray:
+            self._owns_ray = False
+            self._ray.shutdown()
+
+    def _connect(self, stored_bytes: int) -> None:
+        """Joins the cluster at the address, or starts Ray on this machine."""
+        quiet = {"log_to_driver": False, "logging_level": "error"}
+        if self._address is not None:
+            check_reachable(self._address)
+            bounded(
+                lambda: self._ray.init(address=self._address, **quiet),
+                seconds=JOIN_SECONDS,
+                what=f"the Ray cluster at {self._address}",
+            )
+        else:
+            self._ray.init(
+                address="local",
+                num_cpus=max(1, math.ceil(self._workers * self._cpus)),
+                resources={name: self._workers * amount for name, amount in self._resources.items()} or None,
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES + int(1.2 * stored_bytes),
+                **quiet,
+            )
+        self._owns_ray = True
+
+    def _check_gpus(self) -> None:
+        """Checks that the cluster has room for every worker's GPUs, were it empty."""
+        if not self._gpus:
+            return
+        nodes = [node["Resources"].get("GPU", 0.0) for node in self._ray.nodes() if node["Alive"]]
+        if self._gpus < 1:
+            room = sum(int(gpus) * math.floor(1 / self._gpus + 1e-9) for gpus in nodes)
+        else:
+            room = sum(int(gpus // self._gpus) for gpus in nodes)
+        if room < self._workers:
+            raise ExecutorError(
+                f"{self._workers} workers with {self._gpus:g} GPUs each were asked for, but there are "
+                f"{sum(nodes):g} GPUs, room for {room}: use fewer workers or a smaller --gpus-per-worker"
+            )
+
+    def _spawn(self) -> _Slot:
+        kind = self._ray.remote(_Actor).options(
+            num_cpus=self._cpus,
+            num_gpus=self._gpus,
+            resources=self._resources or None,
+            max_restarts=0,
+            max_task_retries=0,
+        )
+        # The reference goes inside a list, so that a worker that cannot read it can still say why.
+        actor = kind.remote([self._shared], package_fingerprint(), self._gpus)
+        return _Slot(actor=actor, greeting=actor.prepare.remote(), since=time.monotonic())
+
+    def _replace(self, slot: _Slot) -> None:
+        self._ray.kill(slot.actor)
+        self._slots[self._slots.index(slot)] = self._spawn()
+
+    def _await_workers(self) -> None:
+        """Waits until all workers are prepared."""
+        greetings = [slot.greeting for slot in self._slots]
+        ready, late = self._ray.wait(greetings, num_returns=len(greetings), timeout=self._start_timeout)
+        for greeting in ready:
+            try:
+                problem = self._ray.get(greeting, timeout=FETCH_SECONDS)
+            except self._ray.exceptions.RayError as error:
+                raise ExecutorError(f"a worker died while it was prepared: {error}") from error
+            if problem:
+                raise ExecutorError(problem)
+        if late:
+            free = ", ".join(f"{n:g} {name}" for name, n in sorted(self._ray.available_resources().items()))
+            raise ExecutorError(
+                f"{len(late)} of {self._workers} workers were not up after {self._start_timeout:g} s; each "
+                f"needs {self._cpus:g} CPU, {self._gpus:g} GPU; free at present: {free}. Use fewer workers"
+            )
+
+    def _expires_in(self, slot: _Slot) -> float:
+        """Seconds until a job's time is up; the clock starts when its worker is prepared."""
+        if not slot.is_ready:
+            slot.is_ready = bool(self._ray.wait([slot.greeting], timeout=0)[0])
+            if slot.is_ready:
+                slot.since = time.monotonic()
+        limit = self._timeout if slot.is_ready else self._start_timeout
+        return math.inf if limit is None else slot.since + limit - time.monotonic()
+
+    def _collect(self, slot: _Slot) -> Result:
+        """Fetches an answer; whatever Ray raises means that the worker is gone."""
+        try:
+            result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayError as error:
+            is_memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+            return self._give_up(
+                slot,
+                Status.LOST,
+                Cause.OUT_OF_MEMORY if is_memory else Cause.WORKER_DIED,
+                f"the worker died ({type(error).__name__})",
+                str(error),
+            )
+        slot.last_job, slot.job, slot.answer = slot.job, None, None
+        slot.jobs_done += 1
+        return result
+
+    def _expire(self, slot: _Slot) -> Result:
+        if slot.is_ready:
+            text = f"it took longer than the limit of {self._timeout:g} s"
+            return self._give_up(slot, Status.INFEASIBLE, Cause.TIMEOUT, text, "")
+        text = f"its worker was not up after {self._start_timeout:g} s"
+        return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, "")
+
+    def _give_up(self, slot: _Slot, status: Status, cause: Cause, message: str, log: str) -> Result:
+        """Ends a worker together with its job, and puts a new one in its place."""
+        assert slot.job is not None
+        self._replace(slot)
+        return Result(
+            job=slot.job,
+            status=status,
+            cause=cause,
+            message=message,
+            log=log,
+            seconds=time.monotonic() - slot.since,
+        )
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class _Slot:
+    """One worker, and the job it has."""
+
+    actor: Any
+    greeting: Any
+    since: float
+    is_ready: bool = False
+    job: Job | None = None
+    answer: Any = None
+    last_job: Job | None = None
+    jobs_done: int = 0
+
+
+class _Actor:
+    """A worker in a process of its own; everything that can go wrong before its first job is said as text."""
+
+    def __init__(self, shared: list[Any], fingerprint: str, gpus: float) -> None:
+        self._shared = shared
+        self._fingerprint = fingerprint
+        self._gpus = gpus
+        self._worker: Worker | None = None
+        self._problem = "it was not prepared"
+        if not gpus:
+            # Ray no longer hides the GPUs from a worker that asked for none.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def prepare(self) -> str:
+        """Prepares the evaluator; returns what went wrong, or nothing."""
+        self._problem = version_problem(self._fingerprint, package_fingerprint())
+        if not self._problem:
+            try:
+                self._limit_memory()
+                self._worker = Worker(*_fetch(self._shared[0]))
+            except Exception as error:
+                text = "".join(traceback.format_exception(error))
+                self._problem = f"a worker could not be prepared: {type(error).__name__}: {error}\n{text}"
+        return self._problem
+
+    def run(self, job: Job) -> Result:
+        """Runs a job."""
+        if self._worker is None:
+            line = self._problem.splitlines()[0]
+            return Result(
+                job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message=line, log=self._problem
+            )
+        return self._worker.run(job)
+
+    def weights(self, job: Job) -> bytes | None:
+        """The weights of the job run last."""
+        return None if self._worker is None else self._worker.weights(job)
+
+    def _limit_memory(self) -> None:
+        """Holds a shared GPU's memory to this worker's share, which Ray only counts."""
+        if 0 < self._gpus < 1:
+            import torch
+
+            if torch.cuda.is_available():
+                torch.cuda.set_per_process_memory_fraction(self._gpus)
+
+
+def version_problem(driver: str, worker: str) -> str:
+    """What is wrong when driver and worker have these fingerprints; empty when they agree."""
+    if driver == worker:
+        return ""
+    return (
+        f"every worker must run the driver's version of mnas, but the driver's source is {driver} and that "
+        f"on {socket.gethostname()} is {worker}: install the same version on every node"
+    )
+
+
+def _fetch(reference: Any) -> Any:
+    import ray
+
+    return ray.get(reference)
+
+
+def _import_ray() -> Any:
+    """Imports Ray without its usage reports and without its notice about accelerators."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    return ray
+
+
+def _require(holds: bool, law: str, value: object) -> None:
+    if not holds:
+        raise ExecutorError(f"`{law}` must hold, but got {value!r}")

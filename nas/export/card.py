@@ -1,0 +1,189 @@
+"""Owns `card.md`: where an exported network comes from, what was measured on it, how to load it.
+
+Does not own the measurements nor the other files of the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nas.export.preprocessing import Preprocessing
+from nas.trial import Metric
+from search_spaces import Network, cost, describe
+
+SELECTED_ON = (
+    "`accuracy` was measured on the search split, and the network was chosen by it among others: it flatters "
+    "the network. Only an accuracy on a test split is an estimate for new images."
+)
+
+IMAGE = """\
+import json
+
+import numpy as np
+from PIL import Image, ImageOps
+
+facts = json.load(open("preprocessing.json", encoding="utf-8"))
+side = facts["resolution"]
+image = ImageOps.exif_transpose(Image.open("image.png")).convert(facts["mode"])
+image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
+pixels = np.asarray(image).reshape(side, side, -1).transpose(2, 0, 1) / 255
+mean, std = (np.reshape(facts[name], (-1, 1, 1)) for name in ("mean", "std"))
+images = ((pixels - mean) / std)[None].astype(np.float32)
+"""
+NUMBERS = """\
+import numpy as np
+
+images = np.zeros(({shape}), np.float32)  # put images here, prepared as in training
+"""
+TORCH = """\
+import torch
+from model import load
+
+with torch.inference_mode():
+    logits = load()(torch.from_numpy(images)).numpy()
+"""
+ONNX = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
+(logits,) = session.run(["logits"], {"images": images})
+"""
+NAME = 'print(facts["classes"][logits[0].argmax()])\n'
+NUMBER = "print(logits[0].argmax())\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a network comes from; what is empty is left out of the card.
+
+    Attributes:
+        study: Folder or name of the study.
+        trial: Number of the trial that trained the weights.
+        seed: Seed of that training.
+        space: Name of the search space.
+        data: What it was trained on, in words.
+        recipe: How it was trained, in words or JSON.
+        objective: What the search was after, in words.
+        metrics: What was measured on it.
+    """
+
+    study: str = ""
+    trial: int | None = None
+    seed: int | None = None
+    space: str = ""
+    data: str = ""
+    recipe: str = ""
+    objective: str = ""
+    metrics: tuple[Metric, ...] = ()
+
+
+def write_card(
+    network: Network,
+    origin: Origin,
+    preprocessing: Preprocessing | None,
+    *,
+    checks: Sequence[str],
+    made_with: str,
+    has_onnx: bool,
+) -> str:
+    """Writes the card as Markdown.
+
+    Args:
+        network: The network.
+        origin: Where it comes from.
+        preprocessing: What its images go through; None where that is not known.
+        checks: What was verified, a sentence each.
+        made_with: Versions and machine, in words.
+        has_onnx: Whether the bundle has a `model.onnx`.
+    """
+    is_selected = any(metric.name == "accuracy" for metric in origin.metrics)
+    images = ", with an image `image.png` in it" if preprocessing is not None else ""
+    backends = [("PyTorch", TORCH, "torch, safetensors")] + [("ONNX Runtime", ONNX, "onnxruntime")] * has_onnx
+    sections = [
+        f"# Network {network.digest}",
+        _summary(network),
+        "## Where it comes from",
+        _origin_table(origin, made_with),
+        "## Measurements",
+        _metric_table(network, origin.metrics),
+        *([SELECTED_ON] if is_selected else []),
+        "## The network",
+        _network_table(network),
+        "## How to use it",
+        f"In this folder{images}:",
+        *(_usage(title, _program(network, preprocessing, run), needs) for title, run, needs in backends),
+        "## What was checked",
+        "\n".join(f"- {check}" for check in checks),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _summary(network: Network) -> str:
+    total = cost(network)
+    return (
+        f"An image classifier found by architecture search: {total.macs / 1e6:.4g} M multiply-adds, "
+        f"{total.params / 1e6:.4g} M parameters, images of {network.in_channels} x {network.resolution} x "
+        f"{network.resolution}, {network.num_classes} classes."
+    )
+
+
+def _origin_table(origin: Origin, made_with: str) -> str:
+    facts = {
+        "study": origin.study,
+        "trial": origin.trial,
+        "seed": origin.seed,
+        "search space": origin.space,
+        "objective": origin.objective,
+        "data": origin.data,
+        "recipe": origin.recipe,
+        "exported with": made_with,
+    }
+    return _table(("", ""), [(name, str(value)) for name, value in facts.items() if value not in ("", None)])
+
+
+def _metric_table(network: Network, metrics: Sequence[Metric]) -> str:
+    total = cost(network)
+    counted = "counted, convolutions and linear layers, batch 1"
+    rows = [(metric.name, f"{metric.value:.6g}", metric.unit, metric.environment) for metric in metrics]
+    known = {metric.name for metric in metrics}
+    for name, value, where in (("macs", total.macs, counted), ("params", total.params, "counted")):
+        if name not in known:
+            rows.append((name, f"{value:,}", "count", where))
+    return _table(("metric", "value", "unit", "measured on"), rows)
+
+
+def _network_table(network: Network) -> str:
+    rows = [
+        (
+            row.stage,
+            row.operator,
+            f"{row.resolution} x {row.resolution}",
+            f"{row.channels:,}",
+            str(row.layers),
+            f"{row.macs:,}",
+            f"{row.params:,}",
+        )
+        for row in describe(network)
+    ]
+    return _table(("stage", "operator", "resolution", "channels", "layers", "macs", "params"), rows)
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(_cell(text) for text in line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _program(network: Network, preprocessing: Preprocessing | None, run: str) -> str:
+    if preprocessing is not None:
+        return f"{IMAGE}\n{run}{NAME}"
+    shape = f"1, {network.in_channels}, {network.resolution}, {network.resolution}"
+    return f"{NUMBERS.format(shape=shape)}\n{run}{NUMBER}"
+
+
+def _usage(title: str, program: str, needs: str) -> str:
+    return f"### {title}\n\nNeeds {needs}, numpy, pillow.\n\n```python\n{program}```"

@@ -1,0 +1,204 @@
+"""Owns what `nas show` says of a study: summary, best trials, Pareto front, states and failures.
+
+Does not own the study (`nas.studies.study`) nor how a report is drawn (`nas.reports.printing`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from nas.commands.spaces import find_space
+from nas.errors import StudyError
+from nas.reports.comparison import load_comparison
+from nas.reports.printing import (
+    Column,
+    Fact,
+    Report,
+    Table,
+    show_accuracy,
+    show_count,
+    show_metric,
+    show_seconds,
+)
+from nas.reports.progress import ENDINGS
+from nas.reports.result_report import comparison_table, network_table
+from nas.studies.study import Study, open_study
+from nas.studies.study_trial import StudyTrial
+from nas.trial import Status
+
+MOST_FAILURES = 20
+"""Failures drawn; JSON has all of them."""
+
+
+def open_with_space(folder: str) -> Study:
+    """Opens a study, with the user's own space where its settings name a file.
+
+    Raises:
+        StudyError: There is no study, or its journal cannot be read.
+        SpaceArgumentError: The user's own file is gone or does not work any more.
+    """
+    study = open_study(folder)
+    text = str(study.settings.get("space", ""))
+    if ":" not in text or not study.trials:
+        return study
+    network = _shape(study)
+    source = find_space(text)
+    space = source.make(**network, width=study.settings.get("width"))
+    return open_study(folder, space=space)
+
+
+def _shape(study: Study) -> dict[str, int]:
+    data = json.loads(study.trials[0].network_json)
+    return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
+
+
+def study_report(study: Study, *, top: int = 10) -> Report:
+    """The report of a study.
+
+    Args:
+        study: The study.
+        top: How many of the best trials are listed.
+
+    Raises:
+        StudyError: A file of the study cannot be read.
+    """
+    tables = [_top(study, top), _pareto(study), _states(study)]
+    failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
+    if failures:
+        tables.append(_failures(failures))
+    if study.completed:
+        tables.append(_best_network(study))
+    comparison = load_comparison(study.folder)
+    if comparison is not None and any(one.runs for one in comparison.contenders):
+        tables.append(comparison_table(comparison, study.objective))
+    return Report(title=f"Study {study.folder}", facts=_facts(study), tables=tuple(tables))
+
+
+def _facts(study: Study) -> tuple[Fact, ...]:
+    summary = study.summary()
+    settings = study.settings
+    ending = "running, or killed" if summary.ending is None else ENDINGS.get(summary.ending, summary.ending)
+    done = sum(summary.states[s] for s in ("completed", "infeasible", "lost"))
+    planned = settings.get("trials")
+    trials = f"{done} of {planned} done" if planned else f"{done} done"
+    rejected = f", {summary.rejected} candidates rejected before training" if summary.rejected else ""
+    facts = [
+        Fact(key="folder", label="folder", value=str(summary.folder)),
+        Fact(key="space", label="space", value=summary.space_name),
+        Fact(key="data", label="data", value=settings.get("data")),
+        Fact(key="objective", label="objective", value=summary.objective),
+        Fact(key="controller", label="controller", value=summary.controller),
+        Fact(key="seed", label="seed", value=summary.seed),
+        Fact(key="ending", label="ending", value=summary.ending, text=ending),
+        Fact(key="trials_done", label="trials", value=done, text=trials + rejected),
+        Fact(key="rejected", label="", value=summary.rejected),
+        Fact(
+            key="worker_hours",
+            label="worker time",
+            value=summary.worker_hours,
+            text=show_seconds(3600 * summary.worker_hours),
+        ),
+        Fact(key="created_at", label="begun", value=summary.created_at),
+        Fact(key="ended_at", label="ended", value=summary.ended_at),
+        Fact(key="package_version", label="made with", value=summary.package_version),
+    ]
+    return tuple(facts)
+
+
+def _trial_columns(study: Study) -> tuple[Column, ...]:
+    columns = [
+        Column(key="trial", heading="trial", is_number=True),
+        Column(key="reward", heading="reward", show=show_accuracy, is_number=True),
+        Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+    ]
+    for name in dict.fromkeys((*study.objective.measured_metrics, "train_seconds")):
+        columns.append(Column(key=name, heading=name, show=partial(show_metric, name), is_number=True))
+    columns.append(Column(key="weights", heading="weights", show=lambda kept: "kept" if kept else ""))
+    return tuple(columns)
+
+
+def _row(trial: StudyTrial) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "trial": trial.number,
+        "status": trial.status.value,
+        "reward": trial.reward,
+        "accuracy": trial.accuracy,
+        "macs": trial.macs,
+        "params": trial.params,
+    }
+    row |= {metric.name: metric.value for metric in trial.metrics if metric.name not in row}
+    return row | {
+        "weights": trial.weights_file is not None,
+        "origin": trial.origin,
+        "digest": trial.digest,
+        "tokens": list(trial.tokens),
+        "copied_from": trial.copied_from,
+    }
+
+
+def _table(study: Study, key: str, title: str, trials: Iterable[StudyTrial], notes: tuple[str, ...]) -> Table:
+    best = study.best.number if study.completed else None
+    rows = tuple({**_row(trial), "is_best": trial.number == best} for trial in trials)
+    return Table(key=key, title=title, columns=_trial_columns(study), rows=rows, notes=notes)
+
+
+def _top(study: Study, top: int) -> Table:
+    ranked = sorted(study.completed, key=lambda trial: (-(trial.reward or 0.0), trial.number))
+    shown = min(top, len(ranked))
+    title = f"Best {shown} of {len(ranked)} completed trials by reward (accuracy on the search split)"
+    return _table(study, "top_trials", title, ranked[:top], ())
+
+
+def _pareto(study: Study) -> Table:
+    metric = next(iter(study.objective.metrics), "macs")
+    title = f"Pareto front: no trial has more accuracy at no more {metric}"
+    return _table(study, "pareto_front", title, study.pareto_front(), ())
+
+
+def _states(study: Study) -> Table:
+    states = study.summary().states
+    rows = tuple({"state": state, "trials": count} for state, count in states.items() if count)
+    columns = (Column(key="state", heading="state"), Column(key="trials", heading="trials", is_number=True))
+    causes = study.summary().causes
+    notes: tuple[str, ...] = ()
+    if causes:
+        words = ", ".join(f"{cause.replace('_', ' ')} {count}" for cause, count in causes.items())
+        notes = (f"failed attempts by cause: {words}",)
+    return Table(key="states", title="States", columns=columns, rows=rows, notes=notes)
+
+
+def _failures(failures: list[StudyTrial]) -> Table:
+    rows = tuple(
+        {
+            "trial": trial.number,
+            "status": trial.status.value,
+            "cause": None if trial.cause is None else trial.cause.value,
+            "attempts": trial.attempts,
+            "message": trial.message,
+            "log": None if trial.log_file is None else str(trial.log_file),
+        }
+        for trial in failures[:MOST_FAILURES]
+    )
+    columns = (
+        Column(key="trial", heading="trial", is_number=True),
+        Column(key="status", heading="status"),
+        Column(key="cause", heading="cause", show=lambda cause: cause.replace("_", " ")),
+        Column(key="attempts", heading="attempts", is_number=True),
+        Column(key="message", heading="message"),
+        Column(key="log", heading="log"),
+    )
+    left = len(failures) - len(rows)
+    notes = (f"{left} more are in the view `failures` of the journal",) if left else ()
+    return Table(key="failures", title=f"Failures ({len(failures)})", columns=columns, rows=rows, notes=notes)
+
+
+def _best_network(study: Study) -> Table:
+    try:
+        return network_table(study.best.network, title=f"Trial {study.best.number}, stage by stage")
+    except ValueError as error:
+        raise StudyError(f"the network of trial {study.best.number} cannot be read: {error}") from error

@@ -1,0 +1,281 @@
+"""Owns what is written to a study's journal and when: each step of the search is one transaction.
+
+Does not own the tables (`nas.studies.journal_schema`) nor reading a finished study (`nas.studies.study`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from controllers import State, state_to_json
+from nas.errors import StudyError
+from nas.studies.journal_reading import History, read_history, read_identity
+from nas.studies.journal_schema import FILE_NAME, FolderLock, Identity, Provenance, connect, explained
+from nas.trial import Job, Result, Trial
+from nas.verdict import Verdict
+from nas.version import package_version
+from search_spaces import SearchSpace
+
+
+class Journal:
+    """The one writer of a study's journal.
+
+    Args:
+        folder: The study's folder; made where it is missing.
+        identity: What makes this study what it is.
+        provenance: Where the study comes from, in words.
+        settings: How the search was asked for, for `nas resume`; JSON values. A resume overwrites it.
+
+    Attributes:
+        identity: As given; a fixed schedule keeps the width the study was begun with.
+        is_resumed: Whether the folder held the study already.
+        mode: How SQLite journals: `wal`, or `delete` where the file system cannot.
+
+    Raises:
+        StudyError: Another driver has the study, the folder holds another study, or the file is not usable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: Identity,
+        *,
+        provenance: Provenance | None = None,
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        self.folder = folder
+        self.path = folder / FILE_NAME
+        self.identity = identity
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FolderLock(folder)
+        except OSError as error:
+            raise StudyError(f"the folder {folder} cannot be written: {error}") from error
+        try:
+            self._database = connect(folder, create=True)
+            self.is_resumed = self._adopt(
+                identity, provenance or Provenance(), json.dumps(dict(settings or {}), default=str)
+            )
+        except BaseException:
+            self._lock.release()
+            raise
+        self.mode = str(self._database.execute("PRAGMA journal_mode").fetchone()[0])
+
+    def _adopt(self, identity: Identity, provenance: Provenance, settings: str) -> bool:
+        """Enters the study, or checks that it is the one that is there already."""
+        with self._transaction() as database:
+            row = database.execute("SELECT * FROM study").fetchone()
+            if row is None:
+                values = {
+                    "id": 1,
+                    **asdict(identity),
+                    **asdict(provenance),
+                    "settings_json": settings,
+                    "package_version": package_version(),
+                    "created_at": _now(),
+                }
+                marks = ", ".join("?" * len(values))
+                database.execute(
+                    f"INSERT INTO study ({', '.join(values)}) VALUES ({marks})", [*values.values()]
+                )
+                return False
+            stored = read_identity(database)
+            if None not in (identity.deterministic_workers, stored.deterministic_workers):
+                self.identity = replace(identity, deterministic_workers=stored.deterministic_workers)
+            self.identity.check_same(stored, self.folder)
+            database.execute("UPDATE study SET settings_json = ?, ended_at = NULL, ending = NULL", [settings])
+            _interrupt(database)
+            return True
+
+    def history(self, space: SearchSpace) -> History:
+        """Reads what was done before.
+
+        Raises:
+            StudyError: The file cannot be read.
+        """
+        with explained(self.path):
+            return read_history(self._database, space)
+
+    def propose(self, trial: Trial, state: State, *, rejected: int) -> None:
+        """Writes a new trial down, with the controller's state after proposing it."""
+        proposal = trial.proposal_number if trial.proposal_number >= 0 else None
+        log_prob = None if math.isnan(trial.log_prob) else trial.log_prob
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR IGNORE INTO candidate VALUES (?, ?, ?, ?, ?)",
+                [
+                    trial.digest,
+                    trial.cost.macs,
+                    trial.cost.params,
+                    trial.cost.activations,
+                    trial.network.to_json(),
+                ],
+            )
+            database.execute(
+                "INSERT INTO trial (number, digest, tokens_json, origin, proposal_number, log_prob, repeat, "
+                "seed, fidelity, status, proposed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed', ?)",
+                [
+                    trial.number,
+                    trial.digest,
+                    json.dumps(trial.tokens),
+                    "user" if proposal is None else "controller",
+                    proposal,
+                    log_prob,
+                    trial.repeat,
+                    trial.seed,
+                    trial.fidelity,
+                    _now(),
+                ],
+            )
+            _write_state(database, state, rejected=rejected)
+
+    def start(self, job: Job) -> None:
+        """Writes down that an attempt begins."""
+        with self._transaction() as database:
+            database.execute("UPDATE trial SET status = 'running' WHERE number = ?", [job.trial])
+            database.execute(
+                "INSERT INTO attempt (trial, number, status, seed, fidelity, started_at) "
+                "VALUES (?, ?, 'running', ?, ?, ?)",
+                [job.trial, job.attempt, job.seed, job.fidelity, _now()],
+            )
+
+    def lose(self, result: Result) -> None:
+        """Writes down that a machine lost an attempt, and that the trial waits for another."""
+        with self._transaction() as database:
+            _end_attempt(database, result)
+            database.execute("UPDATE trial SET status = 'proposed' WHERE number = ?", [result.job.trial])
+
+    def finish(self, verdict: Verdict, result: Result | None = None, *, dropped: Iterable[int] = ()) -> None:
+        """Writes down what became of a trial, and whose weights are no longer kept.
+
+        Args:
+            verdict: What became of it.
+            result: The attempt that settled it; None where another trial's result is copied.
+            dropped: Trials whose weight files are about to be removed.
+        """
+        with self._transaction() as database:
+            attempt = 0 if result is None else result.job.attempt
+            if result is not None:
+                _end_attempt(database, result)
+            database.execute(
+                "UPDATE trial SET status = ?, cause = ?, message = ?, reward = ?, copied_from = ?, "
+                "weights_file = ?, finished_at = ? WHERE number = ?",
+                [
+                    verdict.status,
+                    verdict.cause,
+                    verdict.message,
+                    verdict.reward,
+                    verdict.copied_from,
+                    verdict.weights_file,
+                    _now(),
+                    verdict.number,
+                ],
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO measurement (trial, metric, value, unit, environment, attempt) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                [(verdict.number, m.name, m.value, m.unit, m.environment, attempt) for m in verdict.metrics],
+            )
+            self._drop(database, dropped)
+
+    def forget_weights(self, dropped: Iterable[int]) -> None:
+        """Writes down that weight files are not there any more."""
+        with self._transaction() as database:
+            self._drop(database, dropped)
+
+    def _drop(self, database: sqlite3.Connection, numbers: Iterable[int]) -> None:
+        rows = [(number,) for number in numbers]
+        database.executemany("UPDATE trial SET weights_file = NULL WHERE number = ?", rows)
+
+    def fed_back(self, number: int, reward: float, rank: int, state: State, *, rejected: int) -> None:
+        """Writes down that the controller has learnt from a trial, with its state after that.
+
+        Args:
+            number: The trial's number.
+            reward: What it was told; for an infeasible trial the worst reward so far.
+            rank: How many trials it had learnt from before.
+            state: The controller's state.
+            rejected: Candidates rejected so far.
+        """
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE trial SET feedback_rank = ?, feedback_reward = ? WHERE number = ?",
+                [rank, reward, number],
+            )
+            _write_state(database, state, rejected=rejected)
+
+    def note(self, kind: str, message: str) -> None:
+        """Writes an event down."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO event (happened_at, kind, message) VALUES (?, ?, ?)", [_now(), kind, message]
+            )
+
+    def end(self, ending: str) -> None:
+        """Writes down why the search ended, and that attempts still running were given up."""
+        with self._transaction() as database:
+            _interrupt(database)
+            database.execute("UPDATE study SET ended_at = ?, ending = ?", [_now(), ending])
+
+    def close(self) -> None:
+        """Closes the file and gives the study free; safe to call twice."""
+        self._database.close()
+        self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with explained(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+def _interrupt(database: sqlite3.Connection) -> None:
+    """Marks what was running when a driver ended: its trials will be run again."""
+    database.execute(
+        "UPDATE attempt SET status = 'lost', cause = 'interrupted', finished_at = ?, "
+        "message = 'the search ended while this ran' WHERE status = 'running'",
+        [_now()],
+    )
+    database.execute("UPDATE trial SET status = 'proposed' WHERE status = 'running'")
+
+
+def _end_attempt(database: sqlite3.Connection, result: Result) -> None:
+    database.execute(
+        "UPDATE attempt SET status = ?, cause = ?, message = ?, node = ?, worker_seconds = ?, "
+        "finished_at = ? WHERE trial = ? AND number = ?",
+        [
+            result.status,
+            result.cause,
+            result.message,
+            result.node,
+            result.seconds,
+            _now(),
+            result.job.trial,
+            result.job.attempt,
+        ],
+    )
+
+
+def _write_state(database: sqlite3.Connection, state: State, *, rejected: int) -> None:
+    database.execute(
+        "INSERT OR REPLACE INTO controller (id, proposals, feedbacks, rejected, state_json) VALUES (1, "
+        "(SELECT count(*) FROM trial), (SELECT count(feedback_rank) FROM trial), ?, ?)",
+        [rejected, state_to_json(state)],
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

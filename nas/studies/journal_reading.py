@@ -1,0 +1,135 @@
+"""Owns what is read from a journal: the trials of a study, what became of them, the controller's state.
+
+Does not own writing (`nas.studies.journal`) nor the study as a person sees it (`nas.studies.study`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controllers import State, state_from_json
+from nas.studies.journal_schema import Identity, Provenance
+from nas.trial import Cause, Metric, Status, Trial
+from nas.verdict import Verdict
+from search_spaces import Cost, SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All that a resumed search needs to know of what was done before.
+
+    Attributes:
+        trials: Every trial in order of number.
+        finished: What became of those that are finished, by number.
+        fed_back: Numbers of the trials the controller has learnt from, in that order.
+        lost_attempts: Attempts that a machine lost, by number of the trial.
+        last_attempt: Number of the latest attempt, by number of the trial.
+        rejected: Candidates that broke a known constraint.
+        controller_state: The controller after the last transaction; None in a new study.
+    """
+
+    trials: tuple[Trial, ...] = ()
+    finished: Mapping[int, Verdict]
+    fed_back: tuple[int, ...] = ()
+    lost_attempts: Mapping[int, int]
+    last_attempt: Mapping[int, int]
+    rejected: int = 0
+    controller_state: State | None = None
+
+
+def read_identity(database: sqlite3.Connection) -> Identity:
+    """Reads what makes the study what it is."""
+    names = Identity.__slots__
+    row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
+    return Identity(**dict(zip(names, row, strict=True)))
+
+
+def read_provenance(database: sqlite3.Connection) -> Provenance:
+    """Reads where the study comes from."""
+    names = Provenance.__slots__
+    row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
+    return Provenance(**dict(zip(names, row, strict=True)))
+
+
+def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
+    """Reads all trials and what became of them."""
+    costs = {
+        digest: Cost(macs=macs, params=params, activations=activations)
+        for digest, macs, params, activations in database.execute(
+            "SELECT digest, macs, params, activations FROM candidate"
+        )
+    }
+    trials = [
+        _trial(row, costs, space)
+        for row in database.execute(
+            "SELECT number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity "
+            "FROM trial ORDER BY number"
+        )
+    ]
+    state = database.execute("SELECT rejected, state_json FROM controller").fetchone()
+    ranks = database.execute(
+        "SELECT number FROM trial WHERE feedback_rank IS NOT NULL ORDER BY feedback_rank"
+    )
+    lost = database.execute(
+        "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause <> 'interrupted' GROUP BY trial"
+    )
+    return History(
+        trials=tuple(trials),
+        finished=read_verdicts(database),
+        fed_back=tuple(number for (number,) in ranks),
+        lost_attempts=dict(lost.fetchall()),
+        last_attempt=dict(
+            database.execute("SELECT trial, max(number) FROM attempt GROUP BY trial").fetchall()
+        ),
+        rejected=0 if state is None else state[0],
+        controller_state=None if state is None else state_from_json(state[1]),
+    )
+
+
+def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
+    number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity = row
+    tokens = tuple(json.loads(tokens_json))
+    return Trial(
+        number=number,
+        tokens=tokens,
+        network=space.decode(tokens),
+        digest=digest,
+        cost=costs[digest],
+        seed=seed,
+        fidelity=fidelity,
+        repeat=repeat,
+        proposal_number=-1 if proposal_number is None else proposal_number,
+        log_prob=math.nan if log_prob is None else log_prob,
+    )
+
+
+def read_verdicts(database: sqlite3.Connection) -> dict[int, Verdict]:
+    """Reads what became of the finished trials, by number."""
+    metrics: dict[int, list[Metric]] = {}
+    for trial, name, value, unit, environment in database.execute(
+        "SELECT trial, metric, value, unit, environment FROM measurement ORDER BY trial, metric"
+    ):
+        metrics.setdefault(trial, []).append(
+            Metric(name=name, value=value, unit=unit, environment=environment)
+        )
+    finished = {}
+    for number, status, reward, cause, message, weights_file, copied_from in database.execute(
+        "SELECT number, status, reward, cause, message, weights_file, copied_from FROM trial "
+        "WHERE status IN ('completed', 'infeasible', 'lost')"
+    ):
+        finished[number] = Verdict(
+            number=number,
+            status=Status(status),
+            metrics=tuple(metrics.get(number, ())),
+            reward=reward,
+            cause=None if cause is None else Cause(cause),
+            message=message,
+            weights_file=weights_file,
+            copied_from=copied_from,
+        )
+    return finished

@@ -1,0 +1,242 @@
+"""Owns one trial as a person sees it: its numbers, its network, its trained module, its export.
+
+Does not own the study it belongs to (`nas.studies.study`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import StudyError
+from nas.objective import Objective
+from nas.studies.journal_reading import read_verdicts
+from nas.studies.journal_schema import Provenance
+from nas.studies.keeper import log_name
+from nas.trial import Cause, Metric, Status
+from nas.verdict import all_costs
+from search_spaces import Cost, Network, Op
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from torch import nn
+
+    from nas.export.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyTrial:
+    """One trial of a study.
+
+    Attributes:
+        folder: The study's folder.
+        number: Counted from 0.
+        status: What became of it.
+        tokens: One option index per decision.
+        digest: Identity of its network.
+        cost: Exact cost of its network.
+        reward: The objective's value; None unless completed.
+        metrics: Everything measured.
+        cause: Why it did not complete.
+        message: The same in one line.
+        origin: `controller`, or `user` for an enqueued candidate.
+        seed: Seed of its training.
+        fidelity: Share of the recipe's schedule.
+        repeat: 0, or counts the repetitions asked for.
+        attempts: How often it was begun.
+        seconds: Wall time in workers, all attempts together.
+        copied_from: The trial with an equal candidate whose result this is.
+        weights_file: Its weights, where they are kept.
+        proposed_at: When it was proposed, ISO 8601 in UTC.
+        finished_at: When it finished.
+        provenance: Where its study comes from.
+        objective: What its study searched for.
+    """
+
+    folder: Path
+    number: int
+    status: Status
+    tokens: tuple[int, ...]
+    digest: str
+    cost: Cost
+    reward: float | None
+    metrics: tuple[Metric, ...]
+    cause: Cause | None
+    message: str
+    origin: str
+    seed: int
+    fidelity: float
+    repeat: int
+    attempts: int
+    seconds: float
+    copied_from: int | None
+    weights_file: Path | None
+    proposed_at: str
+    finished_at: str | None
+    provenance: Provenance = field(repr=False)
+    objective: Objective = field(repr=False)
+    network_json: str = field(repr=False)
+    op_types: tuple[type[Op], ...] = field(default=(), repr=False)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Fraction of the search split classified correctly; None unless measured."""
+        return self.metric("accuracy")
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image."""
+        return self.cost.macs
+
+    @property
+    def params(self) -> int:
+        """Trained parameters."""
+        return self.cost.params
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Known costs and everything measured, by name."""
+        return all_costs(self.cost, self.metrics)
+
+    @property
+    def network(self) -> Network:
+        """The candidate's network.
+
+        Raises:
+            SpaceError: It holds a user's own op, and the study was opened without its space.
+        """
+        return Network.from_json(self.network_json, self.op_types)
+
+    @property
+    def log_file(self) -> Path | None:
+        """What went wrong in its attempts; None where nothing did."""
+        path = self.folder / log_name(self.number)
+        return path if path.is_file() else None
+
+    def metric(self, name: str) -> float | None:
+        """A measured value by name; None where it was not measured."""
+        return next((metric.value for metric in self.metrics if metric.name == name), None)
+
+    def weights(self) -> bytes:
+        """The trained weights as safetensors.
+
+        Raises:
+            StudyError: They were not kept.
+        """
+        if self.weights_file is None or not self.weights_file.is_file():
+            raise StudyError(
+                f"the weights of trial {self.number} are not kept: only the best trials and the Pareto front "
+                "have theirs, if the evaluator gives any; choose one of those, or train its network anew"
+            )
+        return self.weights_file.read_bytes()
+
+    def build(self) -> nn.Module:
+        """The trained module in eval mode: (batch, channels, height, width) -> (batch, classes) logits.
+
+        Raises:
+            StudyError: Its weights were not kept.
+        """
+        weights = self.weights()
+        from safetensors.torch import load
+
+        from search_spaces import build
+
+        module = build(self.network, seed=self.seed)
+        module.load_state_dict(load(weights))
+        return module.eval()
+
+    def export(self, folder: Path | str, *, overwrite: bool = False, with_onnx: bool = True) -> Bundle:
+        """Writes network and weights as a folder that needs nothing of ours, and checks it.
+
+        Args:
+            folder: Where to; it must not exist, be empty, or be a bundle that may be overwritten.
+            overwrite: Replaces a bundle that is there already.
+            with_onnx: Writes `model.onnx` too.
+
+        Raises:
+            StudyError: Its weights were not kept.
+            ExportError: The bundle cannot be written, or does not reproduce the network.
+        """
+        weights = self.weights()
+        from nas.export.bundle import export_bundle
+        from nas.export.card import Origin
+        from nas.export.preprocessing import Preprocessing
+
+        text = self.provenance.preprocessing_json
+        origin = Origin(
+            study=str(self.folder),
+            trial=self.number,
+            seed=self.seed,
+            space=self.provenance.space_name,
+            data=self.provenance.data_text,
+            recipe=self.provenance.recipe_json,
+            objective=self.objective.describe(),
+            metrics=self.metrics,
+        )
+        return export_bundle(
+            folder,
+            network=self.network,
+            weights=weights,
+            preprocessing=Preprocessing.from_json(text) if text else None,
+            origin=origin,
+            overwrite=overwrite,
+            with_onnx=with_onnx,
+        )
+
+
+def read_trials(
+    database: sqlite3.Connection,
+    folder: Path,
+    *,
+    provenance: Provenance,
+    objective: Objective,
+    op_types: tuple[type[Op], ...],
+) -> Iterator[StudyTrial]:
+    """Reads every trial with its candidate, attempts and measurements."""
+    verdicts = read_verdicts(database)
+    attempts = {
+        trial: (count, seconds)
+        for trial, count, seconds in database.execute(
+            "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
+        )
+    }
+    for row in database.execute(
+        "SELECT number, status, tokens_json, digest, macs, params, activations, origin, seed, fidelity, "
+        "repeat, proposed_at, finished_at, network_json "
+        "FROM trial JOIN candidate USING (digest) ORDER BY number"
+    ):
+        number, status, tokens, digest, macs, params, activations, *rest, network_json = row
+        origin, seed, fidelity, repeat, proposed_at, finished_at = rest
+        verdict = verdicts.get(number)
+        weights = None if verdict is None else verdict.weights_file
+        count, seconds = attempts.get(number, (0, 0.0))
+        yield StudyTrial(
+            folder=folder,
+            provenance=provenance,
+            objective=objective,
+            op_types=op_types,
+            number=number,
+            status=Status(status),
+            tokens=tuple(json.loads(tokens)),
+            digest=digest,
+            cost=Cost(macs=macs, params=params, activations=activations),
+            reward=None if verdict is None else verdict.reward,
+            metrics=() if verdict is None else verdict.metrics,
+            cause=None if verdict is None else verdict.cause,
+            message="" if verdict is None else verdict.message,
+            origin=origin,
+            seed=seed,
+            fidelity=fidelity,
+            repeat=repeat,
+            attempts=count,
+            seconds=seconds,
+            copied_from=None if verdict is None else verdict.copied_from,
+            weights_file=None if weights is None else folder / weights,
+            proposed_at=proposed_at,
+            finished_at=finished_at,
+            network_json=network_json,
+        )

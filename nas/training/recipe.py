@@ -1,0 +1,154 @@
+"""Owns `Recipe`: how every candidate is trained, as plain data.
+
+Does not own the training itself (`nas.training.training`) or the device it happens on.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, get_args
+
+from nas.data.images import digest
+from nas.errors import RecipeError
+
+Optimizer = Literal["sgd", "rmsprop"]
+Augmentation = Literal["auto", "none", "crop", "crop_flip"]
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A short training: warm-up, cosine to zero, label smoothing.
+
+    Attributes:
+        epochs: Passes over the training split; may be a fraction.
+        batch_size: Images a step.
+        optimizer: `sgd` (Nesterov) or `rmsprop` (torch's, decay 0.9, eps 1e-3).
+        learning_rate: The peak, reached at the end of the warm-up.
+        momentum: Of either optimizer.
+        weight_decay: On weights of convolutions and linear layers, not on norms and biases.
+        warmup_epochs: Epochs in which the rate rises linearly from zero.
+        label_smoothing: Probability spread over all classes.
+        batch_norm_momentum: Weight of the newest batch in the running statistics. The papers' 0.01 and 0.0003
+            keep most of the initial statistics through a short training: its accuracy would mean nothing.
+        augmentation: `none`, `crop` (random, reflect-padded), `crop_flip`, or `auto`: flips where data allow.
+        crop_padding: Most pixels an image is shifted by in either direction.
+        precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where measured to be much faster.
+    """
+
+    epochs: float = 5.0
+    batch_size: int = 128
+    optimizer: Optimizer = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup_epochs: float = 1.0
+    label_smoothing: float = 0.1
+    batch_norm_momentum: float = 0.1
+    augmentation: Augmentation = "auto"
+    crop_padding: int = 2
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "float" and isinstance(value, int) and not isinstance(value, bool):
+                object.__setattr__(self, field.name, float(value))  # so that 5 and 5.0 are one recipe
+        for name, options in (
+            ("optimizer", Optimizer),
+            ("augmentation", Augmentation),
+            ("precision", Precision),
+        ):
+            _require(getattr(self, name) in get_args(options), f"{name} in {get_args(options)}", name, self)
+        for name in ("epochs", "learning_rate"):
+            _require(_is_number(getattr(self, name)) and getattr(self, name) > 0, f"{name} > 0", name, self)
+        for name in ("weight_decay", "warmup_epochs"):
+            _require(_is_number(getattr(self, name)) and getattr(self, name) >= 0, f"{name} >= 0", name, self)
+        for name in ("momentum", "label_smoothing"):
+            _require(
+                _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1,
+                f"0 <= {name} < 1",
+                name,
+                self,
+            )
+        _require(
+            _is_number(self.batch_norm_momentum) and 0 < self.batch_norm_momentum <= 1,
+            "0 < batch_norm_momentum <= 1",
+            "batch_norm_momentum",
+            self,
+        )
+        _require(
+            _is_count(self.batch_size, 2), "batch_size >= 2 (batch norm needs two images)", "batch_size", self
+        )
+        _require(_is_count(self.crop_padding, 0), "crop_padding >= 0", "crop_padding", self)
+        _require(
+            self.warmup_epochs < self.epochs, f"warmup_epochs < epochs={self.epochs}", "warmup_epochs", self
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever accuracies stop being comparable."""
+        return digest(self.to_json())
+
+    def at(self, fidelity: float) -> Recipe:
+        """Returns the same training in a share of the epochs, warm-up and cosine shortened with it.
+
+        Raises:
+            RecipeError: The share is not in (0, 1].
+        """
+        if not (_is_number(fidelity) and 0 < fidelity <= 1):
+            raise RecipeError(f"`0 < fidelity <= 1` must hold, but got fidelity={fidelity!r}")
+        return replace(self, epochs=self.epochs * fidelity, warmup_epochs=self.warmup_epochs * fidelity)
+
+    def steps(self, images: int) -> int:
+        """Number of steps on so many training images; the last, partial batch of an epoch is left out."""
+        return max(1, round(self.epochs * (images // self.batch_size)))
+
+    def learning_rate_at(self, step: int, steps: int) -> float:
+        """Rate of a step, counted from 0: linear up to the peak, then a cosine to zero.
+
+        Source: Loshchilov and Hutter, ICLR 2017, eq. 5, without restarts.
+        """
+        warmup = self.warmup_epochs / self.epochs * steps
+        if step + 1 < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        done = (step + 1 - warmup) / max(steps - warmup, 1.0)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def to_json(self) -> str:
+        """Writes the recipe as one JSON object."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Reads what `to_json` wrote; fields left out take their defaults.
+
+        Raises:
+            RecipeError: The text is no JSON object, or has unknown fields or values.
+        """
+        try:
+            values: Any = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(f"a recipe must be a JSON object, but: {error}") from error
+        known = [field.name for field in fields(cls)]
+        if not isinstance(values, dict):
+            raise RecipeError(f"a recipe must be a JSON object, but got {type(values).__name__}")
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise RecipeError(f"a recipe has the fields {', '.join(known)}, but got {', '.join(unknown)}")
+        return cls(**values)
+
+
+def _require(holds: bool, law: str, name: str, recipe: Recipe) -> None:
+    if not holds:
+        raise RecipeError(f"`{law}` must hold, but got {name}={getattr(recipe, name)!r}")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
