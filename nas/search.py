@@ -93,7 +93,9 @@ def search(
     goal = _objective(objective, target_macs, deterministic=deterministic)
     first = wishes(space, goal, enqueue)
     require_feasible(space, goal, seed=seed)
-    measure = _evaluator(space, goal, data=data, evaluator=evaluator, recipe=recipe)
+    measure = _evaluator(
+        space, goal, data=data, evaluator=evaluator, recipe=recipe, deterministic=deterministic
+    )
     catalogue = Catalogue(space)
     chooser = (
         make_controller(controller, catalogue, goal, seed=seed) if isinstance(controller, str) else controller
@@ -181,6 +183,7 @@ def _evaluator(
     data: ImageData | Path | str | None,
     evaluator: Evaluator | None,
     recipe: Recipe | None,
+    deterministic: bool,
 ) -> Evaluator:
     """The evaluator given, or proxy training on the data given, checked against the space."""
     if (data is None) == (evaluator is None):
@@ -194,7 +197,9 @@ def _evaluator(
         resolution = space.template.resolution
         images = load_data(str(data), resolution=resolution) if isinstance(data, Path | str) else data
         probe = LatencyProbe() if "latency_ms" in objective.metrics else None
-        evaluator = ProxyEvaluator(cast(ImageData, images), recipe, measure_latency=probe)
+        way = recipe if recipe is not None else Recipe()
+        way = way.without_probes() if deterministic else way
+        evaluator = ProxyEvaluator(cast(ImageData, images), way, measure_latency=probe)
     check = getattr(evaluator, "check", None)
     if check is not None:
         check(space.decode((0,) * len(space.cardinalities)))

@@ -99,6 +99,7 @@ def prepare(settings: Settings, *, download: bool = False, width: int | None = N
     """
     objective = settings.make_objective()
     recipe = Recipe.from_json(settings.recipe)
+    recipe = recipe.without_probes() if settings.is_deterministic else recipe
     source = find_space(settings.space)
     workers, gpus = _machines(settings, width)
     data = _load(settings, source, download=download)

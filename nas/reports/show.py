@@ -88,7 +88,7 @@ def _facts(study: Study) -> tuple[Fact, ...]:
     facts = [
         Fact(key="folder", label="folder", value=str(summary.folder)),
         Fact(key="space", label="space", value=summary.space_name),
-        Fact(key="data", label="data", value=settings.get("data")),
+        Fact(key="data", label="data", value=settings.get("data", study.provenance.data_text)),
         Fact(key="objective", label="objective", value=summary.objective),
         Fact(key="controller", label="controller", value=summary.controller),
         Fact(key="seed", label="seed", value=summary.seed),

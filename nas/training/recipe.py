@@ -102,6 +102,13 @@ class Recipe:
             raise RecipeError(f"`0 < fidelity <= 1` must hold, but got fidelity={fidelity!r}")
         return replace(self, epochs=self.epochs * fidelity, warmup_epochs=self.warmup_epochs * fidelity)
 
+    def without_probes(self) -> Recipe:
+        """Returns the recipe with nothing left for a worker to find out by timing: `auto` becomes float32.
+
+        Two workers may time bfloat16 differently; a fixed schedule needs them to compute alike.
+        """
+        return replace(self, precision="float32") if self.precision == "auto" else self
+
     def steps(self, images: int) -> int:
         """Number of steps on so many training images; the last, partial batch of an epoch is left out."""
         return max(1, round(self.epochs * (images // self.batch_size)))

@@ -90,3 +90,8 @@ def test_a_value_that_breaks_a_law_is_refused_by_name(field, value):
 def test_text_that_is_no_recipe_is_refused(text):
     with pytest.raises(RecipeError):
         Recipe.from_json(text)
+
+
+def test_a_recipe_without_probes_leaves_no_precision_to_be_timed_and_keeps_one_that_was_chosen():
+    assert Recipe().without_probes() == Recipe(precision="float32")
+    assert Recipe(precision="bfloat16").without_probes() == Recipe(precision="bfloat16")
