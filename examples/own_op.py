@@ -11,18 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from search_spaces import (
-    Context,
-    Conv,
-    Head,
-    Identity,
-    MBConv,
-    Network,
-    SearchSpace,
-    SpaceError,
-    Stage,
-    choice,
-)
+from search_spaces import Context, Conv, Head, MBConv, Network, Op, SearchSpace, SpaceError, Stage, choice
 from search_spaces.primitives import Call, Chain, Layer, Node, Shape
 
 
@@ -35,19 +24,16 @@ class ChannelShuffle(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Maps (batch, channels, height, width) to the same shape."""
-        batch, channels, height, width = x.shape
-        grouped = x.reshape(batch, self.groups, channels // self.groups, height, width)
-        return grouped.transpose(1, 2).reshape(batch, channels, height, width)
+        return x.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
-    """A layer of one's own."""
+    """A layer of one's own: keeps the shape, costs no multiply-adds, has no parameters."""
 
     groups: int
 
     def at(self, shape: Shape) -> Layer:
-        """Keeps the shape, costs no multiply-adds and has no parameters."""
         return Layer(out=shape, call=Call(ChannelShuffle, (self.groups,)))
 
 
@@ -58,31 +44,30 @@ class ShuffleConv:
     groups: int = 2
 
     def check(self) -> None:
-        """States the op's law."""
         if self.groups not in (1, 2, 4):
             raise SpaceError(f"`groups in (1, 2, 4)` must hold, but got groups={self.groups}")
 
     def layers(self, context: Context) -> Node:
-        """Says what the op is made of."""
         unit = context.convolution(context.out_channels, 3, stride=context.stride, groups=self.groups)
         return context.skip(Chain((*unit.layers, ("shuffle", Shuffle(groups=self.groups)))), "identity")
 
 
-def options() -> tuple[ShuffleConv, MBConv]:
-    """Fresh choices for one stage; the same choice object in two stages would tie them."""
+def op() -> Op:
+    """A fresh choice for one stage; the same choice object in two stages would tie them."""
     mbconv = MBConv(kernel_size=choice(3, 5), expand_ratio=choice(2, 4), se_ratio=choice(0.0, 0.25))
-    return ShuffleConv(groups=choice(2, 4)), mbconv
+    return choice(ShuffleConv(groups=choice(2, 4)), mbconv)
 
 
 def space(resolution: int, num_classes: int, in_channels: int) -> SearchSpace:
     """Called with what the images are; a ready-made SearchSpace would do as well."""
+    stages = (
+        Stage(op=op(), channels=16),
+        Stage(op=op(), channels=choice(24, 32), repeats=choice(1, 2), stride=2),
+        Stage(op=op(), channels=48, repeats=choice(1, 2), stride=2),
+    )
     template = Network(
         stem=Stage(op=Conv(), channels=16, stride=2),
-        stages=(
-            Stage(op=choice(*options(), Identity()), channels=16),
-            Stage(op=choice(*options()), channels=choice(24, 32), repeats=choice(1, 2), stride=2),
-            Stage(op=choice(*options()), channels=48, repeats=choice(1, 2), stride=2),
-        ),
+        stages=stages,
         head=Head(channels=128),
         resolution=resolution,
         num_classes=num_classes,

@@ -132,8 +132,8 @@ def wishes(
             raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
         for limit in objective.broken(costs, before_training=True):
             raise ObjectiveError(
-                f"enqueued candidate {position}: `{limit.metric} <= {limit.upper:g}` must hold, but "
-                f"{limit.metric}={costs[limit.metric]:g}: relax the constraint or leave the candidate out"
+                f"enqueued candidate {position}: `{limit.metric} <= {limit.upper:,.12g}` must hold, but "
+                f"{limit.metric}={costs[limit.metric]:,.12g}: relax the constraint or leave the candidate out"
             )
         repeats = range(1, item.times + 1) if isinstance(item, Repeat) else (0,)
         found.extend(Wish(tokens=tokens, repeat=repeat) for repeat in repeats)
@@ -253,7 +253,7 @@ def require_feasible(space: SearchSpace, objective: Objective, *, seed: int) -> 
     except SpaceError as error:
         raise SpaceArgumentError(f"no candidate of the space {space.name!r} can be built: {error}") from error
     limits = "; ".join(
-        f"`{c.metric} <= {c.upper:g}`, nearest {c.metric}={costs[c.metric]:,.0f}"
+        f"`{c.metric} <= {c.upper:,.12g}`, nearest {c.metric}={costs[c.metric]:,.0f}"
         for c in objective.constraints
         if c.is_known_before_training
     )

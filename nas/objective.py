@@ -264,7 +264,7 @@ class Objective:
         if not units:
             return ""
         named = ", ".join(
-            f"{term.metric} {term.target:g} (exponent {term.exponent_under:g})" for term in units
+            f"{term.metric} {term.target:,.12g} (exponent {term.exponent_under:g})" for term in units
         )
         return (
             f"with equal exponents a target is only a unit and cannot change which network wins: {named}. "
@@ -276,10 +276,10 @@ class Objective:
         line = "accuracy"
         for term in self.factors:
             exponents = f"{term.exponent_under:g} under, {term.exponent_over:g} over"
-            line += f" * ({term.metric} / {term.target:g})^({exponents})"
+            line += f" * ({term.metric} / {term.target:,.12g})^({exponents})"
         for absolute in self.absolutes:
-            line += f" + {absolute.beta:g} * |{absolute.metric} / {absolute.target:g} - 1|"
-        limits = ", ".join(f"{c.metric} <= {c.upper:g}" for c in self.constraints)
+            line += f" + {absolute.beta:g} * |{absolute.metric} / {absolute.target:,.12g} - 1|"
+        limits = ", ".join(f"{c.metric} <= {c.upper:,.12g}" for c in self.constraints)
         return f"{line}, subject to {limits}" if limits else line
 
     def to_json(self) -> str:

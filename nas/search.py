@@ -163,7 +163,7 @@ def make_controller(
 def _objective(objective: Objective | None, target_macs: float | None, *, deterministic: bool) -> Objective:
     if objective is not None and target_macs is not None:
         raise ObjectiveError(
-            f"give an objective or target_macs, but got both: put {target_macs:g} into the objective"
+            f"give an objective or target_macs, but got both: put {target_macs:,.12g} into the objective"
         )
     goal = objective
     if goal is None:

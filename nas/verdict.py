@@ -75,6 +75,8 @@ def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
     costs = all_costs(trial.cost, result.metrics)
     broken = objective.broken(costs)
     if broken:
-        laws = ", ".join(f"`{c.metric} <= {c.upper:g}` but {c.metric}={costs[c.metric]:g}" for c in broken)
+        laws = ", ".join(
+            f"`{c.metric} <= {c.upper:,.12g}` but {c.metric}={costs[c.metric]:,.6g}" for c in broken
+        )
         return replace(verdict, status=Status.INFEASIBLE, cause=Cause.CONSTRAINT, message=laws)
     return replace(verdict, reward=objective.reward(costs["accuracy"], costs))

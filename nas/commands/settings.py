@@ -220,5 +220,5 @@ def _worded(value: object) -> str:
     if value is None:
         return "not given"
     if isinstance(value, float):
-        return f"{value:,.0f}" if value == int(value) and value >= 1000 else f"{value:g}"
+        return f"{value:,.12g}"
     return str(value)

@@ -131,7 +131,7 @@ class ProxyEvaluator:
 
 def training_metrics(result: TrainingResult, device: torch.device) -> tuple[Metric, ...]:
     """Writes a training's result as metrics, each with where it was measured."""
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    threads = f", threads {torch.get_num_threads()}" if device.type == "cpu" else ""
     where = f"{describe_device(device)}{threads}, {result.precision}"
     method = CUDA_MEMORY_METHOD if device.type == "cuda" else CPU_MEMORY_METHOD
     return (

@@ -307,7 +307,7 @@ def test_a_candidate_of_the_users_that_is_not_in_the_space_or_too_dear_is_refuse
     (tokens,) = some_tokens(small_space, 1)
     macs = cost(small_space.decode(tokens)).macs
     objective = Objective(constraints=(Constraint(metric="macs", upper=macs - 1),))
-    with pytest.raises(ObjectiveError, match=f"enqueued candidate 0.*macs={macs:g}"):
+    with pytest.raises(ObjectiveError, match=f"enqueued candidate 0.*macs={macs:,}"):
         run(small_space, tmp_path, enqueue=[tokens], objective=objective)
 
 

@@ -70,7 +70,7 @@ def test_no_objective_rewards_being_dearer_above_the_target(accuracy, low, high,
 
 
 def test_only_equal_exponents_are_noted_as_a_unit():
-    assert "macs 3e+07" in Objective.soft("macs", 30e6).note
+    assert "macs 30,000,000" in Objective.soft("macs", 30e6).note
     assert Objective.hard("macs", 30e6).note == ""
     assert Objective.absolute("macs", 30e6).note == ""
 

@@ -1,0 +1,101 @@
+"""What the README and the examples promise is what happens."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.commands.cli import main
+from search_spaces.testing import check_space
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+
+
+def run_example(name, folder):
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_python_example_is_the_example_file():
+    (shown,) = blocks("python")
+    text = (ROOT / "examples" / "own_space.py").read_text()
+    assert text.split('"""\n', 1)[1].strip() == shown.strip()
+
+
+def test_examples_are_short():
+    for path in (ROOT / "examples").glob("*.py"):
+        assert len(path.read_text().splitlines()) < 80, path.name
+
+
+def test_every_nas_command_in_the_readme_is_one_the_parser_knows(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"`(nas [^`]+)`", README)
+    commands += [line for block in blocks("sh") for line in block.splitlines() if line.startswith("nas ")]
+    assert len(commands) >= 6
+    for command in commands:
+        words = [word for word in shlex.split(command)[1:] if word != "..."]
+        with pytest.raises(SystemExit) as ending:
+            main([*words, "--help"])
+        assert ending.value.code == 0, command
+        offered = capsys.readouterr().out
+        for option in (word for word in words if word.startswith("--")):
+            assert option in offered, f"{option} in: {command}"
+
+
+def test_every_option_in_the_readme_exists(capsys):
+    offered = ""
+    for command in ("search", "resume", "show", "export", "profile", "doctor", "quickstart"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        offered += capsys.readouterr().out
+    mentioned = set(re.findall(r"`(--[a-z-]+)", README))
+    assert mentioned
+    assert not {option for option in mentioned if option not in offered}
+
+
+def test_every_link_in_the_readme_leads_to_a_file():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_the_make_targets_in_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make ([a-z]+)\b", README):
+        assert target == "and" or re.search(rf"^{target}:", makefile, re.M), target
+
+
+def test_ask_and_tell_finds_more_than_random_search(tmp_path):
+    best = [
+        float(value)
+        for value in re.findall(r"candidates: ([\d.]+)", run_example("ask_and_tell.py", tmp_path))
+    ]
+    assert best[1] > best[0] + 0.05
+
+
+def test_own_evaluator_searches_without_images(tmp_path):
+    printed = run_example("own_evaluator.py", tmp_path)
+    assert re.search(r"trial \d+: accuracy 0\.8", printed)
+    assert "front:" in printed
+
+
+def test_own_op_is_a_lawful_space(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import own_op
+
+    check_space(own_op.space(resolution=28, num_classes=10, in_channels=1))
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_own_space_searches_builds_and_exports_as_the_readme_prints(tmp_path):
+    printed = run_example("own_space.py", tmp_path)
+    assert re.match(r"8 trials; best: 0\.\d{3} with [\d,]+ macs\n", printed)
+    assert printed.splitlines()[1:] == blocks("text")[0].splitlines()[1:]
