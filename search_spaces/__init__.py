@@ -12,10 +12,10 @@ from search_spaces.costs import Cost
 from search_spaces.errors import SpaceError
 from search_spaces.families import adapt_strides, efficientnet, mnasnet, round_channels, small
 from search_spaces.network import Head, Network, Part, Stage, cost, lower
-from search_spaces.notation import Row, describe
 from search_spaces.ops import Context, Conv, DepthwiseSeparable, Identity, MBConv, Op
 from search_spaces.source import to_source
 from search_spaces.space import Decision, SearchSpace
+from search_spaces.tables import Row, describe
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,6 +1,6 @@
 """Owns `Network`: an architecture as frozen data, its laws, its identity, and its lowering to trees.
 
-Does not own open values (`search_spaces.space`) nor the text form (`search_spaces.notation`).
+Does not own open values (`search_spaces.space`) nor the text form (`search_spaces.json_form`).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 from search_spaces.choices import has_choice
 from search_spaces.costs import Cost, tree_cost
 from search_spaces.errors import SpaceError, require_fraction, require_integer, require_one_of
+from search_spaces.json_form import from_json, to_json
 from search_spaces.ops import Context, Op, check_op
 from search_spaces.primitives import (
     ACTIVATIONS,
@@ -161,9 +162,7 @@ class Network:
 
     def to_json(self) -> str:
         """The network as JSON text, ops named as `module:Class`."""
-        from search_spaces.notation import network_to_json
-
-        return network_to_json(self)
+        return to_json(self)
 
     @classmethod
     def from_json(cls, text: str, op_types: Iterable[type[Op]] = ()) -> Self:
@@ -176,9 +175,7 @@ class Network:
         Raises:
             SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or breaks a law.
         """
-        from search_spaces.notation import network_from_json
-
-        return network_from_json(cls, text, tuple(op_types))
+        return from_json(cls, text, tuple(op_types), "network")
 
 
 class _located:  # noqa: N801 - reads as a statement

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 from search_spaces.errors import SpaceError
 from search_spaces.network import Network, lower
-from search_spaces.notation import describe
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
+from search_spaces.tables import describe
 
 HEADER = '''\
 """{title}

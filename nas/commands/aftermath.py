@@ -22,7 +22,7 @@ from nas.studies.study_trial import StudyTrial
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nas.commands.search import Request
+    from nas.commands.request import Request
     from nas.reports.pictures import SearchPicture
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from nas.candidates import require_feasible, wishes
 from nas.commands.estimate import estimate_trial_time
 from nas.commands.prepared import Prepared, read_enqueued
-from nas.commands.search import Request, prepare_request
+from nas.commands.request import Request, prepare_request
 from nas.commands.space_profile import Plan, profile_space
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, show_count

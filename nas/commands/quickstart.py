@@ -18,7 +18,8 @@ from nas.commands.quickstart_plan import (
     choose_images,
     quickstart_settings,
 )
-from nas.commands.search import Request, run_request
+from nas.commands.request import Request
+from nas.commands.search import run_request
 from nas.commands.settings import Settings
 from nas.reports.printing import make_console
 from nas.studies.journal_schema import FILE_NAME

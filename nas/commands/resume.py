@@ -8,7 +8,8 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from nas.commands.search import request_of, run_request
+from nas.commands.request import request_of
+from nas.commands.search import run_request
 from nas.errors import StudyError
 from nas.studies.journal_schema import FILE_NAME
 

@@ -6,47 +6,18 @@ Does not own the search (`nas.search`), the comparison (`nas.reports.comparison`
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.commands.inputs import given_settings, recipe_of, require_images_and_space
-from nas.commands.prepared import Prepared, prepare, read_enqueued
-from nas.commands.settings import Settings
+from nas.commands.aftermath import conclude
+from nas.commands.prepared import Prepared, read_enqueued
+from nas.commands.request import Request, prepare_request, request_of
 from nas.reports.printing import make_console
-from nas.studies.journal_schema import FILE_NAME
-from nas.studies.study import Study, open_study
-from nas.training.recipe import Recipe
+from nas.studies.study import Study
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 EXIT_INTERRUPTED = 130
-RANDOMS, SEEDS = 3, 2
-"""Random candidates in the final comparison, and trainings of each network there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One run of a search as it was asked for.
-
-    Attributes:
-        folder: The study's folder.
-        settings: What the study is, and how it is run this time.
-        enqueue: Files of networks to try first.
-        randoms: Random candidates in the final comparison.
-        seeds: Trainings of each network there; 0 leaves it out.
-        download: Whether a data set by name may be downloaded.
-        as_json: Whether the result is printed as JSON, and the progress on standard error.
-    """
-
-    folder: Path
-    settings: Settings
-    enqueue: tuple[str, ...] = ()
-    randoms: int = RANDOMS
-    seeds: int = SEEDS
-    download: bool = False
-    as_json: bool = False
 
 
 def run(arguments: Namespace) -> int:
@@ -59,36 +30,8 @@ def run(arguments: Namespace) -> int:
     return run_request(request)
 
 
-def request_of(arguments: Namespace) -> Request:
-    """What the options mean; a study that is there gives what was not said.
-
-    Raises:
-        NasError: Something is missing, or contradicts the study.
-    """
-    folder = Path(arguments.out).expanduser()
-    given = given_settings(arguments)
-    if (folder / FILE_NAME).exists():
-        stored = Settings.from_dict(open_study(folder).settings, folder)
-        recipe = recipe_of(arguments, Recipe.from_json(stored.recipe)).to_json()
-        settings = stored.resumed_with({**given, "recipe": recipe}, folder)
-    else:
-        require_images_and_space(arguments)
-        settings = Settings(**{**given, "recipe": recipe_of(arguments).to_json()})
-    return Request(
-        folder=folder,
-        settings=settings,
-        enqueue=tuple(arguments.enqueue),
-        randoms=RANDOMS if arguments.compare_random is None else arguments.compare_random,
-        seeds=SEEDS if arguments.compare_seeds is None else arguments.compare_seeds,
-        download=getattr(arguments, "download", False),
-        as_json=arguments.json,
-    )
-
-
 def run_request(request: Request) -> int:
     """Searches, then compares, draws, exports and says what came of it; 130 after Ctrl-C."""
-    from nas.commands.aftermath import conclude
-
     console = make_console(to_stderr=request.as_json)
     prepared = prepare_request(request)
     announce(prepared, console)
@@ -103,19 +46,6 @@ def run_request(request: Request) -> int:
             soft_wrap=True,
         )
         return EXIT_INTERRUPTED
-
-
-def prepare_request(request: Request) -> Prepared:
-    """Makes what the request needs; a study with a fixed schedule keeps its number of workers.
-
-    Raises:
-        NasError: Something cannot be found, read or combined.
-        SpaceError: The space breaks one of its laws.
-    """
-    width = None
-    if (request.folder / FILE_NAME).exists():
-        width = open_study(request.folder).identity.deterministic_workers
-    return prepare(request.settings, download=request.download, width=width)
 
 
 def announce(prepared: Prepared, console: Console) -> None:

@@ -1,0 +1,120 @@
+"""Owns the JSON form of architectures: frozen dataclasses by the types of their fields, ops by name.
+
+Does not own what is described: reading makes nothing but the classes it is given, and runs nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from search_spaces.errors import SpaceError
+from search_spaces.ops import BUILT_IN_OPS, Op
+
+T = TypeVar("T")
+FORMAT = "search_spaces.network/1"
+
+_hints = cache(get_type_hints)
+
+
+def op_name(op_type: type[Op]) -> str:
+    """The name an op has in JSON: `module:Class`."""
+    return f"{op_type.__module__}:{op_type.__qualname__}"
+
+
+def to_json(value: object) -> str:
+    """Writes a description as JSON text; equal descriptions give equal texts.
+
+    Raises:
+        SpaceError: A field holds something that is no number, word, tuple or op.
+    """
+    return json.dumps({"format": FORMAT, **_write(value, type(value))}, indent=1)
+
+
+def _write(value: object, hint: object = None) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        hints = _hints(type(value)) if hint is type(value) else {}
+        data = {
+            field.name: _write(getattr(value, field.name), hints.get(field.name)) for field in fields(value)
+        }
+        return data if hint is type(value) else {"op": op_name(type(value)), **data}  # type: ignore[arg-type]
+    if isinstance(value, tuple):
+        item_hint = get_args(hint)[0] if get_origin(hint) is tuple else None
+        return [_write(item, item_hint) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise SpaceError(f"a field must be a number, a word, a tuple or an op to be written, but got {value!r}")
+
+
+def from_json(cls: type[T], text: str, op_types: tuple[type[Op], ...], place: str) -> T:
+    """Reads what `to_json` wrote of a `cls`.
+
+    Args:
+        cls: The class described.
+        text: The JSON.
+        op_types: The user's own ops that may occur, beside the built-in ones.
+        place: What messages call the whole.
+
+    Raises:
+        SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or breaks a law.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise SpaceError(f"an architecture must be JSON, but {error}") from None
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        raise SpaceError(f'an architecture must be a JSON object with "format": "{FORMAT}"')
+    made: T = _read(data, cls, {op_name(op): op for op in (*BUILT_IN_OPS, *op_types)}, place)
+    return made
+
+
+def _read(data: Any, hint: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
+    """Makes the value that a field of this type has."""
+    if hint is Op:
+        return _read_op(data, ops, place)
+    if get_origin(hint) is tuple:
+        if not isinstance(data, list):
+            raise SpaceError(f"`{place}` must be a list, but got {data!r}")
+        item = place.removesuffix("s")
+        return tuple(
+            _read(part, get_args(hint)[0], ops, f"{item}{n}") for n, part in enumerate(data, start=1)
+        )
+    if is_dataclass(hint) and isinstance(hint, type):
+        hints = _hints(hint)
+        values = _fields_of(hint, data, place)
+        named = (get_origin(hints[name]) is tuple or is_dataclass(hints[name]) for name in values)
+        places = {name: name if own else place for name, own in zip(values, named, strict=True)}
+        return hint(**{name: _read(part, hints[name], ops, places[name]) for name, part in values.items()})
+    return data
+
+
+def _read_op(data: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
+    if not isinstance(data, dict) or "op" not in data:
+        raise SpaceError(f'an op must be an object with a field "op", but got {data!r} in {place}')
+    name, rest = data["op"], {key: value for key, value in data.items() if key != "op"}
+    if name not in ops:
+        raise SpaceError(
+            f"op {name!r} in {place} is not known here: it is none of {', '.join(ops)}; "
+            "give the class in `op_types`, or the file of the user's own space"
+        )
+    values = _fields_of(ops[name], rest, place)
+    return ops[name](**{key: _read_op_field(value, ops, place) for key, value in values.items()})
+
+
+def _read_op_field(value: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
+    if isinstance(value, list):
+        return tuple(_read_op_field(item, ops, place) for item in value)
+    return _read_op(value, ops, place) if isinstance(value, dict) else value
+
+
+def _fields_of(cls: type[Any], data: Any, place: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise SpaceError(f"{place} must be an object, but got {data!r}")
+    known = [field.name for field in fields(cls)]
+    if set(data) != set(known):
+        unknown, missing = sorted(set(data) - set(known)), sorted(set(known) - set(data))
+        raise SpaceError(f"{place} must have just the fields {known}: unknown {unknown}, missing {missing}")
+    return data
