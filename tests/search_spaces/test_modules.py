@@ -28,6 +28,12 @@ def test_depthwise_weights_start_with_variance_two_over_the_fan_out_of_a_group()
     assert weight.std().item() == pytest.approx(math.sqrt(2 / 25), rel=0.02)
 
 
+def test_the_projection_is_linear():
+    network = make_network(Stage(op=MBConv(), channels=16))
+    names = [name for name, _ in build(network).get_submodule("stage1.block0.project").named_children()]
+    assert names == ["conv", "norm"]
+
+
 def test_squeeze_excite_multiplies_each_channel_by_a_factor_between_0_and_1():
     network = make_network(Stage(op=Conv(se_ratio=0.25), channels=8))
     gate = build(network, seed=0).get_submodule("stage1.block0.se")

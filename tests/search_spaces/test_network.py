@@ -1,9 +1,10 @@
 import json
+from dataclasses import dataclass
 
 import pytest
 
-from search_spaces import Conv, Head, MBConv, Network, SpaceError, Stage, choice, efficientnet, lower
-from search_spaces.primitives import Chain, Residual
+from search_spaces import Context, Conv, Head, MBConv, Network, SpaceError, Stage, choice, efficientnet, lower
+from search_spaces.primitives import Chain, Convolution, Gate, Node, Residual
 
 from .conftest import make_network
 
@@ -116,6 +117,30 @@ def test_stochastic_depth_grows_linearly_from_zero():
     assert isinstance(blocks, Chain)
     rates = [node.drop_rate for _, node in blocks.layers if isinstance(node, Residual)]
     assert rates == pytest.approx([0.2 * block / 5 for block in (1, 2, 3, 4)])  # block 0 is the stem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wrong:
+    """A user's op with a mistake: one layer, in or without a combinator."""
+
+    around: str
+
+    def layers(self, context: Context) -> Node:
+        layer = Convolution(channels=context.in_channels + 8)
+        return {"nothing": layer, "residual": Residual(layer), "gate": Gate(layer)}[self.around]
+
+
+@pytest.mark.parametrize(
+    ("around", "message"),
+    [
+        ("nothing", "block 0 must put out 8 channels, but puts out 16"),
+        ("residual", "a residual body must keep .*channels=8.*but gives .*channels=16"),
+        ("gate", "a gate must give 8 x 1 x 1, but gives .*channels=16"),
+    ],
+)
+def test_a_users_op_whose_shapes_do_not_fit_is_refused_with_the_stage(around, message):
+    with pytest.raises(SpaceError, match=f"{message}.*in stage1"):
+        lower(make_network(Stage(op=Wrong(around=around), channels=8)))
 
 
 def test_channels_that_groups_do_not_divide_are_refused_with_the_stage(shuffle_op):

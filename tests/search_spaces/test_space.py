@@ -117,6 +117,14 @@ def test_a_choice_shared_by_every_option_of_its_parent_is_always_there():
     assert space.size == 4
 
 
+def test_a_choice_under_every_option_of_a_conditional_parent_stays_conditional():
+    kernel = choice(3, 5)
+    inner = choice(MBConv(kernel_size=kernel), Conv(kernel_size=kernel))
+    space = SearchSpace(make_network(Stage(op=choice(inner, Identity()), channels=8)))
+    assert [decision.conditions for decision in space.decisions] == [(), ((0, (0,)),), ((1, (0, 1)),)]
+    assert space.size == 2 * 2 + 1
+
+
 def test_one_named_choice_used_twice_is_one_tied_decision():
     stages = [Stage(op=MBConv(kernel_size=choice(3, 5, name="k")), channels=8) for _ in range(2)]
     space = SearchSpace(make_network(*stages))
