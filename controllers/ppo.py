@@ -5,11 +5,11 @@ Does not own the policy (`controllers.policy`), nor how candidates are kept apar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from controllers.advantages import Advantages
 from controllers.contract import (
     Conditions,
     ControllerError,
@@ -24,7 +24,6 @@ from controllers.contract import (
 )
 from controllers.policy import PolicyName
 from controllers.policy_search import Batch, PolicySearch
-from controllers.running_mean import RunningMean
 from controllers.state import check_made_alike
 
 
@@ -94,8 +93,7 @@ class PPO:
         self._epochs = epochs
         self._clip_coef = clip_coef
         self._entropy_coef = entropy_coef
-        self._baseline = RunningMean(baseline_keep)
-        self._square = RunningMean(baseline_keep)
+        self._advantages = Advantages(baseline_keep)
         self._diagnostics: dict[str, float] = {}
         self._made: State = {
             "controller": "PPO",
@@ -124,20 +122,13 @@ class PPO:
             self._update(batch)
 
     def _update(self, batch: Batch) -> None:
-        baseline = self._baseline.value
-        if baseline is None:
-            baseline = float(batch.rewards.mean())
-        advantages = batch.rewards - baseline
-        deviation = math.sqrt(self._square.add(float((advantages**2).mean())))
-        if deviation > 0:
-            advantages = advantages / deviation
+        advantages = self._advantages.of(batch.rewards)
         entropy = self._search.policy.entropy(batch.tokens)
         losses, clipped = zip(*(self._epoch(batch, advantages) for _ in range(self._epochs)), strict=True)
         log_ratio = self._search.policy.log_prob(batch.tokens) - batch.log_prob
-        self._baseline.add(float(batch.rewards.mean()))
         self._diagnostics = {
-            "baseline": baseline,
-            "deviation": deviation,
+            "baseline": self._advantages.baseline,
+            "deviation": self._advantages.deviation,
             "entropy": entropy,
             "loss": losses[-1],
             "clip_fraction": sum(clipped) / self._epochs,
@@ -159,8 +150,7 @@ class PPO:
         return {
             "made": dict(self._made),
             "search": self._search.state_dict(),
-            "baseline": self._baseline.state_dict(),
-            "square": self._square.state_dict(),
+            "advantages": self._advantages.state_dict(),
             "diagnostics": dict(self._diagnostics),
         }
 
@@ -172,8 +162,7 @@ class PPO:
         """
         check_made_alike(state, self._made)
         self._search.load_state_dict(state["search"])
-        self._baseline.load_state_dict(state["baseline"])
-        self._square.load_state_dict(state["square"])
+        self._advantages.load_state_dict(state["advantages"])
         self._diagnostics = dict(state["diagnostics"])
 
     def diagnostics(self) -> dict[str, float]:

@@ -5,15 +5,14 @@ Does not own the policy (`controllers.policy`), nor how candidates are kept apar
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from controllers.advantages import Advantages
 from controllers.contract import Conditions, Costs, Feasible, Feedback, Floats, Key, Proposal, Reward, State
 from controllers.policy import PolicyName
 from controllers.policy_search import Batch, PolicySearch
-from controllers.running_mean import RunningMean
 from controllers.state import check_made_alike
 
 
@@ -76,8 +75,7 @@ class Reinforce:
             batch=batch,
         )
         self._entropy_coef = entropy_coef
-        self._baseline = RunningMean(baseline_keep)
-        self._square = RunningMean(baseline_keep)
+        self._advantages = Advantages(baseline_keep)
         self._diagnostics: dict[str, float] = {}
         self._made: State = {
             "controller": "Reinforce",
@@ -105,21 +103,14 @@ class Reinforce:
 
     def _update(self, batch: Batch) -> None:
         policy = self._search.policy
-        baseline = self._baseline.value
-        if baseline is None:
-            baseline = float(batch.rewards.mean())
-        advantages = batch.rewards - baseline
-        deviation = math.sqrt(self._square.add(float((advantages**2).mean())))
-        if deviation > 0:
-            advantages = advantages / deviation
+        advantages = self._advantages.of(batch.rewards)
         log_prob = policy.log_prob(batch.tokens)
         entropy = policy.entropy(batch.tokens)
         policy.step(batch.tokens, advantages / len(advantages), self._entropy_coef)
         log_ratio = policy.log_prob(batch.tokens) - log_prob
-        self._baseline.add(float(batch.rewards.mean()))
         self._diagnostics = {
-            "baseline": baseline,
-            "deviation": deviation,
+            "baseline": self._advantages.baseline,
+            "deviation": self._advantages.deviation,
             "entropy": entropy,
             "loss": float(-(advantages * log_prob).mean()),
             "approx_kl": float((np.expm1(log_ratio) - log_ratio).mean()),
@@ -130,8 +121,7 @@ class Reinforce:
         return {
             "made": dict(self._made),
             "search": self._search.state_dict(),
-            "baseline": self._baseline.state_dict(),
-            "square": self._square.state_dict(),
+            "advantages": self._advantages.state_dict(),
             "diagnostics": dict(self._diagnostics),
         }
 
@@ -143,8 +133,7 @@ class Reinforce:
         """
         check_made_alike(state, self._made)
         self._search.load_state_dict(state["search"])
-        self._baseline.load_state_dict(state["baseline"])
-        self._square.load_state_dict(state["square"])
+        self._advantages.load_state_dict(state["advantages"])
         self._diagnostics = dict(state["diagnostics"])
 
     def diagnostics(self) -> dict[str, float]:
