@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -456,18 +457,22 @@ def test_file_in_the_way_is_an_error(tmp_path: Path) -> None:
         export(tmp_path / "file" / "bundle", small_network())
 
 
-@pytest.fixture
+@contextmanager
 def nearly_full_disk() -> Iterator[None]:
-    """Files of this process cannot grow beyond 8 kB: writing fails as on a full disk."""
+    """Files of this process cannot grow beyond 8 kB: writing fails as on a full disk.
+
+    Lifted within the test, since pytest's own output may go to a file.
+    """
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (8192, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-@pytest.mark.usefixtures("nearly_full_disk")
 def test_disk_that_fills_up_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="a disk with free space"):
+    with nearly_full_disk(), pytest.raises(ExportError, match="a disk with free space"):
         export(tmp_path / "bundle", small_network(num_classes=2000))
     assert list(tmp_path.iterdir()) == []
 
