@@ -29,7 +29,9 @@ def test_json_values_come_back_equal(state):
 
 
 def test_a_loaded_array_can_be_written_to():
-    state_from_json(state_to_json({"a": np.zeros(2)}))["a"] += 1
+    loaded = state_from_json(state_to_json({"a": np.zeros(2)}))["a"]
+    loaded += 1
+    assert loaded.tolist() == [1.0, 1.0]
 
 
 def test_the_text_is_plain_json():
