@@ -8,13 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from search_spaces.choices import choice
-from search_spaces.costs import Cost
+from search_spaces.context import Context, SqueezeExcite
+from search_spaces.costs import Cost, Memory
+from search_spaces.decisions import Decision
 from search_spaces.errors import SpaceError
-from search_spaces.families import adapt_strides, efficientnet, mnasnet, round_channels, small
-from search_spaces.network import Head, Network, Part, Stage, cost, lower
-from search_spaces.ops import Context, Conv, DepthwiseSeparable, Identity, MBConv, Op
+from search_spaces.families import efficientnet, mnasnet, small
+from search_spaces.lowering import Part, cost, lower, memory
+from search_spaces.network import Head, Network, Stage
+from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
+from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
+from search_spaces.rounding import adapt_strides, round_channels, round_repeats
 from search_spaces.source import to_source
-from search_spaces.space import Decision, SearchSpace
+from search_spaces.space import SearchSpace
 from search_spaces.tables import Row, describe
 
 if TYPE_CHECKING:
@@ -40,20 +45,26 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
 
 
 __all__ = [
+    "BasicBlock",
+    "Bottleneck",
     "Context",
     "Conv",
+    "ConvPool",
     "Cost",
     "Decision",
     "DepthwiseSeparable",
+    "FusedMBConv",
     "Head",
     "Identity",
     "MBConv",
+    "Memory",
     "Network",
     "Op",
     "Part",
     "Row",
     "SearchSpace",
     "SpaceError",
+    "SqueezeExcite",
     "Stage",
     "adapt_strides",
     "build",
@@ -62,8 +73,10 @@ __all__ = [
     "describe",
     "efficientnet",
     "lower",
+    "memory",
     "mnasnet",
     "round_channels",
+    "round_repeats",
     "small",
     "to_source",
 ]

@@ -1,4 +1,4 @@
-"""Owns the one exception of this package.
+"""Owns the one exception of this package, and the checks of plain values that raise it.
 
 Does not own the wording: each law is stated where it is checked.
 """
@@ -38,3 +38,17 @@ def require_one_of(name: str, value: object, options: tuple[object, ...]) -> Non
     """
     if not any(value is option or (type(value) is type(option) and value == option) for option in options):
         raise SpaceError(f"`{name} in {options}` must hold, but got {name}={value!r}")
+
+
+class located:  # noqa: N801 - reads as a statement
+    """Adds the place to a SpaceError raised inside: `with located("stage3"):`."""
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, SpaceError):
+            raise SpaceError(f"{error} in {self.place}") from None

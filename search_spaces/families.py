@@ -5,40 +5,14 @@ Does not own the machinery of spaces; a user's own space is written the same way
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 from search_spaces.choices import choice
 from search_spaces.errors import SpaceError, require_integer
 from search_spaces.network import Head, Network, Stage
 from search_spaces.ops import Conv, DepthwiseSeparable, MBConv
+from search_spaces.rounding import adapt_strides, round_channels
 from search_spaces.space import SearchSpace
-
-LEAST_MAP = 4
-"""Side of the last feature map, pixels, below which early strides are dropped."""
-
-
-def round_channels(channels: float, divisor: int = 8) -> int:
-    """Rounds to the nearest multiple of the divisor, at least one, losing at most a tenth.
-
-    Source: `round_filters` of the EfficientNet and `_make_divisible` of the MobileNet code.
-    """
-    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * channels else rounded
-
-
-def adapt_strides(strides: tuple[int, ...], resolution: int, least_map: int = LEAST_MAP) -> tuple[int, ...]:
-    """Sets the earliest strides to 1 until the last feature map has at least `least_map` pixels a side.
-
-    A network made for 224 pixels divides by 32 and would leave one pixel of a 32-pixel image; with this
-    it divides by 8 and leaves 4 (so do the CIFAR versions of the published networks).
-    """
-    adapted = list(strides)
-    for index, stride in enumerate(strides):
-        if math.ceil(resolution / math.prod(adapted)) >= least_map:
-            break
-        adapted[index] = 1 if stride > 1 else stride
-    return tuple(adapted)
 
 
 def _check_width(width: float) -> None:

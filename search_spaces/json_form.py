@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -114,7 +114,8 @@ def _fields_of(cls: type[Any], data: Any, place: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SpaceError(f"{place} must be an object, but got {data!r}")
     known = [field.name for field in fields(cls)]
-    if set(data) != set(known):
-        unknown, missing = sorted(set(data) - set(known)), sorted(set(known) - set(data))
+    needed = {field.name for field in fields(cls) if field.default is MISSING}
+    unknown, missing = sorted(set(data) - set(known)), sorted(needed - set(data))
+    if unknown or missing:
         raise SpaceError(f"{place} must have just the fields {known}: unknown {unknown}, missing {missing}")
     return data

@@ -1,35 +1,35 @@
-"""Owns `Network`: an architecture as frozen data, its laws, its identity, and its lowering to trees.
+"""Owns `Network`: an architecture as frozen data, its laws and its identity.
 
-Does not own open values (`search_spaces.space`) nor the text form (`search_spaces.json_form`).
+Does not own open values (`search_spaces.space`), the text form (`search_spaces.json_form`) nor the layers
+that a network means (`search_spaces.lowering`).
 """
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Self
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
 
 from search_spaces.choices import has_choice
-from search_spaces.costs import Cost, tree_cost
-from search_spaces.errors import SpaceError, require_fraction, require_integer, require_one_of
+from search_spaces.context import Context, SqueezeExcite
+from search_spaces.errors import SpaceError, located, require_fraction, require_integer, require_one_of
 from search_spaces.json_form import from_json, to_json
-from search_spaces.ops import Context, Op, check_op
+from search_spaces.ops import Op, check_op
 from search_spaces.primitives import (
     ACTIVATIONS,
+    PADDINGS,
     Chain,
     Dropout,
     Flatten,
-    Gate,
     GlobalPool,
     Linear,
     Node,
-    Residual,
-    Shape,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+
+IN_INPUT = SqueezeExcite()
+"""Squeeze-and-excitation of MnasNet and EfficientNet."""
 
 MOST_CHANNELS = 65_536
 MOST_REPEATS = 1_000
@@ -62,20 +62,23 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """What follows the last stage: 1x1 convolution, global pooling, dropout, classifier.
+    """What follows the last stage: 1x1 convolution, global pooling, hidden layer, dropout, classifier.
 
     Attributes:
         channels: Output channels of the 1x1 convolution; 0 leaves it out.
         dropout: Rate of dropout before the classifier.
+        hidden: Outputs of a linear layer with activation after the pooling (MobileNetV3); 0 leaves it out.
     """
 
     channels: int = 1280
     dropout: float = 0.2
+    hidden: int = 0
 
     def check(self) -> None:
         """Raises `SpaceError` where a field is out of range."""
         require_integer("channels", self.channels, least=0, most=MOST_CHANNELS)
         require_fraction("dropout", self.dropout)
+        require_integer("hidden", self.hidden, least=0, most=MOST_CHANNELS)
 
     def layers(self, context: Context, classes: int) -> Chain:
         """The layers from the last feature map to the logits."""
@@ -83,6 +86,8 @@ class Head:
         if self.channels:
             units.extend(context.convolution(self.channels).layers)
         units += [("pool", GlobalPool()), ("flatten", Flatten())]
+        if self.hidden:
+            units += [("hidden", Linear(features=self.hidden)), ("act2", context.act())]
         if self.dropout:
             units.append(("dropout", Dropout(rate=self.dropout)))
         units.append(("classifier", Linear(features=classes)))
@@ -104,6 +109,8 @@ class Network:
         norm_eps: Added to the variance by batch normalisation.
         norm_momentum: Weight of the newest batch in running statistics, as PyTorch means it.
         drop_path_rate: Rate of stochastic depth, growing linearly with depth up to this.
+        padding: How strided convolutions are padded: "symmetric", or "same" as in TensorFlow.
+        squeeze_excite: How squeeze-and-excitation is made where an op has it.
 
     Raises:
         SpaceError: No choice is left in the fields and one of them breaks its law.
@@ -119,6 +126,8 @@ class Network:
     norm_eps: float = 1e-3
     norm_momentum: float = 0.01
     drop_path_rate: float = 0.0
+    padding: str = "symmetric"
+    squeeze_excite: SqueezeExcite = IN_INPUT
 
     def __post_init__(self) -> None:
         if not has_choice(self):
@@ -137,15 +146,22 @@ class Network:
         require_fraction("norm_eps", self.norm_eps)
         require_fraction("norm_momentum", self.norm_momentum)
         require_fraction("drop_path_rate", self.drop_path_rate)
+        require_one_of("padding", self.padding, PADDINGS)
         if not isinstance(self.stages, tuple) or not self.stages:
             raise SpaceError("`stages` must be a tuple of at least one Stage")
         for name, stage in self.named_stages():
             if not isinstance(stage, Stage):
                 raise SpaceError(f"`{name}` must be a Stage, but got {stage!r}")
-            with _located(name):
+            with located(name):
                 stage.check()
-        with _located("head"):
-            self.head.check()
+        for name, part, kind in (
+            ("head", self.head, Head),
+            ("squeeze_excite", self.squeeze_excite, SqueezeExcite),
+        ):
+            if not isinstance(part, kind):
+                raise SpaceError(f"`{name}` must be a {kind.__name__}, but got {part!r}")
+            with located(name):
+                part.check()
 
     def named_stages(self) -> Iterable[tuple[str, Stage]]:
         """The stem and the stages with the names they have in the module."""
@@ -156,9 +172,17 @@ class Network:
     @property
     def digest(self) -> str:
         """Identity of the network: equal for all descriptions that mean the same layers (16 hex digits)."""
-        text = repr(self.in_channels) + repr(self.resolution)
-        parts = "".join(part.digest for part in lower(self))
-        return hashlib.sha256((text + parts).encode()).hexdigest()[:16]
+        from search_spaces.lowering import digest
+
+        return digest(self)
+
+    @classmethod
+    def of_checked(cls, values: Mapping[str, Any]) -> Self:
+        """Makes a network of values for all its fields that are known to keep their laws; checks nothing."""
+        network = object.__new__(cls)
+        for name in _FIELDS:
+            object.__setattr__(network, name, values[name])
+        return network
 
     def to_json(self) -> str:
         """The network as JSON text, ops named as `module:Class`."""
@@ -178,139 +202,4 @@ class Network:
         return from_json(cls, text, tuple(op_types), "network")
 
 
-class _located:  # noqa: N801 - reads as a statement
-    """Adds the place to a SpaceError raised inside."""
-
-    def __init__(self, place: str) -> None:
-        self.place = place
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, SpaceError):
-            raise SpaceError(f"{error} in {self.place}") from None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One lowered part of a network: the stem, a stage or the head.
-
-    Parts that repeat among networks are made, costed and digested once.
-
-    Attributes:
-        name: Its name in the module.
-        node: Its layers.
-        in_shape: Shape of its input.
-        out_shape: Shape of its output.
-        cost: What it costs.
-    """
-
-    name: str
-    node: Node
-    in_shape: Shape
-    out_shape: Shape
-    cost: Cost
-
-    @cached_property
-    def digest(self) -> str:
-        """Identity of its layers and their names."""
-        return hashlib.sha256(f"{self.name}:{canonical_text(self.node)}".encode()).hexdigest()
-
-
-def lower(network: Network) -> tuple[Part, ...]:
-    """Says the network's layers: stem, stages and head, each as a tree with its input shape.
-
-    Raises:
-        SpaceError: An op does not fit where it stands; the message names the stage.
-    """
-    if has_choice(network):
-        raise SpaceError("a template with open choices has no layers: decode it with SearchSpace first")
-    parts: list[Part] = []
-    shape = Shape(network.in_channels, network.resolution, network.resolution)
-    blocks = sum(stage.repeats for _, stage in network.named_stages())
-    block = 0
-    for name, stage in network.named_stages():
-        context = _context(network, stage, shape, block, blocks)
-        with _located(name):
-            parts.append(_lower_stage(name, stage, context))
-            shape = parts[-1].out_shape
-        block += stage.repeats
-    head = _context(network, Stage(op=network.stem.op, channels=1), shape, block, blocks)
-    parts.append(_lower_head(network.head, head, network.num_classes))
-    return tuple(parts)
-
-
-def _context(network: Network, stage: Stage, shape: Shape, block: int, blocks: int) -> Context:
-    return Context(
-        in_channels=shape.channels,
-        out_channels=stage.channels,
-        stride=stage.stride,
-        resolution=shape.height,
-        block=block,
-        blocks=blocks,
-        activation=network.activation,
-        norm_eps=network.norm_eps,
-        norm_momentum=network.norm_momentum,
-        drop_path_rate=network.drop_path_rate,
-    )
-
-
-@lru_cache(maxsize=65_536)
-def _lower_stage(name: str, stage: Stage, first: Context) -> Part:
-    in_shape = shape = Shape(first.in_channels, first.resolution, first.resolution)
-    total = Cost()
-    layers: list[tuple[str, Node]] = []
-    context = first
-    for index in range(stage.repeats):
-        node = stage.op.layers(context)
-        block_cost, shape = tree_cost(node, shape)
-        if shape.channels != stage.channels:
-            raise SpaceError(
-                f"block {index} must put out {stage.channels} channels, but puts out {shape.channels}"
-            )
-        total += block_cost
-        layers.append((f"block{index}", node))
-        block = first.block + index + 1
-        context = replace(first, in_channels=stage.channels, stride=1, resolution=shape.height, block=block)
-    return Part(name=name, node=Chain(tuple(layers)), in_shape=in_shape, out_shape=shape, cost=total)
-
-
-@lru_cache(maxsize=65_536)
-def _lower_head(head: Head, context: Context, classes: int) -> Part:
-    in_shape = Shape(context.in_channels, context.resolution, context.resolution)
-    node = head.layers(context, classes)
-    total, shape = tree_cost(node, in_shape)
-    return Part(name="head", node=node, in_shape=in_shape, out_shape=shape, cost=total)
-
-
-def canonical_text(node: Node) -> str:
-    """A text that is equal for equal trees, in every process and on every machine."""
-    match node:
-        case Chain(layers):
-            return f"chain({','.join(f'{name}={canonical_text(layer)}' for name, layer in layers)})"
-        case Residual(body, drop_rate):
-            return f"residual({canonical_text(body)},{drop_rate!r})"
-        case Gate(body):
-            return f"gate({canonical_text(body)})"
-        case _:
-            return _leaf_text(node)
-
-
-@lru_cache(maxsize=65_536)
-def _leaf_text(leaf: object) -> str:
-    return f"{type(leaf).__module__}:{leaf!r}"
-
-
-def cost(network: Network) -> Cost:
-    """Exact cost of a network for one image, without torch.
-
-    Equal to fvcore's count of convolutions and linear layers in eval mode.
-
-    Raises:
-        SpaceError: The network cannot be lowered, for instance because channels do not divide.
-    """
-    total = Cost()
-    for part in lower(network):
-        total += part.cost
-    return total
+_FIELDS = tuple(field.name for field in fields(Network))

@@ -1,6 +1,7 @@
 """Owns the ops that stages are made of, and the law of an op: a frozen dataclass that says its layers.
 
-Does not own stages or networks, nor how an op becomes a module, a cost or source.
+Does not own stages or networks, nor how an op becomes a module, a cost or source. ResNet's blocks stand in
+`search_spaces.resnet_ops`.
 """
 
 from __future__ import annotations
@@ -8,108 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Protocol, cast
 
-from search_spaces.errors import SpaceError, require_integer, require_one_of
-from search_spaces.primitives import (
-    Activation,
-    BatchNorm,
-    Chain,
-    Convolution,
-    Gate,
-    GlobalPool,
-    Node,
-    Residual,
+from search_spaces.context import (
+    SKIPS,
+    Context,
+    require_activation,
+    require_kernel,
+    require_se_ratio,
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
-    """Where an op stands in its network.
-
-    Attributes:
-        in_channels: Channels of the input.
-        out_channels: Channels the op must put out.
-        stride: Step of the op: 1, or 2 to halve the resolution (odd sides round up).
-        resolution: Side of the square input map, pixels.
-        block: Number of this block in the network, from 0.
-        blocks: Number of blocks in the network.
-        activation: The network's activation.
-        norm_eps: Added to the variance by batch normalisation.
-        norm_momentum: Weight of the newest batch in running statistics.
-        drop_path_rate: Rate of stochastic depth that the network's last block would have.
-    """
-
-    in_channels: int
-    out_channels: int
-    stride: int
-    resolution: int
-    block: int
-    blocks: int
-    activation: str
-    norm_eps: float
-    norm_momentum: float
-    drop_path_rate: float
-
-    @property
-    def keeps_shape(self) -> bool:
-        """Whether an identity skip can stand beside the op."""
-        return self.stride == 1 and self.in_channels == self.out_channels
-
-    def convolution(
-        self,
-        channels: int,
-        kernel_size: int = 1,
-        *,
-        stride: int = 1,
-        groups: int = 1,
-        activation: bool = True,
-    ) -> Chain:
-        """Convolution, batch normalisation and, unless it is a linear projection, the activation."""
-        conv = Convolution(channels=channels, kernel_size=kernel_size, stride=stride, groups=groups)
-        layers: list[tuple[str, Node]] = [
-            ("conv", conv),
-            ("norm", BatchNorm(eps=self.norm_eps, momentum=self.norm_momentum)),
-        ]
-        if activation:
-            layers.append(("act", Activation(kind=self.activation)))
-        return Chain(tuple(layers))
-
-    def squeeze_excite(self, channels: int, se_ratio: float) -> Gate:
-        """Squeeze-and-excitation of a map with the given channels.
-
-        The squeezed width is `se_ratio` of the block's *input* channels, rounded down, at least 1; both
-        convolutions have a bias.
-
-        Source: Hu et al., CVPR 2018, section 3; the width as in MnasNet's and EfficientNet's code.
-        """
-        squeezed = max(1, int(self.in_channels * se_ratio))
-        return Gate(
-            Chain(
-                (
-                    ("pool", GlobalPool()),
-                    ("reduce", Convolution(channels=squeezed, bias=True)),
-                    ("act", Activation(kind=self.activation)),
-                    ("expand", Convolution(channels=channels, bias=True)),
-                    ("gate", Activation(kind="sigmoid")),
-                )
-            )
-        )
-
-    def skip(self, body: Node, skip: str) -> Node:
-        """The body, with an identity around it where that is asked for and the shape is kept.
-
-        Stochastic depth grows linearly from 0 at the first block (EfficientNet's rule).
-        """
-        if skip == "none" or not self.keeps_shape:
-            return body
-        return Residual(body, self.drop_path_rate * self.block / self.blocks)
+from search_spaces.errors import SpaceError, require_one_of
+from search_spaces.primitives import Chain, Node
+from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
+from search_spaces.rounding import round_channels
 
 
 class Op(Protocol):
     """What a stage repeats. Open: a user's own op is a frozen dataclass with this method.
 
     An op may also have `check(self) -> None`, which raises `SpaceError` where its fields break a law; it runs
-    when no choice is left in them. And `label(self) -> str`, the op in a table.
+    when no choice is left in them. And `label(self) -> str`, the op in a table. And `general(self)`, the same
+    layers as an op of another class, by which `SearchSpace.encode` knows them.
     """
+
+    def __hash__(self) -> int: ...
 
     def layers(self, context: Context) -> Node:
         """Says what the op is made of, where it stands."""
@@ -142,20 +63,42 @@ def op_label(op: Op) -> str:
     return f"{type(op).__name__}({values})"
 
 
-def _check_fields(kernel_size: int, se_ratio: float, skip: str) -> None:
-    require_integer("kernel_size", kernel_size, least=1, most=31)
-    if kernel_size % 2 == 0:
-        raise SpaceError(f"`kernel_size` must be odd, such as 3 or 5, but got kernel_size={kernel_size}")
-    if not isinstance(se_ratio, int | float) or not 0 <= se_ratio <= 1:
-        raise SpaceError(f"`0 <= se_ratio <= 1` must hold, but got se_ratio={se_ratio!r}: 0 leaves it out")
-    require_one_of("skip", skip, ("identity", "none"))
+def _check_fields(kernel_size: object, se_ratio: object, skip: object, activation: object) -> None:
+    require_kernel(kernel_size)
+    require_se_ratio(se_ratio)
+    require_one_of("skip", skip, SKIPS)
+    require_activation(activation)
 
 
-def _label(name: str, kernel_size: int, se_ratio: float, skip: str) -> str:
+def _check_expansion(expand_ratio: object) -> None:
+    is_number = isinstance(expand_ratio, int | float) and not isinstance(expand_ratio, bool)
+    if not is_number or not 1 <= expand_ratio <= 64:  # type: ignore[operator]
+        raise SpaceError(f"`1 <= expand_ratio <= 64` must hold, but got expand_ratio={expand_ratio!r}")
+
+
+def _label(
+    name: str,
+    kernel_size: int,
+    se_ratio: float,
+    skip: str,
+    activation: str | None,
+    usual_skip: str = "identity",
+) -> str:
     words = [name, f"k{kernel_size}x{kernel_size}"]
     words += [f"se{se_ratio:g}"] if se_ratio else []
-    words += ["noskip"] if skip == "none" else []
+    words += [activation] if activation else []
+    if skip != usual_skip:
+        words.append({"none": "noskip", "pool": "pool skip", "identity": "skip"}[skip])
     return ", ".join(words)
+
+
+def hidden_channels(in_channels: int, expand_ratio: float) -> int:
+    """Channels that a block widens to: exact for a whole ratio, else rounded to a multiple of 8.
+
+    Source: MobileNetV3 (Howard et al., ICCV 2019), whose table has ratios such as 2.3 and 3.67.
+    """
+    exact = in_channels * expand_ratio
+    return int(exact) if expand_ratio == int(expand_ratio) else round_channels(exact)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,70 +108,154 @@ class MBConv:
     Attributes:
         kernel_size: Side of the depthwise kernel, odd.
         expand_ratio: Hidden channels over input channels; with 1 the expansion is left out.
-        se_ratio: Squeezed channels over input channels; 0 leaves squeeze-excite out.
-        skip: "identity" (where the shape is kept) or "none".
+        se_ratio: Squeezed channels over input channels (see `SqueezeExcite`); 0 leaves squeeze-excite out.
+        skip: "identity" (where the shape is kept), "pool" (where the channels are kept) or "none".
+        activation: One of `search_spaces.primitives.ACTIVATIONS`; None is the network's.
 
     Source: Sandler et al., CVPR 2018, Table 1; MnasNet (Tan et al., CVPR 2019), Figure 7.
     """
 
     kernel_size: int = 3
-    expand_ratio: int = 6
+    expand_ratio: int | float = 6
     se_ratio: float = 0.0
     skip: str = "identity"
+    activation: str | None = None
 
     def check(self) -> None:
         """Raises `SpaceError` where a field is out of range."""
-        _check_fields(self.kernel_size, self.se_ratio, self.skip)
-        require_integer("expand_ratio", self.expand_ratio, least=1, most=64)
+        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation)
+        _check_expansion(self.expand_ratio)
 
     def label(self) -> str:
         """As in EfficientNet's Table 1."""
-        return _label(f"MBConv{self.expand_ratio}", self.kernel_size, self.se_ratio, self.skip)
+        name = f"MBConv{self.expand_ratio:g}"
+        return _label(name, self.kernel_size, self.se_ratio, self.skip, self.activation)
 
     def layers(self, context: Context) -> Node:
         """Expand, depthwise, squeeze-excite, project."""
-        hidden = context.in_channels * self.expand_ratio
+        kind = self.activation
+        hidden = hidden_channels(context.in_channels, self.expand_ratio)
         units: list[tuple[str, Node]] = []
         if self.expand_ratio != 1:
-            units.append(("expand", context.convolution(hidden)))
-        depthwise = context.convolution(hidden, self.kernel_size, stride=context.stride, groups=hidden)
+            units.append(("expand", context.convolution(hidden, activation=kind)))
+        depthwise = context.convolution(
+            hidden, self.kernel_size, stride=context.stride, groups=hidden, activation=kind
+        )
         units.append(("depthwise", depthwise))
         if self.se_ratio:
-            units.append(("se", context.squeeze_excite(hidden, self.se_ratio)))
+            units.append(("se", context.squeeze_excite(hidden, self.se_ratio, kind)))
         units.append(("project", context.convolution(context.out_channels, activation=False)))
         return context.skip(Chain(tuple(units)), self.skip)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DepthwiseSeparable:
-    """Depthwise-separable convolution: depthwise, squeeze-excite, project 1x1 without activation.
+class FusedMBConv:
+    """Fused-MBConv: a full convolution in place of MBConv's expansion and depthwise convolution.
 
-    The same network as `MBConv` with `expand_ratio=1`; MnasNet's tables call it SepConv.
+    With an expansion of 1 it is one convolution with activation, squeeze-excite before it.
+
+    Attributes:
+        kernel_size: Side of the first convolution's kernel, odd.
+        expand_ratio: Hidden channels over input channels.
+        se_ratio: Squeezed channels over input channels (see `SqueezeExcite`); 0 leaves squeeze-excite out.
+        skip: "identity" (where the shape is kept), "pool" (where the channels are kept) or "none".
+        activation: One of `search_spaces.primitives.ACTIVATIONS`; None is the network's.
+
+    Source: EfficientNetV2 (Tan & Le, ICML 2021), Figure 2, and its code.
+    """
+
+    kernel_size: int = 3
+    expand_ratio: int | float = 4
+    se_ratio: float = 0.0
+    skip: str = "identity"
+    activation: str | None = None
+
+    def check(self) -> None:
+        """Raises `SpaceError` where a field is out of range."""
+        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation)
+        _check_expansion(self.expand_ratio)
+
+    def label(self) -> str:
+        """As in EfficientNetV2's Table 4."""
+        name = f"Fused-MBConv{self.expand_ratio:g}"
+        return _label(name, self.kernel_size, self.se_ratio, self.skip, self.activation)
+
+    def layers(self, context: Context) -> Node:
+        """Expand, squeeze-excite, project; or squeeze-excite, convolve."""
+        kind = self.activation
+        hidden = hidden_channels(context.in_channels, self.expand_ratio)
+        gate: list[tuple[str, Node]] = []
+        if self.se_ratio:
+            gate.append(("se", context.squeeze_excite(hidden, self.se_ratio, kind)))
+        if self.expand_ratio == 1:
+            conv = context.convolution(
+                context.out_channels, self.kernel_size, stride=context.stride, activation=kind
+            )
+            return context.skip(Chain((*gate, ("fused", conv))), self.skip)
+        expand = context.convolution(hidden, self.kernel_size, stride=context.stride, activation=kind)
+        project = context.convolution(context.out_channels, activation=False)
+        return context.skip(Chain((("expand", expand), *gate, ("project", project))), self.skip)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DepthwiseSeparable:
+    """Depthwise-separable convolution: depthwise, squeeze-excite, project 1x1.
+
+    Linear, it is the same network as `MBConv` with `expand_ratio=1`; MnasNet's tables call it SepConv.
 
     Attributes:
         kernel_size: Side of the depthwise kernel, odd.
         se_ratio: Squeezed channels over input channels; 0 leaves squeeze-excite out.
-        skip: "identity" (where the shape is kept) or "none".
+        skip: "identity" (where the shape is kept), "pool" (where the channels are kept) or "none".
+        activation: One of `search_spaces.primitives.ACTIVATIONS`; None is the network's.
+        is_linear: Whether the projection has no activation; MobileNetV1's has one.
 
-    Source: MnasNet (Tan et al., CVPR 2019), Figure 7 (b).
+    Source: MnasNet (Tan et al., CVPR 2019), Figure 7 (b); MobileNetV1 (Howard et al., 2017), Figure 3.
     """
 
     kernel_size: int = 3
     se_ratio: float = 0.0
     skip: str = "identity"
+    activation: str | None = None
+    is_linear: bool = True
 
     def check(self) -> None:
         """Raises `SpaceError` where a field is out of range."""
-        _check_fields(self.kernel_size, self.se_ratio, self.skip)
+        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation)
+        require_one_of("is_linear", self.is_linear, (True, False))
 
     def label(self) -> str:
         """The op's name, kernel and squeeze-excite."""
-        return _label("SepConv", self.kernel_size, self.se_ratio, self.skip)
+        name = "SepConv" if self.is_linear else "DWConv"
+        usual = "identity" if self.is_linear else "none"
+        return _label(name, self.kernel_size, self.se_ratio, self.skip, self.activation, usual)
+
+    def general(self) -> Op:
+        """The same layers as an MBConv, where there is one."""
+        if self.is_linear is not True:
+            return self
+        return MBConv(
+            kernel_size=self.kernel_size,
+            expand_ratio=1,
+            se_ratio=self.se_ratio,
+            skip=self.skip,
+            activation=self.activation,
+        )
 
     def layers(self, context: Context) -> Node:
         """Depthwise, squeeze-excite, project."""
-        mbconv = MBConv(kernel_size=self.kernel_size, expand_ratio=1, se_ratio=self.se_ratio, skip=self.skip)
-        return mbconv.layers(context)
+        general = self.general()
+        if general is not self:
+            return general.layers(context)
+        kind, hidden = self.activation, context.in_channels
+        depthwise = context.convolution(
+            hidden, self.kernel_size, stride=context.stride, groups=hidden, activation=kind
+        )
+        units: list[tuple[str, Node]] = [("depthwise", depthwise)]
+        if self.se_ratio:
+            units.append(("se", context.squeeze_excite(hidden, self.se_ratio, kind)))
+        units.append(("project", context.convolution(context.out_channels, activation=kind)))
+        return context.skip(Chain(tuple(units)), self.skip)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,27 +265,31 @@ class Conv:
     Attributes:
         kernel_size: Side of the kernel, odd.
         se_ratio: Squeezed channels over input channels; 0 leaves squeeze-excite out.
-        skip: "identity" (where the shape is kept) or "none".
+        skip: "identity" (where the shape is kept), "pool" (where the channels are kept) or "none".
+        activation: One of `search_spaces.primitives.ACTIVATIONS`; None is the network's.
     """
 
     kernel_size: int = 3
     se_ratio: float = 0.0
     skip: str = "none"
+    activation: str | None = None
 
     def check(self) -> None:
         """Raises `SpaceError` where a field is out of range."""
-        _check_fields(self.kernel_size, self.se_ratio, self.skip)
+        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation)
 
     def label(self) -> str:
         """The op's name, kernel and squeeze-excite."""
-        label = _label("Conv", self.kernel_size, self.se_ratio, "identity")
-        return label if self.skip == "none" else f"{label}, skip"
+        return _label("Conv", self.kernel_size, self.se_ratio, self.skip, self.activation, "none")
 
     def layers(self, context: Context) -> Node:
         """Convolution, then squeeze-excite."""
-        unit = context.convolution(context.out_channels, self.kernel_size, stride=context.stride)
+        unit = context.convolution(
+            context.out_channels, self.kernel_size, stride=context.stride, activation=self.activation
+        )
         if self.se_ratio:
-            unit = Chain((*unit.layers, ("se", context.squeeze_excite(context.out_channels, self.se_ratio))))
+            gate = context.squeeze_excite(context.out_channels, self.se_ratio, self.activation)
+            unit = Chain((*unit.layers, ("se", gate)))
         return context.skip(unit, self.skip)
 
 
@@ -280,4 +311,13 @@ class Identity:
         return context.convolution(context.out_channels, stride=context.stride, activation=False)
 
 
-BUILT_IN_OPS: tuple[type[Op], ...] = (MBConv, DepthwiseSeparable, Conv, Identity)
+BUILT_IN_OPS: tuple[type[Op], ...] = (
+    MBConv,
+    FusedMBConv,
+    DepthwiseSeparable,
+    Conv,
+    Identity,
+    BasicBlock,
+    Bottleneck,
+    ConvPool,
+)

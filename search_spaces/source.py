@@ -10,7 +10,8 @@ import keyword
 from collections.abc import Callable, Iterator
 
 from search_spaces.errors import SpaceError
-from search_spaces.network import Network, lower
+from search_spaces.lowering import lower
+from search_spaces.network import Network
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
 from search_spaces.tables import describe
 
@@ -45,7 +46,7 @@ def to_source(network: Network, title: str = "A network found by architecture se
     Raises:
         SpaceError: The network cannot be lowered, or two of the user's own modules share a name.
     """
-    from search_spaces import modules
+    from search_spaces import layers
 
     parts = lower(network)
     side = network.resolution
@@ -55,10 +56,10 @@ def to_source(network: Network, title: str = "A network found by architecture se
         logits=f"(batch, {network.num_classes})",
     )
     helpers: tuple[Callable[..., object], ...] = (
-        modules.chain,
-        modules.ResidualBlock,
-        modules.GatedBlock,
-        modules.initialise,
+        layers.chain,
+        layers.ResidualBlock,
+        layers.GatedBlock,
+        layers.initialise,
     )
     blocks = [header, *(inspect.getsource(helper).rstrip() + "\n" for helper in helpers)]
     blocks += [
@@ -97,25 +98,31 @@ def _lines(node: Node, shape: Shape, indent: int) -> list[str]:
                 lines[-1] += ","
                 shape = out_shape(layer, shape)
             return [*lines, f"{pad})"] if layers else [f"{pad}chain()"]
-        case Residual(body, drop_rate):
-            return _wrapped(
-                "ResidualBlock", body, shape, f", drop_rate={drop_rate!r}" if drop_rate else "", indent
-            )
+        case Residual(body, drop_rate, shortcut):
+            lines = _wrapped("ResidualBlock", body, shape, indent)
+            lines[-1] += f", drop_rate={drop_rate!r}" if drop_rate else ""
+            if shortcut is not None:
+                first, *rest = _lines(shortcut, shape, indent)
+                lines[-1] += f", shortcut={first.strip()}"
+                lines += rest
+            lines[-1] += ")"
+            return lines
         case Gate(body):
-            return _wrapped("GatedBlock", body, shape, "", indent)
+            lines = _wrapped("GatedBlock", body, shape, indent)
+            lines[-1] += ")"
+            return lines
         case _:
             return [pad + node.at(shape).call.source()]
 
 
-def _wrapped(name: str, body: Node, shape: Shape, arguments: str, indent: int) -> list[str]:
+def _wrapped(name: str, body: Node, shape: Shape, indent: int) -> list[str]:
+    """A call with a tree as its first argument, still open."""
     first, *rest = _lines(body, shape, indent)
-    lines = [f"{'    ' * indent}{name}({first.strip()}", *rest]
-    lines[-1] += f"{arguments})"
-    return lines
+    return [f"{'    ' * indent}{name}({first.strip()}", *rest]
 
 
 def _definitions(nodes: list[Node], shape: Shape) -> list[str]:
-    """Source of every module class of the user's own, once each."""
+    """Source of every module class that is not PyTorch's, once each."""
     found: dict[str, str] = {}
     for node in nodes:
         for name, text in _definitions_in(node, shape):
@@ -131,10 +138,14 @@ def _definitions_in(node: Node, shape: Shape) -> Iterator[tuple[str, str]]:
             for _, layer in layers:
                 yield from _definitions_in(layer, shape)
                 shape = out_shape(layer, shape)
-        case Residual(body) | Gate(body):
+        case Residual(body, _, shortcut):
+            yield from _definitions_in(body, shape)
+            if shortcut is not None:
+                yield from _definitions_in(shortcut, shape)
+        case Gate(body):
             yield from _definitions_in(body, shape)
         case _:
             call = node.at(shape).call
             definition = call.definition()
-            if definition is not None and not isinstance(call.layer, str):
-                yield call.layer.__name__, definition
+            if definition is not None:
+                yield call.type.__name__, definition

@@ -6,36 +6,28 @@ Does not own who decides: controllers see cardinalities and conditions only.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from search_spaces.choices import Choice, children, has_choice, substitute
-from search_spaces.errors import SpaceError
-from search_spaces.network import Network, Stage, lower
+from search_spaces.choices import Choice, children
+from search_spaces.cost_tables import Array, CostTables
+from search_spaces.decisions import (
+    Conditions,
+    Tokens,
+    active_decisions,
+    collect,
+    count_candidates,
+)
+from search_spaces.encoding import Mismatch, unify
+from search_spaces.errors import SpaceError, located
+from search_spaces.lowering import lower
+from search_spaces.network import Network, Stage
 from search_spaces.ops import BUILT_IN_OPS, Op
-
-Tokens = tuple[int, ...]
-Conditions = tuple[tuple[int, tuple[int, ...]], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """One open value of a space.
-
-    Attributes:
-        name: The choice's name, or its place in the template (`stages[2].op.MBConv.kernel_size`).
-        options: What it chooses from; a token is an index into this.
-        conditions: Pairs (index of an earlier decision, its tokens). The decision is active when any pair
-            holds, that is when the earlier one is itself active and has one of the tokens. Empty: always.
-    """
-
-    name: str
-    options: tuple[Any, ...]
-    conditions: Conditions = ()
+from search_spaces.slots import Slots
 
 
 class SearchSpace:
@@ -49,6 +41,7 @@ class SearchSpace:
         name: Name of the space for people.
         reference: A published network the space was built around, to compare with; None if there is none.
         decisions: The decisions, each after the ones its conditions name, else in reading order.
+        cardinalities: Number of options of each decision.
 
     Raises:
         SpaceError: There is no choice in the template, one name stands for different options, an option
@@ -59,8 +52,10 @@ class SearchSpace:
         self.template = template
         self.name = name
         self.reference = reference
-        self._choices, self.decisions = _collect(template)
-        self._index = {choice: index for index, choice in enumerate(self._choices)}
+        self._choices, self.decisions = collect(template)
+        self.cardinalities = tuple(len(decision.options) for decision in self.decisions)
+        self._slots = Slots(template, self._choices)
+        self._tables = CostTables(self._slots, self.cardinalities)
         self._check_options()
         if reference is not None:
             self.encode(reference)
@@ -72,11 +67,6 @@ class SearchSpace:
         return _restore, (self.template, self.name, self.reference)
 
     @property
-    def cardinalities(self) -> tuple[int, ...]:
-        """Number of options of each decision."""
-        return tuple(len(decision.options) for decision in self.decisions)
-
-    @property
     def conditions(self) -> tuple[Conditions, ...]:
         """Conditions of each decision."""
         return tuple(decision.conditions for decision in self.decisions)
@@ -84,7 +74,7 @@ class SearchSpace:
     @property
     def size(self) -> int:
         """Exact number of candidates in canonical form (different tokens may still mean equal layers)."""
-        return _count(self.decisions)
+        return count_candidates(self.decisions)
 
     @property
     def fingerprint(self) -> str:
@@ -104,7 +94,7 @@ class SearchSpace:
 
     def active(self, tokens: Sequence[int]) -> tuple[bool, ...]:
         """Says of each decision whether it exists in the candidate."""
-        return _active(self.conditions, tokens)
+        return active_decisions(self.conditions, tokens)
 
     def canonical(self, tokens: Sequence[int]) -> Tokens:
         """The candidate with 0 for every inactive decision.
@@ -123,8 +113,7 @@ class SearchSpace:
             SpaceError: The tokens are not of this space, or the combination breaks a law.
         """
         self._check_tokens(tokens)
-        index = self._index
-        return substitute(self.template, lambda choice: choice.options[tokens[index[choice]]])
+        return self._slots.network(tokens)
 
     def encode(self, network: Network) -> Tokens:
         """The canonical tokens of a network; the first ones in order where several mean the same.
@@ -132,11 +121,33 @@ class SearchSpace:
         Raises:
             SpaceError: The network is not in the space; the message says where they first differ.
         """
-        furthest = _Mismatch()
-        for assignment in _unify(self.template, network, {}, "network", furthest):
+        furthest = Mismatch()
+        for assignment in unify(self.template, network, {}, "network", furthest):
             tokens = tuple(assignment.get(choice, 0) for choice in self._choices)
             return self.canonical(tokens)
         raise SpaceError(f"the network is not in the space {self.name!r}: {furthest.text}")
+
+    def costs(self, tokens: npt.ArrayLike) -> np.recarray[Any, np.dtype[np.void]]:
+        """Exact costs of many candidates at once, equal to those of `cost` and `memory` one by one.
+
+        Args:
+            tokens: Integers (candidates, decisions); the tokens of inactive decisions mean nothing.
+
+        Returns:
+            An array of records (candidates,) with the fields of `Cost` and `Memory`: `macs`, `params`,
+            `activations`, `weights`, `inference_values`, `inference_bytes`, `training_values`, `traffic`. A
+            field is an array, by name (`costs["macs"]`) or as an attribute (`costs.macs`).
+
+        Raises:
+            SpaceError: The tokens are not of this space, or a combination breaks a law; the message says in
+                which row.
+        """
+        records, errors = self._tables.fold(self._check_array(tokens))
+        if errors:
+            row = min(errors)
+            raise SpaceError(f"{errors[row]} (candidate {row})")
+        found: np.recarray[Any, np.dtype[np.void]] = records.view(np.recarray)
+        return found
 
     def sample(self, rng: np.random.Generator) -> Tokens:
         """A random candidate in canonical form: every active decision uniform over its options."""
@@ -149,11 +160,23 @@ class SearchSpace:
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         if len(tokens) != len(self.decisions):
             raise SpaceError(f"a candidate needs {len(self.decisions)} tokens, but got {len(tokens)}")
-        for token, decision in zip(tokens, self.decisions, strict=True):
-            if not 0 <= token < len(decision.options):
-                raise SpaceError(
-                    f"`0 <= token < {len(decision.options)}` must hold for {decision.name}, but got {token}"
-                )
+        for token, count, decision in zip(tokens, self.cardinalities, self.decisions, strict=True):
+            if not 0 <= token < count:
+                raise SpaceError(f"`0 <= token < {count}` must hold for {decision.name}, but got {token}")
+
+    def _check_array(self, tokens: npt.ArrayLike) -> Array:
+        array = np.asarray(tokens)
+        if array.ndim != 2 or array.shape[1] != len(self.decisions) or array.dtype.kind not in "iu":
+            raise SpaceError(
+                f"candidates must be integers of the shape (n, {len(self.decisions)}), but got {array.dtype} "
+                f"of the shape {array.shape}"
+            )
+        outside = (array < 0) | (array >= np.array(self.cardinalities))
+        if outside.any():
+            row = int(np.flatnonzero(outside.any(axis=1))[0])
+            with located(f"candidate {row}"):
+                self._check_tokens(array[row].tolist())
+        return array
 
     def _check_options(self) -> None:
         """Lowers one candidate for every option of every decision, so that mistakes show at once."""
@@ -186,171 +209,6 @@ def _walk(value: object) -> Iterator[object]:
             yield from _walk(option)
     for _, part in children(value):
         yield from _walk(part)
-
-
-def _collect(template: Network) -> tuple[tuple[Choice, ...], tuple[Decision, ...]]:
-    """Finds the choices of a template, parents before children, with names and conditions."""
-    paths: dict[Choice, str] = {}
-    parents: dict[Choice, dict[Choice, set[int]] | None] = {}
-    named: dict[str, Choice] = {}
-
-    def visit(value: object, path: str, parent: tuple[Choice, int] | None) -> None:
-        if not isinstance(value, Choice):
-            for step, part in children(value):
-                visit(part, path + step, parent)
-            return
-        if value.name is not None and named.setdefault(value.name, value) != value:
-            raise SpaceError(
-                f"one name must mean one decision, but {value.name!r} stands for "
-                f"{named[value.name].options!r} and for {value.options!r}: rename one of them"
-            )
-        is_new = value not in paths
-        paths.setdefault(value, path.lstrip("."))
-        known = parents.setdefault(value, {})
-        if parent is None:
-            parents[value] = None
-        elif known is not None:
-            known.setdefault(parent[0], set()).add(parent[1])
-        if is_new:
-            for token, option in enumerate(value.options):
-                step = f".{type(option).__name__}" if is_dataclass(option) else ""
-                visit(option, path + step, (value, token))
-
-    visit(template, "", None)
-    if not paths:
-        raise SpaceError("a search space needs at least one choice: put choice(3, 5) where a value stands")
-    order = _parents_first(list(paths), parents)
-    return tuple(order), _decisions(order, paths, parents)
-
-
-def _parents_first(
-    found: list[Choice], parents: Mapping[Choice, Mapping[Choice, set[int]] | None]
-) -> list[Choice]:
-    order: list[Choice] = []
-    left = list(found)
-    while left:
-        ready = next(choice for choice in left if all(parent in order for parent in parents[choice] or ()))
-        order.append(ready)
-        left.remove(ready)
-    return order
-
-
-def _decisions(
-    order: Sequence[Choice],
-    paths: Mapping[Choice, str],
-    parents: Mapping[Choice, Mapping[Choice, set[int]] | None],
-) -> tuple[Decision, ...]:
-    index = {choice: number for number, choice in enumerate(order)}
-    decisions: list[Decision] = []
-    names: dict[str, int] = {}
-    for choice in order:
-        name = choice.name or paths[choice]
-        names[name] = names.get(name, 0) + 1
-        if names[name] > 1:
-            name = f"{name}#{names[name]}"
-        pairs = [(index[parent], tuple(sorted(tokens))) for parent, tokens in (parents[choice] or {}).items()]
-        if any(_is_certain(decisions[parent], tokens) for parent, tokens in pairs):
-            pairs = []
-        decisions.append(Decision(name=name, options=choice.options, conditions=tuple(sorted(pairs))))
-    return tuple(decisions)
-
-
-def _is_certain(parent: Decision, tokens: Sequence[int]) -> bool:
-    """Whether a condition always holds: the parent is always active and every option of it will do."""
-    return not parent.conditions and len(tokens) == len(parent.options)
-
-
-def _active(conditions: Sequence[Conditions], tokens: Sequence[int]) -> tuple[bool, ...]:
-    active: list[bool] = []
-    for pairs in conditions:
-        active.append(
-            not pairs or any(active[parent] and tokens[parent] in tokens_ for parent, tokens_ in pairs)
-        )
-    return tuple(active)
-
-
-def _count(decisions: Sequence[Decision]) -> int:
-    """Number of canonical token tuples, exact.
-
-    Walks the decisions in order; what the rest depends on is only the tokens of those earlier decisions that
-    later conditions name, so the walk is over a few states however large the space.
-    """
-    last_use = {}
-    for index, decision in enumerate(decisions):
-        for parent, _ in decision.conditions:
-            last_use[parent] = index
-
-    @cache
-    def count(index: int, state: tuple[tuple[int, int], ...]) -> int:
-        if index == len(decisions):
-            return 1
-        held = dict(state)
-        pairs = decisions[index].conditions
-        kept = tuple((parent, token) for parent, token in state if last_use[parent] > index)
-        if pairs and not any(held.get(parent, -1) in tokens for parent, tokens in pairs):
-            return count(index + 1, kept)
-        cardinality = len(decisions[index].options)
-        if last_use.get(index, index) == index:
-            return cardinality * count(index + 1, kept)
-        return sum(count(index + 1, (*kept, (index, token))) for token in range(cardinality))
-
-    return count(0, ())
-
-
-class _Mismatch:
-    """Remembers the deepest place where a network differs from a template."""
-
-    def __init__(self) -> None:
-        self.text = "they differ"
-        self._depth = -1
-
-    def note(self, path: str, template: object, value: object, depth: int) -> None:
-        if depth > self._depth:
-            self._depth = depth
-            self.text = f"{path} must be {template!r}, but is {value!r}"
-
-
-def _unify(
-    template: object, value: object, assignment: dict[Choice, int], path: str, mismatch: _Mismatch
-) -> Iterator[dict[Choice, int]]:
-    """Yields every assignment of the choices under which the template equals the value."""
-    if isinstance(template, Choice):
-        tokens = [assignment[template]] if template in assignment else range(len(template.options))
-        before = len(assignment)
-        hit = False
-        for token in tokens:
-            for found in _unify(
-                template.options[token], value, {**assignment, template: token}, path, _Mismatch()
-            ):
-                hit = True
-                yield found
-        if not hit:
-            mismatch.note(path, template, value, before)
-        return
-    if not has_choice(template):
-        if template == value:
-            yield assignment
-        else:
-            mismatch.note(path, template, value, len(assignment))
-        return
-    own, other = list(children(template)), list(children(value))
-    if type(template) is not type(value) or len(own) != len(other):
-        mismatch.note(path, template, value, len(assignment))
-        return
-    yield from _unify_parts(
-        [(step, part, other[i][1]) for i, (step, part) in enumerate(own)], assignment, path, mismatch
-    )
-
-
-def _unify_parts(
-    parts: Sequence[tuple[str, object, object]], assignment: dict[Choice, int], path: str, mismatch: _Mismatch
-) -> Iterator[dict[Choice, int]]:
-    if not parts:
-        yield assignment
-        return
-    (step, template, value), *rest = parts
-    for found in _unify(template, value, assignment, path + step, mismatch):
-        yield from _unify_parts(rest, found, path, mismatch)
 
 
 def _template_text(value: object, numbers: dict[Choice, int]) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from search_spaces.network import Network, lower
+from search_spaces.lowering import lower
+from search_spaces.network import Network
 from search_spaces.ops import op_label
 
 

@@ -9,7 +9,8 @@ import pickle
 
 import numpy as np
 
-from search_spaces.network import Network, cost
+from search_spaces.lowering import cost
+from search_spaces.network import Network
 from search_spaces.source import to_source
 from search_spaces.space import SearchSpace
 

@@ -271,7 +271,7 @@ def _words(option: object) -> str:
     closed = [
         f"{field.name}={getattr(option, field.name)}"
         for field in fields(option)
-        if not has_choice(getattr(option, field.name))
+        if getattr(option, field.name) is not None and not has_choice(getattr(option, field.name))
     ]
     return "-".join([type(option).__name__, *closed])
 

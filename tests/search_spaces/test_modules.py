@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from search_spaces import Conv, DepthwiseSeparable, Head, MBConv, Stage, build, to_source
-from search_spaces.modules import GatedBlock, ResidualBlock
+from search_spaces.layers import GatedBlock, ResidualBlock
 
 from .conftest import make_network
 
@@ -65,7 +65,9 @@ def test_a_head_without_convolution_pools_the_last_map():
 
 
 def test_source_imports_only_torch_and_the_standard_library():
-    source = to_source(make_network(Stage(op=MBConv(se_ratio=0.25), channels=8), drop_path_rate=0.2))
+    source = to_source(
+        make_network(Stage(op=MBConv(se_ratio=0.25), channels=8, repeats=2), drop_path_rate=0.2)
+    )
     imports = {line for line in source.splitlines() if line.startswith(("import ", "from "))}
     assert imports == {
         "import math",

@@ -91,7 +91,7 @@ def test_the_digest_changes_with_whatever_changes_the_layers():
         make_network(Stage(op=MBConv(), channels=8), num_classes=5),
         make_network(Stage(op=MBConv(), channels=8), activation="relu"),
         make_network(Stage(op=MBConv(), channels=8), head=Head(channels=32, dropout=0.5)),
-        make_network(Stage(op=MBConv(), channels=8), drop_path_rate=0.2),
+        make_network(Stage(op=MBConv(), channels=8), padding="same"),
     ]
     digests = {network.digest for network in [base, *others]}
     assert len(digests) == len(others) + 1
@@ -116,7 +116,7 @@ def test_stochastic_depth_grows_linearly_from_zero():
     blocks = lower(network)[1].node
     assert isinstance(blocks, Chain)
     rates = [node.drop_rate for _, node in blocks.layers if isinstance(node, Residual)]
-    assert rates == pytest.approx([0.2 * block / 5 for block in (1, 2, 3, 4)])  # block 0 is the stem
+    assert rates == pytest.approx([0.2 * block / 4 for block in range(4)])  # the stem is no block
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

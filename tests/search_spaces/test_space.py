@@ -20,7 +20,7 @@ from search_spaces import (
     efficientnet,
     mnasnet,
 )
-from search_spaces.space import Decision, _active, _count
+from search_spaces.decisions import Decision, active_decisions, count_candidates
 from search_spaces.testing import check_network, check_space
 
 from .conftest import make_network
@@ -91,9 +91,9 @@ def test_size_equals_the_count_by_enumeration_for_any_conditions(decisions):
     conditions = [decision.conditions for decision in decisions]
     canonical = set()
     for tokens in itertools.product(*(decision.options for decision in decisions)):
-        active = _active(conditions, tokens)
+        active = active_decisions(conditions, tokens)
         canonical.add(tuple(token if here else 0 for token, here in zip(tokens, active, strict=True)))
-    assert _count(decisions) == len(canonical)
+    assert count_candidates(decisions) == len(canonical)
 
 
 def test_a_decision_comes_after_every_parent_even_one_read_later():
