@@ -16,8 +16,25 @@ from search_spaces.families import efficientnet, mnasnet, small
 from search_spaces.lowering import Part, cost, lower, memory
 from search_spaces.network import Head, Network, Stage
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
+from search_spaces.references import reference, reference_names
 from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
 from search_spaces.rounding import adapt_strides, round_channels, round_repeats
+from search_spaces.scaling import (
+    EFFICIENTNET_LITE_RULE,
+    EFFICIENTNET_RULE,
+    EFFICIENTNET_V2_RULE,
+    MNASNET_RULE,
+    MOBILENET_V2_RULE,
+    Member,
+    Rule,
+    Scaling,
+    apply_scaling,
+    coefficient_grid,
+    compound,
+    largest_phi,
+    member,
+    scale,
+)
 from search_spaces.source import to_source
 from search_spaces.space import SearchSpace
 from search_spaces.tables import Row, describe
@@ -45,6 +62,11 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
 
 
 __all__ = [
+    "EFFICIENTNET_LITE_RULE",
+    "EFFICIENTNET_RULE",
+    "EFFICIENTNET_V2_RULE",
+    "MNASNET_RULE",
+    "MOBILENET_V2_RULE",
     "BasicBlock",
     "Bottleneck",
     "Context",
@@ -57,26 +79,37 @@ __all__ = [
     "Head",
     "Identity",
     "MBConv",
+    "Member",
     "Memory",
     "Network",
     "Op",
     "Part",
     "Row",
+    "Rule",
+    "Scaling",
     "SearchSpace",
     "SpaceError",
     "SqueezeExcite",
     "Stage",
     "adapt_strides",
+    "apply_scaling",
     "build",
     "choice",
+    "coefficient_grid",
+    "compound",
     "cost",
     "describe",
     "efficientnet",
+    "largest_phi",
     "lower",
+    "member",
     "memory",
     "mnasnet",
+    "reference",
+    "reference_names",
     "round_channels",
     "round_repeats",
+    "scale",
     "small",
     "to_source",
 ]
