@@ -240,7 +240,10 @@ def _efficientnet(size: str) -> Network:
 
 def _efficientnet_lite(size: str) -> Network:
     width, depth, resolution, dropout = EFFICIENTNET_LITE[size]
-    rows = tuple((replace(op, se_ratio=0.0), *rest) for op, *rest in EFFICIENTNET_B0)
+    rows: tuple[Row, ...] = tuple(
+        (replace(op, se_ratio=0.0) if isinstance(op, MBConv) else op, channels, repeats, stride)
+        for op, channels, repeats, stride in EFFICIENTNET_B0
+    )
     base = _network(rows, head=Head(dropout=dropout), resolution=resolution, activation="relu6")
     return _scaled(base, width, depth, EFFICIENTNET_LITE_RULE)
 
