@@ -37,7 +37,7 @@ from search_spaces.scaling import (
 )
 from search_spaces.source import to_source
 from search_spaces.space import SearchSpace
-from search_spaces.tables import Row, describe
+from search_spaces.tables import LayerRow, Row, describe, describe_layers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -78,6 +78,7 @@ __all__ = [
     "FusedMBConv",
     "Head",
     "Identity",
+    "LayerRow",
     "MBConv",
     "Member",
     "Memory",
@@ -99,6 +100,7 @@ __all__ = [
     "compound",
     "cost",
     "describe",
+    "describe_layers",
     "efficientnet",
     "largest_phi",
     "lower",

@@ -225,7 +225,7 @@ class Activation:
     def at(self, shape: Shape) -> Layer:
         """The layer of `torch.nn` for the kind."""
         call = ACTIVATIONS[self.kind]
-        keeps_output = self.kind in ("relu", "relu6", "sigmoid")
+        keeps_output = self.kind in ("relu", "sigmoid")
         return Layer(
             out=shape,
             call=call,

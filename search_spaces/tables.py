@@ -1,16 +1,18 @@
-"""Owns the table of a network that people read, stage by stage.
+"""Owns the tables of a network that people read: stage by stage, and layer by layer.
 
-Does not own drawing it: `nas` prints and draws rows.
+Does not own drawing them: `nas` prints and draws rows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from search_spaces.costs import VALUE_BYTES, Tally
 from search_spaces.lowering import lower
-from search_spaces.network import Network
+from search_spaces.network import Head, Network
 from search_spaces.ops import op_label
+from search_spaces.primitives import Chain, Gate, Layer, Node, Residual, Shape, out_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,9 @@ class Row:
         layers: Number of blocks.
         macs: Multiply-adds of the stage.
         params: Parameters of the stage.
+        activations: Values that its convolutions and linear layers put out.
+        peak_bytes: Most bytes of feature maps alive while it runs, its input included (one image, float32).
+        arithmetic_intensity: Multiply-adds for each byte that its layers read or write.
     """
 
     stage: str
@@ -34,14 +39,45 @@ class Row:
     layers: int
     macs: int
     params: int
+    activations: int
+    peak_bytes: int
+    arithmetic_intensity: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One layer of a network: a leaf of its trees.
+
+    Attributes:
+        name: Its name in the module, the prefix of its state-dict keys.
+        layer: The PyTorch call that makes it.
+        in_shape: Shape of its input, for one image.
+        out_shape: Shape of its output.
+        macs: Multiply-adds.
+        params: Parameters.
+        activations: Values put out, if it is a convolution or linear layer.
+        traffic_bytes: Bytes it reads and writes, for one image in float32: input, output and weights.
+    """
+
+    name: str
+    layer: str
+    in_shape: Shape
+    out_shape: Shape
+    macs: int
+    params: int
+    activations: int
+    traffic_bytes: int
 
 
 def describe(network: Network) -> tuple[Row, ...]:
-    """The network stage by stage, in the manner of EfficientNet's Table 1 (Tan & Le, ICML 2019)."""
-    head = f"Conv1x1 to {network.head.channels}, Pool, FC" if network.head.channels else "Pool, FC"
+    """The network stage by stage, in the manner of EfficientNet's Table 1 (Tan & Le, ICML 2019).
+
+    Raises:
+        SpaceError: The network cannot be lowered.
+    """
     words: Iterable[tuple[str, int, int]] = [
         *((op_label(stage.op), stage.channels, stage.repeats) for _, stage in network.named_stages()),
-        (head, network.num_classes, 1),
+        (_head_words(network.head), network.num_classes, 1),
     ]
     return tuple(
         Row(
@@ -50,8 +86,59 @@ def describe(network: Network) -> tuple[Row, ...]:
             resolution=part.in_shape.height,
             channels=channels,
             layers=layers,
-            macs=part.cost.macs,
-            params=part.cost.params,
+            macs=part.tally.macs,
+            params=part.tally.params,
+            activations=part.tally.activations,
+            peak_bytes=VALUE_BYTES * (part.in_shape.elements + part.tally.peak),
+            arithmetic_intensity=_intensity(part.tally),
         )
         for part, (operator, channels, layers) in zip(lower(network), words, strict=True)
     )
+
+
+def describe_layers(network: Network) -> tuple[LayerRow, ...]:
+    """The network layer by layer, in the order in which they run.
+
+    Raises:
+        SpaceError: The network cannot be lowered.
+    """
+    return tuple(
+        LayerRow(
+            name=name,
+            layer=layer.call.source(),
+            in_shape=shape,
+            out_shape=layer.out,
+            macs=layer.macs,
+            params=layer.params,
+            activations=layer.out.elements if layer.macs else 0,
+            traffic_bytes=VALUE_BYTES * (shape.elements + layer.out.elements + layer.params + layer.buffers),
+        )
+        for part in lower(network)
+        for name, shape, layer in _leaves(part.name, part.node, part.in_shape)
+    )
+
+
+def _head_words(head: Head) -> str:
+    words = [f"Conv1x1 to {head.channels}"] if head.channels else []
+    words += ["Pool", *([f"FC to {head.hidden}"] if head.hidden else []), "FC"]
+    return ", ".join(words)
+
+
+def _intensity(tally: Tally) -> float:
+    return tally.macs / (VALUE_BYTES * tally.traffic) if tally.traffic else 0.0
+
+
+def _leaves(name: str, node: Node, shape: Shape) -> Iterator[tuple[str, Shape, Layer]]:
+    match node:
+        case Chain(layers):
+            for word, layer in layers:
+                yield from _leaves(f"{name}.{word}", layer, shape)
+                shape = out_shape(layer, shape)
+        case Residual(body, _, shortcut):
+            yield from _leaves(f"{name}.body", body, shape)
+            if shortcut is not None:
+                yield from _leaves(f"{name}.shortcut", shortcut, shape)
+        case Gate(body):
+            yield from _leaves(f"{name}.body", body, shape)
+        case _:
+            yield name, shape, node.at(shape)

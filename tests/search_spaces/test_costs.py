@@ -10,7 +10,19 @@ import pytest
 import torch
 from fvcore.nn import ActivationCountAnalysis, FlopCountAnalysis
 
-from search_spaces import MBConv, Network, Stage, build, cost, describe, efficientnet, mnasnet
+from search_spaces import (
+    MBConv,
+    Network,
+    Stage,
+    build,
+    cost,
+    describe,
+    describe_layers,
+    efficientnet,
+    memory,
+    mnasnet,
+    reference,
+)
 
 B0 = efficientnet().reference
 
@@ -106,3 +118,20 @@ def test_costs_equal_every_row_of_accel_nasbench():
         network = Network(stem=B0.stem, stages=stages, head=B0.head, resolution=224, num_classes=1000)
         counted = cost(network)
         assert (counted.macs, counted.params) == (int(row["macs"]), int(row["params"]))
+
+
+def test_layers_add_up_to_the_cost_and_bear_the_names_of_the_module():
+    network = reference("mobilenet_v3_small")
+    rows, price = describe_layers(network), cost(network)
+    assert (sum(row.macs for row in rows), sum(row.params for row in rows)) == (price.macs, price.params)
+    assert sum(row.activations for row in rows) == price.activations
+    module = build(network, seed=0)
+    leaves = [name for name, part in module.named_modules() if name and not any(part.children())]
+    assert [row.name for row in rows] == leaves
+    assert rows[0].layer == "nn.Conv2d(3, 16, 3, stride=2, padding=1, bias=False)"
+
+
+def test_the_largest_stage_holds_the_peak_of_the_network():
+    rows, held = describe(B0), memory(B0)
+    image = 3 * 224 * 224
+    assert max(row.peak_bytes for row in rows) == 4 * (held.inference_values - image)
