@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -52,6 +52,9 @@ CHUNK = 16_384
 MOST_DENSE = 1 << 22
 """Keys that a part's table has a place for; a part with more looks its keys up one by one."""
 
+MOST_WAYS = 200_000
+"""States and ways of a part that are all worked out for drawing candidates within bounds."""
+
 _SUMS = ("macs", "params", "activations", "buffers", "traffic")
 _TALLY = (*_SUMS, "is_alias", "held", "peak", "kept", "keeps_input", "keeps_output", "training")
 _ROW = {name: place for place, name in enumerate((*_TALLY, "elements", "state", "is_lawful"))}
@@ -85,7 +88,7 @@ class _Table:
         self.weights = [math.prod(counts[place + 1 :]) for place in range(len(counts))]
         self.states: dict[State, int] = {}
         self.errors: dict[int, str] = {}
-        self._counts = counts
+        self.counts = counts
         self._slot = slot
         self._make = make
         self._columns = np.zeros((len(_ROW), 64), np.int64)
@@ -115,7 +118,7 @@ class _Table:
         if number == self._columns.shape[1]:
             self._columns = np.concatenate([self._columns, np.zeros_like(self._columns)], axis=1)
         state_number, rest = divmod(key, self.combinations)
-        tokens = [rest // weight % count for weight, count in zip(self.weights, self._counts, strict=True)]
+        tokens = [rest // weight % count for weight, count in zip(self.weights, self.counts, strict=True)]
         state = list(self.states)[state_number]
         try:
             one, after = self._make(self._slot.make(dict(zip(self.indices, tokens, strict=True))), state)
@@ -126,6 +129,25 @@ class _Table:
         state_after = next_states.setdefault(after, len(next_states))
         self._columns[:, number] = (*values, one.out.elements, state_after, number not in self.errors)
         return number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartChoices:
+    """All ways to make one part of a network, for each state that may reach it.
+
+    Attributes:
+        tokens: Tokens of each way (ways, decisions of the part).
+        indices: Numbers of those decisions in the space.
+        values: What each way adds to the sum (states, ways).
+        next_state: The state that it hands on (states, ways).
+        is_lawful: Whether it can be built (states, ways).
+    """
+
+    tokens: Array
+    indices: tuple[int, ...]
+    values: Array
+    next_state: Array
+    is_lawful: npt.NDArray[np.bool_]
 
 
 class CostTables:
@@ -165,6 +187,34 @@ class CostTables:
             found = fold(tokens[part], records[part])
             errors.update((start + row, text) for row, text in found.items())
         return records, errors
+
+    def part_choices(self, metric: str) -> list[PartChoices] | None:
+        """All ways to make each part, and what they add to a cost that is a sum over the parts.
+
+        None where the space is not of that kind: a decision reaches two parts, or a part has too many ways.
+        """
+        indices = [index for table in self._tables for index in table.indices]
+        if not self._is_tabular or len(set(indices)) != len(indices):
+            return None
+        parts: list[PartChoices] = []
+        for place, table in enumerate(self._tables):
+            after: dict[State, int] = self._tables[place + 1].states if place + 1 < len(self._tables) else {}
+            shape = (len(table.states), table.combinations)
+            if math.prod(shape) > MOST_WAYS:
+                return None
+            _, columns = table.look_up(np.arange(math.prod(shape)), after)
+            weights = np.array(table.weights, np.int64)
+            ways = np.arange(table.combinations)[:, None]
+            parts.append(
+                PartChoices(
+                    tokens=ways // weights % np.array(table.counts, np.int64),
+                    indices=table.indices,
+                    values=columns[_ROW[metric]].reshape(shape),
+                    next_state=columns[_ROW["state"]].reshape(shape),
+                    is_lawful=columns[_ROW["is_lawful"]].reshape(shape) != 0,
+                )
+            )
+        return parts
 
     def _fold(self, tokens: Array, records: npt.NDArray[np.void]) -> dict[int, str]:
         keys = (tokens @ self._weights).astype(np.int64)

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.choices import Choice, children
+from search_spaces.constrained import Bound, check_bounds, draw_within
 from search_spaces.cost_tables import Array, CostTables
 from search_spaces.decisions import (
     Conditions,
@@ -152,6 +153,66 @@ class SearchSpace:
     def sample(self, rng: np.random.Generator) -> Tokens:
         """A random candidate in canonical form: every active decision uniform over its options."""
         return self.canonical([int(rng.integers(count)) for count in self.cardinalities])
+
+    def sample_many(self, rng: np.random.Generator, count: int) -> Array:
+        """Random candidates in canonical form (count, decisions), distributed as those of `sample`."""
+        return self._canonical_array(self._draw(rng, count))
+
+    def sample_within(
+        self,
+        rng: np.random.Generator,
+        count: int = 1,
+        *,
+        macs: Bound | None = None,
+        params: Bound | None = None,
+        activations: Bound | None = None,
+        inference_bytes: Bound | None = None,
+    ) -> Array:
+        """Random candidates whose costs lie between bounds: those of `sample_many` that do, and no others.
+
+        Args:
+            rng: Where randomness comes from.
+            count: How many candidates.
+            macs: Least and most multiply-adds, both allowed.
+            params: Least and most parameters.
+            activations: Least and most values put out by convolutions and linear layers.
+            inference_bytes: Least and most of `Memory.inference_bytes`.
+
+        Returns:
+            Tokens in canonical form (count, decisions).
+
+        Raises:
+            SpaceError: No bound is given, one is not (least, most), or no candidate is found between them.
+        """
+        given = check_bounds(
+            {"macs": macs, "params": params, "activations": activations, "inference_bytes": inference_bytes}
+        )
+
+        if count < 1:
+            raise SpaceError(f"`count >= 1` must hold, but got count={count!r}")
+        with located(f"the space {self.name!r}"):
+            found = draw_within(self._tables, lambda size: self._draw(rng, size), rng, count, given)
+        return self._canonical_array(found)
+
+    def _draw(self, rng: np.random.Generator, count: int) -> Array:
+        """Raw tokens (count, decisions), each uniform over its options."""
+        columns = [
+            rng.integers(0, options, count, dtype=np.uint8 if options <= 256 else np.int64)
+            for options in self.cardinalities
+        ]
+        return np.stack(columns, axis=1).astype(np.int64)
+
+    def _canonical_array(self, tokens: Array) -> Array:
+        """The candidates with 0 for every inactive decision."""
+        canonical = np.array(tokens, np.int64)
+        active = np.ones(tokens.shape, bool)
+        for index, decision in enumerate(self.decisions):
+            if decision.conditions:
+                active[:, index] = False
+                for parent, options in decision.conditions:
+                    active[:, index] |= active[:, parent] & np.isin(tokens[:, parent], options)
+        canonical[~active] = 0
+        return canonical
 
     def digest(self, tokens: Sequence[int]) -> str:
         """Identity of a candidate: equal for all tokens that mean the same layers."""
