@@ -12,9 +12,18 @@ from search_spaces.context import Context, SqueezeExcite
 from search_spaces.costs import Cost, Memory
 from search_spaces.decisions import Decision
 from search_spaces.errors import SpaceError
-from search_spaces.families import efficientnet, mnasnet, small
+from search_spaces.families import (
+    efficientnet,
+    efficientnet_v2,
+    mnasnet,
+    mobilenet_v3,
+    nas_bench_macro,
+    resnet,
+    small,
+)
 from search_spaces.lowering import Part, cost, lower, memory
 from search_spaces.network import Head, Network, Stage
+from search_spaces.notation import parse, to_strings
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
 from search_spaces.references import reference, reference_names
 from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
@@ -40,6 +49,9 @@ from search_spaces.space import SearchSpace
 from search_spaces.tables import LayerRow, Row, describe, describe_layers
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
     from torch import nn
 
 
@@ -59,6 +71,34 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
     from search_spaces.modules import build as build_module
 
     return build_module(network, seed=seed)
+
+
+def load_weights(
+    module: nn.Module, state_dict: Mapping[str, torch.Tensor], *, with_classifier: bool = True
+) -> Mapping[str, str]:
+    """Copies weights of ours, timm's or torchvision's into a module: all of them, or none if one is wrong.
+
+    A state dict with the module's own names is read by name; any other is matched layer by layer, in the
+    order in which they run. Build `reference(name, like="timm")`, or `like="torchvision"`, or
+    `reference("tf_...")`, to compute what theirs does: padding and eps are not among the weights.
+
+    Args:
+        module: What `build` makes.
+        state_dict: Tensors by name, as `state_dict()` of a module gives them.
+        with_classifier: False leaves the last linear layer as it is, and needs none that fits it in the state
+            dict: for other classes.
+
+    Returns:
+        Where each of the module's tensors was copied from: the name in the state dict by our name.
+
+    Raises:
+        SpaceError: `state_dict` is empty or maps not only names to tensors; a tensor has no counterpart, or
+            another shape, or a type that is no floating-point one, or values that are not finite. The module
+            is as it was.
+    """
+    from search_spaces.weights import load_weights as load
+
+    return load(module, state_dict, with_classifier=with_classifier)
 
 
 __all__ = [
@@ -102,16 +142,23 @@ __all__ = [
     "describe",
     "describe_layers",
     "efficientnet",
+    "efficientnet_v2",
     "largest_phi",
+    "load_weights",
     "lower",
     "member",
     "memory",
     "mnasnet",
+    "mobilenet_v3",
+    "nas_bench_macro",
+    "parse",
     "reference",
     "reference_names",
+    "resnet",
     "round_channels",
     "round_repeats",
     "scale",
     "small",
     "to_source",
+    "to_strings",
 ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, NoReturn, TypeVar, cast, overload
 
 from search_spaces.errors import SpaceError
@@ -96,12 +97,18 @@ def choice(*options: Any, name: str | None = None) -> Any:
 
 def children(value: object) -> Iterator[tuple[str, object]]:
     """Yields the parts of a dataclass or tuple in reading order, each with its step in a path."""
-    if is_dataclass(value) and not isinstance(value, type):
-        for field in fields(value):
-            yield f".{field.name}", getattr(value, field.name)
-    elif isinstance(value, tuple):
+    if isinstance(value, tuple):
         for index, item in enumerate(value):
             yield f"[{index}]", item
+    kind: Any = type(value)
+    for name in _field_names(kind):
+        yield f".{name}", getattr(value, name)
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...]:
+    """Names of the fields of a dataclass; none of anything else."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else ()
 
 
 _PLAIN = (int, float, str, bool, type(None))
@@ -110,9 +117,14 @@ _PLAIN = (int, float, str, bool, type(None))
 
 def has_choice(value: object) -> bool:
     """Says whether anything in a value is still open."""
-    if type(value) in _PLAIN:
+    kind: Any = type(value)
+    if kind in _PLAIN:
         return False
-    return isinstance(value, Choice) or any(has_choice(part) for _, part in children(value))
+    if kind is Choice:
+        return True
+    if isinstance(value, tuple) and any(map(has_choice, value)):
+        return True
+    return any(has_choice(getattr(value, name)) for name in _field_names(kind))
 
 
 def substitute(value: T, pick: Callable[[Choice], object]) -> T:
@@ -128,9 +140,9 @@ def substitute(value: T, pick: Callable[[Choice], object]) -> T:
         items = tuple(substitute(item, pick) for item in value)
         changed = any(new is not old for new, old in zip(items, value, strict=True))
         return cast(T, items) if changed else value
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {field.name: getattr(value, field.name) for field in fields(value)}
-        closed = {name: substitute(part, pick) for name, part in parts.items()}
-        if any(closed[name] is not part for name, part in parts.items()):
-            return cast(T, type(value)(**closed))
+    kind: Any = type(value)
+    parts = {name: getattr(value, name) for name in _field_names(kind)}
+    closed = {name: substitute(part, pick) for name, part in parts.items()}
+    if any(closed[name] is not part for name, part in parts.items()):
+        return cast(T, kind(**closed))
     return value

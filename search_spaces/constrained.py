@@ -31,6 +31,9 @@ MOST_BINS = 50_000
 MOST_DRAWS = 50_000_000
 """Candidates looked at before bounds are said to be beyond reach, where no table can be made."""
 
+MOST_SLOW_DRAWS = 100_000
+"""The same where candidates are looked at one by one."""
+
 MOST_ROUNDS = 500
 """Chunks drawn from the tables before bounds are said to be beyond reach."""
 
@@ -85,7 +88,8 @@ def draw_within(
     summed = next((name for name in ("macs", "params", "activations") if name in bounds), "")
     parts = tables.part_choices(summed) if summed else None
     if parts is None:
-        found = _draw_until(lambda: draw(WIDE_CHUNK), keeps, count, MOST_DRAWS // WIDE_CHUNK)
+        size, most = (WIDE_CHUNK, MOST_DRAWS) if tables.is_tabular else (CHUNK, MOST_SLOW_DRAWS)
+        found = _draw_until(lambda: draw(size), keeps, count, most // size)
         reach = ""
     else:
         sampler = SumSampler(parts, bounds[summed])

@@ -156,6 +156,9 @@ class CostTables:
     Args:
         slots: The places of the template.
         cardinalities: Number of options of each decision.
+
+    Attributes:
+        is_tabular: Whether the tables say all; False makes candidates one by one, a hundred times slower.
     """
 
     def __init__(self, slots: Slots, cardinalities: Sequence[int]) -> None:
@@ -168,11 +171,11 @@ class CostTables:
         ]
         self._tables[0].states[NOTHING] = 0
         # Keys are worked out in float64, by a matrix product, which is exact far beyond this.
-        self._is_tabular = slots.has_stages and all(table.combinations < 2**40 for table in self._tables)
-        self._is_tabular = self._is_tabular and not has_placed_ops(tuple(slot.value for slot in slots.stages))
+        self.is_tabular = slots.has_stages and all(table.combinations < 2**40 for table in self._tables)
+        self.is_tabular = self.is_tabular and not has_placed_ops(tuple(slot.value for slot in slots.stages))
         self._weights = np.zeros((len(cardinalities), len(self._tables)))
         for column, table in enumerate(self._tables):
-            self._weights[list(table.indices), column] = table.weights if self._is_tabular else 0
+            self._weights[list(table.indices), column] = table.weights if self.is_tabular else 0
 
     def fold(self, tokens: Array) -> tuple[npt.NDArray[np.void], dict[int, str]]:
         """Costs of candidates (n, decisions), and what is wrong with those that cannot be built, by row.
@@ -181,7 +184,7 @@ class CostTables:
         """
         records = np.zeros(len(tokens), RECORD)
         errors: dict[int, str] = {}
-        fold = self._fold if self._is_tabular else self._fold_one_by_one
+        fold = self._fold if self.is_tabular else self._fold_one_by_one
         for start in range(0, len(tokens), CHUNK):
             part = slice(start, start + CHUNK)
             found = fold(tokens[part], records[part])
@@ -194,7 +197,7 @@ class CostTables:
         None where the space is not of that kind: a decision reaches two parts, or a part has too many ways.
         """
         indices = [index for table in self._tables for index in table.indices]
-        if not self._is_tabular or len(set(indices)) != len(indices):
+        if not self.is_tabular or len(set(indices)) != len(indices):
             return None
         parts: list[PartChoices] = []
         for place, table in enumerate(self._tables):

@@ -6,6 +6,7 @@ Does not own measurements: latency and real memory depend on a device and are me
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from search_spaces.errors import SpaceError
 from search_spaces.primitives import Chain, Gate, Layer, Node, Residual, Shape
@@ -84,9 +85,10 @@ class Memory:
         return self.macs / (VALUE_BYTES * self.traffic) if self.traffic else 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """What a tree costs on an input, in a form that two trees in a row can be added up from.
+
+    A named tuple and not a dataclass, since tens are made for each new block.
 
     Attributes:
         out: Shape of the output.

@@ -50,9 +50,10 @@ class Part:
         return self.tally.cost
 
     @cached_property
-    def digest(self) -> str:
-        """Identity of its layers and their names."""
-        return hashlib.sha256(f"{self.name}:{canonical_text(self.node)}".encode()).hexdigest()
+    def text(self) -> str:
+        """Its layers in order, equal for equal layers; blocks without layers leave no trace."""
+        blocks = self.node.layers if isinstance(self.node, Chain) else (("", self.node),)
+        return "".join(f"{canonical_text(block)};" for _, block in blocks if block != Chain(()))
 
 
 def lower(network: Network) -> tuple[Part, ...]:
@@ -118,12 +119,14 @@ def memory(network: Network) -> Memory:
 def digest(network: Network) -> str:
     """Identity of a network: equal for all descriptions that mean the same layers (16 hex digits).
 
+    Which stage a block stands in does not count, so a layer left out first and one left out later are one.
+
     Raises:
         SpaceError: The network cannot be lowered.
     """
-    text = repr(network.in_channels) + repr(network.resolution)
-    parts = "".join(part.digest for part in lower(network))
-    return hashlib.sha256((text + parts).encode()).hexdigest()[:16]
+    image = f"{network.in_channels} x {network.resolution};"
+    layers = "".join(part.text for part in lower(network))
+    return hashlib.sha256((image + layers).encode()).hexdigest()[:16]
 
 
 def image_shape(network: Network) -> Shape:
@@ -175,6 +178,9 @@ def has_placed_ops(value: object) -> bool:
     return type(value) not in BUILT_IN_OPS
 
 
+MOST_SUM = 10**16
+"""Multiply-adds, parameters or values of one part beyond which a description is a mistake."""
+
 OPEN = "a template with open choices has no layers: decode it with SearchSpace first"
 
 
@@ -201,6 +207,17 @@ def tally_stage(stage: Stage, shape: Shape, shared: Surroundings, block: int, bl
             )
         total = one if total is None else total.then(one)
     assert total is not None, "a stage has at least one block"
+    return _require_sane(total)
+
+
+def _require_sane(total: Tally) -> Tally:
+    """Refuses sums that no machine could hold, and that arrays of integers could not either."""
+    largest = max(total.macs, total.params, total.training, total.traffic)
+    if largest > MOST_SUM:
+        raise SpaceError(
+            f"the sums of a part must stay below {MOST_SUM:.0e}, but got {total.macs:.3g} multiply-adds and "
+            f"{total.params:.3g} parameters: use fewer channels, layers or pixels"
+        )
     return total
 
 
@@ -249,7 +266,7 @@ def tally_head(head: Head, shape: Shape, shared: Surroundings, classes: int) -> 
     """Adds up a head on the last feature map."""
     if has_choice((head, tuple(shape), shared, classes)):
         raise SpaceError(OPEN)
-    return tally_tree(_head_layers(head, shape, shared, classes), shape)
+    return _require_sane(tally_tree(_head_layers(head, shape, shared, classes), shape))
 
 
 @lru_cache(maxsize=65_536)

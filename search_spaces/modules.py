@@ -8,10 +8,14 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from search_spaces.errors import SpaceError
 from search_spaces.layers import GatedBlock, ResidualBlock, chain, initialise
-from search_spaces.lowering import lower
+from search_spaces.lowering import cost, lower
 from search_spaces.network import Network
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
+
+MOST_PARAMS = 10**10
+"""Parameters beyond which building is refused, before any memory is taken: 40 GB in float32."""
 
 
 def tree_module(node: Node, shape: Shape) -> nn.Module:
@@ -56,6 +60,12 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
 
 
 def _build(network: Network) -> nn.Sequential:
+    params = cost(network).params
+    if params > MOST_PARAMS:
+        raise SpaceError(
+            f"`parameters <= {MOST_PARAMS:.0e}` must hold for a network that is built, but got {params:,}: "
+            "use fewer channels or layers"
+        )
     module = chain(**{part.name: tree_module(part.node, part.in_shape) for part in lower(network)})
     initialise(module)
     return module

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.choices import Choice, children
-from search_spaces.constrained import Bound, check_bounds, draw_within
+from search_spaces.constrained import Bound, check_bounds, draw_within, extremes
 from search_spaces.cost_tables import Array, CostTables
 from search_spaces.decisions import (
     Conditions,
@@ -24,7 +24,7 @@ from search_spaces.decisions import (
     count_candidates,
 )
 from search_spaces.encoding import Mismatch, unify
-from search_spaces.errors import SpaceError, located
+from search_spaces.errors import SpaceError, located, require_one_of
 from search_spaces.lowering import lower
 from search_spaces.network import Network, Stage
 from search_spaces.ops import BUILT_IN_OPS, Op
@@ -149,6 +149,19 @@ class SearchSpace:
             raise SpaceError(f"{errors[row]} (candidate {row})")
         found: np.recarray[Any, np.dtype[np.void]] = records.view(np.recarray)
         return found
+
+    def cost_range(self, metric: str) -> tuple[int, int] | None:
+        """The least and the most that candidates cost, exactly; None where a decision reaches several parts.
+
+        Args:
+            metric: `macs`, `params` or `activations`.
+
+        Raises:
+            SpaceError: It is another one.
+        """
+        require_one_of("metric", metric, ("macs", "params", "activations"))
+        parts = self._tables.part_choices(metric)
+        return None if parts is None else extremes(parts)
 
     def sample(self, rng: np.random.Generator) -> Tokens:
         """A random candidate in canonical form: every active decision uniform over its options."""

@@ -10,19 +10,48 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from nas.commands.arguments import hint
 from nas.errors import SpaceArgumentError
-from search_spaces import SearchSpace, SpaceError, efficientnet, mnasnet, small
+from search_spaces import SearchSpace, SpaceError
+from search_spaces.families import (
+    efficientnet,
+    efficientnet_v2,
+    mnasnet,
+    mobilenet_v3,
+    nas_bench_macro,
+    resnet,
+    small,
+)
+from search_spaces.families.efficientnet_v2 import AROUND as EFFICIENTNETS_V2
+from search_spaces.families.mobilenet_v3 import AROUND as MOBILENETS_V3
+from search_spaces.families.resnet import AROUND as RESNETS
 
 BUILT_IN: Mapping[str, Callable[..., SearchSpace]] = {
     "mnasnet": mnasnet,
     "efficientnet": efficientnet,
+    "efficientnet_v2": efficientnet_v2,
+    "mobilenet_v3": mobilenet_v3,
+    "resnet": resnet,
+    "nas_bench_macro": nas_bench_macro,
     "small": small,
 }
+
+VARIANTS: Mapping[str, Callable[..., SearchSpace]] = {
+    "mnasnet_a1": partial(mnasnet, around="mnasnet_a1"),
+    "mnasnet_pool": partial(mnasnet, pooling_skip=True),
+    "mnasnet_vertex": partial(mnasnet, form="vertex"),
+    "efficientnet_v2_width": partial(efficientnet_v2, with_width=True),
+    **{name: partial(efficientnet_v2, around=name) for name in EFFICIENTNETS_V2},
+    **{name: partial(mobilenet_v3, around=name) for name in MOBILENETS_V3},
+    **{name: partial(resnet, around=name) for name in RESNETS},
+    **{f"{name}_flat": partial(make, flat=True) for name, make in BUILT_IN.items()},
+}
+"""Forms of the built-in spaces by names of their own; other forms are a line in a person's own file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,21 +126,22 @@ class SpaceSource:
 
 
 def find_space(text: str) -> SpaceSource:
-    """Finds a built-in space by name, or the space or function `name` in a file by `file.py:name`.
+    """Finds a built-in space or variant by name, or the space or function `name` in a file by `file.py:name`.
 
     The file is imported under its own name without `.py`, so that the ops it defines can be pickled.
 
     Raises:
         SpaceArgumentError: There is no such space, file or name; the message gives near matches.
     """
-    if text in BUILT_IN:
-        return SpaceSource(text=text, maker=BUILT_IN[text])
+    by_name = {**BUILT_IN, **VARIANTS}
+    if text in by_name:
+        return SpaceSource(text=text, maker=by_name[text])
     file, colon, name = text.rpartition(":")
     if not colon and text.endswith(".py"):
         file, name = text, ""
     if not file.endswith(".py"):
         raise SpaceArgumentError(
-            f"there is no space {text!r}: {hint(text, BUILT_IN)} A space of your own is given as file.py:name"
+            f"there is no space {text!r}: {hint(text, by_name)} A space of your own is given as file.py:name"
         )
     module = _import_file(Path(file).expanduser())
     found = getattr(module, name, None) if name else None

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from nas.commands.spaces import find_space
+from nas.commands.spaces import BUILT_IN, VARIANTS, find_space
 from nas.errors import SpaceArgumentError
 from search_spaces import SearchSpace, cost
 
@@ -56,17 +56,37 @@ def space_file(tmp_path):
     sys.modules.pop("my_own_space", None)
 
 
-@pytest.mark.parametrize("name", ["mnasnet", "efficientnet", "small"])
+@pytest.mark.parametrize("name", [*BUILT_IN, *VARIANTS])
 def test_a_built_in_space_is_made_for_the_images(name):
     space = find_space(name).make(resolution=28, num_classes=7, in_channels=1)
     assert isinstance(space, SearchSpace)
     assert (space.template.resolution, space.template.num_classes, space.template.in_channels) == (28, 7, 1)
 
 
-@pytest.mark.parametrize("name", ["small", "mnasnet", "efficientnet"])
+@pytest.mark.parametrize("name", BUILT_IN)
 def test_a_width_multiplies_the_channels(name):
     wide, narrow = (find_space(name).make(**{**IMAGES, "resolution": 32}, width=w) for w in (1.0, 0.5))
-    assert cost(narrow.reference).macs < cost(wide.reference).macs
+    wide_macs, narrow_macs = (cost(made.decode([0] * len(made.decisions))).macs for made in (wide, narrow))
+    assert narrow_macs < wide_macs
+
+
+@pytest.mark.parametrize(
+    ("name", "space", "decisions"),
+    [
+        ("mnasnet_a1", "mnasnet_a1", 42),
+        ("mnasnet_pool", "mnasnet_pool", 42),
+        ("mnasnet_vertex", "mnasnet_vertex", 42),
+        ("efficientnet_v2_width", "efficientnet_v2_s_width", 30),
+        ("efficientnet_v2_m", "efficientnet_v2_m", 28),
+        ("mobilenet_v3_small", "mobilenet_v3_small", 35),
+        ("resnet18", "resnet18", 16),
+        ("mnasnet_flat", "mnasnet_flat", 18),
+        ("resnet_flat", "resnet50_flat", 10),
+    ],
+)
+def test_a_variant_has_a_name_of_its_own(name, space, decisions):
+    found = find_space(name).make(**{**IMAGES, "resolution": 32})
+    assert (found.name, len(found.decisions)) == (space, decisions)
 
 
 def test_a_misspelt_space_is_answered_with_the_one_that_was_meant():

@@ -1,6 +1,7 @@
-"""Costs against what others count: the papers' tables, fvcore, and the rows of Accel-NASBench."""
+"""Costs against what others count: the papers' tables, fvcore, and the rows of two benchmarks."""
 
 import csv
+import json
 import os
 import warnings
 from pathlib import Path
@@ -18,28 +19,41 @@ from search_spaces import (
     cost,
     describe,
     describe_layers,
-    efficientnet,
     memory,
-    mnasnet,
     reference,
+)
+from search_spaces.families import (
+    efficientnet,
+    efficientnet_v2,
+    mnasnet,
+    mobilenet_v3,
+    nas_bench_macro,
+    resnet,
+    small,
 )
 
 B0 = efficientnet().reference
 
 
-def fvcore_counts(network):
-    """(macs, activations) of convolutions and linear layers, as fvcore traces them in eval mode."""
+def counted_by_others(network):
+    """Multiply-adds of convolutions and linear layers as fvcore traces them; parameters as built."""
     module = build(network, seed=0).eval()
+    counted = traced(FlopCountAnalysis, module, network).by_operator()
+    return counted["conv"] + counted["linear"], sum(parameter.numel() for parameter in module.parameters())
+
+
+def activations_counted_by_others(network):
+    """Values put out by convolutions and linear layers as fvcore traces them."""
+    return traced(ActivationCountAnalysis, build(network, seed=0).eval(), network).total()
+
+
+def traced(analysis, module, network):
     images = torch.zeros(1, network.in_channels, network.resolution, network.resolution)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        flops = (
-            FlopCountAnalysis(module, images).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        )
-        counted = flops.by_operator()
-        activations = ActivationCountAnalysis(module, images)
-        activations.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-        return counted["conv"] + counted["linear"], activations.total()
+        found = analysis(module, images).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        found.total()
+    return found
 
 
 def test_b0_costs_what_the_paper_says():
@@ -58,25 +72,40 @@ def test_b0_for_fewer_classes_has_the_known_size(classes, params):
     assert cost(efficientnet(num_classes=classes).reference).params == params
 
 
-@pytest.mark.parametrize(
-    "space",
-    [
-        mnasnet(resolution=32, num_classes=10),
-        efficientnet(resolution=32, num_classes=10, width=0.5),
-        efficientnet(resolution=75, in_channels=1),  # odd sides round up under a stride
-    ],
-    ids=["mnasnet", "efficientnet", "odd"],
-)
-def test_costs_equal_fvcore_on_sampled_networks(space):
+SMALL = {"resolution": 32, "num_classes": 10, "width": 0.25}
+
+SAMPLED = [
+    (mnasnet(**SMALL), 30),
+    (mnasnet(**SMALL, around="mnasnet_a1", pooling_skip=True), 30),
+    (mnasnet(**SMALL, form="vertex"), 10),
+    (efficientnet(**SMALL), 30),
+    (efficientnet(resolution=75, in_channels=1), 3),  # odd sides round up under a stride
+    (efficientnet_v2(**SMALL, around="efficientnet_v2_b0", with_width=True), 20),
+    (mobilenet_v3(**SMALL), 20),
+    (resnet(**SMALL, around="resnet18"), 30),
+    (resnet(**SMALL), 5),
+    (nas_bench_macro(width=0.25), 30),
+    (small(resolution=32), 30),
+]
+
+
+@pytest.mark.parametrize(("space", "count"), SAMPLED, ids=lambda value: getattr(value, "name", None))
+def test_costs_equal_fvcore_and_the_module_on_sampled_networks(space, count):
     rng = np.random.default_rng(0)
-    for _ in range(30 if space.template.resolution == 32 else 3):
-        network = space.decode(space.sample(rng))
+    tokens = [space.sample(rng) for _ in range(count)]
+    together = space.costs(tokens)
+    for row, candidate in enumerate(tokens):
+        network = space.decode(candidate)
         counted = cost(network)
-        assert (counted.macs, counted.activations) == fvcore_counts(network)
+        assert (counted.macs, counted.params) == counted_by_others(network)
+        assert (together.macs[row], together.params[row]) == (counted.macs, counted.params)
+        if row < 8:  # a trace of its own, which takes as long as the first
+            assert counted.activations == activations_counted_by_others(network)
 
 
 def test_costs_equal_fvcore_on_b0():
-    assert (cost(B0).macs, cost(B0).activations) == fvcore_counts(B0)
+    assert (cost(B0).macs, cost(B0).params) == counted_by_others(B0)
+    assert cost(B0).activations == activations_counted_by_others(B0)
 
 
 def test_the_table_adds_up_to_the_cost():
@@ -93,12 +122,16 @@ def test_the_table_reads_as_in_the_paper():
     assert rows[3].operator == "MBConv6, k5x5, se0.25"
 
 
-def test_costs_equal_every_row_of_accel_nasbench():
+def shared_file(name):
     folder = os.environ.get("MNAS_DATA", "")
-    path = Path(folder) / "accel_nasbench.csv"
+    path = Path(folder) / name
     if not folder or not path.is_file():
-        pytest.skip("set MNAS_DATA to the folder that holds accel_nasbench.csv")
-    with path.open() as file:
+        pytest.skip(f"set MNAS_DATA to the folder that holds {name}")
+    return path
+
+
+def test_costs_equal_every_row_of_accel_nasbench():
+    with shared_file("accel_nasbench.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 5125
     for row in rows:
@@ -135,3 +168,15 @@ def test_the_largest_stage_holds_the_peak_of_the_network():
     rows, held = describe(B0), memory(B0)
     image = 3 * 224 * 224
     assert max(row.peak_bytes for row in rows) == 4 * (held.inference_values - image)
+
+
+def test_costs_equal_every_row_of_nas_bench_macro():
+    rows = json.loads(shared_file("nas-bench-macro_cifar10.json").read_text())
+    assert len(rows) == 6561
+    space = nas_bench_macro()
+    tokens = [tuple(map(int, key)) for key in rows]
+    published = [(row["flops"], row["params"]) for row in rows.values()]
+    counted = [cost(space.decode(candidate)) for candidate in tokens]
+    assert [(one.macs, one.params) for one in counted] == published
+    together = space.costs(tokens)
+    assert list(zip(together.macs.tolist(), together.params.tolist(), strict=True)) == published

@@ -3,7 +3,20 @@ from dataclasses import dataclass
 
 import pytest
 
-from search_spaces import Context, Conv, Head, MBConv, Network, SpaceError, Stage, choice, efficientnet, lower
+from search_spaces import (
+    Context,
+    Conv,
+    Head,
+    MBConv,
+    Network,
+    SpaceError,
+    Stage,
+    build,
+    choice,
+    cost,
+    efficientnet,
+    lower,
+)
 from search_spaces.primitives import Chain, Convolution, Gate, Node, Residual
 
 from .conftest import make_network
@@ -147,3 +160,26 @@ def test_channels_that_groups_do_not_divide_are_refused_with_the_stage(shuffle_o
     network = make_network(Stage(op=Conv(), channels=6), Stage(op=shuffle_op(groups=4), channels=8))
     with pytest.raises(SpaceError, match="groups=4 for 6 input and 8 output channels in stage2"):
         lower(network)
+
+
+def test_a_resolution_too_small_for_the_strides_is_refused_with_the_stage():
+    stages = [Stage(op=Conv(), channels=8, stride=2) for _ in range(3)]
+    lower(make_network(*stages, resolution=16))
+    with pytest.raises(
+        SpaceError, match=r"stride=2 for an input of 1 x 1 pixels.*raise the resolution.*stage3"
+    ):
+        lower(make_network(*stages, resolution=8))
+
+
+def test_sums_that_no_machine_can_hold_are_refused_by_counting():
+    stage = Stage(op=Conv(kernel_size=31), channels=65_536, repeats=1000)
+    network = make_network(stage, resolution=8192)
+    with pytest.raises(SpaceError, match=r"must stay below 1e\+16.*use fewer channels.*stage1"):
+        cost(network)
+
+
+def test_a_module_that_does_not_fit_any_memory_is_refused_before_it_is_built():
+
+    network = make_network(Stage(op=MBConv(expand_ratio=64), channels=65_536, repeats=4))
+    with pytest.raises(SpaceError, match=r"parameters <= 1e\+10.*but got"):
+        build(network)
