@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.commands.cli import main
+from nas.commands.cli import COMMANDS, main
 from search_spaces.testing import check_space
 
 ROOT = Path(__file__).parents[1]
@@ -24,10 +24,15 @@ def run_example(name, folder):
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_python_example_is_the_example_file():
-    (shown,) = blocks("python")
-    text = (ROOT / "examples" / "own_space.py").read_text()
-    assert text.split('"""\n', 1)[1].strip() == shown.strip()
+def test_the_python_examples_are_the_example_files():
+    names = ("own_space.py", "published_networks.py")
+    for shown, name in zip(blocks("python"), names, strict=True):
+        text = (ROOT / "examples" / name).read_text()
+        assert text.split('"""\n', 1)[1].strip() == shown.strip()
+
+
+def test_published_networks_print_what_the_readme_shows(tmp_path):
+    assert run_example("published_networks.py", tmp_path) == blocks("text")[1]
 
 
 def test_examples_are_short():
@@ -41,7 +46,7 @@ def test_every_nas_command_in_the_readme_is_one_the_parser_knows(capsys, tmp_pat
     commands += [line for block in blocks("sh") for line in block.splitlines() if line.startswith("nas ")]
     assert len(commands) >= 6
     for command in commands:
-        words = [word for word in shlex.split(command)[1:] if word != "..."]
+        words = [word for word in shlex.split(command, comments=True)[1:] if word != "..."]
         with pytest.raises(SystemExit) as ending:
             main([*words, "--help"])
         assert ending.value.code == 0, command
@@ -52,7 +57,7 @@ def test_every_nas_command_in_the_readme_is_one_the_parser_knows(capsys, tmp_pat
 
 def test_every_option_in_the_readme_exists(capsys):
     offered = ""
-    for command in ("search", "resume", "show", "export", "profile", "doctor", "quickstart"):
+    for command in COMMANDS:
         with pytest.raises(SystemExit):
             main([command, "--help"])
         offered += capsys.readouterr().out

@@ -115,6 +115,45 @@ def parse_number(text: str) -> float:
     return value
 
 
+def parse_phis(text: str) -> tuple[float, ...]:
+    """Reads phis of compound scaling: `3`, `1..7` (steps of 1), `0.5,1,2`; below 0 shrinks.
+
+    Raises:
+        UsageError: It is none of these.
+    """
+    first, dots, last = text.partition("..")
+    try:
+        if dots:
+            low, high = int(first), int(last)
+            phis = tuple(float(phi) for phi in range(low, high + 1))
+        else:
+            phis = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        phis = ()
+    if not phis or not all(math.isfinite(phi) for phi in phis):
+        raise UsageError(
+            f"{text!r} is no phi: give one such as 3, a range such as 1..7, or a list such as 0.5,1,2"
+        )
+    return phis
+
+
+def parse_bases(text: str) -> tuple[float, float, float]:
+    """Reads the bases of compound scaling: `1.2,1.1,1.15` for depth, width and resolution.
+
+    Raises:
+        UsageError: It is not three numbers above 0.
+    """
+    try:
+        bases = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        bases = ()
+    if len(bases) != 3 or not all(math.isfinite(base) and base > 0 for base in bases):
+        raise UsageError(
+            f"{text!r} is not three bases above 0 for depth, width and resolution: give 1.2,1.1,1.15"
+        )
+    return bases[0], bases[1], bases[2]
+
+
 def one_of(what: str, options: Iterable[str]) -> Callable[[str], str]:
     """Makes a reader of a word that must be among the options; a near miss is answered with a hint."""
     known = tuple(options)

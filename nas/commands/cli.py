@@ -28,6 +28,8 @@ COMMANDS = {
     "show": "summarise a study: its best trials, Pareto front, states, failures",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
     "profile": "say what a space holds and what a search would take, before anything runs",
+    "describe": "say what a network is made of and costs, and draw it",
+    "scale": "make a network larger or smaller, in depth, width and resolution together",
     "doctor": "check this machine: versions, devices, Ray, disk, a training, an export",
     "quickstart": "a whole search on real images in a few minutes, on any machine",
 }
@@ -39,6 +41,7 @@ examples:
   nas search --data cifar10 --data-root ~/data --space efficientnet --target-latency 5ms --out runs/b
   nas search --out runs/a                  continue, as does: nas resume runs/a
   nas show runs/a                          what came of it
+  nas scale runs/a --phi 1..3              its winner, scaled into a family
 """
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from nas.reports.printing import Report
 
 EXAMPLES = 5
-SAMPLES = 500
+SAMPLES = 20_000
 DRAWS = 1000
 
 

@@ -1,34 +1,121 @@
-"""Owns `nas export`: a trial of a study as a bundle that needs only PyTorch.
+"""Owns `nas export`: a trial of a study as a bundle that needs only PyTorch, or any network for timm.
 
-Does not own writing and checking the bundle (`nas.export.bundle`).
+Does not own writing and checking a bundle (`nas.export.bundle`), nor what timm is told
+(`nas.export.timm_format`).
 """
 
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.reports.printing import Fact, Report, emit, show_bytes
+from nas.commands.architectures import find_architecture
+from nas.errors import UsageError
+from nas.reports.printing import Fact, Report, emit, show_bytes, show_count
 from nas.reports.show import open_with_space
+from search_spaces import Network
 
 if TYPE_CHECKING:
     from nas.export.bundle import Bundle
+    from nas.export.timm_format import TimmExport
     from nas.studies.study_trial import StudyTrial
 
 
 def run(arguments: Namespace) -> int:
-    """Exports the best trial, or the one asked for, and prints what was written and checked."""
-    study = open_with_space(arguments.folder)
-    trial = study.best if arguments.trial is None else study.trial(arguments.trial)
-    default = study.folder / "export" / f"trial-{trial.number}"
-    folder = default if arguments.to is None else Path(arguments.to).expanduser()
-    bundle = trial.export(folder, overwrite=True)
-    emit(_report(trial, bundle), as_json=arguments.json)
+    """Exports the best trial, or what was asked for, and prints what was written and checked."""
+    export = _export_timm if arguments.format == "timm" else _export_bundle
+    emit(export(arguments), as_json=arguments.json)
     return 0
 
 
-def _report(trial: StudyTrial, bundle: Bundle) -> Report:
+def _export_bundle(arguments: Namespace) -> Report:
+    if Path(arguments.folder).expanduser().is_file():
+        raise UsageError(
+            f"a bundle holds trained weights, which {arguments.folder} does not: give a study's folder, or "
+            "--format timm"
+        )
+    trial, default = _trial(arguments)
+    bundle = trial.export(_place(arguments, default), overwrite=True)
+    return _bundle_report(trial, bundle)
+
+
+def _trial(arguments: Namespace) -> tuple[StudyTrial, Path]:
+    """The trial of a study that is meant, and where it is exported to by default."""
+    study = open_with_space(arguments.folder)
+    trial = study.best if arguments.trial is None else study.trial(arguments.trial)
+    return trial, study.folder / "export" / f"trial-{trial.number}"
+
+
+def _place(arguments: Namespace, default: Path) -> Path:
+    return default if arguments.to is None else Path(arguments.to).expanduser()
+
+
+def _export_timm(arguments: Namespace) -> Report:
+    from nas.export.timm_format import export_timm
+
+    described = _described(arguments)
+    written = export_timm(_place(arguments, described.default), described.network, overwrite=True)
+    return _timm_report(described, written)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Described:
+    """A network that is exported without weights.
+
+    Attributes:
+        name: What to call it.
+        network: The network.
+        default: Where it is exported to by default.
+    """
+
+    name: str
+    network: Network
+    default: Path
+
+
+def _described(arguments: Namespace) -> _Described:
+    """The network that is meant: a study's trial, or whatever else a person can name."""
+    folder = Path(arguments.folder).expanduser()
+    if folder.is_dir() and not (folder / "architecture.json").is_file():
+        trial, place = _trial(arguments)
+        default = place.with_name(f"{place.name}-timm")
+        return _Described(name=f"trial {trial.number}", network=trial.network, default=default)
+    if arguments.trial is not None:
+        raise UsageError(f"--trial chooses a trial of a study, which {arguments.folder} is not: leave it out")
+    found = find_architecture(arguments.folder)
+    return _Described(name=found.name, network=found.network, default=Path("runs", f"{found.name}-timm"))
+
+
+def _timm_report(described: _Described, written: TimmExport) -> Report:
+    facts = written.arguments
+    return Report(
+        title=f"Exported {described.name} for timm",
+        facts=(
+            Fact(key="network", label="network", value=facts.network),
+            *_folder_facts(written),
+            Fact(key="model", label="timm's class", value=facts.model),
+            Fact(key="params", label="parameters", value=facts.params, text=show_count(facts.params)),
+            Fact(key="macs", label="multiply-adds", value=facts.macs, text=show_count(facts.macs)),
+            Fact(key="arch_def", label="", value=facts.arch_def),
+        ),
+        notes=(
+            "timm_model.build() makes it anew; timm_model.load(FILE) with the weights.safetensors of the "
+            "network's bundle",
+        ),
+    )
+
+
+def _folder_facts(written: Bundle | TimmExport) -> tuple[Fact, ...]:
+    return (
+        Fact(key="folder", label="folder", value=str(written.folder)),
+        Fact(key="files", label="files", value=list(written.files), text=", ".join(written.files)),
+        Fact(key="size_bytes", label="size", value=written.size_bytes, text=show_bytes(written.size_bytes)),
+    )
+
+
+def _bundle_report(trial: StudyTrial, bundle: Bundle) -> Report:
     same = "equal to the bit" if bundle.is_bit_equal else f"apart by {bundle.torch_error:.1e} of the largest"
     onnx = (
         "none"
@@ -39,9 +126,7 @@ def _report(trial: StudyTrial, bundle: Bundle) -> Report:
         title=f"Exported trial {trial.number}",
         facts=(
             Fact(key="trial", label="trial", value=trial.number),
-            Fact(key="folder", label="folder", value=str(bundle.folder)),
-            Fact(key="files", label="files", value=list(bundle.files), text=", ".join(bundle.files)),
-            Fact(key="size_bytes", label="size", value=bundle.size_bytes, text=show_bytes(bundle.size_bytes)),
+            *_folder_facts(bundle),
             Fact(
                 key="is_bit_equal",
                 label="model.py",

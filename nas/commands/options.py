@@ -12,12 +12,14 @@ from typing import Any, get_args
 
 from nas.commands.arguments import (
     one_of,
+    parse_bases,
     parse_bytes,
     parse_count,
     parse_hours,
     parse_milliseconds,
     parse_natural,
     parse_number,
+    parse_phis,
     parse_positive_int,
 )
 from nas.commands.settings import OBJECTIVES
@@ -29,14 +31,18 @@ Group = argparse._ArgumentGroup
 
 CONTROLLERS = ("reinforce", "ppo", "random")
 EXECUTORS = ("ray", "inline")
+EXPORT_FORMATS = ("bundle", "timm")
+RULES = ("efficientnet", "efficientnet_v2", "lite", "mnasnet")
 
 
 USAGE = {
     "search": "nas search --data PATH --space NAME --out DIR [options]",
     "resume": "nas resume DIR [options]",
     "show": "nas show DIR [--top N] [--json]",
-    "export": "nas export DIR [--trial N] [--to DIR] [--json]",
+    "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
     "profile": "nas profile --space NAME [options]",
+    "describe": "nas describe ARCH [--layers] [--draw FILE] [options]",
+    "scale": "nas scale ARCH --phi 1..7 [options]",
     "doctor": "nas doctor [--out DIR] [--no-ray] [--json]",
     "quickstart": "nas quickstart [--out DIR] [options]",
 }
@@ -121,9 +127,22 @@ def fill_show(parser: Parser) -> None:
 
 def fill_export(parser: Parser) -> None:
     """Options of `nas export`."""
-    parser.add_argument("folder", metavar="DIR", help="the study's folder")
-    _take(parser, "--trial", parse_natural, "N", "which trial (default: the best)")
-    parser.add_argument("--to", metavar="DIR", help="where to write the bundle (default: DIR/export/trial-N)")
+    parser.add_argument("folder", metavar="DIR", help=f"the study's folder; for timm also {ARCHITECTURE}")
+    _take(parser, "--trial", parse_natural, "N", "which trial of a study (default: the best)")
+    _take(
+        parser,
+        "--format",
+        one_of("format", EXPORT_FORMATS),
+        "NAME",
+        "bundle (default): trained network that needs only PyTorch; timm: the arguments and a module with "
+        "which timm builds it",
+        default=EXPORT_FORMATS[0],
+    )
+    parser.add_argument(
+        "--to",
+        metavar="DIR",
+        help="where to write (default: DIR/export/trial-N, with -timm behind it for timm, or runs/ARCH-timm)",
+    )
     add_json(parser)
 
 
@@ -141,9 +160,80 @@ def fill_profile(parser: Parser) -> None:
     _take(plan, "--workers", parse_positive_int, "N", "trainings at the same time (default 1)")
     _take(plan, "--gpus-per-worker", parse_number, "G", "share of a GPU each holds (default 0)")
     sample = parser.add_argument_group("sample")
-    _take(sample, "--samples", parse_positive_int, "N", "random candidates (default 1000)", default=1000)
+    _take(sample, "--samples", parse_positive_int, "N", "random candidates (default 100000)", default=100_000)
     _take(sample, "--seed", parse_natural, "N", "seed of the sample (default 0)", default=0)
     _add_recipe(parser.add_argument_group("training of each candidate, where --data is given to measure it"))
+    add_json(parser)
+
+
+ARCHITECTURE = (
+    "a published name (efficientnet_b0), a file architecture.json, or the folder of a bundle or study"
+)
+
+
+def fill_describe(parser: Parser) -> None:
+    """Options of `nas describe`."""
+    parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
+    parser.add_argument("--layers", action="store_true", help="list every layer too")
+    parser.add_argument("--draw", metavar="FILE", help="draw it, as .svg or .png")
+    _take(parser, "--resolution", parse_positive_int, "PX", "image side (default: the network's own)")
+    _take(parser, "--num-classes", parse_positive_int, "N", "classes (default: the network's own)")
+    _take(parser, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default: the network's own)")
+    _take(
+        parser,
+        "--batch-size",
+        parse_positive_int,
+        "N",
+        "batch of the training memory (default 32)",
+        default=32,
+    )
+    add_json(parser)
+
+
+def fill_scale(parser: Parser) -> None:
+    """Options of `nas scale`."""
+    parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
+    way = parser.add_argument_group("how far, in one of these ways")
+    _take(way, "--phi", parse_phis, "P", "compound scaling: 3, or 1..7, or 0.5,1,2", default=())
+    _take(way, "--depth", parse_number, "F", "factor of the layers")
+    _take(way, "--width", parse_number, "F", "factor of the channels")
+    _take(way, "--resolution", parse_number, "F", "factor of the image's side")
+    _take(way, "--max-macs", parse_count, "N", "the largest phi with at most so many multiply-adds")
+    _take(way, "--max-params", parse_count, "N", "the largest phi with at most so many parameters")
+    _take(
+        way,
+        "--max-memory",
+        parse_bytes,
+        "M",
+        "the largest phi with at most this inference memory, such as 64MiB",
+        dest="max_memory_bytes",
+    )
+    rule = parser.add_argument_group("the rule")
+    _take(
+        rule,
+        "--bases",
+        parse_bases,
+        "D,W,R",
+        "depth, width and resolution for each phi (default 1.2,1.1,1.15)",
+        default=(1.2, 1.1, 1.15),
+    )
+    _take(
+        rule,
+        "--multiple",
+        parse_positive_int,
+        "PX",
+        "round the image's side to a multiple of this (default 1; 32 wastes least)",
+        default=1,
+    )
+    _take(
+        rule,
+        "--rule",
+        one_of("rule", RULES),
+        "NAME",
+        f"how channels and layers are rounded: {', '.join(RULES)} (default efficientnet)",
+        default="efficientnet",
+    )
+    parser.add_argument("--out", metavar="DIR", help="where to write (default runs/ARCH-scaled)")
     add_json(parser)
 
 
@@ -195,7 +285,11 @@ def _add_data(group: Group, *, is_profile: bool = False) -> None:
 
 def _add_space(group: Group) -> None:
     group.add_argument(
-        "--space", metavar="NAME", help="mnasnet, efficientnet, small, or file.py:name of your own"
+        "--space",
+        metavar="NAME",
+        help="mnasnet, efficientnet, efficientnet_v2, mobilenet_v3, resnet, nas_bench_macro, small; a "
+        "variant such as mnasnet_a1, efficientnet_v2_b0, resnet18 or mnasnet_flat; or file.py:name of your "
+        "own",
     )
     _take(group, "--resolution", parse_positive_int, "PX", "image side (default: that of the images)")
     _take(group, "--width", parse_number, "W", "multiplies the channels (default 1)")

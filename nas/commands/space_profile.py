@@ -6,15 +6,21 @@ Does not own the search. Nothing here trains, and nothing loads torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.errors import UsageError
 from nas.objective import KNOWN_METRICS, AbsoluteTerm, CostTerm, Objective
-from search_spaces import Cost, Decision, SearchSpace, cost
+from search_spaces import Decision, Network, SearchSpace, cost, memory
+
+Values = npt.NDArray[np.int64]
+Records = np.recarray[Any, np.dtype[np.void]]
+
+METRICS = ("macs", "params", "inference_bytes")
+BINS = 12
 
 Z_95 = 1.959964
 """Half-width of the central 95 % of a normal distribution, in standard deviations."""
@@ -25,21 +31,31 @@ class Spread:
     """How a cost is spread over random candidates.
 
     Attributes:
-        metric: `macs`, `params` or `activations`.
-        minimum: Least seen.
+        metric: `macs`, `params` or `inference_bytes`.
+        minimum: Least of the whole space where `is_exact`, else least seen.
+        percent_1: One in a hundred candidates costs at most this.
         first_quartile: A quarter of the candidates cost at most this.
         median: Half of them cost at most this.
         third_quartile: Three quarters of them cost at most this.
-        maximum: Most seen.
+        percent_99: One in a hundred candidates costs at least this.
+        maximum: Most of the whole space where `is_exact`, else most seen.
+        is_exact: Whether the ends are those of the whole space.
         reference: What the space's reference network costs; None where there is none.
+        edges: Ends of equal intervals from the least seen to the most seen, one more than `counts`.
+        counts: Candidates in each of them.
     """
 
     metric: str
     minimum: int
+    percent_1: float
     first_quartile: float
     median: float
     third_quartile: float
+    percent_99: float
     maximum: int
+    is_exact: bool
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
     reference: int | None = None
 
 
@@ -141,7 +157,7 @@ class Plan:
 
 
 def profile_space(
-    space: SearchSpace, objective: Objective | None = None, *, samples: int = 1000, seed: int = 0
+    space: SearchSpace, objective: Objective | None = None, *, samples: int = 100_000, seed: int = 0
 ) -> SpaceProfile:
     """Samples a space and says what its candidates cost and how many keep the objective's limits.
 
@@ -157,9 +173,7 @@ def profile_space(
     """
     if samples < 1:
         raise UsageError(f"`samples >= 1` must hold, but got samples={samples}")
-    rng = np.random.default_rng(seed)
-    costs = [cost(space.decode(space.sample(rng))) for _ in range(samples)]
-    reference = None if space.reference is None else cost(space.reference)
+    costs = space.costs(space.sample_many(np.random.default_rng(seed), samples))
     aim = objective or Objective()
     return SpaceProfile(
         name=space.name,
@@ -167,27 +181,40 @@ def profile_space(
         size=space.size,
         samples=samples,
         seed=seed,
-        spreads=tuple(_spread(metric, costs, reference) for metric in ("macs", "params")),
+        spreads=tuple(_spread(space, metric, costs[metric]) for metric in METRICS),
         shares=_shares(aim, costs),
         undecided=aim.measured_metrics,
     )
 
 
-def _spread(metric: str, costs: Sequence[Cost], reference: Cost | None) -> Spread:
-    values = np.array([getattr(one, metric) for one in costs])
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
+def _spread(space: SearchSpace, metric: str, values: Values) -> Spread:
+    percent_1, low, middle, high, percent_99 = np.quantile(values, [0.01, 0.25, 0.5, 0.75, 0.99])
+    exact = None if metric == "inference_bytes" else space.cost_range(metric)
+    ends = (int(values.min()), int(values.max())) if exact is None else exact
+    counts, edges = np.histogram(values, bins=BINS)
     return Spread(
         metric=metric,
-        minimum=int(values.min()),
+        minimum=ends[0],
+        percent_1=float(percent_1),
         first_quartile=float(low),
         median=float(middle),
         third_quartile=float(high),
-        maximum=int(values.max()),
-        reference=None if reference is None else getattr(reference, metric),
+        percent_99=float(percent_99),
+        maximum=ends[1],
+        is_exact=exact is not None,
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        reference=None if space.reference is None else _reference_cost(space.reference, metric),
     )
 
 
-def _shares(objective: Objective, costs: Sequence[Cost]) -> tuple[Share, ...]:
+def _reference_cost(network: Network, metric: str) -> int:
+    if metric == "inference_bytes":
+        return memory(network).inference_bytes
+    return int(getattr(cost(network), metric))
+
+
+def _shares(objective: Objective, costs: Records) -> tuple[Share, ...]:
     samples = len(costs)
     terms: tuple[CostTerm | AbsoluteTerm, ...] = (*objective.factors, *objective.absolutes)
     limits: list[tuple[str, float, Literal["constraint", "target"]]] = [
@@ -199,13 +226,13 @@ def _shares(objective: Objective, costs: Sequence[Cost]) -> tuple[Share, ...]:
         Share(
             limit=f"{metric} <= {upper:,.0f}",
             kind=kind,
-            kept=sum(getattr(one, metric) <= upper for one in costs),
+            kept=int((costs[metric] <= upper).sum()),
             samples=samples,
         )
         for metric, upper, kind in known
     ]
     constraints = [(metric, upper) for metric, upper, kind in known if kind == "constraint"]
     if len(constraints) > 1:
-        kept = sum(all(getattr(one, metric) <= upper for metric, upper in constraints) for one in costs)
+        kept = int(np.all([costs[metric] <= upper for metric, upper in constraints], axis=0).sum())
         shares.append(Share(limit="all of them", kind="all constraints", kept=kept, samples=samples))
     return tuple(shares)

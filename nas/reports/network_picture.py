@@ -19,6 +19,7 @@ from search_spaces import Network, Row, describe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 ROW, BOX = 0.50, 0.34
 """Height of a row and of its box, inches."""
@@ -32,6 +33,9 @@ STAGE, OPERATOR, OPERATOR_END, LAYERS, CHANNELS, RESOLUTION, SHARE, SHARE_END, P
 """Where the columns are, inches from the left."""
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+
+GAP = 1.5
+"""Space between an operator's name and its details, in letters."""
 
 MOST_LETTERS = 44
 """Longest name of an operator that fits into its box."""
@@ -150,12 +154,13 @@ def _draw_line(axes: Axes, line: _Line, y: float, largest: float, *, is_last: bo
         arrow = {"arrowstyle": "-|>", "color": GREY, "linewidth": 0.9, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", (middle, y + ROW - BOX / 2), (middle, y + BOX / 2), arrowprops=arrow)
     ink = "white" if line.share > 0.62 * largest else INK
-    axes.text(
+    operator = axes.text(
         OPERATOR + 0.14, y, line.operator, fontsize=NORMAL, fontweight="bold", color=ink, va="center_baseline"
     )
-    axes.text(
+    details = axes.text(
         OPERATOR_END - 0.14, y, line.details, fontsize=NORMAL, color=ink, ha="right", va="center_baseline"
     )
+    _keep_apart(operator, details)
     layers = f"{TIMES}{line.layers}" if line.layers > 1 else "1"
     for x, word in ((LAYERS, layers), (CHANNELS, str(line.channels)), (RESOLUTION, line.resolution)):
         axes.text(x, y, word, fontsize=NORMAL, color=INK, ha="center", va="center_baseline")
@@ -164,6 +169,15 @@ def _draw_line(axes: Axes, line: _Line, y: float, largest: float, *, is_last: bo
         PARAMS, y, show_count(line.params), fontsize=NORMAL, color=INK, ha="right", va="center_baseline"
     )
     _draw_share(axes, line.share, y, largest)
+
+
+def _keep_apart(left: Text, right: Text) -> None:
+    """Shrinks both texts where they would run into each other."""
+    room = right.get_window_extent().x1 - left.get_window_extent().x0
+    needed = left.get_window_extent().width + right.get_window_extent().width + GAP * NORMAL
+    if needed > room:
+        for text in (left, right):
+            text.set_fontsize(NORMAL * room / needed)
 
 
 def _box(y: float, fill: str) -> FancyBboxPatch:

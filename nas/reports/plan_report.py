@@ -9,10 +9,23 @@ from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from nas.commands.space_profile import Plan, SpaceProfile
-from nas.reports.printing import Column, Fact, Report, Row, Table, show_count, show_seconds, show_share
+from nas.reports.printing import (
+    Column,
+    Fact,
+    Report,
+    Row,
+    Table,
+    show_count,
+    show_metric,
+    show_seconds,
+    show_share,
+)
 from search_spaces import Decision
 
 LONGEST_OPTIONS = 100
+BAR = 40
+
+METRIC_WORDS = {"macs": "macs", "params": "params", "inference_bytes": "inference memory"}
 
 
 def profile_report(profile: SpaceProfile, plan: Plan, *, title: str, facts: tuple[Fact, ...] = ()) -> Report:
@@ -25,7 +38,7 @@ def profile_report(profile: SpaceProfile, plan: Plan, *, title: str, facts: tupl
         value={"n": profile.samples, "seed": profile.seed},
         text=f"{profile.samples:,} random candidates, seed {profile.seed}",
     )
-    tables = [_decisions(profile.decisions), _spreads(profile)]
+    tables = [_decisions(profile.decisions), _spreads(profile), _distribution(profile)]
     if profile.shares:
         tables.append(_shares(profile))
     notes = []
@@ -134,25 +147,81 @@ def _condition(decision: Decision, decisions: tuple[Decision, ...]) -> str | Non
 
 
 def _spreads(profile: SpaceProfile) -> Table:
-    columns = [Column(key="metric", heading="one image")]
+    columns = [Column(key="metric", heading="one image", show=lambda name: METRIC_WORDS.get(name, name))]
     columns += [
-        Column(key=key, heading=heading, show=show_count, is_number=True)
+        Column(key=f"{key}_text", heading=heading, is_number=True)
         for key, heading in (
-            ("minimum", "min"),
-            ("first_quartile", "quarter"),
+            ("minimum", "least"),
+            ("percent_1", "1 %"),
+            ("first_quartile", "25 %"),
             ("median", "median"),
-            ("third_quartile", "three quarters"),
-            ("maximum", "max"),
+            ("third_quartile", "75 %"),
+            ("percent_99", "99 %"),
+            ("maximum", "most"),
             ("reference", "reference"),
         )
     ]
-    rows = tuple(asdict(spread) for spread in profile.spreads)
+    rows = [asdict(spread) for spread in profile.spreads]
+    drawn = [
+        row
+        | {f"{key}_text": show_metric(row["metric"], value) for key, value in row.items() if _is_cost(value)}
+        for row in rows
+    ]
+    seen = [METRIC_WORDS[spread.metric] for spread in profile.spreads if not spread.is_exact]
     return Table(
         key="costs",
         title=f"Costs of {profile.samples:,} random candidates",
         columns=tuple(columns),
-        rows=rows,
+        rows=tuple(rows),
+        drawn=tuple(drawn),
+        notes=(f"least and most are those of the whole space{_but(seen)}",),
     )
+
+
+def _is_cost(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _but(seen: list[str]) -> str:
+    return f"; of {' and '.join(seen)} those of the sample" if seen else ""
+
+
+def _distribution(profile: SpaceProfile) -> Table:
+    """Multiply-adds of the sample as a histogram; a row is an interval, and says where the reference lies."""
+    spread = profile.spreads[0]
+    most = max(spread.counts)
+    rows = []
+    for low, high, count in zip(spread.edges[:-1], spread.edges[1:], spread.counts, strict=True):
+        is_here = spread.reference is not None and low <= spread.reference < high
+        rows.append(
+            {
+                "from": low,
+                "to": high,
+                "count": count,
+                "share": count / profile.samples,
+                "bar": _bar(count / most) + ("  reference" if is_here else ""),
+            }
+        )
+    columns = (
+        Column(key="from", heading="macs from", show=show_count, is_number=True),
+        Column(key="to", heading="to", show=show_count, is_number=True),
+        Column(key="share", heading="share", show=show_share, is_number=True),
+        Column(key="bar", heading=""),
+    )
+    json_rows = tuple({key: value for key, value in row.items() if key != "bar"} for row in rows)
+    return Table(
+        key="distribution",
+        title="Multiply-adds of the candidates",
+        columns=columns,
+        rows=json_rows,
+        drawn=tuple(rows),
+    )
+
+
+def _bar(share: float) -> str:
+    """A bar of up to 40 characters, in eighths."""
+    whole, eighths = divmod(round(share * BAR * 8), 8)
+    return "█" * whole + ("" if not eighths else "▏▎▍▌▋▊▉"[eighths - 1])
 
 
 def _shares(profile: SpaceProfile) -> Table:

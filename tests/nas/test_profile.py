@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import numpy as np
@@ -12,12 +13,34 @@ from search_spaces import cost, mnasnet
 
 def test_quartiles_are_those_of_the_same_sample(small_space):
     profile = profile_space(small_space, samples=200, seed=3)
-    rng = np.random.default_rng(3)
-    macs = [cost(small_space.decode(small_space.sample(rng))).macs for _ in range(200)]
+    tokens = small_space.sample_many(np.random.default_rng(3), 200)
+    macs = [cost(small_space.decode(row)).macs for row in tokens.tolist()]
     spread = profile.spreads[0]
-    assert (spread.metric, spread.minimum, spread.maximum) == ("macs", min(macs), max(macs))
-    assert spread.median == pytest.approx(np.median(macs))
+    assert spread.metric == "macs"
+    assert (spread.median, spread.percent_1) == pytest.approx(tuple(np.quantile(macs, [0.5, 0.01])))
+    assert (spread.edges[0], spread.edges[-1]) == (min(macs), max(macs))
+    assert sum(spread.counts) == 200
     assert (profile.samples, profile.seed, profile.size) == (200, 3, small_space.size)
+
+
+def test_the_ends_are_those_of_the_whole_space(small_space):
+    every = itertools.product(*(range(count) for count in small_space.cardinalities))
+    costs = small_space.costs(list(every))
+    macs, params, held = profile_space(small_space, samples=20).spreads
+    assert macs.is_exact
+    assert params.is_exact
+    assert not held.is_exact
+    assert (macs.minimum, macs.maximum) == (costs.macs.min(), costs.macs.max())
+    assert (params.minimum, params.maximum) == (costs.params.min(), costs.params.max())
+    assert held.metric == "inference_bytes"
+
+
+def test_the_histogram_is_drawn_with_the_reference_in_it(capsys):
+    assert main(["profile", "--space", "efficientnet", "--samples", "1000"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (marked,) = [line for line in lines if line.endswith("reference") and "█" in line]
+    low, high = (float(word.removesuffix("M")) for word in marked.split()[:2])
+    assert low <= 385.8 <= high
 
 
 def test_the_share_counts_candidates_at_or_below_the_limit(small_space):
@@ -100,4 +123,4 @@ def test_profile_without_a_trial_time_says_how_to_get_one(capsys):
 
 def test_profile_of_an_unknown_space_names_the_near_one(capsys):
     assert main(["profile", "--space", "efficientnt"]) == 2
-    assert "did you mean efficientnet?" in capsys.readouterr().err
+    assert "did you mean efficientnet or" in capsys.readouterr().err
