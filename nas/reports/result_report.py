@@ -6,10 +6,12 @@ Does not own the numbers: `search_spaces.describe` and `nas.reports.comparison` 
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 from typing import Any
 
 from nas.objective import Objective
 from nas.reports.comparison import Comparison, Contender
+from nas.reports.network_report import stage_table
 from nas.reports.printing import (
     Column,
     Fact,
@@ -20,7 +22,10 @@ from nas.reports.printing import (
     show_metric,
 )
 from nas.studies.study_trial import StudyTrial
-from search_spaces import Network, describe
+from search_spaces import Network
+
+SHOWN = {"stage", "operator", "resolution", "channels", "layers", "macs", "params"}
+"""Columns of the winner's table."""
 
 OUTCOMES = {"ahead": "winner ahead", "behind": "winner behind", "tie": "tie", "unknown": None}
 
@@ -30,28 +35,9 @@ def network_table(network: Network, *, title: str = "Network") -> Table:
 
     Source: EfficientNet (Tan & Le, ICML 2019), Table 1.
     """
-    rows = [
-        {
-            "stage": row.stage,
-            "operator": row.operator,
-            "resolution": row.resolution,
-            "channels": row.channels,
-            "layers": row.layers,
-            "macs": row.macs,
-            "params": row.params,
-        }
-        for row in describe(network)
-    ]
-    columns = (
-        Column(key="stage", heading="stage"),
-        Column(key="operator", heading="operator"),
-        Column(key="resolution", heading="resolution", show=lambda side: f"{side} x {side}", is_number=True),
-        Column(key="channels", heading="channels", is_number=True),
-        Column(key="layers", heading="layers", is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
-    )
-    return Table(key="network", title=title, columns=columns, rows=tuple(rows))
+    table = stage_table(network)
+    columns = tuple(column for column in table.columns if column.key in SHOWN)
+    return replace(table, key="network", title=title, columns=columns, notes=())
 
 
 def winner_report(trial: StudyTrial) -> Report:

@@ -10,6 +10,8 @@ from nas.commands.cli import main
 from nas.commands.options import RULES as OFFERED
 from nas.commands.scale import RULES
 from nas.errors import UsageError
+from nas.search import search
+from nas.table import TableEvaluator
 from search_spaces import Network, cost, describe, memory, reference, scale
 
 
@@ -59,6 +61,23 @@ def test_a_network_is_found_by_the_file_and_by_the_folder_of_a_bundle(capsys, tm
     (tmp_path / "architecture.json").write_text(network.to_json())
     for place in (tmp_path, tmp_path / "architecture.json"):
         assert answer(capsys, "describe", str(place))["params"] == cost(network).params
+
+
+def test_the_winner_of_a_study_is_scaled_by_the_studys_folder(capsys, tmp_path, small_space):
+    study = search(
+        small_space,
+        evaluator=TableEvaluator(lambda candidate: 0.5 + cost(candidate.network).macs / 1e7),
+        controller="random",
+        target_macs=1e6,
+        trials=4,
+        executor="inline",
+        out=tmp_path / "study",
+    )
+    out = tmp_path / "scaled"
+    data = answer(capsys, "scale", str(study.folder), "--width", "2", "--out", str(out))
+    assert data["baseline"]["name"] == f"study-trial-{study.best.number}"
+    assert data["baseline"]["macs"] == study.best.macs
+    assert Network.from_json((out / "width-2.json").read_text()) == scale(study.best.network, width=2.0)
 
 
 @pytest.mark.parametrize(
