@@ -242,6 +242,15 @@ class Objective:
         return sum(c.excess(costs) for c in self.constraints if c.is_known_before_training)
 
     @property
+    def known_limits(self) -> dict[str, float]:
+        """The least upper limit of each cost that is known before training."""
+        limits: dict[str, float] = {}
+        for constraint in self.constraints:
+            if constraint.is_known_before_training:
+                limits[constraint.metric] = min(constraint.upper, limits.get(constraint.metric, math.inf))
+        return limits
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Every cost that the objective looks at, once, terms first."""
         terms = [t.metric for t in self.factors] + [t.metric for t in self.absolutes]

@@ -144,10 +144,16 @@ def make_controller(
     if name not in kinds:
         raise ControllerError(f"there is no controller {name!r}: choose one of {', '.join(kinds)}")
 
-    def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        return np.array([catalogue.is_feasible(row, objective) for row in rows.tolist()], dtype=np.bool_)
+    limits = {metric: (0.0, upper) for metric, upper in objective.known_limits.items()}
 
-    is_limited = any(constraint.is_known_before_training for constraint in objective.constraints)
+    def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        return catalogue.space.are_within(
+            rows,
+            macs=limits.get("macs"),
+            params=limits.get("params"),
+            activations=limits.get("activations"),
+        )
+
     return cast(
         Controller,
         getattr(controllers, kinds[name])(
@@ -155,7 +161,7 @@ def make_controller(
             catalogue.space.conditions,
             seed=seed,
             key=catalogue.digest,
-            feasible=feasible if is_limited else None,
+            feasible=feasible if limits else None,
         ),
     )
 

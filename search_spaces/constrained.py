@@ -42,7 +42,7 @@ def check_bounds(bounds: Mapping[str, Bound | None]) -> dict[str, Bound]:
     """The bounds that are given.
 
     Raises:
-        SpaceError: There is none, or one is not a pair of numbers with the least first.
+        SpaceError: One is not a pair of numbers with the least first.
     """
     given = {name: bound for name, bound in bounds.items() if bound is not None}
     for name, bound in given.items():
@@ -51,9 +51,17 @@ def check_bounds(bounds: Mapping[str, Bound | None]) -> dict[str, Bound]:
             raise SpaceError(
                 f"a bound must be (least, most), such as {name}=(270e6, 330e6), but got {bound!r}"
             )
-    if not given:
-        raise SpaceError("sampling within bounds needs one, such as macs=(270e6, 330e6)")
     return {name: (float(least), float(most)) for name, (least, most) in given.items()}
+
+
+def are_within(tables: CostTables, tokens: Array, bounds: Mapping[str, Bound]) -> Mask:
+    """Which candidates (n, decisions) can be built and cost what the bounds allow."""
+    records, errors = tables.fold(tokens)
+    kept = np.ones(len(tokens), bool)
+    kept[list(errors)] = False
+    for name, (least, most) in bounds.items():
+        kept &= (records[name] >= least) & (records[name] <= most)
+    return kept
 
 
 def draw_within(
@@ -77,12 +85,7 @@ def draw_within(
     """
 
     def keeps(tokens: Array) -> Mask:
-        records, errors = tables.fold(tokens)
-        kept = np.ones(len(tokens), bool)
-        kept[list(errors)] = False
-        for name, (least, most) in bounds.items():
-            kept &= (records[name] >= least) & (records[name] <= most)
-        return kept
+        return are_within(tables, tokens, bounds)
 
     words = ", ".join(f"{least:,.12g} <= {name} <= {most:,.12g}" for name, (least, most) in bounds.items())
     summed = next((name for name in ("macs", "params", "activations") if name in bounds), "")

@@ -20,13 +20,13 @@ from search_spaces.costs import VALUE_BYTES, Tally
 from search_spaces.errors import SpaceError, located
 from search_spaces.lowering import (
     Surroundings,
-    has_placed_ops,
     image_shape,
     surroundings,
     tally,
     tally_head,
     tally_stage,
 )
+from search_spaces.network import has_placed_ops
 from search_spaces.primitives import Shape
 from search_spaces.slots import Slot, Slots
 

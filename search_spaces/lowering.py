@@ -10,14 +10,17 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
-from search_spaces.choices import Choice, has_choice
+from search_spaces.choices import has_choice
 from search_spaces.context import Context, SqueezeExcite
 from search_spaces.costs import Cost, Memory, Tally, memory_of, tally_tree
 from search_spaces.errors import SpaceError, located
-from search_spaces.network import Head, Network, Stage
-from search_spaces.ops import BUILT_IN_OPS, Op
+from search_spaces.ops import Op
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape
+
+if TYPE_CHECKING:
+    from search_spaces.network import Head, Network, Stage
 
 Surroundings = tuple[str, float, float, float, str, SqueezeExcite]
 """What all parts of a network share: the last fields of a `Context`, in its order."""
@@ -153,7 +156,7 @@ def _placed_stages(network: Network, *, has_drop_path: bool) -> Iterator[tuple[s
     1, so that equal stages of different networks are one: costs do not depend on stochastic depth.
     """
     stages = network.stages
-    has_place = has_drop_path or has_placed_ops(stages)
+    has_place = has_drop_path or network.has_placed_ops
     block, blocks = 0, 1
     if has_place:
         if has_choice(stages):
@@ -165,17 +168,6 @@ def _placed_stages(network: Network, *, has_drop_path: bool) -> Iterator[tuple[s
         else:
             yield name, stage, block, blocks
             block += stage.repeats if has_place else 0
-
-
-def has_placed_ops(value: object) -> bool:
-    """Whether a value, choices and all, holds an op that may ask for its block's number: a user's own."""
-    if isinstance(value, Choice):
-        return any(has_placed_ops(option) for option in value.options)
-    if isinstance(value, Stage):
-        return has_placed_ops(value.op)
-    if isinstance(value, tuple):
-        return any(has_placed_ops(part) for part in value)
-    return type(value) not in BUILT_IN_OPS
 
 
 MOST_SUM = 10**16

@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
-from search_spaces.choices import has_choice
+from search_spaces.choices import Choice, has_choice
 from search_spaces.context import Context, SqueezeExcite
 from search_spaces.errors import SpaceError, located, require_fraction, require_integer, require_one_of
 from search_spaces.json_form import from_json, to_json
-from search_spaces.ops import Op, check_op
+from search_spaces.lowering import digest
+from search_spaces.ops import BUILT_IN_OPS, Op, check_op
 from search_spaces.primitives import (
     ACTIVATIONS,
     PADDINGS,
@@ -170,10 +171,13 @@ class Network:
             yield f"stage{number}", stage
 
     @property
+    def has_placed_ops(self) -> bool:
+        """Whether a stage has an op that may ask for its block's number: any of the user's own."""
+        return has_placed_ops(self.stages)
+
+    @property
     def digest(self) -> str:
         """Identity of the network: equal for all descriptions that mean the same layers (16 hex digits)."""
-        from search_spaces.lowering import digest
-
         return digest(self)
 
     @classmethod
@@ -200,6 +204,15 @@ class Network:
             SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or breaks a law.
         """
         return from_json(cls, text, tuple(op_types), "network")
+
+
+def has_placed_ops(value: object) -> bool:
+    """Whether stages, choices and all, hold an op that may ask for its block's number: a user's own."""
+    if isinstance(value, Choice):
+        return any(map(has_placed_ops, value.options))
+    if isinstance(value, tuple):
+        return any(map(has_placed_ops, value))
+    return has_placed_ops(value.op) if isinstance(value, Stage) else type(value) not in BUILT_IN_OPS
 
 
 _FIELDS = tuple(field.name for field in fields(Network))

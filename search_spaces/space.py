@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search_spaces.choices import Choice, children
-from search_spaces.constrained import Bound, check_bounds, draw_within, extremes
+from search_spaces.constrained import Bound, are_within, check_bounds, draw_within, extremes
 from search_spaces.cost_tables import Array, CostTables
 from search_spaces.decisions import (
     Conditions,
@@ -150,6 +150,32 @@ class SearchSpace:
         found: np.recarray[Any, np.dtype[np.void]] = records.view(np.recarray)
         return found
 
+    def are_within(
+        self,
+        tokens: npt.ArrayLike,
+        *,
+        macs: Bound | None = None,
+        params: Bound | None = None,
+        activations: Bound | None = None,
+        inference_bytes: Bound | None = None,
+    ) -> npt.NDArray[np.bool_]:
+        """Which candidates can be built and cost what the bounds (least, most) allow, many at once.
+
+        Args:
+            tokens: Integers (candidates, decisions).
+            macs: Least and most multiply-adds, both allowed.
+            params: Least and most parameters.
+            activations: Least and most values put out by convolutions and linear layers.
+            inference_bytes: Least and most of `Memory.inference_bytes`.
+
+        Raises:
+            SpaceError: The tokens are not of this space, or a bound is not (least, most).
+        """
+        given = check_bounds(
+            {"macs": macs, "params": params, "activations": activations, "inference_bytes": inference_bytes}
+        )
+        return are_within(self._tables, self._check_array(tokens), given)
+
     def cost_range(self, metric: str) -> tuple[int, int] | None:
         """The least and the most that candidates cost, exactly; None where a decision reaches several parts.
 
@@ -201,6 +227,8 @@ class SearchSpace:
             {"macs": macs, "params": params, "activations": activations, "inference_bytes": inference_bytes}
         )
 
+        if not given:
+            raise SpaceError("sampling within bounds needs one, such as macs=(270e6, 330e6)")
         if count < 1:
             raise SpaceError(f"`count >= 1` must hold, but got count={count!r}")
         with located(f"the space {self.name!r}"):

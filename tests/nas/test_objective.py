@@ -151,3 +151,14 @@ def test_equal_objectives_give_equal_json_whether_integers_or_floats_were_typed(
 def test_what_is_no_objective_is_refused(text):
     with pytest.raises(ObjectiveError, match="an objective as JSON was expected"):
         Objective.from_json(text)
+
+
+def test_known_limits_are_the_least_of_each_cost_that_needs_no_training():
+    limits = (
+        Constraint(metric="macs", upper=3e6),
+        Constraint(metric="macs", upper=2e6),
+        Constraint(metric="params", upper=1e6),
+        Constraint(metric="latency_ms", upper=5.0),
+    )
+    assert Objective(constraints=limits).known_limits == {"macs": 2e6, "params": 1e6}
+    assert Objective().known_limits == {}

@@ -132,3 +132,17 @@ def test_a_gap_between_sums_is_refused():
 def test_bounds_that_are_none_are_refused(arguments, message):
     with pytest.raises(SpaceError, match=message):
         efficientnet().sample_within(np.random.default_rng(0), **arguments)
+
+
+def test_candidates_within_bounds_are_told_from_those_beyond_and_those_that_cannot_be_built():
+    stage = Stage(op=Conv(), channels=choice(8, 16), stride=choice(1, 2))
+    space = SearchSpace(make_network(stage, resolution=choice(16, 2)))
+    tokens = every_candidate(space)
+    told = space.are_within(tokens, macs=(0, 30_000))
+    for row, is_within in zip(tokens.tolist(), told, strict=True):
+        try:
+            expected = space.costs([row]).macs[0] <= 30_000
+        except SpaceError:
+            expected = False
+        assert is_within == expected, row
+    assert 0 < told.sum() < len(told)
