@@ -5,6 +5,8 @@ LSTM policy is asked for. A controller of one's own is checked by `controllers.t
 """
 
 from controllers.contract import Controller, ControllerError, Feedback, Outcome, Proposal, State
+from controllers.evolution import RegularizedEvolution
+from controllers.local_search import LocalSearch
 from controllers.ppo import PPO
 from controllers.random_search import RandomSearch
 from controllers.reinforce import Reinforce
@@ -15,9 +17,11 @@ __all__ = [
     "Controller",
     "ControllerError",
     "Feedback",
+    "LocalSearch",
     "Outcome",
     "Proposal",
     "RandomSearch",
+    "RegularizedEvolution",
     "Reinforce",
     "State",
     "state_from_json",

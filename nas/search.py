@@ -33,7 +33,7 @@ from nas.training.recipe import Recipe
 from nas.trial import Evaluator, Executor
 from search_spaces import Network, SearchSpace
 
-ControllerName = Literal["reinforce", "ppo", "random"]
+ControllerName = Literal["reinforce", "ppo", "evolution", "local", "random"]
 ExecutorName = Literal["ray", "inline"]
 
 
@@ -140,7 +140,13 @@ def make_controller(
     """
     import controllers
 
-    kinds = {"reinforce": "Reinforce", "ppo": "PPO", "random": "RandomSearch"}
+    kinds = {
+        "reinforce": "Reinforce",
+        "ppo": "PPO",
+        "evolution": "RegularizedEvolution",
+        "local": "LocalSearch",
+        "random": "RandomSearch",
+    }
     if name not in kinds:
         raise ControllerError(f"there is no controller {name!r}: choose one of {', '.join(kinds)}")
 

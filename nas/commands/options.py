@@ -29,7 +29,7 @@ from nas.training.recipe import Augmentation, Optimizer, Precision
 Parser = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
 
-CONTROLLERS = ("reinforce", "ppo", "random")
+CONTROLLERS = ("reinforce", "ppo", "evolution", "local", "random")
 EXECUTORS = ("ray", "inline")
 EXPORT_FORMATS = ("bundle", "timm")
 RULES = ("efficientnet", "efficientnet_v2", "lite", "mnasnet")

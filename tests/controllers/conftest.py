@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from controllers import PPO, RandomSearch, Reinforce
+from controllers import PPO, LocalSearch, RandomSearch, RegularizedEvolution, Reinforce
 
 INDEPENDENT = {
     "reinforce": lambda c, k, seed: Reinforce(c, k, seed=seed),
@@ -12,7 +12,11 @@ LSTM = {
     "reinforce-lstm": lambda c, k, seed: Reinforce(c, k, seed=seed, policy="lstm"),
     "ppo-lstm": lambda c, k, seed: PPO(c, k, seed=seed, policy="lstm"),
 }
-ALL = {"random": lambda c, k, seed: RandomSearch(c, k, seed=seed), **INDEPENDENT, **LSTM}
+MUTATING = {
+    "evolution": lambda c, k, seed: RegularizedEvolution(c, k, seed=seed, population=20, sample=5),
+    "local": lambda c, k, seed: LocalSearch(c, k, seed=seed),
+}
+ALL = {"random": lambda c, k, seed: RandomSearch(c, k, seed=seed), **INDEPENDENT, **LSTM, **MUTATING}
 
 
 @pytest.fixture(params=ALL.values(), ids=ALL.keys())
@@ -20,7 +24,9 @@ def make(request):
     return request.param
 
 
-@pytest.fixture(params=[RandomSearch, Reinforce, PPO], ids=lambda cls: cls.__name__)
+@pytest.fixture(
+    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch], ids=lambda cls: cls.__name__
+)
 def controller_class(request):
     return request.param
 
@@ -32,4 +38,9 @@ def make_independent(request):
 
 @pytest.fixture(params=LSTM.values(), ids=LSTM.keys())
 def make_lstm(request):
+    return request.param
+
+
+@pytest.fixture(params=MUTATING.values(), ids=MUTATING.keys())
+def make_mutating(request):
     return request.param

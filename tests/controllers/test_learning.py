@@ -27,6 +27,10 @@ def test_independent_policies_leave_random_search_far_behind(make_independent):
     check_learning(make_independent, margin=0.5, seeds=range(8))
 
 
+def test_mutating_searches_leave_random_search_far_behind(make_mutating):
+    check_learning(make_mutating, margin=0.5, seeds=range(8))
+
+
 def test_lstm_policies_leave_random_search_far_behind(make_lstm):
     check_learning(make_lstm, margin=0.4, seeds=range(3))
 

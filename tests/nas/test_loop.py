@@ -526,8 +526,11 @@ class Stopped(Shuffled):
         return results
 
 
-def test_a_deterministic_search_interrupted_and_resumed_with_other_workers_is_the_same(tmp_path, small_space):
-    options = {"controller": "reinforce", "deterministic": True, "trials": 24}
+@pytest.mark.parametrize("controller", ["reinforce", "evolution", "local"])
+def test_a_deterministic_search_interrupted_and_resumed_with_other_workers_is_the_same(
+    tmp_path, small_space, controller
+):
+    options = {"controller": controller, "deterministic": True, "trials": 24}
     run(small_space, tmp_path / "whole", executor=Shuffled(3), **options)
     for after, slots in ((5, 3), (4, 1), (6, 5), (99, 2)):
         study = run(
