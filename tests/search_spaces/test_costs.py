@@ -89,6 +89,7 @@ SAMPLED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("space", "count"), SAMPLED, ids=lambda value: getattr(value, "name", None))
 def test_costs_equal_fvcore_and_the_module_on_sampled_networks(space, count):
     rng = np.random.default_rng(0)

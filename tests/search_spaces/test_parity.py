@@ -10,7 +10,7 @@ import torch
 from search_spaces import build, cost, reference, reference_names
 from search_spaces.weights import load_weights
 
-LARGEST_FAST = 12_000_000
+LARGEST_FAST = 4_500_000
 """Parameters of the largest network that is compared in the fast tests."""
 
 RESOLUTION = 75
