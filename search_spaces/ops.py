@@ -63,14 +63,13 @@ def op_label(op: Op) -> str:
     return f"{type(op).__name__}({values})"
 
 
-def _check_fields(kernel_size: object, se_ratio: object, skip: object, activation: object) -> None:
+def _check_fields(
+    kernel_size: object, se_ratio: object, skip: object, activation: object, expand_ratio: object = 1
+) -> None:
     require_kernel(kernel_size)
     require_se_ratio(se_ratio)
     require_one_of("skip", skip, SKIPS)
     require_activation(activation)
-
-
-def _check_expansion(expand_ratio: object) -> None:
     is_number = isinstance(expand_ratio, int | float) and not isinstance(expand_ratio, bool)
     if not is_number or not 1 <= expand_ratio <= 64:  # type: ignore[operator]
         raise SpaceError(f"`1 <= expand_ratio <= 64` must hold, but got expand_ratio={expand_ratio!r}")
@@ -123,8 +122,7 @@ class MBConv:
 
     def check(self) -> None:
         """Raises `SpaceError` where a field is out of range."""
-        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation)
-        _check_expansion(self.expand_ratio)
+        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation, self.expand_ratio)
 
     def label(self) -> str:
         """As in EfficientNet's Table 1."""
@@ -172,8 +170,7 @@ class FusedMBConv:
 
     def check(self) -> None:
         """Raises `SpaceError` where a field is out of range."""
-        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation)
-        _check_expansion(self.expand_ratio)
+        _check_fields(self.kernel_size, self.se_ratio, self.skip, self.activation, self.expand_ratio)
 
     def label(self) -> str:
         """As in EfficientNetV2's Table 4."""

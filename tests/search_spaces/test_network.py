@@ -4,12 +4,17 @@ from dataclasses import dataclass
 import pytest
 
 from search_spaces import (
+    BasicBlock,
+    Bottleneck,
     Context,
     Conv,
+    ConvPool,
+    FusedMBConv,
     Head,
     MBConv,
     Network,
     SpaceError,
+    SqueezeExcite,
     Stage,
     build,
     choice,
@@ -183,3 +188,32 @@ def test_a_module_that_does_not_fit_any_memory_is_refused_before_it_is_built():
     network = make_network(Stage(op=MBConv(expand_ratio=64), channels=65_536, repeats=4))
     with pytest.raises(SpaceError, match=r"parameters <= 1e\+10.*but got"):
         build(network)
+
+
+@pytest.mark.parametrize(
+    ("op", "message"),
+    [
+        (MBConv(expand_ratio=float("nan")), "expand_ratio=nan in stage1"),
+        (FusedMBConv(expand_ratio=0.5), "1 <= expand_ratio <= 64.*expand_ratio=0.5"),
+        (FusedMBConv(kernel_size=2), "odd.*kernel_size=2 in stage1"),
+        (MBConv(se_ratio=float("nan")), "se_ratio=nan"),
+        (MBConv(activation="tanh"), "activation='tanh'"),
+        (MBConv(skip="pooling"), "skip='pooling'"),
+        (Bottleneck(reduction=0), "reduction=0"),
+        (BasicBlock(se_ratio=-1), "se_ratio=-1"),
+        (ConvPool(pool_stride=3), "pool_stride=3"),
+    ],
+)
+def test_an_op_whose_field_is_out_of_range_is_refused_with_the_stage(op, message):
+    with pytest.raises(SpaceError, match=message):
+        make_network(Stage(op=op, channels=8))
+
+
+def test_a_bottleneck_whose_reduction_does_not_divide_the_channels_is_refused():
+    with pytest.raises(SpaceError, match="reduction=4 for 10 channels in stage1"):
+        lower(make_network(Stage(op=Bottleneck(), channels=10)))
+
+
+def test_the_form_of_squeeze_excite_is_checked():
+    with pytest.raises(SpaceError, match="gate='relu' in squeeze_excite"):
+        make_network(Stage(op=MBConv(), channels=8), squeeze_excite=SqueezeExcite(gate="relu"))
