@@ -4,18 +4,27 @@ They see numbers only: how many options each decision has and when it is active.
 LSTM policy is asked for. A controller of one's own is checked by `controllers.testing.check_controller`.
 """
 
-from controllers.contract import Controller, ControllerError, Feedback, Outcome, Proposal, State
+from controllers.contract import Candidate, Controller, ControllerError, Feedback, Outcome, Proposal, State
+from controllers.dyna import Dyna
 from controllers.evolution import RegularizedEvolution
 from controllers.local_search import LocalSearch
+from controllers.nsga2 import NSGA2
 from controllers.ppo import PPO
 from controllers.random_search import RandomSearch
 from controllers.reinforce import Reinforce
 from controllers.state import state_from_json, state_to_json
 
+Default = Dyna
+"""The controller that a search uses unless told otherwise."""
+
 __all__ = [
+    "NSGA2",
     "PPO",
+    "Candidate",
     "Controller",
     "ControllerError",
+    "Default",
+    "Dyna",
     "Feedback",
     "LocalSearch",
     "Outcome",

@@ -84,7 +84,7 @@ class Candidates:
         self.proposed = 0
         self._key = key
         self._feasible = feasible
-        self._rng = np.random.Generator(np.random.PCG64(int(seed)))
+        self.rng = np.random.Generator(np.random.PCG64(int(seed)))
         self._seen: set[bytes] = set()
         self._seen_in_order = bytearray()
         self._known: set[tuple[int, ...]] = set()  # spares calls of `key`; never needed to continue
@@ -126,14 +126,14 @@ class Candidates:
     def state_dict(self) -> State:
         """Returns the generator's state, the count of proposals and 8 bytes per candidate seen."""
         return {
-            "rng": _pack_rng(self._rng),
+            "rng": _pack_rng(self.rng),
             "proposed": self.proposed,
             "seen": np.frombuffer(bytes(self._seen_in_order), dtype=np.uint64),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues from a state; what can be found out again is forgotten."""
-        _unpack_rng(self._rng, state["rng"])
+        _unpack_rng(self.rng, state["rng"])
         self.proposed = int(state["proposed"])
         self._seen_in_order = bytearray(np.asarray(state["seen"], dtype=np.uint64).tobytes())
         starts = range(0, len(self._seen_in_order), _DIGEST_BYTES)
@@ -145,14 +145,14 @@ class Candidates:
         """Yields candidates from the most to the least wanted; each round only when the last fell short."""
         for round_ in range(POLICY_ROUNDS):
             count = max(n, min(n * 4**round_, DRAWS_PER_ROUND))
-            yield draw(self._rng, count, 1.0)
+            yield draw(self.rng, count, 1.0)
         for temperature in TEMPERATURES:
-            yield draw(self._rng, DRAWS_PER_ROUND, temperature)
+            yield draw(self.rng, DRAWS_PER_ROUND, temperature)
         if self._listed is None:
             self._listed = self.decisions.enumerate(LISTED)
         if self._listed is None:
             for _ in range(UNIFORM_ROUNDS):
-                yield draw(self._rng, DRAWS_PER_ROUND, math.inf)
+                yield draw(self.rng, DRAWS_PER_ROUND, math.inf)
         else:
             yield from self._remaining(self._listed)
 
@@ -161,7 +161,7 @@ class Candidates:
         if self._open is None:
             self._open = np.ones(len(listed), dtype=np.bool_)
         # The whole list is shuffled, not what is left: what was struck off must not change the order.
-        order = self._rng.permutation(len(listed))
+        order = self.rng.permutation(len(listed))
         order = order[self._open[order]]
         for start in range(0, len(order), DRAWS_PER_ROUND):
             rows = order[start : start + DRAWS_PER_ROUND]

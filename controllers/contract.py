@@ -16,6 +16,9 @@ import numpy.typing as npt
 Tokens: TypeAlias = npt.NDArray[np.int64]
 """Candidates as rows, `(candidates, decisions)`, one option index per decision."""
 
+Candidate: TypeAlias = tuple[int, ...]
+"""One candidate: an option index per decision, 0 where a decision is not active."""
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 
 Condition: TypeAlias = tuple[int, tuple[int, ...]]
@@ -121,6 +124,18 @@ class Controller(Protocol):
 
         Raises:
             ControllerError: A reward is not finite or tokens do not fit; then none of the results is taken.
+        """
+        ...
+
+    def recommend(self, n: int = 1) -> list[Candidate]:
+        """Returns the up to `n` candidates it would go with, best first, none before a completed result.
+
+        Only candidates with a completed result are recommended, and none that was infeasible. A controller
+        that estimates rewards goes by its estimates, any other by the mean of what was observed. Asking
+        changes nothing that is proposed.
+
+        Raises:
+            ControllerError: `n` is below 1.
         """
         ...
 

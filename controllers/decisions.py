@@ -99,6 +99,13 @@ class Decisions:
             tokens = np.minimum(tokens, np.array(self.cardinalities) - 1)
         return self.canonical(tokens)
 
+    def shares(self, tokens: Tokens) -> list[Floats]:
+        """Returns for each decision the share of each option among candidates `(n, decisions)`, n above 0."""
+        return [
+            np.bincount(column, minlength=count) / len(tokens)
+            for column, count in zip(tokens.T, self.cardinalities, strict=True)
+        ]
+
     def check(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """Returns one candidate in canonical form.
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from controllers.candidates import Candidates
 from controllers.contract import (
+    Candidate,
     Conditions,
     ControllerError,
     Costs,
@@ -23,9 +24,9 @@ from controllers.contract import (
     Reward,
     State,
     Tokens,
-    as_outcome,
 )
 from controllers.mutation import changes_at, mutate, without_policy
+from controllers.results import Results
 from controllers.state import check_made_alike
 
 
@@ -76,10 +77,8 @@ class RegularizedEvolution:
             )
         self._candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
         self._decisions = self._candidates.decisions
+        self._results = Results(self._decisions)
         self._size, self._sample = population, sample
-        self._tokens: list[tuple[int, ...]] = []  # the population, oldest first
-        self._rewards: list[float] = []  # NaN where infeasible: the worst is looked up when it is needed
-        self._worst = math.inf
         self._made: State = {
             "controller": "RegularizedEvolution",
             "decisions": self._decisions.fingerprint,
@@ -92,28 +91,28 @@ class RegularizedEvolution:
         return self._candidates.propose(n, self._draw, without_policy)
 
     def feedback(self, results: Feedback) -> None:
-        """Lets results into the population, in the order in which they come.
+        """Lets results into the population, in the order in which they come, and the oldest out of it.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
-        checked = [(self._decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
-        for tokens, outcome in checked:
+        for _, tokens, _ in self._results.take(results):
             self._candidates.note(tokens)
-            self._tokens.append(tokens)
-            self._rewards.append(outcome.reward if outcome.is_feasible else math.nan)
-            if outcome.is_feasible:
-                self._worst = min(self._worst, outcome.reward)
-        del self._tokens[: -self._size], self._rewards[: -self._size]
+
+    def recommend(self, n: int = 1) -> list[Candidate]:
+        """Returns the up to `n` candidates with the best mean reward, best first.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        return self._results.best(n)
 
     def state_dict(self) -> State:
-        """Returns everything needed to continue exactly: the population and the candidates seen."""
+        """Returns everything needed to continue exactly; the population is the last of the results."""
         return {
             "made": dict(self._made),
             "candidates": self._candidates.state_dict(),
-            "tokens": np.array(self._tokens, dtype=np.int64).reshape(-1, len(self._decisions)),
-            "rewards": np.array(self._rewards, dtype=np.float64),
-            "worst": None if self._worst == math.inf else self._worst,
+            "results": self._results.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -124,15 +123,13 @@ class RegularizedEvolution:
         """
         check_made_alike(state, self._made)
         self._candidates.load_state_dict(state["candidates"])
-        self._tokens = [tuple(row) for row in np.asarray(state["tokens"]).tolist()]
-        self._rewards = np.asarray(state["rewards"]).tolist()
-        self._worst = math.inf if state["worst"] is None else float(state["worst"])
+        self._results.load_state_dict(state["results"])
 
     def diagnostics(self) -> dict[str, float]:
         """Returns the population's size, its mean and best reward, once it has a reward."""
-        if self._worst == math.inf:
+        if self._results.worst == math.inf:
             return {}
-        rewards = self._filled_rewards()
+        _, rewards = self._results.latest(self._size)
         return {
             "population": float(len(rewards)),
             "population_mean": float(rewards.mean()),
@@ -141,24 +138,14 @@ class RegularizedEvolution:
 
     def probabilities(self) -> list[Floats] | None:
         """Returns for each decision the share of each option in the population; None while it is empty."""
-        if not self._tokens:
-            return None
-        tokens = np.array(self._tokens, dtype=np.int64)
-        return [
-            np.bincount(tokens[:, decision], minlength=count) / len(tokens)
-            for decision, count in enumerate(self._decisions.cardinalities)
-        ]
-
-    def _filled_rewards(self) -> Floats:
-        rewards = np.array(self._rewards)
-        return np.where(np.isnan(rewards), self._worst, rewards)
+        tokens, _ = self._results.latest(self._size)
+        return self._decisions.shares(tokens) if len(tokens) else None
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        is_young = len(self._tokens) < self._size or self._worst == math.inf
+        is_young = len(self._results) < self._size or self._results.worst == math.inf
         if is_young or math.isinf(temperature):
             return self._decisions.sample(rng, n)
-        rewards = self._filled_rewards()
+        tokens, rewards = self._results.latest(self._size)
         entrants = rng.random((n, len(rewards))).argsort(axis=1)[:, : self._sample]
         winners = entrants[np.arange(n), rewards[entrants].argmax(axis=1)]
-        parents = np.array(self._tokens, dtype=np.int64)[winners]
-        return mutate(self._decisions, rng, parents, changes_at(temperature))
+        return mutate(self._decisions, rng, tokens[winners], changes_at(temperature))

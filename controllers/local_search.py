@@ -12,6 +12,7 @@ import numpy as np
 
 from controllers.candidates import Candidates
 from controllers.contract import (
+    Candidate,
     Conditions,
     ControllerError,
     Costs,
@@ -23,9 +24,9 @@ from controllers.contract import (
     Reward,
     State,
     Tokens,
-    as_outcome,
 )
 from controllers.mutation import changes_at, mutate, without_policy
+from controllers.results import Results
 from controllers.state import check_made_alike
 
 
@@ -35,7 +36,7 @@ class LocalSearch:
     After `first` results from uniform draws, a candidate is the incumbent with one decision taken otherwise.
     When all such neighbours have been seen, two decisions change, then four, then eight: so it leaves a local
     optimum by itself. Hard to beat where rewards are exact, and easily led astray where they are not: of many
-    noisy measurements the best is a lucky one. Results of the incumbent that come again are averaged.
+    noisy measurements the best is a lucky one. Results of a candidate that come again are averaged.
 
     Results may come late or never. `Outcome.fidelity` is not looked at: feed back rewards that can be
     compared.
@@ -72,10 +73,9 @@ class LocalSearch:
             raise ControllerError(f"first >= 1 must hold, but got first={first}")
         self._candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
         self._decisions = self._candidates.decisions
+        self._results = Results(self._decisions)
         self._first = first
-        self._results = 0
-        self._incumbent: tuple[int, ...] = ()
-        self._mean, self._count = -math.inf, 0
+        self._incumbent: list[Candidate] = []  # empty before the first reward
         self._made: State = {
             "controller": "LocalSearch",
             "decisions": self._decisions.fingerprint,
@@ -87,32 +87,29 @@ class LocalSearch:
         return self._candidates.propose(n, self._draw, without_policy)
 
     def feedback(self, results: Feedback) -> None:
-        """Makes the best of all results the incumbent.
+        """Makes the candidate with the best mean reward the incumbent.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
-        checked = [(self._decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
-        for tokens, outcome in checked:
+        for _, tokens, _ in self._results.take(results):
             self._candidates.note(tokens)
-            self._results += 1
-            if not outcome.is_feasible:
-                continue
-            if tokens == self._incumbent:
-                self._mean = (self._mean * self._count + outcome.reward) / (self._count + 1)
-                self._count += 1
-            elif outcome.reward > self._mean:
-                self._incumbent, self._mean, self._count = tokens, outcome.reward, 1
+        self._incumbent = self._results.best(1)
+
+    def recommend(self, n: int = 1) -> list[Candidate]:
+        """Returns the up to `n` candidates with the best mean reward, best first.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        return self._results.best(n)
 
     def state_dict(self) -> State:
-        """Returns everything needed to continue exactly: the incumbent and the candidates seen."""
+        """Returns everything needed to continue exactly: the results and the candidates seen."""
         return {
             "made": dict(self._made),
             "candidates": self._candidates.state_dict(),
-            "results": self._results,
-            "incumbent": np.array(self._incumbent, dtype=np.int64),
-            "mean": self._mean if self._count else None,
-            "count": self._count,
+            "results": self._results.state_dict(),
         }
 
     def load_state_dict(self, state: State) -> None:
@@ -123,23 +120,22 @@ class LocalSearch:
         """
         check_made_alike(state, self._made)
         self._candidates.load_state_dict(state["candidates"])
-        self._results = int(state["results"])
-        self._incumbent = tuple(np.asarray(state["incumbent"], dtype=np.int64).tolist())
-        self._mean = -math.inf if state["mean"] is None else float(state["mean"])
-        self._count = int(state["count"])
+        self._results.load_state_dict(state["results"])
+        self._incumbent = self._results.best(1)
 
     def diagnostics(self) -> dict[str, float]:
         """Returns the incumbent's mean reward and number of results, once there is one."""
-        if not self._count:
+        if not self._incumbent:
             return {}
-        return {"incumbent_reward": self._mean, "incumbent_results": float(self._count)}
+        rewards = self._results.rewards_of(*self._incumbent)
+        return {"incumbent_reward": float(rewards.mean()), "incumbent_results": float(len(rewards))}
 
     def probabilities(self) -> list[Floats] | None:
         """Returns None: there is no policy."""
         return None
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        if self._results < self._first or not self._count or math.isinf(temperature):
+        if len(self._results) < self._first or not self._incumbent or math.isinf(temperature):
             return self._decisions.sample(rng, n)
         parents = np.tile(np.array(self._incumbent, dtype=np.int64), (n, 1))
         return mutate(self._decisions, rng, parents, changes_at(temperature))

@@ -1,6 +1,6 @@
-"""Owns the step that evolution and local search take: a candidate with some decisions taken otherwise.
+"""Owns the steps of evolution and local search: decisions taken otherwise, or after one of two parents.
 
-Does not own whom it is taken from.
+Does not own who the parents are.
 """
 
 from __future__ import annotations
@@ -37,6 +37,28 @@ def mutate(decisions: Decisions, rng: np.random.Generator, parents: Tokens, chan
     return decisions.canonical(np.where(is_changed, (children + step) % cardinalities, children))
 
 
+def recombine(decisions: Decisions, rng: np.random.Generator, one: Tokens, other: Tokens) -> Tokens:
+    """Takes each decision after one parent or the other, after both alike where it is active in both.
+
+    A decision that is active in one of them only is taken after that one, so that everything that is active
+    in a child was decided by a parent.
+
+    Args:
+        decisions: What the tokens mean.
+        rng: Source of randomness.
+        one: Canonical tokens `(n, decisions)` of one parent each.
+        other: Of the other parent each, in the same shape.
+
+    Returns:
+        Canonical tokens `(n, decisions)`.
+
+    Source: Syswerda, ICGA 1989, uniform crossover.
+    """
+    in_one, in_other = decisions.active(one), decisions.active(other)
+    is_after_other = in_other & (~in_one | (rng.random(one.shape) < 0.5))
+    return decisions.canonical(np.where(is_after_other, other, one))
+
+
 def changes_at(temperature: float) -> int:
     """Decisions to change when candidates nearer by have all been seen."""
     return max(1, round(temperature))
@@ -45,3 +67,22 @@ def changes_at(temperature: float) -> int:
 def without_policy(tokens: Tokens) -> Floats:
     """Log-probabilities `(n,)` of what no policy drew: unknown."""
     return np.full(len(tokens), math.nan)
+
+
+def neighbours(decisions: Decisions, tokens: Tokens) -> Tokens:
+    """Takes each decision of each candidate otherwise, in every way; decisions that become active take 0.
+
+    Args:
+        decisions: What the tokens mean.
+        tokens: Canonical tokens `(n, decisions)`.
+
+    Returns:
+        Canonical tokens `(n * ways, decisions)`, where `ways` is the sum of all cardinalities minus 1.
+    """
+    found = [tokens[:0]]
+    for decision, cardinality in enumerate(decisions.cardinalities):
+        for step in range(1, cardinality):
+            others = tokens.copy()
+            others[:, decision] = (others[:, decision] + step) % cardinality
+            found.append(others)
+    return decisions.canonical(np.concatenate(found))

@@ -22,9 +22,9 @@ from controllers.contract import (
     Proposal,
     State,
     Tokens,
-    as_outcome,
 )
 from controllers.policy import PolicyName, make_policy
+from controllers.results import Results
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,65 +76,53 @@ class PolicySearch:
         self.candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
         self.decisions = self.candidates.decisions
         self.policy = make_policy(policy, self.decisions, learning_rate=learning_rate, seed=seed)
+        self.results = Results(self.decisions)
         self._batch = batch
-        self._worst = math.inf
-        self._tokens: list[tuple[int, ...]] = []
-        self._log_prob: list[float] = []
-        self._rewards: list[float] = []  # NaN where infeasible: the worst is looked up when it is needed
+        self._log_prob: list[float] = []  # of the latest results, which wait for a step
 
     def propose(self, n: int) -> list[Proposal]:
         """Returns up to `n` unseen candidates drawn from the policy."""
         return self.candidates.propose(n, self.policy.sample, self.policy.log_prob)
 
     def take(self, results: Feedback) -> None:
-        """Puts results in the queue.
+        """Takes results in; they wait until a batch is full.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
-        checked = [(p, self.decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
-        for proposal, tokens, outcome in checked:
+        for proposal, tokens, _ in self.results.take(results):
             self.candidates.note(tokens)
             log_prob = proposal.log_prob
             if math.isnan(log_prob):
                 log_prob = float(self.policy.log_prob(np.array([tokens], dtype=np.int64))[0])
-            self._tokens.append(tokens)
             self._log_prob.append(log_prob)
-            self._rewards.append(outcome.reward if outcome.is_feasible else math.nan)
-            if outcome.is_feasible:
-                self._worst = min(self._worst, outcome.reward)
 
     def batches(self) -> Iterator[Batch]:
         """Yields full batches from the queue, oldest results first.
 
         While every result so far is infeasible there is no reward to compare with, and all of them wait.
         """
-        while len(self._rewards) >= self._batch and self._worst < math.inf:
-            rewards = np.array(self._rewards[: self._batch])
+        while len(self._log_prob) >= self._batch and self.results.worst < math.inf:
+            tokens, rewards = self.results.latest(len(self._log_prob))
             yield Batch(
-                tokens=np.array(self._tokens[: self._batch], dtype=np.int64),
+                tokens=tokens[: self._batch],
                 log_prob=np.array(self._log_prob[: self._batch]),
-                rewards=np.where(np.isnan(rewards), self._worst, rewards),
+                rewards=rewards[: self._batch],
             )
-            for queue in (self._tokens, self._log_prob, self._rewards):
-                del queue[: self._batch]
+            del self._log_prob[: self._batch]
 
     def state_dict(self) -> State:
-        """Returns candidates, policy, and the results that wait."""
+        """Returns candidates, results, policy, and the log-probabilities of the results that wait."""
         return {
             "candidates": self.candidates.state_dict(),
+            "results": self.results.state_dict(),
             "policy": self.policy.state_dict(),
-            "worst": None if self._worst == math.inf else self._worst,
-            "tokens": np.array(self._tokens, dtype=np.int64).reshape(-1, len(self.decisions)),
             "log_prob": np.array(self._log_prob, dtype=np.float64),
-            "rewards": np.array(self._rewards, dtype=np.float64),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues from a state."""
         self.candidates.load_state_dict(state["candidates"])
+        self.results.load_state_dict(state["results"])
         self.policy.load_state_dict(state["policy"])
-        self._worst = math.inf if state["worst"] is None else float(state["worst"])
-        self._tokens = [tuple(row) for row in np.asarray(state["tokens"]).tolist()]
         self._log_prob = np.asarray(state["log_prob"]).tolist()
-        self._rewards = np.asarray(state["rewards"]).tolist()

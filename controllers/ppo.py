@@ -11,6 +11,7 @@ import numpy as np
 
 from controllers.advantages import Advantages
 from controllers.contract import (
+    Candidate,
     Conditions,
     ControllerError,
     Costs,
@@ -120,6 +121,14 @@ class PPO:
         self._search.take(results)
         for batch in self._search.batches():
             self._update(batch)
+
+    def recommend(self, n: int = 1) -> list[Candidate]:
+        """Returns the up to `n` candidates with the best mean reward, best first.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        return self._search.results.best(n)
 
     def _update(self, batch: Batch) -> None:
         advantages = self._advantages.of(batch.rewards)

@@ -11,6 +11,7 @@ import numpy as np
 
 from controllers.candidates import Candidates
 from controllers.contract import (
+    Candidate,
     Conditions,
     Costs,
     Feasible,
@@ -21,8 +22,8 @@ from controllers.contract import (
     Reward,
     State,
     Tokens,
-    as_outcome,
 )
+from controllers.results import Results
 from controllers.state import check_made_alike
 
 
@@ -55,6 +56,7 @@ class RandomSearch:
     ) -> None:
         self._candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
         self._decisions = self._candidates.decisions
+        self._results = Results(self._decisions)
         self._log_options = np.log(self._decisions.cardinalities)
         self._made: State = {"controller": "RandomSearch", "decisions": self._decisions.fingerprint}
 
@@ -63,18 +65,29 @@ class RandomSearch:
         return self._candidates.propose(n, self._draw, self._log_prob)
 
     def feedback(self, results: Feedback) -> None:
-        """Checks the results and remembers candidates that others chose, so as not to propose them again.
+        """Remembers the results, and candidates that others chose, so as not to propose them again.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
-        checked = [(self._decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
-        for tokens, _ in checked:
+        for _, tokens, _ in self._results.take(results):
             self._candidates.note(tokens)
+
+    def recommend(self, n: int = 1) -> list[Candidate]:
+        """Returns the up to `n` candidates with the best mean reward, best first.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        return self._results.best(n)
 
     def state_dict(self) -> State:
         """Returns everything needed to continue exactly."""
-        return {"made": dict(self._made), "candidates": self._candidates.state_dict()}
+        return {
+            "made": dict(self._made),
+            "candidates": self._candidates.state_dict(),
+            "results": self._results.state_dict(),
+        }
 
     def load_state_dict(self, state: State) -> None:
         """Continues where the state was taken.
@@ -84,6 +97,7 @@ class RandomSearch:
         """
         check_made_alike(state, self._made)
         self._candidates.load_state_dict(state["candidates"])
+        self._results.load_state_dict(state["results"])
 
     def diagnostics(self) -> dict[str, float]:
         """Returns nothing: nothing is learned."""

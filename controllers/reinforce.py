@@ -10,7 +10,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from controllers.advantages import Advantages
-from controllers.contract import Conditions, Costs, Feasible, Feedback, Floats, Key, Proposal, Reward, State
+from controllers.contract import (
+    Candidate,
+    Conditions,
+    Costs,
+    Feasible,
+    Feedback,
+    Floats,
+    Key,
+    Proposal,
+    Reward,
+    State,
+)
 from controllers.policy import PolicyName
 from controllers.policy_search import Batch, PolicySearch
 from controllers.state import check_made_alike
@@ -100,6 +111,14 @@ class Reinforce:
         self._search.take(results)
         for batch in self._search.batches():
             self._update(batch)
+
+    def recommend(self, n: int = 1) -> list[Candidate]:
+        """Returns the up to `n` candidates with the best mean reward, best first.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        return self._search.results.best(n)
 
     def _update(self, batch: Batch) -> None:
         policy = self._search.policy

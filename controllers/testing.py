@@ -12,33 +12,41 @@ Does not own whether a controller is any good; `controllers.learning` measures t
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeAlias
 
 import numpy as np
 
-from controllers.contract import Conditions, Controller, Outcome, Proposal, State
+from controllers.contract import Conditions, Outcome, Proposal
 from controllers.decisions import Decisions
-from controllers.state import state_from_json, state_to_json
-
-Make: TypeAlias = Callable[[Sequence[int], Conditions | None, int], Controller]
-"""Makes a fresh controller from cardinalities, conditions and a seed."""
-
-Space: TypeAlias = tuple[tuple[int, ...], Conditions | None]
-
-PLAIN: Space = ((3, 2, 4, 1, 3, 5), None)
-CONDITIONAL: Space = (
-    (3, 2, 2, 4, 3, 3),
-    ((), ((0, (1, 2)),), ((1, (1,)),), ((0, (0,)), (2, (1,))), (), ((3, (1, 2)),)),
+from controllers.law_tools import (
+    CONDITIONAL,
+    PLAIN,
+    SPACES,
+    TINY,
+    TINY_CONDITIONAL,
+    Make,
+    check_plain,
+    refuses,
+    require,
+    reward_of,
+    same,
+    search,
+    through_json,
+    through_npz,
 )
-TINY: Space = ((2, 3), None)
-TINY_CONDITIONAL: Space = ((2, 3), ((), ((0, (1,)),)))
-SPACES = (PLAIN, CONDITIONAL)
+from controllers.recommendation_laws import (
+    asking_for_recommendations_changes_nothing,
+    nothing_is_recommended_before_a_reward,
+    only_candidates_that_completed_are_recommended,
+    recommendations_are_best_first_without_repeats,
+    recommendations_outlive_a_saved_state,
+    repeats_of_a_candidate_count_together,
+)
+from controllers.state import state_to_json
 
 
 def check_controller(make: Make) -> None:
@@ -59,17 +67,17 @@ def proposals_fit_the_decisions(make: Make) -> None:
     for cardinalities, conditions in SPACES:
         decisions = Decisions(cardinalities, conditions)
         controller = make(cardinalities, conditions, 0)
-        for number, proposal in enumerate(_search(controller, 40)):
+        for number, proposal in enumerate(search(controller, 40)):
             tokens = proposal.tokens
-            _require(isinstance(tokens, tuple), f"tokens must be a tuple, but got {tokens!r}")
-            _require(all(type(t) is int for t in tokens), f"tokens must be plain ints, but got {tokens!r}")
-            _require(decisions.check(tokens) == tokens, f"inactive decisions must hold 0, but got {tokens!r}")
-            _require(
+            require(isinstance(tokens, tuple), f"tokens must be a tuple, but got {tokens!r}")
+            require(all(type(t) is int for t in tokens), f"tokens must be plain ints, but got {tokens!r}")
+            require(decisions.check(tokens) == tokens, f"inactive decisions must hold 0, but got {tokens!r}")
+            require(
                 proposal.number == number,
                 f"proposals must be numbered from 0 without gaps, but "
                 f"got {proposal.number} after {number - 1}",
             )
-            _require(
+            require(
                 math.isnan(proposal.log_prob) or proposal.log_prob <= 0,
                 f"log_prob must be at most 0 or NaN, but got {proposal.log_prob!r}",
             )
@@ -79,9 +87,9 @@ def nothing_is_proposed_twice(make: Make) -> None:
     """No candidate comes again while there are others, whatever was fed back."""
     for cardinalities, conditions in SPACES:
         for n in (1, 7):
-            seen = [p.tokens for p in _search(make(cardinalities, conditions, 1), 56, n)]
+            seen = [p.tokens for p in search(make(cardinalities, conditions, 1), 56, n)]
             twice = {tokens for tokens in seen if seen.count(tokens) > 1}
-            _require(not twice, f"no candidate may be proposed twice, but these were: {sorted(twice)[:3]}")
+            require(not twice, f"no candidate may be proposed twice, but these were: {sorted(twice)[:3]}")
 
 
 def a_small_space_is_searched_to_the_last_candidate(make: Make) -> None:
@@ -90,13 +98,13 @@ def a_small_space_is_searched_to_the_last_candidate(make: Make) -> None:
         listed = Decisions(cardinalities, conditions).enumerate(100)
         assert listed is not None  # for the type checker: the space has six candidates at most
         controller = make(cardinalities, conditions, 2)
-        found = [p.tokens for p in _search(controller, 100, n)]
-        _require(
+        found = [p.tokens for p in search(controller, 100, n)]
+        require(
             sorted(found) == sorted(map(tuple, listed.tolist())),
             f"each of {len(listed)} candidates must be proposed exactly once, but with n={n} got {found}",
         )
         again = [controller.propose(n), controller.propose(1)]
-        _require(again == [[], []], f"an exhausted controller must propose nothing, but got {again}")
+        require(again == [[], []], f"an exhausted controller must propose nothing, but got {again}")
 
 
 def the_number_asked_for_is_given(make: Make) -> None:
@@ -104,49 +112,49 @@ def the_number_asked_for_is_given(make: Make) -> None:
     controller = make(*PLAIN, 0)
     for n in (1, 2, 9, 30):
         got = len(controller.propose(n))
-        _require(got == n, f"propose({n}) must return {n} proposals while there are others, but got {got}")
+        require(got == n, f"propose({n}) must return {n} proposals while there are others, but got {got}")
     for n in (0, -1):
-        _refuses(partial(controller.propose, n), f"propose({n})")
+        refuses(partial(controller.propose, n), f"propose({n})")
 
 
 def the_same_seed_gives_the_same_proposals(make: Make) -> None:
     """Seed and results decide everything: no global generator is read or moved."""
     for cardinalities, conditions in SPACES:
         np.random.seed(1)  # the global generator is what must not matter
-        first = list(_search(make(cardinalities, conditions, 3), 24))
+        first = list(search(make(cardinalities, conditions, 3), 24))
         np.random.seed(2)
         before = np.random.get_state()[1].tolist()  # type: ignore[index]
-        second = list(_search(make(cardinalities, conditions, 3), 24))
+        second = list(search(make(cardinalities, conditions, 3), 24))
         after = np.random.get_state()[1].tolist()  # type: ignore[index]
-        _require(_same(first, second), "the same seed must give the same proposals, but two runs differ")
-        _require(before == after, "numpy's global generator must be left alone, but its state has moved")
+        require(same(first, second), "the same seed must give the same proposals, but two runs differ")
+        require(before == after, "numpy's global generator must be left alone, but its state has moved")
     first, second = make(*PLAIN, 3).propose(10), make(*PLAIN, 4).propose(10)
-    _require(not _same(first, second), "another seed must give other proposals, but seeds 3 and 4 agree")
+    require(not same(first, second), "another seed must give other proposals, but seeds 3 and 4 agree")
 
 
 def a_saved_state_continues_exactly(make: Make) -> None:
     """A fresh controller with a saved state, through JSON or npz, goes on as the old one does."""
     cases = (
-        (PLAIN, 0, _through_json),
-        (PLAIN, 23, _through_npz),
-        (CONDITIONAL, 3, _through_npz),
-        (CONDITIONAL, 23, _through_json),
-        (TINY, 3, _through_json),
+        (PLAIN, 0, through_json),
+        (PLAIN, 23, through_npz),
+        (CONDITIONAL, 3, through_npz),
+        (CONDITIONAL, 23, through_json),
+        (TINY, 3, through_json),
     )
     for (cardinalities, conditions), trials, through in cases:
         old = make(cardinalities, conditions, 5)
-        waiting = [*_search(old, trials, late=True)][-1:] + old.propose(2)
+        waiting = [*search(old, trials, late=True)][-1:] + old.propose(2)
         old.feedback([(Proposal(tokens=(0,) * len(cardinalities)), Outcome(status="infeasible"))])
         new = make(cardinalities, conditions, 5)
         new.load_state_dict(through(old.state_dict()))
-        _require(
+        require(
             state_to_json(new.state_dict()) == state_to_json(old.state_dict()),
             f"a loaded state must be the saved one, but after {trials} trials they differ",
         )
         for controller in (old, new):
-            controller.feedback([(p, _reward(p.tokens)) for p in waiting])
-        _require(
-            _same(_search(old, 16), _search(new, 16)),
+            controller.feedback([(p, reward_of(p.tokens)) for p in waiting])
+        require(
+            same(search(old, 16), search(new, 16)),
             f"a loaded controller must go on exactly as the saved one, but after {trials} trials it does not",
         )
 
@@ -154,22 +162,22 @@ def a_saved_state_continues_exactly(make: Make) -> None:
 def a_state_is_a_snapshot_of_arrays_and_json(make: Make) -> None:
     """A state holds arrays of numbers, JSON scalars, lists and dicts, and does not change afterwards."""
     controller = make(*CONDITIONAL, 0)
-    list(_search(controller, 12))
+    list(search(controller, 12))
     state = controller.state_dict()
-    _check_plain(state, "state")
+    check_plain(state, "state")
     before = state_to_json(state)
-    list(_search(controller, 12))
-    _require(state_to_json(state) == before, "a state must not change after it was taken, but it did")
+    list(search(controller, 12))
+    require(state_to_json(state) == before, "a state must not change after it was taken, but it did")
     fresh = make(*CONDITIONAL, 0)
     fresh.load_state_dict(state)
-    list(_search(fresh, 12))
-    _require(state_to_json(state) == before, "a state must not change after it was loaded, but it did")
+    list(search(fresh, 12))
+    require(state_to_json(state) == before, "a state must not change after it was loaded, but it did")
 
 
 def a_state_of_another_space_is_refused(make: Make) -> None:
     """Loading the state of a controller with other decisions is an error, not a wrong search."""
     state = make(*PLAIN, 0).state_dict()
-    _refuses(lambda: make(*CONDITIONAL, 0).load_state_dict(state), "the state of another space")
+    refuses(lambda: make(*CONDITIONAL, 0).load_state_dict(state), "the state of another space")
 
 
 def results_may_come_in_any_order_late_or_never(make: Make) -> None:
@@ -180,10 +188,10 @@ def results_may_come_in_any_order_late_or_never(make: Make) -> None:
         for _ in range(6):
             back = proposals[::-3]  # reversed, and two thirds of them never come
             proposals = [p for p in proposals if p not in back][-6:] + controller.propose(5)
-            controller.feedback([(p, _reward(p.tokens)) for p in back])
+            controller.feedback([(p, reward_of(p.tokens)) for p in back])
         tokens = [p.tokens for p in proposals]
-        _require(len(set(tokens)) == len(tokens), f"late results must not lead to repeats, but got {tokens}")
-        _require(
+        require(len(set(tokens)) == len(tokens), f"late results must not lead to repeats, but got {tokens}")
+        require(
             bool(controller.propose(1)), "a controller must go on when results are missing, but it stopped"
         )
 
@@ -195,10 +203,10 @@ def proposals_rebuilt_from_a_journal_count_the_same(make: Make) -> None:
         ours, theirs = (controller.propose(1)[0] for controller in controllers)
         written = json.loads(json.dumps([theirs.tokens, theirs.log_prob, theirs.number]))
         rebuilt = Proposal(tokens=tuple(written[0]), log_prob=written[1], number=written[2])
-        controllers[0].feedback([(ours, _reward(ours.tokens))])
-        controllers[1].feedback([(rebuilt, Outcome(reward=_reward(ours.tokens)))])
-    _require(
-        _same(controllers[0].propose(5), controllers[1].propose(5)),
+        controllers[0].feedback([(ours, reward_of(ours.tokens))])
+        controllers[1].feedback([(rebuilt, Outcome(reward=reward_of(ours.tokens)))])
+    require(
+        same(controllers[0].propose(5), controllers[1].propose(5)),
         "a proposal rebuilt from tokens, log_prob and number must teach the same, but it does not",
     )
 
@@ -210,8 +218,8 @@ def candidates_of_others_are_learned_from_and_not_proposed(make: Make) -> None:
     # Both name the candidate (0, 0): the second decision is not active.
     controller.feedback([(Proposal(tokens=(0, 2)), 0.5), (Proposal(tokens=(0, 0)), 0.4)])
     controller.feedback([(Proposal(tokens=(1, 1)), Outcome(status="infeasible"))])
-    found = sorted(p.tokens for p in _search(controller, 10))
-    _require(
+    found = sorted(p.tokens for p in search(controller, 10))
+    require(
         found == [(1, 0), (1, 2)],
         f"a candidate somebody else had evaluated must not be proposed, but got {found}",
     )
@@ -226,23 +234,23 @@ def infeasible_candidates_do_not_stop_a_search(make: Make) -> None:
         result = Outcome(reward=0.5) if is_feasible else Outcome(status="infeasible")
         controller.feedback([(proposal, result)])
     for name, value in controller.diagnostics().items():
-        _require(math.isfinite(value), f"diagnostics must stay finite, but {name} is {value!r}")
+        require(math.isfinite(value), f"diagnostics must stay finite, but {name} is {value!r}")
 
 
 def bad_results_are_refused_and_leave_no_trace(make: Make) -> None:
     """Rewards that are not finite and tokens that do not fit raise ValueError; nothing of the call counts."""
     controller = make(*PLAIN, 10)
-    list(_search(controller, 6))
+    list(search(controller, 6))
     good, bad = controller.propose(2)
     before = state_to_json(controller.state_dict())
     for reward in (math.nan, math.inf, -math.inf):
-        _refuses(partial(controller.feedback, [(good, 0.5), (bad, reward)]), f"a reward of {reward}")
+        refuses(partial(controller.feedback, [(good, 0.5), (bad, reward)]), f"a reward of {reward}")
     short, high = bad.tokens[:-1], (*bad.tokens[:-1], 99)
     for tokens in (short, high):
         results = [(good, 0.5), (Proposal(tokens=tokens), 0.5)]
-        _refuses(partial(controller.feedback, results), f"tokens {tokens}")
+        refuses(partial(controller.feedback, results), f"tokens {tokens}")
     controller.feedback([])
-    _require(
+    require(
         state_to_json(controller.state_dict()) == before,
         "refused and empty feedback must leave the controller as it was, but its state has changed",
     )
@@ -258,7 +266,7 @@ def bad_decisions_are_refused(make: Make) -> None:
         ((2, 2), ((), ((0, (2,)),))),
     ]
     for cardinalities, conditions in bad:
-        _refuses(partial(make, cardinalities, conditions, 0), f"{cardinalities}, {conditions}")
+        refuses(partial(make, cardinalities, conditions, 0), f"{cardinalities}, {conditions}")
 
 
 def what_is_reported_is_well_formed(make: Make) -> None:
@@ -269,16 +277,16 @@ def what_is_reported_is_well_formed(make: Make) -> None:
             diagnostics, probabilities = controller.diagnostics(), controller.probabilities()
             for name, value in diagnostics.items():
                 fits = isinstance(value, float) and math.isfinite(value)
-                _require(fits, f"diagnostics must be finite floats, but {name} is {value!r}")
+                require(fits, f"diagnostics must be finite floats, but {name} is {value!r}")
             shapes = [p.shape for p in probabilities or ()]
-            _require(
+            require(
                 probabilities is None or shapes == [(c,) for c in cardinalities],
                 f"probabilities must have one entry per option of {cardinalities}, but got shapes {shapes}",
             )
             for p in probabilities or ():
                 fits = bool((p >= 0).all()) and abs(p.sum() - 1) < 1e-5
-                _require(fits, f"probabilities must be at least 0 and sum to 1, but got {p}")
-            list(_search(controller, 15))
+                require(fits, f"probabilities must be at least 0 and sum to 1, but got {p}")
+            list(search(controller, 15))
 
 
 LAWS: tuple[Callable[[Make], None], ...] = (
@@ -297,87 +305,11 @@ LAWS: tuple[Callable[[Make], None], ...] = (
     bad_results_are_refused_and_leave_no_trace,
     bad_decisions_are_refused,
     what_is_reported_is_well_formed,
+    nothing_is_recommended_before_a_reward,
+    only_candidates_that_completed_are_recommended,
+    recommendations_are_best_first_without_repeats,
+    repeats_of_a_candidate_count_together,
+    recommendations_outlive_a_saved_state,
+    asking_for_recommendations_changes_nothing,
 )
 """Every law, for a test runner that names each."""
-
-
-def _require(holds: bool, law: str) -> None:
-    if not holds:
-        raise AssertionError(law)
-
-
-def _refuses(call: Callable[[], object], what: str) -> None:
-    try:
-        call()
-    except ValueError as error:
-        _require(bool(str(error)), f"{what} must be refused with a message, but it is empty")
-        return
-    raise AssertionError(f"{what} must be refused with a ValueError, but was accepted")
-
-
-def _reward(tokens: tuple[int, ...]) -> float:
-    """A reward in [0, 1) that depends on every token."""
-    return math.sin(sum((d + 1.3) * (t + 0.7) ** 1.5 for d, t in enumerate(tokens))) ** 2
-
-
-def _search(controller: Controller, trials: int, n: int = 1, *, late: bool = False) -> Iterator[Proposal]:
-    """Proposes and feeds back, all at once or each result one round later, until nothing is proposed."""
-    waiting: list[Proposal] = []
-    for _ in range(0, trials, n):
-        proposals = controller.propose(n)
-        if not proposals:
-            return
-        yield from proposals
-        waiting += proposals
-        back = waiting[: -len(proposals)] if late else waiting
-        waiting = waiting[len(back) :]
-        controller.feedback([(p, _reward(p.tokens)) for p in back])
-
-
-def _same(
-    first: Sequence[Proposal] | Iterator[Proposal], second: Sequence[Proposal] | Iterator[Proposal]
-) -> bool:
-    """Whether proposals are equal to the last bit; NaN equals NaN."""
-    return [repr(p) for p in first] == [repr(p) for p in second]
-
-
-def _check_plain(value: object, path: str) -> None:
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _require(isinstance(name, str), f"names in a state must be str, but {path} holds {name!r}")
-            _check_plain(item, f"{path}[{name!r}]")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            _check_plain(item, f"{path}[{index}]")
-    elif isinstance(value, np.ndarray):
-        _require(
-            value.dtype.kind in "biuf", f"arrays in a state must hold numbers, but {path} is {value.dtype}"
-        )
-    else:
-        fits = value is None or type(value) in (bool, int, float, str)
-        _require(fits, f"a state must hold arrays and JSON values only, but {path} is {type(value).__name__}")
-
-
-def _through_json(state: State) -> State:
-    return state_from_json(state_to_json(state))
-
-
-def _through_npz(state: State) -> State:
-    """Writes arrays to an npz file in memory and the rest, with their names in place, as JSON."""
-    arrays: dict[str, Any] = {}
-
-    def take(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            arrays[f"a{len(arrays)}"] = value
-            return {"npz": f"a{len(arrays) - 1}"}
-        if isinstance(value, dict):
-            return {name: take(item) for name, item in value.items()}
-        return [take(item) for item in value] if isinstance(value, list) else value
-
-    text = json.dumps(take(state))
-    file = io.BytesIO()
-    np.savez(file, **arrays)
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as saved:
-        loaded: State = json.loads(text, object_hook=lambda d: saved[d["npz"]] if d.keys() == {"npz"} else d)
-    return loaded

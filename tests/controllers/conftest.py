@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from controllers import PPO, LocalSearch, RandomSearch, RegularizedEvolution, Reinforce
+from controllers import NSGA2, PPO, LocalSearch, RandomSearch, RegularizedEvolution, Reinforce
 
 INDEPENDENT = {
     "reinforce": lambda c, k, seed: Reinforce(c, k, seed=seed),
@@ -15,8 +16,22 @@ LSTM = {
 MUTATING = {
     "evolution": lambda c, k, seed: RegularizedEvolution(c, k, seed=seed, population=20, sample=5),
     "local": lambda c, k, seed: LocalSearch(c, k, seed=seed),
+    "nsga2": lambda c, k, seed: NSGA2(c, k, seed=seed, population=20),
 }
-ALL = {"random": lambda c, k, seed: RandomSearch(c, k, seed=seed), **INDEPENDENT, **LSTM, **MUTATING}
+
+
+def costs(rows):
+    """Two costs of each candidate."""
+    return np.stack([rows.sum(axis=1), (rows**2).max(axis=1)], axis=1) / 4
+
+
+ALL = {
+    "random": lambda c, k, seed: RandomSearch(c, k, seed=seed),
+    "nsga2-costs": lambda c, k, seed: NSGA2(c, k, seed=seed, population=8, costs=costs),
+    **INDEPENDENT,
+    **LSTM,
+    **MUTATING,
+}
 
 
 @pytest.fixture(params=ALL.values(), ids=ALL.keys())
@@ -25,7 +40,8 @@ def make(request):
 
 
 @pytest.fixture(
-    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch], ids=lambda cls: cls.__name__
+    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch, NSGA2],
+    ids=lambda cls: cls.__name__,
 )
 def controller_class(request):
     return request.param

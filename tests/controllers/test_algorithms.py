@@ -90,7 +90,7 @@ def test_infeasible_candidates_wait_for_the_first_reward(algorithm):
     controller.feedback([(p, Outcome(status="infeasible")) for p in controller.propose(5)])
     np.testing.assert_array_equal(logits(controller), 0)
     controller.feedback([(controller.propose()[0], 0.5)])
-    assert len(controller.state_dict()["search"]["rewards"]) == 0
+    assert len(controller.state_dict()["search"]["log_prob"]) == 0
     controller.feedback([(p, reward) for p, reward in zip(controller.propose(2), (0.1, 0.9), strict=True)])
     assert controller.diagnostics()["baseline"] == pytest.approx(0.5)
 

@@ -31,6 +31,9 @@ class Wrapper:
     def feedback(self, results):
         self.inner.feedback(results)
 
+    def recommend(self, n=1):
+        return self.inner.recommend(n)
+
     def state_dict(self):
         return self.inner.state_dict()
 
@@ -203,6 +206,111 @@ class ReportsNoDistribution(Wrapper):
         return [np.full(c, 1.0) for c in self.inner._decisions.cardinalities]
 
 
+class RecommendsWhatItProposed(Wrapper):
+    def propose(self, n=1):
+        self.proposed = getattr(self, "proposed", []) + super().propose(n)
+        return self.proposed[-n:]
+
+    def recommend(self, n=1):
+        return [p.tokens for p in self.proposed][:n]
+
+
+class RecommendsNothing(Wrapper):
+    def recommend(self, n=1):
+        return super().recommend(n)[:0]
+
+
+class KeepsScores(Wrapper):
+    """Recommends by scores of its own, which a test bends in one place."""
+
+    def __init__(self, cardinalities, conditions, seed):
+        super().__init__(cardinalities, conditions, seed)
+        self.scores = {}
+
+    def feedback(self, results):
+        super().feedback(results)
+        for p, result in results:
+            self.score(p.tokens, result if isinstance(result, Outcome) else Outcome(result))
+
+    def score(self, tokens, outcome):
+        if outcome.is_feasible:
+            self.scores[tokens] = outcome.reward
+
+    def recommend(self, n=1):
+        super().recommend(n)
+        return sorted(self.scores, key=self.scores.get, reverse=True)[:n]
+
+
+class RecommendsTheInfeasible(KeepsScores):
+    def score(self, tokens, outcome):
+        self.scores[self.inner._decisions.check(tokens)] = outcome.reward if outcome.is_feasible else 0.0
+
+
+class RecommendsWhatWasInfeasibleOnce(KeepsScores):
+    def score(self, tokens, outcome):
+        super().score(self.inner._decisions.check(tokens), outcome)
+
+
+class RecommendsWhatIsNotCanonical(KeepsScores):
+    def score(self, tokens, outcome):
+        super().score(tokens, outcome)
+        if not outcome.is_feasible:
+            self.scores.pop(tokens, None)
+
+
+class RecommendsLists(Wrapper):
+    def recommend(self, n=1):
+        return [list(candidate) for candidate in super().recommend(n)]
+
+
+class RecommendsTheWorst(Wrapper):
+    def recommend(self, n=1):
+        return super().recommend(10_000)[::-1][:n] if n > 0 else super().recommend(n)
+
+
+class RecommendsTwice(Wrapper):
+    def recommend(self, n=1):
+        return [c for c in super().recommend(n) for _ in range(2)][:n]
+
+
+class RecommendsTooMany(Wrapper):
+    def recommend(self, n=1):
+        return super().recommend(n + 1)
+
+
+class RecommendsNoneWhenAskedForNone(Wrapper):
+    def recommend(self, n=1):
+        return super().recommend(n) if n > 0 else []
+
+
+class RecommendsInAnotherOrderWhenAskedForMore(Wrapper):
+    def recommend(self, n=1):
+        return super().recommend(n)[::-1]
+
+
+class RecommendsTheLuckiest(KeepsScores):
+    def score(self, tokens, outcome):
+        if outcome.is_feasible:
+            self.scores[tokens] = max(outcome.reward, self.scores.get(tokens, -np.inf))
+
+
+class RecommendsTheFirst(KeepsScores):
+    def score(self, tokens, outcome):
+        if outcome.is_feasible:
+            self.scores.setdefault(tokens, outcome.reward)
+
+
+class ForgetsItsResults(Wrapper):
+    def load_state_dict(self, state):
+        super().load_state_dict({**state, "results": RandomSearch((2,)).state_dict()["results"]})
+
+
+class DrawsToRecommend(Wrapper):
+    def recommend(self, n=1):
+        self.inner._candidates.rng.random()
+        return super().recommend(n)
+
+
 BROKEN = [
     (GivesListsForTokens, testing.proposals_fit_the_decisions),
     (NumbersFromOne, testing.proposals_fit_the_decisions),
@@ -230,6 +338,22 @@ BROKEN = [
     (TakesAnyDecisions, testing.bad_decisions_are_refused),
     (ReportsNaN, testing.what_is_reported_is_well_formed),
     (ReportsNoDistribution, testing.what_is_reported_is_well_formed),
+    (RecommendsWhatItProposed, testing.nothing_is_recommended_before_a_reward),
+    (RecommendsTheInfeasible, testing.nothing_is_recommended_before_a_reward),
+    (RecommendsNothing, testing.nothing_is_recommended_before_a_reward),
+    (RecommendsTheInfeasible, testing.only_candidates_that_completed_are_recommended),
+    (RecommendsWhatWasInfeasibleOnce, testing.only_candidates_that_completed_are_recommended),
+    (RecommendsWhatIsNotCanonical, testing.only_candidates_that_completed_are_recommended),
+    (RecommendsLists, testing.only_candidates_that_completed_are_recommended),
+    (RecommendsTheWorst, testing.recommendations_are_best_first_without_repeats),
+    (RecommendsTwice, testing.recommendations_are_best_first_without_repeats),
+    (RecommendsTooMany, testing.recommendations_are_best_first_without_repeats),
+    (RecommendsNoneWhenAskedForNone, testing.recommendations_are_best_first_without_repeats),
+    (RecommendsInAnotherOrderWhenAskedForMore, testing.recommendations_are_best_first_without_repeats),
+    (RecommendsTheLuckiest, testing.repeats_of_a_candidate_count_together),
+    (RecommendsTheFirst, testing.repeats_of_a_candidate_count_together),
+    (ForgetsItsResults, testing.recommendations_outlive_a_saved_state),
+    (DrawsToRecommend, testing.asking_for_recommendations_changes_nothing),
 ]
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from controllers import ControllerError, LocalSearch, Outcome, Proposal, RegularizedEvolution
 from controllers.decisions import Decisions
+from controllers.law_tools import CONDITIONAL, PLAIN
 from controllers.mutation import mutate
-from controllers.testing import CONDITIONAL, PLAIN
 
 
 @pytest.mark.parametrize("space", [PLAIN, CONDITIONAL], ids=["plain", "conditional"])
@@ -107,6 +107,18 @@ def test_results_of_the_incumbent_that_come_again_are_averaged():
     (other,) = controller.propose()
     controller.feedback([(other, 0.6)])
     assert controller.diagnostics() == {"incumbent_reward": 0.6, "incumbent_results": 1.0}
+
+
+def test_local_search_goes_back_to_a_candidate_whose_rival_was_lucky():
+    controller = LocalSearch((4,) * 8, first=1, seed=0)
+    good, lucky = controller.propose(2)
+    controller.feedback([(good, 0.6), (lucky, 1.0)])
+    assert controller.recommend() == [lucky.tokens]
+    controller.feedback([(lucky, 0.0)])
+    assert controller.recommend(2) == [good.tokens, lucky.tokens]
+    assert controller.diagnostics() == {"incumbent_reward": 0.6, "incumbent_results": 1.0}
+    (neighbour,) = controller.propose()
+    assert distance(neighbour.tokens, good.tokens) == 1
 
 
 @pytest.mark.parametrize(

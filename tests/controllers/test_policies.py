@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from controllers import ControllerError
 from controllers.decisions import Decisions
 from controllers.independent_policy import Adam, IndependentPolicy
+from controllers.law_tools import CONDITIONAL, PLAIN
 from controllers.lstm_policy import LSTMPolicy
 from controllers.policy import make_policy
-from controllers.testing import CONDITIONAL, PLAIN
 
 POLICIES = ["independent", "lstm"]
 

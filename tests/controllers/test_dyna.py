@@ -1,0 +1,132 @@
+"""The default controller: what it proposes and recommends beyond the laws of all controllers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from controllers import ControllerError, Default, Dyna, Outcome, Proposal, state_to_json
+from controllers.decisions import Decisions
+from controllers.dyna import MOST_PENDING
+from controllers.learning import ChainObjective, check_learning
+
+CARDINALITIES = (3,) * 8
+
+
+def told(controller, reward, trials):
+    for _ in range(trials):
+        (proposal,) = controller.propose()
+        controller.feedback([(proposal, reward(proposal.tokens))])
+    return controller
+
+
+def test_it_is_the_default():
+    assert Default is Dyna
+
+
+def test_it_leaves_random_search_far_behind():
+    learned, random = check_learning(lambda c, k, seed: Dyna(c, k, seed=seed), margin=0.75, evaluations=100)
+    assert learned < 0.25 * random
+
+
+def test_what_it_recommends_is_truly_better_than_what_was_luckiest():
+    recommended, luckiest = [], []
+    for seed in range(8):
+        objective, rng = ChainObjective(seed=seed), np.random.default_rng(seed)
+        controller = told(
+            Dyna(objective.cardinalities, seed=seed), lambda t: objective(t) + 0.2 * rng.normal(), 60
+        )
+        recommended.append(objective(controller.recommend()[0]))
+        results = controller.state_dict()["results"]
+        luckiest.append(objective(tuple(results["tokens"][results["rewards"].argmax()])))
+    assert 1 - np.mean(recommended) < 0.9 * (1 - np.mean(luckiest))
+
+
+def test_results_measured_again_settle_which_of_two_is_better():
+    controller = told(Dyna(CARDINALITIES, seed=0), ChainObjective(CARDINALITIES, seed=1), 30)
+    first, second = controller.recommend(2)
+    for _ in range(12):
+        controller.feedback([(Proposal(first), 0.2), (Proposal(second), 0.9)])
+    assert controller.recommend(1) == [second]
+
+
+def test_known_costs_keep_it_below_a_cliff():
+    def costs(tokens):
+        return tokens.sum(axis=1).astype(float)
+
+    def reward(accuracy, costs):
+        return np.where(costs <= 8, accuracy, accuracy - 3.0)
+
+    def evaluate(tokens):
+        accuracy = 0.05 * sum(tokens) + 0.01 * tokens[0]
+        cost = costs(np.array([tokens]))
+        return Outcome(float(reward(np.array([accuracy]), cost)[0]), accuracy=accuracy)
+
+    controller = told(Dyna(CARDINALITIES, seed=0, costs=costs, reward=reward), evaluate, 25)
+    assert controller.diagnostics()["learns_accuracy"] == 1.0
+    (best,) = controller.recommend()
+    assert sum(best) == 8
+    assert all(sum(p.tokens) <= 8 for p in controller.propose(5))
+
+
+def test_what_is_not_feasible_is_not_proposed_and_not_climbed_through():
+    def feasible(tokens):
+        return tokens.sum(axis=1) % 2 == 0
+
+    controller = told(Dyna(CARDINALITIES, seed=0, feasible=feasible), lambda t: float(t[0] + t[1]), 40)
+    assert sum(controller.recommend()[0]) % 2 == 0
+    assert all(sum(p.tokens) % 2 == 0 for p in controller.propose(10))
+    assert controller.recommend()[0][:2] == (2, 2)
+
+
+def test_side_by_side_it_spreads_out():
+    objective = ChainObjective(CARDINALITIES, seed=2)
+    controller = told(Dyna(CARDINALITIES, seed=0), objective, 30)
+    found = [p.tokens for p in controller.propose(16)]
+    assert len(set(found)) == 16
+    distances = [sum(a != b for a, b in zip(found[0], other, strict=True)) for other in found[1:]]
+    assert max(distances) > 1
+
+
+def test_results_that_never_come_are_forgotten():
+    controller = Dyna((3,) * 12, seed=0)
+    controller.propose(MOST_PENDING + 30)
+    assert len(controller.state_dict()["pending"]) == MOST_PENDING
+
+
+def test_asking_for_a_recommendation_changes_nothing():
+    one, other = Dyna(CARDINALITIES, seed=3), Dyna(CARDINALITIES, seed=3)
+    objective = ChainObjective(CARDINALITIES, seed=0)
+    for _ in range(25):
+        told(one, objective, 1)
+        other.recommend(3) if other.state_dict()["results"]["rewards"].size else None
+        told(other, objective, 1)
+    assert state_to_json(one.state_dict()) == state_to_json(other.state_dict())
+
+
+def test_the_policy_comes_to_prefer_what_is_good():
+    controller = told(Dyna(CARDINALITIES, seed=0), lambda tokens: float(tokens[2] == 1), 40)
+    probabilities = controller.probabilities()
+    assert probabilities[2][1] > 0.8
+    assert controller.diagnostics()["entropy"] < np.log(3)
+
+
+def test_all_candidates_infeasible_leaves_it_drawing():
+    controller = told(Dyna(CARDINALITIES, seed=0), lambda _: Outcome(status="infeasible"), 25)
+    assert controller.recommend() == []
+    assert controller.diagnostics() == {}
+
+
+def test_conditional_decisions_are_learnt():
+    space = ((3, 4, 4), ((), ((0, (1,)),), ((0, (2,)),)))
+    values = {(1, 3, 0): 1.0}
+    controller = told(
+        Dyna(*space, seed=0, first=4), lambda t: values.get(t, 0.1 * (t[0] == 1) + 0.05 * t[1]), 7
+    )
+    assert Decisions(*space).check(controller.recommend()[0]) == controller.recommend()[0]
+
+
+@pytest.mark.parametrize("first", [0, 1, -3])
+def test_too_few_first_candidates_are_refused(first):
+    with pytest.raises(ControllerError, match=f"first >= 2 must hold, but got first={first}"):
+        Dyna(CARDINALITIES, first=first)

@@ -1,0 +1,124 @@
+"""The Gaussian process: its gradient, its predictions and what it says of results left out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controllers.decisions import Decisions
+from controllers.gaussian_process import GaussianProcess
+from controllers.testing import CONDITIONAL, PLAIN
+
+
+def sample(space, n, seed=0):
+    decisions = Decisions(*space)
+    rng = np.random.default_rng(seed)
+    tokens = decisions.sample(rng, n)
+    return decisions, tokens, rng.normal(size=n) + tokens[:, 0]
+
+
+def log_posterior(process, tokens, values, parameters):
+    """Written out anew: the density of the values and of the parameters, constants apart."""
+    process.load_state_dict({"parameters": parameters})
+    targets = (values - values.mean()) / values.std()
+    covariance = process._covariance(process._encode(tokens))
+    fit = targets @ np.linalg.solve(covariance, targets) + np.linalg.slogdet(covariance)[1]
+    prior = ((parameters - process._prior_mean) / process._prior_deviation) ** 2
+    return -0.5 * (fit + prior.sum())
+
+
+@pytest.mark.parametrize("space", [PLAIN, CONDITIONAL], ids=["plain", "conditional"])
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_the_gradient_is_that_of_the_posterior_density(space, seed):
+    decisions, tokens, values = sample(space, 30, seed)
+    process = GaussianProcess(decisions)
+    start = process.state_dict()["parameters"] + 0.3 * np.random.default_rng(seed).normal(size=9)
+    process.load_state_dict({"parameters": start})
+    targets = (values - values.mean()) / values.std()
+    gradient = process._gradient(process._encode(tokens), targets)
+    steps = 1e-5 * np.eye(len(start))
+    numeric = [
+        (
+            log_posterior(process, tokens, values, start + step)
+            - log_posterior(process, tokens, values, start - step)
+        )
+        / 2e-5
+        for step in steps
+    ]
+    np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_measured_without_noise_is_predicted_with_certainty():
+    decisions, tokens, values = sample(PLAIN, 25)
+    tokens, first = np.unique(tokens, axis=0, return_index=True)
+    process = GaussianProcess(decisions)
+    parameters = process.state_dict()["parameters"]
+    parameters[2] = -20.0  # the logarithm of the noise
+    process.load_state_dict({"parameters": parameters})
+    process.condition(tokens, values[first])
+    mean, deviation = process.predict(tokens)
+    np.testing.assert_allclose(mean, values[first], atol=1e-2)
+    assert deviation.max() < 0.01 * values.std()
+    others = decisions.sample(np.random.default_rng(9), 50)
+    assert process.predict(others)[1].max() > 0.3 * values.std()
+    np.testing.assert_allclose(process.mean(others), process.predict(others)[0])
+
+
+def test_a_result_left_out_is_predicted_as_by_a_process_without_it():
+    decisions, tokens, values = sample(CONDITIONAL, 20)
+    values = values - values.mean()
+    values = values / values.std()
+    process = GaussianProcess(decisions)
+    process.condition(tokens, values)
+    mean, deviation = process.left_out()
+    for number in (0, 7, 19):
+        others = np.arange(20) != number
+        features = process._encode(tokens)
+        covariance = process._covariance(features)
+        weights = np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, number])
+        assert mean[number] == pytest.approx(weights @ values[others])
+        variance = covariance[number, number] - weights @ covariance[others, number]
+        assert deviation[number] == pytest.approx(variance**0.5)
+
+
+def test_a_decision_that_matters_gets_weight_and_one_that_does_not_loses_it():
+    decisions = Decisions((3,) * 6)
+    tokens = decisions.sample(np.random.default_rng(0), 120)
+    values = np.sin(2.0 * tokens[:, 1]) * (tokens[:, 4] == 2) + 0.01 * np.random.default_rng(1).normal(
+        size=120
+    )
+    process = GaussianProcess(decisions)
+    process.fit(tokens, values, steps=60)
+    weights = process.weights
+    assert weights[[1, 4]].min() > 3 * weights[[0, 2, 3, 5]].max()
+
+
+def test_the_noise_is_found_in_units_of_the_values():
+    decisions, tokens, _ = sample(((4,) * 8, None), 300)
+    rng = np.random.default_rng(3)
+    values = 70 + 2.0 * tokens[:, :4].sum(axis=1) + 0.5 * rng.normal(size=300)
+    process = GaussianProcess(decisions)
+    process.fit(tokens, values, steps=80)
+    process.condition(tokens, values)
+    assert process.noise == pytest.approx(0.5, rel=0.25)
+
+
+def test_what_is_not_active_makes_no_difference():
+    decisions = Decisions((2, 3), ((), ((0, (1,)),)))
+    process = GaussianProcess(decisions)
+    inactive, active = np.array([[0, 0]]), np.array([[1, 0], [1, 2]])
+    same, other = process.likeness(inactive, np.array([[0, 0]])), process.likeness(inactive, active)
+    assert same[0, 0] > other.max()
+    assert other[0, 0] == pytest.approx(other[0, 1])
+
+
+def test_values_that_are_all_alike_are_expected_everywhere():
+    decisions, tokens, _ = sample(PLAIN, 12)
+    process = GaussianProcess(decisions)
+    values = np.full(12, 0.7)
+    process.fit(tokens, values, steps=5)
+    process.condition(tokens, values)
+    np.testing.assert_allclose(process.mean(tokens), 0.7)

@@ -1,0 +1,277 @@
+"""NSGA-II: who survives, who breeds, and what the front is."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controllers import NSGA2, ControllerError, Outcome, Proposal, RandomSearch
+from controllers.decisions import Decisions
+from controllers.law_tools import CONDITIONAL, PLAIN
+from controllers.learning import ChainObjective
+from controllers.mutation import recombine
+from controllers.pareto import hypervolume
+
+FAILED = Outcome(status="infeasible")
+CARDINALITIES = (4, 4, 4)
+
+
+def price(rows):
+    return rows.sum(axis=1).astype(np.float64)
+
+
+def two_prices(rows):
+    return np.stack([rows[:, 0], rows[:, 1:].max(axis=1)], axis=1).astype(np.float64)
+
+
+def members(controller):
+    return set(map(tuple, controller._results.candidates[controller._population].tolist()))
+
+
+@pytest.mark.parametrize("space", [PLAIN, CONDITIONAL], ids=["plain", "conditional"])
+@given(seed=st.integers(0, 10_000))
+def test_a_child_takes_each_decision_after_a_parent_that_has_made_it(space, seed):
+    decisions, rng = Decisions(*space), np.random.default_rng(seed)
+    one, other = decisions.sample(rng, 20), decisions.sample(rng, 20)
+    children = recombine(decisions, rng, one, other)
+    assert np.array_equal(children, decisions.canonical(children))
+    in_one, in_other = decisions.active(one), decisions.active(other)
+    is_inherited = (in_one & (children == one)) | (in_other & (children == other))
+    assert is_inherited[decisions.active(children)].all()
+
+
+def test_a_child_takes_after_both_parents_alike():
+    decisions, rng = Decisions((2,) * 4), np.random.default_rng(0)
+    one, other = np.zeros((4000, 4), dtype=np.int64), np.ones((4000, 4), dtype=np.int64)
+    children = recombine(decisions, rng, one, other)
+    assert children.mean(axis=0) == pytest.approx(0.5, abs=0.03)
+    assert np.corrcoef(children.T)[np.triu_indices(4, 1)] == pytest.approx(0, abs=0.06)
+
+
+def test_a_decision_that_is_active_in_one_parent_only_is_taken_after_that_one():
+    decisions, rng = Decisions((2, 2, 5), ((), (), ((0, (1,)),))), np.random.default_rng(0)
+    children = recombine(decisions, rng, np.tile([1, 0, 3], (200, 1)), np.tile([0, 1, 0], (200, 1)))
+    found = {tuple(row) for row in children.tolist()}
+    assert found == {(0, 0, 0), (0, 1, 0), (1, 0, 3), (1, 1, 3)}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    told=st.lists(st.one_of(st.sampled_from([0.0, 0.5, 1.0]), st.just(FAILED)), min_size=1, max_size=30),
+    costs=st.sampled_from([price, two_prices]),
+)
+def test_the_front_is_what_no_other_dominates_in_the_order_of_the_first_cost(seed, told, costs):
+    controller = NSGA2(CARDINALITIES, seed=seed, population=5, costs=costs)
+    found = {}
+    for result in told:
+        (proposal,) = controller.propose()
+        controller.feedback([(proposal, result)])
+        if result is not FAILED:
+            columns = np.atleast_1d(costs(np.array([proposal.tokens]))[0]).tolist()
+            found[proposal.tokens] = (-result, *columns)
+    expected = {
+        tokens
+        for tokens, point in found.items()
+        if not any(
+            other != point and all(a <= b for a, b in zip(other, point, strict=True))
+            for other in found.values()
+        )
+    }
+    front = controller.front()
+    assert len(front) == len(set(front))
+    assert set(front) == expected
+    first_costs = [found[tokens][1] for tokens in front]
+    assert first_costs == sorted(first_costs)
+
+
+def test_the_front_goes_by_accuracy_where_it_is_told_and_recommendations_by_reward():
+    controller = NSGA2(CARDINALITIES, costs=price)
+    cheap, dear, poor = (Proposal((0, 0, t)) for t in (0, 3, 2))
+    controller.feedback(
+        [
+            (dear, Outcome(0.1, accuracy=0.9)),
+            (cheap, Outcome(0.7, accuracy=0.6)),
+            (poor, Outcome(0.8, accuracy=0.5)),
+        ]
+    )
+    assert controller.front() == [cheap.tokens, dear.tokens]
+    assert controller.recommend(3) == [poor.tokens, cheap.tokens, dear.tokens]
+    controller.feedback([(Proposal((0, 0, 1)), 0.65)])  # no accuracy told: the reward stands in
+    assert controller.front() == [cheap.tokens, (0, 0, 1), dear.tokens]
+
+
+def test_repeats_move_a_candidate_off_the_front_and_a_failure_takes_it_away():
+    controller = NSGA2(CARDINALITIES, costs=price)
+    cheap, dear = Proposal((0, 0, 0)), Proposal((3, 0, 0))
+    controller.feedback([(cheap, 0.5), (dear, 0.9)])
+    assert controller.front() == [cheap.tokens, dear.tokens]
+    controller.feedback([(dear, 0.0)])
+    assert controller.front() == [cheap.tokens]
+    controller.feedback([(cheap, FAILED)])
+    assert controller.front() == [dear.tokens]
+    assert members(controller) == {dear.tokens}
+
+
+def test_without_costs_the_front_is_the_best_by_reward():
+    controller = NSGA2(CARDINALITIES)
+    assert controller.front() == []
+    results = [((0, 0, 1), 0.5), ((0, 2, 0), 0.75), ((3, 0, 0), 0.75)]
+    controller.feedback([(Proposal(t), Outcome(r, accuracy=1 - r)) for t, r in results])
+    assert controller.front() == [(0, 2, 0), (3, 0, 0)]
+
+
+def test_the_dominated_leave_first_and_then_those_with_the_least_room():
+    controller = NSGA2((40, 40), population=4, costs=lambda rows: rows[:, 0].astype(np.float64))
+    corner = [((0, 0), 0.0), ((30, 0), 30.0)]
+    crowded = [((10, 0), 10.0), ((19, 0), 19.0), ((20, 0), 20.0)]
+    controller.feedback([(Proposal(t), a) for t, a in (*corner, *crowded)])
+    assert members(controller) == {(0, 0), (30, 0), (10, 0), (20, 0)}
+    controller.feedback([(Proposal((10, 1)), 5.0)])  # dominated by (10, 0)
+    assert members(controller) == {(0, 0), (30, 0), (10, 0), (20, 0)}
+    controller.feedback([(Proposal((10, 2)), 11.0)])  # dominates it
+    assert members(controller) == {(0, 0), (30, 0), (10, 2), (20, 0)}
+
+
+def distance(one, other):
+    return sum(a != b for a, b in zip(one, other, strict=True))
+
+
+def test_the_first_candidates_are_uniform_draws_and_then_come_children_of_members():
+    controller = NSGA2((4,) * 10, population=6, crossover=0.0, costs=price)
+    first = controller.propose(6)
+    controller.feedback([(p, float(sum(p.tokens))) for p in first])  # none dominates another
+    for child in controller.propose(20):
+        assert min(distance(child.tokens, parent.tokens) for parent in first) == 1
+
+
+def test_children_of_two_parents_take_every_decision_but_one_after_them():
+    controller = NSGA2((5,) * 10, population=2, crossover=1.0, costs=price)
+    one, other = Proposal((0,) * 10), Proposal((4,) * 10)
+    controller.feedback([(one, 0.0), (other, 1.0)])
+    children = [child.tokens for child in controller.propose(30)]
+    assert max(sum(token not in (0, 4) for token in child) for child in children) <= 1
+    assert max(min(distance(child, p.tokens) for p in (one, other)) for child in children) > 2
+
+
+def test_the_lower_front_breeds_more():
+    controller = NSGA2((4,) * 12, population=2, crossover=0.0, costs=price)
+    good, poor = Proposal((0,) * 12), Proposal((3,) * 12)
+    controller.feedback([(poor, 0.1), (good, 0.9)])
+    children = [child.tokens for child in controller.propose(36)]
+    near_good = sum(distance(child, good.tokens) <= 1 for child in children)
+    assert 20 <= near_good <= 33  # three quarters of the tournaments
+
+
+def test_what_could_not_be_trained_is_never_a_parent():
+    controller = NSGA2((4,) * 10, population=5, crossover=0.0)
+    (good, *bad) = controller.propose(8)
+    controller.feedback([(good, -7.0), *((p, FAILED) for p in bad)])
+    assert members(controller) == {good.tokens}
+    assert all(distance(child.tokens, good.tokens) == 1 for child in controller.propose(10))
+
+
+def test_a_space_in_which_nothing_could_be_trained_is_drawn_from_uniformly():
+    controller = NSGA2((4,) * 10, population=2)
+    controller.feedback([(p, FAILED) for p in controller.propose(5)])
+    assert len(controller.propose(5)) == 5
+    assert controller.diagnostics() == {}
+    assert controller.probabilities() is None
+    assert controller.front() == []
+
+
+def test_sizes_of_population_and_front_are_reported():
+    controller = NSGA2(CARDINALITIES, population=3, costs=price)
+    controller.feedback([(Proposal((0, 0, t)), float(t)) for t in range(4)])
+    assert controller.diagnostics() == {"population": 3.0, "front": 4.0}
+    assert [float(p.sum()) for p in controller.probabilities()] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "costs",
+    [
+        lambda rows: np.zeros(len(rows) + 1),
+        lambda _: 3.0,
+        lambda rows: np.full(len(rows), math.nan),
+        lambda rows: np.full((len(rows), 2), math.inf),
+        lambda rows: np.zeros((len(rows), 1, 1)),
+    ],
+)
+def test_costs_must_be_finite_numbers_of_every_candidate(costs):
+    controller = NSGA2(CARDINALITIES, costs=costs)
+    with pytest.raises(ControllerError, match=r"costs must return finite numbers of shape \(1,\) or \(1, "):
+        controller.feedback([(Proposal((0, 0, 0)), 0.5)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"population": 1}, "population >= 2 must hold, but got population=1"),
+        ({"crossover": 1.5}, "0 <= crossover <= 1 must hold, but got crossover=1.5"),
+        ({"crossover": -0.1}, "0 <= crossover <= 1 must hold"),
+    ],
+)
+def test_settings_out_of_range_are_refused(arguments, message):
+    with pytest.raises(ControllerError, match=message):
+        NSGA2(CARDINALITIES, **arguments)
+
+
+def test_a_state_with_costs_is_refused_without_them():
+    state = NSGA2(CARDINALITIES, costs=price).state_dict()
+    with pytest.raises(ControllerError, match="has_costs was True and is False now"):
+        NSGA2(CARDINALITIES).load_state_dict(state)
+
+
+class TwoObjectives:
+    """An accuracy and a cost, each a chain objective with mean 0: accuracies up to 1, costs down to -1."""
+
+    def __init__(self, seed):
+        self._accuracy, self._saving = ChainObjective(seed=seed), ChainObjective(seed=seed + 1000)
+        self.cardinalities = self._accuracy.cardinalities
+
+    def accuracies(self, rows):
+        return np.array([self._accuracy(tuple(row)) for row in rows.tolist()])
+
+    def costs(self, rows):
+        return -np.array([self._saving(tuple(row)) for row in rows.tolist()])
+
+
+def area(controller, objective, evaluations):
+    """Hypervolume of all candidates evaluated, over the mean of all candidates in both objectives."""
+    tokens = []
+    for _ in range(evaluations):
+        (proposal,) = controller.propose()
+        tokens.append(proposal.tokens)
+        accuracy = float(objective.accuracies(np.array([proposal.tokens]))[0])
+        controller.feedback([(proposal, accuracy)])
+    rows = np.array(tokens)
+    return hypervolume(objective.accuracies(rows), objective.costs(rows), least_accuracy=0.0, most_cost=0.0)
+
+
+def test_its_front_covers_far_more_than_that_of_random_search():
+    found = {"nsga2": [], "random": []}
+    for seed in range(6):
+        objective = TwoObjectives(seed)
+        nsga2 = NSGA2(objective.cardinalities, seed=seed, population=30, costs=objective.costs)
+        found["nsga2"].append(area(nsga2, objective, 300))
+        found["random"].append(area(RandomSearch(objective.cardinalities, seed=seed), objective, 300))
+    pairs = list(zip(found["nsga2"], found["random"], strict=True))
+    assert all(ours > theirs for ours, theirs in pairs), pairs
+    assert np.mean(found["nsga2"]) > 1.5 * np.mean(found["random"]), pairs
+
+
+def test_results_of_a_generation_may_come_in_any_order():
+    def survivors(order):
+        controller = NSGA2((4,) * 8, seed=1, population=6, costs=two_prices)
+        proposals = controller.propose(12)
+        rewards = [float(sum(p.tokens) % 7) for p in proposals]
+        controller.feedback([(proposals[i], rewards[i]) for i in order])
+        return members(controller)
+
+    orders = itertools.islice(itertools.permutations(range(12)), 0, 5000, 997)
+    assert len({frozenset(survivors(order)) for order in orders}) == 1

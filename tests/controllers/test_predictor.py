@@ -1,0 +1,134 @@
+"""The predictor: what it learns, expected improvement, and results under way."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from controllers import Outcome, Proposal
+from controllers.decisions import Decisions
+from controllers.predictor import MOST_RESULTS, Predictor
+from controllers.results import Results
+
+DECISIONS = Decisions((4,) * 6)
+
+
+def cost(tokens):
+    return 1.0 + tokens.sum(axis=1)
+
+
+def steep(accuracy, costs):
+    """A reward with a cliff: nothing is gained below a cost of 8, all is lost above."""
+    return np.where(costs <= 8, accuracy, accuracy - 5.0)
+
+
+def accuracy_of(tokens):
+    return 0.5 + 0.02 * tokens[:, 0] + 0.01 * tokens[:, 3]
+
+
+def gather(tokens, rewards, accuracies=None):
+    results = Results(DECISIONS)
+    for number, row in enumerate(tokens.tolist()):
+        accuracy = None if accuracies is None else float(accuracies[number])
+        results.take([(Proposal(tuple(row)), Outcome(float(rewards[number]), accuracy=accuracy))])
+    return results
+
+
+def fitted(results, costs=None, reward=None):
+    predictor = Predictor(DECISIONS, costs, reward)
+    predictor.fit(results)
+    predictor.condition(results, np.zeros((0, 6), dtype=np.int64))
+    return predictor
+
+
+@pytest.fixture
+def tokens():
+    return DECISIONS.sample(np.random.default_rng(0), 60)
+
+
+def test_accuracy_is_learnt_where_the_reward_has_a_cliff(tokens):
+    accuracies = accuracy_of(tokens)
+    results = gather(tokens, steep(accuracies, cost(tokens)), accuracies)
+    predictor = fitted(results, cost, steep)
+    assert predictor.target == "accuracy"
+    others = DECISIONS.sample(np.random.default_rng(1), 200)
+    truth = steep(accuracy_of(others), cost(others))
+    np.testing.assert_allclose(predictor.estimate(others), truth, atol=0.02)
+
+
+def test_the_reward_is_learnt_where_it_is_the_flatter_function(tokens):
+    def soft(accuracy, costs):
+        return accuracy - 0.1 * costs
+
+    rewards = 0.5 + 0.02 * tokens[:, 0]  # the accuracy rises with the cost by just what the reward loses
+    results = gather(tokens, rewards, rewards + 0.1 * cost(tokens) + 0.3 * np.sin(40 * cost(tokens)))
+    assert fitted(results, cost, soft).target == "reward"
+
+
+def test_the_reward_is_learnt_where_an_accuracy_was_not_told(tokens):
+    results = gather(tokens, steep(accuracy_of(tokens), cost(tokens)))
+    assert fitted(results, cost, steep).target == "reward"
+
+
+def test_expected_improvement_is_that_of_the_normal_distribution(tokens):
+    rng = np.random.default_rng(2)
+    predictor = fitted(gather(tokens, accuracy_of(tokens) + 0.02 * rng.normal(size=60)))
+    others = DECISIONS.sample(np.random.default_rng(1), 40)
+    mean, deviation = predictor._processes["reward"].predict(others)
+    best = float(np.median(mean))
+    found = predictor.improvement(others, best)
+    for m, s, value in zip(mean, deviation, found, strict=True):
+        z = (m - best) / s
+        exact = (m - best) * 0.5 * math.erfc(-z / math.sqrt(2)) + s * math.exp(-z * z / 2) / math.sqrt(
+            2 * math.pi
+        )
+        assert value == pytest.approx(exact, abs=0.06 * s)
+    assert (found >= 0).all()
+
+
+def test_a_candidate_under_way_promises_less_than_before(tokens):
+    results = gather(tokens, accuracy_of(tokens) + 0.02 * np.random.default_rng(2).normal(size=60))
+    predictor = fitted(results)
+    others = DECISIONS.sample(np.random.default_rng(5), 200)
+    best = float(predictor.estimate(tokens).max())
+    before = predictor.improvement(others, best)
+    promising = others[[before.argmax()]]
+    predictor.condition(results, promising)
+    assert predictor.improvement(promising, best)[0] < 0.7 * before.max()
+    np.testing.assert_allclose(predictor.estimate(others), fitted(results).estimate(others), atol=1e-3)
+
+
+def test_infeasible_candidates_count_as_the_worst(tokens):
+    results = gather(tokens[:30], accuracy_of(tokens[:30]))
+    for row in tokens[30:40].tolist():
+        results.take([(Proposal(tuple(row)), Outcome(status="infeasible"))])
+    estimates = fitted(results).estimate(tokens[:40])
+    assert estimates[30:].mean() < estimates[:30].mean()
+
+
+def test_what_is_looked_at_does_not_depend_on_how_it_came_out():
+    rng = np.random.default_rng(0)
+    tokens = DECISIONS.sample(rng, MOST_RESULTS + 200)
+    rewards = accuracy_of(tokens)
+    rewards[5] = 2.0  # the best by far, in both
+    shuffled = rewards.copy()
+    rest = np.delete(np.arange(len(rewards)), 5)
+    shuffled[rest] = rng.permutation(rewards[rest])
+    rows = []
+    for values in (rewards, shuffled):
+        results = gather(tokens, values)
+        found, kept = Predictor(DECISIONS, None, None)._chosen(results, "reward", MOST_RESULTS)
+        assert len(found) == len(kept) == MOST_RESULTS
+        np.testing.assert_array_equal(kept, values[found])
+        rows.append(found)
+    np.testing.assert_array_equal(*rows)
+
+
+def test_calibration_tells_a_rule_from_noise(tokens):
+    rule = fitted(gather(tokens, accuracy_of(tokens))).calibration
+    noise = fitted(gather(tokens, np.random.default_rng(1).normal(size=60))).calibration
+    assert rule.rank_correlation > 0.95 > 0.5 > noise.rank_correlation
+    assert 0.6 < noise.ratio < 1.5
+    assert rule.error < 0.01 < 0.5 < noise.error
