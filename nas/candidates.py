@@ -140,6 +140,52 @@ def wishes(
     return tuple(found)
 
 
+FINAL_REPEATS = 2
+"""How often each finalist is trained again, on average."""
+
+RECOMMENDED = 10
+"""Candidates that are written down as recommended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finals:
+    """The last trials of a search train again what the controller recommends by then, with new seeds.
+
+    Each of them takes, of the `candidates` recommended at that moment, the one that was repeated least. So a
+    candidate that falls back in the estimates makes room for the next.
+
+    Attributes:
+        candidates: How many are in it.
+        first: Number of the first of these trials.
+    """
+
+    candidates: int
+    first: int
+
+    @classmethod
+    def of(cls, candidates: int, trials: int | None) -> Finals | None:
+        """The finals of a search of so many trials; None without finalists.
+
+        Raises:
+            SpaceArgumentError: They would leave no trial for the search, or nobody knows when it ends.
+        """
+        if candidates == 0:
+            return None
+        if candidates < 0:
+            raise SpaceArgumentError(f"`finalists >= 0` must hold, but got finalists={candidates}")
+        if trials is None:
+            raise SpaceArgumentError(
+                f"finals need to know when a search ends, but got finalists={candidates} without trials: say "
+                "how many trials"
+            )
+        if candidates * FINAL_REPEATS >= trials:
+            raise SpaceArgumentError(
+                f"`{FINAL_REPEATS} * finalists < trials` must hold, as each finalist is trained "
+                f"{FINAL_REPEATS} times more, but got finalists={candidates} and trials={trials}"
+            )
+        return cls(candidates=candidates, first=trials - candidates * FINAL_REPEATS)
+
+
 class Source:
     """Gives the next trial.
 
@@ -149,6 +195,7 @@ class Source:
         objective: Whose constraints on known costs must be met.
         seed: Seed of the study.
         enqueued: The user's own candidates.
+        finals: What the last trials are for; None means the same as all others.
         history: Earlier runs: a wish that they granted is not granted twice.
 
     Attributes:
@@ -163,6 +210,7 @@ class Source:
         *,
         seed: int,
         enqueued: Sequence[Wish] = (),
+        finals: Finals | None = None,
         history: History | None = None,
     ) -> None:
         self._catalogue = catalogue
@@ -171,6 +219,10 @@ class Source:
         self._seed = seed
         known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
         self._wishes = [w for w in enqueued if (catalogue.digest(w.tokens), w.repeat) not in known]
+        self._finals = finals
+        self._repeats: dict[str, int] = {}  # of each candidate so far, by digest
+        for digest, repeat in known:
+            self._repeats[digest] = max(repeat, self._repeats.get(digest, 0))
         self.rejected = 0 if history is None else history.rejected
 
     def next(self, number: int) -> Trial | None:
@@ -182,6 +234,12 @@ class Source:
         if self._wishes:
             wish = self._wishes.pop(0)
             return self._trial(number, wish.tokens, repeat=wish.repeat)
+        if self._finals is not None and number >= self._finals.first:
+            finalists = self._controller.recommend(self._finals.candidates)
+            if finalists:
+                tokens = min(finalists, key=lambda one: self._repeats.get(self._catalogue.digest(one), 0))
+                repeat = self._repeats.get(self._catalogue.digest(tokens), 0) + 1
+                return self._trial(number, tokens, repeat=repeat, is_final=True)
         for _ in range(REJECTIONS_IN_A_ROW):
             proposals = self._controller.propose(1)
             if not proposals:
@@ -198,6 +256,11 @@ class Source:
             "relax them, or narrow the space"
         )
 
+    def recommended(self) -> tuple[str, ...]:
+        """Digests of the candidates that the controller would go with, best first."""
+        tokens = self._controller.recommend(RECOMMENDED)
+        return tuple(dict.fromkeys(self._catalogue.digest(one) for one in tokens))
+
     def _trial(
         self,
         number: int,
@@ -206,11 +269,13 @@ class Source:
         repeat: int = 0,
         proposal_number: int = -1,
         log_prob: float = float("nan"),
+        is_final: bool = False,
     ) -> Trial | None:
         """Writes a candidate out; None where it breaks a constraint or a law of the space."""
         if not self._catalogue.is_feasible(tokens, self._objective):
             return None
         description = self._catalogue.describe(tokens)
+        self._repeats[description.digest] = max(repeat, self._repeats.get(description.digest, 0))
         return Trial(
             number=number,
             tokens=tuple(int(token) for token in tokens),
@@ -221,6 +286,7 @@ class Source:
             repeat=repeat,
             proposal_number=proposal_number,
             log_prob=log_prob,
+            is_final=is_final,
         )
 
 

@@ -56,7 +56,7 @@ class Loop:
             raise
         finally:
             try:
-                self.journal.end(ending)
+                self.journal.end(ending, self.source.recommended())
             finally:
                 self.reporter.on_end(self.standing.end(ending, message))
         return ending

@@ -13,6 +13,9 @@ from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from typing import cast
 
+import numpy as np
+import numpy.typing as npt
+
 from nas.errors import ObjectiveError
 
 KNOWN_METRICS = ("macs", "params", "activations")
@@ -231,6 +234,31 @@ class Objective:
         for term in self.factors:
             reward *= term.factor(_cost(costs, term.metric))
         return reward + sum(term.summand(_cost(costs, term.metric)) for term in self.absolutes)
+
+    def rewards(
+        self, accuracies: npt.NDArray[np.float64], costs: Mapping[str, npt.NDArray[np.float64]]
+    ) -> npt.NDArray[np.float64]:
+        """The rewards of many candidates, as `reward` gives one by one.
+
+        Args:
+            accuracies: Fractions, `(n,)`.
+            costs: Each cost by name, `(n,)`, positive.
+
+        Raises:
+            ObjectiveError: A cost that the objective needs is missing.
+        """
+        needed = [factor.metric for factor in self.factors] + [term.metric for term in self.absolutes]
+        for metric in needed:
+            if metric not in costs:
+                given = ", ".join(sorted(costs)) or "nothing"
+                raise ObjectiveError(f"the objective needs {metric!r}, but only {given} is given")
+        rewards = np.array(accuracies, dtype=np.float64)
+        for factor in self.factors:
+            share = costs[factor.metric] / factor.target
+            rewards *= share ** np.where(share <= 1, factor.exponent_under, factor.exponent_over)
+        for summand in self.absolutes:
+            rewards += summand.beta * np.abs(costs[summand.metric] / summand.target - 1)
+        return rewards
 
     def broken(self, costs: Mapping[str, float], *, before_training: bool = False) -> tuple[Constraint, ...]:
         """The constraints that the costs break; before training only those on known costs are looked at."""

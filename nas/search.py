@@ -13,14 +13,14 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from controllers import Controller, ControllerError
-from nas.candidates import Catalogue, Repeat, Source, Tokens, require_feasible, wishes
+from controllers import Controller, ControllerError, Feedback, Outcome, Proposal
+from nas.candidates import Catalogue, Finals, Repeat, Source, Tokens, require_feasible, wishes
 from nas.data.images import ImageData
 from nas.errors import ExecutorError, NasError, ObjectiveError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.export.preprocessing import Preprocessing
 from nas.loop import Loop
-from nas.objective import Objective
+from nas.objective import KNOWN_METRICS, Objective
 from nas.reporting import Reporter, Reporters, SearchStart
 from nas.schedule import Budget, Flow
 from nas.standing import Standing
@@ -30,10 +30,10 @@ from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.keeper import Keeper
 from nas.studies.study import Study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator, Executor
+from nas.trial import Evaluator, Executor, Status
 from search_spaces import Network, SearchSpace
 
-ControllerName = Literal["reinforce", "ppo", "evolution", "local", "random"]
+ControllerName = Literal["dyna", "reinforce", "ppo", "evolution", "local", "nsga2", "random"]
 ExecutorName = Literal["ray", "inline"]
 
 
@@ -42,7 +42,7 @@ def search(
     *,
     data: ImageData | Path | str | None = None,
     evaluator: Evaluator | None = None,
-    controller: Controller | ControllerName = "reinforce",
+    controller: Controller | ControllerName = "dyna",
     objective: Objective | None = None,
     target_macs: float | None = None,
     trials: int | None = 100,
@@ -55,6 +55,8 @@ def search(
     seed: int = 0,
     deterministic: bool = False,
     enqueue: Iterable[Network | Tokens | Repeat] = (),
+    warm_start: Study | None = None,
+    finalists: int = 0,
     recipe: Recipe | None = None,
     reporters: Sequence[Reporter] = (),
     keep_best: int = 3,
@@ -68,7 +70,8 @@ def search(
         space: What can be built.
         data: Images to train on: a folder, a `.npz` pack, a torchvision name, or loaded by `nas.load_data`.
         evaluator: What measures candidates instead of training them on `data`.
-        controller: Who chooses: a name, or a controller made by the caller.
+        controller: Who chooses: a name, or a controller made by the caller; by default
+            `controllers.Default`, which needs the fewest trials.
         objective: What is maximised; by default the accuracy, or `Objective.hard` of the target.
         target_macs: Multiply-adds aimed at, in place of an objective.
         trials: How many trials the study has in the end, earlier runs included; None is no limit.
@@ -81,6 +84,10 @@ def search(
         seed: Seed of everything: the controller's choices, each trial's training.
         deterministic: Fixes the schedule, so that the same seed gives the same study.
         enqueue: Candidates of the user's own, tried first.
+        warm_start: An earlier study of the same space, measured in the same way: the controller learns from
+            its trials before the first one of this study, whatever their objective was.
+        finalists: The last `2 * finalists` trials train again, with new seeds, what the controller
+            recommends by then: for a choice that does not rest on one training.
         recipe: How to train on `data`.
         reporters: Who shows the search.
         keep_best: Weights are kept of so many trials with the highest rewards, and of the Pareto front.
@@ -92,6 +99,7 @@ def search(
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
     goal = _objective(objective, target_macs, deterministic=deterministic)
     first = wishes(space, goal, enqueue)
+    finals = Finals.of(finalists, trials)
     require_feasible(space, goal, seed=seed)
     measure = _evaluator(
         space, goal, data=data, evaluator=evaluator, recipe=recipe, deterministic=deterministic
@@ -103,6 +111,7 @@ def search(
     runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
     width = runner.slots if deterministic else None
     identity = _identity(space, measure, goal, chooser, seed=seed, width=width)
+    known = () if warm_start is None else earlier_results(warm_start, identity, space, goal)
     with (
         closing(runner),
         closing(
@@ -111,7 +120,9 @@ def search(
     ):
         history = journal.history(space)
         loop = Loop(
-            source=Source(catalogue, chooser, goal, seed=seed, enqueued=first, history=history),
+            source=Source(
+                catalogue, chooser, goal, seed=seed, enqueued=first, finals=finals, history=history
+            ),
             controller=chooser,
             executor=runner,
             objective=goal,
@@ -122,7 +133,7 @@ def search(
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
             standing=Standing(folder=journal.folder, total=trials),
         )
-        _restore(loop, history)
+        _restore(loop, history, known)
         loop.reporter.on_start(_start(loop, space, identity))
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
             runner.start(space, measure)
@@ -135,21 +146,27 @@ def make_controller(
 ) -> Controller:
     """Makes a controller for a space, that never repeats a candidate and never proposes one too dear.
 
+    It is told the known costs of the objective, or macs where there is none; and how the reward follows from
+    accuracy and costs, where no cost has to be measured.
+
     Raises:
         ControllerError: There is no controller of this name.
     """
     import controllers
 
     kinds = {
+        "dyna": "Dyna",
         "reinforce": "Reinforce",
         "ppo": "PPO",
         "evolution": "RegularizedEvolution",
         "local": "LocalSearch",
+        "nsga2": "NSGA2",
         "random": "RandomSearch",
     }
     if name not in kinds:
         raise ControllerError(f"there is no controller {name!r}: choose one of {', '.join(kinds)}")
 
+    metrics = tuple(metric for metric in objective.metrics if metric in KNOWN_METRICS) or ("macs",)
     limits = {metric: (0.0, upper) for metric, upper in objective.known_limits.items()}
 
     def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -160,6 +177,15 @@ def make_controller(
             activations=limits.get("activations"),
         )
 
+    def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        table = catalogue.space.costs(rows)
+        return np.stack([table[metric] for metric in metrics], axis=1).astype(np.float64)
+
+    def reward(
+        accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        return objective.rewards(accuracies, dict(zip(metrics, table.T, strict=True)))
+
     return cast(
         Controller,
         getattr(controllers, kinds[name])(
@@ -168,8 +194,43 @@ def make_controller(
             seed=seed,
             key=catalogue.digest,
             feasible=feasible if limits else None,
+            costs=costs,
+            reward=None if set(objective.measured_metrics) else reward,
         ),
     )
+
+
+def earlier_results(
+    study: Study, identity: Identity, space: SearchSpace, objective: Objective
+) -> list[tuple[Proposal, Outcome]]:
+    """What an earlier study found out, as results for a controller under this study's objective.
+
+    Raises:
+        StudyError: It searched another space, or measured in another way, or lacks a cost that is needed.
+    """
+    for name in ("space", "data", "split", "recipe", "evaluator"):
+        ours, theirs = getattr(identity, name), getattr(study.identity, name)
+        if ours != theirs:
+            raise StudyError(
+                f"a warm start needs results that can be compared, but the {name} of {study.folder} is "
+                f"{theirs or 'none'} and is {ours or 'none'} here: start without it, or search as it did"
+            )
+    results = []
+    for trial in study.trials:
+        tokens = space.canonical(trial.tokens)
+        if trial.status is Status.INFEASIBLE:
+            results.append((Proposal(tokens), Outcome(status="infeasible")))
+        elif trial.status is Status.COMPLETED and trial.accuracy is not None and trial.copied_from is None:
+            try:
+                broken = objective.broken(trial.costs)
+                reward = objective.reward(trial.accuracy, trial.costs)
+            except ObjectiveError as error:
+                raise StudyError(
+                    f"trial {trial.number} of {study.folder} cannot be judged: {error}"
+                ) from error
+            outcome = Outcome(reward, accuracy=trial.accuracy, status="infeasible" if broken else "completed")
+            results.append((Proposal(tokens), outcome))
+    return results
 
 
 def _objective(objective: Objective | None, target_macs: float | None, *, deterministic: bool) -> Objective:
@@ -273,8 +334,8 @@ def _recipe(evaluator: Evaluator) -> Recipe | None:
     return recipe if isinstance(recipe, Recipe) else None
 
 
-def _restore(loop: Loop, history: History) -> None:
-    """Brings everything to where earlier runs ended."""
+def _restore(loop: Loop, history: History, known: Feedback) -> None:
+    """Brings everything to where earlier runs ended; a new study starts from what is known of others."""
     loop.flow.restore(history)
     loop.standing.restore(history)
     for number, verdict in history.finished.items():
@@ -285,6 +346,14 @@ def _restore(loop: Loop, history: History) -> None:
             loop.controller.load_state_dict(history.controller_state)
         except ControllerError as error:
             raise StudyError(f"{loop.journal.folder} holds a study of another controller: {error}") from error
+        except KeyError as error:
+            raise StudyError(
+                f"{loop.journal.folder} was searched by an earlier version of mnas, whose controllers "
+                f"remembered less (there is no {error}): go on with that version, or begin a new study with "
+                "this one as its warm start"
+            ) from error
+    elif known:
+        loop.controller.feedback(known)
 
 
 def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:

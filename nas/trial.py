@@ -135,6 +135,7 @@ class Trial:
         repeat: 0, or counts the repetitions that were asked for of one candidate.
         proposal_number: The controller's number for it; -1 where the user put it in.
         log_prob: Log-probability under the policy that proposed it; NaN where the user put it in.
+        is_final: Whether it repeats a candidate that the controller recommends, at the end of a search.
     """
 
     number: int
@@ -147,6 +148,7 @@ class Trial:
     repeat: int = 0
     proposal_number: int = -1
     log_prob: float = math.nan
+    is_final: bool = False
 
     @property
     def key(self) -> tuple[str, float, int]:

@@ -29,7 +29,7 @@ from nas.training.recipe import Augmentation, Optimizer, Precision
 Parser = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
 
-CONTROLLERS = ("reinforce", "ppo", "evolution", "local", "random")
+CONTROLLERS = ("dyna", "reinforce", "ppo", "evolution", "local", "nsga2", "random")
 EXECUTORS = ("ray", "inline")
 EXPORT_FORMATS = ("bundle", "timm")
 RULES = ("efficientnet", "efficientnet_v2", "lite", "mnasnet")
@@ -331,6 +331,13 @@ def _add_budget(group: Group) -> None:
         default=[],
         metavar="ARCH.json",
         help="try this network next; may be repeated",
+    )
+
+    _take(
+        group, "--finalists", parse_natural, "N", "train the N best again in the last 2N trials (default 0)"
+    )
+    group.add_argument(
+        "--warm-start", metavar="STUDY", help="learn from an earlier study of the same space and data first"
     )
 
 

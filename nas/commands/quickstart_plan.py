@@ -115,7 +115,7 @@ def quickstart_settings(images: Images) -> Settings:
         space="small",
         recipe=quickstart_recipe(images).to_json(),
         target_macs=float(cost(reference).macs),
-        controller="reinforce",
+        controller="dyna",
         trials=TRIALS,
         workers=WORKERS,
     )

@@ -28,6 +28,7 @@ class Request:
         folder: The study's folder.
         settings: What the study is, and how it is run this time.
         enqueue: Files of networks to try first.
+        warm_start: Folder of a study to learn from first; None is none.
         randoms: Random candidates in the final comparison.
         seeds: Trainings of each network there; 0 leaves it out.
         download: Whether a data set by name may be downloaded.
@@ -37,6 +38,7 @@ class Request:
     folder: Path
     settings: Settings
     enqueue: tuple[str, ...] = ()
+    warm_start: str | None = None
     randoms: int = RANDOMS
     seeds: int = SEEDS
     download: bool = False
@@ -62,6 +64,7 @@ def request_of(arguments: Namespace) -> Request:
         folder=folder,
         settings=settings,
         enqueue=tuple(arguments.enqueue),
+        warm_start=arguments.warm_start,
         randoms=RANDOMS if arguments.compare_random is None else arguments.compare_random,
         seeds=SEEDS if arguments.compare_seeds is None else arguments.compare_seeds,
         download=getattr(arguments, "download", False),

@@ -12,7 +12,7 @@ from nas.commands.aftermath import conclude
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request, request_of
 from nas.reports.printing import make_console
-from nas.studies.study import Study
+from nas.studies.study import Study, open_study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,6 +85,10 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
             seed=settings.seed,
             deterministic=settings.is_deterministic,
             enqueue=read_enqueued(list(request.enqueue), prepared.space),
+            warm_start=None
+            if request.warm_start is None
+            else open_study(request.warm_start, space=prepared.space),
+            finalists=settings.finalists,
             reporters=(terminal, TensorBoardReporter()),
             settings=settings.to_dict(),
         )

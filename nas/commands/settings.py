@@ -20,6 +20,7 @@ CHANGEABLE = frozenset(
         "trials",
         "max_hours",
         "patience",
+        "finalists",
         "workers",
         "gpus_per_worker",
         "executor",
@@ -55,12 +56,13 @@ class Settings:
         max_params: Hard limit on parameters.
         max_memory_bytes: Hard limit on peak training memory.
         max_latency_ms: Hard limit on latency.
-        controller: `reinforce`, `ppo` or `random`.
+        controller: Name of a controller, as `nas.search` takes it.
         seed: Seed of the search, its splits and its trainings.
         is_deterministic: Whether the schedule is fixed, so that equal searches give equal journals.
         trials: Number of trials in all.
         max_hours: Most hours a run of the search may take; None is no limit.
         patience: Trials without a better reward after which the search ends; None is never.
+        finalists: Candidates that the last trials train again.
         workers: Trainings at the same time; None is chosen for the machine.
         gpus_per_worker: Share of a GPU each worker holds; None is chosen for the machine.
         executor: `ray` or `inline`.
@@ -83,12 +85,13 @@ class Settings:
     max_params: float | None = None
     max_memory_bytes: float | None = None
     max_latency_ms: float | None = None
-    controller: str = "reinforce"
+    controller: str = "dyna"
     seed: int = 0
     is_deterministic: bool = False
     trials: int = 100
     max_hours: float | None = None
     patience: int | None = None
+    finalists: int = 0
     workers: int | None = None
     gpus_per_worker: float | None = None
     executor: str = "ray"

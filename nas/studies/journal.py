@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -91,6 +91,7 @@ class Journal:
                 self.identity = replace(identity, deterministic_workers=stored.deterministic_workers)
             self.identity.check_same(stored, self.folder)
             database.execute("UPDATE study SET settings_json = ?, ended_at = NULL, ending = NULL", [settings])
+            database.execute("DELETE FROM recommendation")
             _interrupt(database)
             return True
 
@@ -125,7 +126,7 @@ class Journal:
                     trial.number,
                     trial.digest,
                     json.dumps(trial.tokens),
-                    "user" if proposal is None else "controller",
+                    "user" if proposal is None and not trial.is_final else "controller",
                     proposal,
                     log_prob,
                     trial.repeat,
@@ -218,10 +219,17 @@ class Journal:
                 "INSERT INTO event (happened_at, kind, message) VALUES (?, ?, ?)", [_now(), kind, message]
             )
 
-    def end(self, ending: str) -> None:
-        """Writes down why the search ended, and that attempts still running were given up."""
+    def end(self, ending: str, recommended: Sequence[str] = ()) -> None:
+        """Writes down why the search ended, and that attempts still running were given up.
+
+        Args:
+            ending: Why.
+            recommended: Digests of the candidates that the controller would go with, best first.
+        """
         with self._transaction() as database:
             _interrupt(database)
+            database.execute("DELETE FROM recommendation")
+            database.executemany("INSERT INTO recommendation VALUES (?, ?)", enumerate(recommended))
             database.execute("UPDATE study SET ended_at = ?, ending = ?", [_now(), ending])
 
     def close(self) -> None:

@@ -108,6 +108,13 @@ def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) 
     )
 
 
+def read_recommendation(database: sqlite3.Connection) -> tuple[str, ...]:
+    """Reads the digests that the controller recommended, best first; none before the search has ended."""
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'recommendation'").fetchone():
+        return ()  # the journal is of an earlier version
+    return tuple(digest for (digest,) in database.execute("SELECT digest FROM recommendation ORDER BY rank"))
+
+
 def read_verdicts(database: sqlite3.Connection) -> dict[int, Verdict]:
     """Reads what became of the finished trials, by number."""
     metrics: dict[int, list[Metric]] = {}

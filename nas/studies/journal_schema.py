@@ -19,7 +19,7 @@ from nas.errors import StudyError
 
 FILE_NAME = "study.sqlite"
 LOCK_NAME = "study.lock"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: tells our files from other people's."""
 
@@ -108,6 +108,10 @@ CREATE TABLE controller (
     feedbacks INTEGER NOT NULL,
     rejected INTEGER NOT NULL,
     state_json TEXT NOT NULL
+);
+CREATE TABLE recommendation (
+    rank INTEGER PRIMARY KEY,
+    digest TEXT NOT NULL
 );
 CREATE INDEX trial_of_candidate ON trial (digest);
 CREATE VIEW trials AS
@@ -209,6 +213,8 @@ def connect(folder: Path, *, create: bool) -> sqlite3.Connection:
             if not (is_empty and _header(database) == (0, 0)):
                 check(database, path)
             set_journal_mode(database)
+            if not is_empty:
+                _upgrade(database)
             if is_empty:
                 database.executescript(
                     f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
@@ -242,6 +248,15 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
             database.close()
             raise
     return database
+
+
+def _upgrade(database: sqlite3.Connection) -> None:
+    """Brings an open journal of an earlier version up to this one; a reader takes it as it is."""
+    if _header(database)[1] < SCHEMA_VERSION:
+        database.executescript(
+            "BEGIN; CREATE TABLE recommendation (rank INTEGER PRIMARY KEY, digest TEXT NOT NULL); "
+            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
 
 
 def _header(database: sqlite3.Connection) -> tuple[int, int]:

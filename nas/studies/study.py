@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controllers import State, state_from_json
 from nas.errors import StudyError
 from nas.objective import Objective
-from nas.studies.journal_reading import read_identity, read_provenance
+from nas.studies.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.studies.journal_schema import connect_readonly, explained
 from nas.studies.keeper import Entry, pareto_front
 from nas.studies.study_trial import StudyTrial, read_trials
@@ -68,12 +69,14 @@ class Study:
 
     Args:
         folder: The study's folder.
-        space: The study's space; needed only where networks hold the user's own ops.
+        space: The study's space, to name decisions and to read networks that hold the user's own ops.
 
     Attributes:
         trials: Every trial, in order of number.
+        recommended: Digests that the controller recommended, best first; none before the search has ended.
         objective: What was searched for.
         settings: How the search was asked for.
+        space: The study's space; None where it was not given, or is another one than was searched.
 
     Raises:
         StudyError: There is no study, or its journal cannot be read.
@@ -103,6 +106,7 @@ class Study:
             self.events: tuple[tuple[str, str, str], ...] = tuple(
                 database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
             )
+            self.recommended = read_recommendation(database)
             self._rejected = database.execute("SELECT coalesce(sum(rejected), 0) FROM controller").fetchone()[
                 0
             ]
@@ -112,6 +116,8 @@ class Study:
                 ).fetchall()
             )
         self.settings: dict[str, Any] = json.loads(self._facts["settings_json"])
+        is_same = space is not None and space.fingerprint == self.identity.space
+        self.space = space if is_same else None
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self.trials)} trials)"
@@ -123,7 +129,11 @@ class Study:
 
     @property
     def best(self) -> StudyTrial:
-        """The completed trial with the highest reward, among those with weights where any are kept.
+        """The trial to go with: of the candidate that the controller recommends, where the search has ended.
+
+        Recommended is what is best by the controller's estimate, which a lucky training does not mislead. Of
+        trials of one candidate, and while the search runs of all, it is the one with the highest reward;
+        where weights are kept, of those that have them.
 
         Raises:
             StudyError: No trial has completed.
@@ -132,13 +142,26 @@ class Study:
         candidates = with_weights or self.completed
         if not candidates:
             raise StudyError(f"no trial of the study in {self.folder} has completed yet: let it run on")
-        return max(candidates, key=lambda trial: (trial.reward or 0.0, -trial.number))
+        ranks = {digest: -rank for rank, digest in enumerate(self.recommended)}
+        last = -len(ranks)
+        return max(candidates, key=lambda t: (ranks.get(t.digest, last), t.reward or 0.0, -t.number))
 
     @property
     def ending(self) -> str | None:
         """Why the search ended; None while it runs, or after a kill."""
         ending: str | None = self._facts["ending"]
         return ending
+
+    def controller_state(self) -> State | None:
+        """What the controller remembers, as of now; None before its first proposal.
+
+        Raises:
+            StudyError: The journal cannot be read any more.
+            ControllerError: What is there is no state.
+        """
+        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+            row = database.execute("SELECT state_json FROM controller").fetchone()
+        return None if row is None else state_from_json(row[0])
 
     def trial(self, number: int) -> StudyTrial:
         """One trial by number.
@@ -196,7 +219,7 @@ def open_study(folder: Path | str, *, space: SearchSpace | None = None) -> Study
 
     Args:
         folder: The study's folder.
-        space: The study's space; needed only where networks hold the user's own ops.
+        space: The study's space, to name decisions and to read networks that hold the user's own ops.
 
     Raises:
         StudyError: There is no study, or its journal cannot be read.

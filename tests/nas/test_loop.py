@@ -6,18 +6,21 @@ import sqlite3
 import threading
 from collections import Counter, defaultdict
 from contextlib import closing
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import nas
 from controllers import Proposal, RandomSearch
-from nas.candidates import Repeat, trial_seed
+from nas.candidates import Catalogue, Repeat, trial_seed
+from nas.commands.options import CONTROLLERS
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
 from nas.reporting import Reporter
+from nas.search import make_controller
 from nas.studies.journal_schema import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
 from search_spaces import cost
@@ -43,6 +46,10 @@ class Scripted:
 
     def feedback(self, results):
         self.heard += [(p.number, p.tokens, o.reward, o.status) for p, o in results]
+
+    def recommend(self, n=1):
+        best = sorted((r for r in self.heard if r[3] == "completed"), key=lambda r: -r[2])
+        return list(dict.fromkeys(tokens for _, tokens, _, _ in best))[:n]
 
     def state_dict(self):
         return {"at": self.at}
@@ -526,7 +533,7 @@ class Stopped(Shuffled):
         return results
 
 
-@pytest.mark.parametrize("controller", ["reinforce", "evolution", "local"])
+@pytest.mark.parametrize("controller", ["dyna", "reinforce", "evolution", "local", "nsga2"])
 def test_a_deterministic_search_interrupted_and_resumed_with_other_workers_is_the_same(
     tmp_path, small_space, controller
 ):
@@ -592,6 +599,31 @@ def test_neither_or_both_of_data_and_evaluator_are_refused(tmp_path, small_space
 def test_a_controller_of_the_users_own_needs_no_key(tmp_path, small_space):
     controller = RandomSearch(small_space.cardinalities, small_space.conditions, seed=3)
     assert len(run(small_space, tmp_path, controller=controller, trials=10).completed) == 10
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_every_controller_that_the_command_line_offers_can_be_made(small_space, name):
+    controller = make_controller(name, Catalogue(small_space), Objective(), seed=0)
+    assert len(controller.propose(2)) == 2
+
+
+@pytest.mark.parametrize(
+    ("objective", "metric"),
+    [
+        (Objective(), "macs"),
+        (Objective.hard("params", 1e5), "params"),
+        (Objective.hard("latency_ms", 5.0), "macs"),
+        (replace(Objective(), constraints=(Constraint(metric="params", upper=1e9),)), "params"),
+    ],
+)
+def test_costs_of_a_controller_are_the_first_that_is_known_before_training(small_space, objective, metric):
+    controller = make_controller("nsga2", Catalogue(small_space), objective, seed=0)
+    tokens = sorted(some_tokens(small_space, 30), key=sum)
+    costs = small_space.costs(tokens)
+    controller.feedback([(Proposal(t), float(cost)) for t, cost in zip(tokens, costs[metric], strict=True)])
+    # Dearer is better here by just as much, so that all are on the front, in the order of their costs.
+    front = small_space.costs(controller.front())[metric]
+    assert front.tolist() == sorted(costs[metric].tolist())
 
 
 class Weighing:

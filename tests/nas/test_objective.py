@@ -1,6 +1,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,6 +36,20 @@ def test_soft_is_the_papers_trade_of_five_percent_accuracy_for_twice_the_cost():
     twice = objective.reward(0.8, {"latency_ms": 160.0}) / objective.reward(0.8, {"latency_ms": 80.0})
     assert twice == pytest.approx(2**-0.07)
     assert 1 / twice == pytest.approx(1.05, abs=1e-3)
+
+
+@given(accuracy=accuracies, cost=costs, target=targets)
+def test_many_rewards_at_once_are_those_of_one_by_one(accuracy, cost, target):
+    for form in FORMS:
+        objective = form("macs", target)
+        found = objective.rewards(np.array([accuracy, 0.5]), {"macs": np.array([cost, target])})
+        expected = [objective.reward(accuracy, {"macs": cost}), objective.reward(0.5, {"macs": target})]
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_many_rewards_need_every_cost_of_the_objective():
+    with pytest.raises(ObjectiveError, match="needs 'macs', but only params is given"):
+        Objective.hard("macs", 10.0).rewards(np.ones(2), {"params": np.ones(2)})
 
 
 def test_absolute_punishes_both_sides_alike():

@@ -46,7 +46,7 @@ def test_a_resume_may_change_how_much_is_done_and_where():
         ({"target_macs": 30e6}, "--target-macs is not given there, 30,000,000 here"),
         ({"target_latency_ms": 5.0}, "--target-latency is not given there, 5 here"),
         ({"recipe": Recipe(epochs=2).to_json()}, "--epochs is 5 there, 2 here"),
-        ({"controller": "ppo"}, "--controller is reinforce there, ppo here"),
+        ({"controller": "ppo"}, "--controller is dyna there, ppo here"),
     ],
 )
 def test_a_resume_may_not_change_what_is_searched(given, words):
