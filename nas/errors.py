@@ -40,5 +40,9 @@ class ExportError(NasError):
     """The bundle cannot be written, or does not reproduce the searched network."""
 
 
+class BenchmarkError(NasError):
+    """The table of a benchmark cannot be read, or is not what it is said to be."""
+
+
 class UsageError(NasError):
     """A command or one of its options cannot be understood."""

@@ -1,0 +1,21 @@
+"""Owns tables of trained networks, published and our own, that a search can run on without training.
+
+Does not own the files of others, which are read from where the user has them.
+"""
+
+from __future__ import annotations
+
+from nas.benchmarks.accel_nasbench import load_accel_nasbench
+from nas.benchmarks.benchmark import Benchmark
+from nas.benchmarks.digits import digits_evaluator, digits_recipe, digits_space, load_digits_bench
+from nas.benchmarks.nas_bench_macro import load_nas_bench_macro
+
+__all__ = [
+    "Benchmark",
+    "digits_evaluator",
+    "digits_recipe",
+    "digits_space",
+    "load_accel_nasbench",
+    "load_digits_bench",
+    "load_nas_bench_macro",
+]
