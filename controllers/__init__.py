@@ -7,6 +7,7 @@ LSTM policy is asked for. A controller of one's own is checked by `controllers.t
 from controllers.contract import Candidate, Controller, ControllerError, Feedback, Outcome, Proposal, State
 from controllers.dyna import Dyna
 from controllers.evolution import RegularizedEvolution
+from controllers.importance import main_effects, total_effects
 from controllers.local_search import LocalSearch
 from controllers.nsga2 import NSGA2
 from controllers.ppo import PPO
@@ -33,6 +34,8 @@ __all__ = [
     "RegularizedEvolution",
     "Reinforce",
     "State",
+    "main_effects",
     "state_from_json",
     "state_to_json",
+    "total_effects",
 ]

@@ -125,6 +125,11 @@ class SpaceSource:
         return space
 
 
+def is_built_in(text: str) -> bool:
+    """Whether a built-in space or variant has this name."""
+    return text in BUILT_IN or text in VARIANTS
+
+
 def find_space(text: str) -> SpaceSource:
     """Finds a built-in space or variant by name, or the space or function `name` in a file by `file.py:name`.
 

@@ -1,6 +1,7 @@
 """Owns what `nas show` says of a study: summary, best trials, Pareto front, states and failures.
 
-Does not own the study (`nas.studies.study`) nor how a report is drawn (`nas.reports.printing`).
+Does not own the study (`nas.studies.study`), its decisions (`nas.reports.decisions`) nor how a report is
+drawn (`nas.reports.printing`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
-from nas.commands.spaces import find_space
-from nas.errors import StudyError
+from nas.commands.spaces import find_space, is_built_in
+from nas.errors import SpaceArgumentError, StudyError
 from nas.reports.comparison import load_comparison
+from nas.reports.decisions import decision_section
 from nas.reports.printing import (
     Column,
     Fact,
@@ -28,25 +30,29 @@ from nas.reports.result_report import comparison_table, network_table
 from nas.studies.study import Study, open_study
 from nas.studies.study_trial import StudyTrial
 from nas.trial import Status
+from search_spaces import SpaceError
 
 MOST_FAILURES = 20
 """Failures drawn; JSON has all of them."""
 
 
 def open_with_space(folder: str) -> Study:
-    """Opens a study, with the user's own space where its settings name a file.
+    """Opens a study with its space: a built-in one, or the user's own where its settings name a file.
 
     Raises:
         StudyError: There is no study, or its journal cannot be read.
         SpaceArgumentError: The user's own file is gone or does not work any more.
     """
     study = open_study(folder)
-    text = str(study.settings.get("space", ""))
-    if ":" not in text or not study.trials:
+    text = str(study.settings.get("space") or study.provenance.space_name)
+    if not study.trials or not (":" in text or is_built_in(text)):
         return study
-    network = _shape(study)
-    source = find_space(text)
-    space = source.make(**network, width=study.settings.get("width"))
+    try:
+        space = find_space(text).make(**_shape(study), width=study.settings.get("width"))
+    except (SpaceArgumentError, SpaceError):
+        if ":" in text:
+            raise
+        return study  # another space of a built-in one's name
     return open_study(folder, space=space)
 
 
@@ -65,7 +71,8 @@ def study_report(study: Study, *, top: int = 10) -> Report:
     Raises:
         StudyError: A file of the study cannot be read.
     """
-    tables = [_top(study, top), _pareto(study), _states(study)]
+    decisions, model = decision_section(study)
+    tables = [_top(study, top), _pareto(study), decisions, _states(study)]
     failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
     if failures:
         tables.append(_failures(failures))
@@ -74,7 +81,7 @@ def study_report(study: Study, *, top: int = 10) -> Report:
     comparison = load_comparison(study.folder)
     if comparison is not None and any(one.runs for one in comparison.contenders):
         tables.append(comparison_table(comparison, study.objective))
-    return Report(title=f"Study {study.folder}", facts=_facts(study), tables=tuple(tables))
+    return Report(title=f"Study {study.folder}", facts=(*_facts(study), model), tables=tuple(tables))
 
 
 def _facts(study: Study) -> tuple[Fact, ...]:

@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass
 from nas.reporting import Best, SearchEnd, SearchStart, TrialReport
 from nas.reports.event_file import EventFile, Value, charts, image, scalar, tag, text
 from nas.reports.printing import show_accuracy, show_count
+from nas.studies.insight import entropy
 from nas.studies.keeper import Entry
 from nas.studies.study import Study, open_study
 from nas.verdict import all_costs
@@ -190,7 +191,7 @@ class _Run:
             self._entries.append(entry)
 
     def policy(self, report: TrialReport) -> list[Value]:
-        """The probability of each option, one chart for each decision; nothing where there are none."""
+        """The probability of each option and the entropy of each decision; nothing where there are none."""
         probabilities = report.probabilities()
         if probabilities is None:
             return []
@@ -198,6 +199,10 @@ class _Run:
             scalar(name, float(probability))
             for tags, of_decision in zip(self._options, probabilities, strict=True)
             for name, probability in zip(tags, of_decision, strict=True)
+        ]
+        values += [
+            scalar(tag("policy_entropy", decision.name), entropy(of_decision.tolist()))
+            for decision, of_decision in zip(self._start.decisions, probabilities, strict=True)
         ]
         if not self._has_charts:
             self._has_charts = True

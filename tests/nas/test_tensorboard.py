@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 from controllers import Controller, RandomSearch, Reinforce
+from controllers.dyna import Dyna
 from nas.errors import StudyError
 from nas.objective import Objective
 from nas.reporting import TrialReport
@@ -166,6 +167,29 @@ def test_policy_has_the_probability_of_each_option_of_each_decision(tmp_path: Pa
         assert [one[25] for one in curves] == pytest.approx(list(probabilities), rel=1e-6)
         for step in (1, 25):
             assert sum(one[step] for one in curves) == pytest.approx(1, abs=1e-6)
+
+
+def test_each_decision_has_the_entropy_of_its_probabilities_at_the_same_steps(tmp_path: Path) -> None:
+    controller = Reinforce(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest)
+    run(tmp_path, 25, controller=controller, reporter=TensorBoardReporter(policy_every=5, clock=lambda: 0.0))
+    events = read(tmp_path)
+    for decision, p in zip(SPACE.decisions, controller.probabilities() or (), strict=True):
+        entropies = curve(events, f"policy_entropy/{decision.name}")
+        assert list(entropies) == [1, 5, 10, 15, 20, 25]
+        assert entropies[1] == pytest.approx(np.log(len(decision.options)), rel=1e-6)
+        assert entropies[25] == pytest.approx(-(p * np.log(p)).sum(), rel=1e-5)
+
+
+def test_the_predictor_of_dyna_says_how_well_it_predicts(tmp_path: Path) -> None:
+    controller = Dyna(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest)
+    run(tmp_path, 14, controller=controller)
+    events = read(tmp_path)
+    names = ("prediction_error", "calibration", "rank_correlation", "noise", "learns_accuracy")
+    assert {"entropy", "baseline", *names} == set(controller.diagnostics())
+    for name, value in controller.diagnostics().items():
+        points = curve(events, f"controller/{name}")
+        assert points[14] == pytest.approx(value, rel=1e-6, abs=1e-9)
+        assert list(points) == [10, 11, 12, 13, 14]
 
 
 def test_options_are_named_by_value_and_ops_by_their_closed_fields(tmp_path: Path) -> None:
