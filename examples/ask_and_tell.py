@@ -3,7 +3,7 @@
 python examples/ask_and_tell.py
 """
 
-from controllers import RandomSearch, Reinforce
+from controllers import Default, RandomSearch
 from search_spaces import cost, efficientnet
 
 TARGET_MACS = 200e6
@@ -19,7 +19,7 @@ def reward(tokens: tuple[int, ...]) -> float:
 space = efficientnet()
 for controller in (
     RandomSearch(space.cardinalities, space.conditions, seed=0),
-    Reinforce(space.cardinalities, space.conditions, seed=0),
+    Default(space.cardinalities, space.conditions, seed=0),
 ):
     best = -1.0
     for _ in range(60):

@@ -1,5 +1,6 @@
 """What the README and the examples promise is what happens."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -19,8 +20,8 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
 
-def run_example(name, folder):
-    command = [sys.executable, str(ROOT / "examples" / name)]
+def run_example(name, folder, *arguments):
+    command = [sys.executable, str(ROOT / "examples" / name), *arguments]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True).stdout
 
 
@@ -89,6 +90,20 @@ def test_own_evaluator_searches_without_images(tmp_path):
     printed = run_example("own_evaluator.py", tmp_path)
     assert re.search(r"trial \d+: accuracy 0\.8", printed)
     assert "front:" in printed
+
+
+@pytest.mark.slow
+def test_a_network_like_b0_is_discovered_on_published_accuracies(tmp_path):
+    path = Path(os.environ.get("MNAS_DATA", "")) / "accel_nasbench.csv"
+    if not os.environ.get("MNAS_DATA") or not path.is_file():
+        pytest.skip("set MNAS_DATA to the folder that holds accel_nasbench.csv")
+    printed = run_example("discover_b0.py", tmp_path, str(path), "--trials", "100")
+    assert re.search(r"EfficientNet-B0 +6[56]\.\d\d% +385\.8 M +5\.29 M", printed)
+    assert int(re.search(r"first trial to match it: (\d+) of 100", printed)[1]) <= 100
+    budgets = re.findall(r"at most (\d+) M macs +[\d.]+% +([\d.]+) M", printed)
+    assert len(budgets) == 4
+    assert all(float(macs) <= float(budget) for budget, macs in budgets)
+    assert (tmp_path / "runs" / "discover-b0" / "winner.png").is_file()
 
 
 def test_own_op_is_a_lawful_space(monkeypatch):

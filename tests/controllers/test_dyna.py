@@ -33,9 +33,10 @@ def test_what_it_recommends_is_truly_better_than_what_was_luckiest():
     recommended, luckiest = [], []
     for seed in range(8):
         objective, rng = ChainObjective(seed=seed), np.random.default_rng(seed)
-        controller = told(
-            Dyna(objective.cardinalities, seed=seed), lambda t: objective(t) + 0.2 * rng.normal(), 60
-        )
+        controller = Dyna(objective.cardinalities, seed=seed)
+        for _ in range(60):
+            (proposal,) = controller.propose()
+            controller.feedback([(proposal, objective(proposal.tokens) + 0.2 * rng.normal())])
         recommended.append(objective(controller.recommend()[0]))
         results = controller.state_dict()["results"]
         luckiest.append(objective(tuple(results["tokens"][results["rewards"].argmax()])))
