@@ -143,6 +143,9 @@ def wishes(
 FINAL_REPEATS = 2
 """How often each finalist is trained again, on average."""
 
+RARE = 256
+"""Random candidates within the constraints that are looked through for a new one."""
+
 RECOMMENDED = 10
 """Candidates that are written down as recommended."""
 
@@ -196,6 +199,8 @@ class Source:
         seed: Seed of the study.
         enqueued: The user's own candidates.
         finals: What the last trials are for; None means the same as all others.
+        helps_out: Whether a controller that finds no more candidates is given random ones within the
+            constraints; a controller made by the caller may have good reason to end.
         history: Earlier runs: a wish that they granted is not granted twice.
 
     Attributes:
@@ -211,6 +216,7 @@ class Source:
         seed: int,
         enqueued: Sequence[Wish] = (),
         finals: Finals | None = None,
+        helps_out: bool = False,
         history: History | None = None,
     ) -> None:
         self._catalogue = catalogue
@@ -220,6 +226,7 @@ class Source:
         known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
         self._wishes = [w for w in enqueued if (catalogue.digest(w.tokens), w.repeat) not in known]
         self._finals = finals
+        self._helps_out = helps_out
         self._repeats: dict[str, int] = {}  # of each candidate so far, by digest
         for digest, repeat in known:
             self._repeats[digest] = max(repeat, self._repeats.get(digest, 0))
@@ -233,17 +240,17 @@ class Source:
         """
         if self._wishes:
             wish = self._wishes.pop(0)
-            return self._trial(number, wish.tokens, repeat=wish.repeat)
+            return self._trial(number, wish.tokens, repeat=wish.repeat, origin="user")
         if self._finals is not None and number >= self._finals.first:
             finalists = self._controller.recommend(self._finals.candidates)
             if finalists:
                 tokens = min(finalists, key=lambda one: self._repeats.get(self._catalogue.digest(one), 0))
                 repeat = self._repeats.get(self._catalogue.digest(tokens), 0) + 1
-                return self._trial(number, tokens, repeat=repeat, is_final=True)
+                return self._trial(number, tokens, repeat=repeat)
         for _ in range(REJECTIONS_IN_A_ROW):
             proposals = self._controller.propose(1)
             if not proposals:
-                return None
+                return self._rare(number) if self._helps_out else None
             (proposal,) = proposals
             trial = self._trial(
                 number, proposal.tokens, proposal_number=proposal.number, log_prob=proposal.log_prob
@@ -255,6 +262,25 @@ class Source:
             f"{REJECTIONS_IN_A_ROW} proposals in a row broke the constraints ({self._objective.describe()}): "
             "relax them, or narrow the space"
         )
+
+    def _rare(self, number: int) -> Trial | None:
+        """A random candidate within the constraints, where they are too rare for the controller to meet one.
+
+        The controller learns from it as from any candidate of others, and finds its like. None where the
+        constraints leave no new one, or the space cannot say where they are.
+        """
+        limits = {metric: (0.0, upper) for metric, upper in self._objective.known_limits.items()}
+        if not limits:
+            return None
+        rng = np.random.default_rng([self._seed, number, RARE])
+        try:
+            rows = self._catalogue.space.sample_within(rng, RARE, **limits)
+        except SpaceError:
+            return None
+        for tokens in map(tuple, rows.tolist()):
+            if self._catalogue.digest(tokens) not in self._repeats:
+                return self._trial(number, tokens)
+        return None
 
     def recommended(self) -> tuple[str, ...]:
         """Digests of the candidates that the controller would go with, best first."""
@@ -269,7 +295,7 @@ class Source:
         repeat: int = 0,
         proposal_number: int = -1,
         log_prob: float = float("nan"),
-        is_final: bool = False,
+        origin: str = "controller",
     ) -> Trial | None:
         """Writes a candidate out; None where it breaks a constraint or a law of the space."""
         if not self._catalogue.is_feasible(tokens, self._objective):
@@ -286,7 +312,7 @@ class Source:
             repeat=repeat,
             proposal_number=proposal_number,
             log_prob=log_prob,
-            is_final=is_final,
+            origin=origin,
         )
 
 

@@ -121,7 +121,14 @@ def search(
         history = journal.history(space)
         loop = Loop(
             source=Source(
-                catalogue, chooser, goal, seed=seed, enqueued=first, finals=finals, history=history
+                catalogue,
+                chooser,
+                goal,
+                seed=seed,
+                enqueued=first,
+                finals=finals,
+                helps_out=isinstance(controller, str),
+                history=history,
             ),
             controller=chooser,
             executor=runner,

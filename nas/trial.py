@@ -133,9 +133,9 @@ class Trial:
         seed: Seed of its training, derived from the study's seed and the number.
         fidelity: Share of the recipe's schedule, in (0, 1].
         repeat: 0, or counts the repetitions that were asked for of one candidate.
-        proposal_number: The controller's number for it; -1 where the user put it in.
-        log_prob: Log-probability under the policy that proposed it; NaN where the user put it in.
-        is_final: Whether it repeats a candidate that the controller recommends, at the end of a search.
+        proposal_number: The controller's number for it; -1 where it did not propose it.
+        log_prob: Log-probability under the policy that proposed it; NaN where none did.
+        origin: `user` where the user put it in, else `controller`.
     """
 
     number: int
@@ -148,7 +148,7 @@ class Trial:
     repeat: int = 0
     proposal_number: int = -1
     log_prob: float = math.nan
-    is_final: bool = False
+    origin: str = "controller"
 
     @property
     def key(self) -> tuple[str, float, int]:

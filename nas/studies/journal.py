@@ -126,7 +126,7 @@ class Journal:
                     trial.number,
                     trial.digest,
                     json.dumps(trial.tokens),
-                    "user" if proposal is None and not trial.is_final else "controller",
+                    trial.origin,
                     proposal,
                     log_prob,
                     trial.repeat,

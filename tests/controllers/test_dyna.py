@@ -34,13 +34,13 @@ def test_what_it_recommends_is_truly_better_than_what_was_luckiest():
     for seed in range(8):
         objective, rng = ChainObjective(seed=seed), np.random.default_rng(seed)
         controller = Dyna(objective.cardinalities, seed=seed)
-        for _ in range(60):
+        for _ in range(100):
             (proposal,) = controller.propose()
             controller.feedback([(proposal, objective(proposal.tokens) + 0.2 * rng.normal())])
         recommended.append(objective(controller.recommend()[0]))
         results = controller.state_dict()["results"]
         luckiest.append(objective(tuple(results["tokens"][results["rewards"].argmax()])))
-    assert 1 - np.mean(recommended) < 0.9 * (1 - np.mean(luckiest))
+    assert 1 - np.mean(recommended) < 0.8 * (1 - np.mean(luckiest))
 
 
 def test_results_measured_again_settle_which_of_two_is_better():

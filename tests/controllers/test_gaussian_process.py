@@ -96,6 +96,27 @@ def test_a_decision_that_matters_gets_weight_and_one_that_does_not_loses_it():
     assert weights[[1, 4]].min() > 3 * weights[[0, 2, 3, 5]].max()
 
 
+def test_a_candidate_measured_often_is_believed_against_its_neighbours():
+    """What is its own is told from noise by measuring again, and by nothing else."""
+    decisions = Decisions((3,) * 4)
+    tokens = decisions.sample(np.random.default_rng(0), 80)
+    odd = np.array([[1, 1, 1, 1]])
+    others = tokens[(tokens != odd).any(axis=1)]
+    rng = np.random.default_rng(1)
+    values = 0.1 * others[:, 0] + 0.05 * rng.normal(size=len(others))
+
+    def expected(times):
+        process = GaussianProcess(decisions)
+        measured = 0.1 - 0.15 + 0.05 * rng.normal(size=times)
+        process.fit(others, values, steps=40)
+        process.condition(
+            np.concatenate([others, np.repeat(odd, times, 0)]), np.concatenate([values, measured])
+        )
+        return float(process.mean(odd)[0])
+
+    assert abs(expected(20) + 0.05) < 0.03 < abs(expected(1) + 0.05)
+
+
 def test_the_noise_is_found_in_units_of_the_values():
     decisions, tokens, _ = sample(((4,) * 8, None), 300)
     rng = np.random.default_rng(3)

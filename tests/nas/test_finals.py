@@ -15,6 +15,7 @@ from nas.objective import Objective
 from nas.studies.journal_schema import FILE_NAME, SCHEMA_VERSION
 from nas.studies.study import open_study
 from nas.trial import Status
+from search_spaces import efficientnet
 
 
 def true_accuracy(tokens):
@@ -137,3 +138,23 @@ def test_a_controller_of_an_earlier_version_is_named_and_not_a_traceback(tmp_pat
         database.execute("UPDATE controller SET state_json = ?", [text.replace('"results"', '"outcomes"')])
     with pytest.raises(StudyError, match=r"earlier version of mnas.*no 'results'"):
         run(small_space, tmp_path, trials=6, controller="random")
+
+
+@pytest.mark.parametrize("controller", ["dyna", "random"])
+def test_constraints_that_keep_one_in_thirty_thousand_do_not_end_a_search(tmp_path, controller):
+    """A controller's own draws never meet one; the space knows where they are."""
+    space, limit = efficientnet(), 67.7e6
+    objective = Objective(constraints=(nas.Constraint(metric="macs", upper=limit),))
+    evaluator = nas.TableEvaluator(lambda candidate: 0.02 * sum(candidate.job.tokens))
+    study = run(space, tmp_path, controller=controller, objective=objective, trials=25, evaluator=evaluator)
+    assert study.ending == "trials"
+    assert len({trial.digest for trial in study.trials}) == 25
+    assert all(trial.macs <= limit and trial.origin == "controller" for trial in study.trials)
+
+
+def test_constraints_that_leave_few_candidates_end_a_search_when_all_are_tried(tmp_path, small_space):
+    macs = sorted(set(small_space.costs(small_space.sample_many(np.random.default_rng(0), 2_000))["macs"]))
+    objective = Objective(constraints=(nas.Constraint(metric="macs", upper=float(macs[2])),))
+    study = run(small_space, tmp_path, controller="random", objective=objective, trials=500)
+    assert study.ending == "exhausted"
+    assert 3 <= len(study.trials) < 500

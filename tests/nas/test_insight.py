@@ -141,7 +141,7 @@ def test_lucky_measurement_is_told_from_the_best_trial(small_space, tmp_path):
         return 0.7 + 0.02 * tokens[0] + 0.02 * tokens[1]
 
     def lucky_once(candidate):
-        return true_accuracy(candidate.job.tokens) + (0.045 if candidate.job.trial == 7 else 0.0)
+        return true_accuracy(candidate.job.tokens) + (0.04 if candidate.job.trial == 7 else 0.0)
 
     study = run(tmp_path, space=small_space, lookup=lucky_once, trials=80, noise=0.01, seed=3)
     insight = explain(study)
