@@ -1,6 +1,6 @@
 """Trains every candidate of the digits benchmark and writes its table.
 
-    OMP_NUM_THREADS=1 python benchmarks/train_digits_bench.py --raw /tmp/digits_bench/raw.csv
+    OMP_NUM_THREADS=1 python benchmarks/train_digits_bench.py --raw runs/digits_bench/raw.csv
 
 Each finished training is one line appended to the raw file, so that the program can be killed at any
 moment and started again. Once no training is missing, the table is written, by default where the package
