@@ -178,21 +178,23 @@ class GaussianProcess:
         return variance
 
     def _covariance(self, features: Floats) -> Floats:
-        trend, smooth = self._similarity(features, features)
+        return self._measured(*self._similarity(features, features))
+
+    def _measured(self, trend: Floats, smooth: Floats) -> Floats:
+        """Covariance of measurements, from both parts of the similarity of their candidates."""
         covariance = trend + smooth + self._own * _equal(smooth, self._parameters[1])
         noise = (1 - OWN_SHARE) * math.exp(self._parameters[2])
-        covariance[np.diag_indices(len(features))] += noise + _JITTER
+        covariance[np.diag_indices(len(covariance))] += noise + _JITTER
         return covariance
 
     def _gradient(self, features: Floats, targets: Floats) -> Floats:
         """Gradient of the log posterior density by the hyperparameters (equation 5.9)."""
         trend, smooth = self._similarity(features, features)
-        covariance = self._covariance(features)
         is_equal = _equal(smooth, self._parameters[1])
         noise = math.exp(self._parameters[2]) * (
             OWN_SHARE * is_equal + (1 - OWN_SHARE) * np.eye(len(features))
         )
-        inverse = np.linalg.inv(covariance)
+        inverse = np.linalg.inv(self._measured(trend, smooth))
         coefficients = inverse @ targets
         slope = 0.5 * (np.outer(coefficients, coefficients) - inverse)
         by_smooth = slope * smooth
