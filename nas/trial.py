@@ -74,10 +74,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What an evaluator is given: the job with its network written out."""
+    """What an evaluator is given: the job with its network written out.
+
+    Attributes:
+        job: What is asked for.
+        network: Its tokens as a network.
+        weights: Weights to go on from, as safetensors bytes; None starts anew.
+    """
 
     job: Job
     network: Network
+    weights: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +194,23 @@ class Evaluator(Protocol):
         ...
 
 
+class Probe(Protocol):
+    """Measures a candidate without training it, where the executor puts it: latency on a device, say."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever measurements stop being comparable."""
+        ...
+
+    def prepare(self) -> None:
+        """Runs once where it measures, before its first candidate."""
+        ...
+
+    def measure(self, network: Network) -> tuple[Metric, ...]:
+        """Measures; raises `InfeasibleError` where the candidate is at fault."""
+        ...
+
+
 class Executor(Protocol):
     """Runs jobs: in this process, or on a Ray cluster."""
 
@@ -199,8 +223,8 @@ class Executor(Protocol):
         """Brings the workers up; raises `ExecutorError` when that is impossible."""
         ...
 
-    def submit(self, job: Job) -> None:
-        """Starts a job; never more than `slots` at a time."""
+    def submit(self, job: Job, weights: bytes | None = None) -> None:
+        """Starts a job, from the weights of an earlier one if given; never more than `slots` at a time."""
         ...
 
     def wait(self, timeout_seconds: float) -> list[Result]:

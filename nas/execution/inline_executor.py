@@ -16,7 +16,7 @@ class InlineExecutor:
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
-        self._jobs: list[Job] = []
+        self._jobs: list[tuple[Job, bytes | None]] = []
 
     @property
     def slots(self) -> int:
@@ -38,21 +38,21 @@ class InlineExecutor:
                 f"the evaluator could not be prepared: {type(error).__name__}: {error}"
             ) from error
 
-    def submit(self, job: Job) -> None:
-        """Remembers a job.
+    def submit(self, job: Job, weights: bytes | None = None) -> None:
+        """Remembers a job, and the weights it goes on from.
 
         Raises:
             ExecutorError: It was not started, or has a job already.
         """
         if self._worker is None or len(self._jobs) >= self.slots:
             raise ExecutorError(f"a started executor takes one job at a time, but has {len(self._jobs)}")
-        self._jobs.append(job)
+        self._jobs.append((job, weights))
 
     def wait(self, timeout_seconds: float) -> list[Result]:  # noqa: ARG002 - the job runs to its end here
         """Runs the remembered job to its end, whatever the timeout."""
         if self._worker is None or not self._jobs:
             return []
-        return [self._worker.run(self._jobs.pop())]
+        return [self._worker.run(*self._jobs.pop())]
 
     def weights(self, job: Job) -> bytes | None:
         """The weights of the job returned last."""

@@ -117,8 +117,8 @@ class RayExecutor:
             self.close()
             raise
 
-    def submit(self, job: Job) -> None:
-        """Starts a job on an idle worker.
+    def submit(self, job: Job, weights: bytes | None = None) -> None:
+        """Starts a job on an idle worker, from weights where there are any.
 
         Raises:
             ExecutorError: There is no idle worker.
@@ -130,7 +130,7 @@ class RayExecutor:
             self._replace(self._slots[index])
         slot = self._slots[index]
         slot.job, slot.since = job, time.monotonic()
-        slot.answer = slot.actor.run.remote(job)
+        slot.answer = slot.actor.run.remote(job, weights)
 
     def wait(self, timeout_seconds: float) -> list[Result]:
         """Returns finished, lost and expired jobs, at the latest after the timeout."""
@@ -325,14 +325,14 @@ class _Actor:
                 self._problem = f"a worker could not be prepared: {type(error).__name__}: {error}\n{text}"
         return self._problem
 
-    def run(self, job: Job) -> Result:
+    def run(self, job: Job, weights: bytes | None = None) -> Result:
         """Runs a job."""
         if self._worker is None:
             line = self._problem.splitlines()[0]
             return Result(
                 job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message=line, log=self._problem
             )
-        return self._worker.run(job)
+        return self._worker.run(job, weights)
 
     def weights(self, job: Job) -> bytes | None:
         """The weights of the job run last."""

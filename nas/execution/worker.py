@@ -33,11 +33,11 @@ class Worker:
         self.node = f"{socket.gethostname()}, process {os.getpid()}"
         evaluator.prepare()
 
-    def run(self, job: Job) -> Result:
+    def run(self, job: Job, weights: bytes | None = None) -> Result:
         """Runs a job; an exception of the evaluator becomes a result, a signal does not."""
         self._job, self._weights = job, None
         started = time.perf_counter()
-        result = self._run(job)
+        result = self._run(job, weights)
         seconds = time.perf_counter() - started
         if result.status is not Status.COMPLETED:
             self._weights = None
@@ -47,10 +47,10 @@ class Worker:
         """The weights of the job run last, until the next one; None for others, or where there are none."""
         return self._weights() if job == self._job and self._weights is not None else None
 
-    def _run(self, job: Job) -> Result:
+    def _run(self, job: Job, weights: bytes | None) -> Result:
         try:
             network = self._space.decode(job.tokens)
-            evaluation = self._evaluator.evaluate(Candidate(job=job, network=network))
+            evaluation = self._evaluator.evaluate(Candidate(job=job, network=network, weights=weights))
             self._weights = evaluation.weights
             return _checked(job, evaluation)
         except InfeasibleError as error:
