@@ -85,6 +85,8 @@ class Dyna:
         reward: How the reward follows from accuracies and those costs.
         first: Results before the predictor is asked, at least 2.
         entropy_coef: Weight of each decision's entropy in nats beside advantages of unit size.
+        noise: Standard deviation of one measurement of the accuracy, as a fraction, known from measuring
+            beforehand; None has it estimated from the results. It is used where accuracies are told.
 
     Raises:
         ControllerError: An argument breaks its law.
@@ -105,9 +107,14 @@ class Dyna:
         reward: Reward | None = None,
         first: int = 10,
         entropy_coef: float = 0.1,
+        noise: float | None = None,
     ) -> None:
         if first < 2:
             raise ControllerError(f"first >= 2 must hold, but got first={first}")
+        if noise is not None and not 0 <= noise < math.inf:
+            raise ControllerError(
+                f"`noise >= 0` must hold for a deviation of accuracies, but got noise={noise}"
+            )
         self._candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
         self._decisions = self._candidates.decisions
         self._feasible = feasible
@@ -117,7 +124,7 @@ class Dyna:
         self._pending: list[Candidate] = []
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
-        self._predictor = Predictor(self._decisions, costs, reward)
+        self._predictor = Predictor(self._decisions, costs, reward, noise=noise)
         self._conditioned: tuple[int, int, tuple[Candidate, ...]] | None = None
         self._diagnostics: dict[str, float] = {}
         self._made: State = {
@@ -127,6 +134,8 @@ class Dyna:
             "entropy_coef": entropy_coef,
             "learns_accuracy": costs is not None and reward is not None,
         }
+        if noise is not None:
+            self._made["noise"] = noise
 
     def propose(self, n: int = 1) -> list[Proposal]:
         """Returns up to `n` unseen candidates, fewer or none only when no others can be found."""
@@ -207,8 +216,8 @@ class Dyna:
         `prediction_error` is the root mean square error of predicting each result's reward from all others,
         `calibration` that error over the predicted deviation (1 is right, more is too sure), and
         `rank_correlation` Spearman's of predicted and observed rewards, all three as of the last fit.
-        `noise` is the estimated deviation of one measurement of what is learnt, which is the accuracy where
-        `learns_accuracy` is 1, else the reward.
+        `noise` is the deviation of one measurement of what is learnt, known or estimated; what is learnt is
+        the accuracy where `learns_accuracy` is 1, else the reward.
         """
         return dict(self._diagnostics)
 

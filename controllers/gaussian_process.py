@@ -32,7 +32,8 @@ class GaussianProcess:
     options is half their being different and half the square of how far apart they stand in the order in
     which they are listed. A decision that matters gets a large weight, one that does not a small one; so
     interactions of any order are learnt, and a list of kernel sizes is used as the scale that it is. Weights,
-    amplitudes and noise maximise the posterior density of the values under log-normal priors.
+    amplitudes and noise maximise the posterior density of the values under log-normal priors. Where the noise
+    is known from measuring beforehand it is held there, and only a candidate's own part is estimated.
 
     Args:
         decisions: What the tokens mean.
@@ -56,6 +57,7 @@ class GaussianProcess:
         self._parameters = self._prior_mean.copy()
         self._features: Floats = np.zeros((0, self._width + count))
         self._offset, self._scale = 0.0, 1.0
+        self._known_variance: float | None = None  # of the noise, in units of the values' variance
         self._inverse: Floats = np.zeros((0, 0))
         self._targets: Floats = np.zeros(0)
         self._coefficients: Floats = np.zeros(0)
@@ -73,17 +75,21 @@ class GaussianProcess:
     @property
     def noise(self) -> float:
         """Standard deviation of one measurement, in units of the values last conditioned on."""
+        if self._known_variance is not None:
+            return math.sqrt(self._known_variance) * self._scale
         return math.exp(0.5 * self._parameters[2]) * self._scale
 
-    def fit(self, tokens: Tokens, values: Floats, *, steps: int) -> None:
+    def fit(self, tokens: Tokens, values: Floats, *, steps: int, noise: float | None = None) -> None:
         """Moves the hyperparameters up the posterior density by so many steps of Adam.
 
         Args:
             tokens: Canonical candidates `(n, decisions)`.
             values: What was measured of each, `(n,)`.
             steps: How many.
+            noise: Standard deviation of one measurement where it is known, in units of the values.
         """
         features = self._encode(tokens)
+        self._known_variance = None if noise is None else (noise / _spread(values)) ** 2
         targets = (values - values.mean()) / _spread(values)
         first, second = np.zeros_like(self._parameters), np.zeros_like(self._parameters)
         for step in range(1, steps + 1):
@@ -93,15 +99,17 @@ class GaussianProcess:
             mean, square = first / (1 - 0.9**step), second / (1 - 0.99**step)
             self._parameters = self._parameters + LEARNING_RATE * mean / (np.sqrt(square) + 1e-8)
 
-    def condition(self, tokens: Tokens, values: Floats) -> None:
+    def condition(self, tokens: Tokens, values: Floats, *, noise: float | None = None) -> None:
         """Takes in what was measured, in place of what was taken in before.
 
         Args:
             tokens: Canonical candidates `(n, decisions)`.
             values: What was measured of each, `(n,)`.
+            noise: As for `fit`.
         """
         self._features = self._encode(tokens)
         self._offset, self._scale = float(values.mean()), _spread(values)
+        self._known_variance = None if noise is None else (noise / self._scale) ** 2
         self._inverse = np.asarray(np.linalg.inv(self._covariance(self._features)), dtype=np.float64)
         self._targets = (values - self._offset) / self._scale
         self._coefficients = self._inverse @ self._targets
@@ -183,7 +191,8 @@ class GaussianProcess:
     def _measured(self, trend: Floats, smooth: Floats) -> Floats:
         """Covariance of measurements, from both parts of the similarity of their candidates."""
         covariance = trend + smooth + self._own * _equal(smooth, self._parameters[1])
-        noise = (1 - OWN_SHARE) * math.exp(self._parameters[2])
+        known = self._known_variance
+        noise = (1 - OWN_SHARE) * math.exp(self._parameters[2]) if known is None else known
         covariance[np.diag_indices(len(covariance))] += noise + _JITTER
         return covariance
 
@@ -191,8 +200,9 @@ class GaussianProcess:
         """Gradient of the log posterior density by the hyperparameters (equation 5.9)."""
         trend, smooth = self._similarity(features, features)
         is_equal = _equal(smooth, self._parameters[1])
+        estimated_noise = 0.0 if self._known_variance is not None else 1 - OWN_SHARE
         noise = math.exp(self._parameters[2]) * (
-            OWN_SHARE * is_equal + (1 - OWN_SHARE) * np.eye(len(features))
+            OWN_SHARE * is_equal + estimated_noise * np.eye(len(features))
         )
         inverse = np.linalg.inv(self._measured(trend, smooth))
         coefficients = inverse @ targets

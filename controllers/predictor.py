@@ -64,10 +64,15 @@ class Predictor:
         decisions: What the tokens mean.
         costs: Exact costs of candidates, or None.
         reward: Reward from accuracies and costs, or None; needs `costs`.
+        noise: Standard deviation of one measurement of the accuracy, known from measuring beforehand; None
+            estimates it from the results.
     """
 
-    def __init__(self, decisions: Decisions, costs: Costs | None, reward: Reward | None) -> None:
+    def __init__(
+        self, decisions: Decisions, costs: Costs | None, reward: Reward | None, *, noise: float | None = None
+    ) -> None:
         self._decisions = decisions
+        self._known_noise = noise
         self._costs, self._reward = costs, reward
         self._processes = {"reward": GaussianProcess(decisions)}
         if costs is not None and reward is not None:
@@ -88,7 +93,7 @@ class Predictor:
 
     @property
     def noise(self) -> float:
-        """Standard deviation of one measurement of what is learnt, as estimated from the results."""
+        """Standard deviation of one measurement of what is learnt, known or estimated from the results."""
         return self._processes[self._target].noise
 
     def fit(self, results: Results) -> None:
@@ -102,8 +107,9 @@ class Predictor:
             if target == "accuracy" and not results.has_accuracies:
                 continue
             rows, values = self._chosen(results, target, MOST_RESULTS)
-            self._processes[target].fit(results.tokens[rows], values, steps=steps)
-            self._processes[target].condition(results.tokens[rows], values)
+            noise = self._noise_of(target, results)
+            self._processes[target].fit(results.tokens[rows], values, steps=steps, noise=noise)
+            self._processes[target].condition(results.tokens[rows], values, noise=noise)
             found[target] = self._calibrate(target, results.tokens[rows], _filled(results.rewards)[rows])
         self._target = max(found, key=lambda target: found[target].density)
         self._calibration = found[self._target]
@@ -121,10 +127,13 @@ class Predictor:
         process = self._processes[self._target]
         rows, values = self._chosen(results, self._target, most)
         tokens = results.tokens[rows]
-        process.condition(tokens, values)
+        noise = self._noise_of(self._target, results)
+        process.condition(tokens, values, noise=noise)
         if len(pending):
             believed = process.mean(pending)
-            process.condition(np.concatenate([tokens, pending]), np.concatenate([values, believed]))
+            process.condition(
+                np.concatenate([tokens, pending]), np.concatenate([values, believed]), noise=noise
+            )
 
     def estimate(self, tokens: Tokens) -> Floats:
         """Returns the expected reward of each candidate, `(n,)`."""
@@ -177,6 +186,28 @@ class Predictor:
         if target == "reward" or self._reward is None or self._costs is None:
             return values
         return np.asarray(self._reward(values, self._costs(tokens)), dtype=np.float64)
+
+    def _noise_of(self, target: str, results: Results) -> float | None:
+        """The known deviation of one measurement of a target; None where nobody knows it.
+
+        The reward's is the accuracy's times how steeply the reward follows the accuracy, the median over the
+        results: one for all, though a cost term makes dear candidates' rewards less noisy than others'.
+        """
+        noise = self._known_noise
+        if noise is None or target == "accuracy":
+            return noise
+        rewards, accuracies = results.rewards, results.accuracies
+        told = ~np.isnan(rewards) & ~np.isnan(accuracies)
+        if not told.any():
+            return None
+        if self._reward is None or self._costs is None:
+            return noise if np.array_equal(rewards[told], accuracies[told]) else None
+        costs, step = self._costs(results.tokens[told]), max(noise, 1e-6)
+        above, below = (
+            np.asarray(self._reward(accuracies[told] + way * step, costs), dtype=np.float64)
+            for way in (1.0, -1.0)
+        )
+        return noise * float(np.median(np.abs(above - below))) / (2 * step)
 
     def _chosen(self, results: Results, target: str, most: int) -> tuple[npt.NDArray[np.int64], Floats]:
         """Which results are looked at, and their values.

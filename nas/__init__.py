@@ -13,6 +13,7 @@ from nas.errors import (
     DataError,
     ExecutorError,
     ExportError,
+    LatencyError,
     NasError,
     ObjectiveError,
     SearchStoppedError,
@@ -20,26 +21,51 @@ from nas.errors import (
     StudyError,
 )
 from nas.execution.inline_executor import InlineExecutor
+from nas.halving import Ladder
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
+from nas.probing import Probed
 from nas.reporting import Reporter
 from nas.search import search
 from nas.studies.study import Study, StudySummary, open_study
 from nas.studies.study_trial import StudyTrial
 from nas.table import TableEvaluator
-from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, InfeasibleError, Metric, Status
+from nas.trial import (
+    Candidate,
+    Cause,
+    Evaluation,
+    Evaluator,
+    Executor,
+    InfeasibleError,
+    Metric,
+    Probe,
+    Status,
+)
 
 if TYPE_CHECKING:
     from nas.data.loading import from_arrays, load_data
     from nas.execution.ray_executor import RayExecutor
+    from nas.latency.measurement import LatencyMeasurement
+    from nas.latency.passes import prepare_pass
+    from nas.latency.probe import LatencyProbe, measure_latency
+    from nas.latency.sitting import measure_together
+    from nas.latency.table import LatencyTable
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
+    from nas.training.reduction import Reduction
 
 _LAZY = {
+    "LatencyMeasurement": "nas.latency.measurement",
+    "LatencyProbe": "nas.latency.probe",
+    "LatencyTable": "nas.latency.table",
     "ProxyEvaluator": "nas.training.proxy",
     "RayExecutor": "nas.execution.ray_executor",
     "Recipe": "nas.training.recipe",
+    "Reduction": "nas.training.reduction",
     "from_arrays": "nas.data.loading",
     "load_data": "nas.data.loading",
+    "measure_latency": "nas.latency.probe",
+    "measure_together": "nas.latency.sitting",
+    "prepare_pass": "nas.latency.passes",
 }
 
 
@@ -63,13 +89,21 @@ __all__ = [
     "ExportError",
     "InfeasibleError",
     "InlineExecutor",
+    "Ladder",
+    "LatencyError",
+    "LatencyMeasurement",
+    "LatencyProbe",
+    "LatencyTable",
     "Metric",
     "NasError",
     "Objective",
     "ObjectiveError",
+    "Probe",
+    "Probed",
     "ProxyEvaluator",
     "RayExecutor",
     "Recipe",
+    "Reduction",
     "Repeat",
     "Reporter",
     "SearchStoppedError",
@@ -82,6 +116,9 @@ __all__ = [
     "TableEvaluator",
     "from_arrays",
     "load_data",
+    "measure_latency",
+    "measure_together",
     "open_study",
+    "prepare_pass",
     "search",
 ]

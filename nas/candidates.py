@@ -6,20 +6,19 @@ Does not own when they are asked for (`nas.loop`) nor how a controller chooses (
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from controllers import Controller
+from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
-from nas.objective import Objective
+from nas.halving import Halving
+from nas.objective import NETWORK_METRICS, Objective
 from nas.studies.journal_reading import History
 from nas.trial import Trial
-from nas.verdict import known_costs
-from search_spaces import Cost, Network, SearchSpace, SpaceError, cost
-
-Tokens = tuple[int, ...]
+from nas.verdict import Verdict
+from search_spaces import Network, SpaceError
 
 SAMPLES = 64
 """Random candidates looked at before anything trains, to see whether the constraints can be met."""
@@ -49,58 +48,6 @@ class Repeat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
-    """What follows from tokens alone: the network, its identity and its exact cost."""
-
-    network: Network
-    digest: str
-    cost: Cost
-
-
-class Catalogue:
-    """Describes candidates of a space, those looked at lately without working it out again.
-
-    Args:
-        space: Where candidates come from.
-
-    Attributes:
-        space: The same.
-    """
-
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
-        self._describe = lru_cache(maxsize=4096)(self._describe_anew)
-
-    def describe(self, tokens: Sequence[int]) -> Description:
-        """Describes a candidate.
-
-        Raises:
-            SpaceError: The tokens are not of this space, or the combination breaks a law.
-        """
-        return self._describe(tuple(tokens))
-
-    def digest(self, tokens: Sequence[int]) -> str:
-        """Identity of a candidate.
-
-        Raises:
-            SpaceError: The tokens are not of this space, or the combination breaks a law.
-        """
-        return self.describe(tokens).digest
-
-    def is_feasible(self, tokens: Sequence[int], objective: Objective) -> bool:
-        """Whether a candidate can be built and meets the constraints on known costs."""
-        try:
-            costs = known_costs(self.describe(tokens).cost)
-        except SpaceError:
-            return False
-        return not objective.broken(costs, before_training=True)
-
-    def _describe_anew(self, tokens: Tokens) -> Description:
-        network = self.space.decode(tokens)
-        return Description(network=network, digest=network.digest, cost=cost(network))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
     """A candidate that the user put in; `repeat` counts its repetitions from 1, 0 is the first training."""
 
@@ -114,7 +61,7 @@ def trial_seed(study_seed: int, number: int) -> int:
 
 
 def wishes(
-    space: SearchSpace, objective: Objective, enqueued: Iterable[Network | Tokens | Repeat]
+    catalogue: Catalogue, objective: Objective, enqueued: Iterable[Network | Tokens | Repeat]
 ) -> tuple[Wish, ...]:
     """Checks the user's own candidates and writes them as tokens.
 
@@ -122,12 +69,13 @@ def wishes(
         SpaceArgumentError: One is not in the space.
         ObjectiveError: One breaks a constraint.
     """
+    space = catalogue.space
     found: list[Wish] = []
     for position, item in enumerate(enqueued):
         candidate = item.candidate if isinstance(item, Repeat) else item
         try:
             tokens = space.encode(candidate) if isinstance(candidate, Network) else space.canonical(candidate)
-            costs = known_costs(cost(space.decode(tokens)))
+            costs = catalogue.describe(tokens).costs
         except SpaceError as error:
             raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
         for limit in objective.broken(costs, before_training=True):
@@ -199,6 +147,7 @@ class Source:
         seed: Seed of the study.
         enqueued: The user's own candidates.
         finals: What the last trials are for; None means the same as all others.
+        halving: Which candidates train on; None trains each of them whole at once.
         helps_out: Whether a controller that finds no more candidates is given random ones within the
             constraints; a controller made by the caller may have good reason to end.
         history: Earlier runs: a wish that they granted is not granted twice.
@@ -216,6 +165,7 @@ class Source:
         seed: int,
         enqueued: Sequence[Wish] = (),
         finals: Finals | None = None,
+        halving: Halving | None = None,
         helps_out: bool = False,
         history: History | None = None,
     ) -> None:
@@ -226,6 +176,7 @@ class Source:
         known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
         self._wishes = [w for w in enqueued if (catalogue.digest(w.tokens), w.repeat) not in known]
         self._finals = finals
+        self._halving = halving
         self._helps_out = helps_out
         self._repeats: dict[str, int] = {}  # of each candidate so far, by digest
         for digest, repeat in known:
@@ -247,6 +198,18 @@ class Source:
                 tokens = min(finalists, key=lambda one: self._repeats.get(self._catalogue.digest(one), 0))
                 repeat = self._repeats.get(self._catalogue.digest(tokens), 0) + 1
                 return self._trial(number, tokens, repeat=repeat)
+        going_on = None if self._halving is None else self._halving.next()
+        if going_on is not None:
+            paused, rung = going_on
+            return replace(
+                paused,
+                number=number,
+                seed=trial_seed(self._seed, number),
+                fidelity=rung,
+                proposal_number=-1,
+                log_prob=float("nan"),
+                continues=paused.number,
+            )
         for _ in range(REJECTIONS_IN_A_ROW):
             proposals = self._controller.propose(1)
             if not proposals:
@@ -269,21 +232,31 @@ class Source:
         The controller learns from it as from any candidate of others, and finds its like. None where the
         constraints leave no new one, or the space cannot say where they are.
         """
-        limits = {metric: (0.0, upper) for metric, upper in self._objective.known_limits.items()}
+        limits = self._objective.known_limits
+        ranges = {metric: (0.0, limits[metric]) for metric in NETWORK_METRICS if metric in limits}
         if not limits:
             return None
         rng = np.random.default_rng([self._seed, number, RARE])
         try:
-            rows = self._catalogue.space.sample_within(rng, RARE, **limits)
+            rows = self._catalogue.space.sample_within(rng, RARE, **ranges)
         except SpaceError:
             return None
         for tokens in map(tuple, rows.tolist()):
             if self._catalogue.digest(tokens) not in self._repeats:
-                return self._trial(number, tokens)
+                trial = self._trial(number, tokens)
+                if trial is not None:
+                    return trial
         return None
 
+    def note(self, trial: Trial, verdict: Verdict) -> None:
+        """Takes in what became of a trial, for what comes next."""
+        if self._halving is not None:
+            self._halving.note(trial, verdict)
+
     def recommended(self) -> tuple[str, ...]:
-        """Digests of the candidates that the controller would go with, best first."""
+        """Digests of the candidates to go with, best first: the controller's, or those on the last rung."""
+        if self._halving is not None:
+            return self._halving.best(RECOMMENDED)
         tokens = self._controller.recommend(RECOMMENDED)
         return tuple(dict.fromkeys(self._catalogue.digest(one) for one in tokens))
 
@@ -308,7 +281,9 @@ class Source:
             network=description.network,
             digest=description.digest,
             cost=description.cost,
+            predictions=description.predictions,
             seed=trial_seed(self._seed, number),
+            fidelity=1.0 if self._halving is None else self._halving.ladder.rungs[0],
             repeat=repeat,
             proposal_number=proposal_number,
             log_prob=log_prob,
@@ -316,7 +291,7 @@ class Source:
         )
 
 
-def require_feasible(space: SearchSpace, objective: Objective, *, seed: int) -> None:
+def require_feasible(catalogue: Catalogue, objective: Objective, *, seed: int) -> None:
     """Checks that some candidate meets the constraints on known costs, before anything is trained.
 
     Looks at random candidates, then walks from the nearest one decision by decision towards the limits, so
@@ -327,25 +302,26 @@ def require_feasible(space: SearchSpace, objective: Objective, *, seed: int) -> 
     """
     if not any(constraint.is_known_before_training for constraint in objective.constraints):
         return
+    space = catalogue.space
     rng = np.random.default_rng(seed)
     nearest: Tokens = ()
     excess = float("inf")
     for _ in range(SAMPLES):
         tokens = space.sample(rng)
-        found = _excess(space, objective, tokens)
+        found = _excess(catalogue, objective, tokens)
         if found == 0:
             return
         if found < excess or not nearest:
             nearest, excess = tokens, found
-    nearest, excess = _descend(space, objective, nearest, excess)
+    nearest, excess = _descend(catalogue, objective, nearest, excess)
     if excess == 0:
         return
     try:
-        costs = known_costs(cost(space.decode(nearest)))
+        costs = catalogue.describe(nearest).costs
     except SpaceError as error:
         raise SpaceArgumentError(f"no candidate of the space {space.name!r} can be built: {error}") from error
     limits = "; ".join(
-        f"`{c.metric} <= {c.upper:,.12g}`, nearest {c.metric}={costs[c.metric]:,.0f}"
+        f"`{c.metric} <= {c.upper:,.12g}`, nearest {c.metric}={costs[c.metric]:,.6g}"
         for c in objective.constraints
         if c.is_known_before_training
     )
@@ -355,22 +331,25 @@ def require_feasible(space: SearchSpace, objective: Objective, *, seed: int) -> 
     )
 
 
-def _excess(space: SearchSpace, objective: Objective, tokens: Tokens) -> float:
+def _excess(catalogue: Catalogue, objective: Objective, tokens: Tokens) -> float:
     try:
-        return objective.excess(known_costs(cost(space.decode(tokens))))
+        return objective.excess(catalogue.describe(tokens).costs)
     except SpaceError:
         return float("inf")
 
 
-def _descend(space: SearchSpace, objective: Objective, tokens: Tokens, excess: float) -> tuple[Tokens, float]:
+def _descend(
+    catalogue: Catalogue, objective: Objective, tokens: Tokens, excess: float
+) -> tuple[Tokens, float]:
     """Changes one decision at a time for the better until none helps or the limits are met."""
+    space = catalogue.space
     improved = True
     while improved and excess > 0:
         improved = False
         for index, count in enumerate(space.cardinalities):
             for option in range(count):
                 other = (*tokens[:index], option, *tokens[index + 1 :])
-                found = _excess(space, objective, other)
+                found = _excess(catalogue, objective, other)
                 if found < excess:
                     tokens, excess, improved = other, found, True
                 if excess == 0:

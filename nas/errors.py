@@ -44,5 +44,9 @@ class BenchmarkError(NasError):
     """The table of a benchmark cannot be read, or is not what it is said to be."""
 
 
+class LatencyError(NasError):
+    """Latency cannot be measured, read or compared as asked."""
+
+
 class UsageError(NasError):
     """A command or one of its options cannot be understood."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controllers import Controller, Outcome, Proposal
+from controllers import Controller
 from nas.candidates import Source
 from nas.objective import Objective
 from nas.reporting import Reporter
@@ -17,7 +17,7 @@ from nas.stopping import Interruption
 from nas.studies.journal import Journal
 from nas.studies.keeper import Keeper
 from nas.trial import Executor, Result, Status, Trial
-from nas.verdict import Verdict, judge
+from nas.verdict import Verdict, feedback_of, judge
 
 POLL_SECONDS = 1.0
 
@@ -97,7 +97,7 @@ class Loop:
             else:
                 job = self.flow.start(trial)
                 self.journal.start(job)
-                self.executor.submit(job)
+                self.executor.submit(job, self.keeper.weights(trial.continues))
 
     def _settle(self, result: Result) -> None:
         """Judges a result; what a machine lost is tried again."""
@@ -112,6 +112,7 @@ class Loop:
                 self.journal.lose(result)
                 return
         verdict = judge(trial, result, self.objective)
+        self.source.note(trial, verdict)
         if self.keeper.place(trial, verdict) and result.has_weights:
             # The file is there before the journal says so; without it the result still counts.
             try:
@@ -127,16 +128,14 @@ class Loop:
         self.flow.settle(trial, verdict, result)
 
     def _learn(self, trial: Trial, verdict: Verdict, result: Result | None) -> None:
-        """Feeds a verdict back to the controller, unless the trial was lost, and tells of it."""
+        """Tells of a verdict, and the controller unless it is lost or of a training that went on."""
         rank = self.standing.learnt
         self.standing.count(trial, verdict)
         if verdict.status is not Status.LOST:
-            reward = self.standing.worst_reward if verdict.reward is None else verdict.reward
-            proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
-            outcome = Outcome(
-                reward, accuracy=verdict.accuracy, fidelity=trial.fidelity, status=verdict.status
-            )
-            self.controller.feedback([(proposal, outcome)])
+            reward = None  # what went on is of another fidelity than what controllers compare
+            if trial.continues is None:
+                reward = self.standing.worst_reward if verdict.reward is None else verdict.reward
+                self.controller.feedback([feedback_of(trial, verdict, reward)])
             state = self.controller.state_dict()
             self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
         self.standing.rejected = self.source.rejected

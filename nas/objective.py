@@ -18,12 +18,17 @@ import numpy.typing as npt
 
 from nas.errors import ObjectiveError
 
-KNOWN_METRICS = ("macs", "params", "activations")
-"""Costs that follow from the network alone, so that they are known before anything is trained."""
+NETWORK_METRICS = ("macs", "params", "activations")
+"""Costs that follow from the network alone."""
+
+PREDICTED_METRICS = ("predicted_latency_ms",)
+"""Costs that follow from the network and a table that was measured beforehand."""
+
+KNOWN_METRICS = NETWORK_METRICS + PREDICTED_METRICS
+"""Costs that are known before anything is trained."""
 
 MEASURED_METRICS = ("latency_ms", "peak_memory_bytes", "train_step_ms", "train_seconds")
 """Costs that our own evaluators measure; a user's evaluator may measure others, under other names."""
-
 
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {
     "> 0": operator.gt,
@@ -80,7 +85,24 @@ class CostTerm:
     def factor(self, cost: float) -> float:
         """The factor by which this cost changes the reward; 1 at the target."""
         exponent = self.exponent_under if cost <= self.target else self.exponent_over
-        return float((cost / self.target) ** exponent)
+        try:
+            return float((cost / self.target) ** exponent)
+        except OverflowError:
+            raise ObjectiveError(
+                f"{self.describe()} is no number for {self.metric}={_number(cost)}: use exponents nearer to 0"
+            ) from None
+
+    @property
+    def is_unit(self) -> bool:
+        """Whether the target is 1 of the metric's unit and nothing that is aimed at: `params^-0.05`."""
+        return self.target == 1 and self.exponent_under == self.exponent_over
+
+    def describe(self) -> str:
+        """The factor as `Objective.parse` reads it."""
+        exponent = _number(self.exponent_under)
+        if self.exponent_under != self.exponent_over:
+            exponent = f"({exponent} under, {_number(self.exponent_over)} over)"
+        return f"{self.metric if self.is_unit else f'({self.metric} / {_number(self.target)})'}^{exponent}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,13 +133,17 @@ class AbsoluteTerm:
         """What this cost adds to the reward; 0 at the target, negative elsewhere."""
         return self.beta * abs(cost / self.target - 1)
 
+    def describe(self) -> str:
+        """The summand as `Objective.parse` reads it."""
+        return f"- {_number(-self.beta)} * |{self.metric} / {_number(self.target)} - 1|"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
     """A hard limit: a candidate above it is not wanted at any accuracy.
 
     Attributes:
-        metric: Name of the cost. `macs`, `params` and `activations` are checked before training.
+        metric: Name of the cost. Those in `KNOWN_METRICS` are checked before training.
         upper: The largest cost allowed, in the metric's unit.
 
     Raises:
@@ -133,12 +159,16 @@ class Constraint:
 
     @property
     def is_known_before_training(self) -> bool:
-        """Whether the cost follows from the network alone."""
+        """Whether the cost needs no training: it follows from the network, or from a table of latencies."""
         return self.metric in KNOWN_METRICS
 
     def excess(self, costs: Mapping[str, float]) -> float:
         """How far the cost lies above the limit, as a share of the limit; 0 where it is met."""
         return max(0.0, _cost(costs, self.metric) / self.upper - 1)
+
+    def describe(self) -> str:
+        """The limit as `Objective.parse` reads it."""
+        return f"{self.metric} <= {_number(self.upper)}"
 
 
 def _cost(costs: Mapping[str, float], metric: str) -> float:
@@ -148,14 +178,21 @@ def _cost(costs: Mapping[str, float], metric: str) -> float:
         ObjectiveError: It was not measured, or is not a positive finite number.
     """
     if metric not in costs:
+        source = "give a latency table" if metric in PREDICTED_METRICS else "let the evaluator measure it"
         raise ObjectiveError(
             f"the objective needs {metric!r}, but only {', '.join(sorted(costs)) or 'nothing'} is known: "
-            "let the evaluator measure it, or name another metric"
+            f"{source}, or name another metric"
         )
     value = costs[metric]
     if not math.isfinite(value) or value <= 0:
         raise ObjectiveError(f"`{metric} > 0` must hold for a cost, but got {metric}={value!r}")
     return value
+
+
+def _number(value: float) -> str:
+    """The shortest words for a number that read back as the same number, thousands apart."""
+    short = f"{value:,.12g}"
+    return short if float(short.replace(",", "")) == value else f"{float(value):,}"
 
 
 def _as_floats(term: Mapping[str, str | float]) -> dict[str, str | float]:
@@ -166,7 +203,7 @@ def _as_floats(term: Mapping[str, str | float]) -> dict[str, str | float]:
 class Objective:
     """What the search maximises: `accuracy * product of factors + sum of absolute terms`, within constraints.
 
-    Made by `hard`, `soft`, `absolute` or `product`; without terms the reward is the accuracy.
+    Made by `hard`, `soft`, `absolute`, `product` or `parse`; without terms the reward is the accuracy.
 
     Attributes:
         factors: Costs that multiply.
@@ -220,6 +257,23 @@ class Objective:
         """
         return cls(factors=factors, constraints=constraints)
 
+    @classmethod
+    def parse(cls, text: str) -> Objective:
+        """Reads an objective that is written as arithmetic, such as `describe` gives.
+
+        `accuracy * (latency / 5ms)^-0.07 * params^-0.05, memory <= 2GiB` is a product with a constraint;
+        `nas.objective_text` has the whole grammar. Without a target a cost counts in its own unit (one
+        parameter, one millisecond), which cannot change which network wins.
+
+        Raises:
+            ObjectiveError: It is none; says where it stops making sense and what was expected there.
+
+        Source: EfficientNetV2 (Tan and Le, ICML 2021), section 3.3, for the product without targets.
+        """
+        from nas.objective_text import parse_objective
+
+        return parse_objective(text)
+
     def reward(self, accuracy: float, costs: Mapping[str, float]) -> float:
         """The reward of a measured candidate.
 
@@ -247,8 +301,7 @@ class Objective:
         Raises:
             ObjectiveError: A cost that the objective needs is missing.
         """
-        needed = [factor.metric for factor in self.factors] + [term.metric for term in self.absolutes]
-        for metric in needed:
+        for metric in [f.metric for f in self.factors] + [term.metric for term in self.absolutes]:
             if metric not in costs:
                 given = ", ".join(sorted(costs)) or "nothing"
                 raise ObjectiveError(f"the objective needs {metric!r}, but only {given} is given")
@@ -279,6 +332,12 @@ class Objective:
         return limits
 
     @property
+    def targets(self) -> dict[str, float]:
+        """The cost aimed at of each metric that has one; a bare unit is none."""
+        aims = [(f.metric, f.target) for f in reversed(self.factors) if not f.is_unit]
+        return dict([(t.metric, t.target) for t in reversed(self.absolutes)] + aims)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Every cost that the objective looks at, once, terms first."""
         terms = [t.metric for t in self.factors] + [t.metric for t in self.absolutes]
@@ -291,17 +350,18 @@ class Objective:
 
     @property
     def timed_metrics(self) -> tuple[str, ...]:
-        """Those of `metrics` that are times, which no two runs measure alike."""
-        return tuple(metric for metric in self.metrics if metric.endswith(("_ms", "_seconds")))
+        """Those of `measured_metrics` that are times, which no two runs measure alike."""
+        return tuple(metric for metric in self.measured_metrics if metric.endswith(("_ms", "_seconds")))
 
     @property
     def note(self) -> str:
         """What a user should know about this objective; empty where there is nothing."""
-        units = [t for t in self.factors if t.exponent_under == t.exponent_over]
+        units = [t for t in self.factors if t.exponent_under == t.exponent_over and not t.is_unit]
         if not units:
             return ""
         named = ", ".join(
-            f"{term.metric} {term.target:,.12g} (exponent {term.exponent_under:g})" for term in units
+            f"{term.metric} {_number(term.target)} (exponent {_number(term.exponent_under)})"
+            for term in units
         )
         return (
             f"with equal exponents a target is only a unit and cannot change which network wins: {named}. "
@@ -309,14 +369,10 @@ class Objective:
         )
 
     def describe(self) -> str:
-        """The objective as one line of arithmetic."""
-        line = "accuracy"
-        for term in self.factors:
-            exponents = f"{term.exponent_under:g} under, {term.exponent_over:g} over"
-            line += f" * ({term.metric} / {term.target:,.12g})^({exponents})"
-        for absolute in self.absolutes:
-            line += f" + {absolute.beta:g} * |{absolute.metric} / {absolute.target:,.12g} - 1|"
-        limits = ", ".join(f"{c.metric} <= {c.upper:,.12g}" for c in self.constraints)
+        """The objective as one line of arithmetic; `parse` makes an equal objective of it."""
+        product = " * ".join(["accuracy", *(factor.describe() for factor in self.factors)])
+        line = " ".join([product, *(term.describe() for term in self.absolutes)])
+        limits = ", ".join(limit.describe() for limit in self.constraints)
         return f"{line}, subject to {limits}" if limits else line
 
     def to_json(self) -> str:

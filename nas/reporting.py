@@ -30,6 +30,7 @@ class Best:
     accuracy: float
     macs: int
     network: Network
+    fidelity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

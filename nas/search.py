@@ -7,20 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-import numpy as np
-import numpy.typing as npt
-
-from controllers import Controller, ControllerError, Feedback, Outcome, Proposal
-from nas.candidates import Catalogue, Finals, Repeat, Source, Tokens, require_feasible, wishes
+from controllers import Controller, ControllerError, Feedback
+from nas.candidates import Finals, Repeat, Source, require_feasible, wishes
+from nas.catalogue import Catalogue, LatencyPredictor, Tokens
+from nas.chooser import LATENCY_TABLE, ControllerName, earlier_results, make_controller
 from nas.data.images import ImageData
-from nas.errors import ExecutorError, NasError, ObjectiveError, StudyError
+from nas.errors import ExecutorError, NasError, ObjectiveError, RecipeError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.export.preprocessing import Preprocessing
+from nas.halving import Halving, Ladder
 from nas.loop import Loop
-from nas.objective import KNOWN_METRICS, Objective
+from nas.objective import Objective
+from nas.probing import Probed
 from nas.reporting import Reporter, Reporters, SearchStart
 from nas.schedule import Budget, Flow
 from nas.standing import Standing
@@ -30,10 +32,9 @@ from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.keeper import Keeper
 from nas.studies.study import Study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator, Executor, Status
+from nas.trial import Evaluator, Executor, Probe
 from search_spaces import Network, SearchSpace
 
-ControllerName = Literal["dyna", "reinforce", "ppo", "evolution", "local", "nsga2", "random"]
 ExecutorName = Literal["ray", "inline"]
 
 
@@ -43,7 +44,7 @@ def search(
     data: ImageData | Path | str | None = None,
     evaluator: Evaluator | None = None,
     controller: Controller | ControllerName = "dyna",
-    objective: Objective | None = None,
+    objective: Objective | str | None = None,
     target_macs: float | None = None,
     trials: int | None = 100,
     max_hours: float | None = None,
@@ -57,6 +58,10 @@ def search(
     enqueue: Iterable[Network | Tokens | Repeat] = (),
     warm_start: Study | None = None,
     finalists: int = 0,
+    ladder: Ladder | None = None,
+    latency_table: LatencyPredictor | None = None,
+    probe: Probe | None = None,
+    accuracy_noise: float | None = None,
     recipe: Recipe | None = None,
     reporters: Sequence[Reporter] = (),
     keep_best: int = 3,
@@ -72,7 +77,8 @@ def search(
         evaluator: What measures candidates instead of training them on `data`.
         controller: Who chooses: a name, or a controller made by the caller; by default
             `controllers.Default`, which needs the fewest trials.
-        objective: What is maximised; by default the accuracy, or `Objective.hard` of the target.
+        objective: What is maximised, or arithmetic such as `accuracy * (latency/5ms)^-0.07`; by default
+            the accuracy, or `Objective.hard` of the target.
         target_macs: Multiply-adds aimed at, in place of an objective.
         trials: How many trials the study has in the end, earlier runs included; None is no limit.
         max_hours: How long this run proposes new candidates.
@@ -88,6 +94,14 @@ def search(
             its trials before the first one of this study, whatever their objective was.
         finalists: The last `2 * finalists` trials train again, with new seeds, what the controller
             recommends by then: for a choice that does not rest on one training.
+        ladder: Trains every candidate on the first rung only, and the best of each rung on to the next, from
+            its weights. Each rung's training counts as a trial; the controller hears of the first rung.
+        latency_table: Foretells every candidate's latency on a device: the cost `predicted_latency_ms`, known
+            before anything is trained.
+        probe: Measures every candidate beside its training, `latency_ms` say. An objective that needs latency
+            has one by default, on the device that trains.
+        accuracy_noise: Standard deviation of one measured accuracy, a fraction, as `nas proxy-check` finds
+            it; for controllers that reckon with noise. None leaves them to estimate it.
         recipe: How to train on `data`.
         reporters: Who shows the search.
         keep_best: Weights are kept of so many trials with the highest rewards, and of the Pareto front.
@@ -98,27 +112,39 @@ def search(
     """
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
     goal = _objective(objective, target_macs, deterministic=deterministic)
-    first = wishes(space, goal, enqueue)
+    catalogue = Catalogue(space, latency_table)
+    catalogue.check_predicts(goal)
+    first = wishes(catalogue, goal, enqueue)
     finals = Finals.of(finalists, trials)
-    require_feasible(space, goal, seed=seed)
+    _check_ladder(ladder, trials, finals, deterministic=deterministic)
+    require_feasible(catalogue, goal, seed=seed)
     measure = _evaluator(
-        space, goal, data=data, evaluator=evaluator, recipe=recipe, deterministic=deterministic
+        space,
+        goal,
+        data=data,
+        evaluator=evaluator,
+        recipe=recipe,
+        ladder=ladder,
+        probe=probe,
+        deterministic=deterministic,
     )
-    catalogue = Catalogue(space)
     chooser = (
-        make_controller(controller, catalogue, goal, seed=seed) if isinstance(controller, str) else controller
+        make_controller(controller, catalogue, goal, seed=seed, noise=accuracy_noise)
+        if isinstance(controller, str)
+        else controller
     )
     runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
     width = runner.slots if deterministic else None
-    identity = _identity(space, measure, goal, chooser, seed=seed, width=width)
-    known = () if warm_start is None else earlier_results(warm_start, identity, space, goal)
+    identity = _identity(catalogue, measure, goal, chooser, ladder=ladder, seed=seed, width=width)
+    known = () if warm_start is None else earlier_results(warm_start, identity, catalogue, goal)
     with (
         closing(runner),
         closing(
             Journal(Path(out), identity, provenance=_provenance(space, measure), settings=settings)
         ) as journal,
     ):
-        history = journal.history(space)
+        history = _with_predictions(journal.history(space), catalogue)
+        halving = None if ladder is None else Halving(ladder, trials)
         loop = Loop(
             source=Source(
                 catalogue,
@@ -127,6 +153,7 @@ def search(
                 seed=seed,
                 enqueued=first,
                 finals=finals,
+                halving=halving,
                 helps_out=isinstance(controller, str),
                 history=history,
             ),
@@ -134,13 +161,18 @@ def search(
             executor=runner,
             objective=goal,
             journal=journal,
-            keeper=Keeper(journal.folder, metric=next(iter(goal.metrics), "macs"), best=keep_best),
+            keeper=Keeper(
+                journal.folder,
+                metrics=goal.metrics or ("macs",),
+                best=keep_best,
+                held=frozenset if halving is None else halving.held,
+            ),
             reporter=Reporters(reporters),
             budget=budget,
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
             standing=Standing(folder=journal.folder, total=trials),
         )
-        _restore(loop, history, known)
+        _restore(loop, history, halving, known)
         loop.reporter.on_start(_start(loop, space, identity))
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
             runner.start(space, measure)
@@ -148,104 +180,14 @@ def search(
     return Study(out, space=space)
 
 
-def make_controller(
-    name: ControllerName, catalogue: Catalogue, objective: Objective, *, seed: int
-) -> Controller:
-    """Makes a controller for a space, that never repeats a candidate and never proposes one too dear.
-
-    It is told the known costs of the objective, or macs where there is none; and how the reward follows from
-    accuracy and costs, where no cost has to be measured.
-
-    Raises:
-        ControllerError: There is no controller of this name.
-    """
-    import controllers
-
-    kinds = {
-        "dyna": "Dyna",
-        "reinforce": "Reinforce",
-        "ppo": "PPO",
-        "evolution": "RegularizedEvolution",
-        "local": "LocalSearch",
-        "nsga2": "NSGA2",
-        "random": "RandomSearch",
-    }
-    if name not in kinds:
-        raise ControllerError(f"there is no controller {name!r}: choose one of {', '.join(kinds)}")
-
-    metrics = tuple(metric for metric in objective.metrics if metric in KNOWN_METRICS) or ("macs",)
-    limits = {metric: (0.0, upper) for metric, upper in objective.known_limits.items()}
-
-    def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        return catalogue.space.are_within(
-            rows,
-            macs=limits.get("macs"),
-            params=limits.get("params"),
-            activations=limits.get("activations"),
-        )
-
-    def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        table = catalogue.space.costs(rows)
-        return np.stack([table[metric] for metric in metrics], axis=1).astype(np.float64)
-
-    def reward(
-        accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        return objective.rewards(accuracies, dict(zip(metrics, table.T, strict=True)))
-
-    return cast(
-        Controller,
-        getattr(controllers, kinds[name])(
-            catalogue.space.cardinalities,
-            catalogue.space.conditions,
-            seed=seed,
-            key=catalogue.digest,
-            feasible=feasible if limits else None,
-            costs=costs,
-            reward=None if set(objective.measured_metrics) else reward,
-        ),
-    )
-
-
-def earlier_results(
-    study: Study, identity: Identity, space: SearchSpace, objective: Objective
-) -> list[tuple[Proposal, Outcome]]:
-    """What an earlier study found out, as results for a controller under this study's objective.
-
-    Raises:
-        StudyError: It searched another space, or measured in another way, or lacks a cost that is needed.
-    """
-    for name in ("space", "data", "split", "recipe", "evaluator"):
-        ours, theirs = getattr(identity, name), getattr(study.identity, name)
-        if ours != theirs:
-            raise StudyError(
-                f"a warm start needs results that can be compared, but the {name} of {study.folder} is "
-                f"{theirs or 'none'} and is {ours or 'none'} here: start without it, or search as it did"
-            )
-    results = []
-    for trial in study.trials:
-        tokens = space.canonical(trial.tokens)
-        if trial.status is Status.INFEASIBLE:
-            results.append((Proposal(tokens), Outcome(status="infeasible")))
-        elif trial.status is Status.COMPLETED and trial.accuracy is not None and trial.copied_from is None:
-            try:
-                broken = objective.broken(trial.costs)
-                reward = objective.reward(trial.accuracy, trial.costs)
-            except ObjectiveError as error:
-                raise StudyError(
-                    f"trial {trial.number} of {study.folder} cannot be judged: {error}"
-                ) from error
-            outcome = Outcome(reward, accuracy=trial.accuracy, status="infeasible" if broken else "completed")
-            results.append((Proposal(tokens), outcome))
-    return results
-
-
-def _objective(objective: Objective | None, target_macs: float | None, *, deterministic: bool) -> Objective:
+def _objective(
+    objective: Objective | str | None, target_macs: float | None, *, deterministic: bool
+) -> Objective:
     if objective is not None and target_macs is not None:
         raise ObjectiveError(
             f"give an objective or target_macs, but got both: put {target_macs:,.12g} into the objective"
         )
-    goal = objective
+    goal = Objective.parse(objective) if isinstance(objective, str) else objective
     if goal is None:
         goal = Objective() if target_macs is None else Objective.hard("macs", target_macs)
     if deterministic and goal.timed_metrics:
@@ -256,6 +198,29 @@ def _objective(objective: Objective | None, target_macs: float | None, *, determ
     return goal
 
 
+def _check_ladder(
+    ladder: Ladder | None, trials: int | None, finals: Finals | None, *, deterministic: bool
+) -> None:
+    """Checks that a ladder goes with the rest.
+
+    Raises:
+        RecipeError: It does not.
+    """
+    if ladder is None:
+        return
+    ladder.check_trials(trials)
+    if deterministic:
+        raise RecipeError(
+            "a deterministic search cannot halve asynchronously, as who goes on depends on who is measured "
+            "first: leave the rungs or deterministic out"
+        )
+    if finals is not None:
+        raise RecipeError(
+            f"the last rung is the final of a search by rungs, but got finalists={finals.candidates} too: "
+            "leave one of them out"
+        )
+
+
 def _evaluator(
     space: SearchSpace,
     objective: Objective,
@@ -263,6 +228,8 @@ def _evaluator(
     data: ImageData | Path | str | None,
     evaluator: Evaluator | None,
     recipe: Recipe | None,
+    ladder: Ladder | None,
+    probe: Probe | None,
     deterministic: bool,
 ) -> Evaluator:
     """The evaluator given, or proxy training on the data given, checked against the space."""
@@ -271,15 +238,23 @@ def _evaluator(
         raise NasError(f"a search needs data to train on or an evaluator, but got {given}: give one of them")
     if evaluator is None:
         from nas.data.loading import load_data
-        from nas.training.measurement import LatencyProbe
+        from nas.latency.probe import LatencyProbe
         from nas.training.proxy import ProxyEvaluator
 
         resolution = space.template.resolution
         images = load_data(str(data), resolution=resolution) if isinstance(data, Path | str) else data
-        probe = LatencyProbe() if "latency_ms" in objective.metrics else None
+        if probe is None and "latency_ms" in objective.metrics:
+            probe = LatencyProbe()
         way = recipe if recipe is not None else Recipe()
         way = way.without_probes() if deterministic else way
-        evaluator = ProxyEvaluator(cast(ImageData, images), way, measure_latency=probe)
+        evaluator = ProxyEvaluator(
+            cast(ImageData, images),
+            way,
+            fidelity="epochs" if ladder is None else ladder.fidelity,
+            ladder=(1.0,) if ladder is None else ladder.rungs,
+        )
+    if probe is not None:
+        evaluator = Probed(evaluator, probe)
     check = getattr(evaluator, "check", None)
     if check is not None:
         check(space.decode((0,) * len(space.cardinalities)))
@@ -297,22 +272,26 @@ def _executor(name: str, workers: int, gpus_per_worker: float) -> Executor:
 
 
 def _identity(
-    space: SearchSpace,
+    catalogue: Catalogue,
     evaluator: Evaluator,
     objective: Objective,
     controller: Controller,
     *,
+    ladder: Ladder | None,
     seed: int,
     width: int | None,
 ) -> Identity:
     """What makes the study what it is; our own evaluator says its parts, another only the whole."""
     images, recipe = _images(evaluator), _recipe(evaluator)
+    table = "" if catalogue.latency is None else LATENCY_TABLE + catalogue.latency.fingerprint
+    measured = [evaluator.fingerprint]
+    measured += [] if ladder is None else [ladder.describe()]
     return Identity(
-        space=space.fingerprint,
+        space=catalogue.space.fingerprint,
         data="" if images is None else images.fingerprint,
         split="" if images is None else images.split_fingerprint,
         recipe="" if recipe is None else recipe.fingerprint,
-        evaluator=evaluator.fingerprint,
+        evaluator="; ".join(measured) + table,
         objective=objective.to_json(),
         controller=type(controller).__qualname__,
         seed=seed,
@@ -341,10 +320,20 @@ def _recipe(evaluator: Evaluator) -> Recipe | None:
     return recipe if isinstance(recipe, Recipe) else None
 
 
-def _restore(loop: Loop, history: History, known: Feedback) -> None:
+def _with_predictions(history: History, catalogue: Catalogue) -> History:
+    """The history with what the table says of each candidate: the journal has it of finished trials."""
+    if catalogue.latency is None:
+        return history
+    trials = [replace(t, predictions=catalogue.describe(t.tokens).predictions) for t in history.trials]
+    return replace(history, trials=tuple(trials))
+
+
+def _restore(loop: Loop, history: History, halving: Halving | None, known: Feedback) -> None:
     """Brings everything to where earlier runs ended; a new study starts from what is known of others."""
     loop.flow.restore(history)
     loop.standing.restore(history)
+    if halving is not None:
+        halving.restore(history.trials, history.finished.values())
     for number, verdict in history.finished.items():
         loop.keeper.place(history.trials[number], verdict)
     loop.journal.forget_weights(loop.keeper.sweep())

@@ -79,8 +79,12 @@ class Standing:
         self.without_gain += 1
         if verdict.reward is None or verdict.accuracy is None:
             return
-        self.worst_reward = verdict.reward if self.best is None else min(self.worst_reward, verdict.reward)
-        if self.best is not None and verdict.reward <= self.best.reward:
+        if trial.continues is None:
+            self.worst_reward = (
+                verdict.reward if self.best is None else min(self.worst_reward, verdict.reward)
+            )
+        standing = (trial.fidelity, verdict.reward)
+        if self.best is not None and standing <= (self.best.fidelity, self.best.reward):
             return
         self.without_gain = 0
         self.best = Best(
@@ -89,6 +93,7 @@ class Standing:
             accuracy=verdict.accuracy,
             macs=trial.cost.macs,
             network=trial.network,
+            fidelity=trial.fidelity,
         )
 
     def report(

@@ -137,12 +137,14 @@ class Trial:
         network: The tokens written out.
         digest: Identity of the network: equal for all tokens that mean the same layers.
         cost: Exact cost of the network.
+        predictions: What a table predicts of it.
         seed: Seed of its training, derived from the study's seed and the number.
         fidelity: Share of the recipe's schedule, in (0, 1].
         repeat: 0, or counts the repetitions that were asked for of one candidate.
         proposal_number: The controller's number for it; -1 where it did not propose it.
         log_prob: Log-probability under the policy that proposed it; NaN where none did.
         origin: `user` where the user put it in, else `controller`.
+        continues: Number of the trial whose training it goes on with; None where it starts anew.
     """
 
     number: int
@@ -156,6 +158,8 @@ class Trial:
     proposal_number: int = -1
     log_prob: float = math.nan
     origin: str = "controller"
+    continues: int | None = None
+    predictions: tuple[Metric, ...] = ()
 
     @property
     def key(self) -> tuple[str, float, int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from controllers import Outcome, Proposal
 from nas.objective import Objective
 from nas.trial import Cause, Metric, Result, Status, Trial
 from search_spaces import Cost
@@ -66,13 +67,13 @@ def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
     verdict = Verdict(
         number=trial.number,
         status=result.status,
-        metrics=result.metrics,
+        metrics=(*result.metrics, *trial.predictions) if result.metrics else (),
         cause=result.cause,
         message=result.message,
     )
     if result.status is not Status.COMPLETED:
         return verdict
-    costs = all_costs(trial.cost, result.metrics)
+    costs = all_costs(trial.cost, verdict.metrics)
     broken = objective.broken(costs)
     if broken:
         laws = ", ".join(
@@ -80,3 +81,10 @@ def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
         )
         return replace(verdict, status=Status.INFEASIBLE, cause=Cause.CONSTRAINT, message=laws)
     return replace(verdict, reward=objective.reward(costs["accuracy"], costs))
+
+
+def feedback_of(trial: Trial, verdict: Verdict, reward: float) -> tuple[Proposal, Outcome]:
+    """What a controller is told of a trial that was not lost."""
+    proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
+    outcome = Outcome(reward, accuracy=verdict.accuracy, fidelity=trial.fidelity, status=verdict.status.value)
+    return proposal, outcome

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from search_spaces.blocks import Block, FoundBlocks, blocks_of, find_blocks
 from search_spaces.choices import choice
 from search_spaces.context import Context, SqueezeExcite
 from search_spaces.costs import Cost, Memory
@@ -25,6 +26,7 @@ from search_spaces.lowering import Part, cost, lower, memory
 from search_spaces.network import Head, Network, Stage
 from search_spaces.notation import parse, to_strings
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
+from search_spaces.part_sums import PartSums, inference_parts
 from search_spaces.references import reference, reference_names
 from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
 from search_spaces.rounding import adapt_strides, round_channels, round_repeats
@@ -73,6 +75,23 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
     return build_module(network, seed=seed)
 
 
+def build_part(part: Part, *, seed: int | None = None) -> nn.Module:
+    """Makes the module of one part or block of a network alone, freshly initialised, in training mode.
+
+    It maps feature maps (batch, channels, height, width) of the part's `in_shape` to its output.
+
+    Args:
+        part: What to build: a part of `lower`, or the `part` of a block.
+        seed: Seed of the initialisation, which then leaves the global generator alone; None draws from it.
+
+    Raises:
+        SpaceError: It has more parameters than a machine holds.
+    """
+    from search_spaces.modules import build_part as build_module
+
+    return build_module(part, seed=seed)
+
+
 def load_weights(
     module: nn.Module, state_dict: Mapping[str, torch.Tensor], *, with_classifier: bool = True
 ) -> Mapping[str, str]:
@@ -108,6 +127,7 @@ __all__ = [
     "MNASNET_RULE",
     "MOBILENET_V2_RULE",
     "BasicBlock",
+    "Block",
     "Bottleneck",
     "Context",
     "Conv",
@@ -115,6 +135,7 @@ __all__ = [
     "Cost",
     "Decision",
     "DepthwiseSeparable",
+    "FoundBlocks",
     "FusedMBConv",
     "Head",
     "Identity",
@@ -125,6 +146,7 @@ __all__ = [
     "Network",
     "Op",
     "Part",
+    "PartSums",
     "Row",
     "Rule",
     "Scaling",
@@ -134,7 +156,9 @@ __all__ = [
     "Stage",
     "adapt_strides",
     "apply_scaling",
+    "blocks_of",
     "build",
+    "build_part",
     "choice",
     "coefficient_grid",
     "compound",
@@ -143,6 +167,8 @@ __all__ = [
     "describe_layers",
     "efficientnet",
     "efficientnet_v2",
+    "find_blocks",
+    "inference_parts",
     "largest_phi",
     "load_weights",
     "lower",

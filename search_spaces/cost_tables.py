@@ -19,8 +19,11 @@ from search_spaces.context import SqueezeExcite
 from search_spaces.costs import VALUE_BYTES, Tally
 from search_spaces.errors import SpaceError, located
 from search_spaces.lowering import (
+    Part,
     Surroundings,
     image_shape,
+    lower_head,
+    lower_stage,
     surroundings,
     tally,
     tally_head,
@@ -93,6 +96,7 @@ class _Table:
         self._make = make
         self._columns = np.zeros((len(_ROW), 64), np.int64)
         self._number: dict[int, int] = {}
+        self._keys: list[int] = []
         self._dense = np.zeros(0, np.int64)
 
     def look_up(self, keys: Array, next_states: dict[State, int]) -> tuple[Array, Array]:
@@ -115,13 +119,12 @@ class _Table:
         if key in self._number:
             return self._number[key]
         number = self._number[key] = len(self._number)
+        self._keys.append(key)
         if number == self._columns.shape[1]:
             self._columns = np.concatenate([self._columns, np.zeros_like(self._columns)], axis=1)
-        state_number, rest = divmod(key, self.combinations)
-        tokens = [rest // weight % count for weight, count in zip(self.weights, self.counts, strict=True)]
-        state = list(self.states)[state_number]
+        value, state = self.row(number)
         try:
-            one, after = self._make(self._slot.make(dict(zip(self.indices, tokens, strict=True))), state)
+            one, after = self._make(value, state)
         except SpaceError as error:
             self.errors[number] = str(error)
             one, after = Tally(state.shape), state
@@ -129,6 +132,12 @@ class _Table:
         state_after = next_states.setdefault(after, len(next_states))
         self._columns[:, number] = (*values, one.out.elements, state_after, number not in self.errors)
         return number
+
+    def row(self, number: int) -> tuple[Any, State]:
+        """What a row is of: a value of the slot, unchecked, and the state that reaches it."""
+        state_number, rest = divmod(self._keys[number], self.combinations)
+        tokens = [rest // weight % count for weight, count in zip(self.weights, self.counts, strict=True)]
+        return self._slot.make(dict(zip(self.indices, tokens, strict=True))), list(self.states)[state_number]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,6 +157,21 @@ class PartChoices:
     values: Array
     next_state: Array
     is_lawful: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ways:
+    """All lawful ways through one table, from the states that networks reach it in.
+
+    Attributes:
+        numbers: The row of each way (ways,).
+        states: The state it starts from (ways,).
+        next_states: The state it hands on (ways,).
+    """
+
+    numbers: Array
+    states: Array
+    next_states: Array
 
 
 class CostTables:
@@ -196,12 +220,11 @@ class CostTables:
 
         None where the space is not of that kind: a decision reaches two parts, or a part has too many ways.
         """
-        indices = [index for table in self._tables for index in table.indices]
-        if not self.is_tabular or len(set(indices)) != len(indices):
+        if not self.is_tabular or self.is_tied:
             return None
         parts: list[PartChoices] = []
         for place, table in enumerate(self._tables):
-            after: dict[State, int] = self._tables[place + 1].states if place + 1 < len(self._tables) else {}
+            after = self._after(place)
             shape = (len(table.states), table.combinations)
             if math.prod(shape) > MOST_WAYS:
                 return None
@@ -219,6 +242,60 @@ class CostTables:
             )
         return parts
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether a decision reaches several parts: then not every walk through them is a network."""
+        indices = [index for table in self._tables for index in table.indices]
+        return len(set(indices)) != len(indices)
+
+    def rows(self, tokens: Array) -> tuple[Array, dict[int, str]]:
+        """The row of each part (candidates, tables), and what is wrong with candidates that cannot be built.
+
+        Only for a tabular space. The first table is that of what all parts share.
+        """
+        keys = (tokens @ self._weights).astype(np.int64)
+        rows = np.zeros(keys.shape, np.int64)
+        errors: dict[int, str] = {}
+        state: Array = np.zeros(len(tokens), np.int64)
+        for place, table in enumerate(self._tables):
+            numbers, columns = table.look_up(keys[:, place] + state * table.combinations, self._after(place))
+            for row in np.flatnonzero(columns[_ROW["is_lawful"]] == 0) if table.errors else ():
+                errors.setdefault(int(row), table.errors[int(numbers[row])])
+            rows[:, place], state = numbers, columns[_ROW["state"]]
+        return rows, errors
+
+    def walk(self) -> list[Ways] | None:
+        """All ways through each table in order; None where the space is not tabular or has too many."""
+        if not self.is_tabular:
+            return None
+        found: list[Ways] = []
+        reached: Array = np.zeros(1, np.int64)
+        for place, table in enumerate(self._tables):
+            if len(reached) * table.combinations > MOST_WAYS:
+                return None
+            states = np.repeat(reached, table.combinations)
+            keys = states * table.combinations + np.tile(np.arange(table.combinations), len(reached))
+            numbers, columns = table.look_up(keys, self._after(place))
+            lawful = columns[_ROW["is_lawful"]] != 0
+            after = columns[_ROW["state"]][lawful]
+            found.append(Ways(numbers=numbers[lawful], states=states[lawful], next_states=after))
+            reached = np.unique(after)
+        return found
+
+    def part(self, place: int, number: int) -> Part | None:
+        """The layers of a row; None in the first table, which has none."""
+        value, state = self._tables[place].row(number)
+        if place == 0:
+            return None
+        if place == len(self._tables) - 1:
+            return lower_head(value, state.shape, state.shared, state.classes)
+        name = "stem" if place == 1 else f"stage{place - 1}"
+        return lower_stage(name, value, state.shape, state.shared, 0, 1)
+
+    def _after(self, place: int) -> dict[State, int]:
+        """The states of the table after this one."""
+        return self._tables[place + 1].states if place + 1 < len(self._tables) else {}
+
     def _fold(self, tokens: Array, records: npt.NDArray[np.void]) -> dict[int, str]:
         keys = (tokens @ self._weights).astype(np.int64)
         errors: dict[int, str] = {}
@@ -226,8 +303,7 @@ class CostTables:
         state: Array = np.zeros(len(tokens), np.int64)
         image = state
         for place, table in enumerate(self._tables):
-            after: dict[State, int] = self._tables[place + 1].states if place + 1 < len(self._tables) else {}
-            numbers, columns = table.look_up(keys[:, place] + state * table.combinations, after)
+            numbers, columns = table.look_up(keys[:, place] + state * table.combinations, self._after(place))
             part = {name: columns[column] for name, column in _ROW.items()}
             for row in np.flatnonzero(part["is_lawful"] == 0) if table.errors else ():
                 errors.setdefault(int(row), table.errors[int(numbers[row])])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
@@ -35,12 +35,14 @@ class Part:
         node: Its layers.
         in_shape: Shape of its input.
         tally: What it costs.
+        made_of: The stage or head that says its layers; parts with equal layers are equal whatever that is.
     """
 
     name: str
     node: Node
     in_shape: Shape
     tally: Tally
+    made_of: Stage | Head | None = field(default=None, compare=False, repr=False)
 
     @property
     def out_shape(self) -> Shape:
@@ -71,10 +73,10 @@ def lower(network: Network) -> tuple[Part, ...]:
     has_drop_path = bool(network.drop_path_rate)
     for name, stage, block, blocks in _placed_stages(network, has_drop_path=has_drop_path):
         with located(name):
-            parts.append(_lower_stage(name, stage, shape, shared, block, blocks))
+            parts.append(lower_stage(name, stage, shape, shared, block, blocks))
         shape = parts[-1].out_shape
     with located("head"):
-        parts.append(_lower_head(network.head, shape, shared, network.num_classes))
+        parts.append(lower_head(network.head, shape, shared, network.num_classes))
     return tuple(parts)
 
 
@@ -238,15 +240,18 @@ def _tally_block(op: Op, context: Context) -> Tally:
 
 
 @lru_cache(maxsize=65_536)
-def _lower_stage(
-    name: str, stage: Stage, shape: Shape, shared: Surroundings, block: int, blocks: int
-) -> Part:
+def lower_stage(name: str, stage: Stage, shape: Shape, shared: Surroundings, block: int, blocks: int) -> Part:
+    """Says the layers of a stage on its input.
+
+    Raises:
+        SpaceError: The op does not fit.
+    """
     total = tally_stage(stage, shape, shared, block, blocks)
     layers = tuple(
         (f"block{index}", _node_of(stage.op, context))
         for index, context in _contexts(stage, shape, shared, block, blocks)
     )
-    return Part(name=name, node=Chain(layers), in_shape=shape, tally=total)
+    return Part(name=name, node=Chain(layers), in_shape=shape, tally=total, made_of=stage)
 
 
 def _head_layers(head: Head, shape: Shape, shared: Surroundings, classes: int) -> Chain:
@@ -262,9 +267,11 @@ def tally_head(head: Head, shape: Shape, shared: Surroundings, classes: int) -> 
 
 
 @lru_cache(maxsize=65_536)
-def _lower_head(head: Head, shape: Shape, shared: Surroundings, classes: int) -> Part:
+def lower_head(head: Head, shape: Shape, shared: Surroundings, classes: int) -> Part:
+    """Says the layers of a head on the last feature map."""
     total = tally_head(head, shape, shared, classes)
-    return Part(name="head", node=_head_layers(head, shape, shared, classes), in_shape=shape, tally=total)
+    layers = _head_layers(head, shape, shared, classes)
+    return Part(name="head", node=layers, in_shape=shape, tally=total, made_of=head)
 
 
 def canonical_text(node: Node) -> str:

@@ -1,16 +1,19 @@
-"""Owns `build`: the fold that makes an `nn.Module` of a network.
+"""Owns `build` and `build_part`: the fold that makes an `nn.Module` of a network, or of one part of it.
 
 Does not own what the layers are (the ops say) nor how they are trained.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import nn
 
 from search_spaces.errors import SpaceError
 from search_spaces.layers import GatedBlock, ResidualBlock, chain, initialise
-from search_spaces.lowering import cost, lower
+from search_spaces.lowering import Part, cost, lower
 from search_spaces.network import Network
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
 
@@ -52,20 +55,45 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
     Source: initialisation as in the EfficientNet code: convolutions normal with variance 2 over the fan-out
     of their group, linear layers uniform within 1 over the root of the outputs, biases zero.
     """
+    _require_few(cost(network).params)
+    with _seeded(seed):
+        module = chain(**{part.name: tree_module(part.node, part.in_shape) for part in lower(network)})
+        initialise(module)
+    return module
+
+
+def build_part(part: Part, *, seed: int | None = None) -> nn.Module:
+    """Makes the module of one part or block of a network alone, freshly initialised, in training mode.
+
+    It maps feature maps (batch, channels, height, width) of the part's `in_shape` to its output.
+
+    Args:
+        part: What to build: a part of `lower`, or the `part` of a block.
+        seed: Seed of the initialisation, which then leaves the global generator alone; None draws from it.
+
+    Raises:
+        SpaceError: It has more parameters than a machine holds.
+    """
+    _require_few(part.cost.params)
+    with _seeded(seed):
+        module = tree_module(part.node, part.in_shape)
+        initialise(module)
+    return module
+
+
+@contextmanager
+def _seeded(seed: int | None) -> Iterator[None]:
     if seed is None:
-        return _build(network)
+        yield
+        return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _build(network)
+        yield
 
 
-def _build(network: Network) -> nn.Sequential:
-    params = cost(network).params
+def _require_few(params: int) -> None:
     if params > MOST_PARAMS:
         raise SpaceError(
             f"`parameters <= {MOST_PARAMS:.0e}` must hold for a network that is built, but got {params:,}: "
             "use fewer channels or layers"
         )
-    module = chain(**{part.name: tree_module(part.node, part.in_shape) for part in lower(network)})
-    initialise(module)
-    return module

@@ -25,9 +25,10 @@ from search_spaces.decisions import (
 )
 from search_spaces.encoding import Mismatch, unify
 from search_spaces.errors import SpaceError, located, require_one_of
-from search_spaces.lowering import lower
+from search_spaces.lowering import Part, lower
 from search_spaces.network import Network, Stage
 from search_spaces.ops import BUILT_IN_OPS, Op
+from search_spaces.part_sums import PartSums, Sums, Value
 from search_spaces.slots import Slots
 
 
@@ -188,6 +189,44 @@ class SearchSpace:
         require_one_of("metric", metric, ("macs", "params", "activations"))
         parts = self._tables.part_choices(metric)
         return None if parts is None else extremes(parts)
+
+    def sums(self, tokens: npt.ArrayLike, value: Value) -> Sums:
+        """Sums of a value over the parts of many candidates at once, such as a latency looked up for each.
+
+        To ask again and again, keep what `part_sums` makes: it remembers what each part is worth.
+
+        Args:
+            tokens: Integers (candidates, decisions); the tokens of inactive decisions mean nothing.
+            value: What a part is worth.
+
+        Returns:
+            Sums (candidates,) in float64.
+
+        Raises:
+            SpaceError: The tokens are not of this space, or a combination breaks a law; the message says in
+                which row. What `value` raises is passed on.
+        """
+        return self.part_sums(value)(tokens)
+
+    def part_sums(self, value: Value) -> PartSums:
+        """Makes a function that sums a value over the parts of many candidates, asked once for each part.
+
+        Args:
+            value: What a part is worth; it sees the parts of `inference_parts`.
+        """
+        return PartSums(self._tables, self._slots, value, self._check_array)
+
+    def distinct_parts(self) -> list[Part] | None:
+        """Every way to make each part, in order; None where they cannot be listed part by part.
+
+        Where one decision reaches several parts, some may stand in no network.
+        """
+        walk = self._tables.walk()
+        if walk is None:
+            return None
+        rows = [(place, int(number)) for place, ways in enumerate(walk) for number in np.unique(ways.numbers)]
+        parts = [self._tables.part(place, number) for place, number in rows]
+        return [part for part in parts if part is not None]
 
     def sample(self, rng: np.random.Generator) -> Tokens:
         """A random candidate in canonical form: every active decision uniform over its options."""

@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from nas.commands.prepared import Prepared
 from nas.errors import StudyError
-from nas.objective import AbsoluteTerm, CostTerm
 from nas.reports.comparison import Comparison, Contender, Run, choose_contenders, compare
 from nas.reports.printing import Report, draw, draw_table, show_accuracy, write_json
 from nas.reports.result_report import comparison_table, saved_report, winner_report
-from nas.studies.keeper import Entry
 from nas.studies.study import Study
 from nas.studies.study_trial import StudyTrial
 
@@ -40,6 +38,15 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
         console.print()
         draw(report, console)
         console.print()
+    if prepared.latency_table is not None:
+        from nas.commands.finalists import finalists_table
+
+        with _busy(console, "measuring the latency of the finalists"):
+            measured = finalists_table(study, winner, prepared.latency_table)
+        data["finalists"] = Report(title="", tables=(measured,)).to_data()
+        if not request.as_json:
+            draw_table(measured, console)
+            console.print()
     if request.seeds:
         comparison = compare_winner(request, prepared, winner, console)
         table = comparison_table(comparison, study.objective)
@@ -85,7 +92,7 @@ def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, con
         "Comparing on the test split: every network trained alike, from fresh seeds", soft_wrap=True
     )
     contenders = choose_contenders(
-        prepared.space,
+        prepared.catalogue(),
         prepared.objective,
         winner=winner.tokens,
         winner_name=f"trial {winner.number}",
@@ -142,18 +149,13 @@ def picture_of(study: Study) -> SearchPicture:
     """What there is to draw of a study."""
     from nas.reports.pictures import SearchPicture
 
-    metric = next(iter(study.objective.metrics), "macs")
-    terms: tuple[CostTerm | AbsoluteTerm, ...] = (*study.objective.factors, *study.objective.absolutes)
-    points = tuple(
-        Entry(number=t.number, reward=t.reward, accuracy=t.accuracy, cost=t.costs[metric])
-        for t in study.completed
-        if t.reward is not None and t.accuracy is not None and metric in t.costs
-    )
+    costs = study.objective.metrics or ("macs",)
+    targets = study.objective.targets
     return SearchPicture(
-        points=points,
+        points=tuple(entry for entry in study.entries(*costs) if min(entry.costs) > 0),
         title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
-        cost=metric,
-        target=next((term.target for term in terms if term.metric == metric), None),
+        costs=costs,
+        targets=tuple(targets.get(metric) for metric in costs),
         failed=len(study.trials) - len(study.completed),
     )
 

@@ -137,6 +137,21 @@ def parse_phis(text: str) -> tuple[float, ...]:
     return phis
 
 
+def parse_rungs(text: str) -> tuple[float, ...]:
+    """Reads the rungs of a ladder: `1,3,9`, numbers above 0.
+
+    Raises:
+        UsageError: They are not.
+    """
+    try:
+        rungs = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        rungs = ()
+    if not rungs or not all(math.isfinite(rung) and rung > 0 for rung in rungs):
+        raise UsageError(f"{text!r} are no rungs: give rising numbers above 0, such as 1,3,9")
+    return rungs
+
+
 def parse_bases(text: str) -> tuple[float, float, float]:
     """Reads the bases of compound scaling: `1.2,1.1,1.15` for depth, width and resolution.
 

@@ -28,8 +28,11 @@ COMMANDS = {
     "show": "summarise a study: its best trials, Pareto front, states, failures",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
     "profile": "say what a space holds and what a search would take, before anything runs",
+    "proxy-check": "find out whether a short training ranks candidates as a longer one does, and its noise",
     "describe": "say what a network is made of and costs, and draw it",
     "scale": "make a network larger or smaller, in depth, width and resolution together",
+    "measure": "time networks on this machine: latency with its spread, in turns, beside a reference",
+    "latency-table": "measure the blocks of a space on a device, and predict the latency of its networks",
     "doctor": "check this machine: versions, devices, Ray, disk, a training, an export",
     "quickstart": "a whole search on real images in a few minutes, on any machine",
 }
@@ -41,6 +44,8 @@ examples:
   nas search --data cifar10 --data-root ~/data --space efficientnet --target-latency 5ms --out runs/b
   nas search --out runs/a                  continue, as does: nas resume runs/a
   nas show runs/a                          what came of it
+  nas proxy-check --data photos/ --space mnasnet --out runs/c      how far a short training can be trusted
+  nas latency-table --space mnasnet --device onnx-cpu --out t.json   for: nas search --latency-table t.json
   nas scale runs/a --phi 1..3              its winner, scaled into a family
 """
 
@@ -50,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         arguments = parse(words or ["--help"])
-        run: Callable[[Arguments], int] = import_module(f"nas.commands.{arguments.command}").run
+        module = arguments.command.replace("-", "_")
+        run: Callable[[Arguments], int] = import_module(f"nas.commands.{module}").run
         return run(arguments)
     except (NasError, SpaceError) as error:
         _say(f"nas: {error}")
@@ -128,7 +134,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         for name, line in COMMANDS.items()
     }
     for name, parser_of_command in commands.items():
-        getattr(options, f"fill_{name}")(parser_of_command)
+        getattr(options, f"fill_{name.replace('-', '_')}")(parser_of_command)
     return parser, commands
 
 

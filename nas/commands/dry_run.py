@@ -20,8 +20,6 @@ from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, show_count
 from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
-from nas.verdict import known_costs
-from search_spaces import cost
 
 if TYPE_CHECKING:
     from nas.reports.printing import Report
@@ -55,8 +53,10 @@ def dry_run(request: Request) -> int:
     """
     prepared = prepare_request(request)
     networks = read_enqueued(list(request.enqueue), prepared.space)
-    wishes(prepared.space, prepared.objective, networks)
-    require_feasible(prepared.space, prepared.objective, seed=prepared.settings.seed)
+    catalogue = prepared.catalogue()
+    catalogue.check_predicts(prepared.objective)
+    wishes(catalogue, prepared.objective, networks)
+    require_feasible(catalogue, prepared.objective, seed=prepared.settings.seed)
     prepared.executor()
     emit(plan_of(request, prepared, outlook_of(request)), as_json=request.as_json)
     return 0
@@ -80,7 +80,7 @@ def plan_of(request: Request, prepared: Prepared, outlook: Outlook) -> Report:
     settings = request.settings
     threads = 1 if prepared.workers > 1 else None
     time = estimate_trial_time(
-        prepared.space,
+        prepared.catalogue(),
         prepared.data,
         prepared.recipe,
         prepared.objective,
@@ -139,11 +139,12 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
 def _examples(prepared: Prepared) -> Table:
     """A few candidates as random search would propose them, within the constraints."""
     rng = np.random.default_rng(prepared.settings.seed)
+    catalogue = prepared.catalogue()
     rows = []
     for _ in range(DRAWS):
         tokens = prepared.space.sample(rng)
-        price = cost(prepared.space.decode(tokens))
-        if not prepared.objective.broken(known_costs(price), before_training=True):
+        price = catalogue.describe(tokens).cost
+        if catalogue.is_feasible(tokens, prepared.objective):
             rows.append({"tokens": list(tokens), "macs": price.macs, "params": price.params})
         if len(rows) == EXAMPLES:
             break

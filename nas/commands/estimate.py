@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.catalogue import Catalogue
 from nas.data.images import ImageData
 from nas.objective import Objective
 from nas.training.recipe import Recipe
-from nas.verdict import known_costs
-from search_spaces import Network, SearchSpace, build, cost
+from search_spaces import Network, build
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,7 @@ class TrialTime:
 
 
 def estimate_trial_time(
-    space: SearchSpace,
+    catalogue: Catalogue,
     data: ImageData,
     recipe: Recipe,
     objective: Objective,
@@ -57,7 +57,7 @@ def estimate_trial_time(
     of as many training steps (a forward pass without a backward one).
 
     Args:
-        space: Where the candidates come from.
+        catalogue: Where the candidates come from, and what is known of them.
         data: What they are trained on.
         recipe: The whole schedule.
         objective: Whose constraints the candidates meet, as far as they are known before training.
@@ -75,8 +75,8 @@ def estimate_trial_time(
     device = choose_device()
     with pinned_threads(used):
         seconds = [
-            _seconds(space.decode(tokens), data, recipe, device, seed)
-            for tokens in _sample(space, objective, seed)
+            _seconds(catalogue.describe(tokens).network, data, recipe, device, seed)
+            for tokens in _sample(catalogue, objective, seed)
         ]
     where = describe_device(device)
     where += f", {used} thread{'s' * (used != 1)}" if device.type == "cpu" else ""
@@ -103,13 +103,14 @@ def _seconds(network: Network, data: ImageData, recipe: Recipe, device: torch.de
     return result.train_seconds / result.steps * passes
 
 
-def _sample(space: SearchSpace, objective: Objective, seed: int) -> list[tuple[int, ...]]:
+def _sample(catalogue: Catalogue, objective: Objective, seed: int) -> list[tuple[int, ...]]:
     """A few random candidates within the constraints; whatever was drawn last where none turns up."""
+    space = catalogue.space
     rng = np.random.default_rng(seed)
     chosen: list[tuple[int, ...]] = []
     tokens = space.sample(rng)
     for _ in range(DRAWS):
-        if not objective.broken(known_costs(cost(space.decode(tokens))), before_training=True):
+        if catalogue.is_feasible(tokens, objective):
             chosen.append(tokens)
         if len(chosen) == CANDIDATES:
             break

@@ -53,6 +53,9 @@ def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:
     """
     given = {name: getattr(arguments, name, None) for name in RECIPE_FIELDS}
     changed: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    rungs = getattr(arguments, "rungs", None)
+    if rungs and getattr(arguments, "fidelity", None) in (None, "epochs"):
+        changed.setdefault("epochs", rungs[-1])
     recipe = base or Recipe()
     if "epochs" in changed and "warmup_epochs" not in changed:
         share = recipe.warmup_epochs / recipe.epochs
@@ -86,6 +89,9 @@ def given_settings(arguments: Namespace) -> dict[str, Any]:
         given["data"] = _absolute_if_there(given["data"])
     if "data_root" in given:
         given["data_root"] = str(Path(given["data_root"]).expanduser().absolute())
+    for name in ("latency_table", "proxy_check"):
+        if name in given:
+            given[name] = str(Path(given[name]).expanduser().absolute())
     if "space" in given:
         file, colon, name = given["space"].rpartition(":")
         if colon:

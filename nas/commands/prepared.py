@@ -11,10 +11,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from nas.catalogue import Catalogue
 from nas.commands.settings import Settings
 from nas.commands.spaces import SpaceSource, find_space
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.execution.inline_executor import InlineExecutor
+from nas.halving import Ladder
 from nas.objective import Objective
 from nas.training.recipe import Recipe
 from nas.trial import Executor
@@ -22,6 +24,8 @@ from search_spaces import Network, SearchSpace, SpaceError
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData, SplitName
+    from nas.latency.probe import LatencyProbe
+    from nas.latency.table import LatencyTable
     from nas.training.proxy import ProxyEvaluator
 
 MOST_CPU_WORKERS = 8
@@ -41,6 +45,10 @@ class Prepared:
         modules: The user's own modules, sent to workers by value.
         workers: Trainings at the same time.
         gpus_per_worker: Share of a GPU each holds.
+        ladder: The rungs on which candidates are trained; None trains each of them whole.
+        latency_table: Predicts latencies; None where there is none.
+        probe: Measures latency beside each training; None where the objective needs none.
+        accuracy_noise: Standard deviation of one measured accuracy; None where nobody knows.
     """
 
     settings: Settings
@@ -51,19 +59,32 @@ class Prepared:
     modules: tuple[ModuleType, ...]
     workers: int
     gpus_per_worker: float
+    ladder: Ladder | None = None
+    latency_table: LatencyTable | None = None
+    probe: LatencyProbe | None = None
+    accuracy_noise: float | None = None
+
+    def catalogue(self) -> Catalogue:
+        """What is known of the space's candidates before training."""
+        return Catalogue(self.space, self.latency_table)
 
     def evaluator(self, split: SplitName = "search") -> ProxyEvaluator:
-        """Trains by the recipe and measures on a split; latency too where the search needs it.
+        """Trains by the recipe and measures accuracy on a split.
 
         Raises:
             DataError: The training split is smaller than a batch.
         """
-        from nas.training.measurement import LatencyProbe
         from nas.training.proxy import ProxyEvaluator
 
-        needs_latency = split == "search" and "latency_ms" in self.objective.metrics
-        probe = LatencyProbe() if needs_latency else None
-        return ProxyEvaluator(self.data, self.recipe, measure_latency=probe, split=split)
+        ladder = None if split == "test" else self.ladder
+        return ProxyEvaluator(
+            self.data,
+            self.recipe,
+            split=split,
+            fidelity="epochs" if ladder is None else ladder.fidelity,
+            ladder=(1.0,) if ladder is None else ladder.rungs,
+            stepping="compiled" if self.settings.is_compiled else "auto",
+        )
 
     def executor(self) -> Executor:
         """A new executor as the settings say.
@@ -81,6 +102,8 @@ class Prepared:
             gpus_per_worker=self.gpus_per_worker,
             address=self.settings.address,
             trial_timeout_seconds=None if minutes is None else 60 * minutes,
+            probe_resource=self.settings.latency_resource,
+            probe_gpus=1.0 if self.probe is not None and "cuda" in self.probe.device else 0.0,
             modules=self.modules,
         )
 
@@ -109,6 +132,7 @@ def prepare(settings: Settings, *, download: bool = False, width: int | None = N
         in_channels=data.channels,
         width=settings.width,
     )
+    table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
     prepared = Prepared(
         settings=settings,
         data=data,
@@ -118,9 +142,97 @@ def prepare(settings: Settings, *, download: bool = False, width: int | None = N
         modules=source.modules,
         workers=workers,
         gpus_per_worker=gpus,
+        ladder=make_ladder(settings, recipe, data.resolution),
+        latency_table=table,
+        probe=make_probe(settings, objective),
+        accuracy_noise=find_noise(settings, recipe, data),
     )
     prepared.evaluator()
     return prepared
+
+
+def make_ladder(settings: Settings, recipe: Recipe, resolution: int) -> Ladder | None:
+    """The ladder that the settings ask for; None where they ask for none.
+
+    Raises:
+        UsageError: How to climb is said, but not the rungs.
+        RecipeError: The rungs make no ladder, or do not end at the whole training.
+    """
+    if not settings.rungs:
+        for name in ("fidelity", "reduction_factor"):
+            if getattr(settings, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} says how to climb: give the --rungs too")
+        return None
+    fidelity = settings.fidelity or "epochs"
+    whole = {"epochs": recipe.epochs, "resolution": float(resolution), "data": 1.0}[fidelity]
+    return Ladder.of(
+        fidelity,  # type: ignore[arg-type]  # checked by the option
+        settings.rungs,
+        whole=whole,
+        reduction_factor=settings.reduction_factor or 3,
+    )
+
+
+def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
+    """The latency probe that the objective needs; None where it needs none.
+
+    Raises:
+        UsageError: How to measure latency is said, but the objective does not look at it.
+        LatencyError: A setting is out of range.
+    """
+    if "latency_ms" not in objective.metrics:
+        for name in ("latency_device", "latency_batch", "latency_threads", "latency_resource"):
+            if getattr(settings, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} says how latency is measured, but the objective does not "
+                    "look at measured latency: give --target-latency or --max-latency without a latency "
+                    "table, or leave it out"
+                )
+        return None
+    from nas.latency.probe import LatencyProbe
+
+    return LatencyProbe(
+        device=settings.latency_device or "auto",  # type: ignore[arg-type]  # checked by the option
+        batch=settings.latency_batch or 1,
+        threads=settings.latency_threads or 1,
+    )
+
+
+def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | None:
+    """The noise of one measured accuracy, as given or as a proxy check found it; None where neither says.
+
+    Raises:
+        UsageError: Both say it, or a check does for another training than the controller hears of.
+        StudyError: The check cannot be used for this recipe and these images.
+    """
+    if settings.proxy_check is None:
+        return settings.accuracy_noise
+    if settings.accuracy_noise is not None:
+        raise UsageError(
+            f"the noise is given once, but --accuracy-noise is {settings.accuracy_noise:g} beside "
+            f"--proxy-check {settings.proxy_check}: leave one of them out"
+        )
+    if settings.rungs:
+        raise UsageError(
+            f"--proxy-check {settings.proxy_check} says how noisy whole trainings are, but with --rungs the "
+            "controller hears of the first rung, which is noisier: give that noise with --accuracy-noise"
+        )
+    from nas.proxies.check import read_noise
+
+    return read_noise(settings.proxy_check, recipe=recipe, data=data).noise
+
+
+def _read_table(path: str, space: SearchSpace) -> LatencyTable:
+    """The latency table in a file, which must be of the space.
+
+    Raises:
+        LatencyError: It cannot be read, or is of another space.
+    """
+    from nas.latency.table import LatencyTable
+
+    table = LatencyTable.load(Path(path))
+    table.require_space(space)
+    return table
 
 
 def _load(settings: Settings, source: SpaceSource, *, download: bool) -> ImageData:

@@ -73,11 +73,17 @@ def _plan(arguments: Namespace, space: Any, images: Any, objective: Any) -> Plan
     workers = arguments.workers or 1
     seconds, origin = arguments.seconds_per_trial, "given with --seconds-per-trial"
     if seconds is None and images is not None:
+        from nas.catalogue import Catalogue
         from nas.commands.estimate import estimate_trial_time
 
         threads = 1 if workers > 1 else None
         time = estimate_trial_time(
-            space, images, recipe_of(arguments), objective, seed=arguments.seed, threads=threads
+            Catalogue(space),
+            images,
+            recipe_of(arguments),
+            objective,
+            seed=arguments.seed,
+            threads=threads,
         )
         seconds, origin = time.seconds, time.origin
     return Plan(

@@ -89,6 +89,10 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
             if request.warm_start is None
             else open_study(request.warm_start, space=prepared.space),
             finalists=settings.finalists,
+            ladder=prepared.ladder,
+            latency_table=prepared.latency_table,
+            probe=prepared.probe,
+            accuracy_noise=prepared.accuracy_noise,
             reporters=(terminal, TensorBoardReporter()),
             settings=settings.to_dict(),
         )

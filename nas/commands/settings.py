@@ -7,13 +7,15 @@ Does not own turning them into data, space and evaluator (`nas.commands.prepared
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nas.errors import StudyError, UsageError
+from nas.commands.arguments import hint
+from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.objective import Constraint, CostTerm, Objective
+from nas.objective_text import EXAMPLE, metric_name
 
 CHANGEABLE = frozenset(
     {
@@ -26,11 +28,12 @@ CHANGEABLE = frozenset(
         "executor",
         "address",
         "trial_timeout_minutes",
+        "latency_resource",
     }
 )
 """What a resume may change: how much is done, how long, and on which machines; never what is searched."""
 
-ENVIRONMENT = frozenset({"data_root"})
+ENVIRONMENT = frozenset({"data_root", "latency_table", "proxy_check"})
 """Where things are: checked by their content, so it may change with the machine."""
 
 OBJECTIVES = ("hard", "soft", "absolute")
@@ -48,7 +51,8 @@ class Settings:
         resolution: Image side in pixels; None takes the data's own.
         width: Multiplies the channels of a built-in space; None is the published width.
         recipe: The training recipe, all of it, as JSON.
-        objective: `hard`, `soft` or `absolute`; None is hard where there is a target.
+        objective: `hard`, `soft` or `absolute`, or arithmetic as `Objective.parse` reads it; None is hard
+            where there is a target.
         target_macs: Multiply-adds aimed at.
         target_params: Parameters aimed at.
         target_latency_ms: Latency aimed at.
@@ -56,6 +60,17 @@ class Settings:
         max_params: Hard limit on parameters.
         max_memory_bytes: Hard limit on peak training memory.
         max_latency_ms: Hard limit on latency.
+        latency_table: File with a latency table: latencies are predicted from it in place of measured.
+        latency_device: Where latency is measured; None is the device that trains.
+        latency_batch: Images a pass; None is 1.
+        latency_threads: Threads of the CPU there; None is 1.
+        latency_resource: Custom resource of the Ray node that measures; None measures where a worker trains.
+        rungs: Epochs, pixels or shares of images where candidates are compared; empty trains each whole.
+        fidelity: What the rungs are of, `epochs`, `resolution` or `data`; None is epochs.
+        reduction_factor: Of so many candidates on a rung one goes on; None is 3.
+        is_compiled: Whether each candidate's training is compiled first.
+        accuracy_noise: Standard deviation of one measured accuracy, where it was measured beforehand.
+        proxy_check: Folder of the proxy check that says it.
         controller: Name of a controller, as `nas.search` takes it.
         seed: Seed of the search, its splits and its trainings.
         is_deterministic: Whether the schedule is fixed, so that equal searches give equal journals.
@@ -85,6 +100,17 @@ class Settings:
     max_params: float | None = None
     max_memory_bytes: float | None = None
     max_latency_ms: float | None = None
+    latency_table: str | None = None
+    latency_device: str | None = None
+    latency_batch: int | None = None
+    latency_threads: int | None = None
+    latency_resource: str | None = None
+    rungs: tuple[float, ...] = ()
+    fidelity: str | None = None
+    reduction_factor: int | None = None
+    is_compiled: bool = False
+    accuracy_noise: float | None = None
+    proxy_check: str | None = None
     controller: str = "dyna"
     seed: int = 0
     is_deterministic: bool = False
@@ -102,7 +128,8 @@ class Settings:
         """The objective that targets, limits and their kind mean together.
 
         Raises:
-            UsageError: A kind is asked for without a target, or one that does not go with several targets.
+            UsageError: A kind is asked for without a target, or one that does not go with several targets, or
+                arithmetic with targets beside it.
             ObjectiveError: A number is out of range.
         """
         return make_objective(
@@ -110,15 +137,20 @@ class Settings:
             targets={
                 "macs": self.target_macs,
                 "params": self.target_params,
-                "latency_ms": self.target_latency_ms,
+                self.latency_metric: self.target_latency_ms,
             },
             limits={
                 "macs": self.max_macs,
                 "params": self.max_params,
                 "peak_memory_bytes": self.max_memory_bytes,
-                "latency_ms": self.max_latency_ms,
+                self.latency_metric: self.max_latency_ms,
             },
         )
+
+    @property
+    def latency_metric(self) -> str:
+        """The metric that `--target-latency` and `--max-latency` mean: predicted where there is a table."""
+        return "latency_ms" if self.latency_table is None else "predicted_latency_ms"
 
     def resumed_with(self, given: Mapping[str, Any], folder: Path) -> Settings:
         """These settings with what a resume may change changed.
@@ -166,7 +198,42 @@ class Settings:
                 f"the study in {folder} was not started with `nas search`: continue it with the program that "
                 "did, by calling nas.search(...) with the same arguments and out"
             )
-        return cls(**{name: value for name, value in values.items() if name in known})
+        given = {name: value for name, value in values.items() if name in known}
+        given["rungs"] = tuple(given.get("rungs", ()))
+        return cls(**given)
+
+
+def read_objective(text: str) -> str:
+    """Reads `--objective`: a kind as it is, or arithmetic as one line that equal objectives share.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text in OBJECTIVES:
+        return text
+    if text.isidentifier() and text != "accuracy":
+        raise UsageError(
+            f"there is no objective {text!r}: {hint(text, OBJECTIVES)} Or write one, such as '{EXAMPLE}'"
+        )
+    try:
+        return Objective.parse(text).describe()
+    except ObjectiveError as error:
+        raise UsageError(str(error)) from None
+
+
+def read_metrics(text: str) -> tuple[str, ...]:
+    """Reads names of costs with commas between them; those that are short for ours as in an objective.
+
+    Raises:
+        UsageError: There is none, or one nearly names one of ours.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isidentifier() and word != "accuracy" for word in words):
+        raise UsageError(f"costs with commas between are needed, such as latency,params, but got {text!r}")
+    try:
+        return tuple(dict.fromkeys(metric_name(word) for word in words))
+    except ObjectiveError as error:
+        raise UsageError(str(error)) from None
 
 
 def make_objective(
@@ -174,16 +241,19 @@ def make_objective(
 ) -> Objective:
     """Makes the objective of `--objective`, `--target-*` and `--max-*`.
 
-    Several targets multiply. A target without a kind means hard.
+    Several targets multiply. A target without a kind means hard. Arithmetic has its own targets, and the
+    limits are added to those in it.
 
     Raises:
-        UsageError: A kind is asked for without a target, or `absolute` with several.
-        ObjectiveError: A number is out of range.
+        UsageError: A kind is asked for without a target, or `absolute` with several, or arithmetic with one.
+        ObjectiveError: A number is out of range, or the arithmetic makes no sense.
     """
     constraints = tuple(
         Constraint(metric=metric, upper=upper) for metric, upper in limits.items() if upper is not None
     )
     aims = [(metric, target) for metric, target in targets.items() if target is not None]
+    if kind is not None and kind not in OBJECTIVES:
+        return _written(kind, aims, constraints)
     if not aims:
         if kind is not None:
             raise UsageError(f"--objective {kind} needs a target: give --target-macs or --target-latency")
@@ -207,12 +277,29 @@ def make_objective(
     return Objective.product(*terms, constraints=constraints)
 
 
+def _written(text: str, aims: Sequence[tuple[str, float]], constraints: tuple[Constraint, ...]) -> Objective:
+    """The objective that is written out, within further limits."""
+    if aims:
+        metric, target = aims[0]
+        raise UsageError(
+            f"an objective that is written out has its own targets, but {_option(f'target_{metric}')} is "
+            f"given beside {text!r}: leave it out, and write ({metric} / {target:,.12g})^(0, -1) to count it"
+        )
+    objective = Objective.parse(text)
+    return replace(objective, constraints=objective.constraints + constraints)
+
+
 _OPTIONS = {
     "target_latency_ms": "--target-latency",
+    "target_predicted_latency_ms": "--target-latency",
     "max_latency_ms": "--max-latency",
     "max_memory_bytes": "--max-memory",
 }
-_OPTIONS |= {"is_deterministic": "--deterministic", "trial_timeout_minutes": "--trial-timeout"}
+_OPTIONS |= {
+    "is_compiled": "--compile",
+    "is_deterministic": "--deterministic",
+    "trial_timeout_minutes": "--trial-timeout",
+}
 
 
 def _option(name: str) -> str:

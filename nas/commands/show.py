@@ -14,5 +14,5 @@ from nas.reports.show import open_with_space, study_report
 def run(arguments: Namespace) -> int:
     """Prints the study."""
     study = open_with_space(arguments.folder)
-    emit(study_report(study, top=arguments.top), as_json=arguments.json)
+    emit(study_report(study, top=arguments.top, costs=arguments.pareto), as_json=arguments.json)
     return 0

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import UsageError
-from nas.objective import KNOWN_METRICS, AbsoluteTerm, CostTerm, Objective
+from nas.objective import NETWORK_METRICS, Objective
 from search_spaces import Decision, Network, SearchSpace, cost, memory
 
 Values = npt.NDArray[np.int64]
@@ -216,12 +216,11 @@ def _reference_cost(network: Network, metric: str) -> int:
 
 def _shares(objective: Objective, costs: Records) -> tuple[Share, ...]:
     samples = len(costs)
-    terms: tuple[CostTerm | AbsoluteTerm, ...] = (*objective.factors, *objective.absolutes)
     limits: list[tuple[str, float, Literal["constraint", "target"]]] = [
-        *((term.metric, term.target, "target") for term in terms),
+        *((metric, target, "target") for metric, target in objective.targets.items()),
         *((limit.metric, limit.upper, "constraint") for limit in objective.constraints),
     ]
-    known = [(metric, upper, kind) for metric, upper, kind in limits if metric in KNOWN_METRICS]
+    known = [(metric, upper, kind) for metric, upper, kind in limits if metric in NETWORK_METRICS]
     shares = [
         Share(
             limit=f"{metric} <= {upper:,.0f}",

@@ -1,10 +1,11 @@
-"""Owns what has to be known before joining a Ray cluster: that it answers, and in time.
+"""Owns what has to be known of a Ray cluster: that it answers in time, runs our version, offers a resource.
 
 Does not own the workers on it (`nas.execution.ray_executor`), nor imports Ray.
 """
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from collections.abc import Callable
@@ -61,3 +62,60 @@ def bounded(action: Callable[[], object], *, seconds: float, what: str) -> None:
         raise ExecutorError(f"{what} did not answer within {seconds:g} s: check that it is one, and runs")
     if failures:
         raise ExecutorError(f"{what} cannot be joined: {failures[0]}") from failures[0]
+
+
+def version_problem(driver: str, worker: str) -> str:
+    """What is wrong when driver and worker have these fingerprints; empty when they agree."""
+    if driver == worker:
+        return ""
+    return (
+        f"every worker must run the driver's version of mnas, but the driver's source is {driver} and that "
+        f"on {socket.gethostname()} is {worker}: install the same version on every node"
+    )
+
+
+def check_offered(ray: Any, resource: str) -> None:
+    """Checks that some node of the cluster offers a custom resource.
+
+    Raises:
+        ExecutorError: None does; names those that are offered.
+    """
+    totals = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if any(node.get(resource, 0.0) >= 1 for node in totals):
+        return
+    names = sorted({name for node in totals for name in node if _is_custom(name)})
+    raise ExecutorError(
+        f"no node of the cluster offers the latency resource {resource!r} (offered: "
+        f"{', '.join(names) or 'none'}): start the device's node with "
+        f"ray start --address=HEAD:PORT --resources='{{\"{resource}\": 1}}'"
+    )
+
+
+def check_gpus(ray: Any, workers: int, gpus: float, *, probe_gpus: float = 0.0) -> None:
+    """Checks that a cluster has room for every worker's GPUs and those of a probe, were it empty.
+
+    Raises:
+        ExecutorError: It has not.
+    """
+    if not (gpus or probe_gpus):
+        return
+    nodes = [node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]]
+    beside = f" beside {probe_gpus:g} for measuring latency" if probe_gpus else ""
+    free = sum(nodes) - probe_gpus
+    if not gpus:
+        room = workers if free >= 0 else 0
+    elif gpus < 1:
+        room = int(free) * math.floor(1 / gpus + 1e-9)
+    else:
+        room = min(sum(int(count // gpus) for count in nodes), int(free // gpus))
+    if room < workers:
+        raise ExecutorError(
+            f"{workers} workers with {gpus:g} GPUs each{beside} were asked for, but there are "
+            f"{sum(nodes):g} GPUs, room for {max(0, room)}: use fewer workers or a smaller --gpus-per-worker"
+        )
+
+
+def _is_custom(name: str) -> bool:
+    return name not in ("CPU", "GPU", "memory", "object_store_memory") and not name.startswith(
+        ("node:", "accelerator_type:")
+    )

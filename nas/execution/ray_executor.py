@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,16 @@ from types import ModuleType
 from typing import Any
 
 from nas.errors import ExecutorError
-from nas.execution.ray_cluster import bounded, check_reachable, stored_bytes
+from nas.execution.ray_cluster import (
+    bounded,
+    check_gpus,
+    check_reachable,
+    stored_bytes,
+    version_problem,
+)
+from nas.execution.ray_prober import RayProber
 from nas.execution.worker import Worker
+from nas.probing import Probed, check_alone_on_gpu
 from nas.trial import Cause, Evaluator, Job, Result, Status
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
@@ -47,6 +54,9 @@ class RayExecutor:
         trial_timeout_seconds: A job that takes longer is infeasible; None is no limit.
         recycle_after: A worker is replaced by a fresh one after so many jobs.
         resources: Custom resources that each worker holds.
+        probe_resource: Custom resource of the node on which the probe of a `Probed` evaluator measures, one
+            candidate at a time, while its worker trains it; None measures in the worker after the training.
+        probe_gpus: GPUs that the probe holds for itself there.
         modules: The user's own modules, which workers cannot import and get by value.
         start_timeout_seconds: Workers that are not up by then are an error.
 
@@ -64,6 +74,8 @@ class RayExecutor:
         trial_timeout_seconds: float | None = None,
         recycle_after: int = 200,
         resources: Mapping[str, float] | None = None,
+        probe_resource: str | None = None,
+        probe_gpus: float = 0.0,
         modules: Sequence[ModuleType] = (),
         start_timeout_seconds: float = 180.0,
     ) -> None:
@@ -84,11 +96,14 @@ class RayExecutor:
         self._timeout = trial_timeout_seconds
         self._recycle_after = recycle_after
         self._resources = dict(resources or {})
+        self._probe_resource = probe_resource
+        self._probe_gpus = probe_gpus
         self._modules = tuple(modules)
         self._start_timeout = start_timeout_seconds
         self._slots: list[_Slot] = []
         self._ray: Any = None
         self._shared: Any = None
+        self._prober: RayProber | None = None
         self._owns_ray = False
 
     @property
@@ -100,17 +115,26 @@ class RayExecutor:
         """Connects to Ray or starts it, and brings all workers up.
 
         Raises:
-            ExecutorError: The cluster cannot be reached, has too few GPUs, runs another version of this
-                package, or a worker cannot be prepared.
+            ExecutorError: The cluster cannot be reached, has too few GPUs, lacks the probe's resource, runs
+                another version of this package, or a worker cannot be prepared.
         """
+        probe = None
+        if self._probe_resource is None:
+            check_alone_on_gpu(evaluator, self._gpus)
+        elif isinstance(evaluator, Probed):
+            probe, evaluator = evaluator.probe, evaluator.evaluator
         self._ray = _import_ray()
         for module in self._modules:
             self._ray.cloudpickle.register_pickle_by_value(module)
         try:
             if not self._ray.is_initialized():
                 self._connect(stored_bytes(self._ray, (space, evaluator)))
-            self._check_gpus()
+            check_gpus(self._ray, self._workers, self._gpus, probe_gpus=self._probe_gpus)
             self._shared = self._ray.put((space, evaluator))
+            if probe is not None and self._probe_resource is not None:
+                self._prober = RayProber(
+                    self._ray, space, probe, resource=self._probe_resource, gpus=self._probe_gpus
+                )
             self._slots = [self._spawn() for _ in range(self._workers)]
             self._await_workers()
         except BaseException:
@@ -131,23 +155,31 @@ class RayExecutor:
         slot = self._slots[index]
         slot.job, slot.since = job, time.monotonic()
         slot.answer = slot.actor.run.remote(job, weights)
+        slot.measured = None if self._prober is None else self._prober.measure(job)
 
     def wait(self, timeout_seconds: float) -> list[Result]:
         """Returns finished, lost and expired jobs, at the latest after the timeout."""
         busy = [slot for slot in self._slots if slot.job is not None]
         if not busy:
             return []
-        answers = [slot.answer for slot in busy]
         until = [self._expires_in(slot) for slot in busy]
-        self._ray.wait(answers, num_returns=1, timeout=max(0.0, min([timeout_seconds, *until])))
-        ready, _ = self._ray.wait(answers, num_returns=len(answers), timeout=0)
+        finished = self._finished(busy, max(0.0, min([timeout_seconds, *until])))
         results = []
         for slot in busy:
-            if slot.answer in ready:
+            if slot in finished:
                 results.append(self._collect(slot))
             elif self._expires_in(slot) <= 0:
                 results.append(self._expire(slot))
         return results
+
+    def _finished(self, busy: list[_Slot], timeout_seconds: float) -> list[_Slot]:
+        """Those slots whose answers are all there; where there is none, waits for one more answer."""
+        asked = [answer for slot in busy for answer in slot.awaited]
+        ready, open_ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
+        if open_ and not any(set(slot.awaited) <= set(ready) for slot in busy):
+            self._ray.wait(open_, num_returns=1, timeout=timeout_seconds)
+            ready, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
+        return [slot for slot in busy if set(slot.awaited) <= set(ready)]
 
     def weights(self, job: Job) -> bytes | None:
         """Fetches the weights of a job just returned; None when its worker is gone."""
@@ -165,6 +197,9 @@ class RayExecutor:
         slots, self._slots, self._shared = self._slots, [], None
         for slot in slots:
             self._ray.kill(slot.actor)
+        if self._prober is not None:
+            self._prober.close()
+            self._prober = None
         if self._owns_ray:
             self._owns_ray = False
             self._ray.shutdown()
@@ -180,30 +215,18 @@ class RayExecutor:
                 what=f"the Ray cluster at {self._address}",
             )
         else:
+            offered = {name: self._workers * amount for name, amount in self._resources.items()}
+            if self._probe_resource is not None:
+                offered[self._probe_resource] = offered.get(self._probe_resource, 0.0) + 1
             self._ray.init(
                 address="local",
-                num_cpus=max(1, math.ceil(self._workers * self._cpus)),
-                resources={name: self._workers * amount for name, amount in self._resources.items()} or None,
+                num_cpus=max(1, math.ceil(self._workers * self._cpus)) + (self._probe_resource is not None),
+                resources=offered or None,
                 include_dashboard=False,
                 object_store_memory=STORE_BYTES + int(1.2 * stored_bytes),
                 **quiet,
             )
         self._owns_ray = True
-
-    def _check_gpus(self) -> None:
-        """Checks that the cluster has room for every worker's GPUs, were it empty."""
-        if not self._gpus:
-            return
-        nodes = [node["Resources"].get("GPU", 0.0) for node in self._ray.nodes() if node["Alive"]]
-        if self._gpus < 1:
-            room = sum(int(gpus) * math.floor(1 / self._gpus + 1e-9) for gpus in nodes)
-        else:
-            room = sum(int(gpus // self._gpus) for gpus in nodes)
-        if room < self._workers:
-            raise ExecutorError(
-                f"{self._workers} workers with {self._gpus:g} GPUs each were asked for, but there are "
-                f"{sum(nodes):g} GPUs, room for {room}: use fewer workers or a smaller --gpus-per-worker"
-            )
 
     def _spawn(self) -> _Slot:
         kind = self._ray.remote(_Actor).options(
@@ -224,6 +247,7 @@ class RayExecutor:
     def _await_workers(self) -> None:
         """Waits until all workers are prepared."""
         greetings = [slot.greeting for slot in self._slots]
+        greetings += [] if self._prober is None else [self._prober.greeting]
         ready, late = self._ray.wait(greetings, num_returns=len(greetings), timeout=self._start_timeout)
         for greeting in ready:
             try:
@@ -235,7 +259,7 @@ class RayExecutor:
         if late:
             free = ", ".join(f"{n:g} {name}" for name, n in sorted(self._ray.available_resources().items()))
             raise ExecutorError(
-                f"{len(late)} of {self._workers} workers were not up after {self._start_timeout:g} s; each "
+                f"{len(late)} of {len(greetings)} workers were not up after {self._start_timeout:g} s; each "
                 f"needs {self._cpus:g} CPU, {self._gpus:g} GPU; free at present: {free}. Use fewer workers"
             )
 
@@ -261,11 +285,16 @@ class RayExecutor:
                 f"the worker died ({type(error).__name__})",
                 str(error),
             )
-        slot.last_job, slot.job, slot.answer = slot.job, None, None
+        if self._prober is not None:
+            result = self._prober.add_to(result, slot.measured)
+        slot.last_job, slot.job, slot.answer, slot.measured = slot.job, None, None, None
         slot.jobs_done += 1
         return result
 
     def _expire(self, slot: _Slot) -> Result:
+        is_trained = bool(self._ray.wait([slot.answer], timeout=0)[0])
+        if self._prober is not None and is_trained:
+            self._prober.replace()  # what it hangs on would hold up all others
         if slot.is_ready:
             text = f"it took longer than the limit of {self._timeout:g} s"
             return self._give_up(slot, Status.INFEASIBLE, Cause.TIMEOUT, text, "")
@@ -296,8 +325,14 @@ class _Slot:
     is_ready: bool = False
     job: Job | None = None
     answer: Any = None
+    measured: Any = None
     last_job: Job | None = None
     jobs_done: int = 0
+
+    @property
+    def awaited(self) -> list[Any]:
+        """What its job is still to give: the training's answer, and the probe's."""
+        return [answer for answer in (self.answer, self.measured) if answer is not None]
 
 
 class _Actor:
@@ -345,16 +380,6 @@ class _Actor:
 
             if torch.cuda.is_available():
                 torch.cuda.set_per_process_memory_fraction(self._gpus)
-
-
-def version_problem(driver: str, worker: str) -> str:
-    """What is wrong when driver and worker have these fingerprints; empty when they agree."""
-    if driver == worker:
-        return ""
-    return (
-        f"every worker must run the driver's version of mnas, but the driver's source is {driver} and that "
-        f"on {socket.gethostname()} is {worker}: install the same version on every node"
-    )
 
 
 def _fetch(reference: Any) -> Any:

@@ -9,12 +9,16 @@ import secrets
 import shutil
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from nas.errors import ExportError
 
 IGNORED = frozenset({"__pycache__"})
 """What loading a bundle's source leaves behind."""
+
+KEPT = "latency-*.json"
+"""What was measured of a bundle's network stays with it: each entry names its network by digest."""
 
 
 @contextmanager
@@ -38,6 +42,8 @@ def fresh_folder(folder: Path, files: Collection[str], *, is_replaced: bool) -> 
         fresh.mkdir()
         yield fresh
         if folder.exists():
+            for path in folder.glob(KEPT):
+                shutil.copy2(path, fresh / path.name)
             folder.rename(old)
         fresh.rename(folder)
     except OSError as error:
@@ -58,7 +64,7 @@ def _check_place(folder: Path, files: Collection[str], is_replaced: bool) -> Non
     except OSError as error:
         reason = error.strerror or str(error)
         raise ExportError(f"{folder} must be a folder, but: {reason}; choose another name") from error
-    foreign = sorted(names - set(files) - IGNORED)
+    foreign = sorted(name for name in names - set(files) - IGNORED if not fnmatch(name, KEPT))
     if foreign:
         raise ExportError(
             f"{folder} must be new, empty or an exported bundle, but holds {foreign[0]}: choose another one"

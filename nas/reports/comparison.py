@@ -15,11 +15,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.objective import Objective
 from nas.schedule import ATTEMPTS
 from nas.trial import Evaluator, Executor, Job, Result, Status
-from nas.verdict import known_costs
 from search_spaces import SearchSpace, cost
 
 FILE_NAME = "comparison.json"
@@ -185,7 +185,7 @@ def load_comparison(folder: Path) -> Comparison | None:
 
 
 def choose_contenders(
-    space: SearchSpace,
+    catalogue: Catalogue,
     objective: Objective,
     *,
     winner: Sequence[int],
@@ -197,6 +197,7 @@ def choose_contenders(
 
     Each active decision of a random candidate is uniform over its options; no network takes part twice.
     """
+    space = catalogue.space
     chosen = [_contender(space, "winner", winner_name, winner)]
     if space.reference is not None:
         reference = _contender(space, "reference", f"{space.name} reference", space.encode(space.reference))
@@ -209,7 +210,7 @@ def choose_contenders(
             break
         one = _contender(space, "random", f"random {found + 1}", space.sample(rng))
         is_known = any(one.digest == other.digest for other in chosen)
-        if is_known or objective.broken(known_costs(cost(space.decode(one.tokens))), before_training=True):
+        if is_known or not catalogue.is_feasible(one.tokens, objective):
             continue
         chosen.append(one)
         found += 1

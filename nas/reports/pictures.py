@@ -25,6 +25,7 @@ from nas.reports.figures import (
     LARGE,
     NORMAL,
     ORANGE,
+    PALE,
     SKY,
     SMALL,
     VERMILION,
@@ -36,10 +37,11 @@ from nas.reports.figures import (
 )
 from nas.reports.network_picture import draw_network
 from nas.reports.printing import show_metric
-from nas.studies.keeper import Entry, pareto_front
+from nas.studies.keeper import Entry, of_highest_fidelity, pareto_front
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = ["Mark", "SearchPicture", "draw_network", "draw_pareto", "draw_search"]
 
@@ -48,12 +50,14 @@ COST_NAMES = {
     "params": "parameters",
     "activations": "activations",
     "latency_ms": "latency",
+    "predicted_latency_ms": "predicted latency",
     "peak_memory_bytes": "peak memory",
     "train_seconds": "training time",
     "train_step_ms": "training step",
 }
 COST_UNITS = {
     "latency_ms": "ms",
+    "predicted_latency_ms": "ms",
     "peak_memory_bytes": "bytes",
     "train_seconds": "s",
     "train_step_ms": "ms",
@@ -69,12 +73,12 @@ class Mark:
     Attributes:
         name: What it is called in the legend.
         accuracy: Fraction in [0, 1], measured on the same split as the trials.
-        cost: In the unit of the picture's cost.
+        costs: One for each of the picture's costs, in its unit.
     """
 
     name: str
     accuracy: float
-    cost: float
+    costs: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,23 +86,24 @@ class SearchPicture:
     """What there is to draw of a search.
 
     Attributes:
-        points: The completed trials.
+        points: The completed trials; accuracy against cost is drawn of the highest fidelity among them.
         title: First line of the picture; empty for none.
-        cost: The metric on the cost axis (`macs`, `params`, `latency_ms`, ...).
-        target: The cost aimed at; None draws no line.
+        costs: The metrics of the points' costs (`macs`, `params`, `latency_ms`, ...), a panel for each.
+        targets: The cost aimed at for each of them; None draws no line, and no tuple draws none at all.
         reference: The space's published network, trained alike; None where it was not.
         random_runs: Rewards of random searches in the order of their trials, one tuple for each search.
         failed: Number of trials that gave no accuracy.
         split: Where accuracy was measured, in words.
 
     Raises:
-        NasError: A number is not finite, a cost or the target is not positive, or a random search is empty.
+        NasError: A number is not finite, a cost or a target is not positive, a point or the reference does
+            not have every cost, or a random search is empty.
     """
 
     points: tuple[Entry, ...]
     title: str = ""
-    cost: str = "macs"
-    target: float | None = None
+    costs: tuple[str, ...] = ("macs",)
+    targets: tuple[float | None, ...] = ()
     reference: Mark | None = None
     random_runs: tuple[tuple[float, ...], ...] = ()
     failed: int = 0
@@ -106,53 +111,79 @@ class SearchPicture:
 
     def __post_init__(self) -> None:
         for point in self.points:
-            if not all(map(math.isfinite, (point.accuracy, point.reward, point.cost))) or point.cost <= 0:
+            numbers = (point.accuracy, point.reward, *point.costs)
+            if not all(map(math.isfinite, numbers)) or min(point.costs, default=0) <= 0:
                 raise NasError(f"a point needs finite numbers and a cost above 0, but got {point}")
-        if self.target is not None and not 0 < self.target < math.inf:
-            raise NasError(f"`target > 0` must hold for a finite number, but got target={self.target!r}")
+        rows: list[tuple[float | None, ...]] = [point.costs for point in self.points]
+        rows += [self.reference.costs] if self.reference is not None else []
+        rows += [self.targets] if self.targets else []
+        for row in rows:
+            if len(row) != len(self.costs):
+                raise NasError(f"one number is needed for each of {', '.join(self.costs)}, but got {row}")
+        for target in self.targets:
+            if target is not None and not 0 < target < math.inf:
+                raise NasError(f"`target > 0` must hold for a finite number, but got target={target!r}")
         if not all(self.random_runs):
             raise NasError("a random search to compare with must have at least one trial, but one is empty")
 
     @property
     def winner(self) -> Entry | None:
-        """The point of highest reward, the earliest of equals; None without points."""
-        return max(self.points, key=lambda point: (point.reward, -point.number), default=None)
+        """The point of highest reward at the highest fidelity, of equals the earliest; None for no points."""
+        points = of_highest_fidelity(self.points)
+        return max(points, key=lambda point: (point.reward, -point.number), default=None)
 
 
 def draw_search(picture: SearchPicture, path: Path) -> Path:
-    """Draws reward over trials beside accuracy against cost, as PNG or SVG by the path's suffix.
+    """Draws reward over trials beside accuracy against each cost, as PNG or SVG by the path's suffix.
 
     Raises:
         NasError: The name ends in neither, or the file cannot be written.
     """
-    figure = new_figure(11, 5)
-    left, right = figure.subplots(1, 2)
-    _draw_rewards(left, picture)
-    _draw_pareto(right, picture)
+    figure, panels = _panels(1 + len(picture.costs))
+    _draw_rewards(panels[0], picture)
+    for place, axes in enumerate(panels[1:]):
+        _draw_pareto(axes, picture, place)
     if picture.title:
         figure.suptitle(picture.title, fontsize=LARGE, color=INK, fontweight="bold")
     return save(figure, path)
 
 
 def draw_pareto(picture: SearchPicture, path: Path | None = None) -> bytes:
-    """Draws accuracy against cost; gives the PNG's bytes, and writes PNG or SVG where a path is given.
+    """Draws accuracy against each cost; gives the PNG's bytes, and writes PNG or SVG where a path is given.
 
     Raises:
         NasError: The path ends in neither, or the file cannot be written.
     """
-    figure = new_figure(6, 5)
-    _draw_pareto(figure.subplots(), picture)
+    figure, panels = _panels(len(picture.costs))
+    for place, axes in enumerate(panels):
+        _draw_pareto(axes, picture, place)
     if path is not None:
         save(figure, path)
     return to_png(figure)
 
 
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, at most three in a row."""
+    across = min(count, 3) if count != 4 else 2
+    down = math.ceil(count / across)
+    figure = new_figure(6.0 if across == 1 else 5.5 * across, 5 * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    for spare in grid.flat[count:]:
+        spare.remove()
+    return figure, list(grid.flat[:count])
+
+
 def _draw_rewards(axes: Axes, picture: SearchPicture) -> None:
     quiet(axes)
-    points = sorted(picture.points, key=lambda point: point.number)
+    points = sorted(of_highest_fidelity(picture.points), key=lambda point: point.number)
+    shorter = [point for point in picture.points if points and point.fidelity < points[0].fidelity]
     numbers = [point.number for point in points]
     rewards = np.array([point.reward for point in points])
     name = "accuracy" if all(p.reward == p.accuracy for p in points) else "reward"
+    if shorter:
+        label = f"lower fidelity (n = {len(shorter)})"
+        x, y = [point.number for point in shorter], [point.reward for point in shorter]
+        axes.scatter(x, y, s=_dot_size(len(picture.points)), color=PALE, linewidths=0, label=label)
     if points:
         _draw_dots(axes, numbers, rewards)
         best = np.maximum.accumulate(rewards)
@@ -214,49 +245,70 @@ def _running_median(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[
     return np.asarray(np.median(windows, axis=1), dtype=np.float64)
 
 
-def _draw_pareto(axes: Axes, picture: SearchPicture) -> None:
+def _draw_pareto(axes: Axes, picture: SearchPicture, place: int) -> None:
+    """Draws accuracy against one cost: a line through the front where it is the only one, else its points."""
     quiet(axes)
-    points, front, winner = picture.points, pareto_front(picture.points), picture.winner
-    costs = [point.cost for point in points] + ([picture.reference.cost] if picture.reference else [])
-    unit = COST_UNITS.get(picture.cost, "")
+    metric, target = picture.costs[place], picture.targets[place] if picture.targets else None
+    points, winner = of_highest_fidelity(picture.points), picture.winner
+    costs = [point.costs[place] for point in points]
+    costs += [picture.reference.costs[place]] if picture.reference is not None else []
     scale, word = scale_of(max(costs, default=1.0))
     if points:
-        _draw_dots(axes, [p.cost / scale for p in points], np.array([100 * p.accuracy for p in points]))
-        x, y = [p.cost / scale for p in front], [100 * p.accuracy for p in front]
-        (line,) = axes.plot(x, y, color=BLUE, marker="o", markersize=4, drawstyle="steps-post")
-        line.set(linewidth=1.5, label=f"Pareto front (n = {len(front)})")
-    if picture.target is not None:
-        label = f"target: {show_metric(picture.cost, picture.target)}"
-        axes.axvline(picture.target / scale, color=GREY, linestyle="--", linewidth=1.2, label=label)
+        x = [point.costs[place] / scale for point in points]
+        _draw_dots(axes, x, np.array([100 * point.accuracy for point in points]))
+        _draw_front(axes, picture, place, scale)
+    if target is not None:
+        label = f"target: {show_metric(metric, target)}"
+        axes.axvline(target / scale, color=GREY, linestyle="--", linewidth=1.2, label=label)
     if picture.reference is not None:
         axes.set_ylim(bottom=min(axes.get_ylim()[0], 100 * picture.reference.accuracy - 0.5))
-        _draw_mark(axes, picture.reference, scale, picture.cost, marker="D", color=GREEN, size=55)
+        _draw_mark(axes, picture, picture.reference, place, scale, _Style("D", GREEN, 55))
     if winner is not None:
-        mark = Mark(name=f"winner, trial {winner.number}", accuracy=winner.accuracy, cost=winner.cost)
-        _draw_mark(axes, mark, scale, picture.cost, marker="*", color=VERMILION, size=190)
+        mark = Mark(name=f"winner, trial {winner.number}", accuracy=winner.accuracy, costs=winner.costs)
+        _draw_mark(axes, picture, mark, place, scale, _Style("*", VERMILION, 190))
     if costs and max(costs) > 10 * min(costs):
         _log_axis(axes)
-    name = COST_NAMES.get(picture.cost, picture.cost)
+    name, unit = COST_NAMES.get(metric, metric), COST_UNITS.get(metric, "")
     units = " ".join(part for part in (word, unit and f"of {unit}" if word else unit) if part)
     title = f"Accuracy against {name} (n = {len(points)})"
     x_label = f"{name} ({units})" if units else name
     _label(axes, title, x_label, f"accuracy on the {picture.split} (%)")
 
 
+def _draw_front(axes: Axes, picture: SearchPicture, place: int, scale: float) -> None:
+    front = pareto_front(picture.points)
+    x = [entry.costs[place] / scale for entry in front]
+    y = [100 * entry.accuracy for entry in front]
+    label = f"Pareto front (n = {len(front)})"
+    if len(picture.costs) > 1:
+        label = f"Pareto front over all costs (n = {len(front)})"
+        axes.scatter(x, y, s=18, color=BLUE, linewidths=0, zorder=3, label=label)
+        return
+    (line,) = axes.plot(x, y, color=BLUE, marker="o", markersize=4, drawstyle="steps-post")
+    line.set(linewidth=1.5, label=label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    marker: str
+    color: str
+    size: float
+
+
 def _draw_mark(
-    axes: Axes, mark: Mark, scale: float, metric: str, *, marker: str, color: str, size: float
+    axes: Axes, picture: SearchPicture, mark: Mark, place: int, scale: float, style: _Style
 ) -> None:
-    label = f"{mark.name}:\n{100 * mark.accuracy:.2f} %, {show_metric(metric, mark.cost)}"
+    cost = show_metric(picture.costs[place], mark.costs[place])
     axes.scatter(
-        [mark.cost / scale],
+        [mark.costs[place] / scale],
         [100 * mark.accuracy],
-        s=size,
-        marker=marker,
-        color=color,
+        s=style.size,
+        marker=style.marker,
+        color=style.color,
         edgecolors="white",
         linewidths=0.9,
         zorder=5,
-        label=label,
+        label=f"{mark.name}:\n{100 * mark.accuracy:.2f} %, {cost}",
     )
 
 

@@ -119,8 +119,11 @@ class TerminalReporter:
         line.append(values, style="bold green" if report.is_best else "none")
         line.append(f"macs {show_count(report.macs):<6}", style="none")
         for metric in report.metrics:
-            if metric.name == "latency_ms":
-                line.append(f"  latency {show_metric(metric.name, metric.value)}", style="none")
+            if metric.name in ("latency_ms", "predicted_latency_ms"):
+                words = "latency" if metric.name == "latency_ms" else "predicted"
+                line.append(f"  {words} {show_metric(metric.name, metric.value)}", style="none")
+        if report.trial.fidelity < 1 or report.trial.continues is not None:
+            line.append(f"  rung {report.trial.fidelity:.2g}", style="none")
         if report.seconds:
             line.append(f"  {show_seconds(report.seconds)}", style="dim")
         if report.is_best:

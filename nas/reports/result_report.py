@@ -46,8 +46,12 @@ def winner_report(trial: StudyTrial) -> Report:
         Fact(key="trial", label="trial", value=trial.number),
         Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}"),
     ]
+    if trial.fidelity != 1:
+        words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
+        facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
+    shown = {"accuracy", "latency_ms", "peak_memory_bytes", "train_seconds", *trial.objective.metrics}
     for metric in trial.metrics:
-        if metric.name in ("accuracy", "latency_ms", "peak_memory_bytes", "train_seconds"):
+        if metric.name in shown:
             where = f"  ({metric.environment})" if metric.environment else ""
             facts.append(
                 Fact(

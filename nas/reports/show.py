@@ -27,6 +27,7 @@ from nas.reports.printing import (
 )
 from nas.reports.progress import ENDINGS
 from nas.reports.result_report import comparison_table, network_table
+from nas.reports.rungs import rung_table
 from nas.studies.study import Study, open_study
 from nas.studies.study_trial import StudyTrial
 from nas.trial import Status
@@ -61,18 +62,21 @@ def _shape(study: Study) -> dict[str, int]:
     return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
 
 
-def study_report(study: Study, *, top: int = 10) -> Report:
+def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) -> Report:
     """The report of a study.
 
     Args:
         study: The study.
         top: How many of the best trials are listed.
+        costs: Costs of the Pareto front; by default those of the objective, or macs.
 
     Raises:
-        StudyError: A file of the study cannot be read.
+        StudyError: A file of the study cannot be read, or a cost was not measured.
     """
+    front = _pareto(study, costs)
     decisions, model = decision_section(study)
-    tables = [_top(study, top), _pareto(study), decisions, _states(study)]
+    rungs = rung_table(study)
+    tables = [_top(study, top), front, *([] if rungs is None else [rungs]), decisions, _states(study)]
     failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
     if failures:
         tables.append(_failures(failures))
@@ -81,7 +85,8 @@ def study_report(study: Study, *, top: int = 10) -> Report:
     comparison = load_comparison(study.folder)
     if comparison is not None and any(one.runs for one in comparison.contenders):
         tables.append(comparison_table(comparison, study.objective))
-    return Report(title=f"Study {study.folder}", facts=(*_facts(study), model), tables=tuple(tables))
+    of = Fact(key="pareto_costs", label="", value=list(costs or study.objective.metrics or ("macs",)))
+    return Report(title=f"Study {study.folder}", facts=(*_facts(study), of, model), tables=tuple(tables))
 
 
 def _facts(study: Study) -> tuple[Fact, ...]:
@@ -115,15 +120,21 @@ def _facts(study: Study) -> tuple[Fact, ...]:
     return tuple(facts)
 
 
-def _trial_columns(study: Study) -> tuple[Column, ...]:
+_FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
+
+
+def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
     columns = [
         Column(key="trial", heading="trial", is_number=True),
+        *([_FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
         Column(key="reward", heading="reward", show=show_accuracy, is_number=True),
         Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
         Column(key="macs", heading="macs", show=show_count, is_number=True),
         Column(key="params", heading="params", show=show_count, is_number=True),
     ]
-    for name in dict.fromkeys((*study.objective.measured_metrics, "train_seconds")):
+    for name in dict.fromkeys((*study.objective.metrics, *costs, "train_seconds")):
+        if name in ("macs", "params"):
+            continue
         columns.append(Column(key=name, heading=name, show=partial(show_metric, name), is_number=True))
     columns.append(Column(key="weights", heading="weights", show=lambda kept: "kept" if kept else ""))
     return tuple(columns)
@@ -133,12 +144,13 @@ def _row(trial: StudyTrial) -> dict[str, Any]:
     row: dict[str, Any] = {
         "trial": trial.number,
         "status": trial.status.value,
+        "fidelity": trial.fidelity,
         "reward": trial.reward,
         "accuracy": trial.accuracy,
         "macs": trial.macs,
         "params": trial.params,
     }
-    row |= {metric.name: metric.value for metric in trial.metrics if metric.name not in row}
+    row |= {name: value for name, value in trial.costs.items() if name not in row}
     return row | {
         "weights": trial.weights_file is not None,
         "origin": trial.origin,
@@ -148,23 +160,33 @@ def _row(trial: StudyTrial) -> dict[str, Any]:
     }
 
 
-def _table(study: Study, key: str, title: str, trials: Iterable[StudyTrial], notes: tuple[str, ...]) -> Table:
+def _table(
+    study: Study, key: str, title: str, trials: Iterable[StudyTrial], costs: tuple[str, ...] = ()
+) -> Table:
     best = study.best.number if study.completed else None
     rows = tuple({**_row(trial), "is_best": trial.number == best} for trial in trials)
-    return Table(key=key, title=title, columns=_trial_columns(study), rows=rows, notes=notes)
+    return Table(key=key, title=title, columns=_trial_columns(study, costs), rows=rows)
 
 
 def _top(study: Study, top: int) -> Table:
-    ranked = sorted(study.completed, key=lambda trial: (-(trial.reward or 0.0), trial.number))
+    ranked = sorted(
+        study.completed, key=lambda trial: (-trial.fidelity, -(trial.reward or 0.0), trial.number)
+    )
     shown = min(top, len(ranked))
-    title = f"Best {shown} of {len(ranked)} completed trials by reward (accuracy on the search split)"
-    return _table(study, "top_trials", title, ranked[:top], ())
+    has_fidelities = len({trial.fidelity for trial in ranked}) > 1
+    order = "by reward, the highest fidelity first" if has_fidelities else "by reward"
+    title = f"Best {shown} of {len(ranked)} completed trials {order} (accuracy on the search split)"
+    return _table(study, "top_trials", title, ranked[:top])
 
 
-def _pareto(study: Study) -> Table:
-    metric = next(iter(study.objective.metrics), "macs")
-    title = f"Pareto front: no trial has more accuracy at no more {metric}"
-    return _table(study, "pareto_front", title, study.pareto_front(), ())
+def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
+    metrics = costs or study.objective.metrics or ("macs",)
+    words = f"at no more {metrics[0]}" if len(metrics) == 1 else f"at no more of {', '.join(metrics)}"
+    front = study.pareto_front(*metrics)
+    has_fidelities = len({trial.fidelity for trial in study.completed}) > 1
+    of = f" of fidelity {front[0].fidelity:.3g}" if has_fidelities else ""
+    title = f"Pareto front ({len(front)}): no other trial{of} has as much accuracy {words}"
+    return _table(study, "pareto_front", title, front, metrics)
 
 
 def _states(study: Study) -> Table:

@@ -15,7 +15,7 @@ from nas.reporting import Best, SearchEnd, SearchStart, TrialReport
 from nas.reports.event_file import EventFile, Value, charts, image, scalar, tag, text
 from nas.reports.printing import show_accuracy, show_count
 from nas.studies.insight import entropy
-from nas.studies.keeper import Entry
+from nas.studies.keeper import entry_of
 from nas.studies.study import Study, open_study
 from nas.verdict import all_costs
 from search_spaces import Decision, describe
@@ -141,11 +141,7 @@ class _Run:
         targets += [(term.metric, term.target) for term in study.objective.absolutes]
         self._target = dict(targets).get(self._metric)
         self._options = _option_tags(start.decisions)
-        self._entries = [
-            Entry(number=t.number, reward=t.reward, accuracy=t.accuracy, cost=t.costs[self._metric])
-            for t in study.completed
-            if t.reward is not None and t.accuracy is not None and t.costs.get(self._metric, 0.0) > 0
-        ]
+        self._entries = [entry for entry in study.entries(self._metric) if min(entry.costs) > 0]
         self._causes = Counter(trial.cause.value for trial in study.trials if trial.cause is not None)
         self.events = Counter(kind for _, kind, _ in study.events)
         self._diagnostics: Mapping[str, float] = {}
@@ -183,11 +179,15 @@ class _Run:
     def _remember(self, report: TrialReport) -> None:
         if report.verdict.cause is not None:
             self._causes[report.verdict.cause.value] += 1
-        cost = all_costs(report.trial.cost, report.metrics).get(self._metric, 0.0)
-        if report.reward is not None and report.accuracy is not None and cost > 0:
-            entry = Entry(
-                number=report.number, reward=report.reward, accuracy=report.accuracy, cost=float(cost)
-            )
+        entry = entry_of(
+            report.number,
+            reward=report.reward,
+            accuracy=report.accuracy,
+            costs=all_costs(report.trial.cost, report.metrics),
+            metrics=(self._metric,),
+            fidelity=report.trial.fidelity,
+        )
+        if entry is not None and min(entry.costs) > 0:
             self._entries.append(entry)
 
     def policy(self, report: TrialReport) -> list[Value]:
@@ -216,7 +216,7 @@ class _Run:
             return []
         from nas.reports.pictures import SearchPicture, draw_pareto
 
-        picture = SearchPicture(points=tuple(self._entries), cost=self._metric, target=self._target)
+        picture = SearchPicture(points=tuple(self._entries), costs=(self._metric,), targets=(self._target,))
         return [image(tag("pareto", f"accuracy_{self._metric}"), draw_pareto(picture))]
 
     def write(self, step: int, values: list[Value]) -> None:

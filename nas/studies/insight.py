@@ -19,7 +19,7 @@ from controllers.importance import main_effects, total_effects
 from controllers.independent_policy import IndependentPolicy
 from controllers.predictor import Calibration, Predictor
 from controllers.results import Results
-from nas.objective import KNOWN_METRICS, Objective
+from nas.objective import NETWORK_METRICS, Objective
 from nas.studies.study import Study
 from nas.studies.study_trial import StudyTrial
 from nas.trial import Status
@@ -191,9 +191,9 @@ class _Costs:
     """Exact costs of candidates, and the reward that follows from them and an accuracy."""
 
     def __init__(self, space: SearchSpace, objective: Objective) -> None:
-        known = [metric for metric in objective.metrics if metric in KNOWN_METRICS]
+        known = [metric for metric in objective.metrics if metric in NETWORK_METRICS]
         self.shown = known[0] if known else "macs"
-        self.give_reward = not objective.measured_metrics
+        self.give_reward = set(objective.metrics) <= set(NETWORK_METRICS)
         self._names = tuple(dict.fromkeys([self.shown, *known]))
         self._space, self._objective = space, objective
 

@@ -121,7 +121,8 @@ class Journal:
             )
             database.execute(
                 "INSERT INTO trial (number, digest, tokens_json, origin, proposal_number, log_prob, repeat, "
-                "seed, fidelity, status, proposed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed', ?)",
+                "seed, fidelity, continues, status, proposed_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed', ?)",
                 [
                     trial.number,
                     trial.digest,
@@ -132,6 +133,7 @@ class Journal:
                     trial.repeat,
                     trial.seed,
                     trial.fidelity,
+                    trial.continues,
                     _now(),
                 ],
             )
@@ -195,13 +197,14 @@ class Journal:
         rows = [(number,) for number in numbers]
         database.executemany("UPDATE trial SET weights_file = NULL WHERE number = ?", rows)
 
-    def fed_back(self, number: int, reward: float, rank: int, state: State, *, rejected: int) -> None:
-        """Writes down that the controller has learnt from a trial, with its state after that.
+    def fed_back(self, number: int, reward: float | None, rank: int, state: State, *, rejected: int) -> None:
+        """Writes down that a trial counts, what the controller has learnt from it, and its state after that.
 
         Args:
             number: The trial's number.
-            reward: What it was told; for an infeasible trial the worst reward so far.
-            rank: How many trials it had learnt from before.
+            reward: What it was told; for an infeasible trial the worst reward so far; None where it was not
+                told, since the trial is of a higher fidelity than those it compares.
+            rank: How many trials had counted before.
             state: The controller's state.
             rejected: Candidates rejected so far.
         """

@@ -67,8 +67,8 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     trials = [
         _trial(row, costs, space)
         for row in database.execute(
-            "SELECT number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin "
-            "FROM trial ORDER BY number"
+            "SELECT number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, "
+            "continues FROM trial ORDER BY number"
         )
     ]
     state = database.execute("SELECT rejected, state_json FROM controller").fetchone()
@@ -92,7 +92,7 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
 
 
 def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
-    number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin = row
+    number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, continues = row
     tokens = tuple(json.loads(tokens_json))
     return Trial(
         number=number,
@@ -106,6 +106,7 @@ def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) 
         proposal_number=-1 if proposal_number is None else proposal_number,
         log_prob=math.nan if log_prob is None else log_prob,
         origin=origin,
+        continues=continues,
     )
 
 

@@ -19,7 +19,7 @@ from nas.errors import StudyError
 
 FILE_NAME = "study.sqlite"
 LOCK_NAME = "study.lock"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: tells our files from other people's."""
 
@@ -67,6 +67,7 @@ CREATE TABLE trial (
     message TEXT NOT NULL DEFAULT '',
     reward REAL,
     copied_from INTEGER REFERENCES trial (number),
+    continues INTEGER REFERENCES trial (number),
     weights_file TEXT,
     feedback_rank INTEGER UNIQUE,
     feedback_reward REAL,
@@ -128,6 +129,13 @@ CREATE VIEW failures AS
 SELECT trial, number AS attempt, status, cause, message, node, worker_seconds, finished_at
 FROM attempt WHERE status IN ('infeasible', 'lost') ORDER BY trial, number;
 """
+
+
+UPGRADES = {
+    2: "CREATE TABLE recommendation (rank INTEGER PRIMARY KEY, digest TEXT NOT NULL);",
+    3: "ALTER TABLE trial ADD COLUMN continues INTEGER REFERENCES trial (number);",
+}
+"""What each version added to the one before it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -252,11 +260,9 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
 
 def _upgrade(database: sqlite3.Connection) -> None:
     """Brings an open journal of an earlier version up to this one; a reader takes it as it is."""
-    if _header(database)[1] < SCHEMA_VERSION:
-        database.executescript(
-            "BEGIN; CREATE TABLE recommendation (rank INTEGER PRIMARY KEY, digest TEXT NOT NULL); "
-            f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-        )
+    version = _header(database)[1]
+    for number in range(version + 1, SCHEMA_VERSION + 1):
+        database.executescript(f"BEGIN; {UPGRADES[number]} PRAGMA user_version = {number}; COMMIT;")
 
 
 def _header(database: sqlite3.Connection) -> tuple[int, int]:

@@ -5,51 +5,128 @@ Does not own the journal, which says which of them there are.
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
+from controllers.pareto import crowding, is_dominated
 from nas.trial import Result, Trial
 from nas.verdict import Verdict, all_costs
+
+Held = Callable[[], AbstractSet[int]]
+
+MOST_ON_FRONT = 32
+"""Weights kept of a front over several costs, which may hold most of the trials; over one cost, all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A completed trial as the policy sees it."""
+    """A completed trial as the policy sees it.
+
+    Attributes:
+        number: The trial's number.
+        reward: The objective's value.
+        accuracy: Fraction in [0, 1].
+        costs: What it costs, one finite number for each metric that is looked at.
+        fidelity: Share of the recipe's schedule, in (0, 1]; only equal ones are compared.
+    """
 
     number: int
     reward: float
     accuracy: float
-    cost: float
+    costs: tuple[float, ...]
+    fidelity: float = 1.0
+
+
+def entry_of(
+    number: int,
+    *,
+    reward: float | None,
+    accuracy: float | None,
+    costs: Mapping[str, float],
+    metrics: Iterable[str],
+    fidelity: float,
+) -> Entry | None:
+    """A trial with those of its costs that are looked at; None where one of them, or a result, is missing."""
+    values = tuple(float(costs.get(metric, math.nan)) for metric in metrics)
+    if reward is None or accuracy is None or not all(map(math.isfinite, values)):
+        return None
+    return Entry(number=number, reward=reward, accuracy=accuracy, costs=values, fidelity=fidelity)
+
+
+def of_highest_fidelity(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of the highest fidelity that any of them has: the others measured something easier."""
+    found = list(entries)
+    highest = max((entry.fidelity for entry in found), default=1.0)
+    return [entry for entry in found if entry.fidelity == highest]
 
 
 def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries that no other beats in accuracy at no more cost, cheapest first, of equals the first."""
-    front: list[Entry] = []
-    for entry in sorted(entries, key=lambda e: (e.cost, -e.accuracy, e.number)):
-        if not front or entry.accuracy > front[-1].accuracy:
-            front.append(entry)
-    return front
+    """The entries of the highest fidelity that no other beats: at least its accuracy at no more of any cost.
+
+    Cheapest first, by the first cost and then by the next; of equals the one with the lowest number.
+    """
+    first: dict[tuple[float, ...], Entry] = {}
+    for entry in sorted(of_highest_fidelity(entries), key=lambda e: (e.costs, -e.accuracy, e.number)):
+        first.setdefault((entry.accuracy, *entry.costs), entry)
+    if not first:
+        return []
+    is_beaten = is_dominated(_points(first.values()))
+    return [entry for entry, beaten in zip(first.values(), is_beaten, strict=True) if not beaten]
+
+
+def thinned(front: Iterable[Entry], most: int) -> list[Entry]:
+    """At most so many entries of a front, spread over it: one in the densest place leaves, again and again.
+
+    Ends of the front stay as long as others are left; of equally dense places the latest trial leaves.
+
+    Source: crowding distance, Deb et al., IEEE TEC 2002, section III-B; of costs, their logarithms.
+    """
+    left = sorted(front, key=lambda entry: entry.number)
+    while len(left) > most:
+        room = crowding(_points(left, are_logarithms=True))
+        del left[len(left) - 1 - int(np.argmin(room[::-1]))]
+    return left
+
+
+def _points(entries: Iterable[Entry], *, are_logarithms: bool = False) -> npt.NDArray[np.float64]:
+    """Loss of accuracy and costs, `(n, 1 + costs)`: less is better in every column."""
+    points = np.array([(-entry.accuracy, *entry.costs) for entry in entries], dtype=np.float64)
+    if are_logarithms:
+        points[:, 1:] = np.log(np.maximum(points[:, 1:], np.finfo(np.float64).tiny))
+    return points
 
 
 class Keeper:
     """Keeps the weights of the best trials by reward and of the Pareto front, and drops the rest.
 
-    A trial that falls out of either never comes back into it, so what is kept in the end does not depend on
-    the order in which trials finish.
+    Trials of a higher fidelity come before all others. A trial that falls out of the best or of the front
+    never comes back into it, so what is kept in the end does not depend on the order in which trials finish.
+    A front over several costs may grow large, and no rule that looks at one trial at a time can keep a fixed
+    number of it whatever the order: past `MOST_ON_FRONT` its densest places are thinned as trials come, which
+    does depend on it. Only weights are thinned: the front of `Study.pareto_front` is whole in any order.
 
     Args:
         folder: The study's folder.
-        metric: Cost of the Pareto front, against accuracy.
+        metrics: Costs of the Pareto front, against accuracy.
         best: How many of the best by reward are kept.
+        held: Gives the trials whose weights are kept as well, because their training may go on.
     """
 
-    def __init__(self, folder: Path, *, metric: str = "macs", best: int = 3) -> None:
+    def __init__(
+        self, folder: Path, *, metrics: tuple[str, ...] = ("macs",), best: int = 3, held: Held = frozenset
+    ) -> None:
         self._folder = folder
-        self._metric = metric
+        self._metrics = metrics
         self._best = best
+        self._held = held
         self._top: list[Entry] = []
         self._front: list[Entry] = []
         self._files: set[int] = set()
@@ -59,30 +136,36 @@ class Keeper:
         entry = self.entry(trial, verdict)
         if entry is None:
             return False
-        self._top = sorted([*self._top, entry], key=lambda e: (-e.reward, e.number))[: self._best]
+        ranked = sorted([*self._top, entry], key=lambda e: (-e.fidelity, -e.reward, e.number))
+        self._top = ranked[: self._best]
         self._front = pareto_front([*self._front, entry])
         if verdict.weights_file is not None:
             self._files.add(trial.number)
-        return trial.number in self._wanted()
+        return trial.number in self._wanted(self._files | {trial.number})
 
     def entry(self, trial: Trial, verdict: Verdict) -> Entry | None:
-        """The trial as the policy sees it; None unless completed by itself with the metric known."""
-        cost = all_costs(trial.cost, verdict.metrics).get(self._metric)
-        if (
-            verdict.reward is None
-            or verdict.accuracy is None
-            or verdict.copied_from is not None
-            or cost is None
-        ):
+        """The trial as the policy sees it; None unless completed by itself with the metrics known."""
+        if verdict.copied_from is not None:
             return None
-        return Entry(number=trial.number, reward=verdict.reward, accuracy=verdict.accuracy, cost=cost)
+        return entry_of(
+            trial.number,
+            reward=verdict.reward,
+            accuracy=verdict.accuracy,
+            costs=all_costs(trial.cost, verdict.metrics),
+            metrics=self._metrics,
+            fidelity=trial.fidelity,
+        )
 
-    def _wanted(self) -> set[int]:
-        return {entry.number for entry in (*self._top, *self._front)}
+    def _wanted(self, available: AbstractSet[int]) -> set[int]:
+        """Trials whose weights are wanted, of those whose weights are there or can be had."""
+        front = [entry for entry in self._front if entry.number in available]
+        if len(self._metrics) > 1:
+            front = thinned(front, MOST_ON_FRONT)
+        return {entry.number for entry in (*self._top, *front)} | self._held()
 
     def unwanted(self) -> tuple[int, ...]:
         """Trials whose weight files may be dropped."""
-        return tuple(sorted(self._files - self._wanted()))
+        return tuple(sorted(self._files - self._wanted(self._files)))
 
     def save(self, verdict: Verdict, weights: bytes | None) -> Verdict:
         """Writes a weight file whole or not at all; returns the verdict with its name.
@@ -107,6 +190,14 @@ class Keeper:
             raise
         self._files.add(verdict.number)
         return replace(verdict, weights_file=name)
+
+    def weights(self, number: int | None) -> bytes | None:
+        """The weights of a trial, to go on from; None where there are none."""
+        if number is None or number not in self._files:
+            return None
+        with suppress(OSError):
+            return (self._folder / weights_name(number)).read_bytes()
+        return None
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Removes weight files; the journal must have forgotten them already."""

@@ -6,6 +6,7 @@ Does not own writing (`nas.studies.journal`): a study is read from its folder, a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from nas.errors import StudyError
 from nas.objective import Objective
 from nas.studies.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.studies.journal_schema import connect_readonly, explained
-from nas.studies.keeper import Entry, pareto_front
+from nas.studies.keeper import Entry, entry_of, pareto_front
 from nas.studies.study_trial import StudyTrial, read_trials
 from nas.trial import Status
 from search_spaces import SearchSpace
@@ -131,9 +132,9 @@ class Study:
     def best(self) -> StudyTrial:
         """The trial to go with: of the candidate that the controller recommends, where the search has ended.
 
-        Recommended is what is best by the controller's estimate, which a lucky training does not mislead. Of
-        trials of one candidate, and while the search runs of all, it is the one with the highest reward;
-        where weights are kept, of those that have them.
+        It is one of the highest fidelity that any has. Recommended is what is best by the controller's
+        estimate, which a lucky training does not mislead. Of trials of one candidate, and while the search
+        runs of all, it is the one with the highest reward; where weights are kept, of those that have them.
 
         Raises:
             StudyError: No trial has completed.
@@ -144,7 +145,10 @@ class Study:
             raise StudyError(f"no trial of the study in {self.folder} has completed yet: let it run on")
         ranks = {digest: -rank for rank, digest in enumerate(self.recommended)}
         last = -len(ranks)
-        return max(candidates, key=lambda t: (ranks.get(t.digest, last), t.reward or 0.0, -t.number))
+        return max(
+            candidates,
+            key=lambda t: (t.fidelity, ranks.get(t.digest, last), _or_least(t.reward), -t.number),
+        )
 
     @property
     def ending(self) -> str | None:
@@ -175,19 +179,44 @@ class Study:
             )
         return self.trials[number]
 
-    def pareto_front(self, metric: str | None = None) -> tuple[StudyTrial, ...]:
-        """The completed trials that no other beats in accuracy at no more cost, the cheapest first.
+    def entries(self, *metrics: str) -> tuple[Entry, ...]:
+        """The completed trials for which all of these costs are known, as the Pareto front compares them."""
+        found = (
+            entry_of(
+                trial.number,
+                reward=trial.reward,
+                accuracy=trial.accuracy,
+                costs=trial.costs,
+                metrics=metrics,
+                fidelity=trial.fidelity,
+            )
+            for trial in self.completed
+        )
+        return tuple(entry for entry in found if entry is not None)
+
+    def pareto_front(self, *metrics: str) -> tuple[StudyTrial, ...]:
+        """The completed trials that no other beats in accuracy at no more of every cost, the cheapest first.
+
+        Only trials of the highest fidelity that any has are compared.
 
         Args:
-            metric: The cost; by default the objective's first, or macs.
+            metrics: The costs; by default all that the objective looks at, or macs.
+
+        Raises:
+            StudyError: A cost was not measured in this study; names those that were.
         """
-        name = metric if metric is not None else next(iter(self.objective.metrics), "macs")
-        entries = [
-            Entry(number=t.number, reward=t.reward, accuracy=t.accuracy, cost=t.costs[name])
-            for t in self.completed
-            if t.reward is not None and t.accuracy is not None and name in t.costs
-        ]
-        return tuple(self.trials[entry.number] for entry in pareto_front(entries))
+        names = metrics or self.objective.metrics or ("macs",)
+        for name in names:
+            self._require_measured(name)
+        return tuple(self.trials[entry.number] for entry in pareto_front(self.entries(*names)))
+
+    def _require_measured(self, metric: str) -> None:
+        measured = sorted({name for trial in self.completed for name in trial.costs} - {"accuracy"})
+        if measured and metric not in measured:
+            raise StudyError(
+                f"no trial of the study in {self.folder} has {metric!r} beside its accuracy: there are "
+                f"{', '.join(measured)}"
+            )
 
     def summary(self) -> StudySummary:
         """The study in a few numbers."""
@@ -212,6 +241,10 @@ class Study:
             ending=self._facts["ending"],
             package_version=self._facts["package_version"],
         )
+
+
+def _or_least(reward: float | None) -> float:
+    return -math.inf if reward is None else reward
 
 
 def open_study(folder: Path | str, *, space: SearchSpace | None = None) -> Study:

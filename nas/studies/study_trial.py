@@ -50,6 +50,7 @@ class StudyTrial:
         attempts: How often it was begun.
         seconds: Wall time in workers, all attempts together.
         copied_from: The trial with an equal candidate whose result this is.
+        continues: The trial whose training it went on with.
         weights_file: Its weights, where they are kept.
         proposed_at: When it was proposed, ISO 8601 in UTC.
         finished_at: When it finished.
@@ -74,6 +75,7 @@ class StudyTrial:
     attempts: int
     seconds: float
     copied_from: int | None
+    continues: int | None
     weights_file: Path | None
     proposed_at: str
     finished_at: str | None
@@ -204,13 +206,15 @@ def read_trials(
             "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
         )
     }
+    columns = {name for _, name, *_ in database.execute("PRAGMA table_info(trial)")}
+    continues_if_known = "continues" if "continues" in columns else "NULL"  # a journal of an earlier version
     for row in database.execute(
         "SELECT number, status, tokens_json, digest, macs, params, activations, origin, seed, fidelity, "
-        "repeat, proposed_at, finished_at, network_json "
+        f"repeat, {continues_if_known}, proposed_at, finished_at, network_json "
         "FROM trial JOIN candidate USING (digest) ORDER BY number"
     ):
         number, status, tokens, digest, macs, params, activations, *rest, network_json = row
-        origin, seed, fidelity, repeat, proposed_at, finished_at = rest
+        origin, seed, fidelity, repeat, continues, proposed_at, finished_at = rest
         verdict = verdicts.get(number)
         weights = None if verdict is None else verdict.weights_file
         count, seconds = attempts.get(number, (0, 0.0))
@@ -235,6 +239,7 @@ def read_trials(
             attempts=count,
             seconds=seconds,
             copied_from=None if verdict is None else verdict.copied_from,
+            continues=continues,
             weights_file=None if weights is None else folder / weights,
             proposed_at=proposed_at,
             finished_at=finished_at,

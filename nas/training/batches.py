@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Pixels, SplitName
@@ -23,14 +23,34 @@ from nas.errors import DataError
 
 Augment = Literal["none", "crop", "crop_flip"]
 
+Draw = tuple[Tensor, ...]
+"""What one training batch is read from, on the device: the same shapes for every batch of a training."""
+
+Place = tuple[SplitName, int]
+"""An image by its split and its index there."""
+
+Copied = tuple[tuple[Tensor, Tensor], "torch.cuda.Event"]
+"""A batch on its way to a GPU, and the event that says it is there."""
+
+MOST_LOADERS = 16
+"""Decoding processes beside one GPU: more only add memory."""
+
 
 class Batches(Protocol):
-    """Batches on one device: uint8 images (batch, channels, resolution, resolution) and int64 labels."""
+    """Batches on one device: uint8 images (batch, channels, resolution, resolution) and int64 labels.
 
-    def epoch(
+    A training batch comes in two halves, so that the second can be part of a recorded step: `draws` says
+    which images and how they are moved, `read` makes them of that by work on the device alone.
+    """
+
+    def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the training split once in a new order, augmented, without a last partial batch."""
+    ) -> Iterator[Draw]:
+        """Draws the training split once in a new order, without a last partial batch."""
+        ...
+
+    def read(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Makes the augmented images and labels of one draw, without waiting for the device."""
         ...
 
     def scan(self, split: SplitName, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -43,6 +63,14 @@ def make_batches(data: ImageData, device: torch.device) -> Batches:
     return ResidentBatches(data, device) if data.is_resident else StreamedBatches(data, device)
 
 
+def epoch(
+    batches: Batches, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the training split once in a new order, augmented, without a last partial batch."""
+    for draw in batches.draws(batch_size, augment, padding, rng):
+        yield batches.read(draw)
+
+
 class ResidentBatches:
     """All images stay on the device as uint8; a batch is one gather with its crop and flip."""
 
@@ -53,19 +81,22 @@ class ResidentBatches:
         self._part("train")
         self._part("search")
 
-    def epoch(
+    def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `Batches`. The whole epoch's order and shifts cross to the device in one copy."""
-        images, labels = self._part("train")
-        order = torch.from_numpy(rng.permutation(len(labels))).to(self._device)
-        moves = draw_moves(len(labels), augment, padding, rng).to(self._device)
-        for start in range(0, len(labels) - batch_size + 1, batch_size):
+    ) -> Iterator[Draw]:
+        """See `Batches`: indices, and moves if any; an epoch of both crosses in one copy each."""
+        count = len(self._part("train")[1])
+        order = torch.from_numpy(rng.permutation(count)).to(self._device)
+        moves = draw_moves(count, augment, padding, rng).to(self._device)
+        for start in range(0, count - batch_size + 1, batch_size):
             chosen = order[start : start + batch_size]
-            if augment == "none":
-                yield images[chosen], labels[chosen]
-            else:
-                yield move(images, chosen, moves[start : start + batch_size]), labels[chosen]
+            yield (chosen,) if augment == "none" else (chosen, moves[start : start + batch_size])
+
+    def read(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """See `Batches`."""
+        images, labels = self._part("train")
+        chosen = draw[0]
+        return (images[chosen] if len(draw) == 1 else move(images, chosen, draw[1])), labels[chosen]
 
     def scan(self, split: SplitName, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches`."""
@@ -86,29 +117,53 @@ class ResidentBatches:
 
 
 class StreamedBatches:
-    """Images are decoded from files by loader processes while the device trains."""
+    """Images are decoded from files while the device trains; one set of processes serves all passes.
 
-    def __init__(self, data: ImageData, device: torch.device) -> None:
+    The processes start with the first pass and stay until this object is gone, so that neither an epoch
+    nor the next training waits for them. Beside a GPU, a batch is copied there while the one before it is
+    used. One pass at a time: a pass that goes on after another began is an error.
+
+    Args:
+        data: What to read; every split is served.
+        device: Where the batches go.
+        loaders: Processes that decode, 0 for this one; by default `sensible_loaders`.
+
+    Attributes:
+        loaders: Processes that decode.
+    """
+
+    def __init__(self, data: ImageData, device: torch.device, *, loaders: int | None = None) -> None:
         self._data = data
         self._device = device
-        # On the CPU the cores are for training; beside a GPU a few decode.
-        self._processes = 0 if device.type == "cpu" else min(4, os.cpu_count() or 1)
+        self._places = PlaceSampler()
+        self._pass = 0
+        self.loaders = sensible_loaders(device) if loaders is None else loaders
+        self._loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
+            DecodedFiles(data),
+            batch_sampler=self._places,
+            num_workers=self.loaders,
+            persistent_workers=self.loaders > 0,
+            pin_memory=device.type == "cuda",
+        )
 
-    def epoch(
+    def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """See `Batches`."""
+    ) -> Iterator[Draw]:
+        """See `Batches`: decoded images and their labels, and moves if there are any."""
         count = len(self._data.train)
         order = rng.permutation(count)
         moves = draw_moves(count, augment, padding, rng).to(self._device)
-        within = torch.arange(batch_size, device=self._device)
         whole = count - count % batch_size
-        for start, (images, labels) in zip(
-            range(0, whole, batch_size), self._load("train", order[:whole].tolist(), batch_size), strict=True
-        ):
-            if augment != "none":
-                images = move(images, within, moves[start : start + batch_size])
-            yield images, labels
+        loaded = self._load("train", order[:whole].tolist(), batch_size)
+        for start, batch in zip(range(0, whole, batch_size), loaded, strict=True):
+            yield batch if augment == "none" else (*batch, moves[start : start + batch_size])
+
+    def read(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """See `Batches`."""
+        images, labels = draw[:2]
+        if len(draw) == 2:
+            return images, labels
+        return move(images, torch.arange(len(images), device=images.device), draw[2]), labels
 
     def scan(self, split: SplitName, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches`."""
@@ -117,39 +172,101 @@ class StreamedBatches:
     def _load(
         self, split: SplitName, order: Sequence[int], batch_size: int
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        part = self._data.split(split)
-        files = DecodedFiles(part, self._data.channels, self._data.resolution)
-        loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            files,
-            batch_size=batch_size,
-            sampler=order,
-            num_workers=self._processes,
-            pin_memory=self._device.type == "cuda",
-        )
-        for images, labels in loader:
-            yield images.to(self._device, non_blocking=True), labels.to(self._device, non_blocking=True)
+        self._pass += 1
+        this_pass = self._pass
+        places: list[Place] = [(split, index) for index in order]
+        self._places.batches = [
+            places[start : start + batch_size] for start in range(0, len(places), batch_size)
+        ]
+        loaded: Iterable[tuple[Tensor, Tensor]] = self._loader
+        if self._device.type == "cuda":
+            loaded = copied_ahead(self._loader, self._device)
+        for images, labels in loaded:
+            if this_pass != self._pass:
+                raise RuntimeError(
+                    "images from files must be read in one pass at a time, but another began: end this one"
+                )
+            yield images, labels
+
+
+class PlaceSampler(Sampler[list[Place]]):
+    """Batches of places, set anew before each pass: the loader and its processes stay."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[Place]] = []
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        return iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
 
 
 class DecodedFiles(Dataset[tuple[Tensor, Tensor]]):
     """One image a time: uint8 of shape (channels, resolution, resolution), and its label."""
 
-    def __init__(self, part: Files | Pixels, channels: int, resolution: int) -> None:
-        self._part = part
-        self._channels = channels
-        self._resolution = resolution
+    def __init__(self, data: ImageData) -> None:
+        self._parts: dict[SplitName, Files | Pixels] = {
+            "train": data.train,
+            "search": data.search,
+            "test": data.test,
+        }
+        self._channels = data.channels
+        self._resolution = data.resolution
 
-    def __len__(self) -> int:
-        return len(self._part)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        label = torch.tensor(int(self._part.labels[index]))
-        if isinstance(self._part, Pixels):
-            return torch.from_numpy(self._part.images[index].copy()), label
-        path = Path(self._part.root) / self._part.paths[index]
+    def __getitem__(self, place: Place) -> tuple[Tensor, Tensor]:
+        split, index = place
+        part = self._parts[split]
+        label = torch.tensor(int(part.labels[index]))
+        if isinstance(part, Pixels):
+            return torch.from_numpy(part.images[index].copy()), label
+        path = Path(part.root) / part.paths[index]
         try:
             return torch.from_numpy(decode(path, self._channels, self._resolution).copy()), label
         except READ_ERRORS as error:
             raise DataError(f"{path} could be read when the search began, but not now: {error}") from error
+
+
+def sensible_loaders(device: torch.device) -> int:
+    """Number of decoding processes: as many as this process has threads beside a GPU, none on a CPU.
+
+    On a CPU the cores are for training: threads that wait for each other lose more to a process on their
+    core than decoding takes.
+    """
+    if device.type == "cpu":
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(MOST_LOADERS, cores, max(4, torch.get_num_threads()))
+
+
+def copied_ahead(
+    batches: Iterable[tuple[Tensor, Tensor]], device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Copies each batch of pinned tensors to a GPU on a stream of its own, one batch ahead of its use.
+
+    Source: PyTorch's notes on CUDA semantics, "Use pinned memory buffers" and `Tensor.record_stream`.
+    """
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    waiting: Copied | None = None
+    for images, labels in batches:
+        with torch.cuda.stream(stream):
+            batch = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+            copied = batch, stream.record_event()
+        if waiting is not None:
+            yield _handed_over(waiting, device)
+        waiting = copied
+    if waiting is not None:
+        yield _handed_over(waiting, device)
+
+
+def _handed_over(copied: Copied, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Has the current stream wait for the copies, and keeps their memory until it is done with them."""
+    batch, is_there = copied
+    current = torch.cuda.current_stream(device)
+    current.wait_event(is_there)
+    for tensor in batch:
+        tensor.record_stream(current)
+    return batch
 
 
 def draw_moves(count: int, augment: Augment, padding: int, rng: np.random.Generator) -> Tensor:

@@ -1,74 +1,25 @@
-"""Owns measuring a network on a device: latency, training memory, and whether bfloat16 is faster there.
+"""Owns devices that train: choosing and naming one, the memory of a training, whether bfloat16 is faster.
 
-Does not own exact costs that need no device: `search_spaces.cost`.
+Does not own latency (`nas.latency`), nor exact costs, which need no device: `search_spaces.cost`.
 """
 
 from __future__ import annotations
 
-import copy
 import gc
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from nas.errors import ExecutorError
-from search_spaces import Network, build, efficientnet
+from search_spaces import build, efficientnet
 
-DeviceName = Literal["auto", "cpu", "cuda"]
-
-STABLE_WITHIN = 0.05
-WARMUP_CHUNK = 5
-MOST_WARMUP_CHUNKS = 20
 LEAST_BF16_SPEEDUP = 1.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyProbe:
-    """How latency is measured during a search.
-
-    Attributes:
-        device: Where; `auto` is the device the network was trained on.
-        batch: Images a forward pass.
-        threads: Threads of the CPU.
-        runs: Timed forward passes.
-    """
-
-    device: DeviceName = "auto"
-    batch: int = 1
-    threads: int = 1
-    runs: int = 50
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyResult:
-    """Time of one forward pass in eval mode, float32.
-
-    Attributes:
-        median_ms: Median over the samples.
-        q1_ms: First quartile.
-        q3_ms: Third quartile.
-        samples_ms: Every timed pass, in order.
-        environment: Device, batch and threads in words.
-    """
-
-    median_ms: float
-    q1_ms: float
-    q3_ms: float
-    samples_ms: tuple[float, ...]
-    environment: str
-
-    @property
-    def n(self) -> int:
-        """Number of timed passes."""
-        return len(self.samples_ms)
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -93,57 +44,6 @@ def choose_device(name: str = "auto") -> torch.device:
 def describe_device(device: torch.device) -> str:
     """Names a device: the GPU's model, or `cpu` with the processor's architecture."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
-
-
-def measure_latency(
-    model: nn.Module | Network,
-    *,
-    input_shape: tuple[int, int, int] | None = None,
-    device: str | torch.device = "auto",
-    batch: int = 1,
-    threads: int = 1,
-    runs: int = 50,
-) -> LatencyResult:
-    """Times forward passes of a copy of the model, once its times have settled.
-
-    Passes run until the medians of two chunks of 5 agree within 5 % (at most 100 passes), then the timed ones
-    follow, each synchronised. The number of threads is put back afterwards.
-
-    Args:
-        model: A module, or a network to build.
-        input_shape: (channels, height, width) of one image; needed for a module only.
-        device: Where to measure.
-        batch: Images a pass.
-        threads: Threads of the CPU.
-        runs: Timed passes.
-
-    Raises:
-        ExecutorError: The device is not there.
-        ValueError: A count is below 1, or the shape of a module's input is missing.
-    """
-    if min(batch, threads, runs) < 1:
-        raise ValueError(f"batch, threads and runs must be at least 1, but got {batch}, {threads} and {runs}")
-    where = choose_device(str(device))
-    if isinstance(model, Network):
-        input_shape = (model.in_channels, model.resolution, model.resolution)
-        module: nn.Module = build(model, seed=0).to(where)
-    else:
-        module = copy.deepcopy(model).to(where)
-    if input_shape is None:
-        raise ValueError(
-            "the latency of a module needs the input_shape=(channels, height, width) of an image"
-        )
-    images = torch.rand((batch, *input_shape), generator=torch.Generator().manual_seed(0)).to(where)
-    with pinned_threads(threads), torch.inference_mode():
-        samples = _time_passes(module.eval(), images, runs)
-    q1, median, q3 = statistics.quantiles(samples, n=4, method="inclusive") if runs > 1 else samples * 3
-    return LatencyResult(
-        median_ms=median,
-        q1_ms=q1,
-        q3_ms=q3,
-        samples_ms=tuple(samples),
-        environment=f"{describe_device(where)}, batch {batch}, threads {threads}, float32",
-    )
 
 
 @contextmanager
@@ -252,19 +152,6 @@ def prefers_bf16(device: torch.device) -> bool:
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return False
     return bf16_speedup(device) >= LEAST_BF16_SPEEDUP
-
-
-def _time_passes(module: nn.Module, images: Tensor, runs: int) -> list[float]:
-    def timed() -> float:
-        return 1000 * _timed(lambda: module(images), images.device)
-
-    before = float("inf")
-    for _ in range(MOST_WARMUP_CHUNKS):
-        now = statistics.median(timed() for _ in range(WARMUP_CHUNK))
-        if abs(now - before) <= STABLE_WITHIN * before:
-            break
-        before = now
-    return [timed() for _ in range(runs)]
 
 
 def _timed(run: Callable[[], object], device: torch.device) -> float:

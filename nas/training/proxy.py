@@ -5,42 +5,60 @@ Does not own the training loop (`nas.training.training`) or running trials anywh
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, get_args
 
+import numpy as np
 import torch
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
 from nas.data.images import ImageData, SplitName, check_fits, digest
+from nas.errors import DataError, RecipeError
+from nas.halving import Fidelity
 from nas.training.batches import Batches, make_batches
 from nas.training.measurement import (
     CPU_MEMORY_METHOD,
     CUDA_MEMORY_METHOD,
-    LatencyProbe,
     choose_device,
     describe_device,
-    measure_latency,
 )
 from nas.training.recipe import Recipe
+from nas.training.reduction import Reduction
+from nas.training.step import Stepping
 from nas.training.training import TrainingResult, check_batch, train
-from nas.trial import Candidate, Evaluation, Metric
-from search_spaces import Network, build
+from nas.trial import Candidate, Evaluation, Job, Metric
+from search_spaces import Network, SpaceError, build, cost
 
 
 class ProxyEvaluator:
     """Trains each candidate by one short recipe and measures its accuracy on the search split.
+
+    A job's fidelity is a share of the epochs (a shorter cosine to zero), of the resolution, or of the
+    training images. A candidate that comes with weights goes on from them. By epochs, it is trained for what
+    lies between the rung below and its own, in one cosine cycle of its own, so that every rung ends with the
+    rate at zero; by resolution or data, once more by the whole recipe. Momentum begins anew, and the order of
+    the images is another on each rung.
 
     Pickles as its arguments: the data's arrays are its bulk, and what is on a device stays there.
 
     Args:
         data: What to learn; crosses to each worker once.
         recipe: How to train.
-        measure_latency: How to measure latency, or None to leave it out.
         device: Where to train: `auto`, `cpu` or `cuda`; resolved in the worker.
         split: Where accuracy is measured; `test` is for the final comparison alone.
+        reduction: How the training is smaller than recipe, data and networks say.
+        fidelity: What a job's fidelity is a share of.
+        ladder: The rungs, shares in (0, 1], rising: a candidate with weights was trained on the rung below.
+        stepping: How steps are taken; `compiled` compiles each candidate, which takes minutes and pays for
+            long trainings only.
 
     Raises:
         DataError: The training split is smaller than a batch.
+        RecipeError: The ladder does not rise, or there is no such fidelity.
+
+    Source: Loshchilov and Hutter, SGDR, ICLR 2017, for warm restarts of the rate.
     """
 
     def __init__(
@@ -48,91 +66,169 @@ class ProxyEvaluator:
         data: ImageData,
         recipe: Recipe | None = None,
         *,
-        measure_latency: LatencyProbe | None = None,
         device: str = "auto",
         split: SplitName = "search",
+        reduction: Reduction | None = None,
+        fidelity: Fidelity = "epochs",
+        ladder: tuple[float, ...] = (1.0,),
+        stepping: Stepping = "auto",
     ) -> None:
         self.data = data
         self.recipe = recipe if recipe is not None else Recipe()
-        self.latency = measure_latency
         self.device = device
         self.split: SplitName = split
-        self._batches: Batches | None = None
-        check_batch(data, self.recipe)
+        self.reduction = reduction if reduction is not None else Reduction()
+        self.fidelity: Fidelity = fidelity
+        self.ladder = tuple(ladder)
+        self.stepping: Stepping = stepping
+        self._on_device = DeviceData(data, device)
+        _check_ladder(fidelity, self.ladder)
+        self._check_batch()
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_batches": None}
+    def beside(self, recipe: Recipe, reduction: Reduction | None = None) -> ProxyEvaluator:
+        """Another way to train, that shares these images on the device.
+
+        Raises:
+            DataError: The training split is smaller than a batch.
+        """
+        other = ProxyEvaluator(self.data, recipe, device=self.device, split=self.split, reduction=reduction)
+        other.stepping = self.stepping
+        other._on_device = self._on_device
+        return other
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the recipe, the data, their split, and the split that is measured on."""
+        """Changes with the recipe, the data, their split, what is measured, and what is made smaller."""
         data = self.data
-        return digest(
-            self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, self.latency
-        )
+        parts = [self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, None]
+        parts += ["compiled"] if self.stepping == "compiled" else []
+        if self.reduction.is_whole and self.fidelity == "epochs" and self.ladder == (1.0,):
+            return digest(*parts)
+        return digest(*parts, self.reduction, self.fidelity, self.ladder)
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.
 
         Raises:
-            DataError: Resolution, channels or number of classes differ.
+            DataError: Resolution, channels or number of classes differ, or the reduced network is not lawful.
         """
         check_fits(network, self.data)
+        least = self._reduced(self.ladder[0])
+        if least.resolution == least.width == 1:
+            return
+        try:
+            cost(least.network(network))
+        except SpaceError as error:
+            raise DataError(
+                f"the network must be lawful when reduced ({least.describe()}), but: {error}; reduce less"
+            ) from error
 
     def prepare(self) -> None:
-        """Moves the data to the device."""
-        self._batches = make_batches(self.data, choose_device(self.device))
+        """Moves the data of the whole schedule to the device."""
+        self._on_device.of(self._reduced(1.0))
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Builds, trains and measures one candidate; its job's seed decides initialisation and order.
 
         Raises:
             InfeasibleError: The training diverged or ran out of memory.
-            DataError: The network does not fit the data.
+            DataError: The network does not fit the data, or the weights do not fit the network.
         """
         self.check(candidate.network)
-        if self._batches is None:
-            self.prepare()
-        job = candidate.job
+        work = self._work(candidate.job, goes_on=candidate.weights is not None)
+        data, batches = self._on_device.of(work.reduction)
         where = choose_device(self.device)
-        module = build(candidate.network, seed=job.seed)
+        network = work.reduction.network(candidate.network)
+        module = build(network, seed=candidate.job.seed)
+        if candidate.weights is not None:
+            load_bytes(module, candidate.weights)
         result = train(
             module,
-            self.data,
-            self.recipe.at(job.fidelity),
-            seed=job.seed,
+            data,
+            work.recipe,
+            seed=work.seed,
             device=where,
             split=self.split,
-            batches=self._batches,
+            batches=batches,
+            stepping=self.stepping,
         )
         metrics = training_metrics(result, where)
-        if self.latency is not None:
-            metrics += (self._measure_latency(module, where, self.latency),)
         module.cpu()  # the worker may keep it for its weights, and the device is needed
         return Evaluation(metrics=metrics, weights=lambda: weights_bytes(module))
 
-    def _measure_latency(self, module: nn.Module, trained_on: torch.device, probe: LatencyProbe) -> Metric:
-        latency = measure_latency(
-            module,
-            input_shape=(self.data.channels, self.data.resolution, self.data.resolution),
-            device=trained_on if probe.device == "auto" else probe.device,
-            batch=probe.batch,
-            threads=probe.threads,
-            runs=probe.runs,
-        )
-        spread = f"n={latency.n}, quartiles {latency.q1_ms:.3g} and {latency.q3_ms:.3g} ms"
-        return Metric(
-            name="latency_ms",
-            value=latency.median_ms,
-            unit="ms",
-            environment=f"{latency.environment}; {spread}",
-        )
+    def _work(self, job: Job, *, goes_on: bool) -> _Work:
+        """How a job is trained."""
+        reduction = self._reduced(job.fidelity)
+        recipe = reduction.recipe(self.recipe)
+        below = [share for share in self.ladder if share < job.fidelity - 1e-9] if goes_on else []
+        if self.fidelity == "epochs":
+            recipe = recipe.at(job.fidelity - below[-1] if below else job.fidelity)
+        seed = rung_seed(job.seed, len(below)) if goes_on else job.seed
+        return _Work(reduction=reduction, recipe=recipe, seed=seed)
+
+    def _reduced(self, share: float) -> Reduction:
+        """The reduction of data and networks at a share of the fidelity."""
+        if self.fidelity == "resolution":
+            return replace(self.reduction, resolution=self.reduction.resolution * share)
+        if self.fidelity == "data":
+            return replace(self.reduction, data=self.reduction.data * share)
+        return self.reduction
+
+    def _check_batch(self) -> None:
+        check_batch(self.data, self.recipe)
+        least = self._reduced(self.ladder[0])
+        count = int(least.train_images(self.data.train.labels).sum())
+        if count < self.recipe.batch_size:
+            raise DataError(
+                f"the reduced training split of {self.data.name} must hold at least one batch of "
+                f"{self.recipe.batch_size} images, but data={least.data:.3g} leaves {count}: keep a larger "
+                "share, or make batch_size smaller"
+            )
+
+
+class DeviceData:
+    """Images on a device, whole and reduced; pickles as the whole ones, without what is on the device.
+
+    Args:
+        data: The whole images.
+        device: Where: `auto`, `cpu` or `cuda`.
+    """
+
+    def __init__(self, data: ImageData, device: str) -> None:
+        self._data = data
+        self._device = device
+        self._ready: dict[tuple[int, float], tuple[ImageData, Batches]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_ready": {}}
+
+    def of(self, reduction: Reduction) -> tuple[ImageData, Batches]:
+        """The reduced data, on the device; made when they are first asked for, and kept."""
+        key = (reduction.side(self._data.resolution), reduction.data)
+        if key not in self._ready:
+            data = reduction.data_of(self._data)
+            self._ready[key] = data, make_batches(data, choose_device(self._device))
+        return self._ready[key]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Work:
+    """What is done for a job: by which reduction of data and network, which recipe, and the order's seed."""
+
+    reduction: Reduction
+    recipe: Recipe
+    seed: int
+
+
+def rung_seed(seed: int, rung: int) -> int:
+    """Seed of the images' order where a training goes on: another on each rung, counted from 0."""
+    return int(np.random.SeedSequence([seed, rung]).generate_state(1)[0] & 0x7FFFFFFF)
 
 
 def training_metrics(result: TrainingResult, device: torch.device) -> tuple[Metric, ...]:
     """Writes a training's result as metrics, each with where it was measured."""
     threads = f", threads {torch.get_num_threads()}" if device.type == "cpu" else ""
-    where = f"{describe_device(device)}{threads}, {result.precision}"
+    where = f"{describe_device(device)}{threads}, {result.precision}, {result.step.kind}"
     method = CUDA_MEMORY_METHOD if device.type == "cuda" else CPU_MEMORY_METHOD
     return (
         Metric(name="accuracy", value=result.accuracy, unit="fraction", environment=f"{result.split} split"),
@@ -154,3 +250,24 @@ def weights_bytes(module: nn.Module) -> bytes:
     return bytes(
         save({name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()})
     )
+
+
+def load_bytes(module: nn.Module, weights: bytes) -> None:
+    """Puts weights that `weights_bytes` wrote into a module of the same network.
+
+    Raises:
+        DataError: They are of another network, or damaged.
+    """
+    try:
+        module.load_state_dict(load(weights))
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise DataError(f"the weights to go on from must be of the very network, but: {reason}") from error
+
+
+def _check_ladder(fidelity: str, ladder: tuple[float, ...]) -> None:
+    if fidelity not in get_args(Fidelity):
+        raise RecipeError(f"`fidelity in {get_args(Fidelity)}` must hold, but got fidelity={fidelity!r}")
+    rises = all(below < above for below, above in zip((0.0, *ladder), ladder, strict=False))
+    if not ladder or not rises or ladder[-1] > 1:
+        raise RecipeError(f"the rungs of a ladder must be shares in (0, 1] that rise, but got {ladder!r}")

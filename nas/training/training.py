@@ -1,7 +1,7 @@
 """Owns the training loop that every candidate goes through, and the accuracy of a trained network.
 
-Does not own the recipe's values (`nas.training.recipe`), the batches (`nas.training.batches`) or trials
-(`nas.training.proxy`).
+Does not own the recipe's values (`nas.training.recipe`), the batches (`nas.training.batches`), one step
+(`nas.training.step`) or trials (`nas.training.proxy`).
 """
 
 from __future__ import annotations
@@ -10,21 +10,32 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nas.data.images import ImageData, SplitName
 from nas.errors import DataError
 from nas.training.batches import Augment, Batches, make_batches
 from nas.training.measurement import MemoryMeter, choose_device, prefers_bf16, release_memory, synchronize
+from nas.training.optimizers import make_optimizer
 from nas.training.recipe import Recipe
+from nas.training.step import Step, Stepping, StepReport, StepWork, autocast, make_step
 from nas.trial import Cause, InfeasibleError
+
+HOPELESS_LOSS = 1.02
+"""Times ln(classes), the loss of a network that gives every class the same probability."""
+
+HOPELESS_FROM_EPOCH = 2
+"""The first whole epoch after the warm-up that is judged, counted from 1."""
+
+HOPELESS_FROM_STEP = 100
+"""Steps before which no epoch is judged: good networks may need some, and so few are soon over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +51,7 @@ class TrainingResult:
         images_per_second: Training images a second.
         peak_memory_bytes: Peak memory of the training, without the data set (see `MemoryMeter`).
         precision: What the forward pass computed in.
+        step: How the steps were taken.
     """
 
     accuracy: float
@@ -50,6 +62,7 @@ class TrainingResult:
     images_per_second: float
     peak_memory_bytes: int
     precision: Literal["float32", "bfloat16"]
+    step: StepReport = field(default_factory=StepReport)
 
     @property
     def train_step_ms(self) -> float:
@@ -66,6 +79,7 @@ def train(
     device: str | torch.device = "auto",
     split: SplitName = "search",
     batches: Batches | None = None,
+    stepping: Stepping = "auto",
 ) -> TrainingResult:
     """Trains a module in place and measures its accuracy.
 
@@ -79,9 +93,12 @@ def train(
         device: Where.
         split: Where the accuracy is measured; `test` is for the final comparison alone.
         batches: The data on that device, where they are there already.
+        stepping: How steps are taken: `auto` replays a CUDA graph where that pays, `eager` never does,
+            and `compiled` has `torch.compile` work first, which only a long training wins back.
 
     Raises:
-        InfeasibleError: The loss is no longer finite, or there is not enough memory.
+        InfeasibleError: The loss is no longer finite or stays above chance (see `check_loss`), or memory
+            ran out.
         DataError: The training split is smaller than a batch.
     """
     where = choose_device(str(device))
@@ -90,7 +107,7 @@ def train(
     try:
         with _seeded(seed, where):
             ready = batches if batches is not None else make_batches(data, where)
-            loss, seconds, peak = _train(module, data, recipe, where, ready, seed)
+            trained = _train(module, data, recipe, where, ready, seed, stepping)
             accuracy = evaluate_accuracy(
                 module,
                 data,
@@ -104,12 +121,13 @@ def train(
             return TrainingResult(
                 accuracy=accuracy,
                 split=split,
-                loss=loss,
+                loss=trained.loss,
                 steps=steps,
-                train_seconds=seconds,
-                images_per_second=steps * recipe.batch_size / seconds,
-                peak_memory_bytes=peak,
+                train_seconds=trained.seconds,
+                images_per_second=steps * recipe.batch_size / trained.seconds,
+                peak_memory_bytes=trained.peak_bytes,
                 precision=precision,
+                step=trained.step,
             )
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
@@ -146,7 +164,7 @@ def evaluate_accuracy(
     ready = batches if batches is not None else make_batches(data, where)
     with torch.inference_mode():
         for images, labels in ready.scan(split, batch_size):
-            with _autocast(where, precision):
+            with autocast(where, precision):
                 logits = module(normalise(images))
             right += (logits.argmax(1) == labels).sum()
             is_finite &= logits.isfinite().all()
@@ -191,12 +209,58 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
+def check_loss(loss: float, *, data: ImageData, recipe: Recipe, first: int, end: int) -> None:
+    """Checks that an epoch's mean training loss leaves a reason to go on.
+
+    It must be finite. From the second whole epoch after the warm-up on, and from step 100 on, it must be
+    at most 1.02 ln(classes): what knows nothing has ln(classes), with or without label smoothing.
+
+    Args:
+        loss: Mean over the steps of the epoch.
+        data: What is learnt.
+        recipe: How.
+        first: Step, counted from 0, with which the epoch began.
+        end: Step after its last.
+
+    Raises:
+        InfeasibleError: The loss does not.
+    """
+    if not math.isfinite(loss):
+        raise InfeasibleError(Cause.DIVERGED, f"the loss must stay finite, but is {loss} after {end} steps")
+    per_epoch = len(data.train) // recipe.batch_size
+    whole_epochs = end / per_epoch - math.ceil(recipe.warmup_epochs)
+    is_judged = end - first == per_epoch and end >= HOPELESS_FROM_STEP and whole_epochs >= HOPELESS_FROM_EPOCH
+    most = HOPELESS_LOSS * math.log(data.num_classes)
+    if is_judged and data.num_classes > 1 and loss > most:
+        raise InfeasibleError(
+            Cause.DIVERGED,
+            f"`mean loss of an epoch <= {HOPELESS_LOSS:g} ln({data.num_classes}) = {most:.4g}` must hold "
+            f"from the second epoch after the warm-up on, but it is {loss:.4g} after {end} steps: the "
+            "network has learnt nothing; try a lower learning_rate or a longer warm-up",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """Mean loss of the last epoch, wall time, peak memory, and how steps were taken."""
+
+    loss: float
+    seconds: float
+    peak_bytes: int
+    step: StepReport
+
+
 def _train(
-    module: nn.Module, data: ImageData, recipe: Recipe, device: torch.device, batches: Batches, seed: int
-) -> tuple[float, float, int]:
-    """Trains in place; returns the last epoch's mean loss, wall time (s) and peak memory (bytes)."""
+    module: nn.Module,
+    data: ImageData,
+    recipe: Recipe,
+    device: torch.device,
+    batches: Batches,
+    seed: int,
+    stepping: Stepping,
+) -> _Trained:
+    """Trains in place."""
     rng = np.random.default_rng(seed)
-    precision = settle_precision(recipe, device)
     augment = settle_augmentation(recipe, data)
     steps = recipe.steps(len(data.train))
     meter = MemoryMeter(device)
@@ -204,53 +268,69 @@ def _train(
     module.train()
     set_batch_norm_momentum(module, recipe.batch_norm_momentum)
     optimizer = make_optimizer(module, recipe)
-    normalise = Normalise(data, device)
     synchronize(device)
     started = time.perf_counter()
-    step, loss = 0, float("nan")
-    while step < steps:
-        total = torch.zeros((), device=device)
-        first = step
-        epoch = batches.epoch(recipe.batch_size, augment, recipe.crop_padding, rng)
-        for images, labels in islice(epoch, steps - step):
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.learning_rate_at(step, steps)
-            with meter.first_step(module) if step == 0 else nullcontext(), _autocast(device, precision):
-                logits = module(normalise(images)).float()
-                value = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
-            optimizer.zero_grad()
-            torch.autograd.backward(value)
-            optimizer.step()
-            total += value.detach()
-            step += 1
-        loss = total.item() / (step - first)  # the only wait for the device, once an epoch
-        if not math.isfinite(loss):
-            raise InfeasibleError(
-                Cause.DIVERGED, f"the loss must stay finite, but is {loss} after {step} steps"
-            )
+    done, loss = 0, float("nan")
+    with _out_of_place(module):
+        take_step = prepare_step(module, optimizer, data, recipe, device, batches, stepping=stepping)
+        while done < steps:
+            first = done
+            draws = batches.draws(recipe.batch_size, augment, recipe.crop_padding, rng)
+            for draw in islice(draws, steps - done):
+                with meter.first_step(module) if done == 0 else nullcontext():
+                    take_step(draw, recipe.learning_rate_at(done, steps))
+                done += 1
+            loss = take_step.take_loss() / (done - first)  # the only wait for the device, once an epoch
+            check_loss(loss, data=data, recipe=recipe, first=first, end=done)
     synchronize(device)
-    return loss, time.perf_counter() - started, meter.peak_bytes(module, optimizer)
-
-
-def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Makes the recipe's optimiser; weight decay acts on tensors of two or more dimensions only."""
-    decayed = [p for p in module.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in module.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [
-        {"params": decayed, "weight_decay": recipe.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(
-            groups,
-            lr=recipe.learning_rate,
-            momentum=recipe.momentum,
-            nesterov=recipe.momentum > 0,
-            foreach=True,
-        )
-    return torch.optim.RMSprop(
-        groups, lr=recipe.learning_rate, alpha=0.9, eps=1e-3, momentum=recipe.momentum, foreach=True
+    trained = _Trained(
+        loss=loss,
+        seconds=time.perf_counter() - started,
+        peak_bytes=meter.peak_bytes(module, optimizer),
+        step=take_step.report,
     )
+    optimizer.zero_grad(set_to_none=True)  # gradients hold on to the memory of a graph
+    return trained
+
+
+def prepare_step(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: ImageData,
+    recipe: Recipe,
+    device: torch.device,
+    batches: Batches,
+    *,
+    stepping: Stepping = "auto",
+) -> Step:
+    """Puts together what one step of training a module by a recipe does, and how it is taken."""
+    make_work = partial(
+        StepWork,
+        optimizer=optimizer,
+        read=batches.read,
+        normalise=Normalise(data, device),
+        device=device,
+        precision=settle_precision(recipe, device),
+        label_smoothing=recipe.label_smoothing,
+    )
+    return make_step(module, make_work, steps=recipe.steps(len(data.train)), device=device, stepping=stepping)
+
+
+@contextmanager
+def _out_of_place(module: nn.Module) -> Iterator[None]:
+    """Has activations write to new memory, and puts it back at the end.
+
+    The backward pass of these needs their input: done in place they would copy it first.
+    """
+    kinds = (nn.SiLU, nn.Hardswish, nn.Mish)
+    layers = [layer for layer in module.modules() if isinstance(layer, kinds) and layer.inplace]
+    for layer in layers:
+        layer.inplace = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.inplace = True
 
 
 def set_batch_norm_momentum(module: nn.Module, momentum: float) -> None:
@@ -272,10 +352,6 @@ def settle_augmentation(recipe: Recipe, data: ImageData) -> Augment:
     if recipe.augmentation == "auto":
         return "crop_flip" if data.mirrors else "crop"
     return recipe.augmentation
-
-
-def _autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from controllers import ControllerError, Default, Dyna, Outcome, Proposal, state
 from controllers.decisions import Decisions
 from controllers.dyna import MOST_PENDING
 from controllers.learning import ChainObjective, check_learning
+from controllers.testing import check_controller
 
 CARDINALITIES = (3,) * 8
 
@@ -131,3 +132,59 @@ def test_conditional_decisions_are_learnt():
 def test_too_few_first_candidates_are_refused(first):
     with pytest.raises(ControllerError, match=f"first >= 2 must hold, but got first={first}"):
         Dyna(CARDINALITIES, first=first)
+
+
+def noisily(seed, *, noise, trials=30, deviation=0.02):
+    """A controller that was told noisy accuracies."""
+    rng = np.random.default_rng(seed)
+    controller = Dyna(CARDINALITIES, seed=seed, noise=noise)
+    for _ in range(trials):
+        (proposal,) = controller.propose()
+        accuracy = 0.5 + 0.05 * sum(proposal.tokens[:3]) + deviation * rng.normal()
+        controller.feedback([(proposal, Outcome(accuracy, accuracy=accuracy))])
+    return controller
+
+
+def test_the_laws_hold_with_a_known_noise():
+    check_controller(
+        lambda cardinalities, conditions, seed: Dyna(cardinalities, conditions, seed=seed, noise=0.01)
+    )
+
+
+def test_known_noise_is_what_is_reported():
+    assert noisily(0, noise=0.03).diagnostics()["noise"] == pytest.approx(0.03)
+    assert noisily(0, noise=None).diagnostics()["noise"] != pytest.approx(0.03)
+
+
+def test_with_known_noise_a_saved_state_continues_exactly():
+    whole, first = noisily(3, noise=0.02, trials=25), noisily(3, noise=0.02, trials=25)
+    again = Dyna(CARDINALITIES, seed=9, noise=0.02)
+    again.load_state_dict(first.state_dict())
+    assert [p.tokens for p in again.propose(5)] == [p.tokens for p in whole.propose(5)]
+    assert again.recommend(5) == whole.recommend(5)
+
+
+def test_a_state_of_another_noise_is_refused_and_an_old_one_is_that_of_none():
+    with pytest.raises(ControllerError, match=r"noise was 0\.02 and is None now"):
+        Dyna(CARDINALITIES).load_state_dict(Dyna(CARDINALITIES, noise=0.02).state_dict())
+    with pytest.raises(ControllerError, match=r"noise was None and is 0\.02 now"):
+        Dyna(CARDINALITIES, noise=0.02).load_state_dict(Dyna(CARDINALITIES).state_dict())
+    assert "noise" not in Dyna(CARDINALITIES).state_dict()["made"]
+
+
+@pytest.mark.parametrize("noise", [-0.1, float("inf"), float("nan")])
+def test_a_noise_that_is_no_deviation_is_refused(noise):
+    with pytest.raises(ControllerError, match="`noise >= 0` must hold"):
+        Dyna(CARDINALITIES, noise=noise)
+
+
+def test_no_noise_at_all_is_lawful():
+    assert len(noisily(0, noise=0.0, deviation=0.0).recommend(3)) == 3
+
+
+def test_a_large_known_noise_recommends_by_the_neighbours_and_not_by_the_luckiest():
+    found = {
+        noise: np.mean([sum(noisily(s, noise=noise, deviation=0.1).recommend()[0][:3]) for s in range(6)])
+        for noise in (0.0, 0.1)
+    }
+    assert found[0.1] > found[0.0]

@@ -143,3 +143,49 @@ def test_values_that_are_all_alike_are_expected_everywhere():
     process.fit(tokens, values, steps=5)
     process.condition(tokens, values)
     np.testing.assert_allclose(process.mean(tokens), 0.7)
+
+
+def test_a_known_noise_is_held_whatever_the_values_look_like():
+    decisions = Decisions((4,) * 5)
+    rng = np.random.default_rng(0)
+    tokens = decisions.sample(rng, 40)
+    values = 0.5 + 0.03 * tokens[:, 0] + 0.002 * rng.normal(size=40)
+    process = GaussianProcess(decisions)
+    process.fit(tokens, values, steps=30, noise=0.05)
+    process.condition(tokens, values, noise=0.05)
+    assert process.noise == pytest.approx(0.05)
+    process.condition(tokens, values)
+    assert process.noise < 0.02
+
+
+def test_the_gradient_with_known_noise_is_that_of_the_posterior_density():
+    decisions = Decisions((3, 2, 4))
+    rng = np.random.default_rng(1)
+    process = GaussianProcess(decisions)
+    process._known_variance = 0.3
+    features = process._encode(np.repeat(decisions.sample(rng, 8), 2, axis=0))
+    targets = rng.normal(size=16)
+
+    def density(parameters):
+        process._parameters = parameters
+        covariance = process._covariance(features)
+        fit = -0.5 * targets @ np.linalg.solve(covariance, targets) - 0.5 * np.linalg.slogdet(covariance)[1]
+        return fit - 0.5 * (((parameters - process._prior_mean) / process._prior_deviation) ** 2).sum()
+
+    start = process._prior_mean + 0.1 * rng.normal(size=6)
+    steps = 1e-5 * np.eye(6)
+    numeric = np.array([(density(start + step) - density(start - step)) / 2e-5 for step in steps])
+    process._parameters = start
+    np.testing.assert_allclose(process._gradient(features, targets), numeric, rtol=1e-4, atol=1e-5)
+
+
+def test_more_known_noise_pulls_estimates_further_from_what_was_measured():
+    decisions = Decisions((4,) * 5)
+    tokens = decisions.sample(np.random.default_rng(0), 30)
+    values = np.random.default_rng(1).normal(size=30)
+    distances = []
+    for noise in (0.01, 0.3, 3.0):
+        process = GaussianProcess(decisions)
+        process.condition(tokens, values, noise=noise)
+        distances.append(np.abs(process.mean(tokens) - values).mean())
+    assert distances[0] < distances[1] < distances[2]

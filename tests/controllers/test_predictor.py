@@ -132,3 +132,54 @@ def test_calibration_tells_a_rule_from_noise(tokens):
     assert rule.rank_correlation > 0.95 > 0.5 > noise.rank_correlation
     assert 0.6 < noise.ratio < 1.5
     assert rule.error < 0.01 < 0.5 < noise.error
+
+
+def noisy(noise, results, costs=None, reward=None):
+    predictor = Predictor(DECISIONS, costs, reward, noise=noise)
+    predictor.fit(results)
+    predictor.condition(results, np.zeros((0, 6), dtype=np.int64))
+    return predictor
+
+
+def test_known_noise_is_that_of_the_accuracy_where_this_is_learnt(tokens):
+    accuracies = accuracy_of(tokens)
+    predictor = noisy(0.004, gather(tokens, steep(accuracies, cost(tokens)), accuracies), cost, steep)
+    assert predictor.target == "accuracy"
+    assert predictor.noise == pytest.approx(0.004)
+
+
+def test_known_noise_is_scaled_by_how_the_reward_follows_the_accuracy(tokens):
+    def halved(accuracy, costs):
+        return 0.5 * accuracy - 0.05 * costs
+
+    results = gather(tokens, halved(accuracy_of(tokens), cost(tokens)), accuracy_of(tokens))
+    predictor = Predictor(DECISIONS, cost, halved, noise=0.004)
+    assert predictor._noise_of("reward", results) == pytest.approx(0.002)
+    assert predictor._noise_of("accuracy", results) == 0.004
+
+
+def test_known_noise_of_the_reward_is_the_median_over_the_costs_of_the_results(tokens):
+    def product(accuracy, costs):
+        return accuracy * costs
+
+    results = gather(tokens, product(accuracy_of(tokens), cost(tokens)), accuracy_of(tokens))
+    predictor = Predictor(DECISIONS, cost, product, noise=0.004)
+    assert predictor._noise_of("reward", results) == pytest.approx(0.004 * np.median(cost(tokens)))
+
+
+def test_rewards_that_are_the_accuracies_have_their_noise(tokens):
+    accuracies = accuracy_of(tokens)
+    assert noisy(0.004, gather(tokens, accuracies, accuracies)).noise == pytest.approx(0.004)
+
+
+def test_noise_of_rewards_that_follow_from_something_unknown_is_estimated(tokens):
+    accuracies = accuracy_of(tokens)
+    for results in (gather(tokens, 3 * accuracies, accuracies), gather(tokens, accuracies)):
+        assert noisy(0.004, results).noise == noisy(None, results).noise
+
+
+def test_infeasible_results_do_not_change_the_known_noise(tokens):
+    accuracies = accuracy_of(tokens)
+    results = gather(tokens, accuracies, accuracies)
+    results.take([(Proposal((3,) * 6), Outcome(status="infeasible"))])
+    assert noisy(0.004, results).noise == pytest.approx(0.004)

@@ -26,7 +26,7 @@ def small_space() -> SearchSpace:
 
 @pytest.fixture(scope="session")
 def local_ray(request):
-    """A local Ray with four CPUs and two made-up GPUs, started only where a chosen test needs it."""
+    """A local Ray with four CPUs, two made-up GPUs and a phone, started only where a test needs it."""
     if not any(item.get_closest_marker("ray") for item in request.session.items):
         yield None
         return
@@ -37,6 +37,7 @@ def local_ray(request):
         address="local",
         num_cpus=4,
         num_gpus=2,
+        resources={"phone": 1},
         include_dashboard=False,
         log_to_driver=False,
         logging_level="error",

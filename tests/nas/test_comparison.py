@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 
+from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
@@ -22,7 +23,12 @@ def by_size(candidate):
 
 def contenders(randoms=2, objective=None, winner=WINNER):
     return choose_contenders(
-        SPACE, objective or Objective(), winner=winner, winner_name="trial 7", randoms=randoms, seed=0
+        Catalogue(SPACE),
+        objective or Objective(),
+        winner=winner,
+        winner_name="trial 7",
+        randoms=randoms,
+        seed=0,
     )
 
 
@@ -81,7 +87,12 @@ def test_no_network_takes_part_twice_even_when_the_space_runs_out():
         stem=Stage(op=Conv(), channels=8), stages=(stage,), head=Head(channels=8), resolution=8, num_classes=2
     )
     chosen = choose_contenders(
-        SearchSpace(template), Objective(), winner=(0, 0), winner_name="trial 0", randoms=9, seed=0
+        Catalogue(SearchSpace(template)),
+        Objective(),
+        winner=(0, 0),
+        winner_name="trial 0",
+        randoms=9,
+        seed=0,
     )
     assert sorted(one.tokens for one in chosen) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 

@@ -435,6 +435,15 @@ def test_existing_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_what_was_measured_of_a_bundle_stays_when_it_is_replaced(tmp_path: Path) -> None:
+    export(tmp_path / "bundle", small_network())
+    (tmp_path / "bundle" / "latency-cpu.json").write_text("{}")
+    with pytest.raises(ExportError, match="already holds a bundle"):
+        export(tmp_path / "bundle", small_network())
+    export(tmp_path / "bundle", small_network(MBConv(kernel_size=5, expand_ratio=2)), overwrite=True)
+    assert (tmp_path / "bundle" / "latency-cpu.json").read_text() == "{}"
+
+
 def test_empty_folder_and_missing_parents_are_used(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert export(tmp_path / "empty", small_network()).folder == tmp_path / "empty"

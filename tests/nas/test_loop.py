@@ -13,14 +13,15 @@ import pytest
 
 import nas
 from controllers import Proposal, RandomSearch
-from nas.candidates import Catalogue, Repeat, trial_seed
+from nas.candidates import Repeat, trial_seed
+from nas.catalogue import Catalogue
+from nas.chooser import make_controller
 from nas.commands.options import CONTROLLERS
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
 from nas.reporting import Reporter
-from nas.search import make_controller
 from nas.studies.journal_schema import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
 from search_spaces import cost
@@ -78,7 +79,8 @@ class Shuffled:
     def start(self, space, evaluator):
         self.worker = Worker(space, evaluator)
 
-    def submit(self, job):
+    def submit(self, job, weights=None):
+        assert weights is None
         self.jobs.append(job)
         self.submitted.append(job)
         self.most = max(self.most, len(self.jobs))

@@ -168,6 +168,22 @@ def test_what_is_no_objective_is_refused(text):
         Objective.from_json(text)
 
 
+def test_a_predicted_latency_is_known_before_training_and_measured_by_nobody():
+    objective = Objective(constraints=(Constraint(metric="predicted_latency_ms", upper=5.0),))
+    assert objective.known_limits == {"predicted_latency_ms": 5.0}
+    assert objective.measured_metrics == objective.timed_metrics == ()
+    assert objective.broken({"predicted_latency_ms": 6.0}, before_training=True) == objective.constraints
+    assert objective.excess({"predicted_latency_ms": 6.0}) == pytest.approx(0.2)
+    with pytest.raises(ObjectiveError, match="give a latency table"):
+        objective.broken({"macs": 1.0}, before_training=True)
+
+
+def test_a_reward_too_large_for_a_number_is_refused_with_its_term():
+    objective = Objective.parse("accuracy * (macs / 1G)^-100")
+    with pytest.raises(ObjectiveError, match=r"is no number for macs=1: use exponents nearer to 0"):
+        objective.reward(0.5, {"macs": 1.0})
+
+
 def test_known_limits_are_the_least_of_each_cost_that_needs_no_training():
     limits = (
         Constraint(metric="macs", upper=3e6),

@@ -6,10 +6,12 @@ import pytest
 from safetensors.torch import load
 
 from nas.data.loading import from_arrays
-from nas.errors import DataError
-from nas.training.measurement import LatencyProbe
+from nas.errors import DataError, RecipeError
+from nas.latency.probe import LatencyProbe
+from nas.probing import Probed
 from nas.training.proxy import ProxyEvaluator
 from nas.training.recipe import Recipe
+from nas.training.reduction import Reduction
 from nas.training.training import evaluate_accuracy
 from nas.trial import Candidate, Cause, InfeasibleError, Job
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build, choice
@@ -38,10 +40,9 @@ SPACE = SearchSpace(
 )
 
 
-def candidate(tokens=(0, 1), seed=0, fidelity=1.0):
-    return Candidate(
-        job=Job(trial=0, attempt=1, tokens=tokens, seed=seed, fidelity=fidelity), network=SPACE.decode(tokens)
-    )
+def candidate(tokens=(0, 1), seed=0, fidelity=1.0, weights=None):
+    job = Job(trial=0, attempt=1, tokens=tokens, seed=seed, fidelity=fidelity)
+    return Candidate(job=job, network=SPACE.decode(tokens), weights=weights)
 
 
 def metrics(evaluation):
@@ -90,10 +91,14 @@ def test_fidelity_is_a_share_of_the_schedule():
 
 
 def test_latency_is_measured_where_it_is_asked_for():
-    evaluator = ProxyEvaluator(bars(), RECIPE, device="cpu", measure_latency=LatencyProbe(batch=2, runs=5))
-    latency = metrics(evaluator.evaluate(candidate()))["latency_ms"]
-    assert latency.value > 0
-    assert "batch 2, threads 1, float32; n=5, quartiles" in latency.environment
+    probe = LatencyProbe(device="cpu", batch=2, runs=5)
+    evaluator = Probed(ProxyEvaluator(bars(), RECIPE, device="cpu"), probe)
+    evaluator.prepare()
+    measured = metrics(evaluator.evaluate(candidate()))
+    assert measured["latency_ms"].value > 0
+    assert "batch 2, threads 1, float32" in measured["latency_ms"].environment
+    assert "accuracy" in measured
+    assert evaluator.recipe == RECIPE
 
 
 def test_a_pickled_evaluator_holds_little_but_the_pixels():
@@ -113,7 +118,7 @@ def test_the_fingerprint_tells_recipe_data_split_and_measurements_apart():
         ProxyEvaluator(bars(240), RECIPE),
         ProxyEvaluator(from_arrays(data.train.images, data.train.labels, seed=5), RECIPE),
         ProxyEvaluator(data, RECIPE, split="test"),
-        ProxyEvaluator(data, RECIPE, measure_latency=LatencyProbe()),
+        Probed(ProxyEvaluator(data, RECIPE), LatencyProbe()),
     ]
     assert len({evaluator.fingerprint for evaluator in evaluators}) == len(evaluators)
     assert ProxyEvaluator(bars(), RECIPE).fingerprint == evaluators[0].fingerprint
@@ -135,3 +140,129 @@ def test_a_space_that_does_not_fit_the_data_is_refused_before_training():
 def test_fewer_images_than_a_batch_are_refused_when_the_evaluator_is_made():
     with pytest.raises(DataError, match="at least one batch of 512"):
         ProxyEvaluator(bars(), replace(RECIPE, batch_size=512))
+
+
+KINDS = ("epochs", "resolution", "data")
+RUNGS = (1 / 3, 1.0)
+
+
+def ladder(fidelity="epochs", rungs=RUNGS, recipe=RECIPE):
+    return ProxyEvaluator(bars(), recipe, device="cpu", fidelity=fidelity, ladder=rungs)
+
+
+@pytest.mark.parametrize("fidelity", KINDS)
+def test_going_on_in_another_process_gives_the_same_weights_to_the_bit(fidelity):
+    here = ladder(fidelity)
+    weights = here.evaluate(candidate(seed=3, fidelity=RUNGS[0])).weights()
+    there = pickle.loads(pickle.dumps(here))
+    here.evaluate(candidate(seed=9))  # something else in between must leave no trace
+    going_on = candidate(seed=4, weights=weights)
+    assert here.evaluate(going_on).weights() == there.evaluate(going_on).weights()
+
+
+@pytest.mark.parametrize("fidelity", KINDS)
+def test_going_on_changes_the_weights_that_it_starts_from(fidelity):
+    evaluator = ladder(fidelity)
+    one, other = (evaluator.evaluate(candidate(seed=seed, fidelity=RUNGS[0])).weights() for seed in (1, 2))
+    after = [evaluator.evaluate(candidate(seed=5, weights=weights)).weights() for weights in (one, other)]
+    assert len({one, other, *after}) == 4
+
+
+def test_the_whole_fidelity_without_weights_is_one_plain_training_on_any_ladder():
+    plain = ProxyEvaluator(bars(), RECIPE, device="cpu").evaluate(candidate(seed=5)).weights()
+    for fidelity in KINDS:
+        assert ladder(fidelity).evaluate(candidate(seed=5)).weights() == plain
+
+
+def test_going_on_trains_what_lies_between_the_rungs():
+    work = ladder()._work(candidate(fidelity=1.0).job, goes_on=True)
+    assert work.recipe.epochs == pytest.approx(RECIPE.epochs * 2 / 3)
+    assert work.recipe.warmup_epochs == pytest.approx(RECIPE.warmup_epochs * 2 / 3)
+    low = ladder()._work(candidate(fidelity=1 / 3).job, goes_on=False)
+    assert low.recipe == RECIPE.at(1 / 3)
+    for fidelity in ("resolution", "data"):
+        assert ladder(fidelity)._work(candidate(fidelity=1.0).job, goes_on=True).recipe == RECIPE
+
+
+def test_the_order_of_images_differs_from_rung_to_rung():
+    evaluator = ladder(rungs=(0.25, 0.5, 1.0))
+    seeds = [evaluator._work(candidate(fidelity=share).job, goes_on=True).seed for share in (0.5, 1.0)]
+    assert len({*seeds, candidate().job.seed}) == 3
+
+
+@pytest.mark.parametrize("fidelity", ["resolution", "data"])
+def test_a_rung_of_resolution_or_data_trains_on_less(fidelity):
+    evaluator = ladder(fidelity, recipe=replace(RECIPE, batch_size=16))
+    low, whole = (evaluator._on_device.of(evaluator._reduced(share))[0] for share in RUNGS)
+    assert whole is evaluator.data
+    assert (low.resolution, len(low.train)) == {"resolution": (8, 192), "data": (12, 63)}[fidelity]
+    assert metrics(evaluator.evaluate(candidate(fidelity=RUNGS[0])))["accuracy"].value >= 0
+    assert evaluator._on_device.of(evaluator._reduced(RUNGS[0]))[0] is low
+
+
+def test_weights_of_another_network_are_refused():
+    evaluator = ladder()
+    weights = evaluator.evaluate(candidate((1, 0), fidelity=RUNGS[0])).weights()
+    with pytest.raises(DataError, match="weights to go on from must be of the very network"):
+        evaluator.evaluate(candidate((0, 1), weights=weights))
+    with pytest.raises(DataError, match="weights to go on from"):
+        evaluator.evaluate(candidate((1, 0), weights=weights[:100]))
+
+
+def test_a_reduction_trains_a_smaller_network_on_fewer_and_smaller_images():
+    reduction = Reduction(epochs=0.5, width=0.5, resolution=0.7, data=0.5)
+    evaluator = ProxyEvaluator(bars(), RECIPE, device="cpu", reduction=reduction)
+    weights = load(evaluator.evaluate(candidate()).weights())
+    narrow = reduction.network(candidate().network)
+    build(narrow, seed=0).load_state_dict(weights)
+    assert narrow.resolution == 8
+    assert evaluator._on_device.of(reduction)[0].train.images.shape == (96, 1, 8, 8)
+
+
+def test_the_fingerprint_is_as_before_without_a_reduction_and_another_with_each():
+    data = bars()
+    assert ProxyEvaluator(data, Recipe(epochs=2, batch_size=32)).fingerprint == "f11763fe78c187ac"
+    evaluators = [
+        ProxyEvaluator(data, RECIPE),
+        ProxyEvaluator(data, RECIPE, reduction=Reduction(width=0.5)),
+        ProxyEvaluator(data, RECIPE, reduction=Reduction(data=0.5)),
+        ProxyEvaluator(data, RECIPE, fidelity="data", ladder=(0.5, 1.0)),
+        ProxyEvaluator(data, RECIPE, fidelity="epochs", ladder=(0.5, 1.0)),
+        ProxyEvaluator(data, RECIPE, fidelity="epochs", ladder=(0.25, 1.0)),
+    ]
+    assert len({evaluator.fingerprint for evaluator in evaluators}) == len(evaluators)
+    assert ProxyEvaluator(data, RECIPE, reduction=Reduction()).fingerprint == evaluators[0].fingerprint
+
+
+@pytest.mark.parametrize("rungs", [(), (0.5, 0.5), (1.0, 0.5), (0.0, 1.0), (0.5, 1.5)])
+def test_a_ladder_that_does_not_rise_within_the_whole_is_refused(rungs):
+    with pytest.raises(RecipeError, match="must be shares in"):
+        ladder(rungs=rungs)
+
+
+def test_an_unknown_fidelity_is_refused():
+    with pytest.raises(RecipeError, match="fidelity='width'"):
+        ladder("width")
+
+
+def test_a_rung_with_fewer_images_than_a_batch_is_refused_when_the_evaluator_is_made():
+    with pytest.raises(DataError, match=r"reduced training split of bars.*data=0.1 leaves 18"):
+        ladder("data", (0.1, 1.0))
+
+
+def test_a_resolution_too_small_for_the_strides_is_refused_before_training():
+    deep = replace(candidate().network, stages=SPACE.decode((0, 1)).stages * 3, resolution=24)
+    data = from_arrays(np.zeros((300, 24, 24), dtype=np.uint8), np.arange(300) % 3)
+    ProxyEvaluator(data, RECIPE).check(deep)
+    with pytest.raises(DataError, match=r"must be lawful when reduced .resolution=0.25.*reduce less"):
+        ProxyEvaluator(data, RECIPE, reduction=Reduction(resolution=0.25)).check(deep)
+
+
+def test_ways_to_train_side_by_side_share_the_images_on_the_device_in_every_process():
+    first = ProxyEvaluator(bars(), RECIPE, device="cpu")
+    pair = (first, first.beside(RECIPE.at(0.5), Reduction(width=0.5)))
+    for one, other in (pair, pickle.loads(pickle.dumps(pair))):
+        assert one._on_device.of(Reduction())[1] is other._on_device.of(Reduction(width=0.5))[1]
+    alone = ProxyEvaluator(bars(), RECIPE.at(0.5), device="cpu", reduction=Reduction(width=0.5))
+    assert pair[1].evaluate(candidate()).weights() == alone.evaluate(candidate()).weights()
+    assert pair[1].fingerprint == alone.fingerprint

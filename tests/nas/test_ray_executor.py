@@ -13,7 +13,8 @@ import pytest
 
 import nas
 from nas.errors import ExecutorError
-from nas.execution.ray_executor import RayExecutor, version_problem
+from nas.execution.ray_cluster import version_problem
+from nas.execution.ray_executor import RayExecutor
 from nas.trial import Cause, Evaluation, Job, Metric, Status
 from nas.version import WORKER_PACKAGES, package_fingerprint, source_fingerprint
 

@@ -56,9 +56,9 @@ class Threads:
         self.make = lambda: Worker(space, evaluator)
         self.futures, self.workers = {}, {}
 
-    def submit(self, job):
+    def submit(self, job, weights=None):
         worker = self.workers[job] = self.make()
-        self.futures[self.pool.submit(worker.run, job)] = job
+        self.futures[self.pool.submit(worker.run, job, weights)] = job
 
     def wait(self, timeout_seconds):
         done, _ = wait(self.futures, timeout_seconds, FIRST_COMPLETED)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from nas.commands.settings import Settings, make_objective
+from nas.commands.settings import Settings, make_objective, read_metrics, read_objective
 from nas.errors import StudyError, UsageError
-from nas.objective import Objective
+from nas.objective import Constraint, Objective
 from nas.training.recipe import Recipe
 
 FOLDER = Path("runs/a")
@@ -83,6 +83,54 @@ def test_limits_become_constraints():
 def test_a_kind_without_a_target_is_an_error():
     with pytest.raises(UsageError, match="--objective soft needs a target"):
         make_objective("soft", targets={"macs": None}, limits={})
+
+
+WRITTEN = "accuracy * (latency/5ms)^-0.07, memory <= 2GiB"
+
+
+def test_an_objective_that_is_written_out_is_the_whole_objective():
+    assert settings(objective=WRITTEN).make_objective() == Objective.parse(WRITTEN)
+
+
+def test_limits_are_added_to_those_of_an_objective_that_is_written_out():
+    objective = settings(objective=WRITTEN, max_macs=1e6).make_objective()
+    parsed = Objective.parse(WRITTEN)
+    assert objective.factors == parsed.factors
+    assert objective.constraints == (*parsed.constraints, Constraint(metric="macs", upper=1e6))
+
+
+def test_a_target_beside_an_objective_that_is_written_out_is_refused_with_what_to_write():
+    with pytest.raises(UsageError, match=r"--target-latency is given .* write \(latency_ms / 5\)\^\(0, -1\)"):
+        make_objective("accuracy * params^-0.05", targets={"macs": None, "latency_ms": 5.0}, limits={})
+
+
+def test_equal_objectives_are_stored_as_equal_text_however_they_are_written():
+    texts = ["accuracy*(latency/5ms)^-0.07", "(latency_ms / 5.0)**-0.070 x accuracy"]
+    assert len({read_objective(text) for text in texts}) == 1
+    stored = settings(objective=read_objective(texts[0]))
+    assert stored.resumed_with({"objective": read_objective(texts[1])}, FOLDER) == stored
+    assert Settings.from_dict(json.loads(json.dumps(stored.to_dict())), FOLDER) == stored
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "absolute"])
+def test_the_kinds_are_read_as_they_are(kind):
+    assert read_objective(kind) == kind
+
+
+def test_a_misspelt_kind_is_answered_with_the_near_one():
+    with pytest.raises(UsageError, match=r"no objective 'sotf': did you mean soft\?"):
+        read_objective("sotf")
+    with pytest.raises(UsageError, match="makes no sense at 'latncy'"):
+        read_objective("accuracy * latncy^-1")
+
+
+def test_costs_of_a_front_are_read_by_their_short_names():
+    assert read_metrics("latency, params,latency_ms") == ("latency_ms", "params")
+    for text in ("", "macs,", "accuracy", "macs params"):
+        with pytest.raises(UsageError, match="costs with commas between are needed"):
+            read_metrics(text)
+    with pytest.raises(UsageError, match="did you mean 'params'"):
+        read_metrics("parms")
 
 
 def test_absolute_takes_one_target():

@@ -4,6 +4,7 @@ import pytest
 
 from nas.commands.cli import main
 from nas.execution.inline_executor import InlineExecutor
+from nas.halving import Ladder
 from nas.objective import Objective
 from nas.search import search
 from nas.table import TableEvaluator
@@ -48,6 +49,42 @@ def test_show_lists_the_pareto_front(study, capsys):
     front = [(row["macs"], row["accuracy"]) for row in data["pareto_front"]]
     assert front == [(trial.macs, trial.accuracy) for trial in study.pareto_front()]
     assert front == sorted(front)
+
+
+def test_show_lists_a_front_over_the_costs_asked_for(study, capsys):
+    data = json.loads(shown(study, capsys, "--json", "--pareto", "params,activations"))
+    front = study.pareto_front("params", "activations")
+    assert [row["trial"] for row in data["pareto_front"]] == [trial.number for trial in front]
+    assert [row["activations"] for row in data["pareto_front"]] == [t.cost.activations for t in front]
+    assert data["pareto_costs"] == ["params", "activations"]
+    assert "at no more of params, activations" in shown(study, capsys, "--pareto", "params,activations")
+
+
+def test_a_front_of_what_was_not_measured_names_what_was(study, capsys):
+    assert main(["show", str(study.folder), "--pareto", "macs,latency"]) == 2
+    assert "has 'latency_ms' beside its accuracy: there are activations, macs, params" in (
+        capsys.readouterr().err
+    )
+
+
+def test_show_says_at_which_fidelity_trials_are_where_there_are_several(small_space, tmp_path, study, capsys):
+    found = search(
+        small_space,
+        evaluator=TableEvaluator(lambda candidate: 0.9 - 0.5 * candidate.job.fidelity),
+        controller="random",
+        trials=9,
+        ladder=Ladder((0.25, 1.0), reduction_factor=2),
+        executor=InlineExecutor(),
+        out=tmp_path,
+    )
+    data = json.loads(shown(found, capsys, "--json"))
+    fidelities = [row["fidelity"] for row in data["top_trials"]]
+    assert fidelities == sorted(fidelities, reverse=True)
+    assert {row["fidelity"] for row in data["pareto_front"]} == {1.0}
+    text = shown(found, capsys)
+    assert "by reward, the highest fidelity first" in text
+    assert "no other trial of fidelity 1 has as much accuracy at no more macs" in text
+    assert "fidelity" not in shown(study, capsys)
 
 
 def test_show_counts_states_and_names_failures_with_their_logs(study, capsys):

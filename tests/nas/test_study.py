@@ -7,6 +7,7 @@ from safetensors.torch import save
 
 import nas
 from nas.errors import StudyError
+from nas.halving import Ladder
 from nas.trial import Evaluation, Metric, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, SpaceError, Stage, build, choice
 
@@ -56,18 +57,70 @@ def test_a_study_opens_from_its_folder_alone(tmp_path, small_space):
 
 def test_the_pareto_front_holds_what_no_other_trial_beats(tmp_path, small_space):
     study = search(small_space, tmp_path, trials=30)
-    for metric in (None, "latency_ms", "params"):
-        name = metric or "macs"
+    for metric in ("macs", "latency_ms", "params"):
         front = study.pareto_front(metric)
         assert front
         for trial in study.completed:
             beaten = any(
-                other.accuracy >= trial.accuracy and other.costs[name] <= trial.costs[name] for other in front
+                other.accuracy >= trial.accuracy and other.costs[metric] <= trial.costs[metric]
+                for other in front
             )
             assert beaten
-        pairs = [(t.costs[name], t.accuracy) for t in front]
+        pairs = [(t.costs[metric], t.accuracy) for t in front]
         assert pairs == sorted(pairs)
         assert len({accuracy for _, accuracy in pairs}) == len(pairs)
+
+
+def test_over_several_costs_the_front_holds_what_no_other_trial_beats_in_all_of_them(tmp_path, small_space):
+    study = search(small_space, tmp_path, trials=30)
+    costs = ("params", "latency_ms")
+    front = study.pareto_front(*costs)
+    numbers = {trial.number for trial in front}
+    assert {trial.number for cost in costs for trial in study.pareto_front(cost)} <= numbers
+    for trial in study.completed:
+        beaten_by = [
+            other.number
+            for other in study.completed
+            if other.number != trial.number
+            and other.accuracy >= trial.accuracy
+            and all(other.costs[cost] <= trial.costs[cost] for cost in costs)
+        ]
+        assert (trial.number in numbers) == (not beaten_by)
+
+
+def test_the_front_is_of_the_costs_of_the_objective_unless_others_are_named(tmp_path, small_space):
+    goal = nas.Objective.parse("accuracy * (latency/5ms)^-0.07 * params^-0.05")
+    study = search(small_space, tmp_path, objective=goal, trials=20)
+    assert study.pareto_front() == study.pareto_front("latency_ms", "params")
+    kept = {trial.number for trial in study.trials if trial.weights_file is not None}
+    assert {trial.number for trial in study.pareto_front()} <= kept
+
+
+def test_a_front_of_what_was_not_measured_names_what_was(tmp_path, small_space):
+    study = search(small_space, tmp_path)
+    with pytest.raises(
+        StudyError, match=r"has 'energy_mj' .* there are activations, latency_ms, macs, params"
+    ):
+        study.pareto_front("macs", "energy_mj")
+
+
+def by_rungs(space, out, **options):
+    """A search whose first rung measures everything better than the last."""
+
+    def measured(candidate):
+        return 0.9 - 0.5 * candidate.job.fidelity + 0.01 * (candidate.job.trial % 7)
+
+    ladder = Ladder((0.25, 1.0), reduction_factor=2)
+    return search(space, out, evaluator=nas.TableEvaluator(measured), ladder=ladder, trials=12, **options)
+
+
+def test_only_trials_of_the_highest_fidelity_are_compared(tmp_path, small_space):
+    study = by_rungs(small_space, tmp_path)
+    whole = [trial for trial in study.completed if trial.fidelity == 1]
+    assert 0 < len(whole) < len(study.completed)
+    assert max(study.completed, key=lambda trial: trial.reward).fidelity == 0.25
+    assert study.best.fidelity == 1
+    assert {trial.fidelity for trial in study.pareto_front("macs", "params")} == {1.0}
 
 
 def test_the_summary_adds_up(tmp_path, small_space):

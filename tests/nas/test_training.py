@@ -3,24 +3,23 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
-from nas.data.loading import from_arrays, load_data
+from nas.data.loading import from_arrays
 from nas.errors import DataError
-from nas.training.batches import ResidentBatches, StreamedBatches, draw_moves, move
+from nas.training.optimizers import make_optimizer
 from nas.training.recipe import Recipe
+from nas.training.step import StepReport
 from nas.training.training import (
+    check_loss,
     evaluate_accuracy,
     is_out_of_memory,
-    make_optimizer,
     set_batch_norm_momentum,
     settle_augmentation,
     train,
 )
 from nas.trial import Cause, InfeasibleError
 
-CPU = torch.device("cpu")
 SHORT = Recipe(epochs=3, warmup_epochs=1, batch_size=32, learning_rate=0.1, precision="float32")
 
 
@@ -147,6 +146,88 @@ def test_a_diverging_training_makes_the_candidate_infeasible():
     assert error.value.cause is Cause.DIVERGED
 
 
+class Stubborn(nn.Module):
+    """Is sure of the first class, whatever it is taught."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.passes = 0
+
+    def forward(self, images):
+        self.passes += self.training
+        return torch.tensor([5.0, 0.0, 0.0, 0.0]).repeat(len(images), 1) + 0 * self.weight
+
+
+def test_a_network_that_learns_nothing_is_given_up_before_its_training_ends():
+    module, recipe = Stubborn(), Recipe(epochs=50, batch_size=32, precision="float32")
+    with pytest.raises(InfeasibleError, match=r"mean loss of an epoch <= 1.02 ln\(4\) = 1.414") as error:
+        train(module, bars(), recipe, seed=0, device="cpu")
+    assert error.value.cause is Cause.DIVERGED
+    assert module.passes == 104  # the first epoch of 8 steps that ends past step 100
+
+
+def test_a_training_at_a_huge_learning_rate_is_given_up():
+    recipe = Recipe(epochs=50, warmup_epochs=0, batch_size=32, learning_rate=0.5, precision="float32")
+    with pytest.raises(InfeasibleError, match=r"learnt nothing|must stay finite") as error:
+        train(network(), bars(), recipe, seed=0, device="cpu")
+    assert error.value.cause is Cause.DIVERGED
+
+
+@pytest.fixture(scope="module")
+def many():
+    """Data of which an epoch is 200 steps of 32 images; four classes."""
+    return from_arrays(np.zeros((10_000, 4, 4), np.uint8), np.arange(10_000) % 4)
+
+
+def judge(data, loss, *, epoch, steps=200, warmup_epochs=1.0):
+    recipe = Recipe(epochs=9, warmup_epochs=warmup_epochs, batch_size=32)
+    check_loss(loss, data=data, recipe=recipe, first=200 * epoch, end=200 * epoch + steps)
+
+
+@pytest.mark.parametrize(("warmup_epochs", "first_judged"), [(0, 1), (0.5, 2), (1, 2), (3, 4)])
+def test_the_second_whole_epoch_after_the_warmup_is_the_first_that_is_judged(
+    many, warmup_epochs, first_judged
+):
+    above = 1.03 * np.log(4)
+    for epoch in range(first_judged):
+        judge(many, above, epoch=epoch, warmup_epochs=warmup_epochs)
+    with pytest.raises(InfeasibleError, match="the network has learnt nothing"):
+        judge(many, above, epoch=first_judged, warmup_epochs=warmup_epochs)
+
+
+def test_a_loss_at_chance_or_a_broken_epoch_is_no_reason_to_give_up(many):
+    judge(many, 1.01 * np.log(4), epoch=5)
+    judge(many, 9.0, epoch=5, steps=199)
+
+
+def test_few_steps_are_never_given_up():
+    recipe = Recipe(epochs=30, warmup_epochs=1, batch_size=32, learning_rate=30.0, precision="float32")
+    check_loss(9.0, data=bars(), recipe=recipe, first=80, end=88)
+    with pytest.raises(InfeasibleError):
+        check_loss(9.0, data=bars(), recipe=recipe, first=96, end=104)
+
+
+@pytest.mark.parametrize("epoch", [0, 8])
+def test_a_loss_that_is_not_finite_is_never_accepted(many, epoch):
+    with pytest.raises(InfeasibleError, match="must stay finite, but is nan"):
+        judge(many, float("nan"), epoch=epoch, steps=1)
+
+
+def test_activations_compute_in_place_again_after_a_training_and_hold_no_gradients():
+    module = nn.Sequential(
+        nn.Conv2d(1, 8, 3, stride=4), nn.SiLU(inplace=True), nn.Flatten(), nn.Linear(72, 4)
+    )
+    train(module, bars(), SHORT, seed=0, device="cpu")
+    assert module[1].inplace
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_a_training_says_how_its_steps_were_taken():
+    step = train(network(), bars(), SHORT, seed=0, device="cpu").step
+    assert (step.kind, step.reason) == ("eager", "a graph needs a CUDA device, and this is cpu")
+
+
 def test_logits_that_are_not_finite_make_the_candidate_infeasible():
     module = network().eval()
     module.norm.running_var.fill_(float("nan"))
@@ -252,72 +333,6 @@ def test_digits_are_not_mirrored_unless_asked():
     assert settle_augmentation(Recipe(), from_arrays(data.train.images, data.train.labels)) == "crop_flip"
 
 
-def test_a_move_flips_then_shifts_with_reflection_as_numpy_does():
-    images = torch.arange(2 * 3 * 5 * 5, dtype=torch.uint8).view(2, 3, 5, 5)
-    chosen = torch.tensor([1, 0, 1])
-    moves = torch.tensor([[2, -1, 0], [0, 0, 1], [-2, 2, 1]])
-    moved = move(images, chosen, moves)
-    for index, (down, right, flip) in enumerate(moves.tolist()):
-        image = images[chosen[index]].numpy()
-        image = image[:, :, ::-1] if flip else image
-        padded = np.pad(image, ((0, 0), (2, 2), (2, 2)), mode="reflect")
-        assert (moved[index].numpy() == padded[:, 2 + down : 7 + down, 2 + right : 7 + right]).all()
-
-
-def test_moves_stay_in_range_and_use_all_of_it():
-    moves = draw_moves(1_000, "crop_flip", 2, np.random.default_rng(0))
-    assert {int(v) for v in moves[:, 0].unique()} == {-2, -1, 0, 1, 2}
-    assert {int(v) for v in moves[:, 2].unique()} == {0, 1}
-    assert draw_moves(1_000, "crop", 2, np.random.default_rng(0))[:, 2].sum() == 0
-
-
-def test_an_epoch_shows_each_image_once_and_leaves_the_last_partial_batch_out():
-    data = bars()
-    batches = ResidentBatches(data, CPU)
-    seen = [
-        image.numpy().tobytes()
-        for images, _ in batches.epoch(50, "none", 0, np.random.default_rng(0))
-        for image in images
-    ]
-    assert len(seen) == len(set(seen)) == 250
-    assert set(seen) <= {image.tobytes() for image in data.train.images}
-
-
-def test_batches_from_files_are_those_from_memory(tmp_path):
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for number in range(20):
-            Image.fromarray(rng.integers(0, 256, (12, 12), dtype=np.uint8)).save(
-                tmp_path / name / f"{number}.png"
-            )
-    resident = ResidentBatches(load_data(tmp_path), CPU)
-    streamed = StreamedBatches(load_data(tmp_path, resident_bytes=1), CPU)
-    pairs = [
-        (
-            resident.epoch(8, "crop_flip", 2, np.random.default_rng(3)),
-            streamed.epoch(8, "crop_flip", 2, np.random.default_rng(3)),
-        ),
-        (resident.scan("search", 4), streamed.scan("search", 4)),
-        (resident.scan("test", 3), streamed.scan("test", 3)),
-    ]
-    for ours, theirs in pairs:
-        for (images, labels), (other_images, other_labels) in zip(ours, theirs, strict=True):
-            assert torch.equal(images, other_images)
-            assert torch.equal(labels, other_labels)
-
-
-def test_a_file_that_vanished_is_named(tmp_path):
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        for number in range(10):
-            Image.fromarray(np.full((12, 12), number, dtype=np.uint8)).save(tmp_path / name / f"{number}.png")
-    data = load_data(tmp_path, resident_bytes=1)
-    (tmp_path / data.search.paths[0]).unlink()
-    with pytest.raises(DataError, match="could be read when the search began, but not now"):
-        list(StreamedBatches(data, CPU).scan("search", 2))
-
-
 @pytest.mark.gpu
 def test_the_same_code_trains_on_a_gpu():
     if not torch.cuda.is_available():
@@ -325,6 +340,38 @@ def test_the_same_code_trains_on_a_gpu():
     result = train(network(), bars(), SHORT, seed=0, device="cuda")
     assert result.accuracy > 0.9
     assert result.peak_memory_bytes > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_graphed_steps_give_the_weights_of_eager_ones_on_a_gpu(optimizer, precision):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    recipe = Recipe(epochs=30, batch_size=32, learning_rate=0.02, optimizer=optimizer, precision=precision)
+    weights, results = {}, {}
+    for stepping in ("auto", "eager"):
+        module = network()
+        results[stepping] = train(module, bars(), recipe, seed=0, device="cuda", stepping=stepping)
+        weights[stepping] = torch.cat([p.detach().flatten() for p in module.parameters()])
+    assert results["auto"].step == StepReport(kind="graphed")
+    assert results["eager"].step.kind == "eager"
+    assert results["auto"].loss == pytest.approx(results["eager"].loss, rel=0.05)
+    distance = (weights["auto"] - weights["eager"]).norm() / weights["eager"].norm()
+    assert distance < (0.01 if precision == "float32" else 0.1)
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_graph_is_free_again_after_the_training():
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    torch.cuda.empty_cache()
+    before = torch.cuda.memory_allocated()
+    module = network()
+    result = train(module, bars(), Recipe(epochs=30, batch_size=32), seed=0, device="cuda")
+    assert result.step.kind == "graphed"
+    module.cpu()
+    assert torch.cuda.memory_allocated() == before
 
 
 @pytest.mark.gpu

@@ -1,0 +1,188 @@
+"""Owns what is known of a space's candidates before training: network, identity, costs, predicted latency.
+
+Does not own counting and predicting (`search_spaces`, `nas.latency`) nor who is let in (`nas.candidates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.errors import ObjectiveError
+from nas.objective import NETWORK_METRICS, PREDICTED_METRICS, Objective
+from nas.trial import Metric
+from nas.verdict import all_costs
+from search_spaces import Cost, Network, SearchSpace, SpaceError, cost
+
+Tokens = tuple[int, ...]
+
+
+class LatencyPredictor(Protocol):
+    """Foretells latencies from networks alone, as a latency table does."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever predictions do."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Where its predictions are for and how far they are off, in words."""
+        ...
+
+    def predict(self, network: Network) -> float:
+        """Latency of one network in ms."""
+        ...
+
+    def predict_many(self, space: SearchSpace, tokens: npt.ArrayLike, /) -> npt.NDArray[np.float64]:
+        """Latencies in ms of candidates `(n, decisions)`, `(n,)`."""
+        ...
+
+    def least_ms(self, space: SearchSpace, /) -> float:
+        """The smallest latency that it predicts for any network of a space."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    """What follows from tokens alone.
+
+    Attributes:
+        network: The tokens written out.
+        digest: Identity of the network.
+        cost: Its exact cost.
+        predictions: What is predicted of it.
+    """
+
+    network: Network
+    digest: str
+    cost: Cost
+    predictions: tuple[Metric, ...] = ()
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Everything that is known of it, by name."""
+        return all_costs(self.cost, self.predictions)
+
+
+class Catalogue:
+    """Describes candidates of a space, those looked at lately without working it out again.
+
+    Args:
+        space: Where candidates come from.
+        latency: Predicts their latency; None where nothing does.
+
+    Attributes:
+        space: The same.
+        latency: The same.
+    """
+
+    def __init__(self, space: SearchSpace, latency: LatencyPredictor | None = None) -> None:
+        self.space = space
+        self.latency = latency
+        self._describe = lru_cache(maxsize=4096)(self._describe_anew)
+
+    def describe(self, tokens: Sequence[int]) -> Description:
+        """Describes a candidate.
+
+        Raises:
+            SpaceError: The tokens are not of this space, or the combination breaks a law.
+        """
+        return self._describe(tuple(tokens))
+
+    def digest(self, tokens: Sequence[int]) -> str:
+        """Identity of a candidate.
+
+        Raises:
+            SpaceError: The tokens are not of this space, or the combination breaks a law.
+        """
+        return self.describe(tokens).digest
+
+    def is_feasible(self, tokens: Sequence[int], objective: Objective) -> bool:
+        """Whether a candidate can be built and meets the constraints on known costs."""
+        try:
+            costs = self.describe(tokens).costs
+        except SpaceError:
+            return False
+        return not objective.broken(costs, before_training=True)
+
+    def costs(self, tokens: npt.NDArray[np.int64], metrics: Sequence[str]) -> npt.NDArray[np.float64]:
+        """Known costs of many candidates that can be built.
+
+        Args:
+            tokens: Candidates `(n, decisions)`.
+            metrics: Names of costs.
+
+        Returns:
+            One column for each of them, `(n, metrics)`.
+        """
+        exact = self.space.costs(tokens) if set(metrics) & set(NETWORK_METRICS) else None
+        columns = [
+            self._predicted(tokens) if exact is None or m in PREDICTED_METRICS else exact[m] for m in metrics
+        ]
+        return np.stack(columns, axis=1).astype(np.float64)
+
+    def are_within(self, tokens: npt.NDArray[np.int64], limits: Mapping[str, float]) -> npt.NDArray[np.bool_]:
+        """Which of many candidates `(n, decisions)` can be built and keep upper limits, `(n,)`."""
+        ranges = {metric: (0.0, limits[metric]) for metric in NETWORK_METRICS if metric in limits}
+        within = self.space.are_within(tokens, **ranges)
+        for metric in PREDICTED_METRICS:
+            if metric in limits:
+                rows = np.flatnonzero(within)
+                within[rows] = self._predicted(tokens[rows]) <= limits[metric]
+        return within
+
+    def check_predicts(self, objective: Objective) -> None:
+        """Checks that every cost that an objective takes for known is, and that its target can be met.
+
+        Raises:
+            ObjectiveError: It needs a predicted latency, and nothing predicts any; or less than there is.
+        """
+        metric = PREDICTED_METRICS[0]
+        if metric not in objective.metrics:
+            return
+        if self.latency is None:
+            raise ObjectiveError(
+                f"the objective needs {metric!r}, but nothing predicts it: give a latency table of this "
+                "space and device (nas latency-table makes one), or aim at latency_ms, which is measured"
+            )
+        least = self.latency.least_ms(self.space)
+        target = _budget(objective, metric)
+        if target is not None and target < least:
+            raise ObjectiveError(
+                f"no network of the space {self.space.name!r} is predicted to take less than {least:.4g} ms, "
+                f"but the target is {metric}={target:.4g}: raise it, or choose a smaller width or resolution "
+                f"({self.latency.origin})"
+            )
+
+    def _predicted(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        if self.latency is None:
+            return np.full(len(tokens), np.nan)
+        return self.latency.predict_many(self.space, tokens)
+
+    def _describe_anew(self, tokens: Tokens) -> Description:
+        network = self.space.decode(tokens)
+        predictions: tuple[Metric, ...] = ()
+        if self.latency is not None:
+            predictions = (
+                Metric(
+                    name=PREDICTED_METRICS[0],
+                    value=self.latency.predict(network),
+                    unit="ms",
+                    environment=self.latency.origin,
+                ),
+            )
+        return Description(
+            network=network, digest=network.digest, cost=cost(network), predictions=predictions
+        )
+
+
+def _budget(objective: Objective, metric: str) -> float | None:
+    """The target of a cost that is more than a unit: one that the reward bends at."""
+    bent = [f.target for f in objective.factors if f.metric == metric and f.exponent_under != f.exponent_over]
+    return min([*bent, *(term.target for term in objective.absolutes if term.metric == metric)], default=None)
