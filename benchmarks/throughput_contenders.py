@@ -34,6 +34,9 @@ from nas.training.training import prepare_step, set_batch_norm_momentum
 from search_spaces import Network, build, efficientnet
 
 Precision = Literal["float32", "bfloat16"]
+
+WARMUP_TURNS, PROBE_TURNS = 2, 7
+"""Steps by which the baselines' layout and precision are chosen: a short probe chose the slower one."""
 CLASSES = 10
 PADDING = 2
 SMOOTHING = 0.1
@@ -327,18 +330,19 @@ def one_batch(setting: Setting) -> list[tuple[Tensor, Tensor]]:
 
 
 def fastest_way(setting: Setting) -> tuple[torch.memory_format, Precision]:
-    """Times the plain step in both layouts and precisions, and returns the fastest pair."""
+    """Times the plain step in both layouts and precisions, in turns, and returns the fastest pair."""
     bare = one_batch(setting)
     ways: list[tuple[torch.memory_format, Precision]] = [
         (layout, precision)
         for layout in (torch.contiguous_format, torch.channels_last)
         for precision in ("float32", "bfloat16")
     ]
-    seconds = {}
-    for way in ways:
-        step = plain(setting, bare, *way).step
-        seconds[way] = statistics.median(timed(step, setting.device) for _ in range(3))
-    return min(seconds, key=lambda way: seconds[way])
+    steps = {way: plain(setting, bare, *way).step for way in ways}
+    seconds: dict[tuple[torch.memory_format, Precision], list[float]] = {way: [] for way in ways}
+    for _ in range(WARMUP_TURNS + PROBE_TURNS):
+        for way, step in steps.items():
+            seconds[way].append(timed(step, setting.device))
+    return min(ways, key=lambda way: statistics.median(seconds[way][WARMUP_TURNS:]))
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:

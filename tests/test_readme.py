@@ -14,10 +14,11 @@ from search_spaces.testing import check_space
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+EVALUATION = (ROOT / "docs" / "evaluation.md").read_text()
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.S)
 
 
 def run_example(name, folder, *arguments):
@@ -41,10 +42,13 @@ def test_examples_are_short():
         assert len(path.read_text().splitlines()) < 80, path.name
 
 
-def test_every_nas_command_in_the_readme_is_one_the_parser_knows(capsys, tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", [README, EVALUATION], ids=["README", "evaluation"])
+def test_every_nas_command_in_a_page_is_one_the_parser_knows(capsys, tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
-    commands = re.findall(r"`(nas [^`]+)`", README)
-    commands += [line for block in blocks("sh") for line in block.splitlines() if line.startswith("nas ")]
+    commands = re.findall(r"`(nas [^`]+)`", page)
+    commands += [
+        line for block in blocks("sh", page) for line in block.splitlines() if line.startswith("nas ")
+    ]
     assert len(commands) >= 6
     for command in commands:
         words = [word for word in shlex.split(command, comments=True)[1:] if word != "..."]
@@ -56,20 +60,22 @@ def test_every_nas_command_in_the_readme_is_one_the_parser_knows(capsys, tmp_pat
             assert option in offered, f"{option} in: {command}"
 
 
-def test_every_option_in_the_readme_exists(capsys):
+@pytest.mark.parametrize("page", [README, EVALUATION], ids=["README", "evaluation"])
+def test_every_option_in_a_page_exists(capsys, page):
     offered = ""
     for command in COMMANDS:
         with pytest.raises(SystemExit):
             main([command, "--help"])
         offered += capsys.readouterr().out
-    mentioned = set(re.findall(r"`(--[a-z-]+)", README))
+    mentioned = set(re.findall(r"`(--[a-z-]+)", page))
     assert mentioned
     assert not {option for option in mentioned if option not in offered}
 
 
-def test_every_link_in_the_readme_leads_to_a_file():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
+def test_every_link_in_a_page_leads_to_a_file(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
 
 
 def test_the_make_targets_in_the_readme_exist():

@@ -15,6 +15,7 @@ from nas.errors import DataError, SearchStoppedError
 from nas.proxies.offer import LONG
 from nas.proxies.run_log import Run, RunLog
 from nas.proxies.sample import Candidate as Sampled
+from nas.stopping import Interruption
 from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, Job, Result, Status
 from search_spaces import Network, SearchSpace, SpaceError
 
@@ -163,13 +164,15 @@ def check_lawful(ways: Mapping[str, Evaluator], networks: Sequence[Network]) -> 
 
 
 def _run_all(executor: Executor, jobs: list[Job]) -> Iterator[Result]:
-    """Yields a result for every job; what a machine loses is tried again."""
+    """Yields a result for every job; what a machine loses is tried again. Signals end it between two."""
     running = 0
     while jobs or running:
         while jobs and running < executor.slots:
             executor.submit(jobs.pop(0))
             running += 1
-        for result in executor.wait(POLL_SECONDS):
+        with Interruption() as interruption, interruption.breakable():
+            results = executor.wait(POLL_SECONDS)
+        for result in results:
             running -= 1
             if result.status is Status.LOST and result.job.attempt < ATTEMPTS:
                 jobs.insert(0, replace(result.job, attempt=result.job.attempt + 1))
