@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 import socket
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from nas.errors import ExecutorError
+from nas.version import package_fingerprint
 
 CONNECT_SECONDS = 5.0
 """A cluster that does not answer for so long is unreachable."""
@@ -72,6 +74,24 @@ def version_problem(driver: str, worker: str) -> str:
         f"every worker must run the driver's version of mnas, but the driver's source is {driver} and that "
         f"on {socket.gethostname()} is {worker}: install the same version on every node"
     )
+
+
+def problem_of(fingerprint: str, what: str, prepare: Callable[[], None]) -> str:
+    """Prepares an actor; returns what went wrong as text, or nothing.
+
+    Args:
+        fingerprint: The driver's.
+        what: The actor in words.
+        prepare: Does it, where the versions agree.
+    """
+    problem = version_problem(fingerprint, package_fingerprint())
+    if not problem:
+        try:
+            prepare()
+        except Exception as error:
+            text = "".join(traceback.format_exception(error))
+            problem = f"{what} could not be prepared: {type(error).__name__}: {error}\n{text}"
+    return problem
 
 
 def check_offered(ray: Any, resource: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import os
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -19,8 +18,8 @@ from nas.execution.ray_cluster import (
     bounded,
     check_gpus,
     check_reachable,
+    problem_of,
     stored_bytes,
-    version_problem,
 )
 from nas.execution.ray_prober import RayProber
 from nas.execution.worker import Worker
@@ -350,15 +349,12 @@ class _Actor:
 
     def prepare(self) -> str:
         """Prepares the evaluator; returns what went wrong, or nothing."""
-        self._problem = version_problem(self._fingerprint, package_fingerprint())
-        if not self._problem:
-            try:
-                self._limit_memory()
-                self._worker = Worker(*_fetch(self._shared[0]))
-            except Exception as error:
-                text = "".join(traceback.format_exception(error))
-                self._problem = f"a worker could not be prepared: {type(error).__name__}: {error}\n{text}"
+        self._problem = problem_of(self._fingerprint, "a worker", self._make_worker)
         return self._problem
+
+    def _make_worker(self) -> None:
+        self._limit_memory()
+        self._worker = Worker(*_fetch(self._shared[0]))
 
     def run(self, job: Job, weights: bytes | None = None) -> Result:
         """Runs a job."""

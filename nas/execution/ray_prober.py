@@ -11,7 +11,7 @@ import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
-from nas.execution.ray_cluster import check_offered, version_problem
+from nas.execution.ray_cluster import check_offered, problem_of
 from nas.probing import joined
 from nas.trial import Cause, InfeasibleError, Job, Metric, Probe, Result, Status
 from nas.version import package_fingerprint
@@ -128,18 +128,15 @@ class _ProbeActor:
 
     def prepare(self) -> str:
         """Prepares the probe; returns what went wrong, or nothing."""
-        self._problem = version_problem(self._fingerprint, package_fingerprint())
-        if not self._problem:
-            try:
-                import ray
-
-                self._space, self._probe = ray.get(self._shared[0])
-                assert self._probe is not None
-                self._probe.prepare()
-            except Exception as error:
-                text = "".join(traceback.format_exception(error))
-                self._problem = f"the probe could not be prepared: {type(error).__name__}: {error}\n{text}"
+        self._problem = problem_of(self._fingerprint, "the probe", self._fetch)
         return self._problem
+
+    def _fetch(self) -> None:
+        import ray
+
+        self._space, self._probe = ray.get(self._shared[0])
+        assert self._probe is not None
+        self._probe.prepare()
 
     def measure(self, job: Job) -> Measured:
         """Measures one candidate."""
