@@ -1,7 +1,4 @@
-"""Owns turning encoded images (files or bytes) into uint8 arrays of one size, and saying which are damaged.
-
-Does not own where they come from: folders and packs are elsewhere.
-"""
+"""Turns encoded images (files or bytes) into uint8 arrays of one size, and says which are damaged."""
 
 from __future__ import annotations
 
@@ -11,76 +8,111 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
+from nas.data.decoder import decode_image, fit_square, has_alpha
 from nas.data.images import Images
+from nas.data.reading import WHITE, Fit, Reading
 from nas.errors import DataError
 
 Encoded = Path | bytes
 
-GREATEST_INFERRED_RESOLUTION = 224
 GREATEST_UNREADABLE_SHARE = 0.01
 
-# What Pillow raises for damaged files, by format and kind of damage.
-READ_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, Image.DecompressionBombError)
-GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I", "F")
+# Pillow's plugins raise whatever a damaged file leads them to: OSError, SyntaxError, struct.error, KeyError,
+# ZeroDivisionError, DecompressionBombError (too many pixels) and more, by format and kind of damage.
+READ_ERRORS = (Exception,)
+GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+
+ONE_PICTURE = ("MPO", "PSD")
+"""Formats whose further frames are previews and layers of the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Probe:
-    """What an image's header says: height and width in pixels, and whether it is grey."""
+    """What an image file says before it is decoded for training.
+
+    Attributes:
+        height: In pixels.
+        width: In pixels.
+        is_grey: Whether it has no colours.
+        numbers: Whether a pixel is a byte for each channel, one whole number of more bits, or one of
+            floating point.
+        least: Smallest value, where a pixel is not bytes.
+        greatest: Largest value, where a pixel is not bytes.
+        is_transparent: Whether a pixel is not opaque.
+        has_frames: Whether there are further pictures in the file.
+        is_deep_colour: Whether it is a colour image of 16 bits a channel, of which Pillow reads the upper 8.
+    """
 
     height: int
     width: int
     is_grey: bool
+    numbers: Literal["bytes", "whole", "float"] = "bytes"
+    least: float = 0.0
+    greatest: float = 255.0
+    is_transparent: bool = False
+    has_frames: bool = False
+    is_deep_colour: bool = False
 
 
 def probe(encoded: Encoded) -> Probe | None:
     """Reads the header and looks for the end of the file; None when the image cannot be read.
 
-    A JPEG or PNG whose last bytes hold its end marker is taken to be whole, all others are decoded.
+    A JPEG or PNG whose last bytes hold its end marker is taken to be whole. All others are decoded, and so
+    are images whose way into 8 bits depends on their values.
     """
     try:
         with Image.open(_stream(encoded)) as image:
-            if not _has_end(encoded, image.format or ""):
+            numbers = _numbers(image.mode)
+            may_be_transparent = numbers == "bytes" and has_alpha(image)
+            is_deep_colour = numbers == "bytes" and _is_deep(image)
+            if numbers != "bytes" or may_be_transparent or not _has_end(encoded, image.format or ""):
                 image.load()
-            return Probe(height=image.height, width=image.width, is_grey=image.mode in GREY_MODES)
+            least, greatest = (0.0, 255.0) if numbers == "bytes" else _range(image)
+            return Probe(
+                height=image.height,
+                width=image.width,
+                is_grey=image.mode in GREY_MODES,
+                numbers=numbers,
+                least=least,
+                greatest=greatest,
+                is_transparent=may_be_transparent and _is_transparent(image),
+                has_frames=_has_frames(image),
+                is_deep_colour=is_deep_colour,
+            )
     except READ_ERRORS:
         return None
 
 
-def decode(encoded: Encoded, channels: int, resolution: int) -> Images:
-    """Decodes one image: turned as its EXIF tag says, shorter side resized to the resolution, centre cropped.
+def decode(encoded: Encoded, reading: Reading) -> Images:
+    """Decodes one image.
 
     Args:
         encoded: A file, or the bytes of one.
-        channels: 1 (grey) or 3 (colour).
-        resolution: Height and width of the result, in pixels.
+        reading: How images of its data set become pixels.
 
     Returns:
         uint8 of shape (channels, resolution, resolution).
 
     Raises:
-        OSError: The image is damaged; the other `READ_ERRORS` mean the same.
+        Exception: The image is damaged (see `READ_ERRORS`).
     """
-    mode = "L" if channels == 1 else "RGB"
-    with Image.open(_stream(encoded)) as opened:
-        # A large JPEG is decoded at a fraction of its size: several times faster, and resized anyway.
-        opened.draft(None, (2 * resolution, 2 * resolution))
-        image = ImageOps.exif_transpose(opened)
-        if image.mode.startswith("I"):  # 16 bits a pixel: Pillow would clip, not scale
-            image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-        if image.mode in ("P", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")  # Pillow's way for palettes with transparency
-        image = image.convert(mode)
-        if image.size != (resolution, resolution):
-            image = ImageOps.fit(image, (resolution, resolution), Image.Resampling.BILINEAR)
-        pixels = np.asarray(image, dtype=np.uint8)
-    return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    pixels: Images = decode_image(
+        _stream(encoded),
+        channels=reading.channels,
+        resolution=reading.resolution,
+        fit=reading.fit,
+        bits=reading.bits,
+        float_white=reading.float_white,
+        background=reading.background,
+    )
+    return pixels
 
 
 def probe_all(sources: Sequence[Encoded]) -> list[Probe | None]:
@@ -89,19 +121,18 @@ def probe_all(sources: Sequence[Encoded]) -> list[Probe | None]:
         return list(pool.map(probe, sources))
 
 
-def decode_all(
-    sources: Sequence[Encoded], channels: int, resolution: int
-) -> tuple[Images, npt.NDArray[np.int64]]:
+def decode_all(sources: Sequence[Encoded], reading: Reading) -> tuple[Images, npt.NDArray[np.int64]]:
     """Decodes many images on all cores.
 
     Returns:
         uint8 of shape (readable, channels, resolution, resolution), and the indices of the readable ones.
     """
-    images = np.empty((len(sources), channels, resolution, resolution), dtype=np.uint8)
+    shape = (len(sources), reading.channels, reading.resolution, reading.resolution)
+    images = np.empty(shape, dtype=np.uint8)
 
     def one(index: int) -> bool:
         try:
-            images[index] = decode(sources[index], channels, resolution)
+            images[index] = decode(sources[index], reading)
         except READ_ERRORS:
             return False
         return True
@@ -112,7 +143,7 @@ def decode_all(
     return (images if len(readable) == len(sources) else images[readable]), readable
 
 
-def resize(images: Images, resolution: int) -> Images:
+def resize(images: Images, resolution: int, fit: Fit = "crop") -> Images:
     """Brings arrays of shape (count, channels, height, width) to a square resolution, as `decode` does."""
     count, channels, height, width = images.shape
     if height == width == resolution:
@@ -122,48 +153,67 @@ def resize(images: Images, resolution: int) -> Images:
         image = Image.fromarray(
             pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
         )
-        fitted = np.asarray(ImageOps.fit(image, (resolution, resolution), Image.Resampling.BILINEAR))
+        fitted = np.asarray(fit_square(image, resolution, fit))
         resized[index] = fitted[None] if channels == 1 else fitted.transpose(2, 0, 1)
     return resized
 
 
-def infer_resolution(probes: Sequence[Probe]) -> tuple[int, str | None]:
-    """Chooses one resolution for images of many sizes.
-
-    Square images of one size keep it. Otherwise it is the median of the shorter sides, rounded to a multiple
-    of 8 (of 32 from 64 pixels on, where networks halve the resolution five times). Never above 224.
-
-    Returns:
-        The resolution, and a note for the user where images will be resized.
-    """
-    shorter = [min(p.height, p.width) for p in probes]
-    longer = [max(p.height, p.width) for p in probes]
-    if min(shorter) == max(longer) <= GREATEST_INFERRED_RESOLUTION:
-        return shorter[0], None
-    median = float(np.median(shorter))
-    step = 32 if median >= 64 else 8
-    resolution = min(GREATEST_INFERRED_RESOLUTION, max(step, round(median / step) * step))
-    return resolution, (
-        f"images of {min(shorter)} to {max(longer)} pixels a side are resized and centre-cropped to "
-        f"{resolution} x {resolution}; give a resolution to choose another"
-    )
+def tolerated(total: int) -> int:
+    """How many of so many images may be unreadable: 1 % of them, but at least one."""
+    return max(1, int(GREATEST_UNREADABLE_SHARE * total))
 
 
 def unreadable_warning(names: Sequence[str], total: int) -> tuple[str, ...]:
     """Words the warning for images that were skipped; none when there are none.
 
     Raises:
-        DataError: More than 1 % of the images cannot be read.
+        DataError: More than 1 % of the images, and more than one, cannot be read.
     """
     if not names:
         return ()
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-    if len(names) > GREATEST_UNREADABLE_SHARE * total:
+    shown = first_names(names)
+    if len(names) > tolerated(total):
         raise DataError(
-            f"at most {GREATEST_UNREADABLE_SHARE:.0%} of the images may be unreadable, but {len(names)} of "
-            f"{total} are: {shown}; delete or replace them"
+            f"at most {GREATEST_UNREADABLE_SHARE:.0%} of the images, or one, may be unreadable, but "
+            f"{len(names)} of {total} are: {shown}; delete or replace them"
         )
     return (f"skipped {len(names)} of {total} images that cannot be read: {shown}",)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """Lists the first few of many names."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _numbers(mode: str) -> Literal["bytes", "whole", "float"]:
+    return "float" if mode == "F" else "whole" if mode.startswith("I") else "bytes"
+
+
+def _has_frames(image: Image.Image) -> bool:
+    """Whether there are further pictures; False where what follows the first is damaged."""
+    try:
+        return bool(getattr(image, "is_animated", False)) and image.format not in ONE_PICTURE
+    except READ_ERRORS:
+        return False
+
+
+def _is_deep(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel, such as Pillow's raw mode `RGB;16B`."""
+    layouts = [
+        tile[-1] if isinstance(tile[-1], str) else next(iter(tile[-1] or ()), "")
+        for tile in getattr(image, "tile", ())
+    ]
+    return any(str(layout).endswith(("16B", "16L", "16N")) for layout in layouts)
+
+
+def _range(image: Image.Image) -> tuple[float, float]:
+    values = np.asarray(image)
+    return float(values.min()), float(values.max())
+
+
+def _is_transparent(image: Image.Image) -> bool:
+    least, _ = image.convert("RGBA").getchannel("A").getextrema()
+    return least < WHITE  # type: ignore[operator]  # a pair of ints for one channel of 8 bits
 
 
 def _stream(encoded: Encoded) -> Path | io.BytesIO:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from nas.data.decoding import Probe, decode_all, infer_resolution, probe_all, unreadable_warning
+from nas.data.decoding import Probe, decode_all, probe_all, unreadable_warning
 from nas.data.images import Files, Part, Pixels, digest
+from nas.data.reading import Fit, Reading
 from nas.data.splits import Source
+from nas.data.survey import survey_images
 from nas.errors import DataError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -23,7 +25,7 @@ PART_NAMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) -> Source:
+def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fit: Fit = "crop") -> Source:
     """Reads a folder of images.
 
     `train/` is learnt from. Of `val/` and `test/`, a single one is the test split; where both are there,
@@ -34,24 +36,24 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) ->
         folder: The folder.
         resolution: Height and width of the images in pixels; None to infer it.
         resident_bytes: Decoded images of more bytes than this are left on disk and read as they are needed.
+        fit: How an image that is not square becomes square.
 
     Raises:
-        DataError: The folder is empty, has empty or differing classes, or more than 1 % unreadable images.
+        DataError: The folder is empty, has empty or differing classes, or too many unreadable images.
     """
     classes, listed = _list_parts(folder)
     total = sum(map(len, listed.values()))
     content = digest(*(_name_and_size(folder, path) for files in listed.values() for path in files.paths))
     files, probes, unreadable = _probe_parts(listed)
     unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
-    channels = 1 if all(p.is_grey for p in probes) else 3
-    notes = _passed_over(folder)
-    if resolution is None:
-        resolution, note = infer_resolution(probes)
-        notes += (note,) if note else ()
+    names = [path for chosen in files.values() for path in chosen.paths]
+    survey = survey_images(probes, names, resolution=resolution, fit=fit)
+    content = digest(content, *survey.marks) if survey.marks else content
+    notes = _passed_over(folder) + survey.notes
     parts: dict[str, Part] = dict(files)
-    if len(probes) * channels * resolution**2 <= resident_bytes:
+    if len(probes) * survey.reading.image_bytes <= resident_bytes:
         for part, chosen in files.items():
-            parts[part], damaged = _decode(chosen, channels, resolution)
+            parts[part], damaged = _decode(chosen, survey.reading)
             unreadable += damaged
     else:
         notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
@@ -60,8 +62,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) ->
     return Source(
         name=folder.resolve().name,
         classes=classes,
-        channels=channels,
-        resolution=resolution,
+        reading=survey.reading,
         train=parts["train"],
         search=parts.get("val") if "test" in parts else None,
         test=parts.get("test", parts.get("val")),
@@ -141,8 +142,8 @@ def _probe_parts(listed: Mapping[str, Files]) -> tuple[dict[str, Files], list[Pr
     return files, found, unreadable
 
 
-def _decode(files: Files, channels: int, resolution: int) -> tuple[Pixels, list[str]]:
-    images, readable = decode_all([Path(files.root) / path for path in files.paths], channels, resolution)
+def _decode(files: Files, reading: Reading) -> tuple[Pixels, list[str]]:
+    images, readable = decode_all([Path(files.root) / path for path in files.paths], reading)
     damaged = np.setdiff1d(np.arange(len(files)), readable)
     return Pixels(images=images, labels=files.labels[readable]), [files.paths[i] for i in damaged]
 

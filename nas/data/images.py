@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nas.data.reading import Reading
 from nas.errors import DataError
 
 if TYPE_CHECKING:
@@ -88,8 +89,7 @@ class ImageData:
     Attributes:
         name: What people call the data.
         classes: Names of the classes; a label is an index into them.
-        channels: 1 (grey) or 3 (colour).
-        resolution: Height and width of every image, in pixels.
+        reading: How image files become pixels; the size of all images.
         train: What networks learn from.
         search: What the search sees: the accuracy of a trial is measured here.
         test: Touched once, for the final comparison.
@@ -104,8 +104,7 @@ class ImageData:
 
     name: str
     classes: tuple[str, ...]
-    channels: int
-    resolution: int
+    reading: Reading
     train: Part
     search: Part
     test: Part
@@ -123,14 +122,24 @@ class ImageData:
         return len(self.classes)
 
     @property
+    def channels(self) -> int:
+        """1 (grey) or 3 (colour)."""
+        return self.reading.channels
+
+    @property
+    def resolution(self) -> int:
+        """Height and width of every image, in pixels."""
+        return self.reading.resolution
+
+    @property
     def is_resident(self) -> bool:
         """Whether all images are held in memory."""
         return all(isinstance(part, Pixels) for part in (self.train, self.search, self.test))
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the images, their size or their classes change; the split has its own."""
-        return digest(self.content_digest, self.channels, self.resolution, *self.classes)
+        """Changes when the images, their size, fit or classes change; the split has its own."""
+        return digest(self.content_digest, self.channels, self.resolution, *self.classes, *self.reading.marks)
 
     def split(self, name: SplitName) -> Part:
         """Returns one of the three splits by its name."""

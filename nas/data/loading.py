@@ -7,7 +7,7 @@ splitting (`nas.data.splits`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy.typing as npt
 
@@ -15,6 +15,7 @@ from nas.data.image_folder import load_folder
 from nas.data.images import Files, ImageData, Pixels, SplitName, check_fits
 from nas.data.named_data import NAMES, find_name, load_named, near_names
 from nas.data.packs import array_source, load_pack
+from nas.data.reading import Fit
 from nas.data.splits import Source, split_source
 from nas.errors import DataError
 
@@ -34,6 +35,7 @@ def load_data(
     test_fraction: float = 0.2,
     seed: int = 0,
     resident_bytes: int = 2 << 30,
+    fit: Fit = "crop",
 ) -> ImageData:
     """Reads images and splits them into train, search and test.
 
@@ -47,6 +49,8 @@ def load_data(
         test_fraction: Share of all images that becomes the test split, where no test or val set is given.
         seed: Seed of the split.
         resident_bytes: A folder whose decoded images take more bytes is read from disk during training.
+        fit: How an image that is not square becomes square: its centre is cut out (`crop`), it is padded with
+            black (`pad`), or it is distorted (`stretch`).
 
     Raises:
         DataError: There are no such data, or they cannot be used; the message says what to do.
@@ -57,8 +61,12 @@ def load_data(
         raise DataError(
             f"`{LEAST_RESOLUTION} <= resolution <= {GREATEST_RESOLUTION}` must hold, but got {resolution}"
         )
+    if fit not in get_args(Fit):
+        raise DataError(f"`fit in {get_args(Fit)}` must hold, but got fit={fit!r}")
     where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
-    source = _read(spec, root=where, download=download, resolution=resolution, resident_bytes=resident_bytes)
+    source = _read(
+        spec, root=where, download=download, resolution=resolution, resident_bytes=resident_bytes, fit=fit
+    )
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
 
 
@@ -71,6 +79,7 @@ def from_arrays(
     test_images: npt.NDArray[Any] | None = None,
     test_labels: npt.NDArray[Any] | None = None,
     mirrors: bool = True,
+    fit: Fit = "crop",
     search_fraction: float = 0.2,
     test_fraction: float = 0.2,
     seed: int = 0,
@@ -85,6 +94,7 @@ def from_arrays(
         test_images: A test set, or None to carve one.
         test_labels: Its labels.
         mirrors: Whether a mirrored image keeps its label.
+        fit: As in `load_data`.
         search_fraction: As in `load_data`.
         test_fraction: As in `load_data`.
         seed: As in `load_data`.
@@ -97,21 +107,21 @@ def from_arrays(
         raise DataError("test_images and test_labels must be given together, but one of them is missing")
     if test_images is not None and test_labels is not None:
         parts["test"] = (test_images, test_labels)
-    source = array_source(name, parts, classes=classes, mirrors=mirrors)
+    source = array_source(name, parts, classes=classes, mirrors=mirrors, fit=fit)
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
 
 
 def _read(
-    spec: str | Path, *, root: Path, download: bool, resolution: int | None, resident_bytes: int
+    spec: str | Path, *, root: Path, download: bool, resolution: int | None, resident_bytes: int, fit: Fit
 ) -> Source:
     name = find_name(spec) if isinstance(spec, str) and not _looks_like_path(spec) else None
     if name is not None:
-        return load_named(name, root=root, download=download, resolution=resolution)
+        return load_named(name, root=root, download=download, resolution=resolution, fit=fit)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return load_folder(path, resolution=resolution, resident_bytes=resident_bytes)
+        return load_folder(path, resolution=resolution, resident_bytes=resident_bytes, fit=fit)
     if path.is_file() and path.suffix == ".npz":
-        return load_pack(path, resolution=resolution)
+        return load_pack(path, resolution=resolution, fit=fit)
     if path.exists():
         raise DataError(f"{path} must be a folder of images or a .npz pack, but is neither")
     if isinstance(spec, Path) or _looks_like_path(spec):

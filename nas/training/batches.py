@@ -211,8 +211,7 @@ class DecodedFiles(Dataset[tuple[Tensor, Tensor]]):
             "search": data.search,
             "test": data.test,
         }
-        self._channels = data.channels
-        self._resolution = data.resolution
+        self._reading = data.reading
 
     def __getitem__(self, place: Place) -> tuple[Tensor, Tensor]:
         split, index = place
@@ -222,7 +221,7 @@ class DecodedFiles(Dataset[tuple[Tensor, Tensor]]):
             return torch.from_numpy(part.images[index].copy()), label
         path = Path(part.root) / part.paths[index]
         try:
-            return torch.from_numpy(decode(path, self._channels, self._resolution).copy()), label
+            return torch.from_numpy(decode(path, self._reading).copy()), label
         except READ_ERRORS as error:
             raise DataError(f"{path} could be read when the search began, but not now: {error}") from error
 

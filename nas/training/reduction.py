@@ -118,7 +118,7 @@ class Reduction:
             return images
         return replace(
             images,
-            resolution=side,
+            reading=replace(images.reading, resolution=side),
             train=_resized(train, side),
             search=_resized(images.search, side),
             test=_resized(images.test, side),

@@ -3,8 +3,10 @@ import pytest
 from PIL import Image
 
 from nas.data.decoding import Probe as Header
-from nas.data.decoding import decode, infer_resolution, probe
+from nas.data.decoding import decode, probe
 from nas.data.loading import Files, Pixels, load_data
+from nas.data.reading import Reading
+from nas.data.survey import infer_resolution
 from nas.errors import DataError
 
 
@@ -76,7 +78,9 @@ def test_an_image_is_the_same_decoded_at_once_or_read_later(tmp_path):
     assert resident.fingerprint == streamed.fingerprint
     assert resident.split_fingerprint == streamed.split_fingerprint
     for index, path in enumerate(streamed.train.paths):
-        assert (decode(tmp_path / path, 3, 16) == resident.train.images[index]).all()
+        assert (
+            decode(tmp_path / path, Reading(channels=3, resolution=16)) == resident.train.images[index]
+        ).all()
     np.testing.assert_allclose(streamed.mean, resident.mean)
 
 
@@ -186,7 +190,7 @@ def test_the_resolution_is_inferred_from_the_shorter_sides(sides, expected):
 
 def test_sixteen_bit_images_are_scaled_not_clipped(tmp_path):
     Image.fromarray(np.full((8, 8), 0x4000, dtype=np.uint16)).save(tmp_path / "a.png")
-    assert (decode(tmp_path / "a.png", 1, 8) == 0x40).all()
+    assert (decode(tmp_path / "a.png", Reading(channels=1, resolution=8)) == 0x40).all()
     assert probe(tmp_path / "a.png").is_grey
 
 
@@ -195,6 +199,6 @@ def test_an_image_is_turned_as_its_exif_tag_says(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to show
     image.save(tmp_path / "a.png", exif=exif)
-    turned = decode(tmp_path / "a.png", 1, 16)[0]
+    turned = decode(tmp_path / "a.png", Reading(channels=1, resolution=16))[0]
     assert turned[:8].max() == 0
     assert turned[8:].min() == 255

@@ -72,7 +72,7 @@ def test_damaged_images_of_a_stream_are_skipped_and_named(write):
     stream = arrays["train_jpeg"].copy()
     stream[arrays["train_offset"][5] :][:20] = 0
     data = load_data(write(**arrays | {"train_jpeg": stream}))
-    assert data.warnings == ("skipped 1 of 200 images that cannot be read: train image 5",)
+    assert data.warnings[0] == "skipped 1 of 200 images that cannot be read: train image 5"
     assert len(data.train) + len(data.search) + len(data.test) == 199
 
 

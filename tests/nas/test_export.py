@@ -20,6 +20,7 @@ from torch import nn
 
 from nas.data.decoding import decode
 from nas.data.loading import from_arrays
+from nas.data.reading import Reading
 from nas.errors import ExportError
 from nas.export.bundle import Bundle, Origin, Preprocessing, export_bundle
 from nas.export.card import IMAGE
@@ -216,7 +217,7 @@ def test_programs_of_the_card_work_as_written_and_agree(
     Image.fromarray(pixels).save(folder / "image.png")
     data = from_arrays(np.zeros((20, 32, 32, 3), np.uint8), np.arange(20) % 2)
     data = replace(data, mean=PREPROCESSING.mean, std=PREPROCESSING.std)
-    images = torch.from_numpy(decode(folder / "image.png", 3, 32).copy())[None]
+    images = torch.from_numpy(decode(folder / "image.png", Reading(channels=3, resolution=32)).copy())[None]
     with torch.inference_mode():
         logits = trained(network)(Normalise(data, torch.device("cpu"))(images))
     expected = PREPROCESSING.classes[int(logits.argmax())]
@@ -239,7 +240,7 @@ def test_program_of_the_card_prepares_images_as_training_does(
     Path("preprocessing.json").write_text(preprocessing.to_json(), encoding="utf-8")
     names: dict[str, np.ndarray] = {}
     exec(IMAGE, names)
-    pixels_there = torch.from_numpy(decode(Path("image.png"), channels, 28).copy())[None]
+    pixels_there = torch.from_numpy(decode(Path("image.png"), data.reading).copy())[None]
     expected = Normalise(data, torch.device("cpu"))(pixels_there).numpy()
     assert names["images"].dtype == np.float32
     np.testing.assert_allclose(names["images"], expected, atol=1e-5)

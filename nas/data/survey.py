@@ -1,0 +1,192 @@
+"""Decides how the images of a data set are read, from what their files say, and notes what that changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas.data.decoding import Probe, first_names
+from nas.data.reading import WHITE, Fit, Reading
+from nas.errors import DataError
+
+GREATEST_INFERRED_RESOLUTION = 224
+SAID_MEAN_CUT, SAID_LARGEST_CUT = 0.2, 0.5
+"""Share of the pictures on average, and of one of them, from which it is said that a centre crop cuts it."""
+
+NEARLY_ONE = 2.0
+"""Floating point images with a largest value between 1 and this are in neither 0..1 nor 0..255."""
+
+FIT_WORDS = {"crop": "centre-cropped", "pad": "padded with black", "stretch": "stretched"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """How a set of image files is read.
+
+    Attributes:
+        reading: The way, one for all.
+        notes: What that does to the images.
+        marks: What is read unlike in earlier versions, for the digest of the content.
+    """
+
+    reading: Reading
+    notes: tuple[str, ...] = ()
+    marks: tuple[str, ...] = ()
+
+
+def survey_images(
+    probes: Sequence[Probe], names: Sequence[str], *, resolution: int | None, fit: Fit = "crop"
+) -> Survey:
+    """Decides how images are read.
+
+    Args:
+        probes: What each file says.
+        names: The name of each.
+        resolution: Height and width in pixels; None infers it.
+        fit: How images become square.
+
+    Raises:
+        DataError: Values of an image are outside of what can be scaled.
+    """
+    notes = []
+    if resolution is None:
+        resolution, note = infer_resolution(probes, fit)
+        notes += [note] if note else []
+    shapes = [(one.height, one.width) for one in probes]
+    notes += cut_notes(shapes, names) if fit == "crop" else []
+    reading = Reading(
+        channels=1 if all(one.is_grey for one in probes) else 3,
+        resolution=resolution,
+        fit=fit,
+    )
+    reading, deep_notes, marks = _scale(reading, probes, names)
+    transparent = [name for name, one in zip(names, probes, strict=True) if one.is_transparent]
+    if transparent:
+        notes.append(f"the transparent parts of {_count(transparent)} become white")
+        marks.append(f"background={WHITE}")
+    framed = [name for name, one in zip(names, probes, strict=True) if one.has_frames]
+    if framed:
+        notes.append(f"of {_count(framed)} with several frames or pages, the first is used")
+    return Survey(reading=reading, notes=(*notes, *deep_notes), marks=tuple(marks))
+
+
+def infer_resolution(probes: Sequence[Probe], fit: Fit = "crop") -> tuple[int, str | None]:
+    """Chooses one resolution for images of many sizes.
+
+    Square images of one size keep it. Otherwise it is the median of the sides that `fit` keeps (the shorter
+    ones for crop, the longer ones for pad, their geometric mean for stretch), rounded to a multiple of 8 (of
+    32 from 64 pixels on, where networks halve the resolution five times). Never above 224.
+
+    Returns:
+        The resolution, and a note for the user where images will be resized.
+    """
+    shorter = [min(p.height, p.width) for p in probes]
+    longer = [max(p.height, p.width) for p in probes]
+    if min(shorter) == max(longer) <= GREATEST_INFERRED_RESOLUTION:
+        return shorter[0], None
+    mean = list(np.sqrt(np.multiply(shorter, longer)))
+    median = float(np.median({"crop": shorter, "pad": longer, "stretch": mean}[fit]))
+    step = 32 if median >= 64 else 8
+    resolution = min(GREATEST_INFERRED_RESOLUTION, max(step, round(median / step) * step))
+    return resolution, (
+        f"images of {min(shorter)} to {max(longer)} pixels a side are resized and {FIT_WORDS[fit]} to "
+        f"{resolution} x {resolution}; give a resolution to choose another"
+    )
+
+
+def cut_notes(
+    shapes: Sequence[tuple[int, int]], names: Sequence[str], *, said_from: float = SAID_MEAN_CUT
+) -> list[str]:
+    """Says how much of the pictures a centre crop cuts off.
+
+    Args:
+        shapes: Height and width of each image.
+        names: The name of each.
+        said_from: Mean share from which it is said.
+    """
+    cuts = np.array([1 - min(shape) / max(shape) for shape in shapes]).round(4)
+    worst = int(cuts.argmax())
+    mean = float(cuts.mean().round(4))
+    if mean < said_from and cuts[worst] < SAID_LARGEST_CUT:
+        return []
+    height, width = shapes[worst]
+    return [
+        f"images are not square: --fit crop, the default, cuts off {mean:.0%} of a picture on average "
+        f"and {cuts[worst]:.0%} of {names[worst]} ({width} x {height}); --fit pad or --fit stretch keeps all"
+    ]
+
+
+def _scale(
+    reading: Reading, probes: Sequence[Probe], names: Sequence[str]
+) -> tuple[Reading, list[str], list[str]]:
+    """Decides the scale of images of more than 8 bits; returns the reading, notes and marks."""
+    notes, marks = [], []
+    whole = [(name, one) for name, one in zip(names, probes, strict=True) if one.numbers == "whole"]
+    if whole:
+        bits = _bits(whole)
+        reading = replace(reading, bits=bits)
+        largest = max(one.greatest for _, one in whole)
+        notes.append(
+            f"{_count(whole)} of more than 8 bits a pixel {_are(whole)} scaled by {bits} bits, which the "
+            f"largest value of all, {largest:.0f}, needs"
+        )
+        marks += [f"bits={bits}"] if bits != Reading(channels=1, resolution=1).bits else []
+    floats = [(name, one) for name, one in zip(names, probes, strict=True) if one.numbers == "float"]
+    if floats:
+        white = _float_white(floats)
+        reading = replace(reading, float_white=white)
+        notes.append(f"{_count(floats)} of floating point numbers {_are(floats)} read as 0 to {white:g}")
+        marks.append(f"float_white={white:g}")
+    deep_colour = [name for name, one in zip(names, probes, strict=True) if one.is_deep_colour]
+    if deep_colour:
+        notes.append(f"of {_count(deep_colour)} in colour with 16 bits a channel, the upper 8 bits are used")
+    return reading, notes, marks
+
+
+def _bits(images: Sequence[tuple[str, Probe]]) -> int:
+    """The smallest of 8, 10, 12, ... bits that holds every value.
+
+    Raises:
+        DataError: A value is below 0.
+    """
+    negative = [f"{name} (from {one.least:.0f})" for name, one in images if one.least < 0]
+    if negative:
+        raise DataError(
+            f"pixels must be 0 or more, but {_count(negative)} have values below: {first_names(negative)}; "
+            "add an offset to all images, or save them with 8 bits a pixel"
+        )
+    needed = int(max(one.greatest for _, one in images)).bit_length()
+    return max(8, needed + needed % 2)
+
+
+def _float_white(images: Sequence[tuple[str, Probe]]) -> float:
+    """What is white in images of floating point numbers: 1, or 255.
+
+    Raises:
+        DataError: Values are in neither range, or no numbers.
+    """
+    outside = [
+        f"{name} ({one.least:g} to {one.greatest:g})"
+        for name, one in images
+        if not 0 <= one.least <= one.greatest <= WHITE
+    ]
+    largest = max(one.greatest for _, one in images)
+    if not outside and 1 < largest < NEARLY_ONE:
+        outside = [f"{name} (up to {one.greatest:g})" for name, one in images if one.greatest > 1]
+    if outside:
+        raise DataError(
+            "pixels that are floating point numbers must all be in 0..1, or all in 0..255, but of "
+            f"{_count(images)} {len(outside)} are not: {first_names(outside)}; rescale all alike, or save "
+            "them with 8 bits a pixel"
+        )
+    return 1.0 if largest <= 1 else float(WHITE)
+
+
+def _count(images: Sequence[object]) -> str:
+    return f"{len(images):,} image{'s' * (len(images) != 1)}"
+
+
+def _are(images: Sequence[object]) -> str:
+    return "are" if len(images) != 1 else "is"
