@@ -111,6 +111,8 @@ class Loop:
             if self.flow.lose(trial):
                 self.journal.lose(result)
                 return
+        for note in self.standing.news(result):
+            self._tell("note", note)
         verdict = judge(trial, result, self.objective)
         self.source.note(trial, verdict)
         if self.keeper.place(trial, verdict) and result.has_weights:

@@ -52,6 +52,7 @@ class Standing:
     _has_failed: bool = False
     _failed_at_first: int = 0
     _lost_in_a_row: int = 0
+    _told: set[str] = field(default_factory=set)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -118,6 +119,12 @@ class Standing:
             diagnostics=controller.diagnostics(),
             probabilities=controller.probabilities,
         )
+
+    def news(self, result: Result) -> list[str]:
+        """The notes of a result that no result before it had in this run."""
+        fresh = [note for note in result.notes if note not in self._told]
+        self._told.update(fresh)
+        return fresh
 
     def end(self, ending: str, message: str) -> SearchEnd:
         """Puts into words how it ended."""

@@ -94,10 +94,12 @@ class Evaluation:
     Attributes:
         metrics: Everything measured.
         weights: Gives the trained weights as safetensors bytes when they are asked for, or None.
+        notes: What a person should know of it, such as images that could not be read; each is said once.
     """
 
     metrics: tuple[Metric, ...]
     weights: Callable[[], bytes] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,7 @@ class Result:
         node: Where it ran.
         seconds: Wall time in the worker.
         has_weights: Whether the worker still holds the trained weights.
+        notes: Those of the evaluation.
     """
 
     job: Job
@@ -125,6 +128,7 @@ class Result:
     node: str = ""
     seconds: float = 0.0
     has_weights: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,7 +73,7 @@ def _checked(job: Job, evaluation: Evaluation) -> Result:
         return _infeasible(
             job, Cause.ERROR, f"every metric must be finite, but {wrong[0]}={values[wrong[0]]}"
         )
-    return Result(job=job, status=Status.COMPLETED, metrics=evaluation.metrics)
+    return Result(job=job, status=Status.COMPLETED, metrics=evaluation.metrics, notes=evaluation.notes)
 
 
 def _infeasible(job: Job, cause: Cause, message: str) -> Result:

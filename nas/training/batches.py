@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nas.data.decoding import READ_ERRORS, decode
+from nas.data.decoding import READ_ERRORS, decode, first_names, tolerated
 from nas.data.images import Files, ImageData, Pixels, SplitName
 from nas.errors import DataError
 
@@ -32,6 +32,9 @@ Place = tuple[SplitName, int]
 Copied = tuple[tuple[Tensor, Tensor], "torch.cuda.Event"]
 """A batch on its way to a GPU, and the event that says it is there."""
 
+UNREADABLE = -1
+"""The label of an image that could not be read."""
+
 MOST_LOADERS = 16
 """Decoding processes beside one GPU: more only add memory."""
 
@@ -42,6 +45,11 @@ class Batches(Protocol):
     A training batch comes in two halves, so that the second can be part of a recorded step: `draws` says
     which images and how they are moved, `read` makes them of that by work on the device alone.
     """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What happened to images since they were loaded: those that can no longer be read."""
+        ...
 
     def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
@@ -54,7 +62,7 @@ class Batches(Protocol):
         ...
 
     def scan(self, split: SplitName, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields a whole split in its own order, as it is."""
+        """Yields a whole split in its own order, as it is, without images that cannot be read."""
         ...
 
 
@@ -80,6 +88,11 @@ class ResidentBatches:
         self._parts: dict[SplitName, tuple[Tensor, Tensor]] = {}
         self._part("train")
         self._part("search")
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Batches`: nothing happens to images in memory."""
+        return ()
 
     def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
@@ -123,6 +136,9 @@ class StreamedBatches:
     nor the next training waits for them. Beside a GPU, a batch is copied there while the one before it is
     used. One pass at a time: a pass that goes on after another began is an error.
 
+    An image that can no longer be read is left out of evaluation. In training, the next readable image of
+    its batch takes its place, so that a batch keeps its size. Too many of them are an error.
+
     Args:
         data: What to read; every split is served.
         device: Where the batches go.
@@ -137,14 +153,21 @@ class StreamedBatches:
         self._device = device
         self._places = PlaceSampler()
         self._pass = 0
+        self._unreadable: dict[str, None] = {}
+        self._dataset = DecodedFiles(data)
         self.loaders = sensible_loaders(device) if loaders is None else loaders
         self._loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
-            DecodedFiles(data),
+            self._dataset,
             batch_sampler=self._places,
             num_workers=self.loaders,
             persistent_workers=self.loaders > 0,
             pin_memory=device.type == "cuda",
         )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Batches`."""
+        return tuple(f"{path} cannot be read, and is left out" for path in self._unreadable)
 
     def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
@@ -178,15 +201,63 @@ class StreamedBatches:
         self._places.batches = [
             places[start : start + batch_size] for start in range(0, len(places), batch_size)
         ]
-        loaded: Iterable[tuple[Tensor, Tensor]] = self._loader
+        loaded: Iterable[tuple[Tensor, Tensor]] = self._readable(self._places.batches)
         if self._device.type == "cuda":
-            loaded = copied_ahead(self._loader, self._device)
+            loaded = copied_ahead(loaded, self._device)
         for images, labels in loaded:
             if this_pass != self._pass:
                 raise RuntimeError(
                     "images from files must be read in one pass at a time, but another began: end this one"
                 )
             yield images, labels
+
+    def _readable(self, batches: Sequence[Sequence[Place]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the loader's batches, with what could not be read replaced or left out."""
+        for places, (images, labels) in zip(batches, self._loader, strict=True):
+            kept = labels != UNREADABLE
+            if kept.all():
+                yield images, labels
+                continue
+            self._note([place for place, is_kept in zip(places, kept.tolist(), strict=True) if not is_kept])
+            if places[0][0] == "train":
+                yield self._filled(images, labels)
+            elif kept.any():
+                yield images[kept], labels[kept]
+
+    def _note(self, places: Sequence[Place]) -> None:
+        """Writes down which images could not be read.
+
+        Raises:
+            DataError: They are too many.
+        """
+        for split, index in places:
+            part = self._data.split(split)
+            assert isinstance(part, Files)
+            self._unreadable[part.paths[index]] = None
+        total = sum(len(part) for part in (self._data.train, self._data.search, self._data.test))
+        lost = [*self._unreadable]
+        if len(lost) > tolerated(total):
+            raise DataError(
+                f"at most 1% of the images, or one, may become unreadable, but {len(lost)} of {total} of "
+                f"{self._data.name} cannot be read: {first_names(lost)}; check that the folder is there, "
+                "restore the files, and resume"
+            )
+
+    def _filled(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Puts the next readable image of a batch, counted round, where one could not be read."""
+        readable = (labels != UNREADABLE).nonzero()[:, 0]
+        if not len(readable):
+            image, label = self._first_readable()
+            return image.expand_as(images).clone(), label.expand_as(labels).clone()
+        rows = torch.arange(len(labels))
+        after = torch.searchsorted(readable, rows) % len(readable)
+        source = readable[after]
+        return images[source], labels[source]
+
+    def _first_readable(self) -> tuple[Tensor, Tensor]:
+        """The first training image that can be read, for a batch of which none can."""
+        every = (self._dataset["train", index] for index in range(len(self._data.train)))
+        return next((image, label) for image, label in every if int(label) != UNREADABLE)
 
 
 class PlaceSampler(Sampler[list[Place]]):
@@ -203,7 +274,10 @@ class PlaceSampler(Sampler[list[Place]]):
 
 
 class DecodedFiles(Dataset[tuple[Tensor, Tensor]]):
-    """One image a time: uint8 of shape (channels, resolution, resolution), and its label."""
+    """One image a time: uint8 of shape (channels, resolution, resolution), and its label.
+
+    An image that cannot be read is black, with the label `UNREADABLE`.
+    """
 
     def __init__(self, data: ImageData) -> None:
         self._parts: dict[SplitName, Files | Pixels] = {
@@ -222,8 +296,10 @@ class DecodedFiles(Dataset[tuple[Tensor, Tensor]]):
         path = Path(part.root) / part.paths[index]
         try:
             return torch.from_numpy(decode(path, self._reading).copy()), label
-        except READ_ERRORS as error:
-            raise DataError(f"{path} could be read when the search began, but not now: {error}") from error
+        except READ_ERRORS:
+            side = self._reading.resolution
+            black = torch.zeros((self._reading.channels, side, side), dtype=torch.uint8)
+            return black, torch.tensor(UNREADABLE)
 
 
 def sensible_loaders(device: torch.device) -> int:

@@ -154,7 +154,7 @@ class ProxyEvaluator:
         )
         metrics = training_metrics(result, where)
         module.cpu()  # the worker may keep it for its weights, and the device is needed
-        return Evaluation(metrics=metrics, weights=lambda: weights_bytes(module))
+        return Evaluation(metrics=metrics, weights=lambda: weights_bytes(module), notes=batches.notes)
 
     def _work(self, job: Job, *, goes_on: bool) -> _Work:
         """How a job is trained."""

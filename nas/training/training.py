@@ -153,12 +153,16 @@ def evaluate_accuracy(
 ) -> float:
     """Measures the share of a split's images that a module classifies rightly; leaves it in evaluation mode.
 
+    Files that can no longer be read do not count.
+
     Raises:
         InfeasibleError: A logit is not finite, though the training loss may have been.
+        DataError: Too many images can no longer be read.
     """
     where = choose_device(str(device))
     module.to(where).eval()
     right = torch.zeros((), dtype=torch.int64, device=where)
+    seen = 0
     is_finite = torch.ones((), dtype=torch.bool, device=where)
     normalise = Normalise(data, where)
     ready = batches if batches is not None else make_batches(data, where)
@@ -167,12 +171,17 @@ def evaluate_accuracy(
             with autocast(where, precision):
                 logits = module(normalise(images))
             right += (logits.argmax(1) == labels).sum()
+            seen += len(labels)
             is_finite &= logits.isfinite().all()
     if not is_finite:
         raise InfeasibleError(
             Cause.DIVERGED, f"the logits on the {split} split must be finite, but some are not"
         )
-    return int(right) / len(data.split(split))
+    if seen == 0:
+        raise DataError(
+            f"no image of the {split} split of {data.name} can be read: is its folder still there?"
+        )
+    return int(right) / seen
 
 
 class Normalise:

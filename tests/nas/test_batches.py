@@ -15,6 +15,7 @@ from nas.training.batches import (
     move,
     sensible_loaders,
 )
+from nas.training.training import evaluate_accuracy
 
 CPU = torch.device("cpu")
 
@@ -132,15 +133,89 @@ def test_cores_of_a_cpu_are_for_training_and_beside_a_gpu_some_decode():
     assert 1 <= sensible_loaders(torch.device("cuda")) <= 16
 
 
-def test_a_file_that_vanished_is_named(tmp_path):
+@pytest.fixture(params=["vanished", "emptied", "broken in the middle"])
+def spoil(request):
+    """Makes a file unreadable in one of several ways."""
+
+    def spoil(path):
+        data = path.read_bytes()
+        if request.param == "vanished":
+            path.unlink()
+        else:
+            path.write_bytes(b"" if request.param == "emptied" else data[:60] + b"\0" * 60 + data[120:])
+
+    return spoil
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_the_next_readable_image_of_its_batch_replaces_one_that_went_bad(noise_folder, spoil, loaders):
+    data = load_data(noise_folder, resident_bytes=1)
+    order = np.random.default_rng(3).permutation(len(data.train))[:8]
+    whole = next(epoch(StreamedBatches(data, CPU, loaders=0), 8, "none", 0, np.random.default_rng(3)))
+    for row, after in ((2, 3), (7, 0)):
+        path = noise_folder / data.train.paths[order[row]]
+        before = path.read_bytes()
+        spoil(path)
+        streamed = StreamedBatches(data, CPU, loaders=loaders)
+        images, labels = next(epoch(streamed, 8, "none", 0, np.random.default_rng(3)))
+        source = [after if each == row else each for each in range(8)]
+        assert torch.equal(images, whole[0][source])
+        assert torch.equal(labels, whole[1][source])
+        path.write_bytes(before)
+
+
+def test_an_image_that_went_bad_is_left_out_of_evaluation_and_named_once(noise_folder, spoil):
+    data = load_data(noise_folder, resident_bytes=1)
+    spoil(noise_folder / data.search.paths[1])
+    streamed = StreamedBatches(data, CPU)
+    for _ in range(3):
+        labels = torch.cat([labels for _, labels in streamed.scan("search", 2)])
+        assert labels.tolist() == np.delete(data.search.labels, 1).tolist()
+    assert streamed.notes == (f"{data.search.paths[1]} cannot be read, and is left out",)
+
+
+def test_a_batch_of_evaluation_without_readable_images_is_left_out(noise_folder, spoil):
+    data = load_data(noise_folder, resident_bytes=1)
+    spoil(noise_folder / data.search.paths[1])
+    batches = list(StreamedBatches(data, CPU).scan("search", 1))
+    assert [len(images) for images, _ in batches] == [1] * (len(data.search) - 1)
+
+
+def test_more_files_that_went_bad_than_are_tolerated_are_an_error(noise_folder, spoil):
+    data = load_data(noise_folder, resident_bytes=1)
+    for path in data.search.paths[:2]:
+        spoil(noise_folder / path)
+    with pytest.raises(DataError, match=r"at most 1% .* but 2 of 40 .*restore the files"):
+        list(StreamedBatches(data, CPU).scan("search", 2))
+
+
+def test_of_many_files_one_in_a_hundred_may_go_bad(tmp_path, spoil):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        for number in range(10):
-            Image.fromarray(np.full((12, 12), number, dtype=np.uint8)).save(tmp_path / name / f"{number}.png")
+        for number in range(100):
+            pixels = np.random.default_rng(number).integers(0, 256, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
     data = load_data(tmp_path, resident_bytes=1)
-    (tmp_path / data.search.paths[0]).unlink()
-    with pytest.raises(DataError, match="could be read when the search began, but not now"):
-        list(StreamedBatches(data, CPU).scan("search", 2))
+    order = np.random.default_rng(3).permutation(len(data.train))
+    for index in order[:2]:  # a whole batch
+        spoil(tmp_path / data.train.paths[index])
+    streamed = StreamedBatches(data, CPU)
+    images, labels = next(epoch(streamed, 2, "none", 0, np.random.default_rng(3)))
+    assert len(streamed.notes) == 2
+    assert images.float().std() > 0
+    assert labels.min() >= 0
+
+
+def test_accuracy_counts_only_images_that_can_be_read(noise_folder, spoil):
+    data = load_data(noise_folder, resident_bytes=1)
+    spoil(noise_folder / data.search.paths[0])
+
+    class Zero(torch.nn.Module):
+        def forward(self, images):
+            return torch.nn.functional.one_hot(torch.zeros(len(images), dtype=torch.int64), 2).float()
+
+    accuracy = evaluate_accuracy(Zero(), data, "search", device="cpu", batch_size=4)
+    assert accuracy == pytest.approx((data.search.labels[1:] == 0).mean())
 
 
 @pytest.mark.gpu
