@@ -16,6 +16,7 @@ from nas.commands.estimate import estimate_trial_time
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request
 from nas.commands.space_profile import Plan, profile_space
+from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, show_count
 from nas.studies.journal_schema import FILE_NAME
@@ -129,11 +130,7 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
     facts += (
         [Fact(key="note", label="note", value=prepared.objective.note)] if prepared.objective.note else []
     )
-    facts += [
-        Fact(key=f"warning_{number}", label="warning", value=text)
-        for number, text in enumerate(prepared.data.warnings, start=1)
-    ]
-    return tuple(facts)
+    return (*facts, *data_facts(prepared.data, recipe))
 
 
 def _examples(prepared: Prepared) -> Table:

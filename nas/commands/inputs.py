@@ -77,6 +77,7 @@ def load_images(arguments: Namespace, *, resolution: int | None, seed: int = 0) 
         download=arguments.download,
         resolution=resolution,
         seed=seed,
+        fit=arguments.fit or "crop",
     )
 
 

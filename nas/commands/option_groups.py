@@ -22,6 +22,7 @@ from nas.commands.arguments import (
     parse_rungs,
 )
 from nas.commands.settings import read_objective
+from nas.data.reading import Fit
 from nas.errors import UsageError
 from nas.halving import Fidelity
 from nas.latency.devices import DEVICES, PRECISIONS
@@ -102,6 +103,13 @@ def add_data(group: Group, *, is_profile: bool = False) -> None:
         parse_number,
         "F",
         "share of the training images that candidates are judged on (default 0.2)",
+    )
+    take(
+        group,
+        "--fit",
+        one_of("fit", get_args(Fit)),
+        "NAME",
+        "how images become square: crop (default) cuts the centre out, pad adds black bars, stretch distorts",
     )
 
 

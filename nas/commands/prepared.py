@@ -251,6 +251,7 @@ def _load(settings: Settings, source: SpaceSource, *, download: bool) -> ImageDa
         resolution=settings.resolution or source.resolution,
         search_fraction=settings.search_fraction,
         seed=settings.seed,
+        fit=settings.fit,  # type: ignore[arg-type]  # checked by the option
     )
 
 

@@ -14,6 +14,7 @@ from nas.commands.inputs import load_images, objective_of, recipe_of
 from nas.commands.space_profile import Plan, profile_space
 from nas.commands.spaces import BUILT_IN, find_space
 from nas.errors import UsageError
+from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Fact, emit
 
@@ -43,6 +44,7 @@ def run(arguments: Namespace) -> int:
         Fact(key="images", label="images", value=shape if images is None else str(images)),
         Fact(key="objective", label="objective", value=objective.describe()),
         *((Fact(key="note", label="note", value=objective.note),) if objective.note else ()),
+        *(() if images is None else data_facts(images, recipe_of(arguments))),
     )
     title = f"nas profile: {arguments.space}"
     emit(profile_report(profile, plan, title=title, facts=facts), as_json=arguments.json)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas.commands.aftermath import conclude
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request, request_of
+from nas.reports.data_facts import data_facts
 from nas.reports.printing import make_console
 from nas.studies.study import Study, open_study
 
@@ -49,14 +50,15 @@ def run_request(request: Request) -> int:
 
 
 def announce(prepared: Prepared, console: Console) -> None:
-    """Prints which images are used, what was decided about them, and what to look at."""
+    """Prints which images are used, what was decided about them, how they are augmented, what to look at."""
     from rich.text import Text
 
     console.print(Text(f"data       {prepared.data}"), soft_wrap=True)
-    for note in prepared.data.notes:
-        console.print(Text(f"           {note}", style="dim"), soft_wrap=True)
-    for warning in prepared.data.warnings:
-        console.print(Text(f"warning    {warning}", style="yellow"), soft_wrap=True)
+    styles = {"note": "dim", "warning": "yellow"}
+    for fact in data_facts(prepared.data, prepared.recipe):
+        label = "" if fact.label == "note" else fact.label
+        line = f"{label:<10} {fact.text or fact.value}"
+        console.print(Text(line, style=styles.get(fact.label, "none")), soft_wrap=True)
 
 
 def search_prepared(request: Request, prepared: Prepared, console: Console) -> Study:

@@ -47,6 +47,7 @@ class Settings:
         data: Folder, pack or name of a data set; paths are absolute.
         data_root: Folder with torchvision's files.
         search_fraction: Share of the training images that candidates are judged on.
+        fit: How an image that is not square becomes square: `crop`, `pad` or `stretch`.
         space: Name of a built-in space, or `file.py:name` with an absolute path.
         resolution: Image side in pixels; None takes the data's own.
         width: Multiplies the channels of a built-in space; None is the published width.
@@ -88,6 +89,7 @@ class Settings:
     data: str
     data_root: str | None = None
     search_fraction: float = 0.2
+    fit: str = "crop"
     space: str
     resolution: int | None = None
     width: float | None = None
