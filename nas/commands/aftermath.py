@@ -129,6 +129,7 @@ def _announcer(console: Console) -> Callable[[Contender, Run, int, int], None]:
             line.append(f"failed: {run.message}", style="red")
         else:
             line.append(f"test accuracy {show_accuracy(run.accuracy)}", style="none")
+            line.append(f"  {run.message}" if run.message else "", style="yellow")
         console.print(line, soft_wrap=True)
 
     return announce

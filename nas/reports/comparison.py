@@ -40,7 +40,7 @@ class Run:
     Attributes:
         seed: Its seed.
         accuracy: Fraction of the test split; None where the training failed.
-        message: Why it failed.
+        message: Why it failed; otherwise its notes, such as images that could not be read.
     """
 
     seed: int
@@ -320,7 +320,7 @@ def _run_all(executor: Executor, jobs: Sequence[Job]) -> Iterator[Result]:
 
 def _with_result(comparison: Comparison, result: Result) -> tuple[Comparison, Contender, Run]:
     accuracy = next((m.value for m in result.metrics if m.name == "accuracy"), None)
-    message = "" if accuracy is not None else result.message or result.status.value
+    message = "; ".join(result.notes) if accuracy is not None else result.message or result.status.value
     run = Run(seed=result.job.seed, accuracy=accuracy, message=message)
     contenders = list(comparison.contenders)
     index = result.job.trial

@@ -696,3 +696,27 @@ def test_a_disk_too_full_for_weights_costs_the_weights_and_not_the_trial(tmp_pat
     study = run(small_space, tmp_path, evaluator=Weighing(), trials=3, reporters=[listener])
     assert len(study.completed) == 3
     assert {kind for kind, _ in listener.events} == {"weights_lost"}
+
+
+class Noting:
+    """An evaluator with something to say of each trial, as where image files went bad."""
+
+    fingerprint = "noting"
+
+    def prepare(self):
+        pass
+
+    def evaluate(self, candidate):
+        accuracy = Metric(name="accuracy", value=accuracy_of(candidate), unit="fraction")
+        notes = ("cat/1.png cannot be read",) + (
+            ("cat/2.png cannot be read",) if candidate.job.trial > 2 else ()
+        )
+        return Evaluation(metrics=(accuracy,), notes=notes)
+
+
+def test_a_note_of_an_evaluation_is_told_and_written_down_once(tmp_path, small_space):
+    listener = Listener()
+    run(small_space, tmp_path / "a", trials=6, evaluator=Noting(), reporters=[listener])
+    told = [("note", "cat/1.png cannot be read"), ("note", "cat/2.png cannot be read")]
+    assert listener.events == told
+    assert rows(tmp_path / "a", "SELECT kind, message FROM event") == told
