@@ -57,7 +57,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fi
             unreadable += damaged
     else:
         notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
-    warnings = unreadable_warning(unreadable, total)
+    warnings = survey.warnings + unreadable_warning(unreadable, total)
     _check_no_class_is_empty(folder, classes, parts)
     return Source(
         name=folder.resolve().name,

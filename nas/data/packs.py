@@ -177,7 +177,7 @@ def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | N
         test=parts.get("test"),
         content_digest=digest(content, *survey.marks) if survey.marks else content,
         notes=survey.notes,
-        warnings=unreadable_warning(unreadable, total),
+        warnings=survey.warnings + unreadable_warning(unreadable, total),
     )
 
 

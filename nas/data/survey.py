@@ -18,6 +18,9 @@ SAID_MEAN_CUT, SAID_LARGEST_CUT = 0.2, 0.5
 NEARLY_ONE = 2.0
 """Floating point images with a largest value between 1 and this are in neither 0..1 nor 0..255."""
 
+STILL_BLACK = 4 / 256
+"""An image without a value above this share of white is taken for black."""
+
 FIT_WORDS = {"crop": "centre-cropped", "pad": "padded with black", "stretch": "stretched"}
 
 
@@ -29,11 +32,13 @@ class Survey:
         reading: The way, one for all.
         notes: What that does to the images.
         marks: What is read unlike in earlier versions, for the digest of the content.
+        warnings: Images of which that leaves nothing to see.
     """
 
     reading: Reading
     notes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def survey_images(
@@ -69,7 +74,12 @@ def survey_images(
     framed = [name for name, one in zip(names, probes, strict=True) if one.has_frames]
     if framed:
         notes.append(f"of {_count(framed)} with several frames or pages, the first is used")
-    return Survey(reading=reading, notes=(*notes, *deep_notes), marks=tuple(marks))
+    return Survey(
+        reading=reading,
+        notes=(*notes, *deep_notes),
+        marks=tuple(marks),
+        warnings=_black_warning(reading, probes, names),
+    )
 
 
 def infer_resolution(probes: Sequence[Probe], fit: Fit = "crop") -> tuple[int, str | None]:
@@ -143,6 +153,22 @@ def _scale(
     if deep_colour:
         notes.append(f"of {_count(deep_colour)} in colour with 16 bits a channel, the upper 8 bits are used")
     return reading, notes, marks
+
+
+def _black_warning(reading: Reading, probes: Sequence[Probe], names: Sequence[str]) -> tuple[str, ...]:
+    """Warns of images that are black at the scale of the set, but not in themselves."""
+    white = {"bytes": 0.0, "whole": 2.0**reading.bits, "float": reading.float_white}
+    black = [
+        name
+        for name, one in zip(names, probes, strict=True)
+        if 0 < one.greatest < STILL_BLACK * white[one.numbers]
+    ]
+    if not black:
+        return ()
+    return (
+        f"{_count(black)} {_are(black)} black, as other images of the set have far larger values: "
+        f"{first_names(black)}; bring all images to one scale",
+    )
 
 
 def _bits(images: Sequence[tuple[str, Probe]]) -> int:

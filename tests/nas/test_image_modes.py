@@ -177,6 +177,15 @@ def test_floating_point_images_are_read_as_0_to_1_or_0_to_255_by_the_whole_set(t
     assert f"read as 0 to {white:g}" in " ".join(data.notes)
 
 
+@pytest.mark.parametrize(("dtype", "greatest"), [(np.uint16, 65535), (np.int32, 2**30), (np.float32, 200.0)])
+def test_images_that_the_scale_of_the_set_leaves_black_are_named(tmp_path, dtype, greatest):
+    few = ramp(1 if dtype is np.float32 else 200, dtype)
+    write_set(tmp_path, lambda number: Image.fromarray(few if number == 2 else ramp(greatest, dtype)), "tif")
+    warning = load_data(tmp_path).warnings[0]
+    assert "2 images are black" in warning
+    assert "cat/02.tif, dog/02.tif" in warning
+
+
 @pytest.mark.parametrize(
     ("value", "dtype"),
     [
