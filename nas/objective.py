@@ -9,7 +9,7 @@ import json
 import math
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import cast
 
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import ObjectiveError
+from search_spaces.fingerprints import counted_fields
 
 NETWORK_METRICS = ("macs", "params", "activations")
 """Costs that follow from the network alone."""
@@ -195,8 +196,18 @@ def _number(value: float) -> str:
     return short if float(short.replace(",", "")) == value else f"{float(value):,}"
 
 
-def _as_floats(term: Mapping[str, str | float]) -> dict[str, str | float]:
-    return {name: value if isinstance(value, str) else float(value) for name, value in term.items()}
+def _json_values(term: CostTerm | AbsoluteTerm | Constraint) -> dict[str, str | float]:
+    """The fields of a term for JSON; a field that was added later only where it is not at its default."""
+    counted = counted_fields(term, FIRST_VERSION[type(term)])
+    return {name: value if isinstance(value, str) else float(value) for name, value in counted.items()}
+
+
+FIRST_VERSION: Mapping[type, tuple[str, ...]] = {
+    CostTerm: ("metric", "target", "exponent_under", "exponent_over"),
+    AbsoluteTerm: ("metric", "target", "beta"),
+    Constraint: ("metric", "upper"),
+}
+"""Fields of the first objectives that are in journals as JSON; new fields are not added here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -377,7 +388,11 @@ class Objective:
 
     def to_json(self) -> str:
         """The objective as JSON: equal objectives give equal text, whether a target was 30000000 or 30e6."""
-        parts = {name: [_as_floats(part) for part in terms] for name, terms in asdict(self).items()}
+        parts = {
+            "factors": [_json_values(factor) for factor in self.factors],
+            "absolutes": [_json_values(term) for term in self.absolutes],
+            "constraints": [_json_values(limit) for limit in self.constraints],
+        }
         return json.dumps(parts, sort_keys=True)
 
     @classmethod

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from search_spaces.decisions import (
 )
 from search_spaces.encoding import Mismatch, unify
 from search_spaces.errors import SpaceError, located, require_one_of
+from search_spaces.fingerprints import template_text
 from search_spaces.lowering import Part, lower
 from search_spaces.network import Network, Stage
 from search_spaces.ops import BUILT_IN_OPS, Op
@@ -81,8 +81,7 @@ class SearchSpace:
     @property
     def fingerprint(self) -> str:
         """Equal for spaces with the same template, in every process (16 hex digits)."""
-        numbers: dict[Choice, int] = {}
-        return hashlib.sha256(_template_text(self.template, numbers).encode()).hexdigest()[:16]
+        return hashlib.sha256(template_text(self.template).encode()).hexdigest()[:16]
 
     @property
     def op_types(self) -> tuple[type[Op], ...]:
@@ -350,20 +349,3 @@ def _walk(value: object) -> Iterator[object]:
             yield from _walk(option)
     for _, part in children(value):
         yield from _walk(part)
-
-
-def _template_text(value: object, numbers: dict[Choice, int]) -> str:
-    if isinstance(value, Choice):
-        if value in numbers:
-            return f"choice#{numbers[value]}"
-        number = numbers[value] = len(numbers)
-        options = ",".join(_template_text(option, numbers) for option in value.options)
-        return f"choice#{number}({options})"
-    if is_dataclass(value) and not isinstance(value, type):
-        inner = ",".join(
-            f"{field.name}={_template_text(getattr(value, field.name), numbers)}" for field in fields(value)
-        )
-        return f"{type(value).__qualname__}({inner})"
-    if isinstance(value, tuple):
-        return f"({','.join(_template_text(item, numbers) for item in value)})"
-    return repr(value)
