@@ -7,28 +7,35 @@ channels; `train_labels`, integers of shape (n,). Likewise `val_` and `test_` wh
 
 *Encoded*: `train_jpeg`, uint8, the bytes of all encoded images (JPEG or PNG) end to end; `train_offset`,
 integers of shape (n + 1,), so that image i is `train_jpeg[train_offset[i]:train_offset[i + 1]]`;
-`train_label`, integers of shape (n,). Likewise `test_`.
+`train_label`, integers of shape (n,). Likewise `val_` and `test_`.
 
-Labels count from 0. `test_` is the test split and `val_` the search split; `val_` alone is the test split.
+`valid_`, `eval_` and the like mean `val_`, as for folders. Labels count from 0. `test_` is the test split and
+`val_` the search split; `val_` alone is the test split. Other arrays are passed over, with a warning.
 """
 
 from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.data.copies import Contents, array_contents, conflicting_labels
 from nas.data.decoding import decode_all, infer_resolution, probe_all, resize, unreadable_warning
 from nas.data.images import Images, Labels, Pixels, digest
-from nas.data.splits import Source
+from nas.data.layout import PART_WORDS, part_name
+from nas.data.splits import Source, by_split
+from nas.data.tree import few, shown
 from nas.errors import DataError
 
 Array = npt.NDArray[Any]
+PLAIN_FIELDS: tuple[str, ...] = ("images", "labels")
+ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
@@ -39,12 +46,19 @@ def load_pack(path: Path, *, resolution: int | None) -> Source:
         DataError: The file is truncated or no pack, arrays are missing or do not agree, or more than 1 % of
             the images cannot be read.
     """
-    arrays = _read_arrays(path)
+    found = _read_arrays(path)
+    arrays, notes = _usual_names(found)
     if "train_jpeg" in arrays:
-        return _encoded_source(path, arrays, resolution)
-    if "train_images" in arrays:
-        return _plain_source(path, arrays, resolution)
-    raise DataError(f"{path} must hold {FORMS}, but holds {', '.join(sorted(arrays)) or 'nothing'}")
+        source = _encoded_source(path, arrays, resolution, digest(*(found[name] for name in sorted(found))))
+        fields = ENCODED_FIELDS
+    elif "train_images" in arrays:
+        source = _plain_source(path, arrays, resolution)
+        fields = PLAIN_FIELDS
+    else:
+        raise DataError(f"{path} must hold {FORMS}, but holds {few(sorted(found)) or 'nothing'}")
+    used = {f"{part}_{field}" for part in PART_WORDS for field in fields if f"{part}_{fields[0]}" in arrays}
+    warnings = _unused_arrays(sorted(arrays.keys() - used - {"classes"}), fields)
+    return replace(source, notes=notes + source.notes, warnings=warnings + source.warnings)
 
 
 def array_source(
@@ -70,12 +84,12 @@ def array_source(
     """
     labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
     classes = classes or _number_classes(labels["train"])
+    first = {part: channels_first(f"{name} {part}", pixels) for part, (pixels, _) in images.items()}
     parts = {}
-    for part, (pixels, _) in images.items():
+    for part, pixels in first.items():
         _check_range(f"{name} {part}", labels[part], len(classes))
-        first = channels_first(f"{name} {part}", pixels)
-        side = resolution or min(first.shape[2:])
-        parts[part] = Pixels(images=np.ascontiguousarray(resize(first, side)), labels=labels[part])
+        side = resolution or min(pixels.shape[2:])
+        parts[part] = Pixels(images=np.ascontiguousarray(resize(pixels, side)), labels=labels[part])
     train = parts["train"]
     for part, other in parts.items():
         if other.images.shape[1:] != train.images.shape[1:]:
@@ -83,16 +97,21 @@ def array_source(
                 f"all parts of {name} must hold images of one shape, but train has {train.images.shape[1:]} "
                 f"and {part} has {other.images.shape[1:]}"
             )
+    by_name = by_split(parts)
+    contents = array_contents(first)
     return Source(
         name=name,
         classes=classes,
         channels=train.images.shape[1],
         resolution=train.images.shape[2],
         train=train,
-        search=parts.get("val") if "test" in parts else None,
-        test=parts.get("test", parts.get("val")),
+        search=by_name.get("search"),
+        test=by_name.get("test"),
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
+        notes=_cropped(first, train.images.shape[2]),
+        warnings=_conflicts(labels, contents, classes),
+        contents=by_split(contents),
     )
 
 
@@ -128,22 +147,26 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
 def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None) -> Source:
     parts = {}
-    for part in ("train", "val", "test"):
+    for part in PART_WORDS:
         if f"{part}_images" in arrays:
             images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
             parts[part] = (images, labels)
     return array_source(path.stem, parts, classes=_class_names(arrays), resolution=resolution)
 
 
-def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | None) -> Source:
+def _encoded_source(
+    path: Path, arrays: Mapping[str, Array], resolution: int | None, content_digest: str
+) -> Source:
     encoded: dict[str, list[bytes]] = {}
     labels: dict[str, Labels] = {}
-    for part in ("train", "test"):
+    for part in PART_WORDS:
         if f"{part}_jpeg" in arrays:
             stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
             labels[part] = _check_labels(f"{path} {part}", label)
             encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
     classes = _class_names(arrays) or _number_classes(labels["train"])
+    for part, each in labels.items():
+        _check_range(f"{path} {part}", each, len(classes))
     total = sum(map(len, encoded.values()))
     probes = [p for p in probe_all([image for part in encoded.values() for image in part]) if p is not None]
     if not probes:
@@ -153,24 +176,65 @@ def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | N
     if resolution is None:
         resolution, note = infer_resolution(probes)
         notes = (note,) if note else ()
-    parts = {}
-    unreadable = []
+    contents = array_contents(encoded)
+    conflicts = _conflicts(labels, contents, classes)
+    parts, unreadable = {}, []
     for part, images in encoded.items():
-        _check_range(f"{path} {part}", labels[part], len(classes))
         pixels, readable = decode_all(images, channels, resolution)
         parts[part] = Pixels(images=pixels, labels=labels[part][readable])
+        contents[part] = contents[part][readable]
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
+    by_name = by_split(parts)
     return Source(
-        name=path.stem,
+        name=shown(path.stem),
         classes=classes,
         channels=channels,
         resolution=resolution,
         train=parts["train"],
-        test=parts.get("test"),
-        content_digest=digest(*(arrays[name] for name in sorted(arrays))),
+        search=by_name.get("search"),
+        test=by_name.get("test"),
+        content_digest=content_digest,
         notes=notes,
-        warnings=unreadable_warning(unreadable, total),
+        warnings=unreadable_warning(unreadable, total) + conflicts,
+        contents=by_split(contents),
     )
+
+
+def _usual_names(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Renames arrays whose name says the split in another word, unless the usual name is there; notes it."""
+    named = dict(arrays)
+    notes = []
+    for name in sorted(arrays):
+        prefix, _, kind = name.rpartition("_")
+        what = part_name(prefix) if kind in {*PLAIN_FIELDS, *ENCODED_FIELDS} else None
+        usual = f"{what.part}_{kind}" if what is not None and not what.rest else name
+        if usual not in named:
+            named[usual] = named.pop(name)
+            notes.append(f"{shown(name)} is read as {usual}")
+    return named, tuple(notes)
+
+
+def _unused_arrays(names: Sequence[str], fields: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    form = " and ".join(f"train_{field}" for field in fields)
+    return (f"passed over the arrays {few(names)}: they are no part of a pack with {form}",)
+
+
+def _cropped(images: Mapping[str, Images], resolution: int) -> tuple[str, ...]:
+    """Notes that images are cropped to a square, and of which sizes they are."""
+    sizes = sorted({each.shape[2:] for each in images.values() if each.shape[2] != each.shape[3]})
+    if not sizes:
+        return ()
+    said = " and ".join(f"{height} x {width}" for height, width in sizes)
+    return (f"images of {said} pixels are resized and centre-cropped to {resolution} x {resolution}",)
+
+
+def _conflicts(
+    labels: Mapping[str, Labels], contents: Mapping[str, Contents], classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    names = {part: [f"{part} image {index}" for index in range(len(each))] for part, each in labels.items()}
+    return conflicting_labels(names, labels, contents, classes)
 
 
 def _need(path: Path, arrays: Mapping[str, Array], *names: str) -> list[Array]:
