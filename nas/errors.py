@@ -32,6 +32,10 @@ class ExecutorError(NasError):
     """The machines asked for cannot be had."""
 
 
+class ContractError(NasError):
+    """An object or a class of the user's own lacks something that a search needs of it."""
+
+
 class SearchStoppedError(NasError):
     """The search ended early because going on would only waste the budget."""
 

@@ -15,6 +15,7 @@ from controllers import Controller, ControllerError, Feedback
 from nas.candidates import Finals, Repeat, Source, require_feasible, wishes
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
 from nas.chooser import LATENCY_TABLE, ControllerName, earlier_results, make_controller
+from nas.contract import check_given
 from nas.data.images import ImageData
 from nas.errors import ExecutorError, NasError, ObjectiveError, RecipeError, StudyError
 from nas.execution.inline_executor import InlineExecutor
@@ -110,6 +111,16 @@ def search(
     Raises:
         NasError: Something given is wrong, or going on is pointless; everything finished is in the journal.
     """
+    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
+    check_given(
+        space,
+        controller=None if isinstance(controller, str) else controller,
+        evaluator=evaluator,
+        probe=probe,
+        executor=runner,
+        reporters=reporters,
+        latency_table=latency_table,
+    )
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
     goal = _objective(objective, target_macs, deterministic=deterministic)
     catalogue = Catalogue(space, latency_table)
@@ -133,7 +144,6 @@ def search(
         if isinstance(controller, str)
         else controller
     )
-    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
     width = runner.slots if deterministic else None
     identity = _identity(catalogue, measure, goal, chooser, ladder=ladder, seed=seed, width=width)
     known = () if warm_start is None else earlier_results(warm_start, identity, catalogue, goal)

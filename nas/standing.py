@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from controllers import Controller
+from controllers.contract import diagnostics_of, probabilities_of
 from nas.errors import SearchStoppedError
 from nas.reporting import Best, Counts, SearchEnd, TrialReport
 from nas.schedule import ATTEMPTS, Budget, Flow
@@ -115,8 +117,8 @@ class Standing:
             running=len(flow.running),
             seconds=0.0 if result is None else result.seconds,
             elapsed_seconds=self.elapsed_seconds,
-            diagnostics=controller.diagnostics(),
-            probabilities=controller.probabilities,
+            diagnostics=diagnostics_of(controller),
+            probabilities=partial(probabilities_of, controller),
         )
 
     def end(self, ending: str, message: str) -> SearchEnd:

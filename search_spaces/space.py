@@ -93,6 +93,21 @@ class SearchSpace:
                 found.update((type(op), None) for op in ops if type(op) not in BUILT_IN_OPS)
         return tuple(found)
 
+    @property
+    def own_types(self) -> tuple[type, ...]:
+        """The user's own classes that occur in the space: ops, and whatever else is made of fields."""
+        package = __name__.partition(".")[0]
+        found = {type(value): None for value in _walk(self.template)}
+        return tuple(
+            kind for kind in found if is_dataclass(kind) and kind.__module__.partition(".")[0] != package
+        )
+
+    def option_samples(self) -> Iterator[tuple[int, int, Tokens]]:
+        """A candidate for every option of every decision: the decision's number, the option's, its tokens."""
+        for index, count in enumerate(self.cardinalities):
+            for token in range(count):
+                yield index, token, self.canonical(self._with(index, token))
+
     def active(self, tokens: Sequence[int]) -> tuple[bool, ...]:
         """Says of each decision whether it exists in the candidate."""
         return active_decisions(self.conditions, tokens)
@@ -320,13 +335,14 @@ class SearchSpace:
 
     def _check_options(self) -> None:
         """Lowers one candidate for every option of every decision, so that mistakes show at once."""
-        for index, decision in enumerate(self.decisions):
-            for token in range(len(decision.options)):
-                try:
-                    lower(self.decode(self._with(index, token)))
-                except SpaceError as error:
-                    option = decision.options[token]
-                    raise SpaceError(f"option {option!r} of decision {decision.name}: {error}") from None
+        for index, token, tokens in self.option_samples():
+            try:
+                lower(self.decode(tokens))
+            except SpaceError as error:
+                decision = self.decisions[index]
+                raise SpaceError(
+                    f"option {decision.options[token]!r} of decision {decision.name}: {error}"
+                ) from None
 
     def _with(self, index: int, token: int) -> list[int]:
         """Tokens in which a decision is active and has the token, all else 0."""

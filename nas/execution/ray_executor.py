@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from nas.errors import ExecutorError
+from nas.execution.by_value import own_parts, send_by_value
 from nas.execution.ray_cluster import (
     bounded,
     check_gpus,
@@ -24,7 +25,7 @@ from nas.execution.ray_cluster import (
 from nas.execution.ray_prober import RayProber
 from nas.execution.worker import Worker
 from nas.probing import Probed, check_alone_on_gpu
-from nas.trial import Cause, Evaluator, Job, Result, Status
+from nas.trial import Cause, Evaluator, Job, Probe, Result, Status
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
 
@@ -110,6 +111,19 @@ class RayExecutor:
         """How many jobs run at the same time."""
         return self._workers
 
+    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+        """Checks that what the user made can be sent to workers, and has its modules sent by value.
+
+        Raises:
+            ContractError: Something cannot be pickled; names it.
+        """
+        own = own_parts(space, evaluator, probe)
+        if not own:
+            return
+        cloudpickle = _import_ray().cloudpickle
+        for what, part in own.items():
+            send_by_value(cloudpickle, what, part)
+
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.
 
@@ -117,6 +131,7 @@ class RayExecutor:
             ExecutorError: The cluster cannot be reached, has too few GPUs, lacks the probe's resource, runs
                 another version of this package, or a worker cannot be prepared.
         """
+        self.check(space, evaluator)
         probe = None
         if self._probe_resource is None:
             check_alone_on_gpu(evaluator, self._gpus)
