@@ -186,6 +186,14 @@ def test_a_controller_that_cannot_be_copied_is_used_as_it_is(small_space, tmp_pa
     assert len(search(small_space, tmp_path, controller=controller).trials) == 3
 
 
+def test_a_controller_that_needs_what_a_copy_lacks_is_not_refused(small_space):
+    class Writing(Five):
+        def feedback(self, results):
+            raise OSError("the file is not there yet")
+
+    check_given(small_space, controller=Writing(small_space))
+
+
 def test_proposals_that_are_too_many_later_on_are_a_mistake_of_the_controller(small_space, tmp_path):
     class Greedy(Five):
         def propose(self, n=1):
