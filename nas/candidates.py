@@ -339,7 +339,7 @@ def require_feasible(catalogue: Catalogue, objective: Objective, *, seed: int) -
 def _excess(catalogue: Catalogue, objective: Objective, tokens: Tokens) -> float:
     try:
         return objective.excess(catalogue.describe(tokens).costs)
-    except SpaceError:
+    except (SpaceError, ObjectiveError):
         return float("inf")
 
 
