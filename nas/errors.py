@@ -1,6 +1,6 @@
 """Owns the tree of mistakes a user can make; the command line prints these without a traceback.
 
-Does not own failures of single trials: those are data (see `nas.trial`).
+Does not own failures of single trials: those are data (see `nas.trial`); a `MetricError` becomes one.
 """
 
 
@@ -18,6 +18,10 @@ class RecipeError(NasError):
 
 class ObjectiveError(NasError):
     """The objective or a constraint is not well formed."""
+
+
+class MetricError(NasError):
+    """A measured value, or what an evaluator gives in place of one, cannot be used."""
 
 
 class SpaceArgumentError(NasError):
@@ -54,3 +58,7 @@ class LatencyError(NasError):
 
 class UsageError(NasError):
     """A command or one of its options cannot be understood."""
+
+
+class ControllerFailedError(NasError):
+    """A controller of the user's own raised an error, or returned what cannot be used."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from nas.data.images import digest
 from nas.errors import ExecutorError
-from nas.trial import Candidate, Evaluation, Evaluator, Metric, Probe
+from nas.trial import Candidate, Evaluation, Evaluator, Metric, Probe, as_evaluation, as_metrics
 
 
 class Probed:
@@ -49,8 +49,8 @@ class Probed:
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluates and measures; raises `InfeasibleError` where the candidate is at fault."""
-        evaluation = self.evaluator.evaluate(candidate)
-        measured = self.probe.measure(candidate.network)
+        evaluation = as_evaluation(self.evaluator.evaluate(candidate))
+        measured = as_metrics(self.probe.measure(candidate.network), "what a probe measures")
         return replace(evaluation, metrics=joined(evaluation.metrics, measured))
 
 
