@@ -149,7 +149,7 @@ class Objective:
         if not abs(reward) <= MOST_REWARD:
             given = ", ".join(f"{name}={costs[name]:.6g}" for name in self.metrics)
             raise ObjectiveError(
-                f"the size of {self.describe()} must be at most {MOST_REWARD:g}, but is {reward:.6g} at {given}"
+                f"`abs({self.describe()}) <= {MOST_REWARD:g}` must hold, but got {reward:.6g} at {given}"
             )
         return float(reward)
 
