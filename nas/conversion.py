@@ -70,11 +70,12 @@ def clean(text: str) -> str:
 
 
 def bounded(text: str, most: int) -> str:
-    """Cuts text in the middle, saying how much is left out; the end of a traceback is worth most."""
-    left_out = len(text) - most
-    if left_out <= 0:
+    """Cuts text in the middle to `most` characters, at least 64; the end of a traceback is worth most."""
+    if len(text) <= most:
         return text
-    head = most // 4
+    kept = most - 44  # the words between take no more
+    head = kept // 4
+    left_out = len(text) - kept
     return f"{text[:head]} ... ({left_out:,} characters left out) ... {text[head + left_out :]}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from nas.conversion import as_text
 from nas.data.images import digest
 from nas.errors import ExecutorError
 from nas.trial import Candidate, Evaluation, Evaluator, Metric, Probe, as_evaluation, as_metrics
@@ -39,8 +40,15 @@ class Probed:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with either."""
-        return digest(self.evaluator.fingerprint, self.probe.fingerprint)
+        """Changes with either.
+
+        Raises:
+            MetricError: One of theirs is no text.
+        """
+        return digest(
+            as_text(self.evaluator.fingerprint, "an evaluator's fingerprint"),
+            as_text(self.probe.fingerprint, "a probe's fingerprint"),
+        )
 
     def prepare(self) -> None:
         """Prepares both."""

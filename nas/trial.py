@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Protocol
 
@@ -146,9 +146,9 @@ def as_metrics(found: object, what: str = "metrics") -> tuple[Metric, ...]:
     """
     if isinstance(found, Metric | str) or not isinstance(found, Iterable):
         raise MetricError(f"{what} must be a tuple of `nas.Metric`, but got {shown(found)}")
-    metrics = tuple(found)
+    metrics: list[Metric] = []
     names: set[str] = set()
-    for metric in metrics:
+    for metric in found:
         if not isinstance(metric, Metric):
             raise MetricError(
                 f"{what} must be a tuple of `nas.Metric`, but there is {shown(metric)} of type "
@@ -160,7 +160,11 @@ def as_metrics(found: object, what: str = "metrics") -> tuple[Metric, ...]:
                 "them apart into the name"
             )
         names.add(metric.name)
-    return metrics
+        is_plain = type(metric) is Metric  # a class of the user's own does not leave the worker
+        metrics.append(
+            metric if is_plain else Metric(**{f.name: getattr(metric, f.name) for f in fields(Metric)})
+        )
+    return tuple(metrics)
 
 
 def as_evaluation(found: object) -> Evaluation:

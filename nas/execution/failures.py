@@ -5,9 +5,9 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
-from nas.conversion import shown
+from nas.conversion import bounded, clean, shown
 from nas.errors import MetricError
-from nas.trial import Cause, InfeasibleError
+from nas.trial import MESSAGE_CHARACTERS, Cause, InfeasibleError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +31,8 @@ def failure_of(error: BaseException) -> Failure:
     cause = _cause(error)
     needs_type = cause is Cause.ERROR and not isinstance(error, MetricError | InfeasibleError)
     lines = (f"{type(error).__name__}: {text}" if needs_type else text).strip().splitlines()
-    return Failure(cause=cause, message=lines[0] if lines else type(error).__name__, log=_traceback(error))
+    line = bounded(clean(lines[0] if lines else type(error).__name__), MESSAGE_CHARACTERS)
+    return Failure(cause=cause, message=line, log=_traceback(error))
 
 
 def _cause(error: BaseException) -> Cause:

@@ -9,7 +9,7 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controllers import State, state_from_json
@@ -18,6 +18,9 @@ from nas.studies.stored_values import stored_count, stored_number, stored_text
 from nas.trial import Cause, Metric, Status, Trial
 from nas.verdict import Verdict
 from search_spaces import Cost, SearchSpace
+
+IN_PROCESS = "the process of the search"
+"""Where an attempt is begun that may end the search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class History:
         finished: What became of those that are finished, by number.
         fed_back: Numbers of the trials the controller has learnt from, in that order.
         lost_attempts: Attempts that a machine lost, by number of the trial.
+        deaths: Those of them that ran in the process of the search when it ended without a word.
         last_attempt: Number of the latest attempt, by number of the trial.
         rejected: Candidates that broke a known constraint.
         controller_state: The controller after the last transaction; None in a new study.
@@ -39,6 +43,7 @@ class History:
     fed_back: tuple[int, ...] = ()
     lost_attempts: Mapping[int, int]
     last_attempt: Mapping[int, int]
+    deaths: Mapping[int, int] = field(default_factory=dict)
     rejected: int = 0
     controller_state: State | None = None
 
@@ -79,11 +84,17 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     lost = database.execute(
         "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause <> 'interrupted' GROUP BY trial"
     )
+    deaths = database.execute(
+        "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause = 'worker_died' AND node = ? "
+        "GROUP BY trial",
+        [IN_PROCESS],
+    )
     return History(
         trials=tuple(trials),
         finished=read_verdicts(database),
         fed_back=tuple(number for (number,) in ranks),
         lost_attempts=dict(lost.fetchall()),
+        deaths=dict(deaths.fetchall()),
         last_attempt=dict(
             database.execute("SELECT trial, max(number) FROM attempt GROUP BY trial").fetchall()
         ),
