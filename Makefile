@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
 
 .PHONY: search test quick check slow install clean
 
@@ -10,10 +11,10 @@ search: $(VENV)/.installed ## install and run the quickstart search
 	$(BIN)/nas quickstart --out $(OUT)
 
 test: $(VENV)/.installed-dev ## all tests but the slow ones and those that need a GPU
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(PYTEST) --durations 15 -m "not slow and not gpu"
 
 quick: $(VENV)/.installed-dev ## the tests of about a minute, for the fingers
-	$(BIN)/python -m pytest -m "not slow and not gpu and not ray" tests/search_spaces tests/controllers
+	$(PYTEST) -m "not slow and not gpu and not ray" tests/search_spaces tests/controllers
 
 check: $(VENV)/.installed-dev ## format, lint, types, import contracts, tests
 	$(BIN)/ruff format --check .
@@ -23,7 +24,7 @@ check: $(VENV)/.installed-dev ## format, lint, types, import contracts, tests
 	$(MAKE) test
 
 slow: $(VENV)/.installed-dev ## the slow tests
-	$(BIN)/python -m pytest -m "slow and not gpu"
+	$(PYTEST) --durations 15 -m "slow and not gpu"
 
 install: $(VENV)/.installed
 

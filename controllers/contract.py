@@ -112,6 +112,9 @@ Feedback: TypeAlias = Sequence[tuple[Proposal, float | Outcome]]
 class Controller(Protocol):
     """Chooses candidates and learns from what became of them: ask, tell, save.
 
+    These five methods are all it needs. Two more are asked for where they are there: `diagnostics()`, see
+    `diagnostics_of`, and `probabilities()`, see `probabilities_of`.
+
     `controllers.testing.check_controller` checks every law that is stated here.
     """
 
@@ -147,13 +150,18 @@ class Controller(Protocol):
         """Continues where `state` was taken, in a controller made with the same arguments."""
         ...
 
-    def diagnostics(self) -> dict[str, float]:
-        """Returns numbers about the last update, named as in cleanrl; empty where nothing is learned."""
-        ...
 
-    def probabilities(self) -> list[Floats] | None:
-        """Returns for each decision the probability of each option, or None where nothing is learned."""
-        ...
+def diagnostics_of(controller: Controller) -> dict[str, float]:
+    """Numbers about the last update, named as in cleanrl; empty where a controller has no `diagnostics`."""
+    ask = getattr(controller, "diagnostics", None)
+    return {} if ask is None else dict(ask())
+
+
+def probabilities_of(controller: Controller) -> list[Floats] | None:
+    """For each decision the probability of each option; None where a controller has no `probabilities`."""
+    ask = getattr(controller, "probabilities", None)
+    found: list[Floats] | None = None if ask is None else ask()
+    return found
 
 
 def as_outcome(proposal: Proposal, result: float | Outcome) -> Outcome:

@@ -17,12 +17,19 @@ _ARRAY = "__array__"
 
 
 def state_to_json(state: State) -> str:
-    """Returns the state as JSON text that `state_from_json` reads back without any loss.
+    """Returns the state as JSON text that `state_from_json` reads back; numpy's scalars become Python's.
 
     Raises:
         ControllerError: The state holds something that is neither an array of numbers nor JSON.
     """
-    return json.dumps(state, default=_encode, separators=(",", ":"))
+    try:
+        return json.dumps(state, default=_encode, separators=(",", ":"))
+    except ControllerError:
+        raise
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ControllerError(
+            f"a controller's state must be JSON apart from its arrays, but: {error}"
+        ) from error
 
 
 def state_from_json(text: str) -> State:
@@ -61,7 +68,9 @@ def check_made_alike(state: State, made: State) -> None:
             )
 
 
-def _encode(value: object) -> dict[str, Any]:
+def _encode(value: object) -> Any:
+    if isinstance(value, np.bool_ | np.integer | np.floating):
+        return value.item()
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "biuf":
         raise ControllerError(
             f"a controller's state must hold numpy arrays of numbers and JSON values only, but got {value!r}"

@@ -20,7 +20,7 @@ from functools import partial
 
 import numpy as np
 
-from controllers.contract import Conditions, Outcome, Proposal
+from controllers.contract import Conditions, Outcome, Proposal, diagnostics_of, probabilities_of
 from controllers.decisions import Decisions
 from controllers.law_tools import (
     CONDITIONAL,
@@ -233,7 +233,7 @@ def infeasible_candidates_do_not_stop_a_search(make: Make) -> None:
         is_feasible = number >= 12 and proposal.tokens[0] > 0
         result = Outcome(reward=0.5) if is_feasible else Outcome(status="infeasible")
         controller.feedback([(proposal, result)])
-    for name, value in controller.diagnostics().items():
+    for name, value in diagnostics_of(controller).items():
         require(math.isfinite(value), f"diagnostics must stay finite, but {name} is {value!r}")
 
 
@@ -274,7 +274,7 @@ def what_is_reported_is_well_formed(make: Make) -> None:
     for cardinalities, conditions in SPACES:
         controller = make(cardinalities, conditions, 11)
         for _ in range(3):
-            diagnostics, probabilities = controller.diagnostics(), controller.probabilities()
+            diagnostics, probabilities = diagnostics_of(controller), probabilities_of(controller)
             for name, value in diagnostics.items():
                 fits = isinstance(value, float) and math.isfinite(value)
                 require(fits, f"diagnostics must be finite floats, but {name} is {value!r}")

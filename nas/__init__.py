@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from nas.candidates import Repeat
 from nas.errors import (
+    ContractError,
     DataError,
     ExecutorError,
     ExportError,
@@ -80,6 +81,7 @@ __all__ = [
     "Candidate",
     "Cause",
     "Constraint",
+    "ContractError",
     "CostTerm",
     "DataError",
     "Evaluation",

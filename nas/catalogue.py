@@ -5,6 +5,7 @@ Does not own counting and predicting (`search_spaces`, `nas.latency`) nor who is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -104,12 +105,11 @@ class Catalogue:
         return self.describe(tokens).digest
 
     def is_feasible(self, tokens: Sequence[int], objective: Objective) -> bool:
-        """Whether a candidate can be built and meets the constraints on known costs."""
+        """Whether a candidate can be built and is known to meet the constraints on known costs."""
         try:
-            costs = self.describe(tokens).costs
-        except SpaceError:
+            return not objective.broken(self.describe(tokens).costs, before_training=True)
+        except (SpaceError, ObjectiveError):
             return False
-        return not objective.broken(costs, before_training=True)
 
     def costs(self, tokens: npt.NDArray[np.int64], metrics: Sequence[str]) -> npt.NDArray[np.float64]:
         """Known costs of many candidates that can be built.
@@ -169,14 +169,13 @@ class Catalogue:
         network = self.space.decode(tokens)
         predictions: tuple[Metric, ...] = ()
         if self.latency is not None:
-            predictions = (
-                Metric(
-                    name=PREDICTED_METRICS[0],
-                    value=self.latency.predict(network),
-                    unit="ms",
-                    environment=self.latency.origin,
-                ),
+            predicted = Metric(
+                name=PREDICTED_METRICS[0],
+                value=self.latency.predict(network),
+                unit="ms",
+                environment=self.latency.origin,
             )
+            predictions = (predicted,) if math.isfinite(predicted.value) else ()
         return Description(
             network=network, digest=network.digest, cost=cost(network), predictions=predictions
         )

@@ -16,6 +16,7 @@ from nas.errors import ObjectiveError, StudyError
 from nas.objective import KNOWN_METRICS, Objective
 from nas.studies.journal_schema import Identity
 from nas.studies.study import Study
+from nas.studies.study_trial import StudyTrial
 from nas.trial import Status
 
 LATENCY_TABLE = "; latency table "
@@ -89,8 +90,11 @@ def earlier_results(
 ) -> list[tuple[Proposal, Outcome]]:
     """What an earlier study found out, as results for a controller under this study's objective.
 
+    A trial that this objective cannot judge, a cost of 0 in a factor say, counts as infeasible.
+
     Raises:
-        StudyError: It searched another space, or measured in another way, or lacks a cost that is needed.
+        StudyError: It searched another space, or measured in another way, or no trial can be judged: a cost
+            that is needed is missing.
     """
     for name in ("space", "data", "split", "recipe", "evaluator"):
         ours, theirs = (getattr(one, name).split(LATENCY_TABLE)[0] for one in (identity, study.identity))
@@ -99,20 +103,27 @@ def earlier_results(
                 f"a warm start needs results that can be compared, but the {name} of {study.folder} is "
                 f"{theirs or 'none'} and is {ours or 'none'} here: start without it, or search as it did"
             )
+    judged = [trial for trial in study.completed if trial.accuracy is not None and trial.copied_from is None]
+    outcomes = {trial.number: _outcome(trial, catalogue, objective) for trial in judged}
+    failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ObjectiveError)]
+    if failures and len(failures) == len(outcomes):
+        raise StudyError(f"no trial of {study.folder} can be judged by this objective: {failures[0]}")
+    infeasible = Outcome(status="infeasible")
     results = []
     for trial in study.trials:
-        tokens = catalogue.space.canonical(trial.tokens)
-        if trial.status is Status.INFEASIBLE:
-            results.append((Proposal(tokens), Outcome(status="infeasible")))
-        elif trial.status is Status.COMPLETED and trial.accuracy is not None and trial.copied_from is None:
-            costs = trial.costs | catalogue.describe(tokens).costs
-            try:
-                broken = objective.broken(costs)
-                reward = objective.reward(trial.accuracy, costs)
-            except ObjectiveError as error:
-                raise StudyError(
-                    f"trial {trial.number} of {study.folder} cannot be judged: {error}"
-                ) from error
-            outcome = Outcome(reward, accuracy=trial.accuracy, status="infeasible" if broken else "completed")
-            results.append((Proposal(tokens), outcome))
+        outcome = outcomes.get(trial.number, infeasible if trial.status is Status.INFEASIBLE else None)
+        if outcome is not None:
+            tokens = catalogue.space.canonical(trial.tokens)
+            results.append((Proposal(tokens), outcome if isinstance(outcome, Outcome) else infeasible))
     return results
+
+
+def _outcome(trial: StudyTrial, catalogue: Catalogue, objective: Objective) -> Outcome | ObjectiveError:
+    """What an earlier trial is under another objective; or why it cannot be said."""
+    costs = trial.costs | catalogue.describe(catalogue.space.canonical(trial.tokens)).costs
+    try:
+        broken = objective.broken(costs)
+        reward = objective.reward(trial.accuracy or 0.0, costs)
+    except ObjectiveError as error:
+        return error
+    return Outcome(reward, accuracy=trial.accuracy, status="infeasible" if broken else "completed")

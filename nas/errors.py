@@ -1,6 +1,6 @@
 """Owns the tree of mistakes a user can make; the command line prints these without a traceback.
 
-Does not own failures of single trials: those are data (see `nas.trial`).
+Does not own failures of single trials: those are data (see `nas.trial`); a `MetricError` becomes one.
 """
 
 
@@ -20,6 +20,10 @@ class ObjectiveError(NasError):
     """The objective or a constraint is not well formed."""
 
 
+class MetricError(NasError):
+    """A measured value, or what an evaluator gives in place of one, cannot be used."""
+
+
 class SpaceArgumentError(NasError):
     """The search space asked for cannot be found, loaded or satisfied."""
 
@@ -30,6 +34,10 @@ class StudyError(NasError):
 
 class ExecutorError(NasError):
     """The machines asked for cannot be had."""
+
+
+class ContractError(NasError):
+    """An object or a class of the user's own lacks something that a search needs of it."""
 
 
 class SearchStoppedError(NasError):
@@ -50,3 +58,7 @@ class LatencyError(NasError):
 
 class UsageError(NasError):
     """A command or one of its options cannot be understood."""
+
+
+class ControllerFailedError(NasError):
+    """A controller of the user's own raised an error, or returned what cannot be used."""

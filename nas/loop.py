@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from controllers import Controller
 from nas.candidates import Source
+from nas.errors import ControllerFailedError
 from nas.objective import Objective
 from nas.reporting import Reporter
 from nas.schedule import Budget, Flow
@@ -16,7 +17,7 @@ from nas.standing import Standing
 from nas.stopping import Interruption
 from nas.studies.journal import Journal
 from nas.studies.keeper import Keeper
-from nas.trial import Executor, Result, Status, Trial
+from nas.trial import Executor, Result, Status, Trial, WeightsError
 from nas.verdict import Verdict, feedback_of, judge
 
 POLL_SECONDS = 1.0
@@ -56,7 +57,10 @@ class Loop:
             raise
         finally:
             try:
-                self.journal.end(ending, self.source.recommended())
+                self.journal.end(ending)
+                self.journal.recommend(self.source.recommended())
+            except ControllerFailedError as error:
+                self.tell("nothing_recommended", str(error))
             finally:
                 self.reporter.on_end(self.standing.end(ending, message))
         return ending
@@ -105,22 +109,22 @@ class Loop:
         if result.status is not Status.COMPLETED:
             self.keeper.log(result)
         if result.status is Status.LOST:
-            self._tell(
-                "attempt_lost", f"trial {trial.number}, attempt {result.job.attempt}: {result.message}"
-            )
+            self.tell("attempt_lost", f"trial {trial.number}, attempt {result.job.attempt}: {result.message}")
             if self.flow.lose(trial):
                 self.journal.lose(result)
                 return
         for note in self.standing.news(result):
-            self._tell("note", note)
+            self.tell("note", note)
         verdict = judge(trial, result, self.objective)
+        if unused := self.standing.unused_metrics(trial, result):
+            self.tell("metric_not_used", unused)
         self.source.note(trial, verdict)
         if self.keeper.place(trial, verdict) and result.has_weights:
             # The file is there before the journal says so; without it the result still counts.
             try:
                 verdict = self.keeper.save(verdict, self.executor.weights(result.job))
-            except OSError as error:
-                self._tell("weights_lost", f"the weights of trial {trial.number} are not kept: {error}")
+            except (OSError, WeightsError) as error:
+                self.tell("weights_lost", f"the weights of trial {trial.number} are not kept: {error}")
         self._write(trial, verdict, result)
 
     def _write(self, trial: Trial, verdict: Verdict, result: Result | None) -> None:
@@ -144,6 +148,7 @@ class Loop:
         self.reporter.on_trial(self.standing.report(trial, verdict, result, self.flow, self.controller))
         self.standing.check_health(verdict, result)
 
-    def _tell(self, kind: str, message: str) -> None:
+    def tell(self, kind: str, message: str) -> None:
+        """Writes an event down, and tells the reporters."""
         self.journal.note(kind, message)
         self.reporter.on_event(kind, message)

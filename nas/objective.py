@@ -7,196 +7,53 @@ from __future__ import annotations
 
 import json
 import math
-import operator
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from difflib import get_close_matches
-from typing import cast
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.errors import ObjectiveError
+from nas.objective_terms import (
+    KNOWN_METRICS,
+    MEASURED_METRICS,
+    NETWORK_METRICS,
+    PREDICTED_METRICS,
+    AbsoluteTerm,
+    Constraint,
+    CostTerm,
+    cost_of,
+    number_text,
+)
+from search_spaces.fingerprints import counted_fields
 
-NETWORK_METRICS = ("macs", "params", "activations")
-"""Costs that follow from the network alone."""
+__all__ = [
+    "KNOWN_METRICS",
+    "MEASURED_METRICS",
+    "NETWORK_METRICS",
+    "PREDICTED_METRICS",
+    "AbsoluteTerm",
+    "Constraint",
+    "CostTerm",
+    "Objective",
+]
 
-PREDICTED_METRICS = ("predicted_latency_ms",)
-"""Costs that follow from the network and a table that was measured beforehand."""
+MOST_REWARD = 1e100
+"""A reward farther from 0 cannot be used: a controller's variances would overflow."""
 
-KNOWN_METRICS = NETWORK_METRICS + PREDICTED_METRICS
-"""Costs that are known before anything is trained."""
 
-MEASURED_METRICS = ("latency_ms", "peak_memory_bytes", "train_step_ms", "train_seconds")
-"""Costs that our own evaluators measure; a user's evaluator may measure others, under other names."""
+def _json_values(term: CostTerm | AbsoluteTerm | Constraint) -> dict[str, str | float]:
+    """The fields of a term for JSON; a field that was added later only where it is not at its default."""
+    counted = counted_fields(term, FIRST_VERSION[type(term)])
+    return {name: value if isinstance(value, str) else float(value) for name, value in counted.items()}
 
-_RELATIONS: dict[str, Callable[[float, float], bool]] = {
-    "> 0": operator.gt,
-    "< 0": operator.lt,
-    "<= 0": operator.le,
+
+FIRST_VERSION: Mapping[type, tuple[str, ...]] = {
+    CostTerm: ("metric", "target", "exponent_under", "exponent_over"),
+    AbsoluteTerm: ("metric", "target", "beta"),
+    Constraint: ("metric", "upper"),
 }
-
-
-def _check_number(name: str, value: object, relation: str) -> None:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or not _RELATIONS[relation](cast(float, value), 0):
-        raise ObjectiveError(f"`{name} {relation}` must hold for a finite number, but got {name}={value!r}")
-
-
-def _check_metric(metric: object) -> None:
-    """Checks a metric's name; any word will do, but not a near miss of one of ours."""
-    if not isinstance(metric, str) or not metric.isidentifier() or metric == "accuracy":
-        raise ObjectiveError(
-            f"a cost is a word such as {', '.join(KNOWN_METRICS + MEASURED_METRICS)}, but got {metric!r}"
-        )
-    ours = KNOWN_METRICS + MEASURED_METRICS
-    near = [] if metric in ours else get_close_matches(metric, ours, n=1, cutoff=0.7)
-    if near:
-        raise ObjectiveError(f"there is no metric {metric!r}: did you mean {near[0]!r}?")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostTerm:
-    """One factor `(cost / target) ** exponent` of the reward.
-
-    Attributes:
-        metric: Name of the cost (`macs`, `params`, `latency_ms`, ...).
-        target: The cost aimed at, in the metric's unit.
-        exponent_under: Exponent where cost <= target; 0 gives nothing for being cheaper.
-        exponent_over: Exponent where cost > target; negative punishes.
-
-    Raises:
-        ObjectiveError: The target is not a positive finite number, or an exponent is positive or not finite.
-
-    Source: MnasNet (Tan et al., CVPR 2019), equations 2 and 3, where they are called alpha and beta.
-    """
-
-    metric: str
-    target: float
-    exponent_under: float
-    exponent_over: float
-
-    def __post_init__(self) -> None:
-        _check_metric(self.metric)
-        _check_number("target", self.target, "> 0")
-        _check_number("exponent_under", self.exponent_under, "<= 0")
-        _check_number("exponent_over", self.exponent_over, "<= 0")
-
-    def factor(self, cost: float) -> float:
-        """The factor by which this cost changes the reward; 1 at the target."""
-        exponent = self.exponent_under if cost <= self.target else self.exponent_over
-        try:
-            return float((cost / self.target) ** exponent)
-        except OverflowError:
-            raise ObjectiveError(
-                f"{self.describe()} is no number for {self.metric}={_number(cost)}: use exponents nearer to 0"
-            ) from None
-
-    @property
-    def is_unit(self) -> bool:
-        """Whether the target is 1 of the metric's unit and nothing that is aimed at: `params^-0.05`."""
-        return self.target == 1 and self.exponent_under == self.exponent_over
-
-    def describe(self) -> str:
-        """The factor as `Objective.parse` reads it."""
-        exponent = _number(self.exponent_under)
-        if self.exponent_under != self.exponent_over:
-            exponent = f"({exponent} under, {_number(self.exponent_over)} over)"
-        return f"{self.metric if self.is_unit else f'({self.metric} / {_number(self.target)})'}^{exponent}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AbsoluteTerm:
-    """One summand `beta * abs(cost / target - 1)` of the reward: lands on a budget from both sides.
-
-    Attributes:
-        metric: Name of the cost.
-        target: The cost aimed at, in the metric's unit.
-        beta: Reward for a distance of one target from the target; negative.
-
-    Raises:
-        ObjectiveError: The target is not a positive finite number, or beta is not negative.
-
-    Source: TuNAS (Bender et al., CVPR 2020), section 3, the absolute reward function.
-    """
-
-    metric: str
-    target: float
-    beta: float
-
-    def __post_init__(self) -> None:
-        _check_metric(self.metric)
-        _check_number("target", self.target, "> 0")
-        _check_number("beta", self.beta, "< 0")
-
-    def summand(self, cost: float) -> float:
-        """What this cost adds to the reward; 0 at the target, negative elsewhere."""
-        return self.beta * abs(cost / self.target - 1)
-
-    def describe(self) -> str:
-        """The summand as `Objective.parse` reads it."""
-        return f"- {_number(-self.beta)} * |{self.metric} / {_number(self.target)} - 1|"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constraint:
-    """A hard limit: a candidate above it is not wanted at any accuracy.
-
-    Attributes:
-        metric: Name of the cost. Those in `KNOWN_METRICS` are checked before training.
-        upper: The largest cost allowed, in the metric's unit.
-
-    Raises:
-        ObjectiveError: The limit is not a positive finite number.
-    """
-
-    metric: str
-    upper: float
-
-    def __post_init__(self) -> None:
-        _check_metric(self.metric)
-        _check_number("upper", self.upper, "> 0")
-
-    @property
-    def is_known_before_training(self) -> bool:
-        """Whether the cost needs no training: it follows from the network, or from a table of latencies."""
-        return self.metric in KNOWN_METRICS
-
-    def excess(self, costs: Mapping[str, float]) -> float:
-        """How far the cost lies above the limit, as a share of the limit; 0 where it is met."""
-        return max(0.0, _cost(costs, self.metric) / self.upper - 1)
-
-    def describe(self) -> str:
-        """The limit as `Objective.parse` reads it."""
-        return f"{self.metric} <= {_number(self.upper)}"
-
-
-def _cost(costs: Mapping[str, float], metric: str) -> float:
-    """Looks a cost up.
-
-    Raises:
-        ObjectiveError: It was not measured, or is not a positive finite number.
-    """
-    if metric not in costs:
-        source = "give a latency table" if metric in PREDICTED_METRICS else "let the evaluator measure it"
-        raise ObjectiveError(
-            f"the objective needs {metric!r}, but only {', '.join(sorted(costs)) or 'nothing'} is known: "
-            f"{source}, or name another metric"
-        )
-    value = costs[metric]
-    if not math.isfinite(value) or value <= 0:
-        raise ObjectiveError(f"`{metric} > 0` must hold for a cost, but got {metric}={value!r}")
-    return value
-
-
-def _number(value: float) -> str:
-    """The shortest words for a number that read back as the same number, thousands apart."""
-    short = f"{value:,.12g}"
-    return short if float(short.replace(",", "")) == value else f"{float(value):,}"
-
-
-def _as_floats(term: Mapping[str, str | float]) -> dict[str, str | float]:
-    return {name: value if isinstance(value, str) else float(value) for name, value in term.items()}
+"""Fields of the first objectives that are in journals as JSON; new fields are not added here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,21 +139,28 @@ class Objective:
             costs: Each cost by name, in its own unit.
 
         Raises:
-            ObjectiveError: A cost that the objective needs is missing, or is not a positive number.
+            ObjectiveError: A cost that the objective needs is missing, or cannot be used in its place, or the
+                reward is not of usable size.
         """
         reward = accuracy
         for term in self.factors:
-            reward *= term.factor(_cost(costs, term.metric))
-        return reward + sum(term.summand(_cost(costs, term.metric)) for term in self.absolutes)
+            reward *= term.factor(cost_of(costs, term.metric))
+        reward += sum(term.summand(cost_of(costs, term.metric)) for term in self.absolutes)
+        if not abs(reward) <= MOST_REWARD:
+            given = ", ".join(f"{name}={costs[name]:.6g}" for name in self.metrics)
+            raise ObjectiveError(
+                f"`abs({self.describe()}) <= {MOST_REWARD:g}` must hold, but got {reward:.6g} at {given}"
+            )
+        return float(reward)
 
     def rewards(
         self, accuracies: npt.NDArray[np.float64], costs: Mapping[str, npt.NDArray[np.float64]]
     ) -> npt.NDArray[np.float64]:
-        """The rewards of many candidates, as `reward` gives one by one.
+        """The rewards of many candidates, as `reward` gives one by one; NaN where a cost cannot be used.
 
         Args:
             accuracies: Fractions, `(n,)`.
-            costs: Each cost by name, `(n,)`, positive.
+            costs: Each cost by name, `(n,)`.
 
         Raises:
             ObjectiveError: A cost that the objective needs is missing.
@@ -306,12 +170,15 @@ class Objective:
                 given = ", ".join(sorted(costs)) or "nothing"
                 raise ObjectiveError(f"the objective needs {metric!r}, but only {given} is given")
         rewards = np.array(accuracies, dtype=np.float64)
-        for factor in self.factors:
-            share = costs[factor.metric] / factor.target
-            rewards *= share ** np.where(share <= 1, factor.exponent_under, factor.exponent_over)
-        for summand in self.absolutes:
-            rewards += summand.beta * np.abs(costs[summand.metric] / summand.target - 1)
-        return rewards
+        with np.errstate(all="ignore"):
+            for factor in self.factors:
+                share = np.asarray(costs[factor.metric]) / factor.target
+                share = np.where(share >= 0, share, math.nan)
+                power = share ** np.where(share <= 1, factor.exponent_under, factor.exponent_over)
+                rewards *= np.where(np.isnan(share), math.nan, power)  # NaN to the power 0 is 1
+            for summand in self.absolutes:
+                rewards += summand.beta * np.abs(costs[summand.metric] / summand.target - 1)
+        return np.where(np.abs(rewards) <= MOST_REWARD, rewards, math.nan)
 
     def broken(self, costs: Mapping[str, float], *, before_training: bool = False) -> tuple[Constraint, ...]:
         """The constraints that the costs break; before training only those on known costs are looked at."""
@@ -360,7 +227,7 @@ class Objective:
         if not units:
             return ""
         named = ", ".join(
-            f"{term.metric} {_number(term.target)} (exponent {_number(term.exponent_under)})"
+            f"{term.metric} {number_text(term.target)} (exponent {number_text(term.exponent_under)})"
             for term in units
         )
         return (
@@ -377,7 +244,11 @@ class Objective:
 
     def to_json(self) -> str:
         """The objective as JSON: equal objectives give equal text, whether a target was 30000000 or 30e6."""
-        parts = {name: [_as_floats(part) for part in terms] for name, terms in asdict(self).items()}
+        parts = {
+            "factors": [_json_values(factor) for factor in self.factors],
+            "absolutes": [_json_values(term) for term in self.absolutes],
+            "constraints": [_json_values(limit) for limit in self.constraints],
+        }
         return json.dumps(parts, sort_keys=True)
 
     @classmethod

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from nas.conversion import as_text
 from nas.data.images import digest
 from nas.errors import ExecutorError
-from nas.trial import Candidate, Evaluation, Evaluator, Metric, Probe
+from nas.trial import Candidate, Evaluation, Evaluator, Metric, Probe, as_evaluation, as_metrics
 
 
 class Probed:
@@ -39,8 +40,15 @@ class Probed:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with either."""
-        return digest(self.evaluator.fingerprint, self.probe.fingerprint)
+        """Changes with either.
+
+        Raises:
+            MetricError: One of theirs is no text.
+        """
+        return digest(
+            as_text(self.evaluator.fingerprint, "an evaluator's fingerprint"),
+            as_text(self.probe.fingerprint, "a probe's fingerprint"),
+        )
 
     def prepare(self) -> None:
         """Prepares both."""
@@ -49,8 +57,8 @@ class Probed:
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluates and measures; raises `InfeasibleError` where the candidate is at fault."""
-        evaluation = self.evaluator.evaluate(candidate)
-        measured = self.probe.measure(candidate.network)
+        evaluation = as_evaluation(self.evaluator.evaluate(candidate))
+        measured = as_metrics(self.probe.measure(candidate.network), "what a probe measures")
         return replace(evaluation, metrics=joined(evaluation.metrics, measured))
 
 

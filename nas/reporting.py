@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from nas.execution.failures import failure_of
 from nas.trial import Metric, Status, Trial
 from nas.verdict import Verdict
 from search_spaces import Decision, Network
@@ -166,7 +167,7 @@ class SearchEnd:
 
 
 class Reporter(Protocol):
-    """Shows a search to somebody. An exception from it ends the search, with everything on disk."""
+    """Shows a search to somebody. An exception from it is an event, and the search goes on."""
 
     def on_start(self, start: SearchStart) -> None:
         """Called once, before the first trial of a run."""
@@ -186,27 +187,49 @@ class Reporter(Protocol):
 
 
 class Reporters:
-    """Several reporters as one."""
+    """Several reporters as one, whose failures are named once each and end nothing.
 
-    def __init__(self, reporters: Sequence[Reporter]) -> None:
+    Args:
+        reporters: They are asked again after a failure, as the next trial may be a better one.
+        note: Told of a failure, as an event; the other reporters are told too.
+    """
+
+    def __init__(
+        self, reporters: Sequence[Reporter], note: Callable[[str, str], None] = lambda *_: None
+    ) -> None:
         self._reporters = tuple(reporters)
+        self._note = note
+        self._failed: set[int] = set()
 
     def on_start(self, start: SearchStart) -> None:
         """Tells each."""
-        for reporter in self._reporters:
-            reporter.on_start(start)
+        self._tell("on_start", lambda reporter: reporter.on_start(start))
 
     def on_trial(self, report: TrialReport) -> None:
         """Tells each."""
-        for reporter in self._reporters:
-            reporter.on_trial(report)
+        self._tell("on_trial", lambda reporter: reporter.on_trial(report))
 
     def on_event(self, kind: str, message: str) -> None:
         """Tells each."""
-        for reporter in self._reporters:
-            reporter.on_event(kind, message)
+        self._tell("on_event", lambda reporter: reporter.on_event(kind, message))
 
     def on_end(self, end: SearchEnd) -> None:
         """Tells each."""
-        for reporter in self._reporters:
-            reporter.on_end(end)
+        self._tell("on_end", lambda reporter: reporter.on_end(end))
+
+    def _tell(self, method: str, tell: Callable[[Reporter], None]) -> None:
+        for index, reporter in enumerate(self._reporters):
+            try:
+                tell(reporter)
+            except (Exception, SystemExit) as error:
+                if index not in self._failed:
+                    self._failed.add(index)
+                    self._name_failure(f"{method} of {type(reporter).__name__}", error)
+
+    def _name_failure(self, where: str, error: BaseException) -> None:
+        message = (
+            f"{where} failed and the search goes on, further failures of it are not named: "
+            f"{failure_of(error).message}"
+        )
+        self._note("reporter_failed", message)
+        self.on_event("reporter_failed", message)

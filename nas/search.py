@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Literal, cast
 
-from controllers import Controller, ControllerError, Feedback
+from controllers import Controller
 from nas.candidates import Finals, Repeat, Source, require_feasible, wishes
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
+from nas.checked_controller import CheckedController
 from nas.chooser import LATENCY_TABLE, ControllerName, earlier_results, make_controller
+from nas.contract import check_given
+from nas.conversion import as_text
 from nas.data.images import ImageData
-from nas.errors import ExecutorError, NasError, ObjectiveError, RecipeError, StudyError
+from nas.errors import ExecutorError, NasError, ObjectiveError, RecipeError
 from nas.execution.inline_executor import InlineExecutor
 from nas.export.preprocessing import Preprocessing
 from nas.halving import Halving, Ladder
@@ -24,10 +26,10 @@ from nas.loop import Loop
 from nas.objective import Objective
 from nas.probing import Probed
 from nas.reporting import Reporter, Reporters, SearchStart
+from nas.resumption import count_deaths, restore, with_predictions
 from nas.schedule import Budget, Flow
 from nas.standing import Standing
 from nas.studies.journal import Journal
-from nas.studies.journal_reading import History
 from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.keeper import Keeper
 from nas.studies.study import Study
@@ -110,6 +112,16 @@ def search(
     Raises:
         NasError: Something given is wrong, or going on is pointless; everything finished is in the journal.
     """
+    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
+    check_given(
+        space,
+        controller=None if isinstance(controller, str) else controller,
+        evaluator=evaluator,
+        probe=probe,
+        executor=runner,
+        reporters=reporters,
+        latency_table=latency_table,
+    )
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
     goal = _objective(objective, target_macs, deterministic=deterministic)
     catalogue = Catalogue(space, latency_table)
@@ -128,22 +140,28 @@ def search(
         probe=probe,
         deterministic=deterministic,
     )
-    chooser = (
+    made = (
         make_controller(controller, catalogue, goal, seed=seed, noise=accuracy_noise)
         if isinstance(controller, str)
         else controller
     )
-    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
     width = runner.slots if deterministic else None
-    identity = _identity(catalogue, measure, goal, chooser, ladder=ladder, seed=seed, width=width)
+    identity = _identity(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
+    chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
     known = () if warm_start is None else earlier_results(warm_start, identity, catalogue, goal)
     with (
         closing(runner),
         closing(
-            Journal(Path(out), identity, provenance=_provenance(space, measure), settings=settings)
+            Journal(
+                Path(out),
+                identity,
+                provenance=_provenance(space, measure),
+                settings=settings,
+                in_process=getattr(runner, "is_in_process", False),
+            )
         ) as journal,
     ):
-        history = _with_predictions(journal.history(space), catalogue)
+        history = with_predictions(journal.history(space), catalogue)
         halving = None if ladder is None else Halving(ladder, trials)
         loop = Loop(
             source=Source(
@@ -167,13 +185,14 @@ def search(
                 best=keep_best,
                 held=frozenset if halving is None else halving.held,
             ),
-            reporter=Reporters(reporters),
+            reporter=Reporters(reporters, journal.note),
             budget=budget,
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
             standing=Standing(folder=journal.folder, total=trials),
         )
-        _restore(loop, history, halving, known)
+        restore(loop, history, halving, known)
         loop.reporter.on_start(_start(loop, space, identity))
+        count_deaths(loop, history)
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
             runner.start(space, measure)
         loop.run()
@@ -284,7 +303,7 @@ def _identity(
     """What makes the study what it is; our own evaluator says its parts, another only the whole."""
     images, recipe = _images(evaluator), _recipe(evaluator)
     table = "" if catalogue.latency is None else LATENCY_TABLE + catalogue.latency.fingerprint
-    measured = [evaluator.fingerprint]
+    measured = [as_text(evaluator.fingerprint, "an evaluator's fingerprint")]
     measured += [] if ladder is None else [ladder.describe()]
     return Identity(
         space=catalogue.space.fingerprint,
@@ -318,38 +337,6 @@ def _images(evaluator: Evaluator) -> ImageData | None:
 def _recipe(evaluator: Evaluator) -> Recipe | None:
     recipe = getattr(evaluator, "recipe", None)
     return recipe if isinstance(recipe, Recipe) else None
-
-
-def _with_predictions(history: History, catalogue: Catalogue) -> History:
-    """The history with what the table says of each candidate: the journal has it of finished trials."""
-    if catalogue.latency is None:
-        return history
-    trials = [replace(t, predictions=catalogue.describe(t.tokens).predictions) for t in history.trials]
-    return replace(history, trials=tuple(trials))
-
-
-def _restore(loop: Loop, history: History, halving: Halving | None, known: Feedback) -> None:
-    """Brings everything to where earlier runs ended; a new study starts from what is known of others."""
-    loop.flow.restore(history)
-    loop.standing.restore(history)
-    if halving is not None:
-        halving.restore(history.trials, history.finished.values())
-    for number, verdict in history.finished.items():
-        loop.keeper.place(history.trials[number], verdict)
-    loop.journal.forget_weights(loop.keeper.sweep())
-    if history.controller_state is not None:
-        try:
-            loop.controller.load_state_dict(history.controller_state)
-        except ControllerError as error:
-            raise StudyError(f"{loop.journal.folder} holds a study of another controller: {error}") from error
-        except KeyError as error:
-            raise StudyError(
-                f"{loop.journal.folder} was searched by an earlier version of mnas, whose controllers "
-                f"remembered less (there is no {error}): go on with that version, or begin a new study with "
-                "this one as its warm start"
-            ) from error
-    elif known:
-        loop.controller.feedback(known)
 
 
 def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:

@@ -5,18 +5,21 @@ Does not own how it is shown (`nas.reporting` and its reporters).
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from controllers import Controller
+from controllers.contract import diagnostics_of, probabilities_of
 from nas.errors import SearchStoppedError
 from nas.reporting import Best, Counts, SearchEnd, TrialReport
 from nas.schedule import ATTEMPTS, Budget, Flow
 from nas.studies.journal_reading import History
 from nas.studies.keeper import log_name
 from nas.trial import Result, Status, Trial
-from nas.verdict import Verdict
+from nas.verdict import Verdict, known_costs
 
 FAILURES_AT_FIRST = 5
 """When so many trials have failed and none has completed, going on is pointless."""
@@ -53,6 +56,7 @@ class Standing:
     _failed_at_first: int = 0
     _lost_in_a_row: int = 0
     _told: set[str] = field(default_factory=set)
+    _unused: set[str] = field(default_factory=set)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -116,8 +120,8 @@ class Standing:
             running=len(flow.running),
             seconds=0.0 if result is None else result.seconds,
             elapsed_seconds=self.elapsed_seconds,
-            diagnostics=controller.diagnostics(),
-            probabilities=controller.probabilities,
+            diagnostics=diagnostics_of(controller),
+            probabilities=partial(probabilities_of, controller),
         )
 
     def news(self, result: Result) -> list[str]:
@@ -134,6 +138,17 @@ class Standing:
             counts=replace(self.counts, rejected=self.rejected),
             best=self.best,
             elapsed_seconds=self.elapsed_seconds,
+        )
+
+    def unused_metrics(self, trial: Trial, result: Result) -> str:
+        """Names, once each, metrics that are named like the network's own costs and differ from them."""
+        own = known_costs(trial.cost)
+        found = {m.name for m in result.metrics if not math.isclose(m.value, own.get(m.name, m.value))}
+        new, self._unused = sorted(found - self._unused), self._unused | found
+        names = ", ".join(f"{name} (trial {trial.number} has {own[name]:,})" for name in new)
+        return names and (
+            f"the evaluator measures {names}, which follows from the network: objective and reports use "
+            "the network's own, so give what is measured another name"
         )
 
     def check_health(self, verdict: Verdict, result: Result | None) -> None:

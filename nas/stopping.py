@@ -1,4 +1,4 @@
-"""Owns Ctrl-C and SIGTERM during a search: they stop it between two steps, or while it waits.
+"""Owns Ctrl-C, SIGTERM and SIGHUP during a search: they stop it between two steps, or while it waits.
 
 Does not own what stopping means (`nas.loop`).
 """
@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What a person, a cluster's scheduler and a terminal that is closed send."""
 
 
 class Interruption:
@@ -32,7 +33,12 @@ class Interruption:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            self._before = {
+                number: signal.signal(number, self._handle)
+                for number in SIGNALS
+                # `nohup` has it ignored, so that the search outlives its terminal.
+                if not (number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN)
+            }
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from nas.conversion import as_number, as_text
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric
 
 Lookup = Callable[[Candidate], float | Mapping[str, float]]
@@ -41,6 +42,7 @@ class TableEvaluator:
 
     Raises:
         ValueError: Noise or seconds are negative or not finite.
+        MetricError: The name is no text.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class TableEvaluator:
         self._table = table
         self._noise = noise
         self._seconds = seconds
-        self._name = name
+        self._name = as_text(name, "the table's name")
 
     @property
     def fingerprint(self) -> str:
@@ -72,6 +74,7 @@ class TableEvaluator:
 
         Raises:
             InfeasibleError: The table has no such candidate.
+            MetricError: It has something else than numbers by name, or one number.
         """
         if self._seconds:
             time.sleep(self._seconds)
@@ -81,13 +84,14 @@ class TableEvaluator:
             found = self._table[candidate.job.tokens]
         else:
             found = self._table(candidate)
-        values = dict(found) if isinstance(found, Mapping) else {"accuracy": float(found)}
-        if self._noise:
+        values = dict(found) if isinstance(found, Mapping) else {"accuracy": found}
+        if self._noise and "accuracy" in values:
             rng = np.random.default_rng(candidate.job.seed)
-            values["accuracy"] = min(1.0, max(0.0, values["accuracy"] + self._noise * rng.standard_normal()))
+            noisy = as_number(values["accuracy"], "accuracy") + self._noise * rng.standard_normal()
+            values["accuracy"] = min(1.0, max(0.0, noisy))
         return Evaluation(
             metrics=tuple(
-                Metric(name=name, value=float(value), unit=UNITS.get(name, "count"), environment=self._name)
+                Metric(name=name, value=value, unit=UNITS.get(name, "count"), environment=self._name)
                 for name, value in values.items()
             )
         )

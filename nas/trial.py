@@ -6,12 +6,20 @@ Does not own behaviour: who decides, runs or stores is elsewhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Protocol
 
+from nas.conversion import as_number, as_text, bounded, clean, shown
+from nas.errors import MetricError
 from search_spaces import Cost, Network, SearchSpace
+
+MESSAGE_CHARACTERS = 500
+"""Characters of a message that are kept; the log has more."""
+
+LOG_CHARACTERS = 100_000
+"""Characters of a log that are kept."""
 
 
 class Status(StrEnum):
@@ -42,15 +50,30 @@ class Metric:
 
     Attributes:
         name: What was measured, the unit in the name where it is not obvious (`latency_ms`).
-        value: The number; accuracy is a fraction in [0, 1].
+        value: The number; accuracy is a fraction in [0, 1]. Numbers of numpy, torch, `decimal` and
+            `fractions`, and arrays of one element, are converted to a float.
         unit: The unit in words (`fraction`, `ms`, `bytes`, `s`, `count`).
         environment: Where it was measured (`cpu, 1 thread, batch 1`).
+
+    Raises:
+        MetricError: The value is no number, or one of the others no text, or the name is empty.
     """
 
     name: str
     value: float
     unit: str
     environment: str = ""
+
+    def __post_init__(self) -> None:
+        name = as_text(self.name, "a metric's name").strip()
+        if not name:
+            raise MetricError(
+                f"a metric must have a name, but got {self.name!r} for the value {shown(self.value)}"
+            )
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "value", as_number(self.value, name))
+        for label in ("unit", "environment"):
+            object.__setattr__(self, label, as_text(getattr(self, label), f"the {label} of {name}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,14 +115,76 @@ class Evaluation:
     """What an evaluator returns: `accuracy` must be among the metrics.
 
     Attributes:
-        metrics: Everything measured.
+        metrics: Everything measured, each name once.
         weights: Gives the trained weights as safetensors bytes when they are asked for, or None.
         notes: What a person should know of it, such as images that could not be read; each is said once.
+
+    Raises:
+        MetricError: The metrics are something else, two have one name, the weights are no function, or the
+            notes no texts.
     """
 
     metrics: tuple[Metric, ...]
     weights: Callable[[], bytes] | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", as_metrics(self.metrics))
+        if self.weights is not None and not callable(self.weights):
+            raise MetricError(
+                "weights must be a function that gives safetensors bytes, or None, but got "
+                f"{shown(self.weights)}: give `lambda: weights`"
+            )
+        if isinstance(self.notes, str) or not all(isinstance(note, str) for note in self.notes):
+            raise MetricError(f"notes must be a tuple of texts, but got {shown(self.notes)}")
+
+
+def as_metrics(found: object, what: str = "metrics") -> tuple[Metric, ...]:
+    """Checks what was measured, and makes a tuple of it.
+
+    Args:
+        found: The metrics.
+        what: Their name, for the message.
+
+    Raises:
+        MetricError: Something in it is no `Metric`, or two have one name.
+    """
+    if isinstance(found, Metric | str) or not isinstance(found, Iterable):
+        raise MetricError(f"{what} must be a tuple of `nas.Metric`, but got {shown(found)}")
+    metrics: list[Metric] = []
+    names: set[str] = set()
+    for metric in found:
+        if not isinstance(metric, Metric):
+            raise MetricError(
+                f"{what} must be a tuple of `nas.Metric`, but there is {shown(metric)} of type "
+                f"{type(metric).__name__} in it"
+            )
+        if metric.name in names:
+            raise MetricError(
+                f"each metric must have a name of its own, but two are named {metric.name!r}: put what tells "
+                "them apart into the name"
+            )
+        names.add(metric.name)
+        is_plain = type(metric) is Metric  # a class of the user's own does not leave the worker
+        metrics.append(
+            metric if is_plain else Metric(**{f.name: getattr(metric, f.name) for f in fields(Metric)})
+        )
+    return tuple(metrics)
+
+
+def as_evaluation(found: object) -> Evaluation:
+    """Checks what an evaluator returned.
+
+    Raises:
+        MetricError: It is something else than an `Evaluation`.
+    """
+    if not isinstance(found, Evaluation):
+        raise MetricError(
+            f"`evaluate` must return a `nas.Evaluation`, but returned {shown(found)} of type "
+            f"{type(found).__name__}: return nas.Evaluation(metrics=(nas.Metric(name='accuracy', value=..., "
+            "unit='fraction'),)), or wrap a function that gives numbers in nas.TableEvaluator(function)"
+        )
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,8 +196,8 @@ class Result:
         status: COMPLETED, INFEASIBLE (the candidate's fault) or LOST (the machine's fault).
         metrics: What was measured; empty unless completed.
         cause: Why it did not complete.
-        message: One line for people.
-        log: Traceback or other detail, for the trial's log file.
+        message: One line for people, cut where it is very long.
+        log: Traceback or other detail, for the trial's log file, cut where it is very long.
         node: Where it ran.
         seconds: Wall time in the worker.
         has_weights: Whether the worker still holds the trained weights.
@@ -129,6 +214,12 @@ class Result:
     seconds: float = 0.0
     has_weights: bool = False
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "message", bounded(clean(self.message), MESSAGE_CHARACTERS))
+        object.__setattr__(self, "log", bounded(clean(self.log), LOG_CHARACTERS))
+        notes = tuple(bounded(clean(note), MESSAGE_CHARACTERS) for note in self.notes)
+        object.__setattr__(self, "notes", notes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,11 +269,26 @@ class Trial:
 
 
 class InfeasibleError(Exception):
-    """Raised by an evaluator when the candidate itself cannot be trained or measured."""
+    """Raised by an evaluator when the candidate itself cannot be trained or measured.
 
-    def __init__(self, cause: Cause, message: str) -> None:
-        super().__init__(message)
-        self.cause = cause
+    Args:
+        cause: Why; a word that is no `Cause` counts as `Cause.ERROR` and is put before the message.
+        message: The same in one line.
+    """
+
+    def __init__(self, cause: Cause | str, message: str = "") -> None:
+        super().__init__(cause, message)  # so that it can be pickled
+        is_known = isinstance(cause, str) and cause in set(Cause)
+        self.cause = Cause(cause) if is_known else Cause.ERROR
+        words = [] if is_known else [cause if isinstance(cause, str) else shown(cause)]
+        self.message = ": ".join([*words, *([str(message)] if str(message) else [])])
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class WeightsError(Exception):
+    """Raised when the weights of a finished job cannot be had; says why in one line."""
 
 
 class Evaluator(Protocol):
@@ -240,7 +346,11 @@ class Executor(Protocol):
         ...
 
     def weights(self, job: Job) -> bytes | None:
-        """Fetches the weights of a job just returned; None when the worker has lost them."""
+        """Fetches the weights of a job just returned; None when the worker has lost them.
+
+        Raises:
+            WeightsError: The evaluator's function failed, or gave something else than bytes.
+        """
         ...
 
     def close(self) -> None:

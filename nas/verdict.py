@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from controllers import Outcome, Proposal
+from nas.errors import ObjectiveError
 from nas.objective import Objective
 from nas.trial import Cause, Metric, Result, Status, Trial
 from search_spaces import Cost
@@ -61,8 +62,7 @@ def all_costs(cost: Cost, metrics: tuple[Metric, ...]) -> dict[str, float]:
 def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
     """Says what becomes of a trial that will not be tried again.
 
-    Raises:
-        ObjectiveError: The objective needs a metric that was not measured.
+    One whose metrics the objective cannot use (missing, 0 in a factor, a power that overflows) is infeasible.
     """
     verdict = Verdict(
         number=trial.number,
@@ -74,13 +74,19 @@ def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
     if result.status is not Status.COMPLETED:
         return verdict
     costs = all_costs(trial.cost, verdict.metrics)
-    broken = objective.broken(costs)
+    try:
+        if verdict.accuracy is None:
+            raise ObjectiveError(f"the accuracy must be measured, but there is only {', '.join(costs)}")
+        broken = objective.broken(costs)
+        reward = None if broken else objective.reward(verdict.accuracy, costs)
+    except ObjectiveError as error:
+        return replace(verdict, status=Status.INFEASIBLE, cause=Cause.ERROR, message=str(error))
     if broken:
         laws = ", ".join(
             f"`{c.metric} <= {c.upper:,.12g}` but {c.metric}={costs[c.metric]:,.6g}" for c in broken
         )
         return replace(verdict, status=Status.INFEASIBLE, cause=Cause.CONSTRAINT, message=laws)
-    return replace(verdict, reward=objective.reward(costs["accuracy"], costs))
+    return replace(verdict, reward=reward)
 
 
 def feedback_of(trial: Trial, verdict: Verdict, reward: float) -> tuple[Proposal, Outcome]:

@@ -29,7 +29,7 @@ from search_spaces.lowering import (
     tally_head,
     tally_stage,
 )
-from search_spaces.network import has_placed_ops
+from search_spaces.network import Stage, has_placed_ops
 from search_spaces.primitives import Shape
 from search_spaces.slots import Slot, Slots
 
@@ -283,9 +283,9 @@ class CostTables:
         return found
 
     def part(self, place: int, number: int) -> Part | None:
-        """The layers of a row; None in the first table, which has none."""
+        """The layers of a row; None where there are none: in the first table, and of an absent stage."""
         value, state = self._tables[place].row(number)
-        if place == 0:
+        if place == 0 or (isinstance(value, Stage) and value.repeats == 0):
             return None
         if place == len(self._tables) - 1:
             return lower_head(value, state.shape, state.shared, state.classes)

@@ -5,16 +5,20 @@ Does not own networks (`search_spaces.space` goes between tokens and networks).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from functools import cache
 from typing import Any
 
 from search_spaces.choices import Choice, children
 from search_spaces.errors import SpaceError
+from search_spaces.network import Stage
 
 Tokens = tuple[int, ...]
 Conditions = tuple[tuple[int, tuple[int, ...]], ...]
+
+Where = tuple[tuple[Choice, int], ...]
+"""A part of a template exists where any of these choices has this token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +43,11 @@ def collect(template: object) -> tuple[tuple[Choice, ...], tuple[Decision, ...]]
     parents: dict[Choice, dict[Choice, set[int]] | None] = {}
     named: dict[str, Choice] = {}
 
-    def visit(value: object, path: str, parent: tuple[Choice, int] | None) -> None:
+    def visit(value: object, path: str, where: Where | None) -> None:
         if not isinstance(value, Choice):
+            has_blocks = _has_blocks(value)
             for step, part in children(value):
-                visit(part, path + step, parent)
+                visit(part, path + step, has_blocks if has_blocks and step != ".repeats" else where)
             return
         if value.name is not None and named.setdefault(value.name, value) != value:
             raise SpaceError(
@@ -52,14 +57,15 @@ def collect(template: object) -> tuple[tuple[Choice, ...], tuple[Decision, ...]]
         is_new = value not in paths
         paths.setdefault(value, path.lstrip("."))
         known = parents.setdefault(value, {})
-        if parent is None:
+        if where is None:
             parents[value] = None
         elif known is not None:
-            known.setdefault(parent[0], set()).add(parent[1])
+            for parent, token in where:
+                known.setdefault(parent, set()).add(token)
         if is_new:
             for token, option in enumerate(value.options):
                 step = f".{type(option).__name__}" if is_dataclass(option) else ""
-                visit(option, path + step, (value, token))
+                visit(option, path + step, ((value, token),))
 
     visit(template, "", None)
     if not paths:
@@ -68,13 +74,36 @@ def collect(template: object) -> tuple[tuple[Choice, ...], tuple[Decision, ...]]
     return tuple(order), _decisions(order, paths, parents)
 
 
+def _has_blocks(value: object) -> Where | None:
+    """Where a stage has blocks, if it is one that may be absent; None for everything else."""
+    if not isinstance(value, Stage) or not isinstance(value.repeats, Choice):
+        return None
+    leaves = list(_leaves(value.repeats))
+    return tuple(where for where, repeats in leaves if repeats != 0) if 0 in dict(leaves).values() else None
+
+
+def _leaves(choice: Choice) -> Iterator[tuple[tuple[Choice, int], object]]:
+    """Every value that a choice, nested ones and all, can have, each with the last choice it takes."""
+    for token, option in enumerate(choice.options):
+        if isinstance(option, Choice):
+            yield from _leaves(option)
+        else:
+            yield (choice, token), option
+
+
 def _parents_first(
     found: list[Choice], parents: Mapping[Choice, Mapping[Choice, set[int]] | None]
 ) -> list[Choice]:
     order: list[Choice] = []
     left = list(found)
     while left:
-        ready = next(choice for choice in left if all(parent in order for parent in parents[choice] or ()))
+        free = (choice for choice in left if all(parent in order for parent in parents[choice] or ()))
+        ready = next(free, None)
+        if ready is None:
+            raise SpaceError(
+                "no decision may depend on itself, but these exist only where each other are chosen: "
+                f"{', '.join(map(repr, left))}: give them names of their own"
+            )
         order.append(ready)
         left.remove(ready)
     return order

@@ -6,8 +6,10 @@ Does not own decisions or tokens (`search_spaces.space`).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import TypeGuard
 
 from search_spaces.choices import Choice, children, has_choice
+from search_spaces.network import Stage
 
 
 class Mismatch:
@@ -47,6 +49,9 @@ def unify(
         else:
             mismatch.note(path, template, value, len(assignment))
         return
+    if _are_stages(template) and _are_stages(value):
+        yield from _unify_stages(template, value, assignment, path, mismatch)
+        return
     template, value = _general(template), _general(value)
     own, other = list(children(template)), list(children(value))
     if type(template) is not type(value) or len(own) != len(other):
@@ -66,6 +71,39 @@ def _unify_parts(
     (step, template, value), *rest = parts
     for found in unify(template, value, assignment, path + step, mismatch):
         yield from _unify_parts(rest, found, path, mismatch)
+
+
+def _are_stages(value: object) -> TypeGuard[tuple[Stage, ...]]:
+    return isinstance(value, tuple) and bool(value) and all(isinstance(item, Stage) for item in value)
+
+
+def _unify_stages(
+    template: tuple[Stage, ...],
+    value: tuple[Stage, ...],
+    assignment: dict[Choice, int],
+    path: str,
+    mismatch: Mismatch,
+    place: int = 0,
+) -> Iterator[dict[Choice, int]]:
+    """The same for stages: each of the template is the next one of the value, or absent."""
+    if place == len(template):
+        left = [stage for stage in value if stage.repeats]
+        if left:
+            mismatch.note(f"{path}[{place}]", "absent", left[0], len(assignment))
+        else:
+            yield assignment
+        return
+    stage, here = template[place], f"{path}[{place}]"
+    is_absent = bool(value) and value[0].repeats == 0
+    if value and not is_absent:
+        for found in unify(stage, value[0], assignment, here, mismatch):
+            yield from _unify_stages(template, value[1:], found, path, mismatch, place + 1)
+    for found in unify(
+        stage.repeats, 0, assignment, here + ".repeats", mismatch if not value else Mismatch()
+    ):
+        yield from _unify_stages(template, value[is_absent:], found, path, mismatch, place + 1)
+    if is_absent:
+        yield from _unify_stages(template, value[1:], assignment, path, mismatch, place)
 
 
 def _general(value: object) -> object:

@@ -62,7 +62,7 @@ class Part:
 
 
 def lower(network: Network) -> tuple[Part, ...]:
-    """Says the network's layers: stem, stages and head, each as a tree with its input shape.
+    """Says the network's layers: stem, stages with blocks, and head, each as a tree with its input shape.
 
     Raises:
         SpaceError: An op does not fit where it stands; the message names the stage.
@@ -152,7 +152,7 @@ def surroundings(network: Network) -> Surroundings:
 
 
 def _placed_stages(network: Network, *, has_drop_path: bool) -> Iterator[tuple[str, Stage, int, int]]:
-    """The stem and the stages, each with the number of its first block and of all blocks.
+    """The stem and the stages that have blocks, each with the number of its first block and of all blocks.
 
     Blocks count from the first stage; the stem is none. Where nothing depends on a block's number it is 0 of
     1, so that equal stages of different networks are one: costs do not depend on stochastic depth.
@@ -164,7 +164,7 @@ def _placed_stages(network: Network, *, has_drop_path: bool) -> Iterator[tuple[s
         if has_choice(stages):
             raise SpaceError(OPEN)
         blocks = sum(stage.repeats for stage in stages)
-    for name, stage in network.named_stages():
+    for name, stage in network.present_stages():
         if name == "stem":
             yield name, stage, 0, 1
         else:
@@ -180,13 +180,15 @@ OPEN = "a template with open choices has no layers: decode it with SearchSpace f
 
 @lru_cache(maxsize=262_144)
 def tally_stage(stage: Stage, shape: Shape, shared: Surroundings, block: int, blocks: int) -> Tally:
-    """Adds up a stage on its input.
+    """Adds up a stage on its input; one without blocks costs nothing and puts out its input.
 
     Raises:
         SpaceError: The op does not fit.
     """
     if has_choice((stage, tuple(shape), shared)):
         raise SpaceError(OPEN)
+    if stage.repeats == 0:
+        return Tally(shape)
     if stage.stride > min(shape.height, shape.width):
         raise SpaceError(
             f"`stride <= side of the input` must hold, but got stride={stage.stride} for an input of "
@@ -200,7 +202,7 @@ def tally_stage(stage: Stage, shape: Shape, shared: Surroundings, block: int, bl
                 f"block {index} must put out {stage.channels} channels, but puts out {one.out.channels}"
             )
         total = one if total is None else total.then(one)
-    assert total is not None, "a stage has at least one block"
+    assert total is not None, "one without blocks was answered above"
     return _require_sane(total)
 
 

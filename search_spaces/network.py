@@ -41,10 +41,15 @@ MOST_RESOLUTION = 8_192
 class Stage:
     """Blocks of one op, all alike but for the first, which takes the stride and changes the channels.
 
+    With `repeats=0` the stage is absent: there is no first block, so neither its channels nor its stride
+    count, and what follows takes the map as it arrives, at its resolution. `repeats=choice(0, 1, 2)` makes a
+    stage optional; its other decisions then exist only where it has blocks. Where the resolution shall shrink
+    in any case, the stride belongs into a stage that is always there. The stem is never absent.
+
     Attributes:
         op: What each block is.
         channels: Output channels of every block.
-        repeats: Number of blocks (the papers' layers).
+        repeats: Number of blocks (the papers' layers); 0 leaves the stage out.
         stride: Step of the first block, 1 or 2.
     """
 
@@ -57,7 +62,7 @@ class Stage:
         """Raises `SpaceError` where a field is out of range or the op breaks its own law."""
         check_op(self.op)
         require_integer("channels", self.channels, least=1, most=MOST_CHANNELS)
-        require_integer("repeats", self.repeats, least=1, most=MOST_REPEATS)
+        require_integer("repeats", self.repeats, least=0, most=MOST_REPEATS)
         require_one_of("stride", self.stride, (1, 2))
 
 
@@ -155,6 +160,8 @@ class Network:
                 raise SpaceError(f"`{name}` must be a Stage, but got {stage!r}")
             with located(name):
                 stage.check()
+                if name == "stem":
+                    require_integer("repeats", stage.repeats, least=1, most=MOST_REPEATS)
         for name, part, kind in (
             ("head", self.head, Head),
             ("squeeze_excite", self.squeeze_excite, SqueezeExcite),
@@ -169,6 +176,10 @@ class Network:
         yield "stem", self.stem
         for number, stage in enumerate(self.stages, start=1):
             yield f"stage{number}", stage
+
+    def present_stages(self) -> Iterable[tuple[str, Stage]]:
+        """Those of the named stages that have blocks; an absent one leaves a gap in the numbers."""
+        return ((name, stage) for name, stage in self.named_stages() if stage.repeats != 0)
 
     @property
     def has_placed_ops(self) -> bool:

@@ -174,9 +174,10 @@ def to_strings(
 ) -> tuple[str, ...]:
     """Writes the stages of a network as block strings, one each, from which `parse` reads the same network.
 
-    That is given the same stem, head, activation and so on, which no string says. MnasNet's strides have two
-    digits, and one where a block is fused, as in EfficientNetV2's code (which knows no `noskip`). A reader of
-    timm's own rounds hidden channels to multiples of 8, which widths that are such multiples do not feel.
+    A stage without blocks has no string. `parse` is given the same stem, head, activation and so on, which
+    no string says. MnasNet's strides have two digits, and one where a block is fused, as in EfficientNetV2's
+    code (which knows no `noskip`). A reader of timm's own rounds hidden channels to multiples of 8, which
+    widths that are such multiples do not feel.
 
     Args:
         network: What to write.
@@ -191,9 +192,15 @@ def to_strings(
         raise SpaceError("open choices have no block strings: decode the template with SearchSpace first")
     strings: list[str] = []
     arriving = network.stem.channels
-    for number, stage in enumerate(network.stages, start=1):
+    _, *stages = network.present_stages()
+    if not stages:
+        raise SpaceError(
+            "block strings need at least one stage with blocks, but every stage is absent: keep the network "
+            "as JSON"
+        )
+    for name, stage in stages:
         writer = _Writer(network, stage, arriving, dialect, squeeze_excite)
-        with located(f"stage{number}"):
+        with located(name):
             strings.append(writer.mnasnet() if dialect == "mnasnet" else writer.timm())
         arriving = stage.channels
     return tuple(strings)
@@ -228,7 +235,7 @@ class _Writer:
             )
         if op.expand_ratio != int(op.expand_ratio):
             raise self._unsayable(f"expand_ratio={op.expand_ratio}", "use a whole number, or timm's dialect")
-        has_fused = any(type(other.op) is FusedMBConv for other in self.network.stages)
+        has_fused = any(type(other.op) is FusedMBConv for _, other in self.network.present_stages())
         fields = [
             f"r{stage.repeats}",
             f"k{op.kernel_size}",

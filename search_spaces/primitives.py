@@ -69,11 +69,21 @@ class Call:
         return f"{name}({', '.join(words)})"
 
     def definition(self) -> str | None:
-        """Source of a module class that is not PyTorch's, or None for a class of `torch.nn`."""
+        """Source of a module class that is not PyTorch's, or None for a class of `torch.nn`.
+
+        Raises:
+            SpaceError: It cannot be read.
+        """
         layer = self.type
         if layer.__module__.startswith("torch.nn."):
             return None
-        return textwrap.dedent(inspect.getsource(layer)).strip()
+        try:
+            return textwrap.dedent(inspect.getsource(layer)).strip()
+        except (OSError, TypeError) as error:
+            raise SpaceError(
+                f"the source of a module must be readable, so that exports can hold it, but that of "
+                f"{layer.__name__} is not ({error}): define it in a .py file"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -167,13 +167,14 @@ def apply_scaling(
         SpaceError: The result breaks a law, for instance by absurd sizes.
     """
     require_integer("resolution_multiple", resolution_multiple, least=1, most=MOST_RESOLUTION)
-    last = len(network.stages) - 1
+    present = [index for index, stage in enumerate(network.stages) if stage.repeats]
+    ends = (present[0], present[-1]) if present else ()
 
     def widen(stage: Stage) -> Stage:
         return replace(stage, channels=_channels(stage.channels, scaling.width, rule))
 
     stages = tuple(
-        replace(widen(stage), repeats=_repeats(stage, scaling, rule, is_end=index in (0, last)))
+        replace(widen(stage), repeats=_repeats(stage, scaling, rule, is_end=index in ends))
         for index, stage in enumerate(network.stages)
     )
     stem = widen(network.stem) if rule.scales_stem else network.stem

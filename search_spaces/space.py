@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from search_spaces.decisions import (
 )
 from search_spaces.encoding import Mismatch, unify
 from search_spaces.errors import SpaceError, located, require_one_of
+from search_spaces.fingerprints import template_text
 from search_spaces.lowering import Part, lower
 from search_spaces.network import Network, Stage
 from search_spaces.ops import BUILT_IN_OPS, Op
@@ -81,8 +81,7 @@ class SearchSpace:
     @property
     def fingerprint(self) -> str:
         """Equal for spaces with the same template, in every process (16 hex digits)."""
-        numbers: dict[Choice, int] = {}
-        return hashlib.sha256(_template_text(self.template, numbers).encode()).hexdigest()[:16]
+        return hashlib.sha256(template_text(self.template).encode()).hexdigest()[:16]
 
     @property
     def op_types(self) -> tuple[type[Op], ...]:
@@ -93,6 +92,21 @@ class SearchSpace:
                 ops = value.op.options if isinstance(value.op, Choice) else (value.op,)
                 found.update((type(op), None) for op in ops if type(op) not in BUILT_IN_OPS)
         return tuple(found)
+
+    @property
+    def own_types(self) -> tuple[type, ...]:
+        """The user's own classes that occur in the space: ops, and whatever else is made of fields."""
+        package = __name__.partition(".")[0]
+        found = {type(value): None for value in _walk(self.template)}
+        return tuple(
+            kind for kind in found if is_dataclass(kind) and kind.__module__.partition(".")[0] != package
+        )
+
+    def option_samples(self) -> Iterator[tuple[int, int, Tokens]]:
+        """A candidate for every option of every decision: the decision's number, the option's, its tokens."""
+        for index, count in enumerate(self.cardinalities):
+            for token in range(count):
+                yield index, token, self.canonical(self._with(index, token))
 
     def active(self, tokens: Sequence[int]) -> tuple[bool, ...]:
         """Says of each decision whether it exists in the candidate."""
@@ -321,13 +335,14 @@ class SearchSpace:
 
     def _check_options(self) -> None:
         """Lowers one candidate for every option of every decision, so that mistakes show at once."""
-        for index, decision in enumerate(self.decisions):
-            for token in range(len(decision.options)):
-                try:
-                    lower(self.decode(self._with(index, token)))
-                except SpaceError as error:
-                    option = decision.options[token]
-                    raise SpaceError(f"option {option!r} of decision {decision.name}: {error}") from None
+        for index, token, tokens in self.option_samples():
+            try:
+                lower(self.decode(tokens))
+            except SpaceError as error:
+                decision = self.decisions[index]
+                raise SpaceError(
+                    f"option {decision.options[token]!r} of decision {decision.name}: {error}"
+                ) from None
 
     def _with(self, index: int, token: int) -> list[int]:
         """Tokens in which a decision is active and has the token, all else 0."""
@@ -350,20 +365,3 @@ def _walk(value: object) -> Iterator[object]:
             yield from _walk(option)
     for _, part in children(value):
         yield from _walk(part)
-
-
-def _template_text(value: object, numbers: dict[Choice, int]) -> str:
-    if isinstance(value, Choice):
-        if value in numbers:
-            return f"choice#{numbers[value]}"
-        number = numbers[value] = len(numbers)
-        options = ",".join(_template_text(option, numbers) for option in value.options)
-        return f"choice#{number}({options})"
-    if is_dataclass(value) and not isinstance(value, type):
-        inner = ",".join(
-            f"{field.name}={_template_text(getattr(value, field.name), numbers)}" for field in fields(value)
-        )
-        return f"{type(value).__qualname__}({inner})"
-    if isinstance(value, tuple):
-        return f"({','.join(_template_text(item, numbers) for item in value)})"
-    return repr(value)

@@ -72,11 +72,13 @@ class LayerRow:
 def describe(network: Network) -> tuple[Row, ...]:
     """The network stage by stage, in the manner of EfficientNet's Table 1 (Tan & Le, ICML 2019).
 
+    A stage without blocks has no row.
+
     Raises:
         SpaceError: The network cannot be lowered.
     """
     words: Iterable[tuple[str, int, int]] = [
-        *((op_label(stage.op), stage.channels, stage.repeats) for _, stage in network.named_stages()),
+        *((op_label(stage.op), stage.channels, stage.repeats) for _, stage in network.present_stages()),
         (_head_words(network.head), network.num_classes, 1),
     ]
     return tuple(

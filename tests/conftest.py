@@ -1,4 +1,7 @@
+import os
 import signal
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tests run side by side, one a core
 
 import pytest
 
@@ -9,3 +12,10 @@ def _ctrl_c_arrives():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that share a local Ray run in one process, so that Ray is started once."""
+    for item in items:
+        if item.get_closest_marker("ray") or "local_ray" in item.fixturenames:
+            item.add_marker(pytest.mark.xdist_group("ray"))

@@ -16,6 +16,7 @@ from nas.commands.estimate import estimate_trial_time
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request
 from nas.commands.space_profile import Plan, profile_space
+from nas.contract import check_given
 from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, show_count
@@ -58,7 +59,7 @@ def dry_run(request: Request) -> int:
     catalogue.check_predicts(prepared.objective)
     wishes(catalogue, prepared.objective, networks)
     require_feasible(catalogue, prepared.objective, seed=prepared.settings.seed)
-    prepared.executor()
+    check_given(prepared.space, executor=prepared.executor())
     emit(plan_of(request, prepared, outlook_of(request)), as_json=request.as_json)
     return 0
 

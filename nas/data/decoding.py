@@ -17,6 +17,7 @@ from PIL import Image
 from nas.data.decoder import decode_image, fit_square, has_alpha
 from nas.data.images import Images
 from nas.data.reading import WHITE, Fit, Reading
+from nas.data.tree import few
 from nas.errors import DataError
 
 Encoded = Path | bytes
@@ -171,18 +172,13 @@ def unreadable_warning(names: Sequence[str], total: int) -> tuple[str, ...]:
     """
     if not names:
         return ()
-    shown = first_names(names)
+    shown = few(names)
     if len(names) > tolerated(total):
         raise DataError(
             f"at most {GREATEST_UNREADABLE_SHARE:.0%} of the images, or one, may be unreadable, but "
             f"{len(names)} of {total} are: {shown}; delete or replace them"
         )
     return (f"skipped {len(names)} of {total} images that cannot be read: {shown}",)
-
-
-def first_names(names: Sequence[str]) -> str:
-    """Lists the first few of many names."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _numbers(mode: str) -> Literal["bytes", "whole", "float"]:

@@ -5,24 +5,22 @@ Does not own decoding or splitting.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
+from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.decoding import Probe, decode_all, probe_all, unreadable_warning
 from nas.data.images import Files, Part, Pixels, digest
+from nas.data.kinds import Kinds, describe_others, describe_undecodable, find_kinds
+from nas.data.layout import Layout, find_layout
 from nas.data.reading import Fit, Reading
-from nas.data.splits import Source
+from nas.data.splits import Source, by_split
 from nas.data.survey import survey_images
+from nas.data.tree import SHOWN, Tree, few, is_within, list_tree, shown
 from nas.errors import DataError
-
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
-PART_NAMES: Mapping[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-}
 
 
 def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fit: Fit = "crop") -> Source:
@@ -30,7 +28,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fi
 
     `train/` is learnt from. Of `val/` and `test/`, a single one is the test split; where both are there,
     `val/` is the search split. Without `train/`, the subfolders of the folder itself are the classes. Hidden
-    files and those without an image's suffix are passed over. The digest is that of names and file sizes.
+    files and those that are no images are passed over and counted. The digest is that of names and sizes.
 
     Args:
         folder: The folder.
@@ -39,94 +37,108 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fi
         fit: How an image that is not square becomes square.
 
     Raises:
-        DataError: The folder is empty, has empty or differing classes, or too many unreadable images.
+        DataError: The folder is empty, can be read in two ways, has empty or differing classes, or too many
+            unreadable images.
     """
-    classes, listed = _list_parts(folder)
+    tree = list_tree(folder)
+    kinds = find_kinds(tree)
+    layout = find_layout(tree, kinds)
+    listed = _list_parts(tree, layout)
+    notes = layout.notes + _describe_passed_over(tree, layout, kinds)
+    warnings = layout.warnings + _describe_skipped(tree, layout, kinds)
+    _check_no_class_is_empty(folder, layout, listed, warnings)
     total = sum(map(len, listed.values()))
-    content = digest(*(_name_and_size(folder, path) for files in listed.values() for path in files.paths))
+    content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
     files, probes, unreadable = _probe_parts(listed)
     unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
-    names = [path for chosen in files.values() for path in chosen.paths]
+    names = [shown(path) for chosen in files.values() for path in chosen.paths]
     survey = survey_images(probes, names, resolution=resolution, fit=fit)
     content = digest(content, *survey.marks) if survey.marks else content
-    notes = _passed_over(folder) + survey.notes
+    notes += survey.notes
     parts: dict[str, Part] = dict(files)
     if len(probes) * survey.reading.image_bytes <= resident_bytes:
         for part, chosen in files.items():
-            parts[part], damaged = _decode(chosen, survey.reading)
+            parts[part], files[part], damaged = _decode(chosen, survey.reading)
             unreadable += damaged
     else:
         notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
-    warnings = survey.warnings + unreadable_warning(unreadable, total)
-    _check_no_class_is_empty(folder, classes, parts)
+    warnings += survey.warnings + unreadable_warning(unreadable, total)
+    _check_no_class_is_empty(folder, layout, files, warnings)
+    by_name = by_split(parts)
+    contents = _contents(tree, files)
     return Source(
-        name=folder.resolve().name,
-        classes=classes,
+        name=shown(folder.resolve().name),
+        classes=layout.classes,
         reading=survey.reading,
-        train=parts["train"],
-        search=parts.get("val") if "test" in parts else None,
-        test=parts.get("test", parts.get("val")),
+        train=by_name["train"],
+        search=by_name.get("search"),
+        test=by_name.get("test"),
         content_digest=content,
         notes=notes,
-        warnings=warnings,
+        warnings=warnings + _conflicts(files, contents, layout.classes),
+        contents=by_split(contents),
     )
 
 
-def _list_parts(folder: Path) -> tuple[tuple[str, ...], dict[str, Files]]:
-    """Lists the images of each part, class by class, and checks that all parts have the same classes."""
-    listed = {part: _list_classes(where) for part, where in _find_parts(folder).items()}
-    classes = tuple(sorted(listed["train"]))
-    parts = {}
-    for part, by_class in listed.items():
-        if set(by_class) != set(classes):
-            only = {"train": sorted(set(classes) - set(by_class)), part: sorted(set(by_class) - set(classes))}
-            differing = "; ".join(
-                f"only {name}/ has {', '.join(names[:5])}" for name, names in only.items() if names
-            )
-            raise DataError(f"the parts of {folder} must hold the same classes, but {differing}")
-        parts[part] = Files(
-            root=str(folder.resolve()),
-            paths=tuple(str(path.relative_to(folder)) for name in classes for path in by_class[name]),
-            labels=np.repeat(np.arange(len(classes)), [len(by_class[name]) for name in classes]),
+def _list_parts(tree: Tree, layout: Layout) -> dict[str, Files]:
+    """The images of each part, class by class."""
+    return {
+        part: Files(
+            root=str(tree.root),
+            paths=tuple(path for name in layout.classes for path in by_class[name]),
+            labels=np.repeat(
+                np.arange(len(layout.classes)), [len(by_class[name]) for name in layout.classes]
+            ),
         )
-    _check_no_class_is_empty(folder, classes, parts)
-    return classes, parts
-
-
-def _find_parts(folder: Path) -> dict[str, Path]:
-    subfolders = {path.name.lower(): path for path in _visible(folder) if path.is_dir()}
-    found = {
-        part: subfolders[name] for part, names in PART_NAMES.items() for name in names if name in subfolders
+        for part, by_class in layout.images.items()
     }
-    has_parts = "train" in found and any(path.is_dir() for path in _visible(found["train"]))
-    return (
-        found if has_parts else {"train": folder}
-    )  # a folder train/ of images is a class, beside bus/ and car/
 
 
-def _passed_over(folder: Path) -> tuple[str, ...]:
-    """Notes the subfolders beside train/, val/ and test/ that are not looked into."""
-    used = _find_parts(folder)
-    if list(used.values()) == [folder]:
-        return ()
-    others = [path.name for path in _visible(folder) if path.is_dir() and path not in used.values()]
-    return (f"passed over {', '.join(others)}, beside {', '.join(sorted(used))}",) if others else ()
-
-
-def _list_classes(folder: Path) -> dict[str, list[Path]]:
-    by_class = {
-        path.name: sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and _is_visible(p))
-        for path in _visible(folder)
-        if path.is_dir()
+def _contents(tree: Tree, parts: Mapping[str, Files]) -> dict[str, Contents]:
+    """Which images are copies of each other, by part."""
+    sizes = {path: tree.size(path) for files in parts.values() for path in files.paths}
+    numbers = file_contents(tree.root, sizes)
+    return {
+        part: np.array([numbers[path] for path in files.paths], dtype=np.int64)
+        for part, files in parts.items()
     }
-    if not by_class:
-        raise DataError(
-            f"{folder} must hold one subfolder of images per class, but has no subfolder: "
-            f"sort the images into {folder}/<class>/"
-        )
-    if len(by_class) == 1:
-        raise DataError(f"at least 2 classes are needed, but {folder} has only {next(iter(by_class))!r}")
-    return by_class
+
+
+def _conflicts(
+    parts: Mapping[str, Files], contents: Mapping[str, Contents], classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    names = {part: files.paths for part, files in parts.items()}
+    labels = {part: files.labels for part, files in parts.items()}
+    return conflicting_labels(names, labels, contents, classes)
+
+
+def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ...]:
+    """Warns of images that are there and not used, but for damaged ones."""
+    warnings = []
+    if tree.skipped:
+        named = [f"{shown(skipped.path)} ({skipped.reason})" for skipped in tree.skipped[:SHOWN]]
+        more = f" and {len(tree.skipped) - SHOWN:,} more" if len(tree.skipped) > SHOWN else ""
+        warnings.append(f"skipped {len(tree.skipped):,} files or folders: {', '.join(named)}{more}")
+    undecodable = [path for path in sorted(kinds.undecodable) if _is_looked_at(path, layout)]
+    return tuple(warnings) + describe_undecodable(undecodable)
+
+
+def _describe_passed_over(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ...]:
+    """Notes the files that are no images, the hidden ones, and those that are met twice."""
+    notes = describe_others([path for path in sorted(kinds.others) if _is_looked_at(path, layout)])
+    if tree.hidden:
+        counts = Counter(path.rpartition("/")[2] for path in tree.hidden)
+        by_name = [f"{name} ({count:,} times)" if count > 1 else name for name, count in counts.most_common()]
+        notes += (f"passed over {len(tree.hidden):,} hidden files and folders: {few(by_name)}",)
+    if tree.repeated:
+        notes += (f"passed over {len(tree.repeated):,} links to what is there already: {few(tree.repeated)}",)
+    return notes
+
+
+def _is_looked_at(path: str, layout: Layout) -> bool:
+    """Whether a path is in a split, or beside it in a folder above; other folders are named as a whole."""
+    above = path.rpartition("/")[0]
+    return any(is_within(path, folder) or is_within(folder, above) for folder in layout.parts.values())
 
 
 def _probe_parts(listed: Mapping[str, Files]) -> tuple[dict[str, Files], list[Probe], list[str]]:
@@ -138,35 +150,29 @@ def _probe_parts(listed: Mapping[str, Files]) -> tuple[dict[str, Files], list[Pr
         probes = probe_all([Path(every.root) / path for path in every.paths])
         files[part] = every.take(np.array([i for i, p in enumerate(probes) if p is not None], dtype=np.int64))
         found += [p for p in probes if p is not None]
-        unreadable += [path for path, p in zip(every.paths, probes, strict=True) if p is None]
+        unreadable += [shown(path) for path, p in zip(every.paths, probes, strict=True) if p is None]
     return files, found, unreadable
 
 
-def _decode(files: Files, reading: Reading) -> tuple[Pixels, list[str]]:
+def _decode(files: Files, reading: Reading) -> tuple[Pixels, Files, list[str]]:
+    """Returns the images that can be decoded, their files, and the names of the damaged ones."""
     images, readable = decode_all([Path(files.root) / path for path in files.paths], reading)
     damaged = np.setdiff1d(np.arange(len(files)), readable)
-    return Pixels(images=images, labels=files.labels[readable]), [files.paths[i] for i in damaged]
+    left = files.take(readable)
+    return Pixels(images=images, labels=left.labels), left, [shown(files.paths[i]) for i in damaged]
 
 
-def _check_no_class_is_empty(folder: Path, classes: tuple[str, ...], parts: Mapping[str, Part]) -> None:
-    for part, images in parts.items():
-        counts = np.bincount(images.labels, minlength=len(classes))
-        empty = [name for name, count in zip(classes, counts, strict=True) if count == 0]
-        if empty:
-            where = folder if len(parts) == 1 else folder / part
+def _check_no_class_is_empty(
+    folder: Path, layout: Layout, parts: Mapping[str, Files], warnings: tuple[str, ...]
+) -> None:
+    """Checks that there is an image of each class to train from; a held-out split may lack some."""
+    for part, files in parts.items():
+        counts = np.bincount(files.labels, minlength=len(layout.classes))
+        empty = [name for name, count in zip(layout.classes, counts, strict=True) if count == 0]
+        where = shown(str(folder / layout.parts[part]))
+        if empty and (part == "train" or not len(files)):
+            known = "".join(f"; {warning}" for warning in warnings)
             raise DataError(
-                f"each class needs images, but {', '.join(empty[:5])} in {where} has none that ends in "
-                f"{', '.join(sorted(SUFFIXES))}: add images or remove the subfolder"
+                f"each class needs images that Pillow opens, but {few(empty)} in {where} has none: "
+                f"add images or remove the subfolder{known}"
             )
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _is_visible(path))
-
-
-def _is_visible(path: Path) -> bool:
-    return not path.name.startswith((".", "__"))
-
-
-def _name_and_size(folder: Path, path: str) -> str:
-    return f"{path} {(folder / path).stat().st_size}"

@@ -7,9 +7,10 @@ channels; `train_labels`, integers of shape (n,). Likewise `val_` and `test_` wh
 
 *Encoded*: `train_jpeg`, uint8, the bytes of all encoded images (JPEG or PNG) end to end; `train_offset`,
 integers of shape (n + 1,), so that image i is `train_jpeg[train_offset[i]:train_offset[i + 1]]`;
-`train_label`, integers of shape (n,). Likewise `test_`.
+`train_label`, integers of shape (n,). Likewise `val_` and `test_`.
 
-Labels count from 0. `test_` is the test split and `val_` the search split; `val_` alone is the test split.
+`valid_`, `eval_` and the like mean `val_`, as for folders. Labels count from 0. `test_` is the test split and
+`val_` the search split; `val_` alone is the test split. Other arrays are passed over, with a warning.
 """
 
 from __future__ import annotations
@@ -17,21 +18,27 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.data.copies import Contents, array_contents, conflicting_labels
 from nas.data.decoding import decode_all, probe_all, resize, unreadable_warning
 from nas.data.images import Images, Labels, Pixels, digest
+from nas.data.layout import PART_WORDS, part_name
 from nas.data.reading import Fit, Reading
-from nas.data.splits import Source
+from nas.data.splits import Source, by_split
 from nas.data.survey import cut_notes, survey_images
+from nas.data.tree import few, shown
 from nas.errors import DataError
 
 Array = npt.NDArray[Any]
+PLAIN_FIELDS: tuple[str, ...] = ("images", "labels")
+ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
@@ -42,12 +49,20 @@ def load_pack(path: Path, *, resolution: int | None, fit: Fit = "crop") -> Sourc
         DataError: The file is truncated or no pack, arrays are missing or do not agree, or too many images
             cannot be read.
     """
-    arrays = _read_arrays(path)
+    found = _read_arrays(path)
+    arrays, notes = _usual_names(found)
     if "train_jpeg" in arrays:
-        return _encoded_source(path, arrays, resolution, fit)
-    if "train_images" in arrays:
-        return _plain_source(path, arrays, resolution, fit)
-    raise DataError(f"{path} must hold {FORMS}, but holds {', '.join(sorted(arrays)) or 'nothing'}")
+        content = digest(*(found[name] for name in sorted(found)))
+        source = _encoded_source(path, arrays, resolution, fit, content)
+        fields = ENCODED_FIELDS
+    elif "train_images" in arrays:
+        source = _plain_source(path, arrays, resolution, fit)
+        fields = PLAIN_FIELDS
+    else:
+        raise DataError(f"{path} must hold {FORMS}, but holds {few(sorted(found)) or 'nothing'}")
+    used = {f"{part}_{field}" for part in PART_WORDS for field in fields if f"{part}_{fields[0]}" in arrays}
+    warnings = _unused_arrays(sorted(arrays.keys() - used - {"classes"}), fields)
+    return replace(source, notes=notes + source.notes, warnings=warnings + source.warnings)
 
 
 def array_source(
@@ -75,15 +90,12 @@ def array_source(
     """
     labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
     classes = classes or _number_classes(labels["train"])
-    parts: dict[str, Pixels] = {}
-    shapes: dict[str, tuple[int, int]] = {}
-    for part, (pixels, _) in images.items():
+    first = {part: channels_first(f"{name} {part}", pixels) for part, (pixels, _) in images.items()}
+    parts = {}
+    for part, pixels in first.items():
         _check_range(f"{name} {part}", labels[part], len(classes))
-        first = channels_first(f"{name} {part}", pixels)
-        height, width = first.shape[2:]
-        shapes[f"every image of {part}"] = height, width
-        side = resolution or _side(height, width, fit)
-        parts[part] = Pixels(images=np.ascontiguousarray(resize(first, side, fit)), labels=labels[part])
+        side = resolution or _side(pixels.shape[2], pixels.shape[3], fit)
+        parts[part] = Pixels(images=np.ascontiguousarray(resize(pixels, side, fit)), labels=labels[part])
     train = parts["train"]
     for part, other in parts.items():
         if other.images.shape[1:] != train.images.shape[1:]:
@@ -91,16 +103,20 @@ def array_source(
                 f"all parts of {name} must hold images of one shape, but train has {train.images.shape[1:]} "
                 f"and {part} has {other.images.shape[1:]}"
             )
+    by_name = by_split(parts)
+    contents = array_contents(first)
     return Source(
         name=name,
         classes=classes,
         reading=Reading(channels=train.images.shape[1], resolution=train.images.shape[2], fit=fit),
         train=train,
-        search=parts.get("val") if "test" in parts else None,
-        test=parts.get("test", parts.get("val")),
+        search=by_name.get("search"),
+        test=by_name.get("test"),
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
-        notes=_cut_notes(shapes, fit),
+        notes=_cropped(first) if fit == "crop" else (),
+        warnings=_conflicts(labels, contents, classes),
+        contents=by_split(contents),
     )
 
 
@@ -136,22 +152,26 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
 def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit) -> Source:
     parts = {}
-    for part in ("train", "val", "test"):
+    for part in PART_WORDS:
         if f"{part}_images" in arrays:
             images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
             parts[part] = (images, labels)
     return array_source(path.stem, parts, classes=_class_names(arrays), resolution=resolution, fit=fit)
 
 
-def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit) -> Source:
+def _encoded_source(
+    path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit, content: str
+) -> Source:
     encoded: dict[str, list[bytes]] = {}
     labels: dict[str, Labels] = {}
-    for part in ("train", "test"):
+    for part in PART_WORDS:
         if f"{part}_jpeg" in arrays:
             stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
             labels[part] = _check_labels(f"{path} {part}", label)
             encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
     classes = _class_names(arrays) or _number_classes(labels["train"])
+    for part, each in labels.items():
+        _check_range(f"{path} {part}", each, len(classes))
     total = sum(map(len, encoded.values()))
     every = [
         (f"{part} image {i}", image) for part, images in encoded.items() for i, image in enumerate(images)
@@ -161,24 +181,48 @@ def _encoded_source(path: Path, arrays: Mapping[str, Array], resolution: int | N
     if not probes:
         raise DataError(f"none of the {total} images in {path} can be read")
     survey = survey_images([*probes.values()], [*probes], resolution=resolution, fit=fit)
-    content = digest(*(arrays[name] for name in sorted(arrays)))
-    parts = {}
-    unreadable = []
+    contents = array_contents(encoded)
+    conflicts = _conflicts(labels, contents, classes)
+    parts, unreadable = {}, []
     for part, images in encoded.items():
-        _check_range(f"{path} {part}", labels[part], len(classes))
         pixels, readable = decode_all(images, survey.reading)
         parts[part] = Pixels(images=pixels, labels=labels[part][readable])
+        contents[part] = contents[part][readable]
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
+    by_name = by_split(parts)
     return Source(
-        name=path.stem,
+        name=shown(path.stem),
         classes=classes,
         reading=survey.reading,
         train=parts["train"],
-        test=parts.get("test"),
+        search=by_name.get("search"),
+        test=by_name.get("test"),
         content_digest=digest(content, *survey.marks) if survey.marks else content,
         notes=survey.notes,
-        warnings=survey.warnings + unreadable_warning(unreadable, total),
+        warnings=survey.warnings + unreadable_warning(unreadable, total) + conflicts,
+        contents=by_split(contents),
     )
+
+
+def _usual_names(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
+    """Renames arrays whose name says the split in another word, unless the usual name is there; notes it."""
+    named = dict(arrays)
+    notes = []
+    for name in sorted(arrays):
+        prefix, _, kind = name.rpartition("_")
+        what = part_name(prefix) if kind in {*PLAIN_FIELDS, *ENCODED_FIELDS} else None
+        usual = f"{what.part}_{kind}" if what is not None and not what.rest else name
+        if usual not in named:
+            named[usual] = named.pop(name)
+            notes.append(f"{shown(name)} is read as {usual}")
+    return named, tuple(notes)
+
+
+def _unused_arrays(names: Sequence[str], fields: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    form = " and ".join(f"train_{field}" for field in fields)
+    return (f"passed over the arrays {few(names)}: they are no part of a pack with {form}",)
 
 
 def _side(height: int, width: int, fit: Fit) -> int:
@@ -187,10 +231,18 @@ def _side(height: int, width: int, fit: Fit) -> int:
     return round(sides[fit])
 
 
-def _cut_notes(shapes: Mapping[str, tuple[int, int]], fit: Fit) -> tuple[str, ...]:
-    """Says that arrays are cut, where any is: they have one shape, and nobody sees it as in a folder."""
-    is_cut = fit == "crop" and any(height != width for height, width in shapes.values())
-    return tuple(cut_notes([*shapes.values()], [*shapes], said_from=0.0)) if is_cut else ()
+def _cropped(images: Mapping[str, Images]) -> tuple[str, ...]:
+    """Notes that arrays are cropped to a square, where any is, and how much of them that cuts off."""
+    shapes = {f"every {part} image": each.shape[2:] for part, each in images.items()}
+    is_cropped = any(height != width for height, width in shapes.values())
+    return tuple(cut_notes([*shapes.values()], [*shapes], said_from=0.0)) if is_cropped else ()
+
+
+def _conflicts(
+    labels: Mapping[str, Labels], contents: Mapping[str, Contents], classes: tuple[str, ...]
+) -> tuple[str, ...]:
+    names = {part: [f"{part} image {index}" for index in range(len(each))] for part, each in labels.items()}
+    return conflicting_labels(names, labels, contents, classes)
 
 
 def _need(path: Path, arrays: Mapping[str, Array], *names: str) -> list[Array]:

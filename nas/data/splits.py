@@ -5,17 +5,23 @@ Does not own reading: folders, packs and named data sets are files of their own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
-from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, digest
+from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName, digest
 from nas.data.pixel_checks import pixel_warnings
 from nas.data.reading import Reading
+from nas.data.tree import few
 from nas.errors import DataError
+
+T = TypeVar("T")
 
 LEAST_IMAGES_PER_CLASS = 3
 STATISTICS_IMAGES = 2_000
@@ -30,6 +36,8 @@ class Source:
         search: A given selection set, or None.
         test: A given test set, or None.
         content_digest: See `ImageData`; so are the other fields.
+        contents: For `train`, and `search` and `test` where given, a number per image that only its copies
+            share; copies are kept in one split. Without them every image is taken to be different.
     """
 
     name: str
@@ -42,6 +50,13 @@ class Source:
     mirrors: bool = True
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    contents: Mapping[str, Contents] = field(default_factory=dict)
+
+
+def by_split(parts: Mapping[str, T]) -> dict[str, T]:
+    """Names parts by split: `val` is the search split beside `test`, and alone the test split."""
+    val = "search" if "test" in parts else "test"
+    return {val if part == "val" else part: each for part, each in parts.items()}
 
 
 def split_source(source: Source, *, search_fraction: float, test_fraction: float, seed: int) -> ImageData:
@@ -61,36 +76,96 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
             raise DataError(f"`0 < {name} < 1` must hold, but got {name}={fraction}")
     _check_classes(source)
     rng = np.random.default_rng(seed)
-    rest, test, test_where = _carve(source.train, source.test, test_fraction, rng)
-    train, search, search_where = _carve(rest, source.search, search_fraction, rng)
-    sample = sample_images(train, source.reading)
+    pool = Pool(part=source.train, contents=_contents(source, "train", source.train))
+    rest, test, test_where = _carve(pool, source, "test", test_fraction, rng, 1 if source.search else 2)
+    train, search, search_where = _carve(rest, source, "search", search_fraction, rng, 1)
+    sample = sample_images(train.part, source.reading)
     mean, std = channel_statistics(sample)
-    seen = [part.images for part in (train, search, test) if isinstance(part, Pixels)] or [sample]
+    parts = (train.part, search.part, test.part)
+    seen = [part.images for part in parts if isinstance(part, Pixels)] or [sample]
+    shared = shared_images({"train": train.contents, "search": search.contents, "test": test.contents})
     return ImageData(
         name=source.name,
         classes=source.classes,
         reading=source.reading,
-        train=train,
-        search=search,
-        test=test,
+        train=train.part,
+        search=search.part,
+        test=test.part,
         mean=mean,
         std=std,
         mirrors=source.mirrors,
         content_digest=source.content_digest,
         split_fingerprint=digest(test_where, search_where),
-        notes=source.notes,
-        warnings=(*source.warnings, *pixel_warnings(seen)),
+        notes=source.notes + _copies_note(pool, are_apart=not shared),
+        warnings=source.warnings + _missing_classes(source) + shared + pixel_warnings(seen),
     )
 
 
-def stratified(labels: Labels, fraction: float, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Chooses a share of each class, at least one image and never all; returns their indices, ascending."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Pool:
+    """Images with the numbers of their contents.
+
+    Attributes:
+        part: The images.
+        contents: As in `Source`, for each image.
+    """
+
+    part: Part
+    contents: Contents
+
+    def take(self, indices: npt.NDArray[np.int64]) -> Pool:
+        """Chooses images."""
+        return Pool(part=self.part.take(indices), contents=self.contents[indices])
+
+
+def stratified(
+    labels: Labels,
+    fraction: float,
+    rng: np.random.Generator,
+    *,
+    contents: Contents | None = None,
+    reserve: int = 1,
+) -> npt.NDArray[np.int64]:
+    """Chooses a share of each class, at least one image and never all; returns their indices, ascending.
+
+    Copies of an image are chosen together or not at all; those with different labels are never chosen. A
+    class of too few different images is split as if all were different.
+
+    Args:
+        labels: The class of each image.
+        fraction: Share of each class.
+        rng: Decides which images.
+        contents: Numbers that only copies share, by image; None when all images are different.
+        reserve: How many different images of each class must be left where there are copies.
+    """
+    if contents is None:
+        contents = np.arange(len(labels))
+    _, first, group, sizes = np.unique(contents, return_index=True, return_inverse=True, return_counts=True)
+    is_mixed = np.bincount(group, weights=labels != labels[first[group]]) > 0
+    is_first = first[group] == np.arange(len(labels))
     chosen = []
     for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
+        members = np.flatnonzero(labels == label)
         count = min(max(1, round(fraction * len(members))), len(members) - 1)
-        chosen.append(members[:count])
-    return np.sort(np.concatenate(chosen))
+        leaders = members[(is_first & ~is_mixed[group])[members]]
+        left = reserve - int(is_mixed[group[members]].any())
+        if len(leaders) == len(members) or len(leaders) <= left:
+            chosen.append(rng.permutation(members)[:count])
+        else:
+            groups = group[rng.permutation(leaders)]
+            fitting = groups[_fill(sizes[groups], count, len(groups) - max(left, 0))]
+            chosen.append(np.flatnonzero(np.isin(group, fitting)))
+    return np.unique(np.concatenate(chosen))
+
+
+def _fill(sizes: npt.NDArray[np.int64], room: int, most: int) -> list[int]:
+    """Indices of the first sizes that fit into the room, at most so many; the smallest where none fits."""
+    taken: list[int] = []
+    for index, size in enumerate(sizes.tolist()):
+        if size <= room and len(taken) < most:
+            taken.append(index)
+            room -= size
+    return taken or [int(sizes.argmin())]
 
 
 def sample_images(part: Part, reading: Reading) -> Images:
@@ -113,14 +188,41 @@ def channel_statistics(pixels: Images) -> tuple[tuple[float, ...], tuple[float, 
 
 
 def _carve(
-    pool: Part, given: Part | None, fraction: float, rng: np.random.Generator
-) -> tuple[Part, Part, npt.NDArray[np.int64]]:
+    pool: Pool, source: Source, name: SplitName, fraction: float, rng: np.random.Generator, reserve: int
+) -> tuple[Pool, Pool, npt.NDArray[np.int64]]:
     """Returns what stays, what was carved or given, and the carved indices (none when it was given)."""
+    given = source.search if name == "search" else source.test
     if given is not None:
-        return pool, given, np.empty(0, dtype=np.int64)
-    where = stratified(pool.labels, fraction, rng)
-    stays = np.setdiff1d(np.arange(len(pool)), where)
+        return pool, Pool(part=given, contents=_contents(source, name, given)), np.empty(0, dtype=np.int64)
+    where = stratified(pool.part.labels, fraction, rng, contents=pool.contents, reserve=reserve)
+    stays = np.setdiff1d(np.arange(len(pool.part)), where)
     return pool.take(stays), pool.take(where), where
+
+
+def _contents(source: Source, name: SplitName, part: Part) -> Contents:
+    """The numbers of a part's contents; where they are not known, numbers that no other image has."""
+    known = source.contents.get(name)
+    start = {"train": 0, "search": 1, "test": 2}[name] << 40
+    return known if known is not None else np.arange(start, start + len(part))
+
+
+def _copies_note(pool: Pool, *, are_apart: bool) -> tuple[str, ...]:
+    copies = len(pool.part) - len(np.unique(pool.contents))
+    kept = ", and kept in one split with those" if are_apart else ""
+    return (f"{copies:,} of {len(pool.part):,} images are copies of others{kept}",) if copies else ()
+
+
+def _missing_classes(source: Source) -> tuple[str, ...]:
+    """Warns of given splits without images of some classes."""
+    warnings = []
+    for name, part in (("search", source.search), ("test", source.test)):
+        if part is not None:
+            counts = np.bincount(part.labels, minlength=len(source.classes))
+            missing = [source.classes[label] for label in np.flatnonzero(counts == 0)]
+            if missing:
+                share = f"{len(missing):,} of {len(source.classes):,} classes"
+                warnings.append(f"the {name} split lacks {share}: {few(missing)}")
+    return tuple(warnings)
 
 
 def _check_classes(source: Source) -> None:

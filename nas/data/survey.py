@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nas.data.decoding import Probe, first_names
+from nas.data.decoding import Probe
 from nas.data.reading import WHITE, Fit, Reading
+from nas.data.tree import few
 from nas.errors import DataError
 
 GREATEST_INFERRED_RESOLUTION = 224
@@ -167,7 +168,7 @@ def _black_warning(reading: Reading, probes: Sequence[Probe], names: Sequence[st
         return ()
     return (
         f"{_count(black)} {_are(black)} black, as other images of the set have far larger values: "
-        f"{first_names(black)}; bring all images to one scale",
+        f"{few(black)}; bring all images to one scale",
     )
 
 
@@ -180,7 +181,7 @@ def _bits(images: Sequence[tuple[str, Probe]]) -> int:
     negative = [f"{name} (from {one.least:.0f})" for name, one in images if one.least < 0]
     if negative:
         raise DataError(
-            f"pixels must be 0 or more, but {_count(negative)} have values below: {first_names(negative)}; "
+            f"pixels must be 0 or more, but {_count(negative)} have values below: {few(negative)}; "
             "add an offset to all images, or save them with 8 bits a pixel"
         )
     needed = int(max(one.greatest for _, one in images)).bit_length()
@@ -204,7 +205,7 @@ def _float_white(images: Sequence[tuple[str, Probe]]) -> float:
     if outside:
         raise DataError(
             "pixels that are floating point numbers must all be in 0..1, or all in 0..255, but of "
-            f"{_count(images)} {len(outside)} are not: {first_names(outside)}; rescale all alike, or save "
+            f"{_count(images)} {len(outside)} are not: {few(outside)}; rescale all alike, or save "
             "them with 8 bits a pixel"
         )
     return 1.0 if largest <= 1 else float(WHITE)

@@ -6,13 +6,20 @@ Does not own what a job does (`nas.execution.worker`).
 from __future__ import annotations
 
 from nas.errors import ExecutorError, NasError
+from nas.execution.failures import failure_of
 from nas.execution.worker import Worker
 from nas.trial import Evaluator, Job, Result
 from search_spaces import SearchSpace
 
 
 class InlineExecutor:
-    """Runs a job when it is waited for."""
+    """Runs a job when it is waited for.
+
+    Attributes:
+        is_in_process: Whether a candidate that ends its process ends the search.
+    """
+
+    is_in_process = True
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
@@ -31,11 +38,11 @@ class InlineExecutor:
         """
         try:
             self._worker = Worker(space, evaluator)
-        except NasError:
+        except (NasError, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:
             raise ExecutorError(
-                f"the evaluator could not be prepared: {type(error).__name__}: {error}"
+                f"the evaluator could not be prepared: {failure_of(error).message}"
             ) from error
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
@@ -55,7 +62,11 @@ class InlineExecutor:
         return [self._worker.run(*self._jobs.pop())]
 
     def weights(self, job: Job) -> bytes | None:
-        """The weights of the job returned last."""
+        """The weights of the job returned last.
+
+        Raises:
+            WeightsError: The evaluator's function failed, or gave something else than bytes.
+        """
         return None if self._worker is None else self._worker.weights(job)
 
     def close(self) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 import socket
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from nas.errors import ExecutorError
+from nas.execution.failures import failure_of
 from nas.version import package_fingerprint
 
 CONNECT_SECONDS = 5.0
@@ -88,9 +88,11 @@ def problem_of(fingerprint: str, what: str, prepare: Callable[[], None]) -> str:
     if not problem:
         try:
             prepare()
-        except Exception as error:
-            text = "".join(traceback.format_exception(error))
-            problem = f"{what} could not be prepared: {type(error).__name__}: {error}\n{text}"
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            failure = failure_of(error)
+            problem = f"{what} could not be prepared: {failure.message}\n{failure.log}"
     return problem
 
 

@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import Any
 
 from nas.errors import ExecutorError
+from nas.execution.by_value import own_parts, send_by_value
+from nas.execution.failures import failure_of
 from nas.execution.ray_cluster import (
     bounded,
     check_gpus,
@@ -24,7 +26,7 @@ from nas.execution.ray_cluster import (
 from nas.execution.ray_prober import RayProber
 from nas.execution.worker import Worker
 from nas.probing import Probed, check_alone_on_gpu
-from nas.trial import Cause, Evaluator, Job, Result, Status
+from nas.trial import Cause, Evaluator, Job, Probe, Result, Status, WeightsError
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
 
@@ -110,6 +112,19 @@ class RayExecutor:
         """How many jobs run at the same time."""
         return self._workers
 
+    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+        """Checks that what the user made can be sent to workers, and has its modules sent by value.
+
+        Raises:
+            ContractError: Something cannot be pickled; names it.
+        """
+        own = own_parts(space, evaluator, probe)
+        if not own:
+            return
+        cloudpickle = _import_ray().cloudpickle
+        for what, part in own.items():
+            send_by_value(cloudpickle, what, part)
+
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.
 
@@ -117,6 +132,7 @@ class RayExecutor:
             ExecutorError: The cluster cannot be reached, has too few GPUs, lacks the probe's resource, runs
                 another version of this package, or a worker cannot be prepared.
         """
+        self.check(space, evaluator)
         probe = None
         if self._probe_resource is None:
             check_alone_on_gpu(evaluator, self._gpus)
@@ -181,12 +197,18 @@ class RayExecutor:
         return [slot for slot in busy if set(slot.awaited) <= set(ready)]
 
     def weights(self, job: Job) -> bytes | None:
-        """Fetches the weights of a job just returned; None when its worker is gone."""
+        """Fetches the weights of a job just returned; None when its worker is gone.
+
+        Raises:
+            WeightsError: The evaluator's function failed, or gave something else than bytes.
+        """
         slot = next((slot for slot in self._slots if slot.last_job == job), None)
         if slot is None:
             return None
         try:
             fetched: bytes | None = self._ray.get(slot.actor.weights.remote(job), timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayTaskError as error:
+            raise WeightsError(failure_of(error.cause).message) from None
         except self._ray.exceptions.RayError:
             return None
         return fetched

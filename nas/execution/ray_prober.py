@@ -5,15 +5,15 @@ Does not own trainings nor their workers (`nas.execution.ray_executor`), nor mea
 
 from __future__ import annotations
 
-import math
 import os
-import traceback
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nas.execution.failures import failure_of
 from nas.execution.ray_cluster import check_offered, problem_of
+from nas.execution.worker import usable
 from nas.probing import joined
-from nas.trial import Cause, InfeasibleError, Job, Metric, Probe, Result, Status
+from nas.trial import Cause, Job, Metric, Probe, Result, Status, as_metrics
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
 
@@ -144,14 +144,10 @@ class _ProbeActor:
             line = self._problem.splitlines()[0]
             return Measured(cause=Cause.WORKER_DIED, message=line, log=self._problem)
         try:
-            metrics = self._probe.measure(self._space.decode(job.tokens))
-        except InfeasibleError as error:
-            return Measured(cause=error.cause, message=str(error), log=traceback.format_exc())
-        except Exception as error:
-            return Measured(
-                cause=Cause.ERROR, message=f"{type(error).__name__}: {error}", log=traceback.format_exc()
-            )
-        wrong = next((metric for metric in metrics if not math.isfinite(metric.value)), None)
-        if wrong is not None:
-            return Measured(cause=Cause.ERROR, message=f"every metric must be finite: {wrong}")
-        return Measured(metrics=metrics)
+            found = self._probe.measure(self._space.decode(job.tokens))
+            return Measured(metrics=usable(as_metrics(found, "what a probe measures")))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            failure = failure_of(error)
+            return Measured(cause=failure.cause, message=failure.message, log=failure.log)

@@ -1,7 +1,4 @@
-"""Owns running one job where the executor put it: evaluating, and turning whatever goes wrong into a result.
-
-Does not own where it runs (executors) nor what happens next (`nas.loop`).
-"""
+"""Runs one job where the executor put it, and turns whatever goes wrong into a result."""
 
 from __future__ import annotations
 
@@ -9,12 +6,29 @@ import math
 import os
 import socket
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import replace
 
-from nas.trial import Candidate, Cause, Evaluation, Evaluator, InfeasibleError, Job, Result, Status
+from nas.conversion import shown
+from nas.errors import MetricError
+from nas.execution.failures import failure_of
+from nas.trial import (
+    Candidate,
+    Cause,
+    Evaluation,
+    Evaluator,
+    InfeasibleError,
+    Job,
+    Metric,
+    Result,
+    Status,
+    WeightsError,
+    as_evaluation,
+)
 from search_spaces import SearchSpace
+
+ROUNDING = 1e-6
+"""An accuracy so little outside [0, 1] is one of its ends, computed in single precision."""
 
 
 class Worker:
@@ -34,7 +48,7 @@ class Worker:
         evaluator.prepare()
 
     def run(self, job: Job, weights: bytes | None = None) -> Result:
-        """Runs a job; an exception of the evaluator becomes a result, a signal does not."""
+        """Runs a job; whatever the evaluator raises becomes a result, `sys.exit` too, but not Ctrl-C."""
         self._job, self._weights = job, None
         started = time.perf_counter()
         result = self._run(job, weights)
@@ -44,52 +58,76 @@ class Worker:
         return replace(result, node=self.node, seconds=seconds, has_weights=self._weights is not None)
 
     def weights(self, job: Job) -> bytes | None:
-        """The weights of the job run last, until the next one; None for others, or where there are none."""
-        return self._weights() if job == self._job and self._weights is not None else None
+        """The weights of the job run last, until the next one; None for others, or where there are none.
+
+        Raises:
+            WeightsError: The evaluator's function failed, or gave something else than bytes.
+        """
+        if job != self._job or self._weights is None:
+            return None
+        try:
+            found: object = self._weights()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise WeightsError(failure_of(error).message) from None
+        if not isinstance(found, bytes | bytearray | memoryview):
+            raise WeightsError(
+                f"`weights` must give safetensors bytes, but gave {shown(found)} of type "
+                f"{type(found).__name__}"
+            )
+        return bytes(found)
 
     def _run(self, job: Job, weights: bytes | None) -> Result:
         try:
             network = self._space.decode(job.tokens)
-            evaluation = self._evaluator.evaluate(Candidate(job=job, network=network, weights=weights))
+            found = self._evaluator.evaluate(Candidate(job=job, network=network, weights=weights))
+            evaluation = as_evaluation(found)
             self._weights = evaluation.weights
-            return _checked(job, evaluation)
-        except InfeasibleError as error:
-            return _failed(job, error.cause, error)
-        except Exception as error:
-            return _failed(job, Cause.OUT_OF_MEMORY if _is_out_of_memory(error) else Cause.ERROR, error)
+            return Result(
+                job=job, status=Status.COMPLETED, metrics=_measured(evaluation), notes=evaluation.notes
+            )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            failure = failure_of(error)
+            return Result(
+                job=job,
+                status=Status.INFEASIBLE,
+                cause=failure.cause,
+                message=failure.message,
+                log=failure.log,
+            )
 
 
-def _checked(job: Job, evaluation: Evaluation) -> Result:
-    """A completed result, or the reason why the numbers cannot be one."""
-    values = {metric.name: metric.value for metric in evaluation.metrics}
-    if "accuracy" not in values:
-        return _infeasible(
-            job, Cause.ERROR, "the evaluator must measure `accuracy`, but gave " + repr([*values])
-        )
-    if not math.isfinite(values["accuracy"]):
-        return _infeasible(job, Cause.DIVERGED, f"accuracy={values['accuracy']}")
-    wrong = [name for name, value in values.items() if not math.isfinite(value)]
-    if wrong:
-        return _infeasible(
-            job, Cause.ERROR, f"every metric must be finite, but {wrong[0]}={values[wrong[0]]}"
-        )
-    return Result(job=job, status=Status.COMPLETED, metrics=evaluation.metrics, notes=evaluation.notes)
+def usable(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Checks what a worker or a probe measured; an accuracy outside [0, 1] by rounding is put at its end.
+
+    Raises:
+        InfeasibleError: The accuracy is not finite, so the training diverged.
+        MetricError: Another metric is not finite, or the accuracy lies outside [0, 1].
+    """
+    return tuple(_accuracy(metric) if metric.name == "accuracy" else _finite(metric) for metric in metrics)
 
 
-def _infeasible(job: Job, cause: Cause, message: str) -> Result:
-    return Result(job=job, status=Status.INFEASIBLE, cause=cause, message=message, log=message)
+def _finite(metric: Metric) -> Metric:
+    if not math.isfinite(metric.value):
+        raise MetricError(f"every metric must be finite, but {metric.name}={metric.value}")
+    return metric
 
 
-def _failed(job: Job, cause: Cause, error: Exception) -> Result:
-    line = f"{type(error).__name__}: {error}" if cause is Cause.ERROR else str(error)
-    return replace(
-        _infeasible(job, cause, (line.strip().splitlines() or [type(error).__name__])[0][:500]),
-        log="".join(traceback.format_exception(error)),
-    )
+def _accuracy(metric: Metric) -> Metric:
+    value = metric.value
+    if not math.isfinite(value):
+        raise InfeasibleError(Cause.DIVERGED, f"accuracy={value}")
+    if not -ROUNDING <= value <= 1 + ROUNDING:
+        remedy = "it looks like percent: divide by 100" if 1 < value <= 100 else "accuracy is a fraction"
+        raise MetricError(f"`0 <= accuracy <= 1` must hold, but got accuracy={value:.12g}: {remedy}")
+    return replace(metric, value=min(1.0, max(0.0, value)))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
-    """Knows torch's error by its name, since torch may not be loaded here."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    is_allocator = isinstance(error, RuntimeError) and "not enough memory" in str(error)
-    return bool(names & {"MemoryError", "OutOfMemoryError"}) or is_allocator
+def _measured(evaluation: Evaluation) -> tuple[Metric, ...]:
+    names = [metric.name for metric in evaluation.metrics]
+    if "accuracy" not in names:
+        raise MetricError(f"the evaluator must measure `accuracy`, but gave {shown(names)}")
+    return usable(evaluation.metrics)

@@ -220,7 +220,7 @@ def timm_arguments(network: Network) -> TimmArguments:
         raise ExportError(f"timm cannot build this network: {error} (or {BUNDLE})") from error
     head, form = network.head, network.squeeze_excite
     is_v3 = head.hidden > 0
-    output_stride = 2 * math.prod(stage.stride for stage in network.stages)
+    output_stride = 2 * math.prod(stage.stride for stage in network.stages if stage.repeats)
     stem_kernel_size = _stem_kernel(network, is_v3=is_v3)
     _check_stages(network, is_v3=is_v3)
     if is_v3 and output_stride > PLAIN_STRIDE:
@@ -302,14 +302,14 @@ def _refusal(law: str, got: str, place: str) -> ExportError:
 def _check_stages(network: Network, *, is_v3: bool) -> None:
     """Checks that timm's arithmetic gives the channels that ours gives."""
     arriving = network.stem.channels
-    for number, stage in enumerate(network.stages, start=1):
+    for name, stage in list(network.present_stages())[1:]:
         op = stage.op.general() if isinstance(stage.op, DepthwiseSeparable) else stage.op
         for channels in (arriving, stage.channels)[: stage.repeats]:
             for what, ours, timms in _channels(op, channels, network.squeeze_excite, is_v3=is_v3):
                 if ours != timms:
                     raise ExportError(
                         f"timm would build another network: {timms} {what} channels where {channels} arrive, "
-                        f"but they are {ours} in stage{number}; use multiples of 8 as channels, or {BUNDLE}"
+                        f"but they are {ours} in {name}; use multiples of 8 as channels, or {BUNDLE}"
                     )
         arriving = stage.channels
 

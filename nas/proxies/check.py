@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nas.contract import check_ways
 from nas.data.images import digest
 from nas.errors import DataError, RecipeError, StudyError
 from nas.proxies.offer import LONG, RECIPE, Proxy
@@ -263,10 +264,12 @@ def check_proxies(
         on_run: Told of each finished training, with the number done and the number of all.
 
     Raises:
-        NasError: The folder holds another check, a candidate is not lawful, or the machines cannot be had.
+        NasError: The folder holds another check, a candidate is not lawful, an evaluator, op or executor of
+            the user's own lacks something, or the machines cannot be had.
     """
     if seeds < 2:
         raise RecipeError(f"`seeds >= 2` must hold, as noise is what differs between them, but got {seeds}")
+    check_ways(space, ways, executor)
     settings = {
         "space": space.fingerprint,
         "data": data,

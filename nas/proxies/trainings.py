@@ -16,7 +16,7 @@ from nas.proxies.offer import LONG
 from nas.proxies.run_log import Run, RunLog
 from nas.proxies.sample import Candidate as Sampled
 from nas.stopping import Interruption
-from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, Job, Result, Status
+from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, Job, Result, Status, as_evaluation
 from search_spaces import Network, SearchSpace, SpaceError
 
 ATTEMPTS = 3
@@ -58,7 +58,7 @@ class WaysEvaluator:
         """
         name, _ = self.place(candidate.job.trial)
         # The weights are for nobody.
-        return replace(self._ways[name].evaluate(candidate), weights=None)
+        return replace(as_evaluation(self._ways[name].evaluate(candidate)), weights=None)
 
     def place(self, trial: int) -> tuple[str, int]:
         """The way and the candidate of a job's number."""

@@ -6,9 +6,11 @@ Does not own the numbers: `search_spaces.describe` and `nas.reports.comparison` 
 from __future__ import annotations
 
 import statistics
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from nas.errors import ObjectiveError
 from nas.objective import Objective
 from nas.reports.comparison import Comparison, Contender
 from nas.reports.network_report import stage_table
@@ -128,7 +130,8 @@ def _row(comparison: Comparison, one: Contender, objective: Objective | None) ->
         "is_best": one.role == "winner",
     }
     if objective is not None and one.mean is not None:
-        row["reward"] = objective.reward(one.mean, {"macs": one.macs, "params": one.params})
+        with suppress(ObjectiveError):  # a cost of 0, say
+            row["reward"] = objective.reward(one.mean, {"macs": one.macs, "params": one.params})
     if one.role != "winner":
         row["difference"] = comparison.difference(one)
         row["margin"] = comparison.margin(one)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from controllers import State, state_to_json
 from nas.errors import StudyError
-from nas.studies.journal_reading import History, read_history, read_identity
+from nas.studies.journal_reading import IN_PROCESS, History, read_history, read_identity
 from nas.studies.journal_schema import FILE_NAME, FolderLock, Identity, Provenance, connect, explained
 from nas.trial import Job, Result, Trial
 from nas.verdict import Verdict
@@ -32,6 +32,7 @@ class Journal:
         identity: What makes this study what it is.
         provenance: Where the study comes from, in words.
         settings: How the search was asked for, for `nas resume`; JSON values. A resume overwrites it.
+        in_process: Whether trials run in this process, so that one may end it.
 
     Attributes:
         identity: As given; a fixed schedule keeps the width the study was begun with.
@@ -49,8 +50,10 @@ class Journal:
         *,
         provenance: Provenance | None = None,
         settings: Mapping[str, object] | None = None,
+        in_process: bool = False,
     ) -> None:
         self.folder = folder
+        self._node = IN_PROCESS if in_process else ""
         self.path = folder / FILE_NAME
         self.identity = identity
         try:
@@ -92,7 +95,7 @@ class Journal:
             self.identity.check_same(stored, self.folder)
             database.execute("UPDATE study SET settings_json = ?, ended_at = NULL, ending = NULL", [settings])
             database.execute("DELETE FROM recommendation")
-            _interrupt(database)
+            _interrupt(database, is_dead=True)
             return True
 
     def history(self, space: SearchSpace) -> History:
@@ -144,9 +147,9 @@ class Journal:
         with self._transaction() as database:
             database.execute("UPDATE trial SET status = 'running' WHERE number = ?", [job.trial])
             database.execute(
-                "INSERT INTO attempt (trial, number, status, seed, fidelity, started_at) "
-                "VALUES (?, ?, 'running', ?, ?, ?)",
-                [job.trial, job.attempt, job.seed, job.fidelity, _now()],
+                "INSERT INTO attempt (trial, number, status, node, seed, fidelity, started_at) "
+                "VALUES (?, ?, 'running', ?, ?, ?, ?)",
+                [job.trial, job.attempt, self._node, job.seed, job.fidelity, _now()],
             )
 
     def lose(self, result: Result) -> None:
@@ -222,18 +225,21 @@ class Journal:
                 "INSERT INTO event (happened_at, kind, message) VALUES (?, ?, ?)", [_now(), kind, message]
             )
 
-    def end(self, ending: str, recommended: Sequence[str] = ()) -> None:
+    def end(self, ending: str) -> None:
         """Writes down why the search ended, and that attempts still running were given up.
 
         Args:
             ending: Why.
-            recommended: Digests of the candidates that the controller would go with, best first.
         """
         with self._transaction() as database:
             _interrupt(database)
+            database.execute("UPDATE study SET ended_at = ?, ending = ?", [_now(), ending])
+
+    def recommend(self, recommended: Sequence[str]) -> None:
+        """Writes down the digests of the candidates that the controller would go with, best first."""
+        with self._transaction() as database:
             database.execute("DELETE FROM recommendation")
             database.executemany("INSERT INTO recommendation VALUES (?, ?)", enumerate(recommended))
-            database.execute("UPDATE study SET ended_at = ?, ending = ?", [_now(), ending])
 
     def close(self) -> None:
         """Closes the file and gives the study free; safe to call twice."""
@@ -253,8 +259,18 @@ class Journal:
                 raise
 
 
-def _interrupt(database: sqlite3.Connection) -> None:
-    """Marks what was running when a driver ended: its trials will be run again."""
+def _interrupt(database: sqlite3.Connection, *, is_dead: bool = False) -> None:
+    """Marks what was running when a driver ended: its trials will be run again.
+
+    Where the driver did not live to say so, what ran in its own process may have ended it.
+    """
+    if is_dead:
+        database.execute(
+            "UPDATE attempt SET status = 'lost', cause = 'worker_died', finished_at = ?, "
+            "message = 'the process of the search ended while this ran in it' "
+            "WHERE status = 'running' AND node = ?",
+            [_now(), IN_PROCESS],
+        )
     database.execute(
         "UPDATE attempt SET status = 'lost', cause = 'interrupted', finished_at = ?, "
         "message = 'the search ended while this ran' WHERE status = 'running'",

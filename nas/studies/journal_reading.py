@@ -9,14 +9,18 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controllers import State, state_from_json
 from nas.studies.journal_schema import Identity, Provenance
+from nas.studies.stored_values import stored_count, stored_number, stored_text
 from nas.trial import Cause, Metric, Status, Trial
 from nas.verdict import Verdict
 from search_spaces import Cost, SearchSpace
+
+IN_PROCESS = "the process of the search"
+"""Where an attempt is begun that may end the search."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +32,7 @@ class History:
         finished: What became of those that are finished, by number.
         fed_back: Numbers of the trials the controller has learnt from, in that order.
         lost_attempts: Attempts that a machine lost, by number of the trial.
+        deaths: Those of them that ran in the process of the search when it ended without a word.
         last_attempt: Number of the latest attempt, by number of the trial.
         rejected: Candidates that broke a known constraint.
         controller_state: The controller after the last transaction; None in a new study.
@@ -38,6 +43,7 @@ class History:
     fed_back: tuple[int, ...] = ()
     lost_attempts: Mapping[int, int]
     last_attempt: Mapping[int, int]
+    deaths: Mapping[int, int] = field(default_factory=dict)
     rejected: int = 0
     controller_state: State | None = None
 
@@ -78,11 +84,17 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     lost = database.execute(
         "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause <> 'interrupted' GROUP BY trial"
     )
+    deaths = database.execute(
+        "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause = 'worker_died' AND node = ? "
+        "GROUP BY trial",
+        [IN_PROCESS],
+    )
     return History(
         trials=tuple(trials),
         finished=read_verdicts(database),
         fed_back=tuple(number for (number,) in ranks),
         lost_attempts=dict(lost.fetchall()),
+        deaths=dict(deaths.fetchall()),
         last_attempt=dict(
             database.execute("SELECT trial, max(number) FROM attempt GROUP BY trial").fetchall()
         ),
@@ -94,6 +106,7 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
 def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
     number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, continues = row
     tokens = tuple(json.loads(tokens_json))
+    number_given, log_prob_given = stored_count(proposal_number), stored_number(log_prob)
     return Trial(
         number=number,
         tokens=tokens,
@@ -103,8 +116,8 @@ def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) 
         seed=seed,
         fidelity=fidelity,
         repeat=repeat,
-        proposal_number=-1 if proposal_number is None else proposal_number,
-        log_prob=math.nan if log_prob is None else log_prob,
+        proposal_number=-1 if number_given is None else number_given,
+        log_prob=math.nan if log_prob_given is None else log_prob_given,
         origin=origin,
         continues=continues,
     )
@@ -123,22 +136,45 @@ def read_verdicts(database: sqlite3.Connection) -> dict[int, Verdict]:
     for trial, name, value, unit, environment in database.execute(
         "SELECT trial, metric, value, unit, environment FROM measurement ORDER BY trial, metric"
     ):
-        metrics.setdefault(trial, []).append(
-            Metric(name=name, value=value, unit=unit, environment=environment)
-        )
+        number = stored_number(value)
+        if number is not None:
+            metrics.setdefault(trial, []).append(
+                Metric(
+                    name=stored_text(name).strip() or "unnamed",
+                    value=number,
+                    unit=stored_text(unit),
+                    environment=stored_text(environment),
+                )
+            )
     finished = {}
     for number, status, reward, cause, message, weights_file, copied_from in database.execute(
         "SELECT number, status, reward, cause, message, weights_file, copied_from FROM trial "
         "WHERE status IN ('completed', 'infeasible', 'lost')"
     ):
-        finished[number] = Verdict(
-            number=number,
-            status=Status(status),
-            metrics=tuple(metrics.get(number, ())),
-            reward=reward,
-            cause=None if cause is None else Cause(cause),
-            message=message,
-            weights_file=weights_file,
-            copied_from=copied_from,
+        finished[number] = _readable(
+            Verdict(
+                number=number,
+                status=Status(status),
+                metrics=tuple(metrics.get(number, ())),
+                reward=stored_number(reward),
+                cause=None if cause is None else Cause(cause),
+                message=stored_text(message),
+                weights_file=weights_file,
+                copied_from=copied_from,
+            )
         )
     return finished
+
+
+def _readable(verdict: Verdict) -> Verdict:
+    """The verdict as it is, or that of an infeasible trial where accuracy or reward cannot be read."""
+    if verdict.status is not Status.COMPLETED or None not in (verdict.reward, verdict.accuracy):
+        return verdict
+    lost = "reward" if verdict.reward is None else "accuracy"
+    return replace(
+        verdict,
+        status=Status.INFEASIBLE,
+        reward=None,
+        cause=Cause.ERROR,
+        message=f"its {lost} is stored as something that is no number",
+    )

@@ -224,7 +224,7 @@ def read_trials(
             objective=objective,
             op_types=op_types,
             number=number,
-            status=Status(status),
+            status=Status(status) if verdict is None else verdict.status,
             tokens=tuple(json.loads(tokens)),
             digest=digest,
             cost=Cost(macs=macs, params=params, activations=activations),

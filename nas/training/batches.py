@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from nas.data.decoding import READ_ERRORS, decode, first_names, tolerated
+from nas.data.decoding import READ_ERRORS, decode, tolerated
 from nas.data.images import Files, ImageData, Pixels, SplitName
+from nas.data.tree import few, shown
 from nas.errors import DataError
 
 Augment = Literal["none", "crop", "crop_flip"]
@@ -167,7 +168,7 @@ class StreamedBatches:
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Batches`."""
-        return tuple(f"{path} cannot be read, and is left out" for path in self._unreadable)
+        return tuple(f"{shown(path)} cannot be read, and is left out" for path in self._unreadable)
 
     def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
@@ -239,7 +240,7 @@ class StreamedBatches:
         if len(lost) > tolerated(total):
             raise DataError(
                 f"at most 1% of the images, or one, may become unreadable, but {len(lost)} of {total} of "
-                f"{self._data.name} cannot be read: {first_names(lost)}; check that the folder is there, "
+                f"{self._data.name} cannot be read: {few(lost)}; check that the folder is there, "
                 "restore the files, and resume"
             )
 

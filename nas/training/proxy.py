@@ -104,7 +104,7 @@ class ProxyEvaluator:
         parts += ["compiled"] if self.stepping == "compiled" else []
         if self.reduction.is_whole and self.fidelity == "epochs" and self.ladder == (1.0,):
             return digest(*parts)
-        return digest(*parts, self.reduction, self.fidelity, self.ladder)
+        return digest(*parts, self.reduction.fingerprint, self.fidelity, self.ladder)
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.

@@ -12,10 +12,17 @@ from typing import Any, Literal, get_args
 
 from nas.data.images import digest
 from nas.errors import RecipeError
+from search_spaces.fingerprints import counted_fields
 
 Optimizer = Literal["sgd", "rmsprop"]
 Augmentation = Literal["auto", "none", "crop", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16"]
+
+FIRST_VERSION = (
+    *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "warmup_epochs"),
+    *("label_smoothing", "batch_norm_momentum", "augmentation", "crop_padding", "precision"),
+)
+"""Fields of the first recipes whose fingerprints are in journals; new fields are not added here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,8 +96,8 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever accuracies stop being comparable."""
-        return digest(self.to_json())
+        """Changes whenever accuracies stop being comparable; a later field counts unless at its default."""
+        return digest(json.dumps(counted_fields(self, FIRST_VERSION), sort_keys=True))
 
     def at(self, fidelity: float) -> Recipe:
         """Returns the same training in a share of the epochs, warm-up and cosine shortened with it.

@@ -16,6 +16,7 @@ from nas.data.images import ImageData, Labels, Part, Pixels, digest
 from nas.errors import RecipeError
 from nas.training.recipe import Recipe
 from search_spaces import Network, Scaling, Stage, apply_scaling
+from search_spaces.fingerprints import counted_fields
 
 LEAST_SIDE, SIDE_STEP = 8, 4
 """Least side of a reduced image, pixels, and what it is a multiple of, so that two strides divide it."""
@@ -48,6 +49,12 @@ class Reduction:
                     f"`0 < {field.name} <= 1` must hold for a reduction, but got {field.name}={share!r}"
                 )
             object.__setattr__(self, field.name, float(share))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with every share; one that is added later counts unless it is 1."""
+        counted = counted_fields(self, ("epochs", "resolution", "width", "data"))
+        return f"Reduction({', '.join(f'{name}={share!r}' for name, share in counted.items())})"
 
     @property
     def is_whole(self) -> bool:

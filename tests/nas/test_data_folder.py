@@ -20,7 +20,8 @@ def write_image(path, size=(16, 16), mode="RGB", seed=0):
 def write_classes(folder, classes=("cat", "dog"), count=20, **image):
     for name in classes:
         for number in range(count):
-            write_image(folder / name / f"{number:03}.png", seed=number, **image)
+            seed = [number, *folder.name.encode(), *name.encode()]
+            write_image(folder / name / f"{number:03}.png", seed=seed, **image)
     return folder
 
 

@@ -149,3 +149,71 @@ def test_the_local_cifar10_pack_is_read():
     assert (len(data.train), len(data.search), len(data.test)) == (4_000, 1_000, 1_000)
     assert data.classes[0] == "airplane"
     assert data.warnings == data.notes == ()
+
+
+def test_encoded_val_and_test_are_search_and_test(write):
+    data = load_data(write(**encoded(), **encoded("val", 8), **encoded("test", 4)))
+    assert (len(data.train), len(data.search), len(data.test)) == (40, 8, 4)
+
+
+def test_encoded_val_alone_is_the_test_split(write):
+    data = load_data(write(**encoded(), **encoded("val", 8)))
+    assert (len(data.train), len(data.search), len(data.test)) == (32, 8, 8)
+
+
+@pytest.mark.parametrize("make", [plain, encoded])
+@pytest.mark.parametrize("part", ["valid", "validation", "eval", "dev", "Val", "val_set"])
+def test_arrays_of_a_split_by_another_name_are_read_and_it_is_said(write, make, part):
+    data = load_data(write(**make(), **make(part, 8), **make("test", 4, seed=9) if make is plain else {}))
+    assert len(data.search if make is plain else data.test) == 8
+    assert any(f"{part}_" in note and "is read as val_" in note for note in data.notes)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"extra": np.zeros(3)},
+        {"test_jpeg": np.zeros(3, dtype=np.uint8)},
+        plain("steam_train"),
+        plain("other"),
+    ],
+)
+def test_arrays_that_are_not_used_are_named(write, more):
+    (warning,) = load_data(write(**plain(), **more)).warnings
+    assert warning.startswith(f"passed over the arrays {', '.join(sorted(more))}")
+
+
+def test_plain_arrays_in_an_encoded_pack_are_named(write):
+    data = load_data(write(**encoded(), **plain("test", 8)))
+    assert data.warnings[0].startswith("passed over the arrays test_images, test_labels")
+
+
+def test_arrays_that_are_cropped_to_a_square_are_said_to_be(write):
+    images = np.random.default_rng(0).integers(0, 256, (40, 30, 400), dtype=np.uint8)
+    data = load_data(write(train_images=images, train_labels=np.arange(40) % 4))
+    (note,) = data.notes
+    assert "cuts off 92% of a picture on average" in note
+    assert "(400 x 30); --fit pad" in note
+
+
+@pytest.mark.parametrize("make", [plain, encoded])
+def test_copies_in_a_pack_are_in_one_split(write, make):
+    arrays = make(count=40)
+    if make is plain:
+        arrays["train_images"][20:] = arrays["train_images"][:20]
+    else:
+        stream, offset = arrays["train_jpeg"], arrays["train_offset"]
+        half = stream[: offset[20]]
+        arrays["train_jpeg"] = np.concatenate([half, half])
+        arrays["train_offset"] = np.concatenate([offset[:21], offset[20] + offset[1:21]])
+    data = load_data(write(**arrays))
+    found = [{image.tobytes() for image in part.images} for part in (data.train, data.search, data.test)]
+    assert sum(map(len, found)) == len(set.union(*found)) == 20
+    assert "20 of 40 images are copies of others, and kept in one split with those" in data.notes
+
+
+def test_copies_across_the_splits_of_a_pack_are_counted(write):
+    arrays = plain("test", 8, seed=1)
+    arrays["test_images"][:2] = plain()["train_images"][:2]
+    (warning,) = load_data(write(**plain(), **arrays)).warnings
+    assert warning.startswith("2 of 8 test images are copies of training images")

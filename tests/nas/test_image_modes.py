@@ -26,11 +26,11 @@ def ramp(greatest, dtype, side=SIDE):
 
 
 def write_set(folder, make, suffix="png", count=10):
-    """Two classes of images, each made of its number."""
-    for kind in ("cat", "dog"):
+    """Two classes of images, each made of its number; those of the second class count from 100."""
+    for first, kind in ((0, "cat"), (100, "dog")):
         (folder / kind).mkdir()
         for number in range(count):
-            make(number).save(folder / kind / f"{number:02}.{suffix}")
+            make(first + number).save(folder / kind / f"{number:02}.{suffix}")
     return folder
 
 
@@ -40,9 +40,9 @@ def noise(number, channels=3, side=SIDE):
 
 
 def with_alpha(number):
-    """White nothing with a black square drawn in the alpha channel alone."""
+    """Nothing but a pattern in the alpha channel, below two empty rows."""
     pixels = np.zeros((SIDE, SIDE, 4), dtype=np.uint8)
-    pixels[2:8, 2 : 4 + number % 5, 3] = 255
+    pixels[2:, :, 3] = 255 * (noise(number, 1)[2:] > 127)
     return Image.fromarray(pixels)
 
 
@@ -143,7 +143,7 @@ def test_deep_images_are_scaled_by_the_bits_that_the_sets_largest_value_needs(
     tmp_path, greatest, dtype, suffix, bits, resident_bytes
 ):
     whole, dim = ramp(greatest, dtype), ramp(greatest // 4, dtype)
-    write_set(tmp_path, lambda number: Image.fromarray(whole if number == 3 else dim), suffix)
+    write_set(tmp_path, lambda number: Image.fromarray(whole if number % 100 == 3 else dim), suffix)
     data = load_data(tmp_path, resident_bytes=resident_bytes)
     assert data.reading.bits == bits
     assert data.channels == 1
@@ -169,7 +169,7 @@ def test_images_of_16_bits_keep_their_fingerprint_and_others_change_it(tmp_path)
 @pytest.mark.parametrize(("greatest", "white"), [(1.0, 1.0), (0.5, 1.0), (255.0, 255.0), (90.5, 255.0)])
 def test_floating_point_images_are_read_as_0_to_1_or_0_to_255_by_the_whole_set(tmp_path, greatest, white):
     values = ramp(greatest, np.float32)
-    write_set(tmp_path, lambda number: Image.fromarray(values if number == 3 else values / 200), "tif")
+    write_set(tmp_path, lambda number: Image.fromarray(values if number % 100 == 3 else values / 200), "tif")
     data = load_data(tmp_path)
     for name, expected in (("03", values), ("04", values / 200)):
         pixels = decode(tmp_path / "dog" / f"{name}.tif", data.reading)[0]
@@ -180,7 +180,9 @@ def test_floating_point_images_are_read_as_0_to_1_or_0_to_255_by_the_whole_set(t
 @pytest.mark.parametrize(("dtype", "greatest"), [(np.uint16, 65535), (np.int32, 2**30), (np.float32, 200.0)])
 def test_images_that_the_scale_of_the_set_leaves_black_are_named(tmp_path, dtype, greatest):
     few = ramp(1 if dtype is np.float32 else 200, dtype)
-    write_set(tmp_path, lambda number: Image.fromarray(few if number == 2 else ramp(greatest, dtype)), "tif")
+    write_set(
+        tmp_path, lambda number: Image.fromarray(few if number % 100 == 2 else ramp(greatest, dtype)), "tif"
+    )
     warning = load_data(tmp_path).warnings[0]
     assert "2 images are black" in warning
     assert "cat/02.tif, dog/02.tif" in warning
@@ -240,8 +242,8 @@ def test_of_several_frames_the_first_is_used_and_it_is_said(tmp_path, suffix):
         return [Image.fromarray(noise(number + 50 * frame, 1) // 2 + 100 * frame) for frame in range(2)]
 
     write_set(tmp_path, lambda number: frames(number)[0], "bmp")
-    for kind in ("cat", "dog"):
-        first, second = frames(99)
+    for number, kind in ((98, "cat"), (99, "dog")):
+        first, second = frames(number)
         first.save(tmp_path / kind / f"moving.{suffix}", save_all=True, append_images=[second])
     data = load_data(tmp_path)
     assert data.notes == ("of 2 images with several frames or pages, the first is used",)
@@ -261,7 +263,8 @@ def test_colour_of_16_bits_is_said_to_be_cut_and_found_dark_where_only_12_are_us
     for kind in ("cat", "dog"):
         (tmp_path / kind).mkdir()
         for number in range(10):
-            values = np.random.default_rng(number).integers(0, 4096, (SIDE, SIDE, 3))
+            rng = np.random.default_rng([number, kind == "cat"])
+            values = rng.integers(0, 4096, (SIDE, SIDE, 3))
             write_png(tmp_path / kind / f"{number}.png", values)
     data = load_data(tmp_path)
     assert data.notes == ("of 20 images in colour with 16 bits a channel, the upper 8 bits are used",)
@@ -270,7 +273,7 @@ def test_colour_of_16_bits_is_said_to_be_cut_and_found_dark_where_only_12_are_us
 
 CONSTANT = {
     "the same picture": lambda _: Image.fromarray(noise(0)),
-    "a single colour each": lambda number: Image.fromarray(np.full((SIDE, SIDE, 3), 20 * number, np.uint8)),
+    "a single colour each": lambda number: Image.fromarray(np.full((SIDE, SIDE, 3), number, np.uint8)),
 }
 
 
@@ -278,18 +281,18 @@ CONSTANT = {
 @pytest.mark.parametrize("words", CONSTANT)
 def test_images_from_which_nothing_can_be_learnt_are_warned_of(tmp_path, words, resident_bytes):
     data = load_data(write_set(tmp_path, CONSTANT[words]), resident_bytes=resident_bytes)
-    assert len(data.warnings) == 1
-    assert words in data.warnings[0]
+    assert words in data.warnings[-1]
 
 
 def test_one_picture_that_differs_silences_the_warning(tmp_path):
     write_set(tmp_path, lambda number: Image.fromarray(noise(number == 4)))
-    assert load_data(tmp_path).warnings == ()
+    assert "picture" not in " ".join(load_data(tmp_path).warnings)
 
 
 def stripes(number, size=(400, 30)):
     """Wide images, black at the left end and white at the right."""
-    row = np.linspace(0, 240, size[0]) + number
+    row = np.linspace(0, 240, size[0])
+    row[0] = number
     return Image.fromarray(np.tile(row, (size[1], 1)).astype(np.uint8))
 
 

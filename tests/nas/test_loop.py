@@ -582,7 +582,9 @@ def test_seeds_depend_on_the_study_seed_and_the_trial_number_alone():
 
 
 def test_an_objective_that_needs_what_nobody_measures_ends_the_search_with_its_name(tmp_path, small_space):
-    with pytest.raises(ObjectiveError, match="needs 'latency_ms'"):
+    with pytest.raises(
+        SearchStoppedError, match=r"first 5 trials.*needs 'latency_ms'.*let the evaluator measure it"
+    ):
         run(small_space, tmp_path, objective=Objective.hard("latency_ms", 5.0))
 
 

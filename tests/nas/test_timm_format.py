@@ -208,6 +208,9 @@ UNUSUAL = {
         stage(MBConv(kernel_size=7)), stem=Stage(op=Conv(kernel_size=5), channels=8, stride=2), padding="same"
     ),
     "output stride of 128": network_of(*(stage(SE, stride=2) for _ in range(6)), resolution=256),
+    "absent stages": network_of(
+        stage(SE, 24, repeats=0, stride=2), stage(SE), stage(SE, 10, repeats=0), stage(SE, 24, stride=2)
+    ),
     "no head": network_of(stage(SE), head=Head(channels=0, dropout=0.0)),
     "own norm": network_of(stage(SE), norm_eps=1e-5, norm_momentum=0.1, in_channels=1),
     "squeeze of MobileNetV3 without its head": network_of(
@@ -407,6 +410,7 @@ V3_HEAD = Head(channels=24, hidden=16)
 @pytest.mark.parametrize(
     ("network", "message"),
     [
+        (network_of(stage(SE, repeats=0)), "at least one stage with blocks"),
         (network_of(stage(SE), stem=replace(STEM, stride=1)), "stride=2, but got stride=1 in stem"),
         (network_of(stage(SE), stem=replace(STEM, repeats=2)), "repeats=1, but got repeats=2 in stem"),
         (network_of(stage(SE), stem=replace(STEM, op=MBConv())), "one Conv, but got op=MBConv.* in stem"),

@@ -152,7 +152,7 @@ def test_a_template_without_choices_is_refused():
             r"option 3 .*stride in \(1, 2\).*stride=3 in stage1",
         ),
         (Stage(op=Conv(), channels=choice(8, 0)), "option 0 .*channels=0 in stage1"),
-        (Stage(op=Conv(), channels=8, repeats=choice(1, 0)), "option 0 .*repeats=0 in stage1"),
+        (Stage(op=Conv(), channels=8, repeats=choice(1, -1)), "option -1 .*repeats=-1 in stage1"),
         (Stage(op=choice(Conv(), "conv"), channels=8), "option 'conv' .*frozen dataclass.* in stage1"),
     ],
 )

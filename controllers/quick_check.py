@@ -1,0 +1,129 @@
+"""Checks a controller of the user's own on a copy of it, in a moment, before a search depends on it."""
+
+from __future__ import annotations
+
+import copy
+import random
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from controllers.contract import Conditions, Controller, Outcome, Proposal
+from controllers.decisions import Decisions
+from controllers.law_tools import check_plain, require, through_json
+
+MISTAKES = (
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    NameError,
+    ArithmeticError,
+    NotImplementedError,
+)
+"""What wrong code raises; anything else may come from a file or a service that a copy does not have."""
+
+
+def check_copy(controller: Controller, cardinalities: Sequence[int], conditions: Conditions | None) -> None:
+    """Checks on a copy that a controller proposes, learns, recommends and saves as a search needs it.
+
+    The controller itself stays as it is, and so do the global generators. Of one that cannot be copied only
+    the state is looked at, and what it cannot do for want of a file, say, is not held against it.
+
+    Args:
+        controller: The controller, which has the five methods.
+        cardinalities: Options of each decision of the space that is to be searched.
+        conditions: Conditions of each decision.
+
+    Raises:
+        AssertionError: A law is broken; the message says which and by what.
+    """
+    with _generators_kept():
+        try:
+            twin = copy.deepcopy(controller)
+        except Exception:
+            _check_state(controller)
+            return
+        _check_state(twin)
+        try:
+            _use(twin, Decisions(cardinalities, conditions))
+        except MISTAKES as error:
+            raise AssertionError(f"it raised {type(error).__name__}: {error}") from error
+        except AssertionError:
+            raise
+        except Exception:
+            return
+
+
+def _use(twin: Controller, decisions: Decisions) -> None:
+    first, second = _propose(twin, decisions), _propose(twin, decisions)
+    for proposal, outcome in ((first, Outcome(0.5, accuracy=0.5)), (second, Outcome(status="infeasible"))):
+        if proposal is not None:
+            _feed(twin, proposal, outcome)
+    _check_state(twin)
+    for tokens in twin.recommend(1):
+        _check_tokens(tokens, decisions, "recommend(1)")
+    twin.load_state_dict(through_json(twin.state_dict()))
+
+
+def _check_state(controller: Controller) -> None:
+    state = controller.state_dict()
+    require(isinstance(state, dict), f"state_dict() must return a dict, but returned {type(state).__name__}")
+    check_plain(state, "state_dict()")
+
+
+def _propose(controller: Controller, decisions: Decisions) -> Proposal | None:
+    found = controller.propose(1)
+    require(
+        isinstance(found, Sequence) and len(found) <= 1,
+        f"propose(1) must return a list of at most one Proposal, but returned {_short(found)}",
+    )
+    if not found:
+        return None
+    proposal = found[0]
+    require(
+        isinstance(proposal, Proposal),
+        f"propose(1) must return controllers.Proposal(tokens), but returned {_short(proposal)} in a list",
+    )
+    _check_tokens(proposal.tokens, decisions, "propose(1)")
+    return proposal
+
+
+def _check_tokens(tokens: object, decisions: Decisions, what: str) -> None:
+    require(isinstance(tokens, tuple), f"tokens must be a tuple of ints, but {what} gives {_short(tokens)}")
+    try:
+        decisions.check(tokens)  # type: ignore[arg-type]  # a tuple of whatever the user put in
+    except ValueError as error:
+        raise AssertionError(f"{what} gives tokens that are not of this space: {error}") from error
+
+
+def _feed(controller: Controller, proposal: Proposal, outcome: Outcome) -> None:
+    try:
+        controller.feedback([(proposal, outcome)])
+    except MISTAKES as error:
+        raise AssertionError(
+            f"feedback([(proposal, outcome)]) must take an Outcome, here of status {outcome.status!r} (its "
+            f"reward is outcome.reward), but raised {type(error).__name__}: {error}"
+        ) from error
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+@contextmanager
+def _generators_kept() -> Iterator[None]:
+    """Leaves the global generators of Python, numpy and torch as they were."""
+    python, numbers = random.getstate(), np.random.get_state()
+    torch = sys.modules.get("torch")
+    drawn = None if torch is None else torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
+        if torch is not None:
+            torch.set_rng_state(drawn)

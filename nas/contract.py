@@ -1,0 +1,248 @@
+"""Checks what a user gives to a search before anything runs: space, controller, evaluator, and so on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from controllers import Controller
+from controllers.quick_check import check_copy
+from nas.catalogue import LatencyPredictor
+from nas.errors import ContractError
+from nas.probing import Probed
+from nas.reporting import Reporter
+from nas.trial import Evaluator, Executor, Probe
+from search_spaces import Network, SearchSpace, SpaceError
+from search_spaces.testing import check_own_parts
+
+OURS = ("nas", "search_spaces", "controllers")
+
+REMEDIES: dict[type, str] = {
+    Evaluator: "a function of a candidate is given as nas.TableEvaluator(function)",
+    Controller: "it is made with (space.cardinalities, space.conditions, seed=0), as controllers.Default is",
+    Executor: 'or say "ray" or "inline"',
+    Probe: "such as nas.LatencyProbe()",
+    Reporter: "its four methods may do nothing",
+    LatencyPredictor: "nas.LatencyTable.load(path) reads one",
+}
+"""What to do beside mending the object, by protocol."""
+
+
+def check_given(
+    space: SearchSpace,
+    *,
+    controller: object = None,
+    evaluator: object = None,
+    probe: object = None,
+    executor: object = None,
+    reporters: object = (),
+    latency_table: object = None,
+) -> None:
+    """Checks everything that is not ours in what a search was given; what is None or ours costs nothing.
+
+    Raises:
+        ContractError: Something lacks a method or breaks a law, or cannot be exported or sent to workers; the
+            message names all that is missing, and the remedy.
+    """
+    check_space(space)
+    for value in evaluators_of(evaluator):
+        check_members("the evaluator", value, Evaluator)
+        _check_fingerprint("the evaluator", value)
+    for value in (probe, evaluator.probe if isinstance(evaluator, Probed) else None):
+        if value is not None:
+            check_members("the probe", value, Probe)
+            _check_fingerprint("the probe", value)
+    if latency_table is not None:
+        check_members("the latency table", latency_table, LatencyPredictor)
+    if executor is not None:
+        check_members("the executor", executor, Executor)
+        _check_slots(executor)
+    for place, reporter in enumerate(_listed(reporters)):
+        check_members(f"reporter {place}", reporter, Reporter)
+    if controller is not None:
+        check_members("the controller", controller, Controller)
+        _check_controller(controller, space)
+    # An executor that sends things elsewhere says itself what can be sent.
+    check = getattr(executor, "check", None)
+    if check is not None:
+        check(space, evaluator, probe)
+
+
+def check_ways(space: SearchSpace, evaluators: Mapping[str, Evaluator], executor: Executor) -> None:
+    """The same where several evaluators are compared.
+
+    Raises:
+        ContractError: One of them, the space or the executor cannot be used; names it.
+    """
+    check_given(space, executor=executor)
+    check = getattr(executor, "check", None)
+    for name, evaluator in evaluators.items():
+        if not is_ours(evaluator):
+            check_members(f"the evaluator {name!r}", evaluator, Evaluator)
+            _check_fingerprint(f"the evaluator {name!r}", evaluator)
+        if check is not None:
+            check(space, evaluator)
+
+
+def check_space(space: object) -> None:
+    """Checks that it is a space, and the user's own ops in it.
+
+    Raises:
+        ContractError: It is none, or an op breaks a law.
+    """
+    if not isinstance(space, SearchSpace):
+        remedy = "call it" if callable(space) else "nas.search(search_spaces.mnasnet(), ...) has one by name"
+        if isinstance(space, Network):
+            remedy = "write SearchSpace(network), with a choice(...) where a value is open"
+        raise ContractError(f"`space` must be a search_spaces.SearchSpace, but got {_short(space)}: {remedy}")
+    try:
+        check_own_parts(space)
+    except (SpaceError, AssertionError) as error:
+        raise ContractError(_space_text(space, str(error))) from error
+    except Exception as error:
+        text = f"an op of your own raised {type(error).__name__}: {error}"
+        if isinstance(error, NameError):
+            text += ": exported source has only torch, nn and math, so import everything else inside a method"
+        raise ContractError(_space_text(space, text)) from error
+
+
+def _space_text(space: SearchSpace, text: str) -> str:
+    kinds = ", ".join(kind.__name__ for kind in space.own_types)
+    return (
+        f"the space {space.name!r} has parts of your own ({kinds}), which cannot be used as they are: {text} "
+        "(search_spaces.testing.check_space checks them one by one)"
+    )
+
+
+def check_members(what: str, value: object, protocol: type) -> None:
+    """Checks that an object has every method and value of a protocol, callable as the protocol says.
+
+    Raises:
+        ContractError: It has not; lists everything at once with its signature.
+    """
+    if is_ours(value):
+        return
+    remedy = REMEDIES[protocol]
+    if isinstance(value, type):
+        raise ContractError(
+            f"{what} must be an object, but got the class {value.__name__} itself: give "
+            f"{value.__name__}(...) ({remedy})"
+        )
+    wrong = [text for name, member in members_of(protocol) if (text := _wrong(value, name, member))]
+    if wrong:
+        raise ContractError(
+            f"{what} must have all that `{protocol.__name__}` has, but {_short(value)} lacks "
+            f"{'; '.join(wrong)}: add {'it' if len(wrong) == 1 else 'them'} ({remedy})"
+        )
+
+
+def members_of(protocol: type) -> Iterator[tuple[str, object]]:
+    """The methods and properties that a protocol asks for, in its order."""
+    for name, member in vars(protocol).items():
+        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+            yield name, member
+
+
+def is_ours(value: object) -> bool:
+    """Whether an object is of a class of this project, which keeps the contract."""
+    return not isinstance(value, type) and type(value).__module__.partition(".")[0] in OURS
+
+
+def evaluators_of(evaluator: object) -> Iterable[object]:
+    """The evaluator that the user gave, also where it stands beside a probe."""
+    if evaluator is None:
+        return ()
+    return (evaluator.evaluator,) if isinstance(evaluator, Probed) else (evaluator,)
+
+
+def _wrong(value: object, name: str, member: object) -> str:
+    """What is wrong with one member, or nothing."""
+    try:
+        found = getattr(value, name)
+    except AttributeError:
+        return _signature(name, member)
+    except Exception as error:
+        return f"{name}, which raises {type(error).__name__}: {error}"
+    if isinstance(member, property):
+        return f"{name}, a value and not a method (put @property above it)" if inspect.ismethod(found) else ""
+    if not callable(found):
+        return f"{_signature(name, member)}, which is {_short(found)} and cannot be called"
+    if inspect.iscoroutinefunction(found):
+        return f"{_signature(name, member)} as a plain function, not `async`"
+    return "" if _takes(found, member) else f"{_signature(name, member)}, which takes other arguments"
+
+
+def _signature(name: str, member: object) -> str:
+    """A member as one writes it, with the first line of what it does."""
+    function = member.fget if isinstance(member, property) else member
+    assert callable(function)
+    does = (inspect.getdoc(function) or "").splitlines()[0].rstrip(".")
+    if isinstance(member, property):
+        return f"`{name}` ({does})"
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+    words = [one.name if one.default is one.empty else f"{one.name}={one.default!r}" for one in parameters]
+    return f"`{name}({', '.join(words)})` ({does})"
+
+
+def _takes(method: Callable[..., object], member: object) -> bool:
+    """Whether a method can be called with all arguments of the protocol's, by position, as a search does."""
+    assert inspect.isfunction(member)
+    count = len(inspect.signature(member).parameters) - 1
+    try:
+        inspect.signature(method).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:  # a builtin without a signature
+        return True
+    return True
+
+
+def _check_fingerprint(what: str, value: object) -> None:
+    found = value.fingerprint  # type: ignore[attr-defined]  # it is there: checked before
+    if not isinstance(found, str) or not found:
+        raise ContractError(
+            f"the fingerprint of {what} must be a text that changes whenever its results do, but got "
+            f"{_short(found)}: return one such as 'mine, version 1'"
+        )
+    if value.fingerprint != found:  # type: ignore[attr-defined]
+        raise ContractError(
+            f"the fingerprint of {what} must stay the same while it measures the same, but it changes from "
+            "one call to the next: make it of what decides the results"
+        )
+
+
+def _check_slots(executor: object) -> None:
+    slots = executor.slots  # type: ignore[attr-defined]  # it is there: checked before
+    if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
+        raise ContractError(
+            f"`slots >= 1` must hold for an executor, an integer, but got slots={_short(slots)}: say how "
+            "many jobs it runs at the same time"
+        )
+
+
+def _check_controller(controller: object, space: SearchSpace) -> None:
+    if is_ours(controller):
+        return
+    name = type(controller).__name__
+    try:
+        check_copy(controller, space.cardinalities, space.conditions)  # type: ignore[arg-type]
+    except AssertionError as error:
+        raise ContractError(
+            f"the controller {name} does not keep the contract of controllers: {error}. Mend it; "
+            "controllers.testing.check_controller checks every law"
+        ) from error
+
+
+def _listed(reporters: object) -> Sequence[object]:
+    if isinstance(reporters, Sequence) and not isinstance(reporters, str):
+        return reporters
+    raise ContractError(
+        f"`reporters` must be a list of objects with on_start, on_trial, on_event and on_end, but got "
+        f"{_short(reporters)}: write reporters=[reporter]"
+    )
+
+
+def _short(value: object) -> str:
+    """A value in a message."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -1,0 +1,88 @@
+"""Converts the numbers and texts that users' functions give to plain ones, which can be stored and shown."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nas.errors import MetricError
+
+SHOWN = 100
+"""Characters of a value that a message repeats."""
+
+
+def as_number(value: object, what: str) -> float:
+    """Converts a number of whatever library to a float.
+
+    Python's and numpy's numbers, Decimal, Fraction, truth values, and arrays or tensors of one element are
+    numbers; text, complex numbers, times and masked values are not.
+
+    Args:
+        value: The number.
+        what: Its name, for the message.
+
+    Returns:
+        The float, which may be NaN or infinite.
+
+    Raises:
+        MetricError: It is no number, or too large for a float.
+    """
+    number = value
+    try:
+        if isinstance(value, str | bytes | bytearray | np.datetime64 | np.timedelta64) or np.ma.is_masked(
+            value
+        ):
+            raise TypeError("it is no number")
+        if callable(getattr(value, "item", None)):
+            number = value.item()  # type: ignore[attr-defined]
+        if isinstance(
+            number, str | bytes | complex
+        ):  # an array's element; a complex number has a float method
+            raise TypeError("it is no number")
+        return float(number)  # type: ignore[arg-type]
+    except OverflowError:
+        raise MetricError(f"{what} must fit into a float, but got {shown(value)}") from None
+    except Exception:
+        raise MetricError(
+            f"{what} must be one number, but got {shown(value)} of type {type(value).__name__}: convert it "
+            "with float(...)"
+        ) from None
+
+
+def as_text(value: object, what: str) -> str:
+    """Converts text to a plain string that can be stored.
+
+    Args:
+        value: The text.
+        what: Its name, for the message.
+
+    Raises:
+        MetricError: It is no text.
+    """
+    if not isinstance(value, str):
+        raise MetricError(f"{what} must be text, but got {shown(value)} of type {type(value).__name__}")
+    return clean(value)
+
+
+def clean(text: str) -> str:
+    r"""Writes lone surrogates and NUL, which a file or a database does not take, as `\udc80` and `\x00`."""
+    plain = str.__str__(text).replace("\0", "\\x00")
+    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def bounded(text: str, most: int) -> str:
+    """Cuts text in the middle to `most` characters, at least 64; the end of a traceback is worth most."""
+    if len(text) <= most:
+        return text
+    kept = most - 44  # the words between take no more
+    head = kept // 4
+    left_out = len(text) - kept
+    return f"{text[:head]} ... ({left_out:,} characters left out) ... {text[head + left_out :]}"
+
+
+def shown(value: object) -> str:
+    """A value in a few words, whatever its own text does."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__} that cannot be shown"
+    return bounded(clean(text), SHOWN)

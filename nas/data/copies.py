@@ -1,0 +1,123 @@
+"""Finds images that are copies of each other, within a split and across splits."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.data.images import Labels
+from nas.data.tree import SHOWN, shown
+
+# One number per image; two images have the same number if, and only if, they are copies of each other.
+Contents = npt.NDArray[np.int64]
+
+SAMPLE_BYTES = 4_096
+CHUNK_BYTES = 1 << 20
+
+
+def file_contents(root: Path, sizes: Mapping[str, int]) -> dict[str, int]:
+    """Numbers files by their bytes: copies get the same number, every other file one of its own.
+
+    Only files of equal size are read: first some bytes of the middle, then the whole of those that agree.
+
+    Args:
+        root: The folder that the paths are relative to.
+        sizes: The size in bytes of each path.
+    """
+    groups = [group for group in _group(sizes, sizes.values()) if sizes[group[0]] > 0]
+    with ThreadPoolExecutor(16) as pool:
+        for read in (_sample, _whole):
+            suspects = [path for group in groups for path in group]
+            found = list(pool.map(read, [root / path for path in suspects], [sizes[p] for p in suspects]))
+            groups = _group(suspects, found)
+    first = {path: group[0] for group in groups for path in group}
+    numbers = {path: number for number, path in enumerate(sizes)}
+    return {path: numbers[first.get(path, path)] for path in sizes}
+
+
+def array_contents(images: Mapping[str, Iterable[npt.NDArray[np.uint8] | bytes]]) -> dict[str, Contents]:
+    """Numbers the images of several splits by their pixels, or by their bytes."""
+    numbers: dict[bytes, int] = {}
+    found = {}
+    for part, every in images.items():
+        digests = (_digest(image) for image in every)
+        found[part] = np.array([numbers.setdefault(key, len(numbers)) for key in digests], dtype=np.int64)
+    return found
+
+
+def conflicting_labels(
+    names: Mapping[str, Sequence[str]],
+    labels: Mapping[str, Labels],
+    contents: Mapping[str, Contents],
+    classes: Sequence[str],
+) -> tuple[str, ...]:
+    """Words the warning for copies of one image under different labels; all arguments are by split."""
+    met: dict[int, tuple[str, int]] = {}
+    pairs = []
+    for part, numbers in contents.items():
+        for name, label, number in zip(names[part], labels[part].tolist(), numbers.tolist(), strict=True):
+            first, first_label = met.setdefault(number, (name, label))
+            if label != first_label:
+                other = shown(classes[first_label])
+                pairs.append(f"{shown(name)} ({shown(classes[label])}) is {shown(first)} ({other})")
+    if not pairs:
+        return ()
+    more = f" and {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""
+    return (f"{len(pairs):,} images are copies with another label: {', '.join(pairs[:SHOWN])}{more}",)
+
+
+def shared_images(contents: Mapping[str, Contents]) -> tuple[str, ...]:
+    """Words a warning for every two splits with copies of the same images."""
+    pairs = [("search", "training"), ("test", "training"), ("test", "search")]
+    numbers = {{"train": "training"}.get(part, part): each for part, each in contents.items()}
+    warnings = []
+    for held_out, other in pairs:
+        if held_out in numbers and other in numbers:
+            count, total = int(np.isin(numbers[held_out], numbers[other]).sum()), len(numbers[held_out])
+            if count:
+                warnings.append(
+                    f"{count:,} of {total:,} {held_out} images are copies of {other} images, so {held_out} "
+                    "accuracy is overstated: remove them from one of the two"
+                )
+    return tuple(warnings)
+
+
+def _group(paths: Iterable[str], keys: Iterable[object]) -> list[list[str]]:
+    """The paths with equal keys, two or more each; a key of None equals no other."""
+    groups: dict[object, list[str]] = defaultdict(list)
+    for path, key in zip(paths, keys, strict=True):
+        if key is not None:
+            groups[key].append(path)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _sample(path: Path, size: int) -> tuple[int, bytes] | None:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, (size - SAMPLE_BYTES) // 2))
+            return size, hashlib.sha256(file.read(SAMPLE_BYTES)).digest()
+    except OSError:
+        return None  # named as unreadable when it is decoded
+
+
+def _whole(path: Path, size: int) -> tuple[int, bytes] | None:
+    sha = hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                sha.update(chunk)
+    except OSError:
+        return None
+    return size, sha.digest()
+
+
+def _digest(image: npt.NDArray[np.uint8] | bytes) -> bytes:
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).digest()
+    return hashlib.sha256(str(image.shape).encode() + np.ascontiguousarray(image).tobytes()).digest()

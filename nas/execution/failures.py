@@ -1,0 +1,63 @@
+"""Turns whatever a user's function raises into a cause, one line and a log, without raising itself."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+from nas.conversion import bounded, clean, shown
+from nas.errors import MetricError
+from nas.trial import MESSAGE_CHARACTERS, Cause, InfeasibleError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why a function failed.
+
+    Attributes:
+        cause: Why.
+        message: One line for people.
+        log: The traceback.
+    """
+
+    cause: Cause
+    message: str
+    log: str
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Describes an exception, also one whose own text cannot be had."""
+    text = _text(error)
+    cause = _cause(error)
+    needs_type = cause is Cause.ERROR and not isinstance(error, MetricError | InfeasibleError)
+    lines = (f"{type(error).__name__}: {text}" if needs_type else text).strip().splitlines()
+    line = bounded(clean(lines[0] if lines else type(error).__name__), MESSAGE_CHARACTERS)
+    return Failure(cause=cause, message=line, log=_traceback(error))
+
+
+def _cause(error: BaseException) -> Cause:
+    if isinstance(error, InfeasibleError):
+        cause = getattr(error, "cause", None)  # a subclass may not have called the constructor
+        return cause if isinstance(cause, Cause) else Cause.ERROR
+    return Cause.OUT_OF_MEMORY if _is_out_of_memory(error, _text(error)) else Cause.ERROR
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException as failure:
+        return f"its text cannot be had, as it raises {type(failure).__name__}"
+
+
+def _traceback(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except BaseException as failure:
+        return f"the traceback cannot be had: it raises {shown(type(failure))}"
+
+
+def _is_out_of_memory(error: BaseException, text: str) -> bool:
+    """Knows torch's error by its name, since torch may not be loaded here."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    is_allocator = isinstance(error, RuntimeError) and "not enough memory" in text
+    return bool(names & {"MemoryError", "OutOfMemoryError"}) or is_allocator

@@ -1,0 +1,74 @@
+"""Brings a search to where earlier runs of its study ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controllers import ControllerError, Feedback
+from nas.catalogue import Catalogue
+from nas.errors import StudyError
+from nas.halving import Halving
+from nas.loop import Loop
+from nas.schedule import ATTEMPTS
+from nas.studies.journal_reading import History
+from nas.trial import Cause, Status, Trial
+from nas.verdict import Verdict
+
+
+def with_predictions(history: History, catalogue: Catalogue) -> History:
+    """The history with what the table says of each candidate: the journal has it of finished trials."""
+    if catalogue.latency is None:
+        return history
+    trials = [replace(t, predictions=catalogue.describe(t.tokens).predictions) for t in history.trials]
+    return replace(history, trials=tuple(trials))
+
+
+def restore(loop: Loop, history: History, halving: Halving | None, known: Feedback) -> None:
+    """Brings everything to where earlier runs ended; a new study starts from what is known of others."""
+    loop.flow.restore(history)
+    loop.standing.restore(history)
+    if halving is not None:
+        halving.restore(history.trials, history.finished.values())
+    for number, verdict in history.finished.items():
+        loop.keeper.place(history.trials[number], verdict)
+    loop.journal.forget_weights(loop.keeper.sweep())
+    if history.controller_state is not None:
+        try:
+            loop.controller.load_state_dict(history.controller_state)
+        except ControllerError as error:
+            raise StudyError(f"{loop.journal.folder} holds a study of another controller: {error}") from error
+        except KeyError as error:
+            raise StudyError(
+                f"{loop.journal.folder} was searched by an earlier version of mnas, whose controllers "
+                f"remembered less (there is no {error}): go on with that version, or begin a new study with "
+                "this one as its warm start"
+            ) from error
+    elif known:
+        loop.controller.feedback(known)
+
+
+def count_deaths(loop: Loop, history: History) -> None:
+    """Names the trials during which the process of the search ended, and gives up those of three times."""
+    for trial in list(loop.flow.waiting):
+        deaths = history.deaths.get(trial.number, 0)
+        if deaths:
+            loop.tell(
+                "process_died",
+                f"trial {trial.number}: the process of the search ended while it ran, {deaths} of at most "
+                f"{ATTEMPTS} times: it crashed, was killed, or ran out of memory",
+            )
+        if deaths >= ATTEMPTS:
+            _give_up(loop, trial, deaths)
+
+
+def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
+    verdict = Verdict(
+        number=trial.number,
+        status=Status.INFEASIBLE,
+        cause=Cause.WORKER_DIED,
+        message=f"the process of the search ended {deaths} times while this trial ran in it",
+    )
+    loop.flow.waiting.remove(trial)
+    loop.source.note(trial, verdict)
+    loop.journal.finish(verdict)
+    loop.flow.settle(trial, verdict, None)

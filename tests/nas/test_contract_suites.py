@@ -1,0 +1,146 @@
+"""The suites for evaluators and executors hold for ours, and find what is wrong with others."""
+
+import threading
+from dataclasses import replace
+
+import pytest
+
+import nas
+from nas.errors import ContractError
+from nas.execution.ray_executor import RayExecutor
+from nas.testing import check_evaluator, check_executor
+from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Status
+
+
+class Sound:
+    """Measures, and gives no weights."""
+
+    fingerprint = "sound"
+
+    def prepare(self):
+        self.accuracy = 0.5
+
+    def evaluate(self, candidate):  # noqa: ARG002
+        return Evaluation(metrics=(Metric(name="accuracy", value=self.accuracy, unit="fraction"),))
+
+
+class SometimesInfeasible(Sound):
+    def evaluate(self, candidate):
+        if candidate.job.trial == 0:
+            raise InfeasibleError(Cause.DIVERGED, "nan")
+        return super().evaluate(candidate)
+
+
+@pytest.mark.parametrize(
+    "evaluator",
+    [
+        Sound(),
+        SometimesInfeasible(),
+        nas.TableEvaluator(lambda _: 0.5),
+        nas.TableEvaluator(lambda _: 0.5, noise=0.1),
+    ],
+)
+def test_sound_evaluators_keep_the_contract(evaluator, small_space):
+    check_evaluator(evaluator, small_space)
+
+
+class Forgetful(Sound):
+    def evaluate(self, candidate):  # noqa: ARG002
+        return Evaluation(metrics=())
+
+
+class Failing(Sound):
+    def evaluate(self, candidate):  # noqa: ARG002
+        raise RuntimeError("no such file")
+
+
+class Changing(Sound):
+    def prepare(self):
+        super().prepare()
+        self.fingerprint = "prepared"
+
+
+class Texting(Sound):
+    def evaluate(self, candidate):
+        return replace(super().evaluate(candidate), weights=lambda: "weights")
+
+
+class Locked(Sound):
+    def __init__(self):
+        self.lock = threading.Lock()
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [
+        (Forgetful, "must measure `accuracy`"),
+        (Failing, "some of 2 random candidates must complete.*no such file"),
+        (Changing, "must not change the fingerprint"),
+        (Texting, "weights must be safetensors bytes, but are str"),
+        (Locked, r"evaluator\.lock, of type _thread\.lock"),
+    ],
+)
+def test_an_evaluator_that_breaks_a_law_is_told_which(kind, law, small_space):
+    with pytest.raises((AssertionError, ContractError), match=law):
+        check_evaluator(kind(), small_space)
+
+
+def test_the_executor_in_this_process_keeps_the_contract():
+    check_executor(nas.InlineExecutor)
+
+
+@pytest.mark.ray
+def test_the_executor_on_ray_keeps_the_contract(local_ray):  # noqa: ARG001
+    check_executor(lambda: RayExecutor(2))
+
+
+class Dropping(nas.InlineExecutor):
+    """Loses weights on the way to the job."""
+
+    def submit(self, job, weights=None):  # noqa: ARG002
+        super().submit(job)
+
+
+class Renaming(nas.InlineExecutor):
+    """Answers for another trial."""
+
+    def wait(self, timeout_seconds):
+        return [replace(one, job=replace(one.job, trial=99)) for one in super().wait(timeout_seconds)]
+
+
+class Losing(nas.InlineExecutor):
+    """Takes the candidate's fault for the machine's."""
+
+    def wait(self, timeout_seconds):
+        found = super().wait(timeout_seconds)
+        return [one if one.status is Status.COMPLETED else replace(one, status=Status.LOST) for one in found]
+
+
+class Weightless(nas.InlineExecutor):
+    """Never has weights."""
+
+    def weights(self, job):  # noqa: ARG002
+        return None
+
+
+class Inventive(nas.InlineExecutor):
+    """Gives a result of no job."""
+
+    def wait(self, timeout_seconds):
+        return super().wait(timeout_seconds) or ["a result"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "law"),
+    [
+        (Dropping, "a job must get the weights of its submit"),
+        (Renaming, "a result must name a job that waits for one"),
+        (Losing, "a failure must be INFEASIBLE"),
+        (Weightless, "weights must be those of the job"),
+        (Inventive, "an executor without jobs must return no results"),
+        (object, "lacks `slots`"),
+    ],
+)
+def test_an_executor_that_breaks_a_law_is_told_which(kind, law):
+    with pytest.raises((AssertionError, ContractError), match=law):
+        check_executor(kind)
