@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import operator
 import random
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,9 +11,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from controllers.contract import Conditions, Controller, Outcome, Proposal
+from controllers.contract import Conditions, Controller, ControllerError, Outcome, Proposal
 from controllers.decisions import Decisions
-from controllers.law_tools import check_plain, require, through_json
+from controllers.law_tools import require, through_json
 
 MISTAKES = (
     TypeError,
@@ -71,7 +72,10 @@ def _use(twin: Controller, decisions: Decisions) -> None:
 def _check_state(controller: Controller) -> None:
     state = controller.state_dict()
     require(isinstance(state, dict), f"state_dict() must return a dict, but returned {type(state).__name__}")
-    check_plain(state, "state_dict()")
+    try:
+        through_json(state)
+    except ControllerError as error:
+        raise AssertionError(str(error)) from error
 
 
 def _propose(controller: Controller, decisions: Decisions) -> Proposal | None:
@@ -92,9 +96,12 @@ def _propose(controller: Controller, decisions: Decisions) -> Proposal | None:
 
 
 def _check_tokens(tokens: object, decisions: Decisions, what: str) -> None:
-    require(isinstance(tokens, tuple), f"tokens must be a tuple of ints, but {what} gives {_short(tokens)}")
     try:
-        decisions.check(tokens)  # type: ignore[arg-type]  # a tuple of whatever the user put in
+        found = tuple(operator.index(token) for token in tokens)  # type: ignore[attr-defined]
+    except TypeError:
+        raise AssertionError(f"tokens must be a tuple of ints, but {what} gives {_short(tokens)}") from None
+    try:
+        decisions.check(found)
     except ValueError as error:
         raise AssertionError(f"{what} gives tokens that are not of this space: {error}") from error
 

@@ -16,7 +16,7 @@ from torch import nn
 import nas
 from controllers import Default, Proposal, RandomSearch
 from nas.contract import check_given
-from nas.errors import ContractError
+from nas.errors import ContractError, ControllerFailedError
 from nas.execution.by_value import is_own, own_modules
 from search_spaces import Context, Conv, Head, Identity, Network, SearchSpace, Stage, choice
 from search_spaces.primitives import Call, Chain, Layer, Node, Shape
@@ -126,10 +126,10 @@ WRONG_CONTROLLERS = {
     },
     "propose(1) must return controllers.Proposal": {"propose": lambda self, n=1: [(0, 0)]},
     "gives tokens that are not of this space": {"propose": lambda self, n=1: [Proposal((99,))]},
-    "tokens must be a tuple": {"propose": lambda self, n=1: [Proposal([0])]},
+    "tokens must be a tuple": {"propose": lambda self, n=1: [Proposal(("first",))]},
     "must take an Outcome": {"feedback": lambda self, results: [float(r) for _, r in results]},
     "state_dict() must return a dict": {"state_dict": lambda self: None},
-    "must hold arrays and JSON values only, but state_dict()['seen'] is set": {
+    "must hold numpy arrays of numbers and JSON values only, but got {1}": {
         "state_dict": lambda self: {"seen": {1}}
     },
     "recommend(1) gives": {"recommend": lambda self, n=1: [(99,)]},
@@ -199,7 +199,7 @@ def test_proposals_that_are_too_many_later_on_are_a_mistake_of_the_controller(sm
         def propose(self, n=1):
             return super().propose(n if self.number < 4 else 2)
 
-    with pytest.raises(ContractError, match=r"propose\(1\) must return at most one Proposal, but returned 2"):
+    with pytest.raises(ControllerFailedError, match="must return a list of at most 1"):
         search(small_space, tmp_path, controller=Greedy(small_space), trials=9)
 
 
