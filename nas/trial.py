@@ -317,7 +317,11 @@ class Probe(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs: in this process, or on a Ray cluster."""
+    """Runs jobs: in this process, or on a Ray cluster.
+
+    One that runs them in this process says so with `is_in_process = True`: a candidate that ends the process
+    again and again is then given up.
+    """
 
     @property
     def slots(self) -> int:
