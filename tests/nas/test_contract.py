@@ -516,3 +516,70 @@ def test_a_space_and_an_evaluator_of_a_file_that_workers_cannot_import_run_on_ra
     space = own_space(Own())
     study = search(space, tmp_path, evaluator=Holding(None), executor="ray", trials=2)
     assert [trial.status for trial in study.trials] == [nas.Status.COMPLETED] * 2
+
+
+SPACE_FILE = """
+import math as mathematics
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from search_spaces import Conv, Head, Network, SearchSpace, Stage, choice
+from search_spaces.primitives import Call, Chain, Layer
+
+
+class Scaled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * mathematics.pi
+
+
+@dataclass(frozen=True)
+class Scale:
+    def at(self, shape):
+        return Layer(out=shape, call=Call(Scaled))
+
+
+@dataclass(frozen=True)
+class Own:
+    def layers(self, context):
+        unit = context.convolution(context.out_channels, 1, stride=context.stride)
+        return Chain((*unit.layers, ("scale", Scale())))
+
+
+def space(resolution, num_classes, in_channels):
+    stages = (Stage(op=choice(Conv(), Own()), channels=8), Stage(op=Conv(), channels=choice(8, 16, 24)))
+    return SearchSpace(
+        Network(
+            stem=Stage(op=Conv(), channels=8), stages=stages, head=Head(channels=8),
+            resolution=resolution, num_classes=num_classes, in_channels=in_channels,
+        )
+    )
+"""
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Options of a command with images and a space whose op cannot be exported."""
+    labels = np.arange(600) % 2
+    images = np.zeros((600, 8, 8, 1), np.uint8) + (150 * labels[:, None, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", train_images=images, train_labels=labels)
+    (tmp_path / "unsound_space.py").write_text(SPACE_FILE)
+    yield ["--data", str(tmp_path / "images.npz"), "--space", f"{tmp_path}/unsound_space.py:space"]
+    sys.modules.pop("unsound_space", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["search", "--trials", "2"], ["search", "--dry-run"], ["proxy-check", "--candidates", "5"]],
+    ids=" ".join,
+)
+def test_every_command_that_trains_refuses_an_op_that_cannot_be_exported(command, words, tmp_path, capsys):
+    from nas.commands.cli import main
+
+    out = tmp_path / "out"
+    assert main([*command, *words, "--executor", "inline", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "parts of your own (Own)" in said
+    assert "NameError: name 'mathematics' is not defined" in said
+    assert not out.exists()
