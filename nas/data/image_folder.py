@@ -17,7 +17,7 @@ from nas.data.images import Files, Part, Pixels, digest
 from nas.data.kinds import Kinds, describe_others, describe_undecodable, find_kinds
 from nas.data.layout import Layout, find_layout
 from nas.data.splits import Source, by_split
-from nas.data.tree import SHOWN, Tree, few, is_within, list_tree, shown
+from nas.data.tree import SHOWN, Tree, count, few, is_within, list_tree, shown
 from nas.errors import DataError
 
 
@@ -116,7 +116,7 @@ def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ..
     if tree.skipped:
         named = [f"{shown(skipped.path)} ({skipped.reason})" for skipped in tree.skipped[:SHOWN]]
         more = f" and {len(tree.skipped) - SHOWN:,} more" if len(tree.skipped) > SHOWN else ""
-        warnings.append(f"skipped {len(tree.skipped):,} files or folders: {', '.join(named)}{more}")
+        warnings.append(f"skipped {count(tree.skipped, 'path')}: {', '.join(named)}{more}")
     undecodable = [path for path in sorted(kinds.undecodable) if _is_looked_at(path, layout)]
     return tuple(warnings) + describe_undecodable(undecodable)
 
@@ -126,10 +126,12 @@ def _describe_passed_over(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str
     notes = describe_others([path for path in sorted(kinds.others) if _is_looked_at(path, layout)])
     if tree.hidden:
         counts = Counter(path.rpartition("/")[2] for path in tree.hidden)
-        by_name = [f"{name} ({count:,} times)" if count > 1 else name for name, count in counts.most_common()]
-        notes += (f"passed over {len(tree.hidden):,} hidden files and folders: {few(by_name)}",)
+        by_name = [f"{name} ({times:,} times)" if times > 1 else name for name, times in counts.most_common()]
+        notes += (f"passed over {count(tree.hidden, 'hidden path')}: {few(by_name)}",)
     if tree.repeated:
-        notes += (f"passed over {len(tree.repeated):,} links to what is there already: {few(tree.repeated)}",)
+        notes += (
+            f"passed over {count(tree.repeated, 'link')} to what is there already: {few(tree.repeated)}",
+        )
     return notes
 
 
