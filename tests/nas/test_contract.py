@@ -215,18 +215,6 @@ def test_a_controller_that_tells_others_is_not_tried_where_they_would_hear_of_it
 HEARD = []
 
 
-@pytest.mark.parametrize(
-    ("given", "law"), [([(0, 0)], "a controllers.Proposal"), ([Proposal((99,))], "tokens of the space")]
-)
-def test_a_proposal_that_is_none_is_told_when_it_is_made(given, law, small_space, tmp_path):
-    class Late(Five):
-        def propose(self, n=1):
-            return super().propose(n) if self.number < 4 else given
-
-    with pytest.raises(ContractError, match=law):
-        search(small_space, tmp_path, controller=Late(small_space), trials=9)
-
-
 def test_proposals_that_are_too_many_later_on_are_a_mistake_of_the_controller(small_space, tmp_path):
     class Greedy(Five):
         def propose(self, n=1):
