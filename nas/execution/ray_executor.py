@@ -113,17 +113,9 @@ class RayExecutor:
         return self._workers
 
     def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
-        """Checks that what the user made can be sent to workers, and has its modules sent by value.
-
-        Raises:
-            ContractError: Something cannot be pickled; names it.
-        """
-        own = own_parts(space, evaluator, probe)
-        if not own:
-            return
-        cloudpickle = _import_ray().cloudpickle
-        for what, part in own.items():
-            send_by_value(cloudpickle, what, part)
+        """Checks that what the user made can be sent to workers; raises `ContractError` if not."""
+        for what, part in own_parts(space, evaluator, probe).items():
+            send_by_value(_import_ray().cloudpickle, what, part, is_here=self._address is None)
 
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.

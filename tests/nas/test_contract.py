@@ -3,6 +3,7 @@
 # ruff: noqa: ARG001, ARG002, ARG005 - what stands for a user's own has arguments that it does not need
 
 import dataclasses
+import importlib
 import random
 import sys
 import threading
@@ -504,6 +505,35 @@ def test_a_space_and_an_evaluator_of_a_file_that_workers_cannot_import_run_on_ra
     space = own_space(Own())
     study = search(space, tmp_path, evaluator=Holding(None), executor="ray", trials=2)
     assert [trial.status for trial in study.trials] == [nas.Status.COMPLETED] * 2
+
+
+LOCKED_FILE = """
+import threading
+
+import nas
+
+LOCK = threading.Lock()
+
+
+def accuracy(candidate):
+    with LOCK:
+        return 0.5
+
+
+evaluator = nas.TableEvaluator(accuracy)
+"""
+
+
+def test_a_module_that_workers_can_neither_import_nor_be_sent_is_refused(small_space, tmp_path, monkeypatch):
+    (tmp_path / "locked_module.py").write_text(LOCKED_FILE)
+    with monkeypatch.context() as there:
+        there.syspath_prepend(tmp_path)
+        evaluator = importlib.import_module("locked_module").evaluator
+    message = refusal(small_space, tmp_path, evaluator=evaluator, executor="ray")
+    for words in ("'locked_module'", "workers cannot import", "inside a function or in `prepare`"):
+        assert words in message
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    check_given(small_space, evaluator=evaluator, executor=nas.RayExecutor())
 
 
 SPACE_FILE = """
