@@ -134,6 +134,7 @@ class RayExecutor:
         for module in self._modules:
             self._ray.cloudpickle.register_pickle_by_value(module)
         try:
+            self._resolve_precision(evaluator)
             if not self._ray.is_initialized():
                 self._connect(stored_bytes(self._ray, (space, evaluator)))
             check_gpus(self._ray, self._workers, self._gpus, probe_gpus=self._probe_gpus)
@@ -216,6 +217,15 @@ class RayExecutor:
         if self._owns_ray:
             self._owns_ray = False
             self._ray.shutdown()
+
+    def _resolve_precision(self, evaluator: Evaluator) -> None:
+        """Has an evaluator that can find out once, here, in what precision this machine's workers train.
+
+        Workers with GPUs, which may differ, and those of other machines find out for themselves.
+        """
+        resolve = getattr(evaluator, "resolve_precision", None)
+        if resolve is not None and not self._gpus:
+            resolve("cpu", threads=max(1, int(self._cpus)))
 
     def _connect(self, stored_bytes: int) -> None:
         """Joins the cluster at the address, or starts Ray on this machine."""

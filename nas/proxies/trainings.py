@@ -45,6 +45,13 @@ class WaysEvaluator:
         """Changes with each of them."""
         return digest(*(f"{name} {way.fingerprint}" for name, way in self._ways.items()))
 
+    def resolve_precision(self, device: str, *, threads: int) -> None:
+        """Has each of them that can find out here what the precision `auto` means for all workers."""
+        for way in self._ways.values():
+            resolve = getattr(way, "resolve_precision", None)
+            if resolve is not None:
+                resolve(device, threads=threads)
+
     def prepare(self) -> None:
         """Prepares all of them."""
         for way in self._ways.values():

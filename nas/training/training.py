@@ -22,8 +22,9 @@ from torch import Tensor, nn
 from nas.data.images import ImageData, SplitName
 from nas.errors import DataError
 from nas.training.batches import Augment, Batches, make_batches
-from nas.training.measurement import MemoryMeter, choose_device, prefers_bf16, release_memory, synchronize
+from nas.training.measurement import MemoryMeter, choose_device, release_memory, synchronize
 from nas.training.optimizers import make_optimizer
+from nas.training.precision import choose_precision
 from nas.training.recipe import Recipe
 from nas.training.step import Step, Stepping, StepReport, StepWork, autocast, make_step
 from nas.trial import Cause, InfeasibleError
@@ -341,9 +342,9 @@ def set_batch_norm_momentum(module: nn.Module, momentum: float) -> None:
 
 
 def settle_precision(recipe: Recipe, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """Resolves `auto` by measuring, once in a process, which is faster on the device."""
+    """Resolves `auto` to what is faster on the device (`nas.training.precision`)."""
     if recipe.precision == "auto":
-        return "bfloat16" if prefers_bf16(device) else "float32"
+        return choose_precision(device).precision
     return recipe.precision
 
 
