@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +19,13 @@ from PIL import Image, ImageOps
 
 from nas.data.images import Images
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 Encoded = Path | bytes
+T = TypeVar("T")
+
+IMAGES_A_LINE = 20
+"""So many images are counted at a time where progress is said."""
 
 GREATEST_INFERRED_RESOLUTION = 224
 GREATEST_UNREADABLE_SHARE = 0.01
@@ -83,14 +89,22 @@ def decode(encoded: Encoded, channels: int, resolution: int) -> Images:
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def probe_all(sources: Sequence[Encoded]) -> list[Probe | None]:
+def probe_all(sources: Sequence[Encoded], *, progress: Say = say_nothing) -> list[Probe | None]:
     """Probes many images on all cores, in order."""
     with ThreadPoolExecutor(_threads()) as pool:
-        return list(pool.map(probe, sources))
+        return list(counted(pool.map(probe, sources), len(sources), "looked at", progress))
+
+
+def counted(done: Iterable[T], total: int, verb: str, progress: Say) -> Iterator[T]:
+    """Yields what was done, and says now and then how much of it there is."""
+    for number, one in enumerate(done, start=1):
+        if number % IMAGES_A_LINE == 0:
+            progress(f"{verb} {number:,} of {total:,} images")
+        yield one
 
 
 def decode_all(
-    sources: Sequence[Encoded], channels: int, resolution: int
+    sources: Sequence[Encoded], channels: int, resolution: int, *, progress: Say = say_nothing
 ) -> tuple[Images, npt.NDArray[np.int64]]:
     """Decodes many images on all cores.
 
@@ -107,7 +121,8 @@ def decode_all(
         return True
 
     with ThreadPoolExecutor(_threads()) as pool:
-        is_readable = np.fromiter(pool.map(one, range(len(sources))), dtype=bool, count=len(sources))
+        done = counted(pool.map(one, range(len(sources))), len(sources), "decoded", progress)
+        is_readable = np.fromiter(done, dtype=bool, count=len(sources))
     readable = np.flatnonzero(is_readable)
     return (images if len(readable) == len(sources) else images[readable]), readable
 

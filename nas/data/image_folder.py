@@ -19,9 +19,12 @@ from nas.data.layout import Layout, find_layout
 from nas.data.splits import Source, by_split
 from nas.data.tree import SHOWN, Tree, count, few, is_within, list_tree, shown
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 
-def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) -> Source:
+def load_folder(
+    folder: Path, *, resolution: int | None, resident_bytes: int, progress: Say = say_nothing
+) -> Source:
     """Reads a folder of images.
 
     `train/` is learnt from. Of `val/` and `test/`, a single one is the test split; where both are there,
@@ -32,6 +35,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) ->
         folder: The folder.
         resolution: Height and width of the images in pixels; None to infer it.
         resident_bytes: Decoded images of more bytes than this are left on disk and read as they are needed.
+        progress: Told how many images were read.
 
     Raises:
         DataError: The folder is empty, can be read in two ways, has empty or differing classes, or too many
@@ -46,7 +50,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) ->
     _check_no_class_is_empty(folder, layout, listed, warnings)
     total = sum(map(len, listed.values()))
     content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
-    files, probes, unreadable = _probe_parts(listed)
+    files, probes, unreadable = _probe_parts(listed, progress)
     unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
     channels = 1 if all(p.is_grey for p in probes) else 3
     if resolution is None:
@@ -55,7 +59,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int) ->
     parts: dict[str, Part] = dict(files)
     if len(probes) * channels * resolution**2 <= resident_bytes:
         for part, chosen in files.items():
-            parts[part], files[part], damaged = _decode(chosen, channels, resolution)
+            parts[part], files[part], damaged = _decode(chosen, channels, resolution, progress)
             unreadable += damaged
     else:
         notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
@@ -141,22 +145,25 @@ def _is_looked_at(path: str, layout: Layout) -> bool:
     return any(is_within(path, folder) or is_within(folder, above) for folder in layout.parts.values())
 
 
-def _probe_parts(listed: Mapping[str, Files]) -> tuple[dict[str, Files], list[Probe], list[str]]:
+def _probe_parts(
+    listed: Mapping[str, Files], progress: Say
+) -> tuple[dict[str, Files], list[Probe], list[str]]:
     """Returns the readable files of each part, their headers, and the paths of the unreadable ones."""
     files: dict[str, Files] = {}
     found: list[Probe] = []
     unreadable: list[str] = []
     for part, every in listed.items():
-        probes = probe_all([Path(every.root) / path for path in every.paths])
+        probes = probe_all([Path(every.root) / path for path in every.paths], progress=progress)
         files[part] = every.take(np.array([i for i, p in enumerate(probes) if p is not None], dtype=np.int64))
         found += [p for p in probes if p is not None]
         unreadable += [shown(path) for path, p in zip(every.paths, probes, strict=True) if p is None]
     return files, found, unreadable
 
 
-def _decode(files: Files, channels: int, resolution: int) -> tuple[Pixels, Files, list[str]]:
+def _decode(files: Files, channels: int, resolution: int, progress: Say) -> tuple[Pixels, Files, list[str]]:
     """Returns the images that can be decoded, their files, and the names of the damaged ones."""
-    images, readable = decode_all([Path(files.root) / path for path in files.paths], channels, resolution)
+    sources = [Path(files.root) / path for path in files.paths]
+    images, readable = decode_all(sources, channels, resolution, progress=progress)
     damaged = np.setdiff1d(np.arange(len(files)), readable)
     left = files.take(readable)
     return Pixels(images=images, labels=left.labels), left, [shown(files.paths[i]) for i in damaged]

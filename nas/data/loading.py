@@ -17,6 +17,7 @@ from nas.data.named_data import NAMES, find_name, load_named, near_names
 from nas.data.packs import array_source, load_pack
 from nas.data.splits import Source, split_source
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 __all__ = ["NAMES", "Files", "ImageData", "Pixels", "SplitName", "check_fits", "from_arrays", "load_data"]
 
@@ -34,6 +35,7 @@ def load_data(
     test_fraction: float = 0.2,
     seed: int = 0,
     resident_bytes: int = 2 << 30,
+    progress: Say = say_nothing,
 ) -> ImageData:
     """Reads images and splits them into train, search and test.
 
@@ -47,6 +49,7 @@ def load_data(
         test_fraction: Share of all images that becomes the test split, where no test or val set is given.
         seed: Seed of the split.
         resident_bytes: A folder whose decoded images take more bytes is read from disk during training.
+        progress: Told how many images of a folder or pack were read.
 
     Raises:
         DataError: There are no such data, or they cannot be used; the message says what to do.
@@ -58,7 +61,14 @@ def load_data(
             f"`{LEAST_RESOLUTION} <= resolution <= {GREATEST_RESOLUTION}` must hold, but got {resolution}"
         )
     where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
-    source = _read(spec, root=where, download=download, resolution=resolution, resident_bytes=resident_bytes)
+    source = _read(
+        spec,
+        root=where,
+        download=download,
+        resolution=resolution,
+        resident_bytes=resident_bytes,
+        progress=progress,
+    )
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
 
 
@@ -102,16 +112,22 @@ def from_arrays(
 
 
 def _read(
-    spec: str | Path, *, root: Path, download: bool, resolution: int | None, resident_bytes: int
+    spec: str | Path,
+    *,
+    root: Path,
+    download: bool,
+    resolution: int | None,
+    resident_bytes: int,
+    progress: Say,
 ) -> Source:
     name = find_name(spec) if isinstance(spec, str) and not _looks_like_path(spec) else None
     if name is not None:
         return load_named(name, root=root, download=download, resolution=resolution)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return load_folder(path, resolution=resolution, resident_bytes=resident_bytes)
+        return load_folder(path, resolution=resolution, resident_bytes=resident_bytes, progress=progress)
     if path.is_file() and path.suffix == ".npz":
-        return load_pack(path, resolution=resolution)
+        return load_pack(path, resolution=resolution, progress=progress)
     if path.exists():
         raise DataError(f"{path} must be a folder of images or a .npz pack, but is neither")
     if isinstance(spec, Path) or _looks_like_path(spec):

@@ -32,6 +32,7 @@ from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source, by_split
 from nas.data.tree import few, shown
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 Array = npt.NDArray[Any]
 PLAIN_FIELDS: tuple[str, ...] = ("images", "labels")
@@ -39,7 +40,7 @@ ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
-def load_pack(path: Path, *, resolution: int | None) -> Source:
+def load_pack(path: Path, *, resolution: int | None, progress: Say = say_nothing) -> Source:
     """Reads a pack and decodes it once.
 
     Raises:
@@ -49,7 +50,8 @@ def load_pack(path: Path, *, resolution: int | None) -> Source:
     found = _read_arrays(path)
     arrays, notes = _usual_names(found)
     if "train_jpeg" in arrays:
-        source = _encoded_source(path, arrays, resolution, digest(*(found[name] for name in sorted(found))))
+        content = digest(*(found[name] for name in sorted(found)))
+        source = _encoded_source(path, arrays, resolution, content, progress)
         fields = ENCODED_FIELDS
     elif "train_images" in arrays:
         source = _plain_source(path, arrays, resolution)
@@ -155,7 +157,7 @@ def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | Non
 
 
 def _encoded_source(
-    path: Path, arrays: Mapping[str, Array], resolution: int | None, content_digest: str
+    path: Path, arrays: Mapping[str, Array], resolution: int | None, content_digest: str, progress: Say
 ) -> Source:
     encoded: dict[str, list[bytes]] = {}
     labels: dict[str, Labels] = {}
@@ -168,7 +170,8 @@ def _encoded_source(
     for part, each in labels.items():
         _check_range(f"{path} {part}", each, len(classes))
     total = sum(map(len, encoded.values()))
-    probes = [p for p in probe_all([image for part in encoded.values() for image in part]) if p is not None]
+    every = [image for part in encoded.values() for image in part]
+    probes = [p for p in probe_all(every, progress=progress) if p is not None]
     if not probes:
         raise DataError(f"none of the {total} images in {path} can be read")
     channels = 1 if all(p.is_grey for p in probes) else 3
@@ -180,7 +183,7 @@ def _encoded_source(
     conflicts = _conflicts(labels, contents, classes)
     parts, unreadable = {}, []
     for part, images in encoded.items():
-        pixels, readable = decode_all(images, channels, resolution)
+        pixels, readable = decode_all(images, channels, resolution, progress=progress)
         parts[part] = Pixels(images=pixels, labels=labels[part][readable])
         contents[part] = contents[part][readable]
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]

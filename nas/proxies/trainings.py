@@ -16,7 +16,19 @@ from nas.proxies.offer import LONG
 from nas.proxies.run_log import Run, RunLog
 from nas.proxies.sample import Candidate as Sampled
 from nas.stopping import Interruption
-from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, Job, Result, Status, as_evaluation
+from nas.trial import (
+    Candidate,
+    Cause,
+    Evaluation,
+    Evaluator,
+    Executor,
+    Job,
+    Result,
+    Status,
+    Tell,
+    as_evaluation,
+    watch,
+)
 from search_spaces import Network, SearchSpace, SpaceError
 
 ATTEMPTS = 3
@@ -93,6 +105,7 @@ def train_all(
     seeds: int,
     seed: int,
     on_run: Callable[[Run, int, int], None] = lambda *_: None,
+    on_progress: Tell = lambda _: None,
 ) -> None:
     """Trains what the log lacks: every candidate in every way from every seed.
 
@@ -108,6 +121,7 @@ def train_all(
         seeds: Trainings of each candidate in each way.
         seed: Theirs are derived from it.
         on_run: Told of each finished training, with the number done and the number of all.
+        on_progress: Told what goes on, trials numbered as in `WaysEvaluator.trial`.
 
     Raises:
         DataError: A candidate, reduced, is not lawful.
@@ -135,6 +149,7 @@ def train_all(
     }
     if not waiting:
         return
+    watch(executor, on_progress)
     try:
         executor.start(space, evaluator)
         done = len(wanted) - len(waiting)

@@ -169,6 +169,7 @@ class ProxyEvaluator:
             split=self.split,
             batches=batches,
             stepping=self.stepping,
+            progress=candidate.progress,
         )
         metrics = training_metrics(result, where)
         module.cpu()  # the worker may keep it for its weights, and the device is needed
