@@ -127,6 +127,7 @@ def prepare(
     recipe = Recipe.from_json(settings.recipe)
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
     source = find_space(settings.space)
+    progress("loading PyTorch")
     workers, gpus = _machines(settings, width)
     data = _load(settings, source, download=download, progress=progress)
     progress("making the space for them")

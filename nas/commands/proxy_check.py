@@ -45,7 +45,7 @@ def run(arguments: Namespace) -> int:
         read_proxies(arguments.proxies)  # a typing mistake shows before the images are read
     settings = Settings(**{**given_settings(arguments), "recipe": recipe.to_json()})
     console = make_console(to_stderr=arguments.json)
-    with Activity(console) as activity:
+    with Activity(console, "preparing") as activity:
         prepared = prepare(settings, download=arguments.download, progress=activity)
     candidates = sample_candidates(
         prepared.space,

@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
 def run_request(request: Request) -> int:
     """Searches, then compares, draws, exports and says what came of it; 130 after Ctrl-C."""
     console = make_console(to_stderr=request.as_json)
-    with Activity(console) as activity:
+    with Activity(console, "preparing") as activity:
         prepared = prepare_request(request, progress=activity)
     announce(prepared, console)
     study = search_prepared(request, prepared, console)

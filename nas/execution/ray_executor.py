@@ -244,6 +244,7 @@ class RayExecutor:
             self._board = None
         if self._owns_ray:
             self._owns_ray = False
+            self._say("ending Ray's processes")
             self._ray.shutdown()
 
     def _say(self, text: str, *, trial: int | None = None) -> None:

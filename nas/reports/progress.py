@@ -63,11 +63,13 @@ class TerminalReporter:
         self._counts = Counts()
         self._best: Best | None = None
         self._began = clock()
+        self._is_ended = False
         self._worker_seconds: list[float] = []
 
     def on_start(self, start: SearchStart) -> None:
         """Prints what is searched, and opens the live summary in a terminal."""
         self._start = start
+        self._is_ended = False
         self._counts, self._best = start.counts, start.best
         self._began = self._clock()
         self._print_header(start)
@@ -102,6 +104,8 @@ class TerminalReporter:
 
     def on_progress(self, progress: Progress) -> None:
         """Shows it in the live summary; where there is none, prints it after some silence."""
+        if self._is_ended:
+            return  # the last line is printed
         if self._start is None and not self._running.text:
             self._activity.begin()
         self._running.note(progress)
@@ -111,6 +115,7 @@ class TerminalReporter:
     def on_end(self, end: SearchEnd) -> None:
         """Closes the live summary and prints how it ended."""
         self.close()
+        self._is_ended = True
         self._console.print(self._closing(end), soft_wrap=True)
 
     def close(self) -> None:

@@ -318,3 +318,14 @@ def test_a_part_of_an_epoch_counts_as_one(clock, steps, epochs):
     for step in range(steps):
         announce(step)
     assert said[-1] == f"epoch {epochs} of {epochs}"
+
+
+def test_nothing_is_said_after_the_last_line(small_space, tmp_path, clock, paper):
+    searched(small_space, tmp_path, clock, paper, trials=1, epochs=1, seconds=1)
+    before = paper.lines
+    reporter = TerminalReporter(console_on(paper), clock=clock, tick_seconds=None)
+    run(small_space, tmp_path / "b", reporter)
+    printed = len(paper.lines) - len(before)
+    clock.now += 100
+    reporter.on_progress(Progress(text="ending Ray's processes"))
+    assert len(paper.lines) - len(before) == printed
