@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from rich.text import Text
 
-FIRST_SECONDS = 3.0
+FIRST_SECONDS = 5.0
 """What takes less is not mentioned where the output is no terminal."""
 
 EVERY_SECONDS = 30.0

@@ -72,7 +72,7 @@ def test_what_is_soon_over_prints_nothing(paper, clock, seconds):
     assert paper.lines == []
 
 
-@pytest.mark.parametrize(("seconds", "lines"), [(3, 1), (32, 1), (33, 2), (64, 3), (600, 20)])
+@pytest.mark.parametrize(("seconds", "lines"), [(5, 1), (34, 1), (35, 2), (66, 3), (600, 20)])
 def test_what_lasts_is_said_and_then_at_most_every_30_seconds(paper, clock, seconds, lines):
     with make(paper, clock) as activity:
         pass_time(clock, activity, seconds)
@@ -83,8 +83,8 @@ def test_what_lasts_is_said_and_then_at_most_every_30_seconds(paper, clock, seco
 def test_a_line_says_what_how_far_and_since_when(paper, clock):
     with make(paper, clock) as activity:
         activity("decoded 20 of 500 images")
-        pass_time(clock, activity, 4)
-    assert paper.lines == ["loading: decoded 20 of 500 images (3.0 s)"]
+        pass_time(clock, activity, 6)
+    assert paper.lines == ["loading: decoded 20 of 500 images (5.0 s)"]
 
 
 def test_other_lines_end_the_silence(paper, clock):
