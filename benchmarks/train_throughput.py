@@ -38,7 +38,8 @@ from throughput_side_by_side import Task, in_processes, in_streams, private_mps
 from nas.data.images import ImageData
 from nas.data.loading import load_data
 from nas.errors import NasError
-from nas.training.measurement import choose_device, describe_device, prefers_bf16
+from nas.training.measurement import choose_device, describe_device
+from nas.training.precision import choose_precision
 
 FIRST = "ours, resident"
 
@@ -147,7 +148,7 @@ def main() -> None:
     try:
         device = choose_device(arguments.device)
         torch.backends.cudnn.benchmark = arguments.cudnn_benchmark
-        prefers_bf16(device)  # once a process, as on a warm worker
+        choose_precision(device)  # once a process, as on a warm worker
         print(f"{describe_device(device)}, {cores()} cores, {torch.get_num_threads()} threads, ", end="")
         print(f"torch {torch.__version__}, Python {platform.python_version()}")
         rows, beside = [], {}

@@ -154,7 +154,8 @@ class Controller(Protocol):
 def diagnostics_of(controller: Controller) -> dict[str, float]:
     """Numbers about the last update, named as in cleanrl; empty where a controller has no `diagnostics`."""
     ask = getattr(controller, "diagnostics", None)
-    return {} if ask is None else dict(ask())
+    found: dict[str, float] = {} if ask is None else ask()
+    return found
 
 
 def probabilities_of(controller: Controller) -> list[Floats] | None:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from nas.candidates import Repeat
 from nas.errors import (
     ContractError,
+    ControllerFailedError,
     DataError,
     ExecutorError,
     ExportError,
     LatencyError,
+    MetricError,
     NasError,
     ObjectiveError,
     SearchStoppedError,
@@ -82,6 +84,7 @@ __all__ = [
     "Cause",
     "Constraint",
     "ContractError",
+    "ControllerFailedError",
     "CostTerm",
     "DataError",
     "Evaluation",
@@ -97,6 +100,7 @@ __all__ = [
     "LatencyProbe",
     "LatencyTable",
     "Metric",
+    "MetricError",
     "NasError",
     "Objective",
     "ObjectiveError",

@@ -12,7 +12,7 @@ import numpy as np
 
 from controllers import Controller
 from nas.catalogue import Catalogue, Tokens
-from nas.errors import ContractError, ObjectiveError, SearchStoppedError, SpaceArgumentError
+from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.halving import Halving
 from nas.objective import NETWORK_METRICS, Objective
 from nas.studies.journal_reading import History
@@ -214,12 +214,7 @@ class Source:
             proposals = self._controller.propose(1)
             if not proposals:
                 return self._rare(number) if self._helps_out else None
-            if len(proposals) > 1:
-                raise ContractError(
-                    f"propose(1) must return at most one Proposal, but returned {len(proposals)}: mend the "
-                    "controller; controllers.testing.check_controller checks every law"
-                )
-            proposal = proposals[0]
+            (proposal,) = proposals
             trial = self._trial(
                 number, proposal.tokens, proposal_number=proposal.number, log_prob=proposal.log_prob
             )

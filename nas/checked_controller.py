@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers import Candidate, Controller, ControllerError, Feedback, Proposal, State
+from controllers.contract import diagnostics_of, probabilities_of
 from nas.conversion import as_number, clean, shown
 from nas.errors import ControllerFailedError
 from nas.execution.failures import failure_of
@@ -99,7 +100,7 @@ class CheckedController:
             ControllerFailedError: It fails, or returns something else than numbers by name.
         """
         with self._named("diagnostics"):
-            found = self._controller.diagnostics()
+            found = diagnostics_of(self._controller)
             if not isinstance(found, Mapping):
                 raise self._wrong("diagnostics", "numbers by name", found)
             return {clean(str(name)): as_number(value, str(name)) for name, value in found.items()}
@@ -111,7 +112,7 @@ class CheckedController:
             ControllerFailedError: It fails.
         """
         with self._named("probabilities"):
-            return self._controller.probabilities()
+            return probabilities_of(self._controller)
 
     def _proposal(self, proposal: object) -> Proposal:
         if not isinstance(proposal, Proposal):

@@ -26,6 +26,8 @@ def as_number(value: object, what: str) -> float:
     Raises:
         MetricError: It is no number, or too large for a float.
     """
+    if type(value) is float:
+        return value
     number = value
     try:
         if isinstance(value, str | bytes | bytearray | np.datetime64 | np.timedelta64) or np.ma.is_masked(
@@ -65,7 +67,10 @@ def as_text(value: object, what: str) -> str:
 
 def clean(text: str) -> str:
     r"""Writes lone surrogates and NUL, which a file or a database does not take, as `\udc80` and `\x00`."""
-    plain = str.__str__(text).replace("\0", "\\x00")
+    plain = str.__str__(text)
+    if plain.isprintable():  # surrogates and NUL are not
+        return plain
+    plain = plain.replace("\0", "\\x00")
     return plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 

@@ -58,6 +58,7 @@ class Probed:
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Evaluates and measures; raises `InfeasibleError` where the candidate is at fault."""
         evaluation = as_evaluation(self.evaluator.evaluate(candidate))
+        candidate.progress("measuring with the probe")
         measured = as_metrics(self.probe.measure(candidate.network), "what a probe measures")
         return replace(evaluation, metrics=joined(evaluation.metrics, measured))
 

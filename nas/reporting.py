@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.execution.failures import failure_of
-from nas.trial import Metric, Status, Trial
+from nas.trial import Metric, Progress, Status, Trial
 from nas.verdict import Verdict
 from search_spaces import Decision, Network
 
@@ -167,7 +167,11 @@ class SearchEnd:
 
 
 class Reporter(Protocol):
-    """Shows a search to somebody. An exception from it is an event, and the search goes on."""
+    """Shows a search to somebody. An exception from it is an event, and the search goes on.
+
+    One that has a method `on_progress(progress)` too is told what goes on, also before `on_start`: which
+    phase begins, which epoch a trial has come to.
+    """
 
     def on_start(self, start: SearchStart) -> None:
         """Called once, before the first trial of a run."""
@@ -192,13 +196,16 @@ class Reporters:
     Args:
         reporters: They are asked again after a failure, as the next trial may be a better one.
         note: Told of a failure, as an event; the other reporters are told too.
+
+    Attributes:
+        note: The same; a search sets it as soon as it has a journal.
     """
 
     def __init__(
         self, reporters: Sequence[Reporter], note: Callable[[str, str], None] = lambda *_: None
     ) -> None:
         self._reporters = tuple(reporters)
-        self._note = note
+        self.note = note
         self._failed: set[int] = set()
 
     def on_start(self, start: SearchStart) -> None:
@@ -212,6 +219,10 @@ class Reporters:
     def on_event(self, kind: str, message: str) -> None:
         """Tells each."""
         self._tell("on_event", lambda reporter: reporter.on_event(kind, message))
+
+    def on_progress(self, progress: Progress) -> None:
+        """Tells each that can be told."""
+        self._tell("on_progress", lambda reporter: _tell_progress(reporter, progress))
 
     def on_end(self, end: SearchEnd) -> None:
         """Tells each."""
@@ -231,5 +242,11 @@ class Reporters:
             f"{where} failed and the search goes on, further failures of it are not named: "
             f"{failure_of(error).message}"
         )
-        self._note("reporter_failed", message)
+        self.note("reporter_failed", message)
         self.on_event("reporter_failed", message)
+
+
+def _tell_progress(reporter: Reporter, progress: Progress) -> None:
+    method = getattr(reporter, "on_progress", None)
+    if method is not None:
+        method(progress)

@@ -34,7 +34,7 @@ from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.keeper import Keeper
 from nas.studies.study import Study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator, Executor, Probe
+from nas.trial import Evaluator, Executor, Probe, Progress, Say, watch
 from search_spaces import Network, SearchSpace
 
 ExecutorName = Literal["ray", "inline"]
@@ -130,6 +130,11 @@ def search(
     finals = Finals.of(finalists, trials)
     _check_ladder(ladder, trials, finals, deterministic=deterministic)
     require_feasible(catalogue, goal, seed=seed)
+    everybody = Reporters(reporters)
+
+    def say(text: str) -> None:
+        everybody.on_progress(Progress(text=text))
+
     measure = _evaluator(
         space,
         goal,
@@ -139,6 +144,7 @@ def search(
         ladder=ladder,
         probe=probe,
         deterministic=deterministic,
+        say=say,
     )
     made = (
         make_controller(controller, catalogue, goal, seed=seed, noise=accuracy_noise)
@@ -148,6 +154,7 @@ def search(
     width = runner.slots if deterministic else None
     identity = _identity(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
     chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
+    watch(runner, everybody.on_progress)
     known = () if warm_start is None else earlier_results(warm_start, identity, catalogue, goal)
     with (
         closing(runner),
@@ -161,6 +168,8 @@ def search(
             )
         ) as journal,
     ):
+        everybody.note = journal.note
+        say("reading the study")
         history = with_predictions(journal.history(space), catalogue)
         halving = None if ladder is None else Halving(ladder, trials)
         loop = Loop(
@@ -185,7 +194,7 @@ def search(
                 best=keep_best,
                 held=frozenset if halving is None else halving.held,
             ),
-            reporter=Reporters(reporters, journal.note),
+            reporter=everybody,
             budget=budget,
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
             standing=Standing(folder=journal.folder, total=trials),
@@ -250,6 +259,7 @@ def _evaluator(
     ladder: Ladder | None,
     probe: Probe | None,
     deterministic: bool,
+    say: Say,
 ) -> Evaluator:
     """The evaluator given, or proxy training on the data given, checked against the space."""
     if (data is None) == (evaluator is None):
@@ -261,7 +271,10 @@ def _evaluator(
         from nas.training.proxy import ProxyEvaluator
 
         resolution = space.template.resolution
-        images = load_data(str(data), resolution=resolution) if isinstance(data, Path | str) else data
+        images = data
+        if isinstance(data, Path | str):
+            say("loading the images")
+            images = load_data(str(data), resolution=resolution, progress=say)
         if probe is None and "latency_ms" in objective.metrics:
             probe = LatencyProbe()
         way = recipe if recipe is not None else Recipe()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from controllers import Controller
 from controllers.contract import diagnostics_of, probabilities_of
+from nas.conversion import bounded
 from nas.errors import SearchStoppedError
 from nas.reporting import Best, Counts, SearchEnd, TrialReport
 from nas.schedule import ATTEMPTS, Budget, Flow
@@ -26,6 +27,9 @@ FAILURES_AT_FIRST = 5
 
 LOSSES_IN_A_ROW = 5
 """When machines lose so many trials in a row, going on would lose the rest."""
+
+SHOWN_LOG = 5_000
+"""Characters of a log in an error; its file has all of it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -142,13 +146,13 @@ class Standing:
 
     def unused_metrics(self, trial: Trial, result: Result) -> str:
         """Names, once each, metrics that are named like the network's own costs and differ from them."""
-        own = known_costs(trial.cost)
+        own = {metric.name: metric.value for metric in trial.predictions} | known_costs(trial.cost)
         found = {m.name for m in result.metrics if not math.isclose(m.value, own.get(m.name, m.value))}
         new, self._unused = sorted(found - self._unused), self._unused | found
         names = ", ".join(f"{name} (trial {trial.number} has {own[name]:,})" for name in new)
         return names and (
-            f"the evaluator measures {names}, which follows from the network: objective and reports use "
-            "the network's own, so give what is measured another name"
+            f"the evaluator measures {names}, which is known before training: the objective and the reports "
+            "use what is known, so give what is measured another name"
         )
 
     def check_health(self, verdict: Verdict, result: Result | None) -> None:
@@ -159,7 +163,8 @@ class Standing:
         """
         self._lost_in_a_row = self._lost_in_a_row + 1 if verdict.status is Status.LOST else 0
         self._failed_at_first = 0 if self.counts.completed else self._failed_at_first + 1
-        detail = f"the last one: {verdict.message}\n{'' if result is None else result.log}".rstrip()
+        log = "" if result is None else bounded(result.log, SHOWN_LOG)
+        detail = f"the last one: {verdict.message}\n{log}".rstrip()
         if self._failed_at_first >= FAILURES_AT_FIRST:
             raise SearchStoppedError(
                 f"the first {self._failed_at_first} trials of this run all failed, so the cause is hardly "

@@ -32,6 +32,7 @@ from nas.trial import (
     Metric,
     Result,
     Status,
+    WeightsError,
 )
 from search_spaces import SearchSpace, small
 
@@ -60,7 +61,7 @@ def check_evaluator(evaluator: Evaluator, space: SearchSpace, *, samples: int = 
     for trial in range(samples):
         job = Job(trial=trial, attempt=1, tokens=space.sample(rng), seed=seed + trial)
         results.append(worker.run(job))
-        _check_weights(worker.weights(job), has_weights=results[-1].has_weights)
+        _check_weights(worker, job)
     assert evaluator.fingerprint == before, "preparing and evaluating must not change the fingerprint"
     failed = [result for result in results if result.status is not Status.COMPLETED]
     assert len(failed) < len(results), (
@@ -69,13 +70,15 @@ def check_evaluator(evaluator: Evaluator, space: SearchSpace, *, samples: int = 
     )
 
 
-def _check_weights(weights: object, *, has_weights: bool) -> None:
-    if not has_weights:
-        return
-    assert isinstance(weights, bytes), f"weights must be safetensors bytes, but are {type(weights).__name__}"
-    from safetensors.torch import load
+def _check_weights(worker: Worker, job: Job) -> None:
+    try:
+        weights = worker.weights(job)
+    except WeightsError as error:
+        raise AssertionError(str(error)) from error
+    if weights is not None:
+        from safetensors.torch import load
 
-    assert load(weights), "weights must hold a tensor"
+        assert load(weights), "weights must hold a tensor"
 
 
 class Planned:

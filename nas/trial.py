@@ -96,6 +96,30 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What is going on at the moment.
+
+    Attributes:
+        text: One line for people.
+        trial: Number of the trial it is about; None where it is about the whole search.
+    """
+
+    text: str
+    trial: int | None = None
+
+
+Tell = Callable[[Progress], None]
+"""Is told of progress."""
+
+Say = Callable[[str], None]
+"""Is told, in words, how far something is."""
+
+
+def say_nothing(_: str) -> None:
+    """Is told how far something is, and tells nobody."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """What an evaluator is given: the job with its network written out.
 
@@ -103,11 +127,13 @@ class Candidate:
         job: What is asked for.
         network: Its tokens as a network.
         weights: Weights to go on from, as safetensors bytes; None starts anew.
+        progress: May be called with a line of text now and then (`epoch 2 of 5`), for those who watch.
     """
 
     job: Job
     network: Network
     weights: bytes | None = None
+    progress: Say = say_nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,6 +294,13 @@ class Trial:
         )
 
 
+def watch(executor: Executor, tell: Tell) -> None:
+    """Has an executor tell of progress, where it can."""
+    method = getattr(executor, "watch", None)
+    if method is not None:
+        method(tell)
+
+
 class InfeasibleError(Exception):
     """Raised by an evaluator when the candidate itself cannot be trained or measured.
 
@@ -326,7 +359,12 @@ class Probe(Protocol):
 
 
 class Executor(Protocol):
-    """Runs jobs: in this process, or on a Ray cluster."""
+    """Runs jobs: in this process, or on a Ray cluster.
+
+    One that runs them in this process says so with `is_in_process = True`: a candidate that ends the process
+    again and again is then given up. One that has a method `watch(tell)` too is given, before it is started,
+    whom to tell of progress.
+    """
 
     @property
     def slots(self) -> int:

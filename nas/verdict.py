@@ -67,7 +67,7 @@ def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
     verdict = Verdict(
         number=trial.number,
         status=result.status,
-        metrics=(*result.metrics, *trial.predictions) if result.metrics else (),
+        metrics=_with_predictions(result.metrics, trial) if result.metrics else (),
         cause=result.cause,
         message=result.message,
     )
@@ -87,6 +87,12 @@ def judge(trial: Trial, result: Result, objective: Objective) -> Verdict:
         )
         return replace(verdict, status=Status.INFEASIBLE, cause=Cause.CONSTRAINT, message=laws)
     return replace(verdict, reward=reward)
+
+
+def _with_predictions(metrics: tuple[Metric, ...], trial: Trial) -> tuple[Metric, ...]:
+    """What was measured, and what a table predicts in place of what is measured under its name."""
+    predicted = {metric.name for metric in trial.predictions}
+    return (*(metric for metric in metrics if metric.name not in predicted), *trial.predictions)
 
 
 def feedback_of(trial: Trial, verdict: Verdict, reward: float) -> tuple[Proposal, Outcome]:

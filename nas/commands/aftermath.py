@@ -6,13 +6,14 @@ Does not own any of these. What exists already is not made again, so that a seco
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from nas.commands.prepared import Prepared
 from nas.errors import StudyError
+from nas.reports.activity import Activity, Running
 from nas.reports.comparison import Comparison, Contender, Run, choose_contenders, compare
 from nas.reports.printing import Report, draw, draw_table, show_accuracy, write_json
+from nas.reports.progress import SILENT_SECONDS
 from nas.reports.result_report import comparison_table, saved_report, winner_report
 from nas.studies.study import Study
 from nas.studies.study_trial import StudyTrial
@@ -41,7 +42,7 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     if prepared.latency_table is not None:
         from nas.commands.finalists import finalists_table
 
-        with _busy(console, "measuring the latency of the finalists"):
+        with Activity(console, "measuring the latency of the finalists", is_quiet=True):
             measured = finalists_table(study, winner, prepared.latency_table)
         data["finalists"] = Report(title="", tables=(measured,)).to_data()
         if not request.as_json:
@@ -55,10 +56,13 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
             console.print()
             draw_table(table, console)
             console.print()
-    with _busy(console, "drawing and exporting"):
+    with Activity(console) as activity:
+        activity("drawing the search and the winner")
+        pictures = save_pictures(study, winner)
+        activity("exporting the winner, and loading it in a new process")
         saved = {
             "study": str(study.folder),
-            **save_pictures(study, winner),
+            **pictures,
             **save_bundle(study, winner),
             "watch": f"tensorboard --logdir {study.folder}",
         }
@@ -99,7 +103,9 @@ def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, con
         randoms=request.randoms,
         seed=seed,
     )
-    with _busy(console, "comparing"):
+    names = [contender.name for contender in contenders]
+    running = Running(names.__getitem__)
+    with Activity(console, "comparing", first_seconds=SILENT_SECONDS) as activity:
         return compare(
             prepared.space,
             prepared.evaluator("test"),
@@ -109,16 +115,14 @@ def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, con
             seeds=request.seeds,
             seed=seed,
             folder=request.folder,
-            on_run=_announcer(console),
+            on_run=_announcer(activity, running, names),
+            on_progress=running.teller(activity),
         )
 
 
-def _busy(console: Console, words: str) -> AbstractContextManager[object]:
-    """Shows in a terminal that something goes on."""
-    return console.status(words) if console.is_terminal else nullcontext()
-
-
-def _announcer(console: Console) -> Callable[[Contender, Run, int, int], None]:
+def _announcer(
+    activity: Activity, running: Running, names: list[str]
+) -> Callable[[Contender, Run, int, int], None]:
     """Prints a line for every training of the comparison."""
     from rich.text import Text
 
@@ -130,7 +134,8 @@ def _announcer(console: Console) -> Callable[[Contender, Run, int, int], None]:
         else:
             line.append(f"test accuracy {show_accuracy(run.accuracy)}", style="none")
             line.append(f"  {run.message}" if run.message else "", style="yellow")
-        console.print(line, soft_wrap=True)
+        running.end(names.index(contender.name))
+        activity.print(line)
 
     return announce
 

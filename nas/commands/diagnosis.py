@@ -177,13 +177,13 @@ def check_gpus() -> Finding:
 
 
 def check_bfloat16(device: str) -> Finding:
-    """Times training in bfloat16 against float32; `precision="auto"` follows it."""
-    from nas.training.measurement import bf16_speedup, choose_device, prefers_bf16
+    """Says what `precision="auto"` means here, and why."""
+    from nas.training.measurement import choose_device
+    from nas.training.precision import choose_precision
 
     where = choose_device(device)
-    used = "bfloat16" if prefers_bf16(where) else "float32"
-    speedup = bf16_speedup(where)
-    detail = f"{speedup:.2f} times as fast as float32 on {where}: automatic precision is {used}"
+    choice = choose_precision(where)
+    detail = f"automatic precision is {choice.precision}: {where} {choice.reason}"
     return Finding(name="bfloat16", status="ok", detail=detail)
 
 

@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.reports.activity import Activity
 from nas.reports.printing import make_console, write_json
 
 if TYPE_CHECKING:
@@ -27,10 +28,15 @@ def run(arguments: Namespace) -> int:
 
     console = make_console()
     findings = []
-    for finding in examine(out=Path(arguments.out), quick=arguments.no_ray):
-        findings.append(finding)
-        if not arguments.json:
-            _draw(finding, console)
+    with Activity(
+        make_console(to_stderr=True) if arguments.json else console, "examining this machine"
+    ) as now:
+        for finding in examine(out=Path(arguments.out), quick=arguments.no_ray):
+            findings.append(finding)
+            now(f"{len(findings)} checks are done")
+            if not arguments.json:
+                _draw(finding, console)
+                now.heard()
     counts = {status: sum(one.status == status for one in findings) for status in STYLES}
     if arguments.json:
         write_json({"findings": [asdict(finding) for finding in findings], "counts": counts})

@@ -17,11 +17,13 @@ from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request
 from nas.commands.space_profile import Plan, profile_space
 from nas.contract import check_given
+from nas.reports.activity import Activity
 from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
-from nas.reports.printing import Column, Fact, Table, emit, show_count
+from nas.reports.printing import Column, Fact, Table, emit, make_console, show_count
 from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
+from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
     from nas.reports.printing import Report
@@ -53,14 +55,17 @@ def dry_run(request: Request) -> int:
         NasError: The search could not run.
         SpaceError: The space breaks one of its laws.
     """
-    prepared = prepare_request(request)
-    networks = read_enqueued(list(request.enqueue), prepared.space)
-    catalogue = prepared.catalogue()
-    catalogue.check_predicts(prepared.objective)
-    wishes(catalogue, prepared.objective, networks)
-    require_feasible(catalogue, prepared.objective, seed=prepared.settings.seed)
-    check_given(prepared.space, executor=prepared.executor())
-    emit(plan_of(request, prepared, outlook_of(request)), as_json=request.as_json)
+    with Activity(make_console(to_stderr=True), "dry run") as activity:
+        prepared = prepare_request(request, progress=activity)
+        activity("checking candidates")
+        networks = read_enqueued(list(request.enqueue), prepared.space)
+        catalogue = prepared.catalogue()
+        catalogue.check_predicts(prepared.objective)
+        wishes(catalogue, prepared.objective, networks)
+        require_feasible(catalogue, prepared.objective, seed=prepared.settings.seed)
+        check_given(prepared.space, executor=prepared.executor())
+        plan = plan_of(request, prepared, outlook_of(request), progress=activity)
+    emit(plan, as_json=request.as_json)
     return 0
 
 
@@ -77,7 +82,7 @@ def outlook_of(request: Request) -> Outlook:
     )
 
 
-def plan_of(request: Request, prepared: Prepared, outlook: Outlook) -> Report:
+def plan_of(request: Request, prepared: Prepared, outlook: Outlook, *, progress: Say = say_nothing) -> Report:
     """The report of a dry run."""
     settings = request.settings
     threads = 1 if prepared.workers > 1 else None
@@ -88,7 +93,9 @@ def plan_of(request: Request, prepared: Prepared, outlook: Outlook) -> Report:
         prepared.objective,
         seed=settings.seed,
         threads=threads,
+        progress=progress,
     )
+    progress(f"costing {SAMPLES:,} random candidates")
     plan = Plan(
         trials=outlook.left,
         workers=prepared.workers,

@@ -15,6 +15,7 @@ from nas.catalogue import Catalogue
 from nas.data.images import ImageData
 from nas.objective import Objective
 from nas.training.recipe import Recipe
+from nas.trial import Say, say_nothing
 from search_spaces import Network, build
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def estimate_trial_time(
     *,
     seed: int = 0,
     threads: int | None = None,
+    progress: Say = say_nothing,
 ) -> TrialTime:
     """Trains a few random candidates within the constraints for a few steps, and scales up.
 
@@ -63,6 +65,7 @@ def estimate_trial_time(
         objective: Whose constraints the candidates meet, as far as they are known before training.
         seed: Seed of the sample.
         threads: Threads of the CPU that a worker will have; None leaves them as they are.
+        progress: Told how far it is.
 
     Raises:
         NasError: The data do not fit, or a candidate cannot be trained.
@@ -74,10 +77,12 @@ def estimate_trial_time(
     used = threads or torch.get_num_threads()
     device = choose_device()
     with pinned_threads(used):
-        seconds = [
-            _seconds(catalogue.describe(tokens).network, data, recipe, device, seed)
-            for tokens in _sample(catalogue, objective, seed)
-        ]
+        sample = _sample(catalogue, objective, seed)
+        seconds = []
+        for number, tokens in enumerate(sample, start=1):
+            progress(f"timing {STEPS} training steps of candidate {number} of {len(sample)}")
+            network = catalogue.describe(tokens).network
+            seconds.append(_seconds(network, data, recipe, device, seed))
     where = describe_device(device)
     where += f", {used} thread{'s' * (used != 1)}" if device.type == "cpu" else ""
     origin = f"measured: {STEPS} steps of each of {len(seconds)} random candidates on {where}, scaled to "

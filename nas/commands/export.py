@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from nas.commands.architectures import find_architecture
 from nas.errors import UsageError
-from nas.reports.printing import Fact, Report, emit, show_bytes, show_count
+from nas.reports.activity import Activity
+from nas.reports.printing import Fact, Report, emit, make_console, show_bytes, show_count
 from nas.reports.show import open_with_space
 from search_spaces import Network
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Exports the best trial, or what was asked for, and prints what was written and checked."""
     export = _export_timm if arguments.format == "timm" else _export_bundle
-    emit(export(arguments), as_json=arguments.json)
+    with Activity(make_console(to_stderr=True), "exporting, and loading what was exported in a new process"):
+        report = export(arguments)
+    emit(report, as_json=arguments.json)
     return 0
 
 

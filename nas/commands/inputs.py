@@ -14,6 +14,7 @@ from nas.commands.settings import Settings, make_objective
 from nas.errors import UsageError
 from nas.objective import Objective
 from nas.training.recipe import Recipe
+from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
@@ -63,7 +64,9 @@ def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:
     return replace(recipe, **changed)
 
 
-def load_images(arguments: Namespace, *, resolution: int | None, seed: int = 0) -> ImageData:
+def load_images(
+    arguments: Namespace, *, resolution: int | None, seed: int = 0, progress: Say = say_nothing
+) -> ImageData:
     """Loads what `--data` names.
 
     Raises:
@@ -78,6 +81,7 @@ def load_images(arguments: Namespace, *, resolution: int | None, seed: int = 0) 
         resolution=resolution,
         seed=seed,
         fit=arguments.fit or "crop",
+        progress=progress,
     )
 
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 from nas.commands.arguments import hint
 from nas.commands.spaces import BUILT_IN, find_space
 from nas.errors import LatencyError, UsageError
-from nas.reports.printing import Fact, Report, emit, show_seconds
+from nas.reports.activity import Activity
+from nas.reports.printing import Fact, Report, emit, make_console, show_seconds
 
 if TYPE_CHECKING:
     from nas.latency.table import LatencyTable
@@ -95,7 +96,11 @@ def _measure(space: SearchSpace, arguments: Namespace) -> LatencyTable:
         channels_last=arguments.channels_last,
     )
     require_device(settings)
-    plan = plan_table(space, most_blocks=arguments.most_blocks, check=arguments.check, seed=arguments.seed)
+    console = make_console(to_stderr=True)
+    with Activity(console, "finding the blocks of the space"):
+        plan = plan_table(
+            space, most_blocks=arguments.most_blocks, check=arguments.check, seed=arguments.seed
+        )
     _say(f"{len(plan.found.blocks):,} distinct blocks, from {plan.found.origin}")
     busyness = busy(settings)
     if busyness.is_too_busy and not arguments.force:
@@ -106,9 +111,16 @@ def _measure(space: SearchSpace, arguments: Namespace) -> LatencyTable:
     notes = (f"{busyness.text} before the sitting",) if busyness.is_busy else ()
     for note in notes:
         _say(f"WARNING: {note}")
-    return measure_table(
-        plan, settings, rounds=arguments.rounds, notes=notes, say=_say, on_round=_progress("round")
-    )
+    with Activity(console, is_quiet=True) as activity:
+        return measure_table(
+            plan,
+            settings,
+            rounds=arguments.rounds,
+            notes=notes,
+            say=activity.print,
+            progress=activity,
+            on_round=_counter("round", activity),
+        )
 
 
 def _write_form(space: SearchSpace, arguments: Namespace) -> int:
@@ -117,13 +129,14 @@ def _write_form(space: SearchSpace, arguments: Namespace) -> int:
 
     folder = Path(arguments.write_blocks).expanduser()
     plan = plan_table(space, most_blocks=arguments.most_blocks, check=arguments.check, seed=arguments.seed)
-    models = write_form(
-        plan,
-        folder,
-        most_blocks=arguments.most_blocks,
-        check=arguments.check,
-        on_model=_progress("model"),
-    )
+    with Activity(make_console(to_stderr=True), f"writing to {folder}") as activity:
+        models = write_form(
+            plan,
+            folder,
+            most_blocks=arguments.most_blocks,
+            check=arguments.check,
+            on_model=_counter("model", activity),
+        )
     report = Report(
         title=f"Blocks of {space.name} to be measured elsewhere",
         facts=(
@@ -173,19 +186,14 @@ def _print(table: LatencyTable, file: str, arguments: Namespace) -> int:
     return 0
 
 
-def _progress(what: str) -> Callable[[int, int], None]:
-    """One line that is written over on a terminal, a line every tenth of the way elsewhere."""
+def _counter(what: str, activity: Activity) -> Callable[[int, int], None]:
+    """Has an activity say how much is done, and about how long the rest takes."""
     moments: list[float] = []
 
     def show(done: int, count: int) -> None:
         moments.append(time.monotonic())  # the first says nothing of the rest: it had the warm-up before it
         left = (moments[-1] - moments[0]) / max(1, len(moments) - 1) * (count - done)
-        line = f"{what} {done} of {count}" + (f", about {show_seconds(left)} left" if left else "")
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{line:<60}" + "\n" * (done == count))
-            sys.stderr.flush()
-        elif done * 10 // count != (done - 1) * 10 // count:
-            _say(line)
+        activity(f"{what} {done} of {count}" + (f", about {show_seconds(left)} left" if left else ""))
 
     return show
 

@@ -16,8 +16,9 @@ from nas.latency.devices import DeviceSettings
 from nas.latency.environment import Busyness, busy
 from nas.latency.measurement import LatencyMeasurement, add_measurements, measure_networks, read_measurements
 from nas.latency.passes import require_device
+from nas.reports.activity import Activity
 from nas.reports.latency_report import latency_report
-from nas.reports.printing import emit
+from nas.reports.printing import emit, make_console
 
 
 def run(arguments: Namespace) -> int:
@@ -39,9 +40,14 @@ def run(arguments: Namespace) -> int:
     busyness = busy(settings)
     _check_busyness(busyness, is_forced=arguments.force)
     networks = {architecture.name: architecture.network for architecture in found.values()}
-    sitting, measurements = measure_networks(
-        networks, settings, busyness=busyness, rounds=arguments.runs, on_round=_show_progress
-    )
+    with Activity(make_console(to_stderr=True), "measuring", is_quiet=True) as activity:
+        sitting, measurements = measure_networks(
+            networks,
+            settings,
+            busyness=busyness,
+            rounds=arguments.runs,
+            on_round=lambda done, rounds: activity(f"round {done} of {rounds}"),
+        )
     _store(measurements, places)
     files = {name: str(path) for name, path in places.items()}
     emit(latency_report(measurements, sitting, networks, busyness, files), as_json=arguments.json)
@@ -97,13 +103,6 @@ def _check_busyness(busyness: Busyness, *, is_forced: bool) -> None:
         )
     if busyness.is_busy:
         _say(f"WARNING: {busyness.text}; the result is flagged as doubtful")
-
-
-def _show_progress(done: int, rounds: int) -> None:
-    """One line that is written over on a terminal; nothing elsewhere."""
-    if sys.stderr.isatty():
-        sys.stderr.write(f"\rround {done} of {rounds}" + "\n" * (done == rounds))
-        sys.stderr.flush()
 
 
 def _store(measurements: tuple[LatencyMeasurement, ...], places: dict[str, Path]) -> None:

@@ -19,7 +19,7 @@ from nas.execution.inline_executor import InlineExecutor
 from nas.halving import Ladder
 from nas.objective import Objective
 from nas.training.recipe import Recipe
-from nas.trial import Executor
+from nas.trial import Executor, Say, say_nothing
 from search_spaces import Network, SearchSpace, SpaceError
 
 if TYPE_CHECKING:
@@ -108,13 +108,16 @@ class Prepared:
         )
 
 
-def prepare(settings: Settings, *, download: bool = False, width: int | None = None) -> Prepared:
+def prepare(
+    settings: Settings, *, download: bool = False, width: int | None = None, progress: Say = say_nothing
+) -> Prepared:
     """Loads the images, makes the space for them, and checks that all of it fits together.
 
     Args:
         settings: What was asked for.
         download: Whether a data set by name may be downloaded.
         width: Workers of a fixed schedule that runs already; None where there is none.
+        progress: Told how far it is.
 
     Raises:
         NasError: Something cannot be found, read or combined.
@@ -124,8 +127,10 @@ def prepare(settings: Settings, *, download: bool = False, width: int | None = N
     recipe = Recipe.from_json(settings.recipe)
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
     source = find_space(settings.space)
+    progress("loading PyTorch")
     workers, gpus = _machines(settings, width)
-    data = _load(settings, source, download=download)
+    data = _load(settings, source, download=download, progress=progress)
+    progress("making the space for them")
     space = source.make(
         resolution=data.resolution,
         num_classes=data.num_classes,
@@ -235,7 +240,7 @@ def _read_table(path: str, space: SearchSpace) -> LatencyTable:
     return table
 
 
-def _load(settings: Settings, source: SpaceSource, *, download: bool) -> ImageData:
+def _load(settings: Settings, source: SpaceSource, *, download: bool, progress: Say) -> ImageData:
     """Loads the images at the resolution that was asked for, or that a ready-made space insists on."""
     from nas.data.loading import load_data
 
@@ -244,6 +249,7 @@ def _load(settings: Settings, source: SpaceSource, *, download: bool) -> ImageDa
             f"the space {settings.space} is made for {source.resolution} pixels, but --resolution is "
             f"{settings.resolution}: leave it out"
         )
+    progress("loading the images")
     return load_data(
         settings.data,
         root=settings.data_root,
@@ -252,6 +258,7 @@ def _load(settings: Settings, source: SpaceSource, *, download: bool) -> ImageDa
         search_fraction=settings.search_fraction,
         seed=settings.seed,
         fit=settings.fit,  # type: ignore[arg-type]  # checked by the option
+        progress=progress,
     )
 
 

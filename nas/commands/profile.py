@@ -14,9 +14,11 @@ from nas.commands.inputs import load_images, objective_of, recipe_of
 from nas.commands.space_profile import Plan, profile_space
 from nas.commands.spaces import BUILT_IN, find_space
 from nas.errors import UsageError
+from nas.reports.activity import Activity
 from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
-from nas.reports.printing import Fact, emit
+from nas.reports.printing import Fact, emit, make_console
+from nas.trial import Say
 
 CLASSES, CHANNELS, RESOLUTION = 1000, 3, 224
 """ImageNet's, for which the published spaces were made."""
@@ -27,14 +29,18 @@ def run(arguments: Namespace) -> int:
     """Prints the profile."""
     if arguments.space is None:
         raise UsageError(f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own")
-    source = find_space(arguments.space)
-    objective = objective_of(arguments)
-    images = None
-    if arguments.data is not None:
-        images = load_images(arguments, resolution=arguments.resolution or source.resolution)
-    space = source.make(**_image_arguments(arguments, source.space, images), width=arguments.width)
-    plan = _plan(arguments, space, images, objective)
-    profile = profile_space(space, objective, samples=arguments.samples, seed=arguments.seed)
+    with Activity(make_console(to_stderr=True)) as activity:
+        source = find_space(arguments.space)
+        objective = objective_of(arguments)
+        images = None
+        if arguments.data is not None:
+            activity("loading the images")
+            resolution = arguments.resolution or source.resolution
+            images = load_images(arguments, resolution=resolution, progress=activity)
+        space = source.make(**_image_arguments(arguments, source.space, images), width=arguments.width)
+        plan = _plan(arguments, space, images, objective, activity)
+        activity(f"costing {arguments.samples:,} random candidates")
+        profile = profile_space(space, objective, samples=arguments.samples, seed=arguments.seed)
     network = space.template
     shape = (
         f"{network.in_channels} x {network.resolution} x {network.resolution}, {network.num_classes} classes"
@@ -71,7 +77,7 @@ def _image_arguments(arguments: Namespace, ready: Any, images: Any) -> dict[str,
     return {name: defaults[name] if given[name] is None else given[name] for name in defaults}
 
 
-def _plan(arguments: Namespace, space: Any, images: Any, objective: Any) -> Plan:
+def _plan(arguments: Namespace, space: Any, images: Any, objective: Any, progress: Say) -> Plan:
     workers = arguments.workers or 1
     seconds, origin = arguments.seconds_per_trial, "given with --seconds-per-trial"
     if seconds is None and images is not None:
@@ -86,6 +92,7 @@ def _plan(arguments: Namespace, space: Any, images: Any, objective: Any) -> Plan
             objective,
             seed=arguments.seed,
             threads=threads,
+            progress=progress,
         )
         seconds, origin = time.seconds, time.origin
     return Plan(

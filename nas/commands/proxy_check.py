@@ -19,7 +19,9 @@ from nas.proxies.offer import long_recipe, read_proxies, usual_proxies
 from nas.proxies.run_log import Run
 from nas.proxies.sample import Candidate, sample_candidates
 from nas.proxies.trainings import check_lawful
+from nas.reports.activity import Activity, Running
 from nas.reports.printing import emit, make_console, show_accuracy, show_seconds
+from nas.reports.progress import SILENT_SECONDS
 from nas.reports.proxy_report import draw_check, proxy_report
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE
@@ -42,20 +44,42 @@ def run(arguments: Namespace) -> int:
     if arguments.proxies is not None:
         read_proxies(arguments.proxies)  # a typing mistake shows before the images are read
     settings = Settings(**{**given_settings(arguments), "recipe": recipe.to_json()})
-    prepared = prepare(settings, download=arguments.download)
+    console = make_console(to_stderr=arguments.json)
+    with Activity(console, "preparing") as activity:
+        prepared = prepare(settings, download=arguments.download, progress=activity)
     candidates = sample_candidates(
         prepared.space,
         CANDIDATES if arguments.candidates is None else arguments.candidates,
         seed=settings.seed,
         limits=prepared.objective.known_limits,
     )
-    console = make_console(to_stderr=arguments.json)
     ways = _ways(prepared, long, arguments.proxies, candidates, console)
     seeds = SEEDS if arguments.seeds is None else arguments.seeds
     folder = Path(arguments.out).expanduser()
     _announce(prepared, ways, candidates, seeds, console)
     try:
-        check = check_proxies(
+        check = _check(prepared, ways, candidates, long, seeds, folder, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on where it was", soft_wrap=True)
+        return EXIT_INTERRUPTED
+    _show(check, folder, prepared, arguments)
+    return 0
+
+
+def _check(
+    prepared: Prepared,
+    ways: Mapping[str, Evaluator],
+    candidates: Sequence[Candidate],
+    long: Recipe,
+    seeds: int,
+    folder: Path,
+    console: Console,
+) -> ProxyCheck:
+    """Trains and judges, and shows what goes on meanwhile."""
+    names = [f"{way}, candidate {number}" for way in ways for number in range(1, len(candidates) + 1)]
+    running = Running(names.__getitem__)
+    with Activity(console, "training", first_seconds=SILENT_SECONDS) as activity:
+        return check_proxies(
             prepared.space,
             ways,
             prepared.executor(),
@@ -66,15 +90,11 @@ def run(arguments: Namespace) -> int:
             data=prepared.data.fingerprint,
             split=prepared.data.split_fingerprint,
             seeds=seeds,
-            seed=settings.seed,
+            seed=prepared.settings.seed,
             folder=folder,
-            on_run=_reporter(console),
+            on_run=_reporter(activity, running, names),
+            on_progress=running.teller(activity),
         )
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on where it was", soft_wrap=True)
-        return EXIT_INTERRUPTED
-    _show(check, folder, prepared, arguments)
-    return 0
 
 
 def _require(arguments: Namespace) -> None:
@@ -142,7 +162,7 @@ def _announce(
     )
 
 
-def _reporter(console: Console) -> Callable[[Run, int, int], None]:
+def _reporter(activity: Activity, running: Running, names: list[str]) -> Callable[[Run, int, int], None]:
     """Prints a line for every training."""
     from rich.text import Text
 
@@ -153,7 +173,8 @@ def _reporter(console: Console) -> Callable[[Run, int, int], None]:
             line.append(f"failed: {run.message}", style="red")
         else:
             line.append(f"accuracy {show_accuracy(run.accuracy)}  {show_seconds(run.seconds)}", style="none")
-        console.print(line, soft_wrap=True)
+        running.end(names.index(f"{run.way}, candidate {run.candidate + 1}"))
+        activity.print(line)
 
     return report
 

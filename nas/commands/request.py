@@ -15,6 +15,7 @@ from nas.commands.settings import Settings
 from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
 from nas.training.recipe import Recipe
+from nas.trial import Say, say_nothing
 
 RANDOMS, SEEDS = 3, 2
 """Random candidates in the final comparison, and trainings of each network there."""
@@ -72,7 +73,7 @@ def request_of(arguments: Namespace) -> Request:
     )
 
 
-def prepare_request(request: Request) -> Prepared:
+def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepared:
     """Makes what the request needs; a study with a fixed schedule keeps its number of workers.
 
     Raises:
@@ -82,4 +83,4 @@ def prepare_request(request: Request) -> Prepared:
     width = None
     if (request.folder / FILE_NAME).exists():
         width = open_study(request.folder).identity.deterministic_workers
-    return prepare(request.settings, download=request.download, width=width)
+    return prepare(request.settings, download=request.download, width=width, progress=progress)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas.commands.aftermath import conclude
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request, request_of
+from nas.reports.activity import Activity
 from nas.reports.data_facts import data_facts
 from nas.reports.printing import make_console
 from nas.studies.study import Study, open_study
@@ -34,7 +35,8 @@ def run(arguments: Namespace) -> int:
 def run_request(request: Request) -> int:
     """Searches, then compares, draws, exports and says what came of it; 130 after Ctrl-C."""
     console = make_console(to_stderr=request.as_json)
-    prepared = prepare_request(request)
+    with Activity(console, "preparing") as activity:
+        prepared = prepare_request(request, progress=activity)
     announce(prepared, console)
     study = search_prepared(request, prepared, console)
     if study.ending == "interrupted":

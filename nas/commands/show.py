@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from nas.reports.printing import emit
+from nas.reports.activity import Activity
+from nas.reports.printing import emit, make_console
 from nas.reports.show import open_with_space, study_report
 
 
 def run(arguments: Namespace) -> int:
     """Prints the study."""
-    study = open_with_space(arguments.folder)
-    emit(study_report(study, top=arguments.top, costs=arguments.pareto), as_json=arguments.json)
+    with Activity(make_console(to_stderr=True), f"reading {arguments.folder}"):
+        study = open_with_space(arguments.folder)
+        report = study_report(study, top=arguments.top, costs=arguments.pareto)
+    emit(report, as_json=arguments.json)
     return 0

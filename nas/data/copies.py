@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,11 @@ from nas.data.tree import SHOWN, shown
 
 # One number per image; two images have the same number if, and only if, they are copies of each other.
 Contents = npt.NDArray[np.int64]
+Key = tuple[int, bytes] | None
 
 SAMPLE_BYTES = 4_096
 CHUNK_BYTES = 1 << 20
+BATCH = 64  # files a thread reads at a time
 
 
 def file_contents(root: Path, sizes: Mapping[str, int]) -> dict[str, int]:
@@ -34,8 +39,9 @@ def file_contents(root: Path, sizes: Mapping[str, int]) -> dict[str, int]:
     with ThreadPoolExecutor(16) as pool:
         for read in (_sample, _whole):
             suspects = [path for group in groups for path in group]
-            found = list(pool.map(read, [root / path for path in suspects], [sizes[p] for p in suspects]))
-            groups = _group(suspects, found)
+            files = [(f"{root}/{path}", sizes[path]) for path in suspects]
+            batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
+            groups = _group(suspects, chain.from_iterable(pool.map(partial(_each, read), batches)))
     first = {path: group[0] for group in groups for path in group}
     numbers = {path: number for number, path in enumerate(sizes)}
     return {path: numbers[first.get(path, path)] for path in sizes}
@@ -97,23 +103,33 @@ def _group(paths: Iterable[str], keys: Iterable[object]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def _sample(path: Path, size: int) -> tuple[int, bytes] | None:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, (size - SAMPLE_BYTES) // 2))
-            return size, hashlib.sha256(file.read(SAMPLE_BYTES)).digest()
-    except OSError:
-        return None  # named as unreadable when it is decoded
+def _each(read: Callable[[str, int], Key], files: Sequence[tuple[str, int]]) -> list[Key]:
+    return [read(path, size) for path, size in files]
 
 
-def _whole(path: Path, size: int) -> tuple[int, bytes] | None:
+def _sample(path: str, size: int) -> Key:
+    return _hash(path, size, start=max(0, (size - SAMPLE_BYTES) // 2), most=SAMPLE_BYTES)
+
+
+def _whole(path: str, size: int) -> Key:
+    return _hash(path, size, start=0, most=size)
+
+
+def _hash(path: str, size: int, *, start: int, most: int) -> Key:
+    """Size and digest of a piece of a file; None where it cannot be read, which its decoding will name."""
     sha = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                sha.update(chunk)
+        file = os.open(path, os.O_RDONLY)  # a third of the time that buffered files take
     except OSError:
         return None
+    try:
+        while most > 0 and (chunk := os.pread(file, min(most, CHUNK_BYTES), start)):
+            sha.update(chunk)
+            start, most = start + len(chunk), most - len(chunk)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
     return size, sha.digest()
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,13 @@ from nas.data.images import Images
 from nas.data.reading import WHITE, Fit, Reading
 from nas.data.tree import few
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 Encoded = Path | bytes
+T = TypeVar("T")
+
+IMAGES_A_LINE = 20
+"""So many images are counted at a time where progress is said."""
 
 GREATEST_UNREADABLE_SHARE = 0.01
 
@@ -116,13 +121,23 @@ def decode(encoded: Encoded, reading: Reading) -> Images:
     return pixels
 
 
-def probe_all(sources: Sequence[Encoded]) -> list[Probe | None]:
+def probe_all(sources: Sequence[Encoded], *, progress: Say = say_nothing) -> list[Probe | None]:
     """Probes many images on all cores, in order."""
     with ThreadPoolExecutor(_threads()) as pool:
-        return list(pool.map(probe, sources))
+        return list(counted(pool.map(probe, sources), len(sources), "looked at", progress))
 
 
-def decode_all(sources: Sequence[Encoded], reading: Reading) -> tuple[Images, npt.NDArray[np.int64]]:
+def counted(done: Iterable[T], total: int, verb: str, progress: Say) -> Iterator[T]:
+    """Yields what was done, and says now and then how much of it there is."""
+    for number, one in enumerate(done, start=1):
+        if number % IMAGES_A_LINE == 0:
+            progress(f"{verb} {number:,} of {total:,} images")
+        yield one
+
+
+def decode_all(
+    sources: Sequence[Encoded], reading: Reading, *, progress: Say = say_nothing
+) -> tuple[Images, npt.NDArray[np.int64]]:
     """Decodes many images on all cores.
 
     Returns:
@@ -139,7 +154,8 @@ def decode_all(sources: Sequence[Encoded], reading: Reading) -> tuple[Images, np
         return True
 
     with ThreadPoolExecutor(_threads()) as pool:
-        is_readable = np.fromiter(pool.map(one, range(len(sources))), dtype=bool, count=len(sources))
+        done = counted(pool.map(one, range(len(sources))), len(sources), "decoded", progress)
+        is_readable = np.fromiter(done, dtype=bool, count=len(sources))
     readable = np.flatnonzero(is_readable)
     return (images if len(readable) == len(sources) else images[readable]), readable
 

@@ -19,11 +19,19 @@ from nas.data.layout import Layout, find_layout
 from nas.data.reading import Fit, Reading
 from nas.data.splits import Source, by_split
 from nas.data.survey import survey_images
-from nas.data.tree import SHOWN, Tree, few, is_within, list_tree, shown
+from nas.data.tree import SHOWN, Tree, count, few, is_within, list_tree, shown
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 
-def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fit: Fit = "crop") -> Source:
+def load_folder(
+    folder: Path,
+    *,
+    resolution: int | None,
+    resident_bytes: int,
+    fit: Fit = "crop",
+    progress: Say = say_nothing,
+) -> Source:
     """Reads a folder of images.
 
     `train/` is learnt from. Of `val/` and `test/`, a single one is the test split; where both are there,
@@ -35,6 +43,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fi
         resolution: Height and width of the images in pixels; None to infer it.
         resident_bytes: Decoded images of more bytes than this are left on disk and read as they are needed.
         fit: How an image that is not square becomes square.
+        progress: Told how many images were read.
 
     Raises:
         DataError: The folder is empty, can be read in two ways, has empty or differing classes, or too many
@@ -49,7 +58,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fi
     _check_no_class_is_empty(folder, layout, listed, warnings)
     total = sum(map(len, listed.values()))
     content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
-    files, probes, unreadable = _probe_parts(listed)
+    files, probes, unreadable = _probe_parts(listed, progress)
     unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
     names = [shown(path) for chosen in files.values() for path in chosen.paths]
     survey = survey_images(probes, names, resolution=resolution, fit=fit)
@@ -58,7 +67,7 @@ def load_folder(folder: Path, *, resolution: int | None, resident_bytes: int, fi
     parts: dict[str, Part] = dict(files)
     if len(probes) * survey.reading.image_bytes <= resident_bytes:
         for part, chosen in files.items():
-            parts[part], files[part], damaged = _decode(chosen, survey.reading)
+            parts[part], files[part], damaged = _decode(chosen, survey.reading, progress)
             unreadable += damaged
     else:
         notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
@@ -118,7 +127,7 @@ def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ..
     if tree.skipped:
         named = [f"{shown(skipped.path)} ({skipped.reason})" for skipped in tree.skipped[:SHOWN]]
         more = f" and {len(tree.skipped) - SHOWN:,} more" if len(tree.skipped) > SHOWN else ""
-        warnings.append(f"skipped {len(tree.skipped):,} files or folders: {', '.join(named)}{more}")
+        warnings.append(f"skipped {count(tree.skipped, 'path')}: {', '.join(named)}{more}")
     undecodable = [path for path in sorted(kinds.undecodable) if _is_looked_at(path, layout)]
     return tuple(warnings) + describe_undecodable(undecodable)
 
@@ -128,10 +137,12 @@ def _describe_passed_over(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str
     notes = describe_others([path for path in sorted(kinds.others) if _is_looked_at(path, layout)])
     if tree.hidden:
         counts = Counter(path.rpartition("/")[2] for path in tree.hidden)
-        by_name = [f"{name} ({count:,} times)" if count > 1 else name for name, count in counts.most_common()]
-        notes += (f"passed over {len(tree.hidden):,} hidden files and folders: {few(by_name)}",)
+        by_name = [f"{name} ({times:,} times)" if times > 1 else name for name, times in counts.most_common()]
+        notes += (f"passed over {count(tree.hidden, 'hidden path')}: {few(by_name)}",)
     if tree.repeated:
-        notes += (f"passed over {len(tree.repeated):,} links to what is there already: {few(tree.repeated)}",)
+        notes += (
+            f"passed over {count(tree.repeated, 'link')} to what is there already: {few(tree.repeated)}",
+        )
     return notes
 
 
@@ -141,22 +152,25 @@ def _is_looked_at(path: str, layout: Layout) -> bool:
     return any(is_within(path, folder) or is_within(folder, above) for folder in layout.parts.values())
 
 
-def _probe_parts(listed: Mapping[str, Files]) -> tuple[dict[str, Files], list[Probe], list[str]]:
+def _probe_parts(
+    listed: Mapping[str, Files], progress: Say
+) -> tuple[dict[str, Files], list[Probe], list[str]]:
     """Returns the readable files of each part, their headers, and the paths of the unreadable ones."""
     files: dict[str, Files] = {}
     found: list[Probe] = []
     unreadable: list[str] = []
     for part, every in listed.items():
-        probes = probe_all([Path(every.root) / path for path in every.paths])
+        probes = probe_all([Path(every.root) / path for path in every.paths], progress=progress)
         files[part] = every.take(np.array([i for i, p in enumerate(probes) if p is not None], dtype=np.int64))
         found += [p for p in probes if p is not None]
         unreadable += [shown(path) for path, p in zip(every.paths, probes, strict=True) if p is None]
     return files, found, unreadable
 
 
-def _decode(files: Files, reading: Reading) -> tuple[Pixels, Files, list[str]]:
+def _decode(files: Files, reading: Reading, progress: Say) -> tuple[Pixels, Files, list[str]]:
     """Returns the images that can be decoded, their files, and the names of the damaged ones."""
-    images, readable = decode_all([Path(files.root) / path for path in files.paths], reading)
+    sources = [Path(files.root) / path for path in files.paths]
+    images, readable = decode_all(sources, reading, progress=progress)
     damaged = np.setdiff1d(np.arange(len(files)), readable)
     left = files.take(readable)
     return Pixels(images=images, labels=left.labels), left, [shown(files.paths[i]) for i in damaged]

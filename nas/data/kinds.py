@@ -10,8 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nas.data.decoding import READ_ERRORS
-from nas.data.tree import SHOWN, Tree, few, shown
+from nas.data.tree import SHOWN, Tree, count, few, shown
 
 # A file with one of these is an image, and a damaged one where it cannot be read.
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -78,7 +77,7 @@ def describe_others(paths: Sequence[str]) -> tuple[str, ...]:
     """Notes the files that are no images: how many of each suffix, and the first names."""
     if not paths:
         return ()
-    return (f"passed over {len(paths):,} files that are no images ({_by_suffix(paths)}): {few(paths)}",)
+    return (f"passed over {count(paths, 'file')} without an image ({_by_suffix(paths)}): {few(paths)}",)
 
 
 def describe_undecodable(paths: Sequence[str]) -> tuple[str, ...]:
@@ -86,15 +85,15 @@ def describe_undecodable(paths: Sequence[str]) -> tuple[str, ...]:
     if not paths:
         return ()
     return (
-        f"skipped {len(paths):,} images that Pillow has no decoder for here ({_by_suffix(paths)}): "
-        f"{few(paths)}; convert them to JPEG or PNG",
+        f"skipped {count(paths, 'image')} that Pillow has no decoder for here ({_by_suffix(paths)}): "
+        f"{few(paths)}; convert to JPEG or PNG",
     )
 
 
 def _by_suffix(paths: Sequence[str]) -> str:
     counts = Counter(suffix(path) or WITHOUT_SUFFIX for path in paths)
-    listed = [f"{count:,} {shown(kind)}" for kind, count in counts.most_common(SHOWN)]
-    rest = len(paths) - sum(count for _, count in counts.most_common(SHOWN))
+    listed = [f"{number:,} {shown(kind)}" for kind, number in counts.most_common(SHOWN)]
+    rest = len(paths) - sum(number for _, number in counts.most_common(SHOWN))
     return ", ".join(listed + ([f"{rest:,} of other kinds"] if rest else []))
 
 
@@ -126,5 +125,5 @@ def _opens(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return image.format not in FORMATS_WITHOUT_DECODER
-    except READ_ERRORS:
+    except Exception:  # what Pillow's many formats raise for files that are none of them has no end
         return False

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nas.data.kinds import Kinds
-from nas.data.tree import Tree, few, is_within, join, shown
+from nas.data.tree import Tree, count, few, is_within, join, shown
 from nas.errors import DataError
 
 # The words that name a split, the usual ones first; a name also holds words such as `images` or `set`.
@@ -135,7 +135,7 @@ class _Finder:
 
     def find(self) -> Layout:
         root = self._unwrap("")
-        parts = self._find_parts(root) or {"train": root}
+        parts = self._with_classes(self._find_parts(root) or {"train": root})
         if list(parts.values()) != [root]:
             self._note_parts(root, parts)
         parts = {part: self._unwrap(folder) for part, folder in parts.items()}
@@ -161,7 +161,8 @@ class _Finder:
             if len(inner) != 1 or self._loose(folder):
                 break
             within = join(folder, inner[0])
-            if not self._filled(within) or not _is_wrapper(folder.rpartition("/")[2], inner[0]):
+            is_wrapper = _is_wrapper(folder.rpartition("/")[2], inner[0]) or self._find_parts(within)
+            if not self._filled(within) or not is_wrapper:
                 break
             folder = within
             self.notes.append(f"the images are read from {shown(folder)}/, the only folder with images there")
@@ -205,7 +206,7 @@ class _Finder:
             raise DataError(
                 f"one folder must hold the train split, but {trains} are there: give a folder with one"
             )
-        return self._with_classes(usable[0]) if usable else None
+        return usable[0] if usable else None
 
     def _with_classes(self, parts: Mapping[str, str]) -> dict[str, str]:
         """Leaves out val/ or test/ where the images have no class."""
@@ -213,9 +214,10 @@ class _Finder:
             part: folder for part, folder in parts.items() if self.tree.folders[folder] or part == "train"
         }
         for part in sorted(parts.keys() - kept.keys()):
-            if count := len(self._loose(parts[part])):
+            if loose := self._loose(parts[part]):
+                where = shown(parts[part])
                 self.warnings.append(
-                    f"{shown(parts[part])}/ has no subfolder per class, so its {count:,} images are not used"
+                    f"skipped {count(loose, 'image')} in {where}/, which has no subfolder per class"
                 )
         return {part: kept[part] for part in PART_WORDS if part in kept}
 
@@ -298,7 +300,7 @@ class _Finder:
         loose = [path for folder in sorted(wrappers) for path in self._loose(folder)]
         if loose:
             self.warnings.append(
-                f"{len(loose):,} images lie beside the class folders and are not used: {few(loose)}"
+                f"skipped {count(loose, 'image')} beside the folders of the classes: {few(loose)}"
             )
 
 

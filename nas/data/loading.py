@@ -18,6 +18,7 @@ from nas.data.packs import array_source, load_pack
 from nas.data.reading import Fit
 from nas.data.splits import Source, split_source
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 __all__ = ["NAMES", "Files", "ImageData", "Pixels", "SplitName", "check_fits", "from_arrays", "load_data"]
 
@@ -36,6 +37,7 @@ def load_data(
     seed: int = 0,
     resident_bytes: int = 2 << 30,
     fit: Fit = "crop",
+    progress: Say = say_nothing,
 ) -> ImageData:
     """Reads images and splits them into train, search and test.
 
@@ -51,6 +53,7 @@ def load_data(
         resident_bytes: A folder whose decoded images take more bytes is read from disk during training.
         fit: How an image that is not square becomes square: its centre is cut out (`crop`), it is padded with
             black (`pad`), or it is distorted (`stretch`).
+        progress: Told how many images of a folder or pack were read.
 
     Raises:
         DataError: There are no such data, or they cannot be used; the message says what to do.
@@ -65,7 +68,13 @@ def load_data(
         raise DataError(f"`fit in {get_args(Fit)}` must hold, but got fit={fit!r}")
     where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
     source = _read(
-        spec, root=where, download=download, resolution=resolution, resident_bytes=resident_bytes, fit=fit
+        spec,
+        root=where,
+        download=download,
+        resolution=resolution,
+        resident_bytes=resident_bytes,
+        fit=fit,
+        progress=progress,
     )
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
 
@@ -112,16 +121,25 @@ def from_arrays(
 
 
 def _read(
-    spec: str | Path, *, root: Path, download: bool, resolution: int | None, resident_bytes: int, fit: Fit
+    spec: str | Path,
+    *,
+    root: Path,
+    download: bool,
+    resolution: int | None,
+    resident_bytes: int,
+    fit: Fit,
+    progress: Say,
 ) -> Source:
     name = find_name(spec) if isinstance(spec, str) and not _looks_like_path(spec) else None
     if name is not None:
         return load_named(name, root=root, download=download, resolution=resolution, fit=fit)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return load_folder(path, resolution=resolution, resident_bytes=resident_bytes, fit=fit)
+        return load_folder(
+            path, resolution=resolution, resident_bytes=resident_bytes, fit=fit, progress=progress
+        )
     if path.is_file() and path.suffix == ".npz":
-        return load_pack(path, resolution=resolution, fit=fit)
+        return load_pack(path, resolution=resolution, fit=fit, progress=progress)
     if path.exists():
         raise DataError(f"{path} must be a folder of images or a .npz pack, but is neither")
     if isinstance(spec, Path) or _looks_like_path(spec):

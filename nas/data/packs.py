@@ -35,6 +35,7 @@ from nas.data.splits import Source, by_split
 from nas.data.survey import cut_notes, survey_images
 from nas.data.tree import few, shown
 from nas.errors import DataError
+from nas.trial import Say, say_nothing
 
 Array = npt.NDArray[Any]
 PLAIN_FIELDS: tuple[str, ...] = ("images", "labels")
@@ -42,7 +43,9 @@ ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
-def load_pack(path: Path, *, resolution: int | None, fit: Fit = "crop") -> Source:
+def load_pack(
+    path: Path, *, resolution: int | None, fit: Fit = "crop", progress: Say = say_nothing
+) -> Source:
     """Reads a pack and decodes it once.
 
     Raises:
@@ -53,7 +56,7 @@ def load_pack(path: Path, *, resolution: int | None, fit: Fit = "crop") -> Sourc
     arrays, notes = _usual_names(found)
     if "train_jpeg" in arrays:
         content = digest(*(found[name] for name in sorted(found)))
-        source = _encoded_source(path, arrays, resolution, fit, content)
+        source = _encoded_source(path, arrays, resolution, fit, content, progress)
         fields = ENCODED_FIELDS
     elif "train_images" in arrays:
         source = _plain_source(path, arrays, resolution, fit)
@@ -160,7 +163,12 @@ def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | Non
 
 
 def _encoded_source(
-    path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit, content: str
+    path: Path,
+    arrays: Mapping[str, Array],
+    resolution: int | None,
+    fit: Fit,
+    content: str,
+    progress: Say,
 ) -> Source:
     encoded: dict[str, list[bytes]] = {}
     labels: dict[str, Labels] = {}
@@ -173,11 +181,10 @@ def _encoded_source(
     for part, each in labels.items():
         _check_range(f"{path} {part}", each, len(classes))
     total = sum(map(len, encoded.values()))
-    every = [
-        (f"{part} image {i}", image) for part, images in encoded.items() for i, image in enumerate(images)
-    ]
-    found = zip(every, probe_all([image for _, image in every]), strict=True)
-    probes = {name: one for (name, _), one in found if one is not None}
+    names = [f"{part} image {i}" for part, images in encoded.items() for i in range(len(images))]
+    every = [image for part in encoded.values() for image in part]
+    found = zip(names, probe_all(every, progress=progress), strict=True)
+    probes = {name: one for name, one in found if one is not None}
     if not probes:
         raise DataError(f"none of the {total} images in {path} can be read")
     survey = survey_images([*probes.values()], [*probes], resolution=resolution, fit=fit)
@@ -185,7 +192,7 @@ def _encoded_source(
     conflicts = _conflicts(labels, contents, classes)
     parts, unreadable = {}, []
     for part, images in encoded.items():
-        pixels, readable = decode_all(images, survey.reading)
+        pixels, readable = decode_all(images, survey.reading, progress=progress)
         parts[part] = Pixels(images=pixels, labels=labels[part][readable])
         contents[part] = contents[part][readable]
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]

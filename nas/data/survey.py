@@ -9,7 +9,7 @@ import numpy as np
 
 from nas.data.decoding import Probe
 from nas.data.reading import WHITE, Fit, Reading
-from nas.data.tree import few
+from nas.data.tree import count, few
 from nas.errors import DataError
 
 GREATEST_INFERRED_RESOLUTION = 224
@@ -70,11 +70,11 @@ def survey_images(
     reading, deep_notes, marks = _scale(reading, probes, names)
     transparent = [name for name, one in zip(names, probes, strict=True) if one.is_transparent]
     if transparent:
-        notes.append(f"the transparent parts of {_count(transparent)} become white")
+        notes.append(f"the transparent parts of {count(transparent, 'image')} become white")
         marks.append(f"background={WHITE}")
     framed = [name for name, one in zip(names, probes, strict=True) if one.has_frames]
     if framed:
-        notes.append(f"of {_count(framed)} with several frames or pages, the first is used")
+        notes.append(f"of {count(framed, 'image')} with several frames or pages, the first is used")
     return Survey(
         reading=reading,
         notes=(*notes, *deep_notes),
@@ -140,19 +140,21 @@ def _scale(
         reading = replace(reading, bits=bits)
         largest = max(one.greatest for _, one in whole)
         notes.append(
-            f"{_count(whole)} of more than 8 bits a pixel {_are(whole)} scaled by {bits} bits, which the "
-            f"largest value of all, {largest:.0f}, needs"
+            f"pixels of more than 8 bits in {count(whole, 'image')} are scaled by {bits} bits, which the largest "
+            f"value of all, {largest:.0f}, needs"
         )
         marks += [f"bits={bits}"] if bits != Reading(channels=1, resolution=1).bits else []
     floats = [(name, one) for name, one in zip(names, probes, strict=True) if one.numbers == "float"]
     if floats:
         white = _float_white(floats)
         reading = replace(reading, float_white=white)
-        notes.append(f"{_count(floats)} of floating point numbers {_are(floats)} read as 0 to {white:g}")
+        notes.append(f"floating point numbers in {count(floats, 'image')} are read as 0 to {white:g}")
         marks.append(f"float_white={white:g}")
     deep_colour = [name for name, one in zip(names, probes, strict=True) if one.is_deep_colour]
     if deep_colour:
-        notes.append(f"of {_count(deep_colour)} in colour with 16 bits a channel, the upper 8 bits are used")
+        notes.append(
+            f"of {count(deep_colour, 'image')} in colour with 16 bits a channel, the upper 8 bits are used"
+        )
     return reading, notes, marks
 
 
@@ -167,8 +169,8 @@ def _black_warning(reading: Reading, probes: Sequence[Probe], names: Sequence[st
     if not black:
         return ()
     return (
-        f"{_count(black)} {_are(black)} black, as other images of the set have far larger values: "
-        f"{few(black)}; bring all images to one scale",
+        f"nothing is seen in {count(black, 'image')}, as others of the set have far larger values: {few(black)}; "
+        "bring all images to one scale",
     )
 
 
@@ -181,7 +183,7 @@ def _bits(images: Sequence[tuple[str, Probe]]) -> int:
     negative = [f"{name} (from {one.least:.0f})" for name, one in images if one.least < 0]
     if negative:
         raise DataError(
-            f"pixels must be 0 or more, but {_count(negative)} have values below: {few(negative)}; "
+            f"pixels must be 0 or more, but {count(negative, 'image')} have values below: {few(negative)}; "
             "add an offset to all images, or save them with 8 bits a pixel"
         )
     needed = int(max(one.greatest for _, one in images)).bit_length()
@@ -205,15 +207,7 @@ def _float_white(images: Sequence[tuple[str, Probe]]) -> float:
     if outside:
         raise DataError(
             "pixels that are floating point numbers must all be in 0..1, or all in 0..255, but of "
-            f"{_count(images)} {len(outside)} are not: {few(outside)}; rescale all alike, or save "
+            f"{count(images, 'image')} {len(outside)} are not: {few(outside)}; rescale all alike, or save "
             "them with 8 bits a pixel"
         )
     return 1.0 if largest <= 1 else float(WHITE)
-
-
-def _count(images: Sequence[object]) -> str:
-    return f"{len(images):,} image{'s' * (len(images) != 1)}"
-
-
-def _are(images: Sequence[object]) -> str:
-    return "are" if len(images) != 1 else "is"

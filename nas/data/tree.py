@@ -124,6 +124,11 @@ def few(names: Sequence[str]) -> str:
     return ", ".join(map(shown, names[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")
 
 
+def count(things: Sequence[object], noun: str) -> str:
+    """Says how many things there are, such as "1 image" and "2,000 images"."""
+    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
+
+
 @dataclass(slots=True, kw_only=True)
 class _Walk:
     """The state of one listing: paths without links first, then the links that were met."""

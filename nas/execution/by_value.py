@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import pickletools
+import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +23,7 @@ MOST_DEEP = 6
 """How far a value is looked into for the part that cannot be pickled."""
 
 
-def send_by_value(cloudpickle: Any, what: str, value: object) -> None:
+def send_by_value(cloudpickle: Any, what: str, value: object, *, is_here: bool = True) -> None:
     """Has the modules of the user's own that a value needs sent with it, since workers cannot import them.
 
     Modules that cannot be sent so, because of what they hold, are left to be imported there.
@@ -31,18 +32,22 @@ def send_by_value(cloudpickle: Any, what: str, value: object) -> None:
         cloudpickle: The module that pickles for the workers.
         what: The value in words.
         value: What will be sent.
+        is_here: Whether workers run on this machine, so that it is known what they can import.
 
     Raises:
-        ContractError: It cannot be pickled; names the part of it that cannot.
+        ContractError: It cannot be pickled, or needs a module that can neither be sent nor be imported; names
+            the part or the module.
     """
     _dumps(cloudpickle, what, value)
     sent: list[ModuleType] = []
     while True:
         try:
             found = own_modules(cloudpickle.dumps(value, protocol=5, buffer_callback=lambda _: None))
-        except Exception:
+        except Exception as error:
             for module in sent:
                 cloudpickle.unregister_pickle_by_value(module)
+            if is_here:
+                _check_importable(what, sent, error)
             return
         new = [
             module for module in found if module.__name__ not in cloudpickle.list_registry_pickle_by_value()
@@ -52,6 +57,29 @@ def send_by_value(cloudpickle: Any, what: str, value: object) -> None:
         for module in new:
             cloudpickle.register_pickle_by_value(module)
         sent += new
+
+
+def _check_importable(what: str, modules: Sequence[ModuleType], error: Exception) -> None:
+    """Checks that a new process of this machine finds modules that cannot be sent by value."""
+    for module in modules:
+        if not _is_found(module.__name__):
+            raise ContractError(
+                f"{what} needs the module {module.__name__!r} ({module.__file__}), which workers cannot "
+                "import, and which cannot be sent to them, as it holds something that cannot be pickled "
+                f"({type(error).__name__}: {error}): make that inside a function or in `prepare`, or start "
+                'Python in the folder of the module, or search with executor="inline"'
+            ) from error
+
+
+def _is_found(name: str) -> bool:
+    """Whether a new process that starts where Ray starts workers finds a module."""
+    code = (
+        "import sys; from importlib.util import find_spec; sys.path.insert(0, sys.argv[2])\n"
+        "try: sys.exit(find_spec(sys.argv[1]) is None)\n"
+        "except ImportError: sys.exit(1)"
+    )
+    script = str(Path(sys.argv[0]).resolve().parent)
+    return not subprocess.run([sys.executable, "-c", code, name, script], check=False).returncode
 
 
 def own_parts(space: SearchSpace, evaluator: object, probe: object = None) -> dict[str, object]:

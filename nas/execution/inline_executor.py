@@ -8,7 +8,7 @@ from __future__ import annotations
 from nas.errors import ExecutorError, NasError
 from nas.execution.failures import failure_of
 from nas.execution.worker import Worker
-from nas.trial import Evaluator, Job, Result
+from nas.trial import Evaluator, Job, Progress, Result, Tell
 from search_spaces import SearchSpace
 
 
@@ -24,6 +24,12 @@ class InlineExecutor:
     def __init__(self) -> None:
         self._worker: Worker | None = None
         self._jobs: list[tuple[Job, bytes | None]] = []
+        self._tell: Tell = lambda _: None
+        self._problem: Exception | None = None
+
+    def watch(self, tell: Tell) -> None:
+        """Tells of progress from now on; an exception from `tell` is raised when the job has ended."""
+        self._tell = tell
 
     @property
     def slots(self) -> int:
@@ -36,6 +42,7 @@ class InlineExecutor:
         Raises:
             ExecutorError: The evaluator's `prepare` failed.
         """
+        self._tell(Progress(text="preparing the evaluator"))
         try:
             self._worker = Worker(space, evaluator)
         except (NasError, KeyboardInterrupt):
@@ -59,7 +66,23 @@ class InlineExecutor:
         """Runs the remembered job to its end, whatever the timeout."""
         if self._worker is None or not self._jobs:
             return []
-        return [self._worker.run(*self._jobs.pop())]
+        job, weights = self._jobs.pop()
+        self._tell(Progress(text="begins", trial=job.trial))
+        result = self._worker.run(
+            job, weights, progress=lambda text: self._pass_on(Progress(text=text, trial=job.trial))
+        )
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+        return [result]
+
+    def _pass_on(self, progress: Progress) -> None:
+        """Keeps an exception of who is told away from the evaluator, which has no part in it."""
+        if self._problem is None:
+            try:
+                self._tell(progress)
+            except Exception as error:
+                self._problem = error
 
     def weights(self, job: Job) -> bytes | None:
         """The weights of the job returned last.

@@ -8,13 +8,18 @@ from __future__ import annotations
 import math
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 from nas.errors import ExecutorError
 from nas.execution.failures import failure_of
+from nas.trial import Say
 from nas.version import package_fingerprint
+
+FETCH_SECONDS = 60.0
+"""A result, weights or a worker's greeting that do not arrive for so long are lost with their worker."""
 
 CONNECT_SECONDS = 5.0
 """A cluster that does not answer for so long is unreachable."""
@@ -96,6 +101,33 @@ def problem_of(fingerprint: str, what: str, prepare: Callable[[], None]) -> str:
     return problem
 
 
+def await_ready(ray: Any, greetings: list[Any], *, seconds: float, say: Say) -> int:
+    """Waits until all workers are prepared, and returns how many of them are late.
+
+    Args:
+        ray: The module, connected.
+        greetings: What each of them answers: what went wrong, or nothing.
+        seconds: How long to wait.
+        say: Told how many are ready.
+
+    Raises:
+        ExecutorError: One died, or could not be prepared.
+    """
+    until = time.monotonic() + seconds
+    ready: list[Any] = []
+    while len(ready) < len(greetings) and (left := until - time.monotonic()) > 0:
+        say(f"workers load PyTorch and the images, {len(ready)} of {len(greetings)} are ready")
+        ready, _ = ray.wait(greetings, num_returns=len(ready) + 1, timeout=left)
+        for greeting in ready:
+            try:
+                problem = ray.get(greeting, timeout=FETCH_SECONDS)
+            except ray.exceptions.RayError as error:
+                raise ExecutorError(f"a worker died while it was prepared: {error}") from error
+            if problem:
+                raise ExecutorError(problem)
+    return len(greetings) - len(ready)
+
+
 def check_offered(ray: Any, resource: str) -> None:
     """Checks that some node of the cluster offers a custom resource.
 
@@ -135,6 +167,15 @@ def check_gpus(ray: Any, workers: int, gpus: float, *, probe_gpus: float = 0.0) 
             f"{workers} workers with {gpus:g} GPUs each{beside} were asked for, but there are "
             f"{sum(nodes):g} GPUs, room for {max(0, room)}: use fewer workers or a smaller --gpus-per-worker"
         )
+
+
+def limit_gpu_memory(share: float) -> None:
+    """Holds this process to its share of a GPU's memory, which Ray only counts; does nothing at 0 and 1."""
+    if 0 < share < 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(share)
 
 
 def _is_custom(name: str) -> bool:

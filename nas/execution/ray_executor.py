@@ -9,32 +9,44 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from nas.errors import ExecutorError
 from nas.execution.by_value import own_parts, send_by_value
 from nas.execution.failures import failure_of
+from nas.execution.progress_board import BoardWriter, ProgressBoard
 from nas.execution.ray_cluster import (
+    FETCH_SECONDS,
+    await_ready,
     bounded,
     check_gpus,
     check_reachable,
+    limit_gpu_memory,
     problem_of,
     stored_bytes,
 )
 from nas.execution.ray_prober import RayProber
+from nas.execution.ray_slot import Slot
 from nas.execution.worker import Worker
 from nas.probing import Probed, check_alone_on_gpu
-from nas.trial import Cause, Evaluator, Job, Probe, Result, Status, WeightsError
+from nas.trial import (
+    Cause,
+    Evaluator,
+    Job,
+    Probe,
+    Progress,
+    Result,
+    Status,
+    Tell,
+    WeightsError,
+    say_nothing,
+)
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
 
 JOIN_SECONDS = 60.0
 """A cluster that cannot be joined within so long is an error."""
-
-FETCH_SECONDS = 60.0
-"""A result or weights that do not arrive for so long are lost with their worker."""
 
 STORE_BYTES = 160 << 20
 """Object store beside what the evaluator needs; Ray's least is 75 MiB."""
@@ -101,11 +113,17 @@ class RayExecutor:
         self._probe_gpus = probe_gpus
         self._modules = tuple(modules)
         self._start_timeout = start_timeout_seconds
-        self._slots: list[_Slot] = []
+        self._slots: list[Slot] = []
         self._ray: Any = None
         self._shared: Any = None
         self._prober: RayProber | None = None
+        self._tell: Tell | None = None
+        self._board: ProgressBoard | None = None
         self._owns_ray = False
+
+    def watch(self, tell: Tell) -> None:
+        """Tells of progress from the next start on, between two waits."""
+        self._tell = tell
 
     @property
     def slots(self) -> int:
@@ -113,17 +131,9 @@ class RayExecutor:
         return self._workers
 
     def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
-        """Checks that what the user made can be sent to workers, and has its modules sent by value.
-
-        Raises:
-            ContractError: Something cannot be pickled; names it.
-        """
-        own = own_parts(space, evaluator, probe)
-        if not own:
-            return
-        cloudpickle = _import_ray().cloudpickle
-        for what, part in own.items():
-            send_by_value(cloudpickle, what, part)
+        """Checks that what the user made can be sent to workers; raises `ContractError` if not."""
+        for what, part in own_parts(space, evaluator, probe).items():
+            send_by_value(_import_ray().cloudpickle, what, part, is_here=self._address is None)
 
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.
@@ -142,9 +152,12 @@ class RayExecutor:
         for module in self._modules:
             self._ray.cloudpickle.register_pickle_by_value(module)
         try:
+            self._resolve_precision(evaluator)
             if not self._ray.is_initialized():
+                self._say("starting Ray" if self._address is None else f"joining {self._address}")
                 self._connect(stored_bytes(self._ray, (space, evaluator)))
             check_gpus(self._ray, self._workers, self._gpus, probe_gpus=self._probe_gpus)
+            self._say("giving the images to the workers")
             self._shared = self._ray.put((space, evaluator))
             if probe is not None and self._probe_resource is not None:
                 self._prober = RayProber(
@@ -152,6 +165,8 @@ class RayExecutor:
                 )
             self._slots = [self._spawn() for _ in range(self._workers)]
             self._await_workers()
+            if self._tell is not None:
+                self._board = ProgressBoard(self._ray, self._tell)
         except BaseException:
             self.close()
             raise
@@ -169,8 +184,9 @@ class RayExecutor:
             self._replace(self._slots[index])
         slot = self._slots[index]
         slot.job, slot.since = job, time.monotonic()
-        slot.answer = slot.actor.run.remote(job, weights)
+        slot.answer = slot.actor.run.remote(job, weights, None if self._board is None else self._board.actor)
         slot.measured = None if self._prober is None else self._prober.measure(job)
+        self._say("begins", trial=job.trial)
 
     def wait(self, timeout_seconds: float) -> list[Result]:
         """Returns finished, lost and expired jobs, at the latest after the timeout."""
@@ -185,9 +201,11 @@ class RayExecutor:
                 results.append(self._collect(slot))
             elif self._expires_in(slot) <= 0:
                 results.append(self._expire(slot))
+        if self._board is not None and not results:
+            self._board.look(slot.job for slot in busy if slot.job is not None)
         return results
 
-    def _finished(self, busy: list[_Slot], timeout_seconds: float) -> list[_Slot]:
+    def _finished(self, busy: list[Slot], timeout_seconds: float) -> list[Slot]:
         """Those slots whose answers are all there; where there is none, waits for one more answer."""
         asked = [answer for slot in busy for answer in slot.awaited]
         ready, open_ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
@@ -221,9 +239,27 @@ class RayExecutor:
         if self._prober is not None:
             self._prober.close()
             self._prober = None
+        if self._board is not None:
+            self._board.close()
+            self._board = None
         if self._owns_ray:
             self._owns_ray = False
+            self._say("ending Ray's processes")
             self._ray.shutdown()
+
+    def _say(self, text: str, *, trial: int | None = None) -> None:
+        if self._tell is not None:
+            self._tell(Progress(text=text, trial=trial))
+
+    def _resolve_precision(self, evaluator: Evaluator) -> None:
+        """Has an evaluator that can find out once, here, in what precision this machine's workers train.
+
+        Workers with GPUs, which may differ, and those of other machines find out for themselves.
+        """
+        resolve = getattr(evaluator, "resolve_precision", None)
+        if resolve is not None and not self._gpus:
+            self._say("choosing float32 or bfloat16, in about a second at most")
+            resolve("cpu", threads=max(1, int(self._cpus)))
 
     def _connect(self, stored_bytes: int) -> None:
         """Joins the cluster at the address, or starts Ray on this machine."""
@@ -249,7 +285,7 @@ class RayExecutor:
             )
         self._owns_ray = True
 
-    def _spawn(self) -> _Slot:
+    def _spawn(self) -> Slot:
         kind = self._ray.remote(_Actor).options(
             num_cpus=self._cpus,
             num_gpus=self._gpus,
@@ -259,9 +295,9 @@ class RayExecutor:
         )
         # The reference goes inside a list, so that a worker that cannot read it can still say why.
         actor = kind.remote([self._shared], package_fingerprint(), self._gpus)
-        return _Slot(actor=actor, greeting=actor.prepare.remote(), since=time.monotonic())
+        return Slot(actor=actor, greeting=actor.prepare.remote(), since=time.monotonic())
 
-    def _replace(self, slot: _Slot) -> None:
+    def _replace(self, slot: Slot) -> None:
         self._ray.kill(slot.actor)
         self._slots[self._slots.index(slot)] = self._spawn()
 
@@ -269,22 +305,15 @@ class RayExecutor:
         """Waits until all workers are prepared."""
         greetings = [slot.greeting for slot in self._slots]
         greetings += [] if self._prober is None else [self._prober.greeting]
-        ready, late = self._ray.wait(greetings, num_returns=len(greetings), timeout=self._start_timeout)
-        for greeting in ready:
-            try:
-                problem = self._ray.get(greeting, timeout=FETCH_SECONDS)
-            except self._ray.exceptions.RayError as error:
-                raise ExecutorError(f"a worker died while it was prepared: {error}") from error
-            if problem:
-                raise ExecutorError(problem)
+        late = await_ready(self._ray, greetings, seconds=self._start_timeout, say=self._say)
         if late:
             free = ", ".join(f"{n:g} {name}" for name, n in sorted(self._ray.available_resources().items()))
             raise ExecutorError(
-                f"{len(late)} of {len(greetings)} workers were not up after {self._start_timeout:g} s; each "
+                f"{late} of {len(greetings)} workers were not up after {self._start_timeout:g} s; each "
                 f"needs {self._cpus:g} CPU, {self._gpus:g} GPU; free at present: {free}. Use fewer workers"
             )
 
-    def _expires_in(self, slot: _Slot) -> float:
+    def _expires_in(self, slot: Slot) -> float:
         """Seconds until a job's time is up; the clock starts when its worker is prepared."""
         if not slot.is_ready:
             slot.is_ready = bool(self._ray.wait([slot.greeting], timeout=0)[0])
@@ -293,7 +322,7 @@ class RayExecutor:
         limit = self._timeout if slot.is_ready else self._start_timeout
         return math.inf if limit is None else slot.since + limit - time.monotonic()
 
-    def _collect(self, slot: _Slot) -> Result:
+    def _collect(self, slot: Slot) -> Result:
         """Fetches an answer; whatever Ray raises means that the worker is gone."""
         try:
             result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
@@ -312,7 +341,7 @@ class RayExecutor:
         slot.jobs_done += 1
         return result
 
-    def _expire(self, slot: _Slot) -> Result:
+    def _expire(self, slot: Slot) -> Result:
         is_trained = bool(self._ray.wait([slot.answer], timeout=0)[0])
         if self._prober is not None and is_trained:
             self._prober.replace()  # what it hangs on would hold up all others
@@ -322,7 +351,7 @@ class RayExecutor:
         text = f"its worker was not up after {self._start_timeout:g} s"
         return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, "")
 
-    def _give_up(self, slot: _Slot, status: Status, cause: Cause, message: str, log: str) -> Result:
+    def _give_up(self, slot: Slot, status: Status, cause: Cause, message: str, log: str) -> Result:
         """Ends a worker together with its job, and puts a new one in its place."""
         assert slot.job is not None
         self._replace(slot)
@@ -334,26 +363,6 @@ class RayExecutor:
             log=log,
             seconds=time.monotonic() - slot.since,
         )
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Slot:
-    """One worker, and the job it has."""
-
-    actor: Any
-    greeting: Any
-    since: float
-    is_ready: bool = False
-    job: Job | None = None
-    answer: Any = None
-    measured: Any = None
-    last_job: Job | None = None
-    jobs_done: int = 0
-
-    @property
-    def awaited(self) -> list[Any]:
-        """What its job is still to give: the training's answer, and the probe's."""
-        return [answer for answer in (self.answer, self.measured) if answer is not None]
 
 
 class _Actor:
@@ -375,29 +384,22 @@ class _Actor:
         return self._problem
 
     def _make_worker(self) -> None:
-        self._limit_memory()
+        limit_gpu_memory(self._gpus)
         self._worker = Worker(*_fetch(self._shared[0]))
 
-    def run(self, job: Job, weights: bytes | None = None) -> Result:
-        """Runs a job."""
+    def run(self, job: Job, weights: bytes | None = None, board: Any = None) -> Result:
+        """Runs a job, and writes its progress to the board."""
         if self._worker is None:
             line = self._problem.splitlines()[0]
             return Result(
                 job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message=line, log=self._problem
             )
-        return self._worker.run(job, weights)
+        progress = say_nothing if board is None else BoardWriter(board, job)
+        return self._worker.run(job, weights, progress=progress)
 
     def weights(self, job: Job) -> bytes | None:
         """The weights of the job run last."""
         return None if self._worker is None else self._worker.weights(job)
-
-    def _limit_memory(self) -> None:
-        """Holds a shared GPU's memory to this worker's share, which Ray only counts."""
-        if 0 < self._gpus < 1:
-            import torch
-
-            if torch.cuda.is_available():
-                torch.cuda.set_per_process_memory_fraction(self._gpus)
 
 
 def _fetch(reference: Any) -> Any:

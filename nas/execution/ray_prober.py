@@ -10,15 +10,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.execution.failures import failure_of
-from nas.execution.ray_cluster import check_offered, problem_of
+from nas.execution.ray_cluster import FETCH_SECONDS, check_offered, problem_of
 from nas.execution.worker import usable
 from nas.probing import joined
 from nas.trial import Cause, Job, Metric, Probe, Result, Status, as_metrics
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
-
-FETCH_SECONDS = 60.0
-"""A measurement that does not arrive for so long is lost with its actor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,14 +21,19 @@ from nas.trial import (
     Job,
     Metric,
     Result,
+    Say,
     Status,
     WeightsError,
     as_evaluation,
+    say_nothing,
 )
 from search_spaces import SearchSpace
 
 ROUNDING = 1e-6
 """An accuracy so little outside [0, 1] is one of its ends, computed in single precision."""
+
+MOST_SAID = 120
+"""Characters of a line of progress that are passed on."""
 
 
 class Worker:
@@ -47,11 +52,11 @@ class Worker:
         self.node = f"{socket.gethostname()}, process {os.getpid()}"
         evaluator.prepare()
 
-    def run(self, job: Job, weights: bytes | None = None) -> Result:
+    def run(self, job: Job, weights: bytes | None = None, *, progress: Say = say_nothing) -> Result:
         """Runs a job; whatever the evaluator raises becomes a result, `sys.exit` too, but not Ctrl-C."""
         self._job, self._weights = job, None
         started = time.perf_counter()
-        result = self._run(job, weights)
+        result = self._run(job, weights, progress)
         seconds = time.perf_counter() - started
         if result.status is not Status.COMPLETED:
             self._weights = None
@@ -78,11 +83,15 @@ class Worker:
             )
         return bytes(found)
 
-    def _run(self, job: Job, weights: bytes | None) -> Result:
+    def _run(self, job: Job, weights: bytes | None, progress: Say) -> Result:
+        def say(text: str) -> None:
+            printable = "".join(mark if mark.isprintable() else " " for mark in str(text))
+            progress(" ".join(printable.split())[:MOST_SAID])
+
         try:
             network = self._space.decode(job.tokens)
-            found = self._evaluator.evaluate(Candidate(job=job, network=network, weights=weights))
-            evaluation = as_evaluation(found)
+            candidate = Candidate(job=job, network=network, weights=weights, progress=say)
+            evaluation = as_evaluation(self._evaluator.evaluate(candidate))
             self._weights = evaluation.weights
             return Result(
                 job=job, status=Status.COMPLETED, metrics=_measured(evaluation), notes=evaluation.notes

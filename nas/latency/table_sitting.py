@@ -34,6 +34,7 @@ from nas.latency.sitting import (
     measure_together,
 )
 from nas.latency.table import BlockLatency, LatencyTable, SpaceFacts, TableSitting
+from nas.trial import Say, say_nothing
 from search_spaces import Network, SearchSpace, SpaceError, Stage
 from search_spaces.blocks import Block, FoundBlocks, blocks_of, find_blocks
 from search_spaces.ops import op_label
@@ -150,7 +151,8 @@ def measure_table(
     *,
     rounds: int = ROUNDS,
     notes: tuple[str, ...] = (),
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = say_nothing,
+    progress: Say = say_nothing,
     on_round: Callable[[int, int], None] | None = None,
 ) -> LatencyTable:
     """Measures the blocks and networks of a plan in one sitting, and makes the table of it.
@@ -161,6 +163,7 @@ def measure_table(
         rounds: Samples of each.
         notes: What makes the sitting doubtful, to be kept with it.
         say: Told what begins, in words, with an estimate of the time before the sitting.
+        progress: Told how many are prepared.
         on_round: Called with (rounds done, rounds) after each.
 
     Raises:
@@ -168,7 +171,7 @@ def measure_table(
         SpaceError: A block cannot be built.
     """
     say(f"preparing {len(plan.blocks)} blocks and {len(plan.networks)} networks on {settings.text}")
-    passes = prepare_passes(plan, settings)
+    passes = prepare_passes(plan, settings, progress=progress)
     reference = prepare_reference(settings)
     seconds = estimate_seconds(passes.values(), rounds)
     say(f"measuring in {rounds} rounds, about {_words(seconds)}: leave the machine alone meanwhile")
@@ -188,18 +191,22 @@ def measure_table(
     )
 
 
-def prepare_passes(plan: TablePlan, settings: DeviceSettings) -> dict[str, Pass]:
+def prepare_passes(
+    plan: TablePlan, settings: DeviceSettings, *, progress: Say = say_nothing
+) -> dict[str, Pass]:
     """Prepares a pass of every block by its key, and of every network by its digest."""
     from search_spaces.modules import build_part
 
     passes: dict[str, Pass] = {}
-    for block in plan.blocks:
+    for number, block in enumerate(plan.blocks, start=1):
+        progress(f"preparing block {number} of {len(plan.blocks)}")
         module = build_part(block.part, seed=0)
         try:
             passes[block.key] = prepare_pass(module, settings, input_shape=block.in_shape)
         except LatencyError as error:
             raise LatencyError(f"{error} (block of {block.stage}: {block.words})") from error
-    for network in plan.networks:
+    for number, network in enumerate(plan.networks, start=1):
+        progress(f"preparing network {number} of {len(plan.networks)}")
         passes[network.digest] = prepare_pass(network, settings)
     return passes
 

@@ -23,7 +23,7 @@ from nas.proxies.sample import FEW, Candidate
 from nas.proxies.trainings import check_lawful, train_all
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE, SIDE_STEP
-from nas.trial import Evaluator, Executor
+from nas.trial import Evaluator, Executor, Tell
 from search_spaces import Network, SearchSpace
 
 if TYPE_CHECKING:
@@ -243,6 +243,7 @@ def check_proxies(
     seed: int = 0,
     folder: Path,
     on_run: Callable[[Run, int, int], None] = lambda *_: None,
+    on_progress: Tell = lambda _: None,
 ) -> ProxyCheck:
     """Trains the sample in every way and judges the ways; what the folder has already is not done again.
 
@@ -262,6 +263,7 @@ def check_proxies(
         seed: Those of the trainings are derived from it.
         folder: Where trainings and result are written.
         on_run: Told of each finished training, with the number done and the number of all.
+        on_progress: Told what goes on.
 
     Raises:
         NasError: The folder holds another check, a candidate is not lawful, an evaluator, op or executor of
@@ -280,7 +282,17 @@ def check_proxies(
         "seed": str(seed),
     }
     with RunLog(folder, settings) as log:
-        train_all(space, ways, executor, candidates, log, seeds=seeds, seed=seed, on_run=on_run)
+        train_all(
+            space,
+            ways,
+            executor,
+            candidates,
+            log,
+            seeds=seeds,
+            seed=seed,
+            on_run=on_run,
+            on_progress=on_progress,
+        )
         runs = tuple(log.runs.values())
     measured = {name: measured_of(name, runs, len(candidates), seeds) for name in ways}
     known = {"params": [float(c.params) for c in candidates], "macs": [float(c.macs) for c in candidates]}

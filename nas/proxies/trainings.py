@@ -16,7 +16,19 @@ from nas.proxies.offer import LONG
 from nas.proxies.run_log import Run, RunLog
 from nas.proxies.sample import Candidate as Sampled
 from nas.stopping import Interruption
-from nas.trial import Candidate, Cause, Evaluation, Evaluator, Executor, Job, Result, Status, as_evaluation
+from nas.trial import (
+    Candidate,
+    Cause,
+    Evaluation,
+    Evaluator,
+    Executor,
+    Job,
+    Result,
+    Status,
+    Tell,
+    as_evaluation,
+    watch,
+)
 from search_spaces import Network, SearchSpace, SpaceError
 
 ATTEMPTS = 3
@@ -44,6 +56,13 @@ class WaysEvaluator:
     def fingerprint(self) -> str:
         """Changes with each of them."""
         return digest(*(f"{name} {way.fingerprint}" for name, way in self._ways.items()))
+
+    def resolve_precision(self, device: str, *, threads: int) -> None:
+        """Has each of them that can find out here what the precision `auto` means for all workers."""
+        for way in self._ways.values():
+            resolve = getattr(way, "resolve_precision", None)
+            if resolve is not None:
+                resolve(device, threads=threads)
 
     def prepare(self) -> None:
         """Prepares all of them."""
@@ -86,6 +105,7 @@ def train_all(
     seeds: int,
     seed: int,
     on_run: Callable[[Run, int, int], None] = lambda *_: None,
+    on_progress: Tell = lambda _: None,
 ) -> None:
     """Trains what the log lacks: every candidate in every way from every seed.
 
@@ -101,6 +121,7 @@ def train_all(
         seeds: Trainings of each candidate in each way.
         seed: Theirs are derived from it.
         on_run: Told of each finished training, with the number done and the number of all.
+        on_progress: Told what goes on, trials numbered as in `WaysEvaluator.trial`.
 
     Raises:
         DataError: A candidate, reduced, is not lawful.
@@ -128,6 +149,7 @@ def train_all(
     }
     if not waiting:
         return
+    watch(executor, on_progress)
     try:
         executor.start(space, evaluator)
         done = len(wanted) - len(waiting)

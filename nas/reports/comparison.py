@@ -19,7 +19,7 @@ from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.objective import Objective
 from nas.schedule import ATTEMPTS
-from nas.trial import Evaluator, Executor, Job, Result, Status
+from nas.trial import Evaluator, Executor, Job, Result, Status, Tell, watch
 from search_spaces import SearchSpace, cost
 
 FILE_NAME = "comparison.json"
@@ -241,6 +241,7 @@ def compare(
     seed: int,
     folder: Path,
     on_run: Callable[[Contender, Run, int, int], None] = lambda *_: None,
+    on_progress: Tell = lambda _: None,
 ) -> Comparison:
     """Trains every contender from every seed and measures it; what a folder has already is not done again.
 
@@ -256,6 +257,7 @@ def compare(
         seed: The study's; those of the trainings are derived from it, unlike any of the search.
         folder: The study's folder.
         on_run: Told of each finished training, with the number done and the number of all.
+        on_progress: Told what goes on; a contender's place in the list is the number of its trial.
 
     Raises:
         NasError: The machines cannot be had, or lose a training too often.
@@ -267,6 +269,7 @@ def compare(
     todo = _missing_jobs(comparison, [_run_seed(seed, number) for number in range(seeds)])
     if not todo:
         return comparison
+    watch(executor, on_progress)
     try:
         executor.start(space, evaluator)
         for result in _run_all(executor, todo):

@@ -129,6 +129,6 @@ class EventFile:
 
 def _explained(path: Path, error: OSError) -> StudyError:
     return StudyError(
-        f"{path} cannot be written: {error.strerror or error}; make room or mend the rights and resume, "
+        f"{path} cannot be written: {error.strerror or error}; make room or mend the rights, "
         "or search without TensorBoard"
     )

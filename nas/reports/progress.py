@@ -7,16 +7,21 @@ printed.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nas.reporting import Best, Counts, SearchEnd, SearchStart, TrialReport
+from nas.reports.activity import TICK_SECONDS, Activity, Running
 from nas.reports.printing import make_console, show_accuracy, show_count, show_metric, show_seconds
-from nas.trial import Status
+from nas.trial import Progress, Status
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
     from rich.text import Text
+
+SILENT_SECONDS = 10.0
+"""Elsewhere than in a terminal, a search that has printed nothing for so long says what goes on."""
 
 LOG_LINES = 25
 """Lines shown of the first failure's log; the file has all of them."""
@@ -36,23 +41,39 @@ class TerminalReporter:
 
     Args:
         console: Where to; a new one on standard output by default.
+        clock: Seconds.
+        tick_seconds: See `Activity`.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        tick_seconds: float | None = TICK_SECONDS,
+    ) -> None:
         self._console = console or make_console()
+        self._clock = clock
+        self._running = Running()
+        self._activity = Activity(
+            self._console, first_seconds=SILENT_SECONDS, clock=clock, tick_seconds=tick_seconds
+        )
         self._live: Live | None = None
         self._start: SearchStart | None = None
         self._counts = Counts()
         self._best: Best | None = None
-        self._began = time.monotonic()
+        self._began = clock()
+        self._is_ended = False
         self._worker_seconds: list[float] = []
 
     def on_start(self, start: SearchStart) -> None:
         """Prints what is searched, and opens the live summary in a terminal."""
         self._start = start
+        self._is_ended = False
         self._counts, self._best = start.counts, start.best
-        self._began = time.monotonic()
+        self._began = self._clock()
         self._print_header(start)
+        self._activity.heard()
         if self._console.is_terminal:
             from rich.live import Live
 
@@ -60,13 +81,17 @@ class TerminalReporter:
                 get_renderable=self._summary, console=self._console, refresh_per_second=4, transient=True
             )
             self._live.start()
+        else:
+            self._activity.__enter__()
 
     def on_trial(self, report: TrialReport) -> None:
         """Prints the trial's line, and the log of the first failure."""
         self._counts, self._best = report.counts, report.best
+        self._running.end(report.number)
         if report.seconds > 0:
             self._worker_seconds.append(report.seconds)
         self._console.print(self._line(report), soft_wrap=True)
+        self._activity.heard()
         if report.status is not Status.COMPLETED and report.is_first_failure:
             self._print_log(report)
 
@@ -75,14 +100,27 @@ class TerminalReporter:
         from rich.text import Text
 
         self._console.print(Text(f"{kind.replace('_', ' ')}: {message}", style="yellow"), soft_wrap=True)
+        self._activity.heard()
+
+    def on_progress(self, progress: Progress) -> None:
+        """Shows it in the live summary; where there is none, prints it after some silence."""
+        if self._is_ended:
+            return  # the last line is printed
+        if self._start is None and not self._running.text:
+            self._activity.begin()
+        self._running.note(progress)
+        if self._live is None:
+            self._activity(self._running.text)
 
     def on_end(self, end: SearchEnd) -> None:
         """Closes the live summary and prints how it ended."""
         self.close()
+        self._is_ended = True
         self._console.print(self._closing(end), soft_wrap=True)
 
     def close(self) -> None:
-        """Closes the live summary; safe to call twice."""
+        """Closes the live summary, and ends what prints in its place; safe to call twice."""
+        self._activity.close()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -154,25 +192,26 @@ class TerminalReporter:
         head = Table.grid(padding=(0, 2))
         width = max(10, min(40, self._console.width - 60))
         bar = ProgressBar(total=total, completed=done, width=width, pulse=total is None)
-        elapsed = time.monotonic() - self._began
+        elapsed = self._clock() - self._began
         of = f"{done}/{total} trials" if total is not None else f"{done} trials"
         eta = self.eta_seconds()
         left = "" if eta is None else f"about {show_seconds(eta)} left"
         head.add_row(bar, of, show_seconds(elapsed), left)
         failures = self._counts.infeasible + self._counts.lost
         style = "red" if failures else "dim"
+        now = Text(self._running.text, style="dim", no_wrap=True, overflow="ellipsis")
         if not self._worker_seconds and not failures:
-            return Group(Text(), head, Text("the workers start, then run their first trials", style="dim"))
+            return Group(Text(), head, now)
         states = Text(f"failures {failures}   ", style=style)
         states.append(f"rejected before training {self._counts.rejected}", style="dim")
-        return Group(Text(), head, _best_line(self._best), states)
+        return Group(Text(), head, _best_line(self._best), states, now)
 
     def eta_seconds(self) -> float | None:
         """Seconds until the last trial, from the mean trial of this run; None while nobody can tell."""
         if self._start is None or self._start.trials is None or not self._worker_seconds:
             return None
         left = max(0, self._start.trials - self._counts.done)
-        elapsed = time.monotonic() - self._began
+        elapsed = self._clock() - self._began
         finished = len(self._worker_seconds)
         # Once every worker has finished a few, wall time per trial says more than their own clocks do.
         if finished >= 2 * self._start.workers:

@@ -1,25 +1,20 @@
-"""Owns devices that train: choosing and naming one, the memory of a training, whether bfloat16 is faster.
+"""Owns devices that train: choosing and naming one, and the memory of a training.
 
-Does not own latency (`nas.latency`), nor exact costs, which need no device: `search_spaces.cost`.
+Does not own precision (`nas.training.precision`), latency (`nas.latency`), nor exact costs, which need no
+device: `search_spaces.cost`.
 """
 
 from __future__ import annotations
 
 import gc
 import platform
-import statistics
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
 from nas.errors import ExecutorError
-from search_spaces import build, efficientnet
-
-LEAST_BF16_SPEEDUP = 1.5
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -116,51 +111,6 @@ def release_memory(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-
-
-@cache
-def bf16_speedup(device: torch.device) -> float:
-    """Measures how many times faster an EfficientNet trains in bfloat16 than in float32 (medians of 5 steps).
-
-    It is a whole network, of about the size that is trained on such a device, since a single layer misleads:
-    on a CPU whose matrix units know bfloat16, one MBConv layer was faster in it and whole networks slower.
-    """
-    width, batch = (1.0, 128) if device.type == "cuda" else (0.25, 16)
-    network = efficientnet(resolution=32, num_classes=10, width=width).reference
-    assert network is not None
-    module = build(network, seed=0).to(device).to(memory_format=torch.channels_last)
-    images = torch.zeros((batch, 3, 32, 32), device=device).to(memory_format=torch.channels_last)
-
-    def step(is_bf16: bool) -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=is_bf16):
-            loss = module(images).float().logsumexp(1).sum()
-        module.zero_grad()
-        torch.autograd.backward(loss)
-
-    seconds: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(7):
-        for is_bf16, samples in seconds.items():  # in turns, so that a busy moment hits both
-            samples.append(_timed(partial(step, is_bf16), device))
-    return statistics.median(seconds[False][2:]) / statistics.median(seconds[True][2:])
-
-
-def prefers_bf16(device: torch.device) -> bool:
-    """Says whether bfloat16 is at least 1.5 times as fast here.
-
-    The margin is wide so that noise does not make two workers of one machine disagree.
-    """
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return False
-    return bf16_speedup(device) >= LEAST_BF16_SPEEDUP
-
-
-def _timed(run: Callable[[], object], device: torch.device) -> float:
-    """Seconds of one run, synchronised on both sides."""
-    synchronize(device)
-    started = time.perf_counter()
-    run()
-    synchronize(device)
-    return time.perf_counter() - started
 
 
 def synchronize(device: torch.device) -> None:

@@ -5,6 +5,7 @@ Does not own the training loop (`nas.training.training`) or running trials anywh
 
 from __future__ import annotations
 
+import platform
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -23,11 +24,13 @@ from nas.training.measurement import (
     CUDA_MEMORY_METHOD,
     choose_device,
     describe_device,
+    pinned_threads,
 )
+from nas.training.precision import Chosen
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction
 from nas.training.step import Stepping
-from nas.training.training import TrainingResult, check_batch, train
+from nas.training.training import TrainingResult, check_batch, settle_precision, train
 from nas.trial import Candidate, Evaluation, Job, Metric
 from search_spaces import Network, SpaceError, build, cost
 
@@ -82,6 +85,7 @@ class ProxyEvaluator:
         self.ladder = tuple(ladder)
         self.stepping: Stepping = stepping
         self._on_device = DeviceData(data, device)
+        self._chosen: dict[tuple[str, str], Chosen] = {}
         _check_ladder(fidelity, self.ladder)
         self._check_batch()
 
@@ -94,6 +98,7 @@ class ProxyEvaluator:
         other = ProxyEvaluator(self.data, recipe, device=self.device, split=self.split, reduction=reduction)
         other.stepping = self.stepping
         other._on_device = self._on_device
+        other._chosen = self._chosen
         return other
 
     @property
@@ -123,9 +128,22 @@ class ProxyEvaluator:
                 f"the network must be lawful when reduced ({least.describe()}), but: {error}; reduce less"
             ) from error
 
+    def resolve_precision(self, device: str, *, threads: int) -> None:
+        """Finds out here what the precision `auto` means for all workers of this machine.
+
+        The answer travels with the evaluator; a worker of another machine finds out for itself.
+
+        Args:
+            device: Where the workers train.
+            threads: Threads that each of them has on a CPU.
+        """
+        with pinned_threads(threads):
+            self._settled(self.recipe, torch.device(device))
+
     def prepare(self) -> None:
-        """Moves the data of the whole schedule to the device."""
+        """Moves the data of the whole schedule to the device, and resolves the precision `auto`."""
         self._on_device.of(self._reduced(1.0))
+        self._settled(self.recipe, choose_device(self.device))
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
         """Builds, trains and measures one candidate; its job's seed decides initialisation and order.
@@ -145,12 +163,13 @@ class ProxyEvaluator:
         result = train(
             module,
             data,
-            work.recipe,
+            self._settled(work.recipe, where),
             seed=work.seed,
             device=where,
             split=self.split,
             batches=batches,
             stepping=self.stepping,
+            progress=candidate.progress,
         )
         metrics = training_metrics(result, where)
         module.cpu()  # the worker may keep it for its weights, and the device is needed
@@ -165,6 +184,15 @@ class ProxyEvaluator:
             recipe = recipe.at(job.fidelity - below[-1] if below else job.fidelity)
         seed = rung_seed(job.seed, len(below)) if goes_on else job.seed
         return _Work(reduction=reduction, recipe=recipe, seed=seed)
+
+    def _settled(self, recipe: Recipe, device: torch.device) -> Recipe:
+        """The recipe with the precision in which this machine trains on a device."""
+        if recipe.precision != "auto":
+            return recipe
+        place = platform.node(), device.type
+        if place not in self._chosen:
+            self._chosen[place] = settle_precision(recipe, device)
+        return replace(recipe, precision=self._chosen[place])
 
     def _reduced(self, share: float) -> Reduction:
         """The reduction of data and networks at a share of the fidelity."""

@@ -42,7 +42,8 @@ class Recipe:
             keep most of the initial statistics through a short training: its accuracy would mean nothing.
         augmentation: `none`, `crop` (random, reflect-padded), `crop_flip`, or `auto`: flips where data allow.
         crop_padding: Most pixels an image is shifted by in either direction.
-        precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where measured to be much faster.
+        precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where the device has units for it
+            and a short timing finds it much faster, else float32.
     """
 
     epochs: float = 5.0

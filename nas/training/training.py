@@ -22,11 +22,13 @@ from torch import Tensor, nn
 from nas.data.images import ImageData, SplitName
 from nas.errors import DataError
 from nas.training.batches import Augment, Batches, make_batches
-from nas.training.measurement import MemoryMeter, choose_device, prefers_bf16, release_memory, synchronize
+from nas.training.epoch_progress import EpochProgress
+from nas.training.measurement import MemoryMeter, choose_device, release_memory, synchronize
 from nas.training.optimizers import make_optimizer
+from nas.training.precision import choose_precision
 from nas.training.recipe import Recipe
 from nas.training.step import Step, Stepping, StepReport, StepWork, autocast, make_step
-from nas.trial import Cause, InfeasibleError
+from nas.trial import Cause, InfeasibleError, Say, say_nothing
 
 HOPELESS_LOSS = 1.02
 """Times ln(classes), the loss of a network that gives every class the same probability."""
@@ -80,6 +82,7 @@ def train(
     split: SplitName = "search",
     batches: Batches | None = None,
     stepping: Stepping = "auto",
+    progress: Say = say_nothing,
 ) -> TrainingResult:
     """Trains a module in place and measures its accuracy.
 
@@ -95,6 +98,7 @@ def train(
         batches: The data on that device, where they are there already.
         stepping: How steps are taken: `auto` replays a CUDA graph where that pays, `eager` never does,
             and `compiled` has `torch.compile` work first, which only a long training wins back.
+        progress: Told the epochs.
 
     Raises:
         InfeasibleError: The loss is no longer finite or stays above chance (see `check_loss`), or memory
@@ -107,7 +111,8 @@ def train(
     try:
         with _seeded(seed, where):
             ready = batches if batches is not None else make_batches(data, where)
-            trained = _train(module, data, recipe, where, ready, seed, stepping)
+            trained = _train(module, data, recipe, where, ready, seed, stepping, progress)
+            progress(f"measuring the accuracy on the {split} split")
             accuracy = evaluate_accuracy(
                 module,
                 data,
@@ -267,11 +272,13 @@ def _train(
     batches: Batches,
     seed: int,
     stepping: Stepping,
+    progress: Say,
 ) -> _Trained:
     """Trains in place."""
     rng = np.random.default_rng(seed)
     augment = settle_augmentation(recipe, data)
     steps = recipe.steps(len(data.train))
+    announce = EpochProgress(progress, steps=steps, per_epoch=len(data.train) // recipe.batch_size)
     meter = MemoryMeter(device)
     module.to(device).to(memory_format=torch.channels_last)
     module.train()
@@ -286,6 +293,7 @@ def _train(
             first = done
             draws = batches.draws(recipe.batch_size, augment, recipe.crop_padding, rng)
             for draw in islice(draws, steps - done):
+                announce(done)
                 with meter.first_step(module) if done == 0 else nullcontext():
                     take_step(draw, recipe.learning_rate_at(done, steps))
                 done += 1
@@ -350,9 +358,9 @@ def set_batch_norm_momentum(module: nn.Module, momentum: float) -> None:
 
 
 def settle_precision(recipe: Recipe, device: torch.device) -> Literal["float32", "bfloat16"]:
-    """Resolves `auto` by measuring, once in a process, which is faster on the device."""
+    """Resolves `auto` to what is faster on the device (`nas.training.precision`)."""
     if recipe.precision == "auto":
-        return "bfloat16" if prefers_bf16(device) else "float32"
+        return choose_precision(device).precision
     return recipe.precision
 
 

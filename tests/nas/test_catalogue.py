@@ -133,3 +133,29 @@ class Remembering(controllers.RandomSearch):
     def feedback(self, results):
         self.first = self.first or list(results)
         super().feedback(results)
+
+
+def test_a_measured_metric_of_a_predictions_name_gives_way_to_it_and_is_named(tmp_path, small_space):
+    evaluator = nas.TableEvaluator(lambda _: {"accuracy": 0.5, METRIC: 9.0})
+    study = run(small_space, tmp_path, objective=Objective.soft(METRIC, 1.5), evaluator=evaluator, trials=3)
+    for trial in study.trials:
+        assert [m.value for m in trial.metrics if m.name == METRIC] == [Clockwork().predict(trial.network)]
+        assert trial.costs[METRIC] == trial.metric(METRIC)
+    assert [kind for _, kind, _ in study.events] == ["metric_not_used"]
+
+
+class Stopped(Clockwork):
+    """Knows nothing of every other candidate."""
+
+    def predict(self, network):
+        return super().predict(network) if int(network.digest, 16) % 2 else float("nan")
+
+
+def test_a_candidate_whose_latency_cannot_be_predicted_ends_nothing(tmp_path, small_space):
+    study = run(small_space, tmp_path / "a", objective=Objective(), latency_table=Stopped(), trials=12)
+    assert len(study.completed) == 12
+    assert {METRIC in trial.costs for trial in study.trials} == {True, False}
+    study = run(
+        small_space, tmp_path / "b", objective=Objective.soft(METRIC, 1.5), latency_table=Stopped(), trials=30
+    )
+    assert {trial.status for trial in study.trials} == {Status.COMPLETED, Status.INFEASIBLE}

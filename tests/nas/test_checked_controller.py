@@ -83,12 +83,16 @@ MISTAKES = [
 ]
 
 
+FIRST = {"state_dict": 6}
+"""Right answers of a method before its mistakes: the check before the first trial asks for some."""
+
+
 @pytest.mark.parametrize(("method", "answer", "words"), MISTAKES)
 def test_a_mistake_of_a_controller_names_it_and_leaves_a_study_that_goes_on(
     tmp_path, small_space, method, answer, words
 ):
     with pytest.raises(ControllerFailedError) as error:
-        run(small_space, tmp_path, controller=Own(small_space, method, answer))
+        run(small_space, tmp_path, controller=Own(small_space, method, answer, FIRST.get(method, 2)))
     assert "controller Own" in str(error.value)
     assert f"`{method}`" in str(error.value)
     assert words in str(error.value)
@@ -104,13 +108,27 @@ def test_a_mistake_of_a_controller_names_it_and_leaves_a_study_that_goes_on(
 
 def test_a_state_that_is_no_json_is_an_error_and_leaves_a_study_that_goes_on(tmp_path, small_space):
     with pytest.raises(ControllerError, match="a controller's state must"):
-        run(small_space, tmp_path, controller=Own(small_space, "state_dict", lambda _: {"a": object()}))
+        run(small_space, tmp_path, controller=Own(small_space, "state_dict", lambda _: {"a": object()}, 6))
     assert len(run(small_space, tmp_path, controller=Own(small_space)).completed) == 5
+
+
+class Forgetful(Own):
+    """Recommends wrongly once it has learnt from three trials."""
+
+    results = 0
+
+    def feedback(self, results):
+        self.results += len(results)
+        super().feedback(results)
+
+    def recommend(self, n=1):
+        found = RandomSearch.recommend(self, n)
+        return self.answer(found) if self.results > 3 else found
 
 
 @pytest.mark.parametrize("answer", [fails(RuntimeError("no idea")), lambda _: None, lambda _: [(0,)]])
 def test_a_controller_that_cannot_recommend_costs_the_recommendation_only(tmp_path, small_space, answer):
-    study = run(small_space, tmp_path, controller=Own(small_space, "recommend", answer, first=0))
+    study = run(small_space, tmp_path, controller=Forgetful(small_space, answer=answer))
     assert study.ending == "trials"
     assert study.recommended == ()
     assert [kind for _, kind, _ in study.events] == ["nothing_recommended"]

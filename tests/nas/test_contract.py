@@ -3,6 +3,7 @@
 # ruff: noqa: ARG001, ARG002, ARG005 - what stands for a user's own has arguments that it does not need
 
 import dataclasses
+import importlib
 import random
 import sys
 import threading
@@ -16,7 +17,7 @@ from torch import nn
 import nas
 from controllers import Default, Proposal, RandomSearch
 from nas.contract import check_given
-from nas.errors import ContractError
+from nas.errors import ContractError, ControllerFailedError
 from nas.execution.by_value import is_own, own_modules
 from search_spaces import Context, Conv, Head, Identity, Network, SearchSpace, Stage, choice
 from search_spaces.primitives import Call, Chain, Layer, Node, Shape
@@ -126,10 +127,10 @@ WRONG_CONTROLLERS = {
     },
     "propose(1) must return controllers.Proposal": {"propose": lambda self, n=1: [(0, 0)]},
     "gives tokens that are not of this space": {"propose": lambda self, n=1: [Proposal((99,))]},
-    "tokens must be a tuple": {"propose": lambda self, n=1: [Proposal([0])]},
+    "tokens must be a tuple": {"propose": lambda self, n=1: [Proposal(("first",))]},
     "must take an Outcome": {"feedback": lambda self, results: [float(r) for _, r in results]},
     "state_dict() must return a dict": {"state_dict": lambda self: None},
-    "must hold arrays and JSON values only, but state_dict()['seen'] is set": {
+    "must hold numpy arrays of numbers and JSON values only, but got {1}": {
         "state_dict": lambda self: {"seen": {1}}
     },
     "recommend(1) gives": {"recommend": lambda self, n=1: [(99,)]},
@@ -194,12 +195,33 @@ def test_a_controller_that_needs_what_a_copy_lacks_is_not_refused(small_space):
     check_given(small_space, controller=Writing(small_space))
 
 
+def test_a_controller_that_tells_others_is_not_tried_where_they_would_hear_of_it(small_space, tmp_path):
+    class Telling(Five):
+        def propose(self, n=1):
+            asked.append(n)
+            return super().propose(n)
+
+        def feedback(self, results):
+            HEARD.extend(results)
+            super().feedback(results)
+
+    asked = []
+    HEARD.clear()
+    check_given(small_space, controller=Telling(small_space))
+    assert (asked, HEARD) == ([], [])
+    search(small_space, tmp_path, controller=Telling(small_space))
+    assert (len(asked), len(HEARD)) == (3, 3)
+
+
+HEARD = []
+
+
 def test_proposals_that_are_too_many_later_on_are_a_mistake_of_the_controller(small_space, tmp_path):
     class Greedy(Five):
         def propose(self, n=1):
             return super().propose(n if self.number < 4 else 2)
 
-    with pytest.raises(ContractError, match=r"propose\(1\) must return at most one Proposal, but returned 2"):
+    with pytest.raises(ControllerFailedError, match="must return a list of at most 1"):
         search(small_space, tmp_path, controller=Greedy(small_space), trials=9)
 
 
@@ -483,3 +505,99 @@ def test_a_space_and_an_evaluator_of_a_file_that_workers_cannot_import_run_on_ra
     space = own_space(Own())
     study = search(space, tmp_path, evaluator=Holding(None), executor="ray", trials=2)
     assert [trial.status for trial in study.trials] == [nas.Status.COMPLETED] * 2
+
+
+LOCKED_FILE = """
+import threading
+
+import nas
+
+LOCK = threading.Lock()
+
+
+def accuracy(candidate):
+    with LOCK:
+        return 0.5
+
+
+evaluator = nas.TableEvaluator(accuracy)
+"""
+
+
+def test_a_module_that_workers_can_neither_import_nor_be_sent_is_refused(small_space, tmp_path, monkeypatch):
+    (tmp_path / "locked_module.py").write_text(LOCKED_FILE)
+    with monkeypatch.context() as there:
+        there.syspath_prepend(tmp_path)
+        evaluator = importlib.import_module("locked_module").evaluator
+    message = refusal(small_space, tmp_path, evaluator=evaluator, executor="ray")
+    for words in ("'locked_module'", "workers cannot import", "inside a function or in `prepare`"):
+        assert words in message
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    check_given(small_space, evaluator=evaluator, executor=nas.RayExecutor())
+
+
+SPACE_FILE = """
+import math as mathematics
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from search_spaces import Conv, Head, Network, SearchSpace, Stage, choice
+from search_spaces.primitives import Call, Chain, Layer
+
+
+class Scaled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * mathematics.pi
+
+
+@dataclass(frozen=True)
+class Scale:
+    def at(self, shape):
+        return Layer(out=shape, call=Call(Scaled))
+
+
+@dataclass(frozen=True)
+class Own:
+    def layers(self, context):
+        unit = context.convolution(context.out_channels, 1, stride=context.stride)
+        return Chain((*unit.layers, ("scale", Scale())))
+
+
+def space(resolution, num_classes, in_channels):
+    stages = (Stage(op=choice(Conv(), Own()), channels=8), Stage(op=Conv(), channels=choice(8, 16, 24)))
+    return SearchSpace(
+        Network(
+            stem=Stage(op=Conv(), channels=8), stages=stages, head=Head(channels=8),
+            resolution=resolution, num_classes=num_classes, in_channels=in_channels,
+        )
+    )
+"""
+
+
+@pytest.fixture
+def words(tmp_path):
+    """Options of a command with images and a space whose op cannot be exported."""
+    labels = np.arange(600) % 2
+    images = np.zeros((600, 8, 8, 1), np.uint8) + (150 * labels[:, None, None, None]).astype(np.uint8)
+    np.savez(tmp_path / "images.npz", train_images=images, train_labels=labels)
+    (tmp_path / "unsound_space.py").write_text(SPACE_FILE)
+    yield ["--data", str(tmp_path / "images.npz"), "--space", f"{tmp_path}/unsound_space.py:space"]
+    sys.modules.pop("unsound_space", None)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["search", "--trials", "2"], ["search", "--dry-run"], ["proxy-check", "--candidates", "5"]],
+    ids=" ".join,
+)
+def test_every_command_that_trains_refuses_an_op_that_cannot_be_exported(command, words, tmp_path, capsys):
+    from nas.commands.cli import main
+
+    out = tmp_path / "out"
+    assert main([*command, *words, "--executor", "inline", "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "parts of your own (Own)" in said
+    assert "NameError: name 'mathematics' is not defined" in said
+    assert not out.exists()

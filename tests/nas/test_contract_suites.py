@@ -76,7 +76,7 @@ class Locked(Sound):
         (Forgetful, "must measure `accuracy`"),
         (Failing, "some of 2 random candidates must complete.*no such file"),
         (Changing, "must not change the fingerprint"),
-        (Texting, "weights must be safetensors bytes, but are str"),
+        (Texting, "must give safetensors bytes, but gave 'weights' of type str"),
         (Locked, r"evaluator\.lock, of type _thread\.lock"),
     ],
 )

@@ -203,3 +203,9 @@ def test_an_image_is_turned_as_its_exif_tag_says(tmp_path):
     turned = decode(tmp_path / "a.png", Reading(channels=1, resolution=16))[0]
     assert turned[:8].max() == 0
     assert turned[8:].min() == 255
+
+
+def test_loading_says_how_many_images_were_read(tmp_path):
+    said = []
+    load_data(write_classes(tmp_path), progress=said.append)
+    assert said == [f"{verb} {n} of 40 images" for verb in ("looked at", "decoded") for n in (20, 40)]

@@ -231,7 +231,7 @@ def test_what_is_no_image_is_counted_by_suffix_and_named(tmp_path, name, content
     (tmp_path / "cat" / name).write_bytes(content)
     data = load(tmp_path)
     assert len(used(data)) == 20
-    assert data.notes[0].startswith("passed over 1 files that are no images")
+    assert data.notes[0].startswith("passed over 1 file without an image")
     assert f"cat/{name}" in data.notes[0]
 
 
@@ -241,7 +241,7 @@ def test_many_files_that_are_no_images_make_one_short_note(tmp_path):
         (tmp_path / "cat" / f"{number:02}.xml").write_text("<a/>")
     (tmp_path / "readme").write_text("hello")
     assert load_data(tmp_path).notes == (
-        "passed over 31 files that are no images (30 .xml, 1 without suffix): "
+        "passed over 31 files without an image (30 .xml, 1 without suffix): "
         "cat/00.xml, cat/01.xml, cat/02.xml, cat/03.xml, cat/04.xml and 26 more",
     )
 
@@ -260,7 +260,7 @@ def test_an_image_without_a_decoder_is_a_warning_with_the_remedy(tmp_path, name,
     (warning,) = load_data(tmp_path).warnings
     assert f"cat/{name}" in warning
     assert "no decoder" in warning
-    assert "convert them" in warning
+    assert "convert to JPEG" in warning
 
 
 @pytest.mark.parametrize("above", ["", "train"])
@@ -268,9 +268,8 @@ def test_images_beside_the_class_folders_are_a_warning(tmp_path, above):
     write_classes(tmp_path / "train" if above else tmp_path)
     write(tmp_path / above / "lonely.jpg")
     (warning,) = load_data(tmp_path).warnings
-    assert warning == (
-        f"1 images lie beside the class folders and are not used: {above + '/' if above else ''}lonely.jpg"
-    )
+    prefix = f"{above}/" if above else ""
+    assert warning == f"skipped 1 image beside the folders of the classes: {prefix}lonely.jpg"
 
 
 def test_a_folder_with_a_suffix_is_a_folder(tmp_path):
@@ -329,6 +328,20 @@ def test_a_folder_that_only_wraps_the_classes_is_looked_into_and_it_is_said(tmp_
     assert any(wrapper in note for note in data.notes)
 
 
+def test_a_folder_that_only_wraps_the_splits_is_looked_into(tmp_path):
+    write_classes(tmp_path / "chest_xray" / "train")
+    write_classes(tmp_path / "chest_xray" / "val", count=3)
+    assert len(load_data(tmp_path).test) == 6
+
+
+def test_a_split_that_is_a_link_to_another_is_not_read_twice(tmp_path):
+    write_classes(tmp_path / "train")
+    (tmp_path / "val").symlink_to(tmp_path / "train")
+    data = load(tmp_path)
+    assert len(used(data)) == len(set(used(data))) == 20
+    assert "passed over 1 link to what is there already: val" in data.notes
+
+
 def test_the_usual_name_of_a_split_comes_before_an_unusual_one(tmp_path):
     for name in ("train", "train_extra", "val", "dev"):
         write_classes(tmp_path / name)
@@ -382,7 +395,7 @@ def test_a_test_folder_without_classes_is_a_warning(tmp_path):
     write_classes(tmp_path / "train")
     write_classes(tmp_path, classes=("test",))
     data = load_data(tmp_path)
-    assert data.warnings == ("test/ has no subfolder per class, so its 10 images are not used",)
+    assert data.warnings == ("skipped 10 images in test/, which has no subfolder per class",)
     assert (len(data.train), len(data.search), len(data.test)) == (12, 4, 4)
 
 

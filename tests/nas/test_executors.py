@@ -2,6 +2,8 @@
 
 import os
 import sys
+import threading
+import time
 
 import pytest
 
@@ -9,7 +11,7 @@ from nas.errors import DataError, ExecutorError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.ray_executor import RayExecutor
 from nas.execution.worker import Worker
-from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Status
+from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Status, watch
 
 MAKERS = [
     pytest.param(InlineExecutor, id="inline"),
@@ -178,3 +180,61 @@ def test_a_signal_is_not_taken_for_a_mistake_of_the_evaluator(small_space):
 
 def test_a_worker_says_where_it_is(small_space):
     assert f"process {os.getpid()}" in Worker(small_space, Moody()).node
+
+
+class Waiting:
+    """Says where it is, and goes on once somebody has heard it."""
+
+    fingerprint = "waiting"
+
+    def __init__(self, heard):
+        self.heard = heard
+
+    def prepare(self):
+        pass
+
+    def evaluate(self, candidate):
+        candidate.progress(f"halfway with trial {candidate.job.trial}")
+        until = time.monotonic() + 60
+        while not (self.heard / str(candidate.job.trial)).exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        is_heard = (self.heard / str(candidate.job.trial)).exists()
+        is_main = threading.current_thread() is threading.main_thread()
+        metrics = (
+            Metric(name="accuracy", value=float(is_heard), unit="fraction"),
+            Metric(name="is_main_thread", value=float(is_main), unit="count"),
+        )
+        return Evaluation(metrics=metrics)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_what_a_job_says_is_heard_while_it_runs(make, small_space, local_ray, tmp_path):  # noqa: ARG001
+    told = []
+
+    def tell(progress):
+        told.append(progress)
+        if progress.text.startswith("halfway"):
+            (tmp_path / str(progress.trial)).touch()
+
+    executor = make()
+    watch(executor, tell)
+    jobs = [make_job(small_space, number) for number in range(3)]
+    waiting, results = list(jobs), []
+    try:
+        executor.start(small_space, Waiting(tmp_path))
+        running = 0
+        while waiting or running:
+            while waiting and running < executor.slots:
+                executor.submit(waiting.pop())
+                running += 1
+            ended = executor.wait(0.5)
+            running -= len(ended)
+            results += ended
+    finally:
+        executor.close()
+    metrics = [{metric.name: metric.value for metric in result.metrics} for result in results]
+    assert metrics == [{"accuracy": 1.0, "is_main_thread": 1.0}] * 3
+    for number in range(3):
+        texts = [progress.text for progress in told if progress.trial == number]
+        assert texts == ["begins", f"halfway with trial {number}"]
+    assert told[0].trial is None

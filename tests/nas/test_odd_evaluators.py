@@ -15,7 +15,7 @@ import torch
 
 import nas
 from nas.commands.cli import main
-from nas.errors import ExecutorError, MetricError
+from nas.errors import ContractError, ExecutorError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.ray_executor import RayExecutor
 from nas.execution.worker import Worker
@@ -341,7 +341,7 @@ def test_a_fingerprint_that_is_no_text_is_refused(tmp_path, small_space, fingerp
         Probed(Odder(fingerprint=fingerprint), Meter()),
         Probed(Odd(), Meter(fingerprint=fingerprint)),
     ):
-        with pytest.raises(MetricError, match="fingerprint must be text"):
+        with pytest.raises(ContractError, match=r"the fingerprint of the \w+ must be a text"):
             nas.search(small_space, evaluator=evaluator, executor="inline", out=tmp_path)
 
 

@@ -61,6 +61,7 @@ class Table:
         own = np.random.default_rng(int(candidate.network.digest, 16) % 2**32).normal()
         value = 0.7 + 0.03 * (self.agreement * true + math.sqrt(1 - self.agreement**2) * own)
         value += self.noise * np.random.default_rng(candidate.job.seed).normal()
+        value = min(1.0, max(0.0, value))
         return Evaluation(metrics=(Metric(name="accuracy", value=value, unit="fraction"),))
 
 

@@ -336,3 +336,55 @@ def test_a_search_on_ray_that_is_ended_or_killed_is_continued(tmp_path, number):
         assert study.trials[old.number] == old
     again = [t.number for t in before.trials if t.status is not Status.COMPLETED]
     assert {study.trials[n].attempts for n in again} <= {1, 2}
+
+
+def test_a_search_goes_on_when_what_carries_its_progress_dies(small_space, tmp_path, local_ray):
+    told = []
+    executor = make(workers=1)
+    executor.watch(told.append)
+    executor.start(small_space, Talkative(tmp_path, {0: 3.0}))
+    try:
+        local_ray.kill(executor._board.actor)
+        for number in range(2):
+            executor.submit(job(small_space, number))
+            results = []
+            while not results:
+                results = executor.wait(0.5)
+            assert results[0].status is Status.COMPLETED
+    finally:
+        executor.close()
+    assert [progress.text for progress in told if progress.trial is not None] == ["begins", "begins"]
+
+
+class Told:
+    """Knows the precision that the driver has found out, if any."""
+
+    fingerprint = "told"
+    asked = None
+
+    def resolve_precision(self, device, *, threads):
+        self.asked = f"{device} {threads}"
+
+    def prepare(self):
+        pass
+
+    def evaluate(self, _):
+        metric = Metric(name="asked", value=1.0, unit="count", environment=str(self.asked))
+        return Evaluation(metrics=(accuracy(0.5), metric))
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [({}, "cpu 1"), ({"cpus_per_worker": 2}, "cpu 2"), ({"gpus_per_worker": 0.5}, "None")],
+)
+def test_the_driver_finds_out_the_precision_of_processors_and_workers_that_of_gpus(
+    small_space, options, asked
+):
+    executor = make(workers=1, **options)
+    try:
+        executor.start(small_space, Told())
+        executor.submit(job(small_space, 0))
+        result = drain(executor, 1)[0]
+    finally:
+        executor.close()
+    assert [m.environment for m in result.metrics if m.name == "asked"] == [asked]

@@ -16,7 +16,6 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from controllers import Controller, RandomSearch, Reinforce
 from controllers.dyna import Dyna
-from nas.errors import StudyError
 from nas.objective import Objective
 from nas.reporting import TrialReport
 from nas.reports.event_file import EventFile, scalar, tag
@@ -306,15 +305,18 @@ def test_study_is_described_in_words(tmp_path: Path) -> None:
     assert "controller: Reinforce" in words
 
 
-def test_folder_that_cannot_be_written_ends_the_search_with_the_remedy(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_an_event_with_the_remedy_and_ends_nothing(tmp_path: Path) -> None:
     run(tmp_path, 2)
     for file in (tmp_path / "tensorboard").iterdir():
         file.unlink()
     (tmp_path / "tensorboard").rmdir()
     (tmp_path / "tensorboard").write_text("in the way")
-    with pytest.raises(StudyError, match="cannot be written: File exists; make room or mend the rights"):
-        run(tmp_path, 4)
-    assert len(Study(tmp_path).completed) >= 3
+    run(tmp_path, 4)
+    study = Study(tmp_path)
+    assert len(study.trials) == 4
+    ((_, kind, message),) = study.events
+    assert kind == "reporter_failed"
+    assert "cannot be written: File exists; make room or mend the rights" in message
 
 
 def test_reporter_refuses_a_trial_before_the_start() -> None:
