@@ -140,8 +140,8 @@ def _scale(
         reading = replace(reading, bits=bits)
         largest = max(one.greatest for _, one in whole)
         notes.append(
-            f"pixels of more than 8 bits in {count(whole, 'image')} are scaled by {bits} bits, which the largest "
-            f"value of all, {largest:.0f}, needs"
+            f"pixels of more than 8 bits in {count(whole, 'image')} are scaled by {bits} bits, which the "
+            f"largest value of all, {largest:.0f}, needs"
         )
         marks += [f"bits={bits}"] if bits != Reading(channels=1, resolution=1).bits else []
     floats = [(name, one) for name, one in zip(names, probes, strict=True) if one.numbers == "float"]
@@ -169,8 +169,8 @@ def _black_warning(reading: Reading, probes: Sequence[Probe], names: Sequence[st
     if not black:
         return ()
     return (
-        f"nothing is seen in {count(black, 'image')}, as others of the set have far larger values: {few(black)}; "
-        "bring all images to one scale",
+        f"nothing is seen in {count(black, 'image')}, as others of the set have far larger values: "
+        f"{few(black)}; bring all images to one scale",
     )
 
 
