@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 from controllers import ControllerError, Feedback
 from nas.catalogue import Catalogue
@@ -10,7 +12,9 @@ from nas.errors import StudyError
 from nas.halving import Halving
 from nas.loop import Loop
 from nas.schedule import ATTEMPTS
-from nas.studies.journal_reading import History
+from nas.studies.journal_reading import History, read_provenance
+from nas.studies.journal_schema import FILE_NAME, connect_readonly, explained
+from nas.training.recipe import Recipe, is_of_first_version
 from nas.trial import Cause, Status, Trial
 from nas.verdict import Verdict
 
@@ -72,3 +76,14 @@ def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
     loop.source.note(trial, verdict)
     loop.journal.finish(verdict)
     loop.flow.settle(trial, verdict, None)
+
+
+def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:
+    """The recipe to train by; a study of an earlier version goes on with what its fields meant then."""
+    way = recipe if recipe is not None else Recipe()
+    if not (folder / FILE_NAME).is_file():
+        return way
+    with closing(connect_readonly(folder)) as database, explained(folder):
+        is_begun = database.execute("SELECT count(*) FROM study").fetchone()[0] > 0
+        stored = read_provenance(database).recipe_json if is_begun else ""
+    return way.as_at_first() if is_of_first_version(stored) else way

@@ -26,7 +26,7 @@ from nas.loop import Loop
 from nas.objective import Objective
 from nas.probing import Probed
 from nas.reporting import Reporter, Reporters, SearchStart
-from nas.resumption import count_deaths, restore, with_predictions
+from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.schedule import Budget, Flow
 from nas.standing import Standing
 from nas.studies.journal import Journal
@@ -140,7 +140,7 @@ def search(
         goal,
         data=data,
         evaluator=evaluator,
-        recipe=recipe,
+        recipe=recipe_for(recipe, Path(out)),
         ladder=ladder,
         probe=probe,
         deterministic=deterministic,
@@ -200,7 +200,7 @@ def search(
             standing=Standing(folder=journal.folder, total=trials),
         )
         restore(loop, history, halving, known)
-        loop.reporter.on_start(_start(loop, space, identity))
+        loop.reporter.on_start(_start(loop, space, identity, measure))
         count_deaths(loop, history)
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
             runner.start(space, measure)
@@ -255,7 +255,7 @@ def _evaluator(
     *,
     data: ImageData | Path | str | None,
     evaluator: Evaluator | None,
-    recipe: Recipe | None,
+    recipe: Recipe,
     ladder: Ladder | None,
     probe: Probe | None,
     deterministic: bool,
@@ -277,11 +277,9 @@ def _evaluator(
             images = load_data(str(data), resolution=resolution, progress=say)
         if probe is None and "latency_ms" in objective.metrics:
             probe = LatencyProbe()
-        way = recipe if recipe is not None else Recipe()
-        way = way.without_probes() if deterministic else way
         evaluator = ProxyEvaluator(
             cast(ImageData, images),
-            way,
+            recipe.without_probes() if deterministic else recipe,
             fidelity="epochs" if ladder is None else ladder.fidelity,
             ladder=(1.0,) if ladder is None else ladder.rungs,
         )
@@ -352,7 +350,7 @@ def _recipe(evaluator: Evaluator) -> Recipe | None:
     return recipe if isinstance(recipe, Recipe) else None
 
 
-def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:
+def _start(loop: Loop, space: SearchSpace, identity: Identity, evaluator: Evaluator) -> SearchStart:
     return SearchStart(
         folder=loop.journal.folder,
         space_name=space.name,
@@ -365,4 +363,5 @@ def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:
         is_resumed=loop.journal.is_resumed,
         counts=loop.standing.counts,
         best=loop.standing.best,
+        training_notes=tuple(getattr(evaluator, "notes", ())),
     )

@@ -117,8 +117,10 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
     state = (
         f"holds a study with {outlook.done} trials done, {outlook.left} are left" if outlook.done else "new"
     )
-    recipe = prepared.recipe
-    training = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {recipe.optimizer}"
+    images = len(prepared.data.train)
+    recipe = prepared.recipe.settled(images)
+    steps = recipe.steps(images)
+    training = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {steps:,} steps, {recipe.optimizer}"
     facts = [
         Fact(key="folder", label="folder", value=str(request.folder), text=f"{request.folder} ({state})"),
         Fact(key="data", label="data", value=str(prepared.data)),
@@ -137,6 +139,10 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
     facts += (
         [Fact(key="note", label="note", value=prepared.objective.note)] if prepared.objective.note else []
     )
+    facts += [
+        Fact(key=f"training_note_{number}", label="note", value=text)
+        for number, text in enumerate(prepared.evaluator().notes, start=1)
+    ]
     facts += [
         Fact(key=f"warning_{number}", label="warning", value=text)
         for number, text in enumerate(prepared.data.warnings, start=1)

@@ -41,7 +41,7 @@ class Prepared:
         data: The images in their three splits.
         space: The space, made for these images.
         objective: What is maximised.
-        recipe: How each candidate is trained.
+        recipe: How each candidate is trained, as it was asked for; the evaluator's has all decided.
         modules: The user's own modules, sent to workers by value.
         workers: Trainings at the same time.
         gpus_per_worker: Share of a GPU each holds.
@@ -224,7 +224,7 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | N
         )
     from nas.proxies.check import read_noise
 
-    return read_noise(settings.proxy_check, recipe=recipe, data=data).noise
+    return read_noise(settings.proxy_check, recipe=recipe.settled(len(data.train)), data=data).noise
 
 
 def _read_table(path: str, space: SearchSpace) -> LatencyTable:

@@ -16,6 +16,7 @@ from nas.commands.arguments import hint
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.objective import Constraint, CostTerm, Objective
 from nas.objective_text import EXAMPLE, metric_name
+from nas.training.recipe import Recipe
 
 CHANGEABLE = frozenset(
     {
@@ -168,7 +169,8 @@ class Settings:
             if name not in CHANGEABLE | ENVIRONMENT | {"recipe"} and value != getattr(self, name)
         ]
         if "recipe" in given:
-            before, now = json.loads(self.recipe), json.loads(given["recipe"])
+            now = json.loads(given["recipe"])
+            before = json.loads(Recipe.from_json(self.recipe).to_json())  # with fields that are newer than it
             differences += [
                 f"{_option(key)} is {_worded(before.get(key))} there, {_worded(now[key])} here"
                 for key in now

@@ -236,6 +236,7 @@ class _Run:
             f"- controller: {start.controller}",
             f"- {until}, {start.workers} at a time",
             *([f"- note: {start.note}"] if start.note else []),
+            *(f"- training: {note}" for note in start.training_notes),
         ]
         return text(tag("study", "about"), "\n".join(lines))
 
