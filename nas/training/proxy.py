@@ -241,7 +241,7 @@ class ProxyEvaluator:
             raise DataError(
                 f"the reduced training split of {self.data.name} must hold at least one batch of "
                 f"{needed} images, but data={least.data:.3g} leaves {count}: keep a larger "
-                "share, or make batch_size smaller"
+                "share, or leave batch_size out: it then follows the data"
             )
 
 

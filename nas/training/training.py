@@ -217,7 +217,8 @@ def check_batch(data: ImageData, recipe: Recipe) -> None:
     if len(data.train) < batch_size:
         raise DataError(
             f"the training split of {data.name} must hold at least one batch of {batch_size} images, "
-            f"but has {len(data.train)}: add images or make batch_size smaller"
+            f"but has {len(data.train)}: add images, or leave batch_size out: it then follows "
+            "the data"
         )
 
 
