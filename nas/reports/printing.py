@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,13 @@ def _three_digits(value: float) -> str:
 def show_accuracy(value: float) -> str:
     """Words an accuracy as a fraction with four digits."""
     return f"{value:.4f}"
+
+
+def show_accuracies(values: Sequence[float]) -> str:
+    """Words the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
+    if len(values) == 1:
+        return show_accuracy(values[0])
+    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
 
 
 def show_share(value: float) -> str:
