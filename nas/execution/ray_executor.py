@@ -14,7 +14,6 @@ from typing import Any
 
 from nas.errors import ExecutorError
 from nas.execution.by_value import own_parts, send_by_value
-from nas.execution.failures import failure_of
 from nas.execution.progress_board import BoardWriter, ProgressBoard
 from nas.execution.ray_cluster import (
     FETCH_SECONDS,
@@ -226,7 +225,7 @@ class RayExecutor:
         try:
             fetched: bytes | None = self._ray.get(slot.actor.weights.remote(job), timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
-            raise WeightsError(failure_of(error.cause).message) from None
+            raise WeightsError(str(error.cause)) from None
         except self._ray.exceptions.RayError:
             return None
         return fetched
