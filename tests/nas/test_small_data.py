@@ -149,6 +149,6 @@ def test_weights_that_were_not_kept_are_said_not_to_be_measured(finished, tmp_pa
 def test_events_say_the_mean_of_the_winner_too(finished):
     events = EventAccumulator(str(finished / "tensorboard"))
     events.Reload()
-    (said,) = events.Tensors("study/winner/text_summary")[-1].tensor_proto.string_val
+    (said,) = events.Tensors("study/winner")[-1].tensor_proto.string_val
     best = open_study(finished).best
     assert f"{best.mean_accuracy:.4f} ± " in said.decode()
