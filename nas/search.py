@@ -199,8 +199,10 @@ def search(
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
             standing=Standing(folder=journal.folder, total=trials),
         )
-        restore(loop, history, halving, known)
+        swept = restore(loop, history, halving, known)
         loop.reporter.on_start(_start(loop, space, identity, measure))
+        for kind, message in swept.messages():
+            loop.tell(kind, message)
         count_deaths(loop, history)
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
             runner.start(space, measure)

@@ -20,8 +20,8 @@ from nas.contract import check_given
 from nas.reports.activity import Activity
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, make_console, show_count
-from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
+from nas.studies.study_folder import has_study
 from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def dry_run(request: Request) -> int:
 def outlook_of(request: Request) -> Outlook:
     """Counts what is done and what is left."""
     done = 0
-    if (request.folder / FILE_NAME).exists():
+    if has_study(request.folder):
         states = open_study(request.folder).summary().states
         done = sum(states[name] for name in ("completed", "infeasible", "lost"))
     return Outlook(

@@ -22,8 +22,8 @@ from nas.commands.request import Request
 from nas.commands.search import run_request
 from nas.commands.settings import Settings
 from nas.reports.printing import make_console
-from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
+from nas.studies.study_folder import has_study
 
 CHANGES = ("trials", "workers", "seed", "executor")
 
@@ -40,7 +40,7 @@ def run(arguments: Namespace) -> int:
     given = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
     if arguments.executor == "inline" and arguments.workers is None:
         given["workers"] = 1
-    if (folder / FILE_NAME).exists():
+    if has_study(folder):
         settings = Settings.from_dict(open_study(folder).settings, folder).resumed_with(given, folder)
         console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
     else:

@@ -12,8 +12,8 @@ from pathlib import Path
 from nas.commands.inputs import given_settings, recipe_of, require_images_and_space
 from nas.commands.prepared import Prepared, prepare
 from nas.commands.settings import Settings
-from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
+from nas.studies.study_folder import has_study
 from nas.training.recipe import Recipe
 from nas.trial import Say, say_nothing
 
@@ -54,7 +54,7 @@ def request_of(arguments: Namespace) -> Request:
     """
     folder = Path(arguments.out).expanduser()
     given = given_settings(arguments)
-    if (folder / FILE_NAME).exists():
+    if has_study(folder):
         stored = Settings.from_dict(open_study(folder).settings, folder)
         recipe = recipe_of(arguments, Recipe.from_json(stored.recipe)).to_json()
         settings = stored.resumed_with({**given, "recipe": recipe}, folder)
@@ -81,6 +81,6 @@ def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepare
         SpaceError: The space breaks one of its laws.
     """
     width = None
-    if (request.folder / FILE_NAME).exists():
+    if has_study(request.folder):
         width = open_study(request.folder).identity.deterministic_workers
     return prepare(request.settings, download=request.download, width=width, progress=progress)

@@ -681,7 +681,6 @@ def test_the_best_is_a_trial_whose_weights_are_kept(tmp_path, small_space):
 
 def test_files_left_by_a_kill_are_swept_and_lost_ones_forgotten_on_resume(tmp_path, small_space):
     study = run(small_space, tmp_path, evaluator=Weighing(), trials=6)
-    (tmp_path / "weights" / "trial-00099.safetensors").write_bytes(b"of no trial")
     (tmp_path / "weights" / "trial-00098.partial").write_bytes(b"half")
     gone = study.best
     gone.weights_file.unlink()
@@ -693,8 +692,12 @@ def test_files_left_by_a_kill_are_swept_and_lost_ones_forgotten_on_resume(tmp_pa
 
 
 def test_a_disk_too_full_for_weights_costs_the_weights_and_not_the_trial(tmp_path, small_space):
-    (tmp_path / "weights").touch()
-    listener = Listener()
+    class Spoiler(Listener):
+        def on_start(self, start):
+            super().on_start(start)
+            (tmp_path / "weights").touch()
+
+    listener = Spoiler()
     study = run(small_space, tmp_path, evaluator=Weighing(), trials=3, reporters=[listener])
     assert len(study.completed) == 3
     assert {kind for kind, _ in listener.events} == {"weights_lost"}
