@@ -18,7 +18,7 @@ from nas.chooser import LATENCY_TABLE, ControllerName, earlier_results, make_con
 from nas.contract import check_given
 from nas.conversion import as_text
 from nas.data.images import ImageData
-from nas.errors import ExecutorError, NasError, ObjectiveError, RecipeError
+from nas.errors import ExecutorError, NasError, ObjectiveError
 from nas.execution.inline_executor import InlineExecutor
 from nas.export.preprocessing import Preprocessing
 from nas.halving import Halving, Ladder
@@ -28,6 +28,7 @@ from nas.probing import Probed
 from nas.reporting import Reporter, Reporters, SearchStart
 from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.schedule import Budget, Flow
+from nas.search_arguments import Numbers, check_kinds, check_ladder
 from nas.standing import Standing
 from nas.studies.journal import Journal
 from nas.studies.journal_schema import Identity, Provenance
@@ -112,7 +113,30 @@ def search(
     Raises:
         NasError: Something given is wrong, or going on is pointless; everything finished is in the journal.
     """
-    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
+    check_kinds(
+        out=out,
+        objective=objective,
+        enqueue=enqueue,
+        warm_start=warm_start,
+        ladder=ladder,
+        recipe=recipe,
+        settings=settings,
+    )
+    numbers = Numbers(
+        target_macs=target_macs,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        seed=seed,
+        deterministic=deterministic,
+        accuracy_noise=accuracy_noise,
+        keep_best=keep_best,
+    ).checked()
+    seed, deterministic = numbers.seed, numbers.deterministic
+    runner = (
+        _executor(executor, numbers.workers, numbers.gpus_per_worker)
+        if isinstance(executor, str)
+        else executor
+    )
     check_given(
         space,
         controller=None if isinstance(controller, str) else controller,
@@ -123,12 +147,13 @@ def search(
         latency_table=latency_table,
     )
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
-    goal = _objective(objective, target_macs, deterministic=deterministic)
+    trials = budget.trials
+    goal = _objective(objective, numbers.target_macs, deterministic=deterministic)
     catalogue = Catalogue(space, latency_table)
     catalogue.check_predicts(goal)
     first = wishes(catalogue, goal, enqueue)
     finals = Finals.of(finalists, trials)
-    _check_ladder(ladder, trials, finals, deterministic=deterministic)
+    check_ladder(ladder, trials, finals, deterministic=deterministic)
     require_feasible(catalogue, goal, seed=seed)
     everybody = Reporters(reporters)
 
@@ -147,7 +172,7 @@ def search(
         say=say,
     )
     made = (
-        make_controller(controller, catalogue, goal, seed=seed, noise=accuracy_noise)
+        make_controller(controller, catalogue, goal, seed=seed, noise=numbers.accuracy_noise)
         if isinstance(controller, str)
         else controller
     )
@@ -191,7 +216,7 @@ def search(
             keeper=Keeper(
                 journal.folder,
                 metrics=goal.metrics or ("macs",),
-                best=keep_best,
+                best=numbers.keep_best,
                 held=frozenset if halving is None else halving.held,
             ),
             reporter=everybody,
@@ -226,29 +251,6 @@ def _objective(
             f"{', '.join(goal.timed_metrics)}: use macs or params, or leave deterministic out"
         )
     return goal
-
-
-def _check_ladder(
-    ladder: Ladder | None, trials: int | None, finals: Finals | None, *, deterministic: bool
-) -> None:
-    """Checks that a ladder goes with the rest.
-
-    Raises:
-        RecipeError: It does not.
-    """
-    if ladder is None:
-        return
-    ladder.check_trials(trials)
-    if deterministic:
-        raise RecipeError(
-            "a deterministic search cannot halve asynchronously, as who goes on depends on who is measured "
-            "first: leave the rungs or deterministic out"
-        )
-    if finals is not None:
-        raise RecipeError(
-            f"the last rung is the final of a search by rungs, but got finalists={finals.candidates} too: "
-            "leave one of them out"
-        )
 
 
 def _evaluator(

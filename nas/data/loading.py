@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from nas.argument_checks import whole
 from nas.data.image_folder import load_folder
 from nas.data.images import Files, ImageData, Pixels, SplitName, check_fits
 from nas.data.named_data import NAMES, find_name, load_named, near_names
@@ -56,9 +57,9 @@ def load_data(
     """
     if isinstance(spec, ImageData):
         return spec
-    if resolution is not None and not LEAST_RESOLUTION <= resolution <= GREATEST_RESOLUTION:
-        raise DataError(
-            f"`{LEAST_RESOLUTION} <= resolution <= {GREATEST_RESOLUTION}` must hold, but got {resolution}"
+    if resolution is not None:
+        resolution = whole(
+            "resolution", resolution, least=LEAST_RESOLUTION, most=GREATEST_RESOLUTION, error=DataError
         )
     where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
     source = _read(

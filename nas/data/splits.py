@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nas.argument_checks import real, seed_of
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName, digest
@@ -71,10 +72,9 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         DataError: A fraction is out of range, or there are too few classes or images of a class.
     """
     for name, fraction in (("search_fraction", search_fraction), ("test_fraction", test_fraction)):
-        if not 0 < fraction < 1:
-            raise DataError(f"`0 < {name} < 1` must hold, but got {name}={fraction}")
+        real(name, fraction, above=0, below=1, error=DataError)
     _check_classes(source)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed, error=DataError))
     pool = Pool(part=source.train, contents=_contents(source, "train", source.train))
     rest, test, test_where = _carve(pool, source, "test", test_fraction, rng, 1 if source.search else 2)
     train, search, search_where = _carve(rest, source, "search", search_fraction, rng, 1)

@@ -122,6 +122,8 @@ def test_a_journal_of_the_first_version_is_read_and_brought_up_to_date(tmp_path,
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
         database.execute("DROP TABLE recommendation")
         database.execute("ALTER TABLE trial DROP COLUMN continues")
+        database.execute("ALTER TABLE study DROP COLUMN data_json")
+        database.execute("DROP TABLE driver")
         database.execute("PRAGMA user_version = 1")
     assert open_study(tmp_path).recommended == ()
     assert open_study(tmp_path).best.status is Status.COMPLETED
