@@ -14,9 +14,10 @@ from controllers import Controller
 from nas.candidates import Finals, Repeat, Source, require_feasible, wishes
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
 from nas.checked_controller import CheckedController
-from nas.chooser import LATENCY_TABLE, ControllerName, earlier_results, make_controller
+from nas.chooser import ControllerName, earlier_results, make_controller
 from nas.contract import check_given
 from nas.conversion import as_text
+from nas.data.description import DataDescription
 from nas.data.images import ImageData
 from nas.errors import ExecutorError, NasError, ObjectiveError
 from nas.execution.inline_executor import InlineExecutor
@@ -30,6 +31,7 @@ from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.schedule import Budget, Flow
 from nas.search_arguments import Numbers, check_kinds, check_ladder
 from nas.standing import Standing
+from nas.studies.differences import LATENCY_TABLE
 from nas.studies.journal import Journal
 from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.keeper import Keeper
@@ -180,14 +182,19 @@ def search(
     identity = _identity(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
     chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
     watch(runner, everybody.on_progress)
-    known = () if warm_start is None else earlier_results(warm_start, identity, catalogue, goal)
+    provenance = _provenance(space, measure)
+    known = (
+        ()
+        if warm_start is None
+        else earlier_results(warm_start, identity, catalogue, goal, provenance=provenance)
+    )
     with (
         closing(runner),
         closing(
             Journal(
                 Path(out),
                 identity,
-                provenance=_provenance(space, measure),
+                provenance=provenance,
                 settings=settings,
                 in_process=getattr(runner, "is_in_process", False),
             )
@@ -340,6 +347,7 @@ def _provenance(space: SearchSpace, evaluator: Evaluator) -> Provenance:
         data_text="" if images is None else str(images),
         recipe_json="" if recipe is None else recipe.to_json(),
         preprocessing_json="" if images is None else Preprocessing.of(images).to_json(),
+        data_json="" if images is None else DataDescription.of(images).to_json(),
     )
 
 

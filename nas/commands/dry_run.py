@@ -57,7 +57,7 @@ def dry_run(request: Request) -> int:
     with Activity(make_console(to_stderr=True), "dry run") as activity:
         prepared = prepare_request(request, progress=activity)
         activity("checking candidates")
-        networks = read_enqueued(list(request.enqueue), prepared.space)
+        networks = read_enqueued(request.settings.enqueue, prepared.space)
         catalogue = prepared.catalogue()
         catalogue.check_predicts(prepared.objective)
         wishes(catalogue, prepared.objective, networks)

@@ -19,6 +19,7 @@ from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName, digest
 from nas.data.tree import few
 from nas.errors import DataError
+from nas.plain_text import storable
 
 T = TypeVar("T")
 
@@ -81,8 +82,8 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
     mean, std = channel_statistics(train.part, source.channels, source.resolution)
     shared = shared_images({"train": train.contents, "search": search.contents, "test": test.contents})
     return ImageData(
-        name=source.name,
-        classes=source.classes,
+        name=storable(source.name),
+        classes=tuple(map(storable, source.classes)),
         channels=source.channels,
         resolution=source.resolution,
         train=train.part,

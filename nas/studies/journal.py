@@ -16,9 +16,10 @@ from pathlib import Path
 
 from controllers import State, state_to_json
 from nas.errors import StudyError
+from nas.plain_text import storable
 from nas.studies.driver_claim import check_claim, claim, release_claim
 from nas.studies.folder_lock import FolderLock
-from nas.studies.journal_reading import IN_PROCESS, History, read_history, read_identity
+from nas.studies.journal_reading import IN_PROCESS, History, read_history, read_identity, read_provenance
 from nas.studies.journal_schema import Identity, Provenance, connect, explained
 from nas.studies.journal_tables import has_tables, make_tables
 from nas.studies.study_folder import FILE_NAME, check_parts, has_study
@@ -95,7 +96,7 @@ class Journal:
                 values = {
                     "id": 1,
                     **asdict(identity),
-                    **asdict(provenance),
+                    **{name: storable(text) for name, text in asdict(provenance).items()},
                     "settings_json": settings,
                     "package_version": package_version(),
                     "created_at": _now(),
@@ -105,17 +106,23 @@ class Journal:
                     f"INSERT INTO study ({', '.join(values)}) VALUES ({marks})", [*values.values()]
                 )
             else:
-                self._continue(database, identity, settings)
+                self._continue(database, identity, provenance, settings)
         self._session = session
         return row is not None
 
-    def _continue(self, database: sqlite3.Connection, identity: Identity, settings: str) -> None:
-        """Checks that the study in the journal is this one, and that nothing of it runs."""
+    def _continue(
+        self, database: sqlite3.Connection, identity: Identity, provenance: Provenance, settings: str
+    ) -> None:
+        """Checks that the study in the journal is this one; whatever ran when it ended will run again."""
         stored = read_identity(database)
         if None not in (identity.deterministic_workers, stored.deterministic_workers):
             self.identity = replace(identity, deterministic_workers=stored.deterministic_workers)
-        self.identity.check_same(stored, self.folder)
-        database.execute("UPDATE study SET settings_json = ?, ended_at = NULL, ending = NULL", [settings])
+        self.identity.check_same(stored, self.folder, told=read_provenance(database), tells=provenance)
+        # What the images are is the same, and may not have been written down by an earlier version.
+        database.execute(
+            "UPDATE study SET settings_json = ?, data_json = ?, ended_at = NULL, ending = NULL",
+            [settings, provenance.data_json],
+        )
         database.execute("DELETE FROM recommendation")
         _interrupt(database, is_dead=True)
 

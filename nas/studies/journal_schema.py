@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from nas.errors import StudyError
+from nas.studies.differences import differences
 from nas.studies.journal_tables import APPLICATION_ID, SCHEMA_VERSION, has_tables, header, upgrade
 from nas.studies.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
 
@@ -44,23 +45,33 @@ class Identity:
     split: str = ""
     recipe: str = ""
 
-    def check_same(self, other: Identity, folder: Path) -> None:
+    def check_same(
+        self,
+        other: Identity,
+        folder: Path,
+        *,
+        told: Provenance | None = None,
+        tells: Provenance | None = None,
+    ) -> None:
         """Checks that the study in a folder (`other`) is this one.
 
+        Args:
+            other: The study's identity.
+            folder: Its folder.
+            told: What the study says of itself in words.
+            tells: The same of what is asked for now.
+
         Raises:
-            StudyError: It is not; names every difference with both values.
+            StudyError: It is not; names every difference.
         """
         names = [
             field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
         ]
-        if {"data", "split", "recipe"} & set(names):
-            # The evaluator's own fingerprint covers these, and says less.
-            names = [name for name in names if name != "evaluator"]
         if names:
-            pairs = "; ".join(f"{n} is {getattr(other, n)!r} there, {getattr(self, n)!r} here" for n in names)
+            found = differences(names, other, self, told or Provenance(), tells or Provenance())
             raise StudyError(
-                f"{folder} holds another study: {pairs}. Give the same {', '.join(names)} to continue it, "
-                "or another folder to start anew"
+                f"{folder} holds another study: {'; '.join(found)}. Give the same {', '.join(names)} to "
+                "continue it, or another folder to begin another"
             )
 
 

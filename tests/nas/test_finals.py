@@ -113,7 +113,7 @@ def test_a_warm_start_learns_from_the_earlier_study_under_the_new_objective(tmp_
 def test_a_warm_start_from_another_measurement_is_refused(tmp_path, small_space):
     earlier = run(small_space, tmp_path / "earlier", trials=3)
     other = nas.TableEvaluator(noisy, name="longer trainings")
-    with pytest.raises(StudyError, match=r"but the evaluator of .*earlier is .* and is"):
+    with pytest.raises(StudyError, match=r"but of .*earlier differs: evaluator is .* there, .* here"):
         run(small_space, tmp_path / "new", warm_start=earlier, evaluator=other)
 
 

@@ -46,7 +46,6 @@ WRONG = [
     *(("warm_start", value) for value in ("runs/a", 3)),
     *(("ladder", value) for value in ((1, 3, 9), "1,3,9")),
     *(("recipe", value) for value in ({"epochs": 1}, "short")),
-    *(("reporters", value) for value in (None, 3, "terminal")),
     *(("settings", value) for value in ([], "a")),
 ]
 

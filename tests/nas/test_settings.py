@@ -41,7 +41,6 @@ def test_a_resume_may_change_how_much_is_done_and_where():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"data": "/other"}, "--data is /data there, /other here"),
         ({"space": "efficientnet"}, "--space is mnasnet there, efficientnet here"),
         ({"seed": 3}, "--seed is 0 there, 3 here"),
         ({"target_macs": 30e6}, "--target-macs is not given there, 30,000,000 here"),
