@@ -5,6 +5,7 @@ Does not own any of these. What exists already is not made again, so that a seco
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -222,6 +223,16 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
     )
 
 
+def _is_bundle_of(folder: Path, weights: Path, network_json: str) -> bool:
+    """Whether a folder is a bundle of this network, made after these weights."""
+    try:
+        network = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
+        is_newer = (folder / "card.md").stat().st_mtime >= weights.stat().st_mtime
+    except (OSError, ValueError):
+        return False
+    return is_newer and network == json.loads(network_json)
+
+
 def save_bundle(study: Study, trial: StudyTrial) -> dict[str, str]:
     """Exports a trial into the study's folder unless it is there; says where, or why not.
 
@@ -233,6 +244,7 @@ def save_bundle(study: Study, trial: StudyTrial) -> dict[str, str]:
         return {"bundle": "none: the weights of this trial were not kept"}
     card = folder / "card.md"
     tested = read_tested_weights(study.folder, trial.weights())
-    if not card.is_file() or (tested is not None and tested.where not in card.read_text(encoding="utf-8")):
+    is_there = _is_bundle_of(folder, trial.weights_file, trial.network_json)
+    if not is_there or (tested is not None and tested.where not in card.read_text(encoding="utf-8")):
         trial.export(folder, overwrite=True)
     return {"bundle": f"{folder}  (model.py, weights, ONNX; see card.md)"}
