@@ -41,6 +41,7 @@ from nas.trial import (
     InfeasibleError,
     Metric,
     Probe,
+    Progress,
     Status,
 )
 
@@ -106,6 +107,7 @@ __all__ = [
     "ObjectiveError",
     "Probe",
     "Probed",
+    "Progress",
     "ProxyEvaluator",
     "RayExecutor",
     "Recipe",

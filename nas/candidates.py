@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from controllers import Controller
+from nas.argument_checks import whole
 from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.halving import Halving
@@ -43,8 +44,7 @@ class Repeat:
     times: int = 1
 
     def __post_init__(self) -> None:
-        if self.times < 1:
-            raise SpaceArgumentError(f"`times >= 1` must hold for a repeat, but got times={self.times!r}")
+        object.__setattr__(self, "times", whole("times", self.times, least=1, error=SpaceArgumentError))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,11 @@ def wishes(
             costs = catalogue.describe(tokens).costs
         except SpaceError as error:
             raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
+        except TypeError as error:
+            raise SpaceArgumentError(
+                f"enqueued candidate {position} must be a network, its tokens or nas.Repeat, but got "
+                f"{candidate!r:.60}: give one of these"
+            ) from error
         for limit in objective.broken(costs, before_training=True):
             raise ObjectiveError(
                 f"enqueued candidate {position}: `{limit.metric} <= {limit.upper:,.12g}` must hold, but "
@@ -120,10 +125,9 @@ class Finals:
         Raises:
             SpaceArgumentError: They would leave no trial for the search, or nobody knows when it ends.
         """
+        candidates = whole("finalists", candidates, least=0, error=SpaceArgumentError)
         if candidates == 0:
             return None
-        if candidates < 0:
-            raise SpaceArgumentError(f"`finalists >= 0` must hold, but got finalists={candidates}")
         if trials is None:
             raise SpaceArgumentError(
                 f"finals need to know when a search ends, but got finalists={candidates} without trials: say "

@@ -14,13 +14,11 @@ from controllers import Controller, ControllerError, Outcome, Proposal
 from nas.catalogue import Catalogue
 from nas.errors import ObjectiveError, StudyError
 from nas.objective import KNOWN_METRICS, Objective
-from nas.studies.journal_schema import Identity
+from nas.studies.differences import LATENCY_TABLE, differences
+from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.study import Study
 from nas.studies.study_trial import StudyTrial
 from nas.trial import Status
-
-LATENCY_TABLE = "; latency table "
-"""Stands in an evaluator's fingerprint before that of a table, which changes nothing that is measured."""
 
 ControllerName = Literal["dyna", "reinforce", "ppo", "evolution", "local", "nsga2", "random"]
 
@@ -86,23 +84,35 @@ def make_controller(
 
 
 def earlier_results(
-    study: Study, identity: Identity, catalogue: Catalogue, objective: Objective
+    study: Study, identity: Identity, catalogue: Catalogue, objective: Objective, *, provenance: Provenance
 ) -> list[tuple[Proposal, Outcome]]:
     """What an earlier study found out, as results for a controller under this study's objective.
 
     A trial that this objective cannot judge, a cost of 0 in a factor say, counts as infeasible.
 
+    Args:
+        study: The earlier study.
+        identity: What makes this study what it is.
+        catalogue: Of this study.
+        objective: Of this study.
+        provenance: What this study is in words.
+
     Raises:
         StudyError: It searched another space, or measured in another way, or no trial can be judged: a cost
             that is needed is missing.
     """
-    for name in ("space", "data", "split", "recipe", "evaluator"):
-        ours, theirs = (getattr(one, name).split(LATENCY_TABLE)[0] for one in (identity, study.identity))
-        if ours != theirs:
-            raise StudyError(
-                f"a warm start needs results that can be compared, but the {name} of {study.folder} is "
-                f"{theirs or 'none'} and is {ours or 'none'} here: start without it, or search as it did"
-            )
+    names = [
+        name
+        for name in ("space", "data", "split", "recipe", "evaluator")
+        if getattr(identity, name).split(LATENCY_TABLE)[0]
+        != getattr(study.identity, name).split(LATENCY_TABLE)[0]
+    ]
+    if names:
+        found = differences(names, study.identity, identity, study.provenance, provenance)
+        raise StudyError(
+            f"a warm start needs results that can be compared, but of {study.folder} differs: "
+            f"{'; '.join(found)}. Start without it, or search as it did"
+        )
     judged = [trial for trial in study.completed if trial.accuracy is not None and trial.copied_from is None]
     outcomes = {trial.number: _outcome(trial, catalogue, objective) for trial in judged}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ObjectiveError)]

@@ -57,7 +57,7 @@ class LatencyError(NasError):
 
 
 class UsageError(NasError):
-    """A command or one of its options cannot be understood."""
+    """A command, one of its options, or an argument of a function cannot be understood."""
 
 
 class ControllerFailedError(NasError):

@@ -89,6 +89,7 @@ class Loop:
                 self.ending = self.ending or "exhausted"
                 self.dry_at = self.flow.turn
                 return
+            self.keeper.make_room(trial.number)
             self.journal.propose(trial, self.controller.state_dict(), rejected=self.source.rejected)
             self.flow.add(trial)
 

@@ -65,6 +65,7 @@ class SearchStart:
         is_resumed: Whether trials of earlier runs are continued.
         counts: Trials of earlier runs.
         best: The best of earlier runs.
+        training_notes: What follows from the number of training images and is worth saying.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class SearchStart:
     is_resumed: bool
     counts: Counts
     best: Best | None
+    training_notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 from controllers import ControllerError, Feedback
 from nas.catalogue import Catalogue
@@ -10,7 +12,11 @@ from nas.errors import StudyError
 from nas.halving import Halving
 from nas.loop import Loop
 from nas.schedule import ATTEMPTS
-from nas.studies.journal_reading import History
+from nas.studies.journal_reading import History, read_provenance
+from nas.studies.journal_schema import connect_readonly, explained
+from nas.studies.keeper import Swept
+from nas.studies.study_folder import FILE_NAME
+from nas.training.recipe import Recipe, is_of_first_version
 from nas.trial import Cause, Status, Trial
 from nas.verdict import Verdict
 
@@ -23,15 +29,20 @@ def with_predictions(history: History, catalogue: Catalogue) -> History:
     return replace(history, trials=tuple(trials))
 
 
-def restore(loop: Loop, history: History, halving: Halving | None, known: Feedback) -> None:
-    """Brings everything to where earlier runs ended; a new study starts from what is known of others."""
+def restore(loop: Loop, history: History, halving: Halving | None, known: Feedback) -> Swept:
+    """Brings everything to where earlier runs ended; a new study starts from what is known of others.
+
+    Returns:
+        What was found in the folder of weights.
+    """
     loop.flow.restore(history)
     loop.standing.restore(history)
     if halving is not None:
         halving.restore(history.trials, history.finished.values())
     for number, verdict in history.finished.items():
         loop.keeper.place(history.trials[number], verdict)
-    loop.journal.forget_weights(loop.keeper.sweep())
+    swept = loop.keeper.sweep({trial.number for trial in history.trials})
+    loop.journal.forget_weights(swept.missing)
     if history.controller_state is not None:
         try:
             loop.controller.load_state_dict(history.controller_state)
@@ -45,6 +56,7 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
             ) from error
     elif known:
         loop.controller.feedback(known)
+    return swept
 
 
 def count_deaths(loop: Loop, history: History) -> None:
@@ -72,3 +84,14 @@ def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
     loop.source.note(trial, verdict)
     loop.journal.finish(verdict)
     loop.flow.settle(trial, verdict, None)
+
+
+def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:
+    """The recipe to train by; a study of an earlier version goes on with what its fields meant then."""
+    way = recipe if recipe is not None else Recipe()
+    if not (folder / FILE_NAME).is_file():
+        return way
+    with closing(connect_readonly(folder)) as database, explained(folder):
+        is_begun = database.execute("SELECT count(*) FROM study").fetchone()[0] > 0
+        stored = read_provenance(database).recipe_json if is_begun else ""
+    return way.as_at_first() if is_of_first_version(stored) else way

@@ -5,11 +5,11 @@ Does not own running anything (`nas.loop`).
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from nas.errors import SearchStoppedError
+from nas.argument_checks import real, whole
+from nas.errors import UsageError
 from nas.studies.journal_reading import History
 from nas.trial import Job, Result, Status, Trial
 from nas.verdict import Verdict
@@ -28,7 +28,7 @@ class Budget:
         patience: Trials in a row without a better reward.
 
     Raises:
-        SearchStoppedError: A limit is not positive, or there is none at all.
+        UsageError: A limit is not positive, or there is none at all.
     """
 
     trials: int | None = 100
@@ -36,12 +36,13 @@ class Budget:
     patience: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("trials", "max_hours", "patience"):
+        for name in ("trials", "patience"):
             value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise SearchStoppedError(f"`{name} > 0` must hold, but got {name}={value!r}")
+            object.__setattr__(self, name, None if value is None else whole(name, value, least=1))
+        if self.max_hours is not None:
+            object.__setattr__(self, "max_hours", real("max_hours", self.max_hours, above=0))
         if self.trials is None and self.max_hours is None and self.patience is None:
-            raise SearchStoppedError("a search needs an end: give trials, max_hours or patience")
+            raise UsageError("a search needs an end: give trials, max_hours or patience")
 
     def spent(self, proposed: int, elapsed_seconds: float, without_gain: int) -> str:
         """The limit that is reached, or nothing."""

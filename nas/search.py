@@ -14,11 +14,12 @@ from controllers import Controller
 from nas.candidates import Finals, Repeat, Source, require_feasible, wishes
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
 from nas.checked_controller import CheckedController
-from nas.chooser import LATENCY_TABLE, ControllerName, earlier_results, make_controller
+from nas.chooser import ControllerName, earlier_results, make_controller
 from nas.contract import check_given
 from nas.conversion import as_text
+from nas.data.description import DataDescription
 from nas.data.images import ImageData
-from nas.errors import ExecutorError, NasError, ObjectiveError, RecipeError
+from nas.errors import ExecutorError, NasError, ObjectiveError
 from nas.execution.inline_executor import InlineExecutor
 from nas.export.preprocessing import Preprocessing
 from nas.halving import Halving, Ladder
@@ -26,9 +27,11 @@ from nas.loop import Loop
 from nas.objective import Objective
 from nas.probing import Probed
 from nas.reporting import Reporter, Reporters, SearchStart
-from nas.resumption import count_deaths, restore, with_predictions
+from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.schedule import Budget, Flow
+from nas.search_arguments import Numbers, check_kinds, check_ladder
 from nas.standing import Standing
+from nas.studies.differences import LATENCY_TABLE
 from nas.studies.journal import Journal
 from nas.studies.journal_schema import Identity, Provenance
 from nas.studies.keeper import Keeper
@@ -112,7 +115,30 @@ def search(
     Raises:
         NasError: Something given is wrong, or going on is pointless; everything finished is in the journal.
     """
-    runner = _executor(executor, workers, gpus_per_worker) if isinstance(executor, str) else executor
+    check_kinds(
+        out=out,
+        objective=objective,
+        enqueue=enqueue,
+        warm_start=warm_start,
+        ladder=ladder,
+        recipe=recipe,
+        settings=settings,
+    )
+    numbers = Numbers(
+        target_macs=target_macs,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        seed=seed,
+        deterministic=deterministic,
+        accuracy_noise=accuracy_noise,
+        keep_best=keep_best,
+    ).checked()
+    seed, deterministic = numbers.seed, numbers.deterministic
+    runner = (
+        _executor(executor, numbers.workers, numbers.gpus_per_worker)
+        if isinstance(executor, str)
+        else executor
+    )
     check_given(
         space,
         controller=None if isinstance(controller, str) else controller,
@@ -123,12 +149,13 @@ def search(
         latency_table=latency_table,
     )
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
-    goal = _objective(objective, target_macs, deterministic=deterministic)
+    trials = budget.trials
+    goal = _objective(objective, numbers.target_macs, deterministic=deterministic)
     catalogue = Catalogue(space, latency_table)
     catalogue.check_predicts(goal)
     first = wishes(catalogue, goal, enqueue)
     finals = Finals.of(finalists, trials)
-    _check_ladder(ladder, trials, finals, deterministic=deterministic)
+    check_ladder(ladder, trials, finals, deterministic=deterministic)
     require_feasible(catalogue, goal, seed=seed)
     everybody = Reporters(reporters)
 
@@ -140,14 +167,14 @@ def search(
         goal,
         data=data,
         evaluator=evaluator,
-        recipe=recipe,
+        recipe=recipe_for(recipe, Path(out)),
         ladder=ladder,
         probe=probe,
         deterministic=deterministic,
         say=say,
     )
     made = (
-        make_controller(controller, catalogue, goal, seed=seed, noise=accuracy_noise)
+        make_controller(controller, catalogue, goal, seed=seed, noise=numbers.accuracy_noise)
         if isinstance(controller, str)
         else controller
     )
@@ -155,14 +182,19 @@ def search(
     identity = _identity(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
     chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
     watch(runner, everybody.on_progress)
-    known = () if warm_start is None else earlier_results(warm_start, identity, catalogue, goal)
+    provenance = _provenance(space, measure)
+    known = (
+        ()
+        if warm_start is None
+        else earlier_results(warm_start, identity, catalogue, goal, provenance=provenance)
+    )
     with (
         closing(runner),
         closing(
             Journal(
                 Path(out),
                 identity,
-                provenance=_provenance(space, measure),
+                provenance=provenance,
                 settings=settings,
                 in_process=getattr(runner, "is_in_process", False),
             )
@@ -191,7 +223,7 @@ def search(
             keeper=Keeper(
                 journal.folder,
                 metrics=goal.metrics or ("macs",),
-                best=keep_best,
+                best=numbers.keep_best,
                 held=frozenset if halving is None else halving.held,
             ),
             reporter=everybody,
@@ -199,8 +231,10 @@ def search(
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
             standing=Standing(folder=journal.folder, total=trials),
         )
-        restore(loop, history, halving, known)
-        loop.reporter.on_start(_start(loop, space, identity))
+        swept = restore(loop, history, halving, known)
+        loop.reporter.on_start(_start(loop, space, identity, measure))
+        for kind, message in swept.messages():
+            loop.tell(kind, message)
         count_deaths(loop, history)
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
             runner.start(space, measure)
@@ -226,36 +260,13 @@ def _objective(
     return goal
 
 
-def _check_ladder(
-    ladder: Ladder | None, trials: int | None, finals: Finals | None, *, deterministic: bool
-) -> None:
-    """Checks that a ladder goes with the rest.
-
-    Raises:
-        RecipeError: It does not.
-    """
-    if ladder is None:
-        return
-    ladder.check_trials(trials)
-    if deterministic:
-        raise RecipeError(
-            "a deterministic search cannot halve asynchronously, as who goes on depends on who is measured "
-            "first: leave the rungs or deterministic out"
-        )
-    if finals is not None:
-        raise RecipeError(
-            f"the last rung is the final of a search by rungs, but got finalists={finals.candidates} too: "
-            "leave one of them out"
-        )
-
-
 def _evaluator(
     space: SearchSpace,
     objective: Objective,
     *,
     data: ImageData | Path | str | None,
     evaluator: Evaluator | None,
-    recipe: Recipe | None,
+    recipe: Recipe,
     ladder: Ladder | None,
     probe: Probe | None,
     deterministic: bool,
@@ -277,11 +288,9 @@ def _evaluator(
             images = load_data(str(data), resolution=resolution, progress=say)
         if probe is None and "latency_ms" in objective.metrics:
             probe = LatencyProbe()
-        way = recipe if recipe is not None else Recipe()
-        way = way.without_probes() if deterministic else way
         evaluator = ProxyEvaluator(
             cast(ImageData, images),
-            way,
+            recipe.without_probes() if deterministic else recipe,
             fidelity="epochs" if ladder is None else ladder.fidelity,
             ladder=(1.0,) if ladder is None else ladder.rungs,
         )
@@ -338,6 +347,7 @@ def _provenance(space: SearchSpace, evaluator: Evaluator) -> Provenance:
         data_text="" if images is None else str(images),
         recipe_json="" if recipe is None else recipe.to_json(),
         preprocessing_json="" if images is None else Preprocessing.of(images).to_json(),
+        data_json="" if images is None else DataDescription.of(images).to_json(),
     )
 
 
@@ -352,7 +362,7 @@ def _recipe(evaluator: Evaluator) -> Recipe | None:
     return recipe if isinstance(recipe, Recipe) else None
 
 
-def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:
+def _start(loop: Loop, space: SearchSpace, identity: Identity, evaluator: Evaluator) -> SearchStart:
     return SearchStart(
         folder=loop.journal.folder,
         space_name=space.name,
@@ -365,4 +375,5 @@ def _start(loop: Loop, space: SearchSpace, identity: Identity) -> SearchStart:
         is_resumed=loop.journal.is_resumed,
         counts=loop.standing.counts,
         best=loop.standing.best,
+        training_notes=tuple(getattr(evaluator, "notes", ())),
     )

@@ -5,24 +5,32 @@ Does not own any of these. What exists already is not made again, so that a seco
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.chance import counts_of
 from nas.commands.prepared import Prepared
-from nas.errors import StudyError
+from nas.errors import NasError, StudyError
 from nas.reports.activity import Activity, Running
 from nas.reports.comparison import Comparison, Contender, Run, choose_contenders, compare
+from nas.reports.doubts import doubts_of
 from nas.reports.printing import Report, draw, draw_table, show_accuracy, write_json
 from nas.reports.progress import SILENT_SECONDS
-from nas.reports.result_report import comparison_table, saved_report, winner_report
+from nas.reports.result_report import comparison_facts, comparison_table, saved_report, winner_report
 from nas.studies.study import Study
 from nas.studies.study_trial import StudyTrial
+from nas.studies.tested_weights import TestedWeights, read_tested_weights, weights_digest
+from nas.trial import InfeasibleError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from nas.commands.request import Request
-    from nas.reports.pictures import SearchPicture
+    from nas.data.images import ImageData
+    from nas.reports.pictures import Mark, SearchPicture
 
 
 def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> int:
@@ -33,7 +41,7 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     """
     _require_completed(study)
     winner = study.best
-    report = winner_report(winner)
+    report = winner_report(winner, doubts=doubts_of(study, counts_of(prepared.data)))
     data: dict[str, Any] = {"winner": report.to_data()}
     if not request.as_json:
         console.print()
@@ -51,7 +59,8 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     if request.seeds:
         comparison = compare_winner(request, prepared, winner, console)
         table = comparison_table(comparison, study.objective)
-        data["comparison"] = Report(title="", tables=(table,)).to_data()
+        facts = comparison_facts(comparison)
+        data["comparison"] = Report(title="", facts=facts, tables=(table,)).to_data()
         if not request.as_json:
             console.print()
             draw_table(table, console)
@@ -106,18 +115,51 @@ def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, con
     names = [contender.name for contender in contenders]
     running = Running(names.__getitem__)
     with Activity(console, "comparing", first_seconds=SILENT_SECONDS) as activity:
-        return compare(
+        comparison = compare(
             prepared.space,
             prepared.evaluator("test"),
             prepared.executor(),
             contenders,
             images=len(prepared.data.test),
+            class_counts=counts_of(prepared.data)["test"],
             seeds=request.seeds,
             seed=seed,
             folder=request.folder,
             on_run=_announcer(activity, running, names),
             on_progress=running.teller(activity),
         )
+        activity("testing the winner's own weights")
+        return measure_weights(comparison, winner, prepared.data, request.folder)
+
+
+def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData, folder: Path) -> Comparison:
+    """Measures the winner's own weights on the test split, once, and keeps the result with the comparison."""
+    if winner.weights_file is None or not winner.weights_file.is_file():
+        reason = "they were not kept, so that the accuracies are of new trainings alone"
+        tested = TestedWeights(
+            trial=winner.number, digest="", right=None, images=comparison.images, message=reason
+        )
+        return _kept(replace(comparison, tested_weights=tested), folder)
+    digest = weights_digest(winner.weights())
+    known = comparison.tested_weights
+    if known is not None and (known.trial, known.digest) == (winner.number, digest):
+        return comparison
+    from nas.training.training import evaluate_accuracy
+
+    right, message = None, ""
+    try:
+        right = round(evaluate_accuracy(winner.build(), data, "test") * len(data.test))
+    except (InfeasibleError, NasError, RuntimeError) as error:
+        message = str(error).splitlines()[0]
+    tested = TestedWeights(
+        trial=winner.number, digest=digest, right=right, images=len(data.test), message=message
+    )
+    return _kept(replace(comparison, tested_weights=tested), folder)
+
+
+def _kept(comparison: Comparison, folder: Path) -> Comparison:
+    comparison.save(folder)
+    return comparison
 
 
 def _announcer(
@@ -163,7 +205,33 @@ def picture_of(study: Study) -> SearchPicture:
         costs=costs,
         targets=tuple(targets.get(metric) for metric in costs),
         failed=len(study.trials) - len(study.completed),
+        chosen=_chosen(study, costs),
     )
+
+
+def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
+    """The trial to go with, where all of the costs are known of it."""
+    from nas.reports.pictures import Mark
+
+    best = study.best if study.completed else None
+    if best is None or best.mean_accuracy is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
+        return None
+    return Mark(
+        name=f"winner, trial {best.number}",
+        accuracy=best.mean_accuracy,
+        costs=tuple(best.costs[cost] for cost in costs),
+        accuracies=best.accuracies,
+    )
+
+
+def _is_bundle_of(folder: Path, weights: Path, network_json: str) -> bool:
+    """Whether a folder is a bundle of this network, made after these weights."""
+    try:
+        network = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
+        is_newer = (folder / "card.md").stat().st_mtime >= weights.stat().st_mtime
+    except (OSError, ValueError):
+        return False
+    return is_newer and network == json.loads(network_json)
 
 
 def save_bundle(study: Study, trial: StudyTrial) -> dict[str, str]:
@@ -175,6 +243,9 @@ def save_bundle(study: Study, trial: StudyTrial) -> dict[str, str]:
     folder = study.folder / "export" / f"trial-{trial.number}"
     if trial.weights_file is None:
         return {"bundle": "none: the weights of this trial were not kept"}
-    if not (folder / "card.md").is_file():
+    card = folder / "card.md"
+    tested = read_tested_weights(study.folder, trial.weights())
+    is_there = _is_bundle_of(folder, trial.weights_file, trial.network_json)
+    if not is_there or (tested is not None and tested.where not in card.read_text(encoding="utf-8")):
         trial.export(folder, overwrite=True)
     return {"bundle": f"{folder}  (model.py, weights, ONNX; see card.md)"}

@@ -10,9 +10,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 
+from nas.argument_checks import MOST_SEED
 from nas.errors import UsageError
 
-_QUANTITY = re.compile(r"\s*([+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*([A-Za-zµ]*)\s*")
+_QUANTITY = re.compile(
+    r"\s*([+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*"
+)
+MOST_PHIS = 100
+"""Members of a family that one command makes at most."""
 
 _COUNT_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _MILLISECOND_UNITS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
@@ -68,7 +73,7 @@ def _quantity(text: str, units: Mapping[str, float], example: str) -> float:
         raise UsageError(f"{text!r} is not {example} (units: {known})")
     value = float(match[1]) * units[unit]
     if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"a quantity must be greater than 0, but got {text!r}: give {example}")
+        raise UsageError(f"a quantity must be greater than 0 and finite, but got {text!r}: give {example}")
     return value
 
 
@@ -91,12 +96,14 @@ def parse_natural(text: str) -> int:
 
 
 def _integer(text: str, *, least: int) -> int:
+    """An integer from a least one to the largest that SQLite, and so a journal, can hold."""
     try:
         value = int(text)
     except ValueError:
-        raise UsageError(f"an integer of at least {least} is needed, but got {text!r}") from None
-    if value < least:
-        raise UsageError(f"an integer of at least {least} is needed, but got {value}")
+        value = -1
+    if not least <= value <= MOST_SEED:
+        shown = text if len(text) <= 40 else f"{text[:37]}..."
+        raise UsageError(f"an integer from {least} to 2**63 - 1 is needed, but got {shown!r}")
     return value
 
 
@@ -111,7 +118,7 @@ def parse_number(text: str) -> float:
     except ValueError:
         raise UsageError(f"a number is needed, but got {text!r}") from None
     if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"a number of at least 0 is needed, but got {text!r}")
+        raise UsageError(f"a finite number of at least 0 is needed, but got {text!r}")
     return value
 
 
@@ -125,11 +132,13 @@ def parse_phis(text: str) -> tuple[float, ...]:
     try:
         if dots:
             low, high = int(first), int(last)
-            phis = tuple(float(phi) for phi in range(low, high + 1))
+            phis = tuple(float(phi) for phi in range(low, min(high, low + MOST_PHIS) + 1))
         else:
             phis = tuple(float(word) for word in text.split(","))
-    except ValueError:
+    except (ValueError, OverflowError):
         phis = ()
+    if len(phis) > MOST_PHIS:
+        raise UsageError(f"at most {MOST_PHIS} phis at a time are made, but {text!r} has more: give fewer")
     if not phis or not all(math.isfinite(phi) for phi in phis):
         raise UsageError(
             f"{text!r} is no phi: give one such as 3, a range such as 1..7, or a list such as 0.5,1,2"

@@ -6,14 +6,15 @@ Does not own what the commands do (`nas.command_*`). `nas --help` loads neither 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import import_module
 
 from nas.commands import options
 from nas.commands.arguments import hint
 from nas.errors import NasError, UsageError
+from nas.reports.streams import forget_output, json_alone, tolerate
 from search_spaces import SpaceError
 
 Arguments = argparse.Namespace
@@ -53,11 +54,12 @@ examples:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit code: 2 for a mistake the user can mend, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
+    tolerate(sys.stdout, sys.stderr)
     try:
-        arguments = parse(words or ["--help"])
-        module = arguments.command.replace("-", "_")
-        run: Callable[[Arguments], int] = import_module(f"nas.commands.{module}").run
-        return run(arguments)
+        try:
+            return _run(words)
+        finally:
+            sys.stdout.flush()  # here a reader that has gone is no traceback; at the interpreter's end it is
     except (NasError, SpaceError) as error:
         _say(f"nas: {error}")
         return EXIT_MISTAKE
@@ -65,9 +67,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("nas: stopped")
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (`nas show | head`) has gone; the interpreter's flush at the end must not fail either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_output()
         return EXIT_UNREAD
+
+
+def _run(words: list[str]) -> int:
+    arguments = parse(words or ["--help"])
+    module = arguments.command.replace("-", "_")
+    run: Callable[[Arguments], int] = import_module(f"nas.commands.{module}").run
+    with json_alone() if arguments.json else nullcontext():
+        return run(arguments)
 
 
 def parse(words: Sequence[str]) -> Arguments:
@@ -106,8 +115,12 @@ def _option_names(parser: argparse.ArgumentParser) -> list[str]:
 
 
 def _say(message: str) -> None:
-    sys.stdout.flush()
-    sys.stderr.write(message.rstrip() + "\n")
+    try:
+        sys.stdout.flush()
+        sys.stderr.write(message.rstrip() + "\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        forget_output()
 
 
 def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:

@@ -21,8 +21,8 @@ from nas.reports.activity import Activity
 from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, make_console, show_count
-from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
+from nas.studies.study_folder import has_study
 from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def dry_run(request: Request) -> int:
     with Activity(make_console(to_stderr=True), "dry run") as activity:
         prepared = prepare_request(request, progress=activity)
         activity("checking candidates")
-        networks = read_enqueued(list(request.enqueue), prepared.space)
+        networks = read_enqueued(request.settings.enqueue, prepared.space)
         catalogue = prepared.catalogue()
         catalogue.check_predicts(prepared.objective)
         wishes(catalogue, prepared.objective, networks)
@@ -72,7 +72,7 @@ def dry_run(request: Request) -> int:
 def outlook_of(request: Request) -> Outlook:
     """Counts what is done and what is left."""
     done = 0
-    if (request.folder / FILE_NAME).exists():
+    if has_study(request.folder):
         states = open_study(request.folder).summary().states
         done = sum(states[name] for name in ("completed", "infeasible", "lost"))
     return Outlook(
@@ -118,8 +118,10 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
     state = (
         f"holds a study with {outlook.done} trials done, {outlook.left} are left" if outlook.done else "new"
     )
-    recipe = prepared.recipe
-    training = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {recipe.optimizer}"
+    images = len(prepared.data.train)
+    recipe = prepared.recipe.settled(images)
+    steps = recipe.steps(images)
+    training = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {steps:,} steps, {recipe.optimizer}"
     facts = [
         Fact(key="folder", label="folder", value=str(request.folder), text=f"{request.folder} ({state})"),
         Fact(key="data", label="data", value=str(prepared.data)),
@@ -138,6 +140,10 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
     facts += (
         [Fact(key="note", label="note", value=prepared.objective.note)] if prepared.objective.note else []
     )
+    facts += [
+        Fact(key=f"training_note_{number}", label="note", value=text)
+        for number, text in enumerate(prepared.evaluator().notes, start=1)
+    ]
     return (*facts, *data_facts(prepared.data, recipe))
 
 

@@ -55,8 +55,8 @@ def estimate_trial_time(
 ) -> TrialTime:
     """Trains a few random candidates within the constraints for a few steps, and scales up.
 
-    What a step takes is measured after one step of warm-up; the pass over the search split counts as a third
-    of as many training steps (a forward pass without a backward one).
+    What a step takes is measured after one step of warm-up; passes over the search split and for batch-norm
+    statistics count as a third of as many training steps (a forward pass without a backward one).
 
     Args:
         catalogue: Where the candidates come from, and what is known of them.
@@ -96,15 +96,22 @@ def estimate_trial_time(
 
 def _seconds(network: Network, data: ImageData, recipe: Recipe, device: torch.device, seed: int) -> float:
     """Seconds that the whole schedule of one candidate would take."""
+    from nas.training.norm_statistics import MOST_IMAGES as STATISTICS_IMAGES
     from nas.training.training import train
 
-    epochs = STEPS / max(1, len(data.train) // recipe.batch_size)
-    brief = replace(recipe, epochs=epochs, warmup_epochs=0.0)
+    images = len(data.train)
+    whole = recipe.settled(images)
+    batch_size = recipe.batch_for(images)
+    epochs = STEPS / max(1, images // batch_size)
+    brief = replace(whole, epochs=epochs, warmup_epochs=0.0)
     warm = replace(brief, epochs=epochs / STEPS)
     module = build(network, seed=seed)
     train(module, data, warm, seed=seed, device=device)
     result = train(module, data, brief, seed=seed, device=device)
-    passes = recipe.steps(len(data.train)) + len(data.search) / recipe.batch_size / 3
+    forward = len(data.search)
+    if whole.batch_norm_statistics == "recomputed":
+        forward += min(images, STATISTICS_IMAGES)
+    passes = recipe.steps(images) + forward / batch_size / 3
     return result.train_seconds / result.steps * passes
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.commands.settings import Settings, make_objective
-from nas.errors import UsageError
+from nas.errors import SpaceArgumentError, UsageError
 from nas.objective import Objective
 from nas.training.recipe import Recipe
 from nas.trial import Say, say_nothing
@@ -89,19 +89,30 @@ def given_settings(arguments: Namespace) -> dict[str, Any]:
     """What was given on the command line, by the names of `Settings`; paths absolute, without the recipe."""
     names = {field.name for field in fields(Settings)} - {"recipe"}
     values = {name: getattr(arguments, name, None) for name in names}
-    given = {name: value for name, value in values.items() if value is not None}
+    given = {name: value for name, value in values.items() if value not in (None, [])}
     if "data" in given:
         given["data"] = _absolute_if_there(given["data"])
     if "data_root" in given:
         given["data_root"] = str(Path(given["data_root"]).expanduser().absolute())
-    for name in ("latency_table", "proxy_check"):
+    for name in ("latency_table", "proxy_check", "warm_start"):
         if name in given:
             given[name] = str(Path(given[name]).expanduser().absolute())
+    if "enqueue" in given:
+        given["enqueue"] = tuple(map(_read_network, given["enqueue"]))
     if "space" in given:
         file, colon, name = given["space"].rpartition(":")
         if colon:
             given["space"] = f"{Path(file).expanduser().absolute()}:{name}"
     return given
+
+
+def _read_network(text: str) -> tuple[str, str]:
+    """A file of `--enqueue` and what it holds, so that a resume does not need the file any more."""
+    path = Path(text).expanduser()
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceArgumentError(f"--enqueue {path} cannot be read: {error}") from error
 
 
 def _absolute_if_there(text: str) -> str:

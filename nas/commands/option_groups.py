@@ -26,7 +26,7 @@ from nas.data.reading import Fit
 from nas.errors import UsageError
 from nas.halving import Fidelity
 from nas.latency.devices import DEVICES, PRECISIONS
-from nas.training.recipe import Augmentation, Optimizer, Precision
+from nas.training.recipe import Augmentation, Optimizer, Precision, Statistics
 
 Parser = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
@@ -245,13 +245,20 @@ def add_machines(group: Group) -> None:
 def add_recipe(group: Group) -> None:
     """How each candidate is trained: the fields of `nas.training.recipe.Recipe`."""
     take(group, "--epochs", parse_number, "E", "passes over the training images (default 5)")
-    take(group, "--batch-size", parse_positive_int, "N", "images a step (default 128)")
+    take(group, "--batch-size", parse_positive_int, "N", "images a step (default: 128, fewer for few images)")
     take(group, "--optimizer", one_of("optimizer", get_args(Optimizer)), "NAME", "sgd (default) or rmsprop")
     take(group, "--learning-rate", parse_number, "LR", "at its peak (default 0.1)")
     take(group, "--momentum", parse_number, "M", "of the optimizer (default 0.9)")
     take(group, "--weight-decay", parse_number, "W", "default 5e-4")
     take(group, "--warmup-epochs", parse_number, "E", "epochs of rising rate (default 1)")
     take(group, "--label-smoothing", parse_number, "S", "default 0.1")
+    take(
+        group,
+        "--batch-norm-statistics",
+        one_of("batch_norm_statistics", get_args(Statistics)),
+        "NAME",
+        "running, recomputed over training images, or auto (default): recomputed after few steps",
+    )
     take(
         group,
         "--augmentation",

@@ -116,8 +116,16 @@ def fill_search(parser: Parser) -> None:
 def fill_resume(parser: Parser) -> None:
     """Options of `nas resume`."""
     parser.add_argument("out", metavar="DIR", help="the study's folder")
-    parser.add_argument("--data-root", metavar="DIR", help="where torchvision's files are now")
-    parser.add_argument("--latency-table", metavar="FILE", help="where the latency table is now")
+    moved = parser.add_argument_group(
+        "where things are now, if they were moved; their content must be the same"
+    )
+    moved.add_argument("--data", metavar="PATH", help="the images")
+    moved.add_argument("--data-root", metavar="DIR", help="torchvision's files")
+    moved.add_argument(
+        "--space", metavar="FILE.py:NAME", help="the search space, where it is one of your own"
+    )
+    moved.add_argument("--latency-table", metavar="FILE", help="the latency table")
+    moved.add_argument("--proxy-check", metavar="DIR", help="the proxy check")
     add_budget(parser.add_argument_group("search"))
     machines = parser.add_argument_group("machines")
     add_machines(machines)

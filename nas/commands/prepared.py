@@ -6,6 +6,7 @@ Does not own the settings (`nas.commands.settings`) nor what is done with it (th
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -41,7 +42,7 @@ class Prepared:
         data: The images in their three splits.
         space: The space, made for these images.
         objective: What is maximised.
-        recipe: How each candidate is trained.
+        recipe: How each candidate is trained, as it was asked for; the evaluator's has all decided.
         modules: The user's own modules, sent to workers by value.
         workers: Trainings at the same time.
         gpus_per_worker: Share of a GPU each holds.
@@ -224,7 +225,7 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | N
         )
     from nas.proxies.check import read_noise
 
-    return read_noise(settings.proxy_check, recipe=recipe, data=data).noise
+    return read_noise(settings.proxy_check, recipe=recipe.settled(len(data.train)), data=data).noise
 
 
 def _read_table(path: str, space: SearchSpace) -> LatencyTable:
@@ -295,20 +296,17 @@ def _count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def read_enqueued(paths: list[str], space: SearchSpace) -> list[Network]:
-    """Reads the user's own candidates.
+def read_enqueued(files: Sequence[tuple[str, str]], space: SearchSpace) -> list[Network]:
+    """Reads the user's own candidates: where each came from, and its JSON text.
 
     Raises:
-        SpaceArgumentError: A file cannot be read, is no architecture, or is not in the space; names the file.
+        SpaceArgumentError: One is no architecture, or is not in the space; names the file.
     """
     networks = []
-    for text in paths:
-        path = Path(text).expanduser()
+    for path, text in files:
         try:
-            network = Network.from_json(path.read_text(encoding="utf-8"), space.op_types)
+            network = Network.from_json(text, space.op_types)
             space.encode(network)
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpaceArgumentError(f"--enqueue {path} cannot be read: {error}") from error
         except SpaceError as error:
             raise SpaceArgumentError(f"--enqueue {path}: {error}") from error
         networks.append(network)

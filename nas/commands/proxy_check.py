@@ -15,7 +15,7 @@ from nas.commands.prepared import Prepared, prepare
 from nas.commands.settings import Settings
 from nas.errors import RecipeError, UsageError
 from nas.proxies.check import ProxyCheck, check_proxies, possible_ways, ways_of
-from nas.proxies.offer import long_recipe, read_proxies, usual_proxies
+from nas.proxies.offer import LONG, RECIPE, long_recipe, read_proxies, usual_proxies
 from nas.proxies.run_log import Run
 from nas.proxies.sample import Candidate, sample_candidates
 from nas.proxies.trainings import check_lawful
@@ -84,7 +84,7 @@ def _check(
             ways,
             prepared.executor(),
             candidates,
-            recipe=prepared.recipe,
+            recipe=prepared.recipe.settled(len(prepared.data.train)),
             long=long,
             search_images=len(prepared.data.search),
             data=prepared.data.fingerprint,
@@ -154,6 +154,9 @@ def _announce(
     from nas.commands.search import announce
 
     announce(prepared, console)
+    for name in (RECIPE, LONG):
+        for note in getattr(ways[name], "notes", ()):
+            console.print(f"note       {name}: {note}", soft_wrap=True, highlight=False)
     names = ", ".join(ways)
     console.print(
         f"trainings  {len(candidates)} candidates x {seeds} seeds in {len(ways)} ways ({names}): "

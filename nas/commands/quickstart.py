@@ -22,8 +22,8 @@ from nas.commands.request import Request
 from nas.commands.search import run_request
 from nas.commands.settings import Settings
 from nas.reports.printing import make_console
-from nas.studies.journal_schema import FILE_NAME
 from nas.studies.study import open_study
+from nas.studies.study_folder import has_study
 
 CHANGES = ("trials", "workers", "seed", "executor")
 
@@ -40,31 +40,27 @@ def run(arguments: Namespace) -> int:
     given = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
     if arguments.executor == "inline" and arguments.workers is None:
         given["workers"] = 1
-    if (folder / FILE_NAME).exists():
-        settings = Settings.from_dict(open_study(folder).settings, folder).resumed_with(given, folder)
+    if has_study(folder):
+        stored = Settings.from_dict(open_study(folder).settings, folder)
+        settings = _with_comparison(stored).resumed_with(given, folder)
         console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
     else:
         images = choose_images()
         settings = replace(quickstart_settings(images), **given)
         console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
-    code = run_request(
-        Request(
-            folder=folder,
-            settings=settings,
-            randoms=RANDOMS,
-            seeds=_seeds(settings),
-            as_json=arguments.json,
-        )
-    )
+    code = run_request(Request(folder=folder, settings=settings, as_json=arguments.json))
     if code == 0:
         console.print()
         console.print(NEXT.format(folder=folder), soft_wrap=True)
     return code
 
 
-def _seeds(settings: Settings) -> int:
-    """Trainings of each network in the comparison, also for a study begun earlier."""
-    return next((one.seeds for one in (FASHION, CIFAR) if one.data == settings.data), DIGITS.seeds)
+def _with_comparison(settings: Settings) -> Settings:
+    """The settings with their comparison, which an earlier version did not store."""
+    if settings.compare_seeds is not None:
+        return settings
+    seeds = next((one.seeds for one in (FASHION, CIFAR) if one.data == settings.data), DIGITS.seeds)
+    return replace(settings, compare_random=RANDOMS, compare_seeds=seeds)
 
 
 def _words(images: Images) -> str:

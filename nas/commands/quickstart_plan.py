@@ -118,4 +118,6 @@ def quickstart_settings(images: Images) -> Settings:
         controller="dyna",
         trials=TRIALS,
         workers=WORKERS,
+        compare_random=RANDOMS,
+        compare_seeds=images.seeds,
     )

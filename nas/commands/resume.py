@@ -11,7 +11,7 @@ from pathlib import Path
 from nas.commands.request import request_of
 from nas.commands.search import run_request
 from nas.errors import StudyError
-from nas.studies.journal_schema import FILE_NAME
+from nas.studies.study_folder import has_study
 
 
 def run(arguments: Namespace) -> int:
@@ -21,7 +21,7 @@ def run(arguments: Namespace) -> int:
         StudyError: There is none, or something is asked for that a resume may not change.
     """
     folder = Path(arguments.out).expanduser()
-    if not (folder / FILE_NAME).exists():
+    if not has_study(folder):
         raise StudyError(
             f"there is no study in {folder}: begin one with nas search --data ... --out {folder}"
         )

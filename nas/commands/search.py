@@ -88,7 +88,7 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
             out=request.folder,
             seed=settings.seed,
             deterministic=settings.is_deterministic,
-            enqueue=read_enqueued(list(request.enqueue), prepared.space),
+            enqueue=read_enqueued(settings.enqueue, prepared.space),
             warm_start=None
             if request.warm_start is None
             else open_study(request.warm_start, space=prepared.space),

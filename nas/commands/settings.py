@@ -16,6 +16,7 @@ from nas.commands.arguments import hint
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.objective import Constraint, CostTerm, Objective
 from nas.objective_text import EXAMPLE, metric_name
+from nas.training.recipe import Recipe
 
 CHANGEABLE = frozenset(
     {
@@ -29,11 +30,15 @@ CHANGEABLE = frozenset(
         "address",
         "trial_timeout_minutes",
         "latency_resource",
+        "compare_random",
+        "compare_seeds",
+        "enqueue",
+        "warm_start",
     }
 )
 """What a resume may change: how much is done, how long, and on which machines; never what is searched."""
 
-ENVIRONMENT = frozenset({"data_root", "latency_table", "proxy_check"})
+ENVIRONMENT = frozenset({"data", "data_root", "latency_table", "proxy_check"})
 """Where things are: checked by their content, so it may change with the machine."""
 
 OBJECTIVES = ("hard", "soft", "absolute")
@@ -84,6 +89,10 @@ class Settings:
         executor: `ray` or `inline`.
         address: Address of a running Ray cluster; None starts one on this machine.
         trial_timeout_minutes: Minutes after which a trial is given up; None is never.
+        compare_random: Random candidates in the final comparison; None is the default.
+        compare_seeds: Trainings of each network there; 0 leaves it out, None is the default.
+        enqueue: Networks to try first: where each came from, and it itself as JSON text.
+        warm_start: Folder of a study to learn from before the first trial; None is none.
     """
 
     data: str
@@ -125,6 +134,10 @@ class Settings:
     executor: str = "ray"
     address: str | None = None
     trial_timeout_minutes: float | None = None
+    compare_random: int | None = None
+    compare_seeds: int | None = None
+    enqueue: tuple[tuple[str, str], ...] = ()
+    warm_start: str | None = None
 
     def make_objective(self) -> Objective:
         """The objective that targets, limits and their kind mean together.
@@ -167,10 +180,13 @@ class Settings:
         differences = [
             f"{_option(name)} is {_worded(getattr(self, name))} there, {_worded(value)} here"
             for name, value in given.items()
-            if name not in CHANGEABLE | ENVIRONMENT | {"recipe"} and value != getattr(self, name)
+            if name not in CHANGEABLE | ENVIRONMENT | {"recipe"}
+            and value != getattr(self, name)
+            and not (name == "space" and _is_same_file(value, self.space))
         ]
         if "recipe" in given:
-            before, now = json.loads(self.recipe), json.loads(given["recipe"])
+            now = json.loads(given["recipe"])
+            before = json.loads(Recipe.from_json(self.recipe).to_json())  # with fields that are newer than it
             differences += [
                 f"{_option(key)} is {_worded(before.get(key))} there, {_worded(now[key])} here"
                 for key in now
@@ -181,7 +197,10 @@ class Settings:
                 f"{folder} holds a study with other settings: {'; '.join(differences)}. Leave these out to "
                 "continue it, or give another --out to start anew"
             )
-        return replace(self, **{name: value for name, value in given.items() if name != "recipe"})
+        changed = {name: value for name, value in given.items() if name != "recipe"}
+        if "enqueue" in changed:
+            changed["enqueue"] = tuple(dict.fromkeys((*self.enqueue, *changed["enqueue"])))
+        return replace(self, **changed)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -202,7 +221,13 @@ class Settings:
             )
         given = {name: value for name, value in values.items() if name in known}
         given["rungs"] = tuple(given.get("rungs", ()))
+        given["enqueue"] = tuple(map(tuple, given.get("enqueue", ())))
         return cls(**given)
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Whether two spaces are one name in files of one name, which may have moved: contents are compared."""
+    return ":" in one and Path(one).name == Path(other).name
 
 
 def read_objective(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from nas.chance import wilson_interval
 from nas.errors import UsageError
 from nas.objective import NETWORK_METRICS, Objective
 from search_spaces import Decision, Network, SearchSpace, cost, memory
@@ -22,7 +23,6 @@ Records = np.recarray[Any, np.dtype[np.void]]
 METRICS = ("macs", "params", "inference_bytes")
 BINS = 12
 
-Z_95 = 1.959964
 """Half-width of the central 95 % of a normal distribution, in standard deviations."""
 
 
@@ -82,15 +82,8 @@ class Share:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Central 95 % interval of the share in the whole space.
-
-        Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
-        """
-        n, p = self.samples, self.share
-        middle = p + Z_95**2 / (2 * n)
-        half = Z_95 * math.sqrt(p * (1 - p) / n + Z_95**2 / (4 * n**2))
-        scale = 1 + Z_95**2 / n
-        return max(0.0, (middle - half) / scale), min(1.0, (middle + half) / scale)
+        """Central 95 % interval of the share in the whole space (Wilson)."""
+        return wilson_interval(self.share, self.samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

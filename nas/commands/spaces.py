@@ -188,7 +188,7 @@ def _execute(path: Path) -> ModuleType:
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)
-    except SpaceError:
+    except (SpaceError, BrokenPipeError):  # a reader of what it prints has gone
         del sys.modules[path.stem]
         raise
     except Exception as error:

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import numpy.typing as npt
 
+from nas.argument_checks import whole
 from nas.data.image_folder import load_folder
 from nas.data.images import Files, ImageData, Pixels, SplitName, check_fits
 from nas.data.named_data import NAMES, find_name, load_named, near_names
@@ -60,9 +61,9 @@ def load_data(
     """
     if isinstance(spec, ImageData):
         return spec
-    if resolution is not None and not LEAST_RESOLUTION <= resolution <= GREATEST_RESOLUTION:
-        raise DataError(
-            f"`{LEAST_RESOLUTION} <= resolution <= {GREATEST_RESOLUTION}` must hold, but got {resolution}"
+    if resolution is not None:
+        resolution = whole(
+            "resolution", resolution, least=LEAST_RESOLUTION, most=GREATEST_RESOLUTION, error=DataError
         )
     if fit not in get_args(Fit):
         raise DataError(f"`fit in {get_args(Fit)}` must hold, but got fit={fit!r}")

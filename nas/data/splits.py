@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from nas.argument_checks import real, seed_of
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName, digest
@@ -20,6 +21,7 @@ from nas.data.pixel_checks import pixel_warnings
 from nas.data.reading import Reading
 from nas.data.tree import few
 from nas.errors import DataError
+from nas.plain_text import storable
 
 T = TypeVar("T")
 
@@ -72,10 +74,9 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         DataError: A fraction is out of range, or there are too few classes or images of a class.
     """
     for name, fraction in (("search_fraction", search_fraction), ("test_fraction", test_fraction)):
-        if not 0 < fraction < 1:
-            raise DataError(f"`0 < {name} < 1` must hold, but got {name}={fraction}")
+        real(name, fraction, above=0, below=1, error=DataError)
     _check_classes(source)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed_of(seed, error=DataError))
     pool = Pool(part=source.train, contents=_contents(source, "train", source.train))
     rest, test, test_where = _carve(pool, source, "test", test_fraction, rng, 1 if source.search else 2)
     train, search, search_where = _carve(rest, source, "search", search_fraction, rng, 1)
@@ -85,8 +86,8 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
     seen = [part.images for part in parts if isinstance(part, Pixels)] or [sample]
     shared = shared_images({"train": train.contents, "search": search.contents, "test": test.contents})
     return ImageData(
-        name=source.name,
-        classes=source.classes,
+        name=storable(source.name),
+        classes=tuple(map(storable, source.classes)),
         reading=source.reading,
         train=train.part,
         search=search.part,

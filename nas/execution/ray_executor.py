@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from nas.argument_checks import real, whole
 from nas.errors import ExecutorError
 from nas.execution.by_value import own_parts, send_by_value
-from nas.execution.failures import failure_of
 from nas.execution.progress_board import BoardWriter, ProgressBoard
 from nas.execution.ray_cluster import (
     FETCH_SECONDS,
@@ -92,27 +92,25 @@ class RayExecutor:
         modules: Sequence[ModuleType] = (),
         start_timeout_seconds: float = 180.0,
     ) -> None:
-        _require(workers >= 1, "workers >= 1", workers)
-        _require(0 <= cpus_per_worker < math.inf, "cpus_per_worker >= 0", cpus_per_worker)
-        is_gpu_share = 0 <= gpus_per_worker <= 1 or (
-            gpus_per_worker > 1 and float(gpus_per_worker).is_integer()
-        )
+        self._workers = whole("workers", workers, least=1, error=ExecutorError)
+        self._cpus = real("cpus_per_worker", cpus_per_worker, least=0, error=ExecutorError)
+        self._gpus = real("gpus_per_worker", gpus_per_worker, least=0, error=ExecutorError)
+        is_gpu_share = self._gpus <= 1 or self._gpus.is_integer()
         _require(is_gpu_share, "gpus_per_worker is a share in [0, 1] or a whole number", gpus_per_worker)
-        _require(
-            trial_timeout_seconds is None or trial_timeout_seconds > 0, "timeout > 0", trial_timeout_seconds
-        )
-        _require(recycle_after >= 1, "recycle_after >= 1", recycle_after)
-        self._workers = workers
-        self._cpus = cpus_per_worker
-        self._gpus = gpus_per_worker
         self._address = address
-        self._timeout = trial_timeout_seconds
-        self._recycle_after = recycle_after
+        self._timeout = (
+            None
+            if trial_timeout_seconds is None
+            else real("trial_timeout_seconds", trial_timeout_seconds, above=0, error=ExecutorError)
+        )
+        self._recycle_after = whole("recycle_after", recycle_after, least=1, error=ExecutorError)
         self._resources = dict(resources or {})
         self._probe_resource = probe_resource
-        self._probe_gpus = probe_gpus
+        self._probe_gpus = real("probe_gpus", probe_gpus, least=0, error=ExecutorError)
         self._modules = tuple(modules)
-        self._start_timeout = start_timeout_seconds
+        self._start_timeout = real(
+            "start_timeout_seconds", start_timeout_seconds, above=0, error=ExecutorError
+        )
         self._slots: list[Slot] = []
         self._ray: Any = None
         self._shared: Any = None
@@ -226,7 +224,7 @@ class RayExecutor:
         try:
             fetched: bytes | None = self._ray.get(slot.actor.weights.remote(job), timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
-            raise WeightsError(failure_of(error.cause).message) from None
+            raise WeightsError(str(error.cause)) from None
         except self._ray.exceptions.RayError:
             return None
         return fetched

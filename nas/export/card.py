@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from nas.data import decoder
 from nas.export.preprocessing import Preprocessing
+from nas.reports.printing import show_accuracies
+from nas.studies.tested_weights import TestedWeights
 from nas.trial import Metric
 from search_spaces import Network, cost, describe
 
@@ -68,6 +70,8 @@ class Origin:
         recipe: How it was trained, in words or JSON.
         objective: What the search was after, in words.
         metrics: What was measured on it.
+        accuracies: Of all trainings of its network in the study; empty where there was one.
+        tested: What these weights reach on the test split; None where that was not measured.
     """
 
     study: str = ""
@@ -78,6 +82,8 @@ class Origin:
     recipe: str = ""
     objective: str = ""
     metrics: tuple[Metric, ...] = ()
+    accuracies: tuple[float, ...] = ()
+    tested: TestedWeights | None = None
 
 
 def write_card(
@@ -108,7 +114,7 @@ def write_card(
         "## Where it comes from",
         _origin_table(origin, made_with),
         "## Measurements",
-        _metric_table(network, origin.metrics),
+        _metric_table(network, origin),
         *([SELECTED_ON] if is_selected else []),
         "## The network",
         _network_table(network),
@@ -144,11 +150,19 @@ def _origin_table(origin: Origin, made_with: str) -> str:
     return _table(("", ""), [(name, str(value)) for name, value in facts.items() if value not in ("", None)])
 
 
-def _metric_table(network: Network, metrics: Sequence[Metric]) -> str:
+def _metric_table(network: Network, origin: Origin) -> str:
     total = cost(network)
     counted = "counted, convolutions and linear layers, batch 1"
-    rows = [(metric.name, f"{metric.value:.6g}", metric.unit, metric.environment) for metric in metrics]
-    known = {metric.name for metric in metrics}
+    rows = []
+    if origin.tested is not None and origin.tested.accuracy is not None:
+        reached = show_accuracies([origin.tested.accuracy])
+        rows.append(("test accuracy of these weights", reached, "fraction", origin.tested.where))
+    if origin.accuracies:
+        where = next((metric.environment for metric in origin.metrics if metric.name == "accuracy"), "")
+        mean = show_accuracies(origin.accuracies)
+        rows.append(("accuracy, mean of the network's trainings", mean, "fraction", where))
+    rows += [(one.name, f"{one.value:.6g}", one.unit, one.environment) for one in origin.metrics]
+    known = {metric.name for metric in origin.metrics}
     for name, value, where in (("macs", total.macs, counted), ("params", total.params, "counted")):
         if name not in known:
             rows.append((name, f"{value:,}", "count", where))

@@ -1,24 +1,30 @@
-"""Owns writing a folder all or nothing: it appears whole, or what was there before stays.
-
-Does not own what is in it.
-"""
+"""Writes a folder all or nothing: it appears whole, or what was there before stays."""
 
 from __future__ import annotations
 
+import hashlib
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
 from nas.errors import ExportError
+from nas.processes import Process, this_process
 
 IGNORED = frozenset({"__pycache__"})
 """What loading a bundle's source leaves behind."""
 
 KEPT = "latency-*.json"
 """What was measured of a bundle's network stays with it: each entry names its network by digest."""
+
+ABANDONED_SECONDS = 24 * 3600
+"""What another machine's export, or an earlier version's, left for so long is no longer written to."""
+
+_LEFT = re.compile(r"\.(?P<name>.+?)\.(?:(?P<host>[0-9a-f]{6})-(?P<process>\d+)-)?[0-9a-f]{8}\.(?:new|old)")
 
 
 @contextmanager
@@ -33,8 +39,10 @@ def fresh_folder(folder: Path, files: Collection[str], *, is_replaced: bool) -> 
     Raises:
         ExportError: The folder holds something else, or cannot be written.
     """
+    clear_leftovers(folder)
     _check_place(folder, files, is_replaced)
-    mark = secrets.token_hex(4)
+    me = this_process()
+    mark = f"{_host_mark(me.host)}-{me.number}-{secrets.token_hex(4)}"
     fresh = folder.with_name(f".{folder.name}.{mark}.new")
     old = folder.with_name(f".{folder.name}.{mark}.old")
     try:
@@ -56,6 +64,40 @@ def fresh_folder(folder: Path, files: Collection[str], *, is_replaced: bool) -> 
             old.rename(folder)
         shutil.rmtree(old, ignore_errors=True)
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Removes what killed exports left beside a folder; puts back a bundle that one had moved aside.
+
+    Only what a dead process left: it has this machine's mark and no such process runs, or it is of this
+    folder and nothing in it was written for a day.
+    """
+    left = [(path, mark) for path in folder.parent.glob(".*") if (mark := _LEFT.fullmatch(path.name))]
+    for path, mark in sorted(left, key=lambda one: one[0].suffix != ".old"):
+        place = path.with_name(mark["name"])
+        if not _is_of_the_dead(mark) and not (place == folder and _is_old(path)):
+            continue
+        if path.suffix == ".old" and not place.exists():
+            path.rename(place)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_of_the_dead(mark: re.Match[str]) -> bool:
+    host = this_process().host
+    return mark["host"] == _host_mark(host) and not Process(host=host, number=int(mark["process"])).is_alive
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        newest = max(one.stat().st_mtime for one in (path, *path.rglob("*")))
+    except OSError:
+        return False  # somebody is at work in it
+    return time.time() - newest > ABANDONED_SECONDS
+
+
+def _host_mark(host: str) -> str:
+    return hashlib.sha256(host.encode()).hexdigest()[:6]
 
 
 def _check_place(folder: Path, files: Collection[str], is_replaced: bool) -> None:

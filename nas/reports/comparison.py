@@ -19,10 +19,11 @@ from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.objective import Objective
 from nas.schedule import ATTEMPTS
+from nas.studies.tested_weights import COMPARISON, TestedWeights
 from nas.trial import Evaluator, Executor, Job, Result, Status, Tell, watch
 from search_spaces import SearchSpace, cost
 
-FILE_NAME = "comparison.json"
+FILE_NAME = COMPARISON
 POLL_SECONDS = 1.0
 DRAWS_PER_CANDIDATE = 1_000
 
@@ -90,12 +91,16 @@ class Comparison:
         images: Number of test images.
         seeds: Trainings of each contender.
         contenders: The winner first.
+        class_counts: Test images of each class; empty where an earlier version did not count them.
+        tested_weights: What the winner's own weights reach; None where nobody looked.
     """
 
     evaluator: str
     images: int
     seeds: int
     contenders: tuple[Contender, ...]
+    class_counts: tuple[int, ...] = ()
+    tested_weights: TestedWeights | None = None
 
     @property
     def winner(self) -> Contender:
@@ -177,7 +182,12 @@ def load_comparison(folder: Path) -> Comparison | None:
             )
             for one in data.pop("contenders")
         )
-        return Comparison(**data, contenders=contenders)
+        tested = data.pop("tested_weights", None)
+        return Comparison(
+            **{**data, "class_counts": tuple(data.get("class_counts", ()))},
+            contenders=contenders,
+            tested_weights=None if tested is None else TestedWeights(**tested),
+        )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(
             f"{path} cannot be read as a comparison ({error}): remove it to compare again"
@@ -237,6 +247,7 @@ def compare(
     contenders: Sequence[Contender],
     *,
     images: int,
+    class_counts: Sequence[int] = (),
     seeds: int,
     seed: int,
     folder: Path,
@@ -253,6 +264,7 @@ def compare(
         executor: Runs the trainings; started and closed here.
         contenders: Who takes part, the winner first.
         images: Number of test images.
+        class_counts: How many of them are of each class; empty where nobody knows.
         seeds: Trainings of each.
         seed: The study's; those of the trainings are derived from it, unlike any of the search.
         folder: The study's folder.
@@ -263,7 +275,11 @@ def compare(
         NasError: The machines cannot be had, or lose a training too often.
     """
     comparison = Comparison(
-        evaluator=evaluator.fingerprint, images=images, seeds=seeds, contenders=tuple(contenders)
+        evaluator=evaluator.fingerprint,
+        images=images,
+        seeds=seeds,
+        contenders=tuple(contenders),
+        class_counts=tuple(class_counts),
     )
     comparison = _with_known_runs(comparison, load_comparison(folder))
     todo = _missing_jobs(comparison, [_run_seed(seed, number) for number in range(seeds)])
@@ -292,7 +308,7 @@ def _with_known_runs(comparison: Comparison, known: Comparison | None) -> Compar
         return comparison
     runs = {one.digest: one.runs for one in known.contenders}
     contenders = tuple(replace(one, runs=runs.get(one.digest, ())) for one in comparison.contenders)
-    return replace(comparison, contenders=contenders)
+    return replace(comparison, contenders=contenders, tested_weights=known.tested_weights)
 
 
 def _missing_jobs(comparison: Comparison, seeds: Sequence[int]) -> list[Job]:

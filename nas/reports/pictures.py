@@ -36,7 +36,7 @@ from nas.reports.figures import (
     to_png,
 )
 from nas.reports.network_picture import draw_network
-from nas.reports.printing import show_metric
+from nas.reports.printing import show_accuracies, show_metric
 from nas.studies.keeper import Entry, of_highest_fidelity, pareto_front
 
 if TYPE_CHECKING:
@@ -74,11 +74,13 @@ class Mark:
         name: What it is called in the legend.
         accuracy: Fraction in [0, 1], measured on the same split as the trials.
         costs: One for each of the picture's costs, in its unit.
+        accuracies: Those that the accuracy is the mean of; empty where it is a single one.
     """
 
     name: str
     accuracy: float
     costs: tuple[float, ...]
+    accuracies: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class SearchPicture:
         random_runs: Rewards of random searches in the order of their trials, one tuple for each search.
         failed: Number of trials that gave no accuracy.
         split: Where accuracy was measured, in words.
+        chosen: The network to go with; None marks the point of highest reward as the winner.
 
     Raises:
         NasError: A number is not finite, a cost or a target is not positive, a point or the reference does
@@ -108,6 +111,7 @@ class SearchPicture:
     random_runs: tuple[tuple[float, ...], ...] = ()
     failed: int = 0
     split: str = "search split"
+    chosen: Mark | None = None
 
     def __post_init__(self) -> None:
         for point in self.points:
@@ -115,7 +119,7 @@ class SearchPicture:
             if not all(map(math.isfinite, numbers)) or min(point.costs, default=0) <= 0:
                 raise NasError(f"a point needs finite numbers and a cost above 0, but got {point}")
         rows: list[tuple[float | None, ...]] = [point.costs for point in self.points]
-        rows += [self.reference.costs] if self.reference is not None else []
+        rows += [mark.costs for mark in (self.reference, self.chosen) if mark is not None]
         rows += [self.targets] if self.targets else []
         for row in rows:
             if len(row) != len(self.costs):
@@ -263,8 +267,10 @@ def _draw_pareto(axes: Axes, picture: SearchPicture, place: int) -> None:
     if picture.reference is not None:
         axes.set_ylim(bottom=min(axes.get_ylim()[0], 100 * picture.reference.accuracy - 0.5))
         _draw_mark(axes, picture, picture.reference, place, scale, _Style("D", GREEN, 55))
-    if winner is not None:
+    mark = picture.chosen
+    if mark is None and winner is not None:
         mark = Mark(name=f"winner, trial {winner.number}", accuracy=winner.accuracy, costs=winner.costs)
+    if mark is not None:
         _draw_mark(axes, picture, mark, place, scale, _Style("*", VERMILION, 190))
     if costs and max(costs) > 10 * min(costs):
         _log_axis(axes)
@@ -299,6 +305,9 @@ def _draw_mark(
     axes: Axes, picture: SearchPicture, mark: Mark, place: int, scale: float, style: _Style
 ) -> None:
     cost = show_metric(picture.costs[place], mark.costs[place])
+    accuracy = f"{100 * mark.accuracy:.2f} %"
+    if mark.accuracies:
+        accuracy = show_accuracies(mark.accuracies)
     axes.scatter(
         [mark.costs[place] / scale],
         [100 * mark.accuracy],
@@ -308,7 +317,7 @@ def _draw_mark(
         edgecolors="white",
         linewidths=0.9,
         zorder=5,
-        label=f"{mark.name}:\n{100 * mark.accuracy:.2f} %, {cost}",
+        label=f"{mark.name}:\n{accuracy}, {cost}",
     )
 
 

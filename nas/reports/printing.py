@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from nas.reports.streams import json_output, tolerate
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -107,8 +110,14 @@ def emit(report: Report, *, as_json: bool, console: Console | None = None) -> No
 
 def write_json(data: object) -> None:
     """Prints one JSON value to standard output; numbers that JSON has no word for become null."""
-    sys.stdout.write(json.dumps(_plain(data), indent=2, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+    output = json_output()
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False)
+    try:
+        text.encode(output.encoding or "utf-8")
+    except UnicodeEncodeError:  # an ASCII terminal, or a file's name that is no text
+        text = json.dumps(_plain(data), indent=2)
+    output.write(text + "\n")
+    output.flush()
 
 
 def _plain(value: object) -> object:
@@ -127,6 +136,7 @@ def make_console(*, to_stderr: bool = False) -> Console:
     """A console without markup or guessing, at least 100 columns wide where it is not a terminal."""
     from rich.console import Console
 
+    tolerate(sys.stderr if to_stderr else sys.stdout)
     console = Console(stderr=to_stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = max(120, console.width)
@@ -212,6 +222,13 @@ def _three_digits(value: float) -> str:
 def show_accuracy(value: float) -> str:
     """Words an accuracy as a fraction with four digits."""
     return f"{value:.4f}"
+
+
+def show_accuracies(values: Sequence[float]) -> str:
+    """Words the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
+    if len(values) == 1:
+        return show_accuracy(values[0])
+    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
 
 
 def show_share(value: float) -> str:

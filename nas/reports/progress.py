@@ -138,6 +138,7 @@ class TerminalReporter:
         ]
         if start.note:
             facts.append(Fact(key="note", label="note", value=start.note))
+        facts += [Fact(key="training", label="training", value=note) for note in start.training_notes]
         if start.is_resumed:
             facts.append(Fact(key="resumed", label="resumed", value=f"{start.counts.done} trials are done"))
         draw_facts(tuple(facts), self._console)

@@ -6,10 +6,12 @@ Does not own the numbers: `search_spaces.describe` and `nas.reports.comparison` 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
+from nas.chance import chance_note
 from nas.errors import ObjectiveError
 from nas.objective import Objective
 from nas.reports.comparison import Comparison, Contender
@@ -19,6 +21,7 @@ from nas.reports.printing import (
     Fact,
     Report,
     Table,
+    show_accuracies,
     show_accuracy,
     show_count,
     show_metric,
@@ -42,16 +45,18 @@ def network_table(network: Network, *, title: str = "Network") -> Table:
     return replace(table, key="network", title=title, columns=columns, notes=())
 
 
-def winner_report(trial: StudyTrial) -> Report:
-    """The winner: what was measured on it, and what it is made of."""
+def winner_report(trial: StudyTrial, *, doubts: Sequence[str] = ()) -> Report:
+    """The winner: what was measured on it, what it is made of, and what speaks against its accuracy."""
+    of_this = "  (of this training)" if trial.accuracies else ""
     facts = [
         Fact(key="trial", label="trial", value=trial.number),
-        Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}"),
+        Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}{of_this}"),
+        *accuracy_facts(trial),
     ]
     if trial.fidelity != 1:
         words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
         facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
-    shown = {"accuracy", "latency_ms", "peak_memory_bytes", "train_seconds", *trial.objective.metrics}
+    shown = {"latency_ms", "peak_memory_bytes", "train_seconds", *trial.objective.metrics}
     for metric in trial.metrics:
         if metric.name in shown:
             where = f"  ({metric.environment})" if metric.environment else ""
@@ -73,7 +78,34 @@ def winner_report(trial: StudyTrial) -> Report:
         ),
     ]
     table = network_table(trial.network, title="Its stages (resolution is that of the input)")
-    return Report(title=f"Winner: trial {trial.number}", facts=tuple(facts), tables=(table,))
+    title = f"Winner: trial {trial.number}"
+    return Report(title=title, facts=tuple(facts), tables=(table,), notes=tuple(doubts))
+
+
+def accuracy_facts(trial: StudyTrial) -> tuple[Fact, ...]:
+    """The accuracy of a trial's network on the search split: a mean where it was trained several times."""
+    if trial.accuracy is None:
+        return ()
+    where = next((m.environment for m in trial.metrics if m.name == "accuracy"), "")
+    words = f"  ({where})" if where else ""
+    if not trial.accuracies:
+        text = f"{show_accuracy(trial.accuracy)}{words}"
+        return (Fact(key="accuracy", label="accuracy", value=trial.accuracy, text=text),)
+    return (
+        Fact(
+            key="accuracy",
+            label="accuracy",
+            value=trial.mean_accuracy,
+            text=f"{show_accuracies(trial.accuracies)}{words}",
+        ),
+        Fact(key="accuracies", label="", value=list(trial.accuracies)),
+        Fact(
+            key="training_accuracy",
+            label="this training",
+            value=trial.accuracy,
+            text=f"{show_accuracy(trial.accuracy)}  (the one whose weights are kept)",
+        ),
+    )
 
 
 def comparison_table(comparison: Comparison, objective: Objective) -> Table:
@@ -102,6 +134,14 @@ def comparison_table(comparison: Comparison, objective: Objective) -> Table:
         rows=tuple(rows),
         notes=comparison_notes(comparison),
     )
+
+
+def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:
+    """What the winner's own weights reach, for JSON; people have it as a note of the table."""
+    tested = comparison.tested_weights
+    if tested is None:
+        return ()
+    return (Fact(key="tested_weights", label="", value={**asdict(tested), "accuracy": tested.accuracy}),)
 
 
 def _has_reward(objective: Objective) -> bool:
@@ -141,7 +181,10 @@ def _row(comparison: Comparison, one: Contender, objective: Objective | None) ->
 
 def comparison_notes(comparison: Comparison) -> tuple[str, ...]:
     """What the comparison says, in sentences; a tie is called a tie."""
-    notes = []
+    notes = [
+        _weights_note(comparison),
+        chance_note(comparison.winner.mean, comparison.class_counts, split="test"),
+    ]
     for one in comparison.contenders:
         if one.role == "reference":
             notes.append(f"Against the reference network: {_sentence(comparison, one)}.")
@@ -166,6 +209,16 @@ def comparison_notes(comparison: Comparison) -> tuple[str, ...]:
     if failures:
         notes.append(f"{failures} trainings failed and are left out of the means.")
     return tuple(note for note in notes if note)
+
+
+def _weights_note(comparison: Comparison) -> str:
+    tested = comparison.tested_weights
+    if tested is None:
+        return ""
+    if tested.accuracy is None:
+        return f"The weights of trial {tested.trial} are not measured: {tested.message}."
+    reached = f"{show_accuracy(tested.accuracy)} ({tested.where})"
+    return f"The kept weights of trial {tested.trial} themselves: {reached}. The table is of new trainings."
 
 
 def _sentence(comparison: Comparison, other: Contender) -> str:

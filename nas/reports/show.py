@@ -15,18 +15,20 @@ from nas.commands.spaces import find_space, is_built_in
 from nas.errors import SpaceArgumentError, StudyError
 from nas.reports.comparison import load_comparison
 from nas.reports.decisions import decision_section
+from nas.reports.doubts import doubts_of
 from nas.reports.printing import (
     Column,
     Fact,
     Report,
     Table,
+    show_accuracies,
     show_accuracy,
     show_count,
     show_metric,
     show_seconds,
 )
 from nas.reports.progress import ENDINGS
-from nas.reports.result_report import comparison_table, network_table
+from nas.reports.result_report import comparison_facts, comparison_table, network_table
 from nas.reports.rungs import rung_table
 from nas.studies.study import Study, open_study
 from nas.studies.study_trial import StudyTrial
@@ -83,10 +85,32 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
     if study.completed:
         tables.append(_best_network(study))
     comparison = load_comparison(study.folder)
+    tested: tuple[Fact, ...] = ()
     if comparison is not None and any(one.runs for one in comparison.contenders):
         tables.append(comparison_table(comparison, study.objective))
+        tested = comparison_facts(comparison)
     of = Fact(key="pareto_costs", label="", value=list(costs or study.objective.metrics or ("macs",)))
-    return Report(title=f"Study {study.folder}", facts=(*_facts(study), of, model), tables=tuple(tables))
+    return Report(
+        title=f"Study {study.folder}",
+        facts=(*_facts(study), *_winner(study), of, model, *tested),
+        tables=tuple(tables),
+        notes=doubts_of(study),
+    )
+
+
+def _winner(study: Study) -> tuple[Fact, ...]:
+    """The trial to go with, and its accuracy over all trainings of its network."""
+    if not study.completed:
+        return ()
+    best = study.best
+    text = f"trial {best.number}"
+    if best.accuracy is not None:
+        text += f", accuracy {show_accuracies(best.accuracies or (best.accuracy,))}"
+    return (
+        Fact(key="winner", label="winner", value=best.number, text=text),
+        Fact(key="winner_accuracy", label="", value=best.mean_accuracy),
+        Fact(key="winner_accuracies", label="", value=list(best.accuracies or (best.accuracy,))),
+    )
 
 
 def _facts(study: Study) -> tuple[Fact, ...]:

@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 
 from nas.reporting import Best, SearchEnd, SearchStart, TrialReport
 from nas.reports.event_file import EventFile, Value, charts, image, scalar, tag, text
-from nas.reports.printing import show_accuracy, show_count
+from nas.reports.printing import show_accuracies, show_accuracy, show_count
 from nas.studies.insight import entropy
 from nas.studies.keeper import entry_of
 from nas.studies.study import Study, open_study
@@ -88,7 +88,7 @@ class TensorBoardReporter:
         """Draws the last figure, unless the last trial's record has it, and closes the file."""
         run, self._run = self._run, None
         if run is not None:
-            run.finish([] if run.has_figure else self._figure(run))
+            run.finish([*run.winner(), *([] if run.has_figure else self._figure(run))])
 
     def _begun(self) -> _Run:
         if self._run is None:
@@ -236,11 +236,21 @@ class _Run:
             f"- controller: {start.controller}",
             f"- {until}, {start.workers} at a time",
             *([f"- note: {start.note}"] if start.note else []),
+            *(f"- training: {note}" for note in start.training_notes),
         ]
         return text(tag("study", "about"), "\n".join(lines))
 
+    def winner(self) -> list[Value]:
+        """The network to go with, with the accuracy of all its trainings; nothing where none completed."""
+        study = open_study(self._start.folder)
+        if not study.completed or (best := study.best).accuracy is None:
+            return []
+        accuracy = show_accuracies(best.accuracies or (best.accuracy,))
+        words = f"Trial {best.number}: accuracy {accuracy}, {show_count(best.macs)} multiply-adds"
+        return [text(tag("study", "winner"), words)]
+
     def finish(self, figure: list[Value]) -> None:
-        """Writes the figure at the last step and closes; nothing where this run has written nothing."""
+        """Writes what is left at the last step and closes; nothing where this run has written nothing."""
         if self._file is None or self._last is None:
             return
         try:

@@ -9,15 +9,20 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from controllers import State, state_to_json
 from nas.errors import StudyError
-from nas.studies.journal_reading import IN_PROCESS, History, read_history, read_identity
-from nas.studies.journal_schema import FILE_NAME, FolderLock, Identity, Provenance, connect, explained
+from nas.plain_text import storable
+from nas.studies.driver_claim import check_claim, claim, release_claim
+from nas.studies.folder_lock import FolderLock
+from nas.studies.journal_reading import IN_PROCESS, History, read_history, read_identity, read_provenance
+from nas.studies.journal_schema import Identity, Provenance, connect, explained
+from nas.studies.journal_tables import has_tables, make_tables
+from nas.studies.study_folder import FILE_NAME, check_parts, has_study
 from nas.trial import Job, Result, Trial
 from nas.verdict import Verdict
 from nas.version import package_version
@@ -56,30 +61,42 @@ class Journal:
         self._node = IN_PROCESS if in_process else ""
         self.path = folder / FILE_NAME
         self.identity = identity
+        self._session: int | None = None
+        has_study(folder)  # refuses what is left of one
+        check_parts(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder)
         except OSError as error:
             raise StudyError(f"the folder {folder} cannot be written: {error}") from error
         try:
-            self._database = connect(folder, create=True)
+            self._database = connect(folder)
+        except BaseException:
+            self._lock.release()
+            raise
+        try:
             self.is_resumed = self._adopt(
                 identity, provenance or Provenance(), json.dumps(dict(settings or {}), default=str)
             )
+            self._lock.sign()
+            self._into_main_file()
         except BaseException:
-            self._lock.release()
+            self.close()
             raise
         self.mode = str(self._database.execute("PRAGMA journal_mode").fetchone()[0])
 
     def _adopt(self, identity: Identity, provenance: Provenance, settings: str) -> bool:
         """Enters the study, or checks that it is the one that is there already."""
         with self._transaction() as database:
+            if not has_tables(database):
+                make_tables(database)
             row = database.execute("SELECT * FROM study").fetchone()
+            session = claim(database, self.path, unlocked=self._lock.unlocked)
             if row is None:
                 values = {
                     "id": 1,
                     **asdict(identity),
-                    **asdict(provenance),
+                    **{name: storable(text) for name, text in asdict(provenance).items()},
                     "settings_json": settings,
                     "package_version": package_version(),
                     "created_at": _now(),
@@ -88,15 +105,26 @@ class Journal:
                 database.execute(
                     f"INSERT INTO study ({', '.join(values)}) VALUES ({marks})", [*values.values()]
                 )
-                return False
-            stored = read_identity(database)
-            if None not in (identity.deterministic_workers, stored.deterministic_workers):
-                self.identity = replace(identity, deterministic_workers=stored.deterministic_workers)
-            self.identity.check_same(stored, self.folder)
-            database.execute("UPDATE study SET settings_json = ?, ended_at = NULL, ending = NULL", [settings])
-            database.execute("DELETE FROM recommendation")
-            _interrupt(database, is_dead=True)
-            return True
+            else:
+                self._continue(database, identity, provenance, settings)
+        self._session = session
+        return row is not None
+
+    def _continue(
+        self, database: sqlite3.Connection, identity: Identity, provenance: Provenance, settings: str
+    ) -> None:
+        """Checks that the study in the journal is this one; whatever ran when it ended will run again."""
+        stored = read_identity(database)
+        if None not in (identity.deterministic_workers, stored.deterministic_workers):
+            self.identity = replace(identity, deterministic_workers=stored.deterministic_workers)
+        self.identity.check_same(stored, self.folder, told=read_provenance(database), tells=provenance)
+        # What the images are is the same, and may not have been written down by an earlier version.
+        database.execute(
+            "UPDATE study SET settings_json = ?, data_json = ?, ended_at = NULL, ending = NULL",
+            [settings, provenance.data_json],
+        )
+        database.execute("DELETE FROM recommendation")
+        _interrupt(database, is_dead=True)
 
     def history(self, space: SearchSpace) -> History:
         """Reads what was done before.
@@ -240,17 +268,30 @@ class Journal:
         with self._transaction() as database:
             database.execute("DELETE FROM recommendation")
             database.executemany("INSERT INTO recommendation VALUES (?, ?)", enumerate(recommended))
+        self._into_main_file()
 
     def close(self) -> None:
         """Closes the file and gives the study free; safe to call twice."""
+        if self._session is not None:
+            # Whatever is wrong with the disk was said by the transaction that met it first.
+            with suppress(sqlite3.Error):
+                release_claim(self._database, self._session)
+            self._session = None
         self._database.close()
         self._lock.release()
+
+    def _into_main_file(self) -> None:
+        """Copies what is in the `-wal` file into the main one, so that a copy of that alone is a journal."""
+        with explained(self.path):
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with explained(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
+                if self._session is not None:
+                    check_claim(self._database, self._session, self.path)
                 yield self._database
                 self._database.execute("COMMIT")
             except BaseException:

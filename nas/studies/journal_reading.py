@@ -14,6 +14,7 @@ from typing import Any
 
 from controllers import State, state_from_json
 from nas.studies.journal_schema import Identity, Provenance
+from nas.studies.journal_tables import columns
 from nas.studies.stored_values import stored_count, stored_number, stored_text
 from nas.trial import Cause, Metric, Status, Trial
 from nas.verdict import Verdict
@@ -56,8 +57,8 @@ def read_identity(database: sqlite3.Connection) -> Identity:
 
 
 def read_provenance(database: sqlite3.Connection) -> Provenance:
-    """Reads where the study comes from."""
-    names = Provenance.__slots__
+    """Reads where the study comes from; empty is what an earlier version did not write down."""
+    names = [name for name in Provenance.__slots__ if name in columns(database, "study")]
     row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
     return Provenance(**dict(zip(names, row, strict=True)))
 

@@ -1,13 +1,11 @@
-"""Owns the journal as a file: its tables, its version, its lock, and what may be wrong with it.
+"""Owns the journal as a file: what makes a study the same, its version, and what may be wrong with it.
 
 Does not own what is written when: that is `nas.studies.journal`.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import socket
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -16,126 +14,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from nas.errors import StudyError
-
-FILE_NAME = "study.sqlite"
-LOCK_NAME = "study.lock"
-SCHEMA_VERSION = 3
-APPLICATION_ID = 0x6D6E6173
-"""`mnas` in ASCII: tells our files from other people's."""
-
-SCHEMA = """
-CREATE TABLE study (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    space_name TEXT NOT NULL,
-    space TEXT NOT NULL,
-    data TEXT NOT NULL,
-    split TEXT NOT NULL,
-    recipe TEXT NOT NULL,
-    evaluator TEXT NOT NULL,
-    objective TEXT NOT NULL,
-    controller TEXT NOT NULL,
-    seed INTEGER NOT NULL,
-    deterministic_workers INTEGER,
-    data_text TEXT NOT NULL,
-    recipe_json TEXT NOT NULL,
-    preprocessing_json TEXT NOT NULL,
-    settings_json TEXT NOT NULL,
-    package_version TEXT NOT NULL,
-    created_at TEXT NOT NULL,
-    ended_at TEXT,
-    ending TEXT
-);
-CREATE TABLE candidate (
-    digest TEXT PRIMARY KEY,
-    macs INTEGER NOT NULL,
-    params INTEGER NOT NULL,
-    activations INTEGER NOT NULL,
-    network_json TEXT NOT NULL
-);
-CREATE TABLE trial (
-    number INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL REFERENCES candidate (digest),
-    tokens_json TEXT NOT NULL,
-    origin TEXT NOT NULL CHECK (origin IN ('controller', 'user')),
-    proposal_number INTEGER,
-    log_prob REAL,
-    repeat INTEGER NOT NULL,
-    seed INTEGER NOT NULL,
-    fidelity REAL NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('proposed', 'running', 'completed', 'infeasible', 'lost')),
-    cause TEXT,
-    message TEXT NOT NULL DEFAULT '',
-    reward REAL,
-    copied_from INTEGER REFERENCES trial (number),
-    continues INTEGER REFERENCES trial (number),
-    weights_file TEXT,
-    feedback_rank INTEGER UNIQUE,
-    feedback_reward REAL,
-    proposed_at TEXT NOT NULL,
-    finished_at TEXT
-);
-CREATE TABLE attempt (
-    trial INTEGER NOT NULL REFERENCES trial (number),
-    number INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('running', 'completed', 'infeasible', 'lost')),
-    cause TEXT,
-    message TEXT NOT NULL DEFAULT '',
-    node TEXT NOT NULL DEFAULT '',
-    seed INTEGER NOT NULL,
-    fidelity REAL NOT NULL,
-    started_at TEXT NOT NULL,
-    finished_at TEXT,
-    worker_seconds REAL,
-    PRIMARY KEY (trial, number)
-) WITHOUT ROWID;
-CREATE TABLE measurement (
-    trial INTEGER NOT NULL REFERENCES trial (number),
-    metric TEXT NOT NULL,
-    value REAL NOT NULL,
-    unit TEXT NOT NULL,
-    environment TEXT NOT NULL,
-    attempt INTEGER NOT NULL,
-    PRIMARY KEY (trial, metric, environment)
-) WITHOUT ROWID;
-CREATE TABLE event (
-    id INTEGER PRIMARY KEY,
-    happened_at TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    message TEXT NOT NULL
-);
-CREATE TABLE controller (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    proposals INTEGER NOT NULL,
-    feedbacks INTEGER NOT NULL,
-    rejected INTEGER NOT NULL,
-    state_json TEXT NOT NULL
-);
-CREATE TABLE recommendation (
-    rank INTEGER PRIMARY KEY,
-    digest TEXT NOT NULL
-);
-CREATE INDEX trial_of_candidate ON trial (digest);
-CREATE VIEW trials AS
-SELECT trial.number, trial.status, trial.reward,
-    (SELECT value FROM measurement WHERE trial = trial.number AND metric = 'accuracy') AS accuracy,
-    candidate.macs, candidate.params, candidate.activations,
-    (SELECT value FROM measurement WHERE trial = trial.number AND metric = 'latency_ms') AS latency_ms,
-    (SELECT count(*) FROM attempt WHERE attempt.trial = trial.number) AS attempts,
-    (SELECT sum(worker_seconds) FROM attempt WHERE attempt.trial = trial.number) AS worker_seconds,
-    trial.cause, trial.message, trial.origin, trial.digest, trial.weights_file,
-    trial.proposed_at, trial.finished_at
-FROM trial JOIN candidate USING (digest) ORDER BY trial.number;
-CREATE VIEW failures AS
-SELECT trial, number AS attempt, status, cause, message, node, worker_seconds, finished_at
-FROM attempt WHERE status IN ('infeasible', 'lost') ORDER BY trial, number;
-"""
-
-
-UPGRADES = {
-    2: "CREATE TABLE recommendation (rank INTEGER PRIMARY KEY, digest TEXT NOT NULL);",
-    3: "ALTER TABLE trial ADD COLUMN continues INTEGER REFERENCES trial (number);",
-}
-"""What each version added to the one before it."""
+from nas.studies.differences import differences
+from nas.studies.journal_tables import APPLICATION_ID, SCHEMA_VERSION, has_tables, header, upgrade
+from nas.studies.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,23 +45,33 @@ class Identity:
     split: str = ""
     recipe: str = ""
 
-    def check_same(self, other: Identity, folder: Path) -> None:
+    def check_same(
+        self,
+        other: Identity,
+        folder: Path,
+        *,
+        told: Provenance | None = None,
+        tells: Provenance | None = None,
+    ) -> None:
         """Checks that the study in a folder (`other`) is this one.
 
+        Args:
+            other: The study's identity.
+            folder: Its folder.
+            told: What the study says of itself in words.
+            tells: The same of what is asked for now.
+
         Raises:
-            StudyError: It is not; names every difference with both values.
+            StudyError: It is not; names every difference.
         """
         names = [
             field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
         ]
-        if {"data", "split", "recipe"} & set(names):
-            # The evaluator's own fingerprint covers these, and says less.
-            names = [name for name in names if name != "evaluator"]
         if names:
-            pairs = "; ".join(f"{n} is {getattr(other, n)!r} there, {getattr(self, n)!r} here" for n in names)
+            found = differences(names, other, self, told or Provenance(), tells or Provenance())
             raise StudyError(
-                f"{folder} holds another study: {pairs}. Give the same {', '.join(names)} to continue it, "
-                "or another folder to start anew"
+                f"{folder} holds another study: {'; '.join(found)}. Give the same {', '.join(names)} to "
+                "continue it, or another folder to begin another"
             )
 
 
@@ -193,41 +84,32 @@ class Provenance:
         data_text: The images.
         recipe_json: The training recipe.
         preprocessing_json: What an image goes through before a network sees it.
+        data_json: The images' classes and how many there are of each in each split.
     """
 
     space_name: str = ""
     data_text: str = ""
     recipe_json: str = ""
     preprocessing_json: str = ""
+    data_json: str = ""
 
 
-def connect(folder: Path, *, create: bool) -> sqlite3.Connection:
-    """Opens the journal of a study for writing, making it when asked to.
+def connect(folder: Path) -> sqlite3.Connection:
+    """Opens the journal of a study for writing; one without tables where there is none yet.
 
     Raises:
-        StudyError: There is none, it is no journal of ours, of a newer version, or damaged.
+        StudyError: It is no journal of ours, of a newer version, or damaged.
     """
     path = folder / FILE_NAME
-    if not path.exists() and not create:
-        raise StudyError(f"there is no study in {folder}: {path} does not exist")
-    if path.exists() and path.stat().st_size == 0 and any(folder.glob("weights/*.safetensors")):
-        raise StudyError(
-            f"{path} is empty though the study has weights: it was truncated; restore it from a copy"
-        )
     with explained(path):
         database = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
-            is_empty = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if not (is_empty and _header(database) == (0, 0)):
+            is_empty = not has_tables(database)
+            if not (is_empty and header(database) == (0, 0)):
                 check(database, path)
             set_journal_mode(database)
             if not is_empty:
-                _upgrade(database)
-            if is_empty:
-                database.executescript(
-                    f"BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; "
-                    f"PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                )
+                upgrade(database)
         except BaseException:
             database.close()
             raise
@@ -241,15 +123,15 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
         StudyError: There is none, it is no journal of ours, of a newer version, or damaged.
     """
     path = folder / FILE_NAME
-    if not path.is_file():
-        raise StudyError(f"there is no study in {folder}: {path} does not exist")
+    if not has_study(folder):
+        raise StudyError(f"there is no study in {folder}: {path} does not exist, or is empty")
     with explained(path):
         uri = path.resolve().as_uri()
         try:
             database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
-            database.execute("SELECT count(*) FROM sqlite_master")
+            has_tables(database)
         except sqlite3.OperationalError:
-            database = sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+            database = _without_writing(path)
         try:
             check(database, path)
         except BaseException:
@@ -258,17 +140,29 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
     return database
 
 
-def _upgrade(database: sqlite3.Connection) -> None:
-    """Brings an open journal of an earlier version up to this one; a reader takes it as it is."""
-    version = _header(database)[1]
-    for number in range(version + 1, SCHEMA_VERSION + 1):
-        database.executescript(f"BEGIN; {UPGRADES[number]} PRAGMA user_version = {number}; COMMIT;")
+def _without_writing(path: Path) -> sqlite3.Connection:
+    """Opens a journal that SQLite cannot write beside; with the trials that are still in its `-wal` file.
 
-
-def _header(database: sqlite3.Connection) -> tuple[int, int]:
-    application = database.execute("PRAGMA application_id").fetchone()[0]
-    version = database.execute("PRAGMA user_version").fetchone()[0]
-    return int(application), int(version)
+    Raises:
+        StudyError: They cannot be read.
+    """
+    beside = [path.with_name(name) for name in (LOG_NAME, ROLLBACK_NAME)]
+    beside = [each for each in beside if each.is_file() and each.stat().st_size]
+    if not beside:
+        return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    whole = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            for each in (path, *beside):
+                shutil.copyfile(each, Path(scratch) / each.name)
+            with closing(sqlite3.connect(Path(scratch) / path.name)) as copy:
+                copy.backup(whole)
+    except OSError as error:
+        raise StudyError(
+            f"the newest trials of {path} are in {beside[0].name}, which cannot be read on a read-only disk "
+            f"without a copy ({error}): copy both files to a folder that you may write to"
+        ) from error
+    return whole
 
 
 def check(database: sqlite3.Connection, path: Path) -> None:
@@ -277,7 +171,7 @@ def check(database: sqlite3.Connection, path: Path) -> None:
     Raises:
         StudyError: It is not.
     """
-    application, version = _header(database)
+    application, version = header(database)
     if application != APPLICATION_ID:
         raise StudyError(f"{path} is an SQLite file, but not a study's journal: give another folder")
     if version > SCHEMA_VERSION:
@@ -346,43 +240,3 @@ def explained(path: Path) -> Iterator[None]:
                 f"{path} is held by another program ({error}): close it and start again"
             ) from error
         raise StudyError(f"{path} cannot be used: {error}") from error
-
-
-_held: set[Path] = set()
-"""Folders locked by this process: a record lock does not stop the process that has it already."""
-
-
-class FolderLock:
-    """Makes sure that one driver at a time works on a study.
-
-    A POSIX record lock on a file of its own: the system drops it when the process ends however it ends,
-    and neither forked nor spawned children inherit it.
-
-    Raises:
-        StudyError: Another driver has the study.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
-        path = self._folder / LOCK_NAME
-        if self._folder in _held:
-            raise StudyError(f"a search in this process already writes to {folder}: wait for it to end")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(self._descriptor, 200, 0).decode(errors="replace").strip()
-            os.close(self._descriptor)
-            raise StudyError(
-                f"another search already writes to {folder} ({holder}): wait for it, stop it, "
-                "or give another folder"
-            ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        _held.add(self._folder)
-
-    def release(self) -> None:
-        """Gives the study free; safe to call twice."""
-        if self._folder in _held:
-            _held.discard(self._folder)
-            os.close(self._descriptor)

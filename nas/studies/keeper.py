@@ -5,8 +5,10 @@ Does not own the journal, which says which of them there are.
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
@@ -17,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers.pareto import crowding, is_dominated
+from nas.errors import StudyError
 from nas.trial import Result, Trial
 from nas.verdict import Verdict, all_costs
 
@@ -104,6 +107,35 @@ def _points(entries: Iterable[Entry], *, are_logarithms: bool = False) -> npt.ND
     return points
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a search finds in the folder of weights when it continues.
+
+    Attributes:
+        missing: Trials whose weights the journal names, but which are gone.
+        left: Names of files of trials that the journal does not have; they stay.
+    """
+
+    missing: tuple[int, ...] = ()
+    left: tuple[str, ...] = ()
+
+    def messages(self) -> tuple[tuple[str, str], ...]:
+        """Kind and text of an event for each thing that a person has to know."""
+        found = []
+        if self.missing:
+            trials = ", ".join(map(str, self.missing))
+            found.append(("weights_missing", f"the weights of trials {trials} are gone from weights/"))
+        if self.left:
+            names = ", ".join(self.left[:5]) + (" ..." if len(self.left) > 5 else "")
+            text = (
+                f"weights/ holds {len(self.left)} files of trials that the journal does not have: {names}. "
+                "They stay, renamed once a trial gets their number. If the journal was copied without its "
+                "-wal file, stop and put both files back"
+            )
+            found.append(("weights_unknown", text))
+        return tuple(found)
+
+
 class Keeper:
     """Keeps the weights of the best trials by reward and of the Pareto front, and drops the rest.
 
@@ -130,6 +162,7 @@ class Keeper:
         self._top: list[Entry] = []
         self._front: list[Entry] = []
         self._files: set[int] = set()
+        self._left: set[int] = set()
 
     def place(self, trial: Trial, verdict: Verdict) -> bool:
         """Takes a completed trial into account; says whether its weights are wanted."""
@@ -205,15 +238,45 @@ class Keeper:
             (self._folder / weights_name(number)).unlink(missing_ok=True)
             self._files.discard(number)
 
-    def sweep(self) -> tuple[int, ...]:
-        """Removes files the journal does not know, left by a kill; returns trials whose file is gone."""
-        known = {weights_name(number) for number in self._files}
-        for path in (self._folder / "weights").glob("trial-*"):
-            if f"weights/{path.name}" not in known:
+    def sweep(self, known: AbstractSet[int]) -> Swept:
+        """Removes what a kill left of writing weights; leaves files of trials that the journal lacks.
+
+        Args:
+            known: Numbers of the trials that the journal has. A file of one of them that the journal does not
+                name was about to be entered or removed when the search was killed.
+        """
+        entered = {Path(weights_name(number)).name for number in self._files}
+        left = []
+        for path in sorted((self._folder / "weights").glob("trial-*")):
+            if path.name in entered:
+                continue
+            number = _number_of(path)
+            if path.suffix == ".partial" or number in known:
                 path.unlink()
+            else:
+                left.append(path.name)
+                self._left |= set() if number is None else {number}
         missing = {number for number in self._files if not (self._folder / weights_name(number)).is_file()}
         self._files -= missing
-        return tuple(sorted(missing))
+        return Swept(missing=tuple(sorted(missing)), left=tuple(left))
+
+    def make_room(self, number: int) -> None:
+        """Renames a file that another trial of this number left, before this one is begun.
+
+        Raises:
+            StudyError: It cannot be renamed.
+        """
+        if number not in self._left:
+            return
+        path = self._folder / weights_name(number)
+        free = (path.with_name(f"{path.stem}.old-{count}{path.suffix}") for count in itertools.count(1))
+        try:
+            path.rename(next(other for other in free if not other.exists()))
+        except FileNotFoundError:
+            pass  # somebody has put it away
+        except OSError as error:
+            raise StudyError(f"{path} cannot be renamed ({error}): move it away") from error
+        self._left.discard(number)
 
     def log(self, result: Result) -> Path:
         """Appends what went wrong in an attempt to the trial's log file."""
@@ -228,6 +291,12 @@ class Keeper:
                     f"attempt {result.job.attempt} on {node}: {fate}\n{result.message}\n{result.log}\n"
                 )
         return path
+
+
+def _number_of(weights: Path) -> int | None:
+    """Number of the trial that a file of weights is of; None where its name is not one that we give."""
+    found = re.fullmatch(r"trial-(\d{5,})\.safetensors", weights.name)
+    return None if found is None else int(found[1])
 
 
 def weights_name(number: int) -> str:

@@ -19,7 +19,7 @@ from nas.objective import Objective
 from nas.studies.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.studies.journal_schema import connect_readonly, explained
 from nas.studies.keeper import Entry, entry_of, pareto_front
-from nas.studies.study_trial import StudyTrial, read_trials
+from nas.studies.study_trial import StudyTrial, read_trials, with_repeats
 from nas.trial import Status
 from search_spaces import SearchSpace
 
@@ -95,15 +95,14 @@ class Study:
             self.identity = read_identity(database)
             self.provenance = read_provenance(database)
             self.objective = Objective.from_json(self.identity.objective)
-            self.trials = tuple(
-                read_trials(
-                    database,
-                    self.folder,
-                    provenance=self.provenance,
-                    objective=self.objective,
-                    op_types=() if space is None else space.op_types,
-                )
+            trials = read_trials(
+                database,
+                self.folder,
+                provenance=self.provenance,
+                objective=self.objective,
+                op_types=() if space is None else space.op_types,
             )
+            self.trials = tuple(with_repeats(trials))
             self.events: tuple[tuple[str, str, str], ...] = tuple(
                 database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
             )

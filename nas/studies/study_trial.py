@@ -6,8 +6,9 @@ Does not own the study it belongs to (`nas.studies.study`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class StudyTrial:
         weights_file: Its weights, where they are kept.
         proposed_at: When it was proposed, ISO 8601 in UTC.
         finished_at: When it finished.
+        accuracies: Of all completed trainings of its network at its fidelity, in order of trials; empty where
+            its own is the only one.
         provenance: Where its study comes from.
         objective: What its study searched for.
     """
@@ -79,6 +82,7 @@ class StudyTrial:
     weights_file: Path | None
     proposed_at: str
     finished_at: str | None
+    accuracies: tuple[float, ...] = ()
     provenance: Provenance = field(repr=False)
     objective: Objective = field(repr=False)
     network_json: str = field(repr=False)
@@ -88,6 +92,11 @@ class StudyTrial:
     def accuracy(self) -> float | None:
         """Fraction of the search split classified correctly; None unless measured."""
         return self.metric("accuracy")
+
+    @property
+    def mean_accuracy(self) -> float | None:
+        """Mean over all trainings of its network: what repeats say of it, and not only its own training."""
+        return statistics.fmean(self.accuracies) if self.accuracies else self.accuracy
 
     @property
     def macs(self) -> int:
@@ -167,6 +176,7 @@ class StudyTrial:
         from nas.export.bundle import export_bundle
         from nas.export.card import Origin
         from nas.export.preprocessing import Preprocessing
+        from nas.studies.tested_weights import read_tested_weights
 
         text = self.provenance.preprocessing_json
         origin = Origin(
@@ -178,6 +188,8 @@ class StudyTrial:
             recipe=self.provenance.recipe_json,
             objective=self.objective.describe(),
             metrics=self.metrics,
+            accuracies=self.accuracies,
+            tested=read_tested_weights(self.folder, weights),
         )
         return export_bundle(
             folder,
@@ -188,6 +200,19 @@ class StudyTrial:
             overwrite=overwrite,
             with_onnx=with_onnx,
         )
+
+
+def with_repeats(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
+    """Tells each completed trial the accuracies of all trainings of its network at its fidelity."""
+    known = tuple(trials)
+    found: dict[tuple[str, float], list[float]] = {}
+    for trial in known:
+        if trial.status is Status.COMPLETED and trial.accuracy is not None and trial.copied_from is None:
+            found.setdefault((trial.digest, trial.fidelity), []).append(trial.accuracy)
+    for trial in known:
+        accuracies = found.get((trial.digest, trial.fidelity), ())
+        is_repeated = trial.status is Status.COMPLETED and len(accuracies) > 1
+        yield replace(trial, accuracies=tuple(accuracies)) if is_repeated else trial
 
 
 def read_trials(

@@ -26,6 +26,7 @@ from nas.training.measurement import (
     describe_device,
     pinned_threads,
 )
+from nas.training.notes import notes_of
 from nas.training.precision import Chosen
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction
@@ -57,6 +58,9 @@ class ProxyEvaluator:
         stepping: How steps are taken; `compiled` compiles each candidate, which takes minutes and pays for
             long trainings only.
 
+    Attributes:
+        recipe: The recipe with all that follows from the number of training images decided.
+
     Raises:
         DataError: The training split is smaller than a batch.
         RecipeError: The ladder does not rise, or there is no such fidelity.
@@ -77,7 +81,8 @@ class ProxyEvaluator:
         stepping: Stepping = "auto",
     ) -> None:
         self.data = data
-        self.recipe = recipe if recipe is not None else Recipe()
+        self._given = recipe if recipe is not None else Recipe()
+        self.recipe = self._given.settled(len(data.train))
         self.device = device
         self.split: SplitName = split
         self.reduction = reduction if reduction is not None else Reduction()
@@ -107,6 +112,7 @@ class ProxyEvaluator:
         data = self.data
         parts = [self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, None]
         parts += ["compiled"] if self.stepping == "compiled" else []
+        parts += self._unlike_the_whole()
         if self.reduction.is_whole and self.fidelity == "epochs" and self.ladder == (1.0,):
             return digest(*parts)
         return digest(*parts, self.reduction.fingerprint, self.fidelity, self.ladder)
@@ -178,10 +184,8 @@ class ProxyEvaluator:
     def _work(self, job: Job, *, goes_on: bool) -> _Work:
         """How a job is trained."""
         reduction = self._reduced(job.fidelity)
-        recipe = reduction.recipe(self.recipe)
         below = [share for share in self.ladder if share < job.fidelity - 1e-9] if goes_on else []
-        if self.fidelity == "epochs":
-            recipe = recipe.at(job.fidelity - below[-1] if below else job.fidelity)
+        recipe = self._shortened(job.fidelity, reduction, below=below[-1] if below else 0.0)
         seed = rung_seed(job.seed, len(below)) if goes_on else job.seed
         return _Work(reduction=reduction, recipe=recipe, seed=seed)
 
@@ -194,6 +198,32 @@ class ProxyEvaluator:
             self._chosen[place] = settle_precision(recipe, device)
         return replace(recipe, precision=self._chosen[place])
 
+    def _shortened(self, share: float, reduction: Reduction, *, below: float = 0.0) -> Recipe:
+        """The recipe at a share of the fidelity, after what was trained below it."""
+        recipe = reduction.recipe(self._given)
+        return recipe.at(share - below) if self.fidelity == "epochs" else recipe
+
+    def trainings(self) -> tuple[tuple[Recipe, int], ...]:
+        """The recipe of each rung, not settled, with the number of training images there."""
+        found = []
+        for below, share in zip((0.0, *self.ladder), self.ladder, strict=False):
+            reduction = self._reduced(share)
+            images = int(reduction.train_images(self.data.train.labels).sum())
+            found.append((self._shortened(share, reduction, below=below), images))
+        return tuple(found)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What follows from the number of training images and is worth saying."""
+        return notes_of(self.trainings())
+
+    def _unlike_the_whole(self) -> list[str]:
+        """Batches and statistics of the rungs, where not all are those of the whole recipe."""
+        rungs = [recipe.settled(images) for recipe, images in self.trainings()]
+        decided = [f"{one.batch_size} {one.batch_norm_statistics}" for one in rungs]
+        whole = f"{self.recipe.batch_size} {self.recipe.batch_norm_statistics}"
+        return [] if set(decided) == {whole} else decided
+
     def _reduced(self, share: float) -> Reduction:
         """The reduction of data and networks at a share of the fidelity."""
         if self.fidelity == "resolution":
@@ -203,14 +233,15 @@ class ProxyEvaluator:
         return self.reduction
 
     def _check_batch(self) -> None:
-        check_batch(self.data, self.recipe)
+        check_batch(self.data, self._given)
         least = self._reduced(self.ladder[0])
         count = int(least.train_images(self.data.train.labels).sum())
-        if count < self.recipe.batch_size:
+        needed = self._given.batch_for(count)
+        if count < needed:
             raise DataError(
                 f"the reduced training split of {self.data.name} must hold at least one batch of "
-                f"{self.recipe.batch_size} images, but data={least.data:.3g} leaves {count}: keep a larger "
-                "share, or make batch_size smaller"
+                f"{needed} images, but data={least.data:.3g} leaves {count}: keep a larger "
+                "share, or leave batch_size out: it then follows the data"
             )
 
 

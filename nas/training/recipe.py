@@ -17,6 +17,17 @@ from search_spaces.fingerprints import counted_fields
 Optimizer = Literal["sgd", "rmsprop"]
 Augmentation = Literal["auto", "none", "crop", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Statistics = Literal["auto", "running", "recomputed"]
+
+MOST_IMAGES, LEAST_IMAGES = 128, 4
+"""Bounds of a batch that follows the data."""
+
+STEPS_AN_EPOCH = 8
+"""A batch that follows the data leaves so many steps in an epoch, as far as its bounds allow."""
+
+MOST_INITIAL = 0.01
+"""Share of the initial batch-norm statistics that may be left after a training. They have a variance of 1
+and those of a short training mostly a far smaller one, so that even a few percent would outweigh them."""
 
 FIRST_VERSION = (
     *("epochs", "batch_size", "optimizer", "learning_rate", "momentum", "weight_decay", "warmup_epochs"),
@@ -31,7 +42,7 @@ class Recipe:
 
     Attributes:
         epochs: Passes over the training split; may be a fraction.
-        batch_size: Images a step.
+        batch_size: Images a step; None follows the data (see `batch_for`).
         optimizer: `sgd` (Nesterov) or `rmsprop` (torch's, decay 0.9, eps 1e-3).
         learning_rate: The peak, reached at the end of the warm-up.
         momentum: Of either optimizer.
@@ -40,6 +51,9 @@ class Recipe:
         label_smoothing: Probability spread over all classes.
         batch_norm_momentum: Weight of the newest batch in the running statistics. The papers' 0.01 and 0.0003
             keep most of the initial statistics through a short training: its accuracy would mean nothing.
+        batch_norm_statistics: What accuracy is measured and weights are exported with: the `running` ones of
+            the training; `recomputed` over training images after it; or `auto`: recomputed where so few steps
+            leave more than 1 % of the initial ones.
         augmentation: `none`, `crop` (random, reflect-padded), `crop_flip`, or `auto`: flips where data allow.
         crop_padding: Most pixels an image is shifted by in either direction.
         precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where the device has units for it
@@ -47,7 +61,7 @@ class Recipe:
     """
 
     epochs: float = 5.0
-    batch_size: int = 128
+    batch_size: int | None = None
     optimizer: Optimizer = "sgd"
     learning_rate: float = 0.1
     momentum: float = 0.9
@@ -55,6 +69,7 @@ class Recipe:
     warmup_epochs: float = 1.0
     label_smoothing: float = 0.1
     batch_norm_momentum: float = 0.1
+    batch_norm_statistics: Statistics = "auto"
     augmentation: Augmentation = "auto"
     crop_padding: int = 2
     precision: Precision = "auto"
@@ -68,6 +83,7 @@ class Recipe:
             ("optimizer", Optimizer),
             ("augmentation", Augmentation),
             ("precision", Precision),
+            ("batch_norm_statistics", Statistics),
         ):
             _require(getattr(self, name) in get_args(options), f"{name} in {get_args(options)}", name, self)
         for name in ("epochs", "learning_rate"):
@@ -88,7 +104,10 @@ class Recipe:
             self,
         )
         _require(
-            _is_count(self.batch_size, 2), "batch_size >= 2 (batch norm needs two images)", "batch_size", self
+            self.batch_size is None or _is_count(self.batch_size, 2),
+            "batch_size >= 2 (batch norm needs two images)",
+            "batch_size",
+            self,
         )
         _require(_is_count(self.crop_padding, 0), "crop_padding >= 0", "crop_padding", self)
         _require(
@@ -97,8 +116,16 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """Changes whenever accuracies stop being comparable; a later field counts unless at its default."""
-        return digest(json.dumps(counted_fields(self, FIRST_VERSION), sort_keys=True))
+        """Changes whenever accuracies stop being comparable; a later field counts unless at its default.
+
+        That of `batch_norm_statistics` counts unless they are the running ones, as they always were before
+        there was a choice.
+        """
+        counted = counted_fields(self, FIRST_VERSION)
+        counted["batch_norm_statistics"] = self.batch_norm_statistics
+        if self.batch_norm_statistics == "running":
+            del counted["batch_norm_statistics"]
+        return digest(json.dumps(counted, sort_keys=True))
 
     def at(self, fidelity: float) -> Recipe:
         """Returns the same training in a share of the epochs, warm-up and cosine shortened with it.
@@ -117,9 +144,32 @@ class Recipe:
         """
         return replace(self, precision="float32") if self.precision == "auto" else self
 
+    def batch_for(self, images: int) -> int:
+        """Images a step on so many training images: as given, or following the data.
+
+        What follows is the largest power of two that leaves 8 steps in an epoch, from 4 to 128; of fewer than
+        4 images it is all. The learning rate stays: on small sets, the few steps there are gain more from
+        it than small batches lose (docs/evaluation.md has the measurement).
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        most = min(MOST_IMAGES, max(LEAST_IMAGES, images // STEPS_AN_EPOCH))
+        return min(1 << (most.bit_length() - 1), max(2, images))
+
     def steps(self, images: int) -> int:
         """Number of steps on so many training images; the last, partial batch of an epoch is left out."""
-        return max(1, round(self.epochs * (images // self.batch_size)))
+        return max(1, round(self.epochs * (images // self.batch_for(images))))
+
+    def initial_share(self, images: int) -> float:
+        """Share of the initial batch-norm statistics that is left after training on so many images."""
+        return float((1 - self.batch_norm_momentum) ** self.steps(images))
+
+    def settled(self, images: int) -> Recipe:
+        """Returns the recipe with everything decided that follows from the number of training images."""
+        statistics = self.batch_norm_statistics
+        if statistics == "auto":
+            statistics = "recomputed" if self.initial_share(images) > MOST_INITIAL else "running"
+        return replace(self, batch_size=self.batch_for(images), batch_norm_statistics=statistics)
 
     def learning_rate_at(self, step: int, steps: int) -> float:
         """Rate of a step, counted from 0: linear up to the peak, then a cosine to zero.
@@ -140,6 +190,9 @@ class Recipe:
     def from_json(cls, text: str) -> Recipe:
         """Reads what `to_json` wrote; fields left out take their defaults.
 
+        A recipe with exactly the fields of the first version was written by it, and means the `running`
+        batch-norm statistics: what was measured so stays comparable.
+
         Raises:
             RecipeError: The text is no JSON object, or has unknown fields or values.
         """
@@ -153,7 +206,27 @@ class Recipe:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise RecipeError(f"a recipe has the fields {', '.join(known)}, but got {', '.join(unknown)}")
+        if set(values) == set(FIRST_VERSION):
+            values = {**values, "batch_norm_statistics": "running"}
         return cls(**values)
+
+    def as_at_first(self) -> Recipe:
+        """What this recipe meant before a batch could follow the data and statistics be recomputed."""
+        is_auto = self.batch_norm_statistics == "auto"
+        return replace(
+            self,
+            batch_size=self.batch_size or MOST_IMAGES,
+            batch_norm_statistics="running" if is_auto else self.batch_norm_statistics,
+        )
+
+
+def is_of_first_version(text: str) -> bool:
+    """Says whether a stored recipe was written before it had any field beyond those of the first version."""
+    try:
+        values: Any = json.loads(text)
+    except json.JSONDecodeError:
+        return False
+    return isinstance(values, dict) and set(values) == set(FIRST_VERSION)
 
 
 def _require(holds: bool, law: str, name: str, recipe: Recipe) -> None:

@@ -24,6 +24,7 @@ from nas.errors import DataError
 from nas.training.batches import Augment, Batches, make_batches
 from nas.training.epoch_progress import EpochProgress
 from nas.training.measurement import MemoryMeter, choose_device, release_memory, synchronize
+from nas.training.norm_statistics import recompute_statistics
 from nas.training.optimizers import make_optimizer
 from nas.training.precision import choose_precision
 from nas.training.recipe import Recipe
@@ -107,18 +108,31 @@ def train(
     """
     where = choose_device(str(device))
     check_batch(data, recipe)
+    recipe = recipe.settled(len(data.train))
+    batch_size = recipe.batch_for(len(data.train))
     precision = settle_precision(recipe, where)
     try:
         with _seeded(seed, where):
             ready = batches if batches is not None else make_batches(data, where)
             trained = _train(module, data, recipe, where, ready, seed, stepping, progress)
+            if recipe.batch_norm_statistics == "recomputed":
+                progress("recomputing batch-norm statistics")
+                recompute_statistics(
+                    module,
+                    ready,
+                    Normalise(data, where),
+                    images=len(data.train),
+                    batch_size=batch_size,
+                    device=where,
+                    precision=precision,
+                )
             progress(f"measuring the accuracy on the {split} split")
             accuracy = evaluate_accuracy(
                 module,
                 data,
                 split,
                 device=where,
-                batch_size=recipe.batch_size,
+                batch_size=batch_size,
                 precision=precision,
                 batches=ready,
             )
@@ -129,7 +143,7 @@ def train(
                 loss=trained.loss,
                 steps=steps,
                 train_seconds=trained.seconds,
-                images_per_second=steps * recipe.batch_size / trained.seconds,
+                images_per_second=steps * batch_size / trained.seconds,
                 peak_memory_bytes=trained.peak_bytes,
                 precision=precision,
                 step=trained.step,
@@ -137,7 +151,7 @@ def train(
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        message = f"out of memory on {where} at batch size {recipe.batch_size}: {str(error).splitlines()[0]}"
+        message = f"out of memory on {where} at batch size {batch_size}: {str(error).splitlines()[0]}"
     # Outside the handler, whose exception held on to every tensor of the failed step.
     for parameter in module.parameters():
         parameter.grad = None
@@ -208,10 +222,12 @@ def check_batch(data: ImageData, recipe: Recipe) -> None:
     Raises:
         DataError: There is not.
     """
-    if len(data.train) < recipe.batch_size:
+    batch_size = recipe.batch_for(len(data.train))
+    if len(data.train) < batch_size:
         raise DataError(
-            f"the training split of {data.name} must hold at least one batch of {recipe.batch_size} images, "
-            f"but has {len(data.train)}: add images or make batch_size smaller"
+            f"the training split of {data.name} must hold at least one batch of {batch_size} images, "
+            f"but has {len(data.train)}: add images, or leave batch_size out: it then follows "
+            "the data"
         )
 
 
@@ -241,7 +257,7 @@ def check_loss(loss: float, *, data: ImageData, recipe: Recipe, first: int, end:
     """
     if not math.isfinite(loss):
         raise InfeasibleError(Cause.DIVERGED, f"the loss must stay finite, but is {loss} after {end} steps")
-    per_epoch = len(data.train) // recipe.batch_size
+    per_epoch = len(data.train) // recipe.batch_for(len(data.train))
     whole_epochs = end / per_epoch - math.ceil(recipe.warmup_epochs)
     is_judged = end - first == per_epoch and end >= HOPELESS_FROM_STEP and whole_epochs >= HOPELESS_FROM_EPOCH
     most = HOPELESS_LOSS * math.log(data.num_classes)
@@ -278,7 +294,8 @@ def _train(
     rng = np.random.default_rng(seed)
     augment = settle_augmentation(recipe, data)
     steps = recipe.steps(len(data.train))
-    announce = EpochProgress(progress, steps=steps, per_epoch=len(data.train) // recipe.batch_size)
+    batch_size = recipe.batch_for(len(data.train))
+    announce = EpochProgress(progress, steps=steps, per_epoch=len(data.train) // batch_size)
     meter = MemoryMeter(device)
     module.to(device).to(memory_format=torch.channels_last)
     module.train()
@@ -291,7 +308,7 @@ def _train(
         take_step = prepare_step(module, optimizer, data, recipe, device, batches, stepping=stepping)
         while done < steps:
             first = done
-            draws = batches.draws(recipe.batch_size, augment, recipe.crop_padding, rng)
+            draws = batches.draws(batch_size, augment, recipe.crop_padding, rng)
             for draw in islice(draws, steps - done):
                 announce(done)
                 with meter.first_step(module) if done == 0 else nullcontext():

@@ -1,15 +1,22 @@
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nas.commands.arguments import (
     hint,
     one_of,
+    parse_bases,
     parse_bytes,
     parse_count,
     parse_hours,
     parse_milliseconds,
     parse_natural,
     parse_number,
+    parse_phis,
     parse_positive_int,
+    parse_rungs,
 )
 from nas.errors import UsageError
 
@@ -44,7 +51,7 @@ def test_what_is_no_positive_count_is_an_error(text):
 
 
 def test_a_target_of_zero_says_that_it_must_be_greater_than_zero():
-    with pytest.raises(UsageError, match="greater than 0, but got '0'"):
+    with pytest.raises(UsageError, match="greater than 0 and finite, but got '0'"):
         parse_count("0")
 
 
@@ -77,3 +84,34 @@ def test_a_near_miss_is_answered_with_the_word_that_was_meant():
 
 def test_a_word_that_is_near_to_nothing_is_answered_with_all_there_are():
     assert hint("zzz", ("hard", "soft")) == "there are hard, soft"
+
+
+READERS = (parse_count, parse_milliseconds, parse_bytes, parse_hours, parse_natural, parse_number,
+           parse_positive_int, parse_phis, parse_rungs, parse_bases)  # fmt: skip
+NUMBERLIKE = st.text(alphabet="0123456789_.,eE+-xXinfaMGhs \u0663\u00b2", max_size=12)
+
+
+@pytest.mark.parametrize("read", READERS)
+@given(
+    text=NUMBERLIKE
+    | st.text(max_size=8)
+    | st.sampled_from(["1__0", "1_", "1e999", "9" * 5000, "1..1e9", "-0"])
+)
+def test_whatever_is_typed_for_a_number_is_finite_or_refused(read, text):
+    try:
+        value = read(text)
+    except UsageError:
+        return
+    assert all(math.isfinite(one) for one in (value if isinstance(value, tuple) else (value,)))
+
+
+@pytest.mark.parametrize("text", [str(2**63), str(2**64), "9" * 5000, "-1", "1.5", "True", "nan"])
+def test_a_seed_that_no_journal_can_hold_is_refused(text):
+    with pytest.raises(UsageError, match=r"an integer from 0 to 2\*\*63 - 1 is needed"):
+        parse_natural(text)
+
+
+def test_a_range_of_phis_without_end_is_refused():
+    assert len(parse_phis("1..100")) == 100
+    with pytest.raises(UsageError, match="at most 100 phis"):
+        parse_phis("1..1000000000000")

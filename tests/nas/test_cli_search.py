@@ -124,9 +124,13 @@ def test_a_resume_with_another_target_names_the_difference(finished, capsys):
     assert "--target-macs is 60,000 there, 30,000,000 here" in text
 
 
-def test_a_resume_with_other_images_names_the_difference(finished, tmp_path, capsys):
-    text = complaint(capsys, "search", "--out", str(finished), "--data", str(tmp_path))
-    assert f"--data is {open_study(finished).settings['data']} there, {tmp_path} here" in text
+def test_a_resume_with_other_images_names_the_difference(inputs, finished, tmp_path, capsys):
+    with np.load(inputs / "images.npz") as pack:
+        images, labels = pack["train_images"], pack["train_labels"]
+    stay = np.flatnonzero(labels == 0).tolist() + np.flatnonzero(labels == 1)[12:].tolist()
+    np.savez(tmp_path / "fewer.npz", train_images=images[stay], train_labels=labels[stay])
+    text = complaint(capsys, "search", "--out", str(finished), "--data", str(tmp_path / "fewer.npz"))
+    assert "the images differ now: 12 images fewer in class '1' (108, before 120)" in text
 
 
 def test_images_that_changed_since_are_another_study(inputs, tmp_path, capsys):

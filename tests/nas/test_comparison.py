@@ -9,6 +9,7 @@ from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
 from nas.reports.comparison import Comparison, Contender, Run, choose_contenders, compare, load_comparison
 from nas.reports.result_report import comparison_notes, comparison_table
+from nas.studies.tested_weights import TestedWeights
 from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost, small
@@ -209,3 +210,27 @@ def test_a_damaged_file_says_what_to_do(tmp_path):
     (tmp_path / "comparison.json").write_text('{"contenders": [')
     with pytest.raises(StudyError, match=r"comparison\.json cannot be read.*remove it"):
         load_comparison(tmp_path)
+
+
+def test_the_weights_themselves_and_chance_are_spoken_of_beside_the_trainings(tmp_path):
+    comparison = replace(made((0.52, 0.5)), class_counts=(50, 50))
+    assert "the largest class alone is 0.5000 of the 100 test images" in comparison_notes(comparison)[0]
+    tested = TestedWeights(trial=7, digest="ab", right=90, images=100)
+    comparison = replace(comparison, tested_weights=tested)
+    note = comparison_notes(comparison)[0]
+    assert "kept weights of trial 7 themselves: 0.9000 (90 of 100 test images; 95 % interval 0.8256" in note
+    comparison.save(tmp_path)
+    assert load_comparison(tmp_path) == comparison
+    not_kept = replace(tested, right=None, message="they were not kept")
+    assert (
+        "trial 7 are not measured: they were not kept"
+        in comparison_notes(replace(comparison, tested_weights=not_kept))[0]
+    )
+
+
+def test_a_comparison_of_an_earlier_version_is_read(tmp_path):
+    path = made((0.5, 0.6)).save(tmp_path)
+    data = json.loads(path.read_text())
+    del data["class_counts"], data["tested_weights"]
+    path.write_text(json.dumps(data))
+    assert load_comparison(tmp_path) == made((0.5, 0.6))

@@ -190,7 +190,7 @@ def test_what_a_resumed_search_keeps_is_what_was_kept_before(tmp_path):
         trial, verdict = finished(entry)
         file = f"weights/trial-{entry.number:05d}.safetensors" if entry.number in before else None
         again.place(trial, Verdict(**{**as_fields(verdict), "weights_file": file}))
-    again.sweep()
+    again.sweep({entry.number for entry in found})
     assert again.unwanted() == ()
     assert files(tmp_path) == before
 

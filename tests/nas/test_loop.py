@@ -430,7 +430,7 @@ def test_hours_end_a_search(tmp_path, small_space):
 
 @pytest.mark.parametrize("limits", [{"trials": 0}, {"patience": -1}, {"max_hours": math.nan}])
 def test_a_limit_that_is_not_positive_is_refused(tmp_path, small_space, limits):
-    with pytest.raises(NasError, match="> 0` must hold"):
+    with pytest.raises(NasError, match=r">=? [01]` must hold"):
         run(small_space, tmp_path, **limits)
 
 
@@ -681,7 +681,6 @@ def test_the_best_is_a_trial_whose_weights_are_kept(tmp_path, small_space):
 
 def test_files_left_by_a_kill_are_swept_and_lost_ones_forgotten_on_resume(tmp_path, small_space):
     study = run(small_space, tmp_path, evaluator=Weighing(), trials=6)
-    (tmp_path / "weights" / "trial-00099.safetensors").write_bytes(b"of no trial")
     (tmp_path / "weights" / "trial-00098.partial").write_bytes(b"half")
     gone = study.best
     gone.weights_file.unlink()
@@ -693,8 +692,12 @@ def test_files_left_by_a_kill_are_swept_and_lost_ones_forgotten_on_resume(tmp_pa
 
 
 def test_a_disk_too_full_for_weights_costs_the_weights_and_not_the_trial(tmp_path, small_space):
-    (tmp_path / "weights").touch()
-    listener = Listener()
+    class Spoiler(Listener):
+        def on_start(self, start):
+            super().on_start(start)
+            (tmp_path / "weights").touch()
+
+    listener = Spoiler()
     study = run(small_space, tmp_path, evaluator=Weighing(), trials=3, reporters=[listener])
     assert len(study.completed) == 3
     assert {kind for kind, _ in listener.events} == {"weights_lost"}

@@ -98,7 +98,7 @@ def test_latency_is_measured_where_it_is_asked_for():
     assert measured["latency_ms"].value > 0
     assert "batch 2, threads 1, float32" in measured["latency_ms"].environment
     assert "accuracy" in measured
-    assert evaluator.recipe == RECIPE
+    assert evaluator.recipe == RECIPE.settled(192)
 
 
 def test_a_pickled_evaluator_holds_little_but_the_pixels():
@@ -221,7 +221,8 @@ def test_a_reduction_trains_a_smaller_network_on_fewer_and_smaller_images():
 
 def test_the_fingerprint_is_as_before_without_a_reduction_and_another_with_each():
     data = bars()
-    assert ProxyEvaluator(data, Recipe(epochs=2, batch_size=32)).fingerprint == "f11763fe78c187ac"
+    recipe = Recipe(epochs=2, batch_size=32, batch_norm_statistics="running")
+    assert ProxyEvaluator(data, recipe).fingerprint == "f11763fe78c187ac"
     evaluators = [
         ProxyEvaluator(data, RECIPE),
         ProxyEvaluator(data, RECIPE, reduction=Reduction(width=0.5)),
@@ -248,6 +249,43 @@ def test_an_unknown_fidelity_is_refused():
 def test_a_rung_with_fewer_images_than_a_batch_is_refused_when_the_evaluator_is_made():
     with pytest.raises(DataError, match=r"reduced training split of bars.*data=0.1 leaves 18"):
         ladder("data", (0.1, 1.0))
+
+
+FOLLOWS = replace(RECIPE, batch_size=None)
+
+
+def test_each_rung_of_data_has_a_batch_that_follows_its_images():
+    evaluator = ladder("data", (0.02, 0.1, 1.0), FOLLOWS)
+    found = [(images, recipe.batch_for(images)) for recipe, images in evaluator.trainings()]
+    assert found == [(3, 3), (18, 4), (192, 16)]
+    for share in (0.02, 0.1, 1.0):
+        assert 0 <= metrics(evaluator.evaluate(candidate(fidelity=share)))["accuracy"].value <= 1
+
+
+def test_the_recipe_of_an_evaluator_says_what_was_decided_for_these_images():
+    decided = ProxyEvaluator(bars(), FOLLOWS).recipe
+    assert (decided.batch_size, decided.batch_norm_statistics) == (16, "recomputed")
+
+
+def test_what_was_decided_counts_alike_whether_it_was_given_or_followed_from_the_images():
+    given = replace(FOLLOWS, batch_size=16, batch_norm_statistics="recomputed")
+    assert ProxyEvaluator(bars(), FOLLOWS).fingerprint == ProxyEvaluator(bars(), given).fingerprint
+    rungs = {"data": (0.1, 1.0), "epochs": (0.5, 1.0)}
+    by_data = [ladder("data", rungs["data"], recipe) for recipe in (FOLLOWS, replace(given, batch_size=8))]
+    assert by_data[0].fingerprint != by_data[1].fingerprint
+
+
+def test_an_evaluator_says_what_follows_from_few_images_and_on_which_rung():
+    (batch, statistics, steps) = ProxyEvaluator(bars(), replace(FOLLOWS, epochs=1.0)).notes
+    assert "the batch follows the 192 training images: 16" in batch
+    assert (
+        "recomputed over training images before measuring, as 12 steps leave 28% of the initial" in statistics
+    )
+    assert "only 12 steps a training" in steps
+    many = replace(RECIPE, epochs=20.0)
+    assert ProxyEvaluator(bars(), many).notes == ()
+    assert all(note.startswith("first rung: ") for note in ladder("epochs", (0.1, 1.0), many).notes)
+    assert "that too" in ProxyEvaluator(bars(), replace(RECIPE, batch_norm_statistics="running")).notes[0]
 
 
 def test_a_resolution_too_small_for_the_strides_is_refused_before_training():

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from itertools import pairwise
 
@@ -49,6 +50,36 @@ def test_steps_leave_the_partial_batch_out_and_are_at_least_one():
     assert Recipe(epochs=0.01, warmup_epochs=0, batch_size=64).steps(200) == 1
 
 
+@pytest.mark.parametrize(
+    ("images", "batch"),
+    [(100_000, 128), (1_024, 128), (1_023, 64), (114, 8), (64, 8), (38, 4), (12, 4), (4, 4), (3, 3), (2, 2)],
+)
+def test_a_batch_follows_the_images_unless_it_is_given(images, batch):
+    assert Recipe().batch_for(images) == batch
+    assert Recipe(batch_size=256).batch_for(images) == 256
+
+
+@given(images=st.integers(2, 200_000))
+def test_a_batch_that_follows_the_images_is_of_at_least_two_of_them_and_leaves_eight_steps_or_is_small(
+    images,
+):
+    batch = Recipe().batch_for(images)
+    assert 2 <= batch <= min(128, images)
+    assert images // batch >= 8 or batch <= 4
+    assert Recipe().settled(images) == Recipe().settled(images).settled(images)
+
+
+def test_enough_images_settle_the_default_recipe_as_it_always_was():
+    assert Recipe().settled(5_000) == Recipe(batch_size=128, batch_norm_statistics="running")
+
+
+def test_a_stored_recipe_of_before_statistics_could_be_recomputed_means_the_running_ones():
+    stored = json.loads(Recipe(batch_size=128).to_json())
+    del stored["batch_norm_statistics"]
+    assert Recipe.from_json(json.dumps(stored)) == Recipe(batch_size=128, batch_norm_statistics="running")
+    assert Recipe.from_json('{"epochs": 3}') == Recipe(epochs=3)
+
+
 def test_json_brings_back_the_same_recipe():
     recipe = Recipe(epochs=3, optimizer="rmsprop", augmentation="none", precision="float32")
     assert Recipe.from_json(recipe.to_json()) == recipe
@@ -79,6 +110,7 @@ def test_the_fingerprint_tells_recipes_apart_but_not_spellings_of_one():
         ("optimizer", "adam"),
         ("augmentation", "mixup"),
         ("precision", "float16"),
+        ("batch_norm_statistics", "frozen"),
     ],
 )
 def test_a_value_that_breaks_a_law_is_refused_by_name(field, value):

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,7 +41,6 @@ def test_a_resume_may_change_how_much_is_done_and_where():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"data": "/other"}, "--data is /data there, /other here"),
         ({"space": "efficientnet"}, "--space is mnasnet there, efficientnet here"),
         ({"seed": 3}, "--seed is 0 there, 3 here"),
         ({"target_macs": 30e6}, "--target-macs is not given there, 30,000,000 here"),
@@ -52,6 +52,13 @@ def test_a_resume_may_change_how_much_is_done_and_where():
 def test_a_resume_may_not_change_what_is_searched(given, words):
     with pytest.raises(StudyError, match=words):
         settings().resumed_with(given, FOLDER)
+
+
+def test_a_study_of_before_a_recipe_had_a_field_goes_on():
+    stored = json.loads(Recipe(batch_size=128).to_json())
+    del stored["batch_norm_statistics"]
+    one = replace(settings(), recipe=json.dumps(stored))
+    assert one.resumed_with({"recipe": Recipe.from_json(one.recipe).to_json()}, FOLDER) == one
 
 
 def test_giving_the_same_again_is_no_difference():

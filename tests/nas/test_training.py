@@ -277,6 +277,15 @@ def test_fewer_images_than_a_batch_are_refused():
         train(network(), bars(), Recipe(batch_size=512), seed=0, device="cpu")
 
 
+@pytest.mark.parametrize("count", [12, 16, 60, 180])
+def test_a_small_set_is_trained_with_a_batch_that_follows_it(count):
+    data = bars(count)
+    result = train(network(), data, Recipe(precision="float32"), seed=0, device="cpu")
+    batch = Recipe().batch_for(len(data.train))
+    assert result.steps == 5 * (len(data.train) // batch)
+    assert result.images_per_second == pytest.approx(result.steps * batch / result.train_seconds)
+
+
 def test_training_works_on_read_only_arrays_without_a_warning(recwarn):
     data = bars()
     for part in (data.train, data.search, data.test):

@@ -1,0 +1,100 @@
+"""Describes images in a few numbers, and says in words how two sets of them differ."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import numpy as np
+
+from nas.data.images import ImageData, SplitName
+
+SPLITS: tuple[SplitName, ...] = ("train", "search", "test")
+MOST_CLASSES = 5
+"""Classes named in a difference; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataDescription:
+    """Images as a study remembers them.
+
+    Attributes:
+        name: What people call them; it may change without the images.
+        classes: Names of the classes.
+        channels: 1 (grey) or 3 (colour).
+        resolution: Height and width in pixels.
+        counts: Images of each class, for each of the splits train, search and test.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    channels: int
+    resolution: int
+    counts: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, data: ImageData) -> Self:
+        """Counts images."""
+        counts = (np.bincount(data.split(split).labels, minlength=data.num_classes) for split in SPLITS)
+        return cls(
+            name=data.name,
+            classes=data.classes,
+            channels=data.channels,
+            resolution=data.resolution,
+            counts=tuple(tuple(map(int, each)) for each in counts),
+        )
+
+    def to_json(self) -> str:
+        """The description as JSON text."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Self | None:
+        """Reads what `to_json` gave; None where there is nothing, as in a journal of an earlier version."""
+        if not text:
+            return None
+        values = json.loads(text)
+        values["classes"] = tuple(values["classes"])
+        values["counts"] = tuple(map(tuple, values["counts"]))
+        return cls(**values)
+
+    def totals(self) -> dict[str, int]:
+        """Images of each class in all splits together."""
+        return dict(zip(self.classes, map(sum, zip(*self.counts, strict=True)), strict=True))
+
+    def changes_from(self, before: DataDescription) -> tuple[str, ...]:
+        """How these images differ from those before, as far as the numbers say: one phrase for each thing."""
+        found = []
+        if self.resolution != before.resolution:
+            found.append(f"images of {self.resolution} pixels, before of {before.resolution} (--resolution)")
+        if self.channels != before.channels:
+            found.append(f"{_colour(self.channels)} images, before {_colour(before.channels)} ones")
+        there, here = before.totals(), self.totals()
+        found += [f"no class {name!r}" for name in there if name not in here]
+        found += [f"a new class {name!r}" for name in here if name not in there]
+        changed = [name for name in here if name in there and here[name] != there[name]]
+        for name in changed[:MOST_CLASSES]:
+            change = here[name] - there[name]
+            images = f"{abs(change):,} image{'s' * (abs(change) != 1)} {'fewer' if change < 0 else 'more'}"
+            found.append(f"{images} in class {name!r} ({here[name]:,}, before {there[name]:,})")
+        if len(changed) > MOST_CLASSES:
+            found.append(f"other numbers in {len(changed) - MOST_CLASSES:,} more classes")
+        if not found and self.classes != before.classes:
+            found.append("the classes in another order")
+        return tuple(found)
+
+    def split_changes_from(self, before: DataDescription) -> str:
+        """How the split of the same images differs."""
+        pairs = [
+            f"{sum(here):,} {split} images, before {sum(there):,}"
+            for split, here, there in zip(SPLITS, self.counts, before.counts, strict=True)
+            if sum(here) != sum(there)
+        ]
+        if pairs:
+            return f"{'; '.join(pairs)} (--search-fraction, or the folders of the splits)"
+        return "as many images in each split, but other ones: another seed of the split (--seed)"
+
+
+def _colour(channels: int) -> str:
+    return "grey" if channels == 1 else "colour"
