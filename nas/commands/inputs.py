@@ -91,7 +91,7 @@ def given_settings(arguments: Namespace) -> dict[str, Any]:
     values = {name: getattr(arguments, name, None) for name in names}
     given = {name: value for name, value in values.items() if value not in (None, [])}
     if "data" in given:
-        given["data"] = _absolute_if_there(given["data"])
+        given["data"] = absolute_if_there(given["data"])
     if "data_root" in given:
         given["data_root"] = str(Path(given["data_root"]).expanduser().absolute())
     for name in ("latency_table", "proxy_check", "warm_start"):
@@ -115,7 +115,7 @@ def _read_network(text: str) -> tuple[str, str]:
         raise SpaceArgumentError(f"--enqueue {path} cannot be read: {error}") from error
 
 
-def _absolute_if_there(text: str) -> str:
+def absolute_if_there(text: str) -> str:
     """A path that exists, or looks like one, made absolute; the name of a data set as it is."""
     path = Path(text).expanduser()
     looks_like_path = "/" in text or text.startswith((".", "~")) or text.endswith(".npz")

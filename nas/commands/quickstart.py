@@ -9,6 +9,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
+from nas.commands.inputs import absolute_if_there
 from nas.commands.quickstart_plan import (
     CIFAR,
     DIGITS,
@@ -16,6 +17,7 @@ from nas.commands.quickstart_plan import (
     RANDOMS,
     Images,
     choose_images,
+    own_images,
     quickstart_settings,
 )
 from nas.commands.request import Request
@@ -40,12 +42,14 @@ def run(arguments: Namespace) -> int:
     given = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
     if arguments.executor == "inline" and arguments.workers is None:
         given["workers"] = 1
+    if arguments.data is not None and has_study(folder):
+        given["data"] = absolute_if_there(arguments.data)
     if has_study(folder):
         stored = Settings.from_dict(open_study(folder).settings, folder)
         settings = _with_comparison(stored).resumed_with(given, folder)
         console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
     else:
-        images = choose_images()
+        images = choose_images() if arguments.data is None else own_images(absolute_if_there(arguments.data))
         settings = replace(quickstart_settings(images), **given)
         console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
     code = run_request(Request(folder=folder, settings=settings, as_json=arguments.json))

@@ -21,6 +21,11 @@ TRAINING_STEPS, BATCH_SIZE = 80, 64
 TRIALS, WORKERS = 24, 2
 RANDOMS = 4
 
+OWN_STEPS, OWN_BATCH_SIZE, OWN_RESOLUTION = 300, 16, 48
+OWN_TRIALS, OWN_SEEDS = 12, 2
+MOST_SEARCH_IMAGES = 3_000
+"""What a person's own images are searched with: within five minutes on two cores."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Images:
@@ -34,7 +39,11 @@ class Images:
         resolution: Their side in pixels.
         channels: 1 for grey, 3 for colour.
         seeds: Trainings of each network in the comparison, fewer where the test set is large.
+        steps: Optimiser steps of each training.
+        batch_size: Images a step.
+        trials: Trials of the search.
         why: Why these, for people.
+        is_own: Whether they are a person's own, which may have another side than `resolution`.
     """
 
     data: str
@@ -44,7 +53,12 @@ class Images:
     resolution: int
     channels: int
     seeds: int
+    steps: int = TRAINING_STEPS
+    batch_size: int = BATCH_SIZE
+    trials: int = TRIALS
     why: str = ""
+
+    is_own: bool = False
 
     @property
     def train(self) -> int:
@@ -78,6 +92,37 @@ def choose_images(environment: Mapping[str, str] | None = None, here: Path | Non
     )
 
 
+def own_images(data: str) -> Images:
+    """A person's own images, with small batches and more steps: a few hundred images have few of them.
+
+    Args:
+        data: A folder of images, a `.npz` pack, or the name of a data set.
+
+    Raises:
+        DataError: They cannot be used.
+    """
+    from nas.data.loading import load_data
+
+    found = load_data(data)
+    count = len(found.train) + len(found.search)
+    fraction = min(0.2, MOST_SEARCH_IMAGES / count)
+    train = count - round(count * fraction)
+    batch_size = min(OWN_BATCH_SIZE, Recipe().batch_for(train))
+    return Images(
+        data=data,
+        count=count,
+        search_fraction=fraction,
+        resolution=min(found.resolution, OWN_RESOLUTION),
+        channels=found.channels,
+        seeds=OWN_SEEDS,
+        steps=OWN_STEPS,
+        batch_size=batch_size,
+        trials=OWN_TRIALS,
+        why=f"{count:,} to train and search on, {len(found.test):,} to test on",
+        is_own=True,
+    )
+
+
 def _roots(environment: Mapping[str, str], here: Path) -> Iterator[Path]:
     named = environment.get(DATA_VARIABLE)
     if named:
@@ -91,11 +136,11 @@ def quickstart_recipe(images: Images) -> Recipe:
     With these, on mnist5k, the means of 4 random candidates have a standard deviation of 0.034, the seeds of
     one network 0.017 (6 networks, 3 seeds each; `nas quickstart`, two cores of an Intel Xeon).
     """
-    epochs = TRAINING_STEPS / (images.train // BATCH_SIZE)
+    epochs = images.steps / (images.train // images.batch_size)
     return Recipe(
         epochs=epochs,
         warmup_epochs=epochs / 4,
-        batch_size=BATCH_SIZE,
+        batch_size=images.batch_size,
         learning_rate=0.1,
         precision="float32",
     )
@@ -112,11 +157,12 @@ def quickstart_settings(images: Images) -> Settings:
         data=images.data,
         data_root=images.root,
         search_fraction=images.search_fraction,
+        resolution=images.resolution if images.is_own else None,
         space="small",
         recipe=quickstart_recipe(images).to_json(),
         target_macs=float(cost(reference).macs),
         controller="dyna",
-        trials=TRIALS,
+        trials=images.trials,
         workers=WORKERS,
         compare_random=RANDOMS,
         compare_seeds=images.seeds,
