@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from nas.commands.cli import main
@@ -8,11 +9,13 @@ from nas.commands.quickstart_plan import (
     DIGITS,
     FASHION,
     choose_images,
+    own_images,
     quickstart_recipe,
     quickstart_settings,
 )
 from nas.data.loading import load_data
 from nas.studies.study import open_study
+from nas.training.recipe import Recipe
 from search_spaces import cost, small
 
 
@@ -74,3 +77,42 @@ def test_the_quickstart_searches_compares_exports_and_prints_again(tmp_path, cap
     bundle = tmp_path / "study" / "export" / f"trial-{study.best.number}"
     assert (bundle / "model.py").is_file()
     assert (tmp_path / "study" / "search.png").is_file()
+
+
+def _pack(path, images, side):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
+    np.savez(path, train_images=pixels, train_labels=np.arange(images) % 4)
+    return str(path)
+
+
+def test_own_images_are_made_small_and_trained_in_small_batches(tmp_path):
+    images = own_images(_pack(tmp_path / "photos.npz", 500, 96))
+    assert (images.count, images.resolution, images.channels, images.batch_size) == (400, 48, 3, 16)
+    settings = quickstart_settings(images)
+    assert (settings.resolution, settings.search_fraction, settings.trials) == (48, 0.2, 12)
+    assert Recipe.from_json(settings.recipe).steps(images.train) == pytest.approx(300, abs=10)
+
+
+def test_own_images_that_are_small_keep_their_side(tmp_path):
+    images = own_images(_pack(tmp_path / "icons.npz", 40, 20))
+    assert (images.resolution, images.batch_size) == (20, 4)
+    assert quickstart_settings(images).target_macs == cost(small(resolution=20).reference).macs
+
+
+def test_images_that_cannot_be_used_are_refused_before_anything_is_made(tmp_path, capsys):
+    out = tmp_path / "study"
+    assert main(["quickstart", "--data", str(tmp_path / "none"), "--out", str(out)]) != 0
+    assert "there is no folder or pack" in capsys.readouterr().err
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_the_quickstart_on_own_images_is_continued_without_saying_which(tmp_path, capsys):
+    command = ["quickstart", "--out", str(tmp_path / "study"), "--executor", "inline", "--json"]
+    data = _pack(tmp_path / "icons.npz", 40, 20)
+    assert main([*command, "--data", data, "--trials", "2"]) == 0
+    assert main([*command, "--trials", "3"]) == 0
+    study = open_study(tmp_path / "study")
+    assert len(study.trials) == 3
+    assert study.settings["data"] == data
