@@ -182,7 +182,11 @@ class _Walk:
         if is_hidden(entry.name):
             self.hidden.append(path)
         elif not _is_utf8(entry.name):
-            self.skipped.append(Skipped(path=path, reason="its name is not UTF-8", is_folder=entry.is_dir()))
+            self.skipped.append(
+                Skipped(
+                    path=path, reason="its name is not UTF-8", is_folder=entry.is_dir(follow_symlinks=False)
+                )
+            )
         elif entry.is_dir(follow_symlinks=False):
             if not is_linked or self._is_new(path):
                 self._attach(path)

@@ -28,7 +28,7 @@ from nas.export.onnx_file import write_onnx
 from nas.export.preprocessing import Preprocessing
 from nas.training.measurement import pinned_threads
 from nas.version import package_version
-from search_spaces import Network, build, to_source
+from search_spaces import Network, SpaceError, build, to_source
 
 __all__ = ["Bundle", "Origin", "Preprocessing", "export_bundle"]
 
@@ -180,10 +180,8 @@ def _write_parts(
 def _source(network: Network) -> str:
     try:
         return to_source(network, title=f"Network {network.digest}, found by architecture search.") + LOAD
-    except (OSError, TypeError) as error:  # what `inspect` raises for classes without a file
-        raise ExportError(
-            f"the source of a module class cannot be read ({error}): define it in a file, not at a prompt"
-        ) from error
+    except SpaceError as error:
+        raise ExportError(f"the network cannot be written as source: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -421,7 +421,7 @@ def test_layer_that_onnx_cannot_hold_is_an_error_that_names_the_way_out(tmp_path
 
 
 def test_module_class_without_a_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="define it in a file"):
+    with pytest.raises(ExportError, match=r"define it in a \.py file"):
         export(tmp_path / "bundle", small_network(With(layer="typed at a prompt")))
 
 
