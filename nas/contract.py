@@ -91,7 +91,7 @@ def check_space(space: object) -> None:
         ContractError: It is none, or an op breaks a law.
     """
     if not isinstance(space, SearchSpace):
-        remedy = "call it" if callable(space) else "nas.search(search_spaces.mnasnet(), ...) has one by name"
+        remedy = "call it" if callable(space) else "give one, such as search_spaces.mnasnet()"
         if isinstance(space, Network):
             remedy = "write SearchSpace(network), with a choice(...) where a value is open"
         raise ContractError(f"`space` must be a search_spaces.SearchSpace, but got {_short(space)}: {remedy}")

@@ -15,7 +15,7 @@ from nas.schedule import ATTEMPTS
 from nas.studies.journal_reading import History, read_provenance
 from nas.studies.journal_schema import connect_readonly, explained
 from nas.studies.keeper import Swept
-from nas.studies.study_folder import FILE_NAME
+from nas.studies.study_folder import has_study
 from nas.training.recipe import Recipe, is_of_first_version
 from nas.trial import Cause, Status, Trial
 from nas.verdict import Verdict
@@ -89,7 +89,7 @@ def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
 def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:
     """The recipe to train by; a study of an earlier version goes on with what its fields meant then."""
     way = recipe if recipe is not None else Recipe()
-    if not (folder / FILE_NAME).is_file():
+    if not has_study(folder):
         return way
     with closing(connect_readonly(folder)) as database, explained(folder):
         is_begun = database.execute("SELECT count(*) FROM study").fetchone()[0] > 0

@@ -108,7 +108,7 @@ def test_images_that_cannot_be_used_are_refused_before_anything_is_made(tmp_path
 
 
 @pytest.mark.slow
-def test_the_quickstart_on_own_images_is_continued_without_saying_which(tmp_path, capsys):
+def test_the_quickstart_on_own_images_is_continued_without_saying_which(tmp_path):
     command = ["quickstart", "--out", str(tmp_path / "study"), "--executor", "inline", "--json"]
     data = _pack(tmp_path / "icons.npz", 40, 20)
     assert main([*command, "--data", data, "--trials", "2"]) == 0

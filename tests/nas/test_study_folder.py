@@ -212,7 +212,7 @@ def test_weights_that_are_gone_are_named(tmp_path, small_space):
 @contextmanager
 def who_may_only_read(folder):
     """Makes a folder and its files read-only; root, who may do all, is somebody else meanwhile."""
-    above = [path for path in folder.parents if path.name.startswith(("pytest-", "test_"))]
+    above = [path for path in folder.parents if path.name.startswith(("pytest-", "test_", "popen-"))]
     modes = {path: path.stat().st_mode for path in (folder, *above, *folder.iterdir())}
     for path in modes:
         path.chmod(0o555 if path.is_dir() else 0o444)

@@ -310,13 +310,13 @@ def test_folder_that_cannot_be_written_is_an_event_with_the_remedy_and_ends_noth
     for file in (tmp_path / "tensorboard").iterdir():
         file.unlink()
     (tmp_path / "tensorboard").rmdir()
-    (tmp_path / "tensorboard").write_text("in the way")
+    (tmp_path / "tensorboard").symlink_to("/proc")  # a folder in which nobody can make a file
     run(tmp_path, 4)
     study = Study(tmp_path)
     assert len(study.trials) == 4
     ((_, kind, message),) = study.events
     assert kind == "reporter_failed"
-    assert "cannot be written: File exists; make room or mend the rights" in message
+    assert "cannot be written: No such file or directory; make room or mend the rights" in message
 
 
 def test_reporter_refuses_a_trial_before_the_start() -> None:

@@ -64,7 +64,7 @@ def own_space(tmp_path):
         (["--space", "small", "--device", "phone", "--out", "x.json"], "there is no device 'phone'"),
         (["--space", "small", "--most-blocks", "5", "--out", "x.json"], "--most-blocks 5: raise it"),
         (["--space", "small", "--out", "."], "--out must be a file"),
-        (["--space", "small", "--resolution", "0", "--out", "x.json"], "an integer of at least 1"),
+        (["--space", "small", "--resolution", "0", "--out", "x.json"], "an integer from 1 to"),
     ],
 )
 def test_a_mistake_is_named(capsys, tmp_path, monkeypatch, words, message):

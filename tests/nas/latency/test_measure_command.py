@@ -152,7 +152,7 @@ def test_mistakes_are_told_before_any_time_is_spent(capsys, networks, tmp_path):
     )
     assert "efficientnet_b0" in complaint(capsys, "efficientnet_b00")
     assert "is a folder" in complaint(capsys, small, "--out", tmp_path)
-    assert "at least 1 is needed, but got 0" in complaint(capsys, small, "--threads", "0")
+    assert "from 1 to 2**63 - 1 is needed, but got '0'" in complaint(capsys, small, "--threads", "0")
     (tmp_path / "other.json").write_text("{}")
     assert "must hold measured latencies" in complaint(capsys, small, "--out", tmp_path / "other.json")
     assert "cannot be written" in complaint(capsys, small, "--out", small / "x.json")
