@@ -42,11 +42,13 @@ class Run:
         seed: Its seed.
         accuracy: Fraction of the test split; None where the training failed.
         message: Why it failed; otherwise its notes, such as images that could not be read.
+        is_lost: Whether its machine lost it: that says nothing of the network, and the next call trains again.
     """
 
     seed: int
     accuracy: float | None
     message: str = ""
+    is_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,7 +308,7 @@ def _with_known_runs(comparison: Comparison, known: Comparison | None) -> Compar
     """Takes over the trainings of equal networks that were measured in the same way."""
     if known is None or known.evaluator != comparison.evaluator:
         return comparison
-    runs = {one.digest: one.runs for one in known.contenders}
+    runs = {one.digest: tuple(run for run in one.runs if not run.is_lost) for one in known.contenders}
     contenders = tuple(replace(one, runs=runs.get(one.digest, ())) for one in comparison.contenders)
     return replace(comparison, contenders=contenders, tested_weights=known.tested_weights)
 
@@ -340,7 +342,8 @@ def _run_all(executor: Executor, jobs: Sequence[Job]) -> Iterator[Result]:
 def _with_result(comparison: Comparison, result: Result) -> tuple[Comparison, Contender, Run]:
     accuracy = next((m.value for m in result.metrics if m.name == "accuracy"), None)
     message = "; ".join(result.notes) if accuracy is not None else result.message or result.status.value
-    run = Run(seed=result.job.seed, accuracy=accuracy, message=message)
+    is_lost = result.status is Status.LOST
+    run = Run(seed=result.job.seed, accuracy=accuracy, message=message, is_lost=is_lost)
     contenders = list(comparison.contenders)
     index = result.job.trial
     contenders[index] = replace(contenders[index], runs=(*contenders[index].runs, run))

@@ -167,6 +167,28 @@ def test_a_training_that_a_machine_lost_is_done_again(tmp_path):
     assert all(len(one.accuracies) == 2 for one in comparison.contenders)
 
 
+class LosingOne(InlineExecutor):
+    """Loses every attempt at the second contender."""
+
+    def wait(self, timeout_seconds):
+        return [
+            replace(result, status=Status.LOST, cause=Cause.WORKER_DIED, metrics=(), message="no worker")
+            if result.job.trial == 1
+            else result
+            for result in super().wait(timeout_seconds)
+        ]
+
+
+def test_a_training_that_was_lost_for_good_is_done_by_the_next_call(tmp_path):
+    first, told = run(tmp_path, executor=LosingOne())
+    assert [len(one.accuracies) for one in first.contenders] == [2, 0, 2, 2]
+    assert sum(run.accuracy is None for _, run, _, _ in told) == 2
+    again, told = run(tmp_path)
+    assert [len(one.accuracies) for one in again.contenders] == [2, 2, 2, 2]
+    assert [contender.name for contender, _, _, _ in told] == [again.contenders[1].name] * 2
+    assert load_comparison(tmp_path).contenders[1].accuracies == again.contenders[1].accuracies
+
+
 def test_a_difference_that_seeds_explain_is_a_tie():
     comparison = made((0.90, 0.92), (0.91, 0.93), (0.70, 0.72), (0.98, 1.0))
     assert [comparison.outcome(one) for one in comparison.contenders[1:]] == ["tie", "ahead", "behind"]
