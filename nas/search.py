@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from controllers import Controller
-from nas.candidates import Finals, Repeat, Source, require_feasible, wishes
+from nas.candidates import Repeat, Source
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
 from nas.checked_controller import CheckedController
 from nas.chooser import ControllerName, earlier_results, make_controller
@@ -29,7 +29,7 @@ from nas.probing import Probed
 from nas.reporting import Reporter, Reporters, SearchStart
 from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.schedule import Budget, Flow
-from nas.search_arguments import Numbers, check_kinds, check_ladder
+from nas.search_arguments import Numbers, check_kinds, check_plan
 from nas.standing import Standing
 from nas.studies.differences import LATENCY_TABLE
 from nas.studies.journal import Journal
@@ -150,13 +150,18 @@ def search(
     )
     budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
     trials = budget.trials
-    goal = _objective(objective, numbers.target_macs, deterministic=deterministic)
+    goal = _objective(objective, numbers.target_macs)
     catalogue = Catalogue(space, latency_table)
-    catalogue.check_predicts(goal)
-    first = wishes(catalogue, goal, enqueue)
-    finals = Finals.of(finalists, trials)
-    check_ladder(ladder, trials, finals, deterministic=deterministic)
-    require_feasible(catalogue, goal, seed=seed)
+    first, finals = check_plan(
+        catalogue,
+        goal,
+        budget,
+        enqueue=enqueue,
+        finalists=finalists,
+        ladder=ladder,
+        seed=seed,
+        deterministic=deterministic,
+    )
     everybody = Reporters(reporters)
 
     def say(text: str) -> None:
@@ -233,7 +238,7 @@ def search(
         )
         swept = restore(loop, history, halving, known)
         loop.reporter.on_start(_start(loop, space, identity, measure))
-        for kind, message in swept.messages():
+        for kind, message in (*swept.messages(), *_data_messages(data, measure, journal)):
             loop.tell(kind, message)
         count_deaths(loop, history)
         if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
@@ -242,9 +247,7 @@ def search(
     return Study(out, space=space)
 
 
-def _objective(
-    objective: Objective | str | None, target_macs: float | None, *, deterministic: bool
-) -> Objective:
+def _objective(objective: Objective | str | None, target_macs: float | None) -> Objective:
     if objective is not None and target_macs is not None:
         raise ObjectiveError(
             f"give an objective or target_macs, but got both: put {target_macs:,.12g} into the objective"
@@ -252,11 +255,6 @@ def _objective(
     goal = Objective.parse(objective) if isinstance(objective, str) else objective
     if goal is None:
         goal = Objective() if target_macs is None else Objective.hard("macs", target_macs)
-    if deterministic and goal.timed_metrics:
-        raise ObjectiveError(
-            f"a deterministic search cannot depend on times, but the objective looks at "
-            f"{', '.join(goal.timed_metrics)}: use macs or params, or leave deterministic out"
-        )
     return goal
 
 
@@ -360,6 +358,18 @@ def _images(evaluator: Evaluator) -> ImageData | None:
 def _recipe(evaluator: Evaluator) -> Recipe | None:
     recipe = getattr(evaluator, "recipe", None)
     return recipe if isinstance(recipe, Recipe) else None
+
+
+def _data_messages(data: object, evaluator: Evaluator, journal: Journal) -> list[tuple[str, str]]:
+    """Events of a new study on what was decided about its images, and on what was not used of them.
+
+    None where the caller made the evaluator: whoever loaded the images has their notes and warnings.
+    """
+    images = _images(evaluator)
+    if data is None or images is None or journal.is_resumed:
+        return []
+    notes = [("data_note", note) for note in images.notes]
+    return notes + [("data_warning", warning) for warning in images.warnings]
 
 
 def _start(loop: Loop, space: SearchSpace, identity: Identity, evaluator: Evaluator) -> SearchStart:

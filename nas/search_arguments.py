@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from nas.argument_checks import flag, instance, real, seed_of, whole
-from nas.candidates import Finals
-from nas.errors import RecipeError, UsageError
+from nas.candidates import Finals, Repeat, Wish, require_feasible, wishes
+from nas.catalogue import Catalogue, Tokens
+from nas.errors import ObjectiveError, RecipeError, UsageError
 from nas.halving import Ladder
 from nas.objective import Objective
+from nas.schedule import Budget
 from nas.studies.study import Study
 from nas.training.recipe import Recipe
 from search_spaces import Network
@@ -92,7 +94,39 @@ def _check_list(name: str, value: object, kind: type[Any], what: str) -> None:
         raise UsageError(f"`{name}` must be {what}, but got {name}={value!r:.60}: put it in a list")
 
 
-def check_ladder(
+def check_plan(
+    catalogue: Catalogue,
+    objective: Objective,
+    budget: Budget,
+    *,
+    enqueue: Iterable[Network | Tokens | Repeat],
+    finalists: int,
+    ladder: Ladder | None,
+    seed: int,
+    deterministic: bool,
+) -> tuple[tuple[Wish, ...], Finals | None]:
+    """Checks what can be checked of a search before images are loaded; a search and a dry run go through it.
+
+    Returns:
+        The user's own candidates as tokens, and the finals.
+
+    Raises:
+        NasError: The search could not run as asked.
+    """
+    catalogue.check_predicts(objective)
+    if deterministic and objective.timed_metrics:
+        raise ObjectiveError(
+            f"a deterministic search cannot depend on times, but the objective looks at "
+            f"{', '.join(objective.timed_metrics)}: use macs or params, or leave deterministic out"
+        )
+    first = wishes(catalogue, objective, enqueue)
+    finals = Finals.of(finalists, budget.trials)
+    _check_ladder(ladder, budget.trials, finals, deterministic=deterministic)
+    require_feasible(catalogue, objective, seed=seed)
+    return first, finals
+
+
+def _check_ladder(
     ladder: Ladder | None, trials: int | None, finals: Finals | None, *, deterministic: bool
 ) -> None:
     """Checks that a ladder goes with the rest.

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.candidates import require_feasible, wishes
 from nas.commands.estimate import estimate_trial_time
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request
@@ -21,6 +20,8 @@ from nas.reports.activity import Activity
 from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, make_console, show_count
+from nas.schedule import Budget
+from nas.search_arguments import check_plan
 from nas.studies.study import open_study
 from nas.studies.study_folder import has_study
 from nas.trial import Say, say_nothing
@@ -59,10 +60,17 @@ def dry_run(request: Request) -> int:
         prepared = prepare_request(request, progress=activity)
         activity("checking candidates")
         networks = read_enqueued(request.settings.enqueue, prepared.space)
-        catalogue = prepared.catalogue()
-        catalogue.check_predicts(prepared.objective)
-        wishes(catalogue, prepared.objective, networks)
-        require_feasible(catalogue, prepared.objective, seed=prepared.settings.seed)
+        settings = prepared.settings
+        check_plan(
+            prepared.catalogue(),
+            prepared.objective,
+            Budget(trials=settings.trials, max_hours=settings.max_hours, patience=settings.patience),
+            enqueue=networks,
+            finalists=settings.finalists,
+            ladder=prepared.ladder,
+            seed=settings.seed,
+            deterministic=settings.is_deterministic,
+        )
         check_given(prepared.space, executor=prepared.executor())
         plan = plan_of(request, prepared, outlook_of(request), progress=activity)
     emit(plan, as_json=request.as_json)

@@ -42,7 +42,7 @@ class Run:
         seed: Its seed.
         accuracy: Fraction of the test split; None where the training failed.
         message: Why it failed; otherwise its notes, such as images that could not be read.
-        is_lost: Whether its machine lost it: that says nothing of the network, and the next call trains again.
+        is_lost: Whether its machine lost it; the next call trains again.
     """
 
     seed: int

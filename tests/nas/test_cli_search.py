@@ -201,6 +201,23 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inputs, tmp_path, capsys):
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--trials", "10", "--finalists", "9"),
+        ("--trials", "9", "--rungs", "1,3", "--epochs", "3", "--finalists", "1"),
+        ("--trials", "9", "--rungs", "1,3", "--epochs", "3", "--deterministic"),
+        ("--target-latency", "5ms", "--deterministic"),
+        ("--max-macs", "1"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_search_refuses_in_the_same_words(inputs, tmp_path, capsys, options):
+    asked = command(inputs, tmp_path / "new", *options)
+    refused = complaint(capsys, *asked)
+    assert complaint(capsys, *asked, "--dry-run") == refused
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_dry_run_of_a_study_counts_what_is_left(finished, capsys):
     before = sorted(path.name for path in finished.iterdir())
     assert main(["search", "--out", str(finished), "--trials", "10", "--dry-run", "--json"]) == 0

@@ -5,11 +5,13 @@ import re
 import statistics
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import nas
 from nas.commands.aftermath import measure_weights, picture_of
 from nas.commands.cli import main
 from nas.data.loading import load_data
@@ -152,3 +154,17 @@ def test_events_say_the_mean_of_the_winner_too(finished):
     (said,) = events.Tensors("study/winner")[-1].tensor_proto.string_val
     best = open_study(finished).best
     assert f"{best.mean_accuracy:.4f} ± " in said.decode()
+
+
+def test_a_search_from_python_tells_what_was_decided_about_its_images(tmp_path, space_file):
+    sys.path.insert(0, str(Path(space_file.rpartition(":")[0]).parent))
+    from small_data_space import space
+
+    data = pack(tmp_path / "images.npz", 60, 2)
+    np.savez(data, **np.load(data), masks=np.zeros(3))
+    ours = {"recipe": nas.Recipe(epochs=1, warmup_epochs=0), "executor": "inline", "trials": 1}
+    study = nas.search(space(8, 2, 1), data=data, out=tmp_path / "study", **ours)
+    told = [message for _, kind, message in study.events if kind == "data_warning"]
+    assert any("masks" in message for message in told)
+    again = nas.search(space(8, 2, 1), data=data, out=tmp_path / "study", **{**ours, "trials": 2})
+    assert [message for _, kind, message in again.events if kind == "data_warning"] == told
