@@ -243,7 +243,8 @@ def check_loss(loss: float, *, data: ImageData, recipe: Recipe, first: int, end:
     """Checks that an epoch's mean training loss leaves a reason to go on.
 
     It must be finite. From the second whole epoch after the warm-up on, and from step 100 on, it must be
-    at most 1.02 ln(classes): what knows nothing has ln(classes), with or without label smoothing.
+    at most 1.02 ln(classes) + 1/sqrt(images of an epoch): what knows nothing has ln(classes), with or without
+    label smoothing, and a mean over few images scatters.
 
     Args:
         loss: Mean over the steps of the epoch.
@@ -260,12 +261,14 @@ def check_loss(loss: float, *, data: ImageData, recipe: Recipe, first: int, end:
     per_epoch = len(data.train) // recipe.batch_for(len(data.train))
     whole_epochs = end / per_epoch - math.ceil(recipe.warmup_epochs)
     is_judged = end - first == per_epoch and end >= HOPELESS_FROM_STEP and whole_epochs >= HOPELESS_FROM_EPOCH
-    most = HOPELESS_LOSS * math.log(data.num_classes)
+    images = per_epoch * recipe.batch_for(len(data.train))
+    most = HOPELESS_LOSS * math.log(data.num_classes) + 1 / math.sqrt(images)
     if is_judged and data.num_classes > 1 and loss > most:
         raise InfeasibleError(
             Cause.DIVERGED,
-            f"`mean loss of an epoch <= {HOPELESS_LOSS:g} ln({data.num_classes}) = {most:.4g}` must hold "
-            f"from the second epoch after the warm-up on, but it is {loss:.4g} after {end} steps: the "
+            f"`mean loss of an epoch <= {HOPELESS_LOSS:g} ln({data.num_classes}) + 1/sqrt({images}) = "
+            f"{most:.4g}` must hold from the second epoch after the warm-up on, but it is {loss:.4g} after "
+            f"{end} steps: the "
             "network has learnt nothing; try a lower learning_rate or a longer warm-up",
         )
 

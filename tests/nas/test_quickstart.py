@@ -81,8 +81,9 @@ def test_the_quickstart_searches_compares_exports_and_prints_again(tmp_path, cap
 
 def _pack(path, images, side):
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (images, side, side, 3), dtype=np.uint8)
-    np.savez(path, train_images=pixels, train_labels=np.arange(images) % 4)
+    labels = np.arange(images) % 4
+    pixels = rng.integers(0, 100, (images, side, side, 3)) + 50 * labels[:, None, None, None]
+    np.savez(path, train_images=pixels.astype(np.uint8), train_labels=labels)
     return str(path)
 
 

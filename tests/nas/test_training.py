@@ -161,7 +161,7 @@ class Stubborn(nn.Module):
 
 def test_a_network_that_learns_nothing_is_given_up_before_its_training_ends():
     module, recipe = Stubborn(), Recipe(epochs=50, batch_size=32, precision="float32")
-    with pytest.raises(InfeasibleError, match=r"mean loss of an epoch <= 1.02 ln\(4\) = 1.414") as error:
+    with pytest.raises(InfeasibleError, match=r"<= 1.02 ln\(4\) \+ 1/sqrt\(256\) = 1.477") as error:
         train(module, bars(), recipe, seed=0, device="cpu")
     assert error.value.cause is Cause.DIVERGED
     assert module.passes == 104  # the first epoch of 8 steps that ends past step 100
@@ -199,6 +199,15 @@ def test_the_second_whole_epoch_after_the_warmup_is_the_first_that_is_judged(
 def test_a_loss_at_chance_or_a_broken_epoch_is_no_reason_to_give_up(many):
     judge(many, 1.01 * np.log(4), epoch=5)
     judge(many, 9.0, epoch=5, steps=199)
+
+
+def test_a_mean_over_few_images_may_scatter_more():
+    few = from_arrays(np.zeros((40, 4, 4), np.uint8), np.arange(40) % 4)
+    recipe = Recipe(epochs=60, warmup_epochs=1)
+    steps = len(few.train) // recipe.batch_for(len(few.train))
+    check_loss(1.15 * np.log(4), data=few, recipe=recipe, first=30 * steps, end=31 * steps)
+    with pytest.raises(InfeasibleError, match="the network has learnt nothing"):
+        check_loss(1.3 * np.log(4), data=few, recipe=recipe, first=30 * steps, end=31 * steps)
 
 
 def test_few_steps_are_never_given_up():
