@@ -75,7 +75,8 @@ def conflicting_labels(
     if not pairs:
         return ()
     more = f" and {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""
-    return (f"{len(pairs):,} images are copies with another label: {', '.join(pairs[:SHOWN])}{more}",)
+    are = "image is a copy" if len(pairs) == 1 else "images are copies"
+    return (f"{len(pairs):,} {are} with another label: {', '.join(pairs[:SHOWN])}{more}",)
 
 
 def shared_images(contents: Mapping[str, Contents]) -> tuple[str, ...]:

@@ -92,10 +92,15 @@ def array_source(
         DataError: Shapes or types do not fit.
     """
     labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
-    classes = classes or _number_classes(labels["train"])
+    classes = classes or _number_classes(f"{name} train", labels["train"])
     first = {part: channels_first(f"{name} {part}", pixels) for part, (pixels, _) in images.items()}
     parts = {}
     for part, pixels in first.items():
+        if len(pixels) != len(labels[part]):
+            raise DataError(
+                f"{name} {part} must hold one label per image, but has {len(pixels):,} images and "
+                f"{len(labels[part]):,} labels"
+            )
         _check_range(f"{name} {part}", labels[part], len(classes))
         side = resolution or _side(pixels.shape[2], pixels.shape[3], fit)
         parts[part] = Pixels(images=np.ascontiguousarray(resize(pixels, side, fit)), labels=labels[part])
@@ -127,12 +132,14 @@ def channels_first(name: str, images: Array) -> Images:
     """Brings images to shape (count, channels, height, width).
 
     Raises:
-        DataError: The images are not uint8, or no axis looks like channels.
+        DataError: The images are not uint8, or have no pixels, or no axis looks like channels.
     """
     if images.dtype != np.uint8:
         raise DataError(
             f"images of {name} must be uint8 in 0..255, but are {images.dtype}: convert them first"
         )
+    if 0 in images.shape:
+        raise DataError(f"images of {name} must have pixels, but the array has the shape {images.shape}")
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[3] in (1, 3):
@@ -148,9 +155,16 @@ def channels_first(name: str, images: Array) -> Images:
 def _read_arrays(path: Path) -> dict[str, Array]:
     try:
         with np.load(path, allow_pickle=False) as pack:
-            return {name: pack[name] for name in pack.files}
+            return {name: np.asarray(pack[name]) for name in pack.files}
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        raise DataError(f"{path} cannot be read as a .npz pack ({error}): is it complete?") from error
+        remedy = (
+            "write texts with np.array(names, dtype=str)"
+            if "Object arrays" in str(error)
+            else "is it complete?"
+        )
+        raise DataError(f"{path} cannot be read as a .npz pack ({error}): {remedy}") from error
+    except TypeError as error:  # numpy has read a single array
+        raise DataError(f"{path} must be a .npz pack, but is one array: write it with np.savez") from error
 
 
 def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit) -> Source:
@@ -159,7 +173,7 @@ def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | Non
         if f"{part}_images" in arrays:
             images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
             parts[part] = (images, labels)
-    return array_source(path.stem, parts, classes=_class_names(arrays), resolution=resolution, fit=fit)
+    return array_source(path.stem, parts, classes=_class_names(path, arrays), resolution=resolution, fit=fit)
 
 
 def _encoded_source(
@@ -177,7 +191,7 @@ def _encoded_source(
             stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
             labels[part] = _check_labels(f"{path} {part}", label)
             encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
-    classes = _class_names(arrays) or _number_classes(labels["train"])
+    classes = _class_names(path, arrays) or _number_classes(f"{path} train", labels["train"])
     for part, each in labels.items():
         _check_range(f"{path} {part}", each, len(classes))
     total = sum(map(len, encoded.values()))
@@ -195,6 +209,8 @@ def _encoded_source(
         pixels, readable = decode_all(images, survey.reading, progress=progress)
         parts[part] = Pixels(images=pixels, labels=labels[part][readable])
         contents[part] = contents[part][readable]
+        if not len(readable):
+            raise DataError(f"none of the {len(images)} images of {path} {part} can be read: replace them")
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
     by_name = by_split(parts)
     return Source(
@@ -269,7 +285,8 @@ def _cut(name: str, stream: Array, offset: Array, count: int) -> list[bytes]:
             f"the offsets of {name} must be {count + 1} integers for {count} labels, "
             f"but are {offset.dtype}{offset.shape}"
         )
-    steps = np.diff(offset.astype(np.int64))
+    offset = offset.astype(np.int64)
+    steps = np.diff(offset)
     if offset[0] != 0 or (steps < 0).any() or offset[-1] > len(stream):
         raise DataError(
             f"the offsets of {name} must rise from 0 to at most {len(stream)}, the bytes there are"
@@ -280,10 +297,14 @@ def _cut(name: str, stream: Array, offset: Array, count: int) -> list[bytes]:
 
 def _check_labels(name: str, labels: Array) -> Labels:
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if flat.ndim != 1 or flat.dtype.kind not in "iu" or len(flat) == 0:
+    if flat.ndim != 1 or flat.dtype.kind not in "iu":
         raise DataError(
             f"labels of {name} must be integers, one per image, but are {labels.dtype}{labels.shape}"
         )
+    if len(flat) == 0:
+        raise DataError(f"{name} must hold at least one image, but its labels have the shape {labels.shape}")
+    if int(flat.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"labels of {name} must count from 0, but range from {flat.min()} to {flat.max()}")
     return flat.astype(np.int64)
 
 
@@ -294,9 +315,32 @@ def _check_range(name: str, labels: Labels, classes: int) -> None:
         )
 
 
-def _class_names(arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
-    return tuple(str(name) for name in arrays["classes"]) if "classes" in arrays else None
+def _class_names(path: Path, arrays: Mapping[str, Array]) -> tuple[str, ...] | None:
+    """The names that a pack gives to its classes; bytes are read as UTF-8."""
+    if "classes" not in arrays:
+        return None
+    names = arrays["classes"]
+    if names.ndim != 1:
+        raise DataError(
+            f"`classes` of {path} must be one name per class, of shape (classes,), but has the shape "
+            f"{names.shape}"
+        )
+    return tuple(
+        name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name) for name in names
+    )
 
 
-def _number_classes(labels: Labels) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(int(labels.max()) + 1))
+def _number_classes(name: str, labels: Labels) -> tuple[str, ...]:
+    """Names classes by their numbers.
+
+    Raises:
+        DataError: A number has no image, so that it is hardly a class.
+    """
+    present = np.unique(labels)
+    missing = np.flatnonzero(present != np.arange(len(present)))
+    if len(missing):
+        raise DataError(
+            f"labels of {name} must count from 0 without a gap, but range from {present[0]} to {present[-1]} "
+            f"and none is {missing[0]}: number the classes from 0, or name them all in `classes`"
+        )
+    return tuple(map(str, range(len(present))))

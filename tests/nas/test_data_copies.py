@@ -179,5 +179,5 @@ def test_copies_of_files_under_two_labels_are_named(tmp_path):
     write_classes(tmp_path)
     (tmp_path / "dog" / "x.bmp").write_bytes((tmp_path / "cat" / "000.bmp").read_bytes())
     assert load_data(tmp_path).warnings == (
-        "1 images are copies with another label: dog/x.bmp (dog) is cat/000.bmp (cat)",
+        "1 image is a copy with another label: dog/x.bmp (dog) is cat/000.bmp (cat)",
     )

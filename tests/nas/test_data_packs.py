@@ -1,5 +1,6 @@
 import io
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_a_pack_with_flipped_bytes_is_refused(write):
 
 
 def test_a_pack_with_pickled_objects_is_refused(write):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"cannot be read.*: write texts with np\.array\(names, dtype=str\)"):
         load_data(write(train_images=np.array([{}], dtype=object), train_labels=np.zeros(1, dtype=int)))
 
 
@@ -217,3 +218,84 @@ def test_copies_across_the_splits_of_a_pack_are_counted(write):
     arrays["test_images"][:2] = plain()["train_images"][:2]
     (warning,) = load_data(write(**plain(), **arrays)).warnings
     assert warning.startswith("2 of 8 test images are copies of training images")
+
+
+@pytest.mark.parametrize("names", [["a", "é", "c", "d"], [b"a", "é".encode(), b"c", b"d"], [0, 10, 20, 30]])
+def test_names_of_classes_are_text_bytes_or_numbers(write, names):
+    found = load_data(write(**plain(), classes=np.array(names))).classes
+    assert found == (("0", "10", "20", "30") if names[0] == 0 else ("a", "é", "c", "d"))
+
+
+@pytest.mark.parametrize("names", ["abcd", [["a"], ["b"], ["c"], ["d"]]])
+def test_names_of_classes_of_another_shape_are_refused(write, names):
+    with pytest.raises(DataError, match=r"must be one name per class, of shape \(classes,\)"):
+        load_data(write(**plain(), classes=np.array(names)))
+
+
+@pytest.mark.parametrize("make", [plain, encoded])
+@pytest.mark.parametrize(
+    ("largest", "words"),
+    [
+        (np.int64(2**62), f"range from 0 to {2**62} and none is 4"),
+        (np.uint64(2**64 - 1), f"must count from 0, but range from 0 to {2**64 - 1}"),
+        (np.int64(5), "range from 0 to 5 and none is 4: number the classes from 0"),
+    ],
+)
+def test_labels_with_a_gap_are_refused_whatever_their_size(write, make, largest, words):
+    arrays = make()
+    key = "train_labels" if make is plain else "train_label"
+    labels = arrays[key].astype(largest.dtype)
+    labels[0] = largest
+    with pytest.raises(DataError, match=words):
+        load_data(write(**arrays | {key: labels}))
+
+
+@pytest.mark.parametrize("shape", [(40, 0, 10), (40, 10, 0, 3), (40, 0, 0, 1)])
+def test_images_without_pixels_are_refused(write, shape):
+    with pytest.raises(DataError, match="must have pixels, but the array has the shape"):
+        load_data(write(**plain() | {"train_images": np.zeros(shape, dtype=np.uint8)}))
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_a_split_without_images_is_refused(write, part):
+    empty = {f"{part}_images": np.zeros((0, 10, 10, 3), np.uint8), f"{part}_labels": np.zeros(0, int)}
+    with pytest.raises(DataError, match=f"pack {part} must hold at least one image"):
+        load_data(write(**plain() | empty))
+
+
+def test_too_few_labels_are_refused_with_both_counts(write):
+    arrays = plain()
+    with pytest.raises(DataError, match="pack train must hold one label per image, but has 40 images and 39"):
+        load_data(write(**arrays | {"train_labels": arrays["train_labels"][1:]}))
+
+
+def test_offsets_of_every_integer_type_are_read(write):
+    arrays = encoded()
+    data = load_data(write(**arrays | {"train_offset": arrays["train_offset"].astype(np.uint64)}))
+    assert len(data.train) + len(data.search) + len(data.test) == 40
+
+
+def test_a_split_of_which_no_image_can_be_read_is_refused(write):
+    damaged = {"val_jpeg": np.zeros(1, np.uint8), "val_offset": np.arange(2), "val_label": np.zeros(1, int)}
+    with pytest.raises(DataError, match=r"none of the 1 images of .* val can be read"):
+        load_data(write(**encoded(), **damaged))
+
+
+def test_a_single_array_is_no_pack(tmp_path):
+    np.save(tmp_path / "one.npy", plain()["train_images"])
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    with pytest.raises(DataError, match=r"must be a \.npz pack, but is one array: write it with np\.savez"):
+        load_data(tmp_path / "one.npz")
+
+
+def test_files_in_a_pack_that_are_no_arrays_are_named(write):
+    path = write(**plain())
+    with zipfile.ZipFile(path, "a") as pack:
+        pack.writestr("notes.txt", "where they come from")
+    (warning,) = load_data(path).warnings
+    assert warning.startswith("passed over the arrays notes.txt")
+    with zipfile.ZipFile(path, "w") as pack:
+        pack.writestr("train_images", "x")
+        pack.writestr("train_labels", "y")
+    with pytest.raises(DataError, match="labels of pack train must be integers"):
+        load_data(path)
