@@ -19,11 +19,14 @@ from nas.reporting import Best, Counts, SearchEnd, TrialReport
 from nas.schedule import ATTEMPTS, Budget, Flow
 from nas.studies.journal_reading import History
 from nas.studies.keeper import log_name
-from nas.trial import Result, Status, Trial
+from nas.trial import Cause, Result, Status, Trial
 from nas.verdict import Verdict, known_costs
 
 FAILURES_AT_FIRST = 5
 """When so many trials have failed and none has completed, going on is pointless."""
+
+BROKEN_AT_FIRST = 50
+"""When so many trials were measured and every one broke a constraint, hardly any candidate keeps it."""
 
 LOSSES_IN_A_ROW = 5
 """When machines lose so many trials in a row, going on would lose the rest."""
@@ -58,6 +61,7 @@ class Standing:
     _started: float = field(default_factory=time.monotonic)
     _has_failed: bool = False
     _failed_at_first: int = 0
+    _broken_at_first: int = 0
     _lost_in_a_row: int = 0
     _told: set[str] = field(default_factory=set)
     _unused: set[str] = field(default_factory=set)
@@ -159,16 +163,27 @@ class Standing:
         """Looks at a verdict of this run.
 
         Raises:
-            SearchStoppedError: The first several trials all failed, or machines lose one after another.
+            SearchStoppedError: The first several trials all failed or all broke a constraint, or machines
+                lose one after another.
         """
         self._lost_in_a_row = self._lost_in_a_row + 1 if verdict.status is Status.LOST else 0
-        self._failed_at_first = 0 if self.counts.completed else self._failed_at_first + 1
+        is_over = (
+            verdict.cause is Cause.CONSTRAINT
+        )  # it was measured, so that nothing but the candidate fails
+        self._broken_at_first = 0 if self.counts.completed else self._broken_at_first + is_over
+        is_sound = self.counts.completed or self._broken_at_first
+        self._failed_at_first = 0 if is_sound else self._failed_at_first + 1
         log = "" if result is None else bounded(result.log, SHOWN_LOG)
         detail = f"the last one: {verdict.message}\n{log}".rstrip()
         if self._failed_at_first >= FAILURES_AT_FIRST:
             raise SearchStoppedError(
                 f"the first {self._failed_at_first} trials of this run all failed, so the cause is hardly "
                 f"the candidates: mend it and start again to continue; {detail}"
+            )
+        if is_over and self._broken_at_first >= BROKEN_AT_FIRST:
+            raise SearchStoppedError(
+                f"the first {self._broken_at_first} trials that were measured in this run all broke a "
+                f"constraint: relax it, or start again to go on; the last one: {verdict.message}"
             )
         if self._lost_in_a_row >= LOSSES_IN_A_ROW:
             raise SearchStoppedError(

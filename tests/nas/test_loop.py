@@ -369,6 +369,27 @@ def test_a_trial_lost_three_times_is_reported_and_never_fed_back(tmp_path, small
     assert rows(tmp_path, "SELECT feedback_rank FROM trial WHERE number = 1") == [(None,)]
 
 
+def over_at_first(count):
+    """An evaluator whose first candidates are too slow."""
+    return nas.TableEvaluator(
+        lambda candidate: {"accuracy": 0.5, "latency_ms": 20.0 if candidate.job.trial < count else 5.0}
+    )
+
+
+def test_first_trials_that_all_break_a_constraint_do_not_stop_a_search(tmp_path, small_space):
+    objective = Objective(constraints=(Constraint(metric="latency_ms", upper=10.0),))
+    study = run(small_space, tmp_path, evaluator=over_at_first(40), objective=objective, trials=42)
+    assert [trial.number for trial in study.completed] == [40, 41]
+
+
+def test_a_search_in_which_nothing_keeps_a_constraint_is_stopped_with_the_remedy(tmp_path, small_space):
+    objective = Objective(constraints=(Constraint(metric="latency_ms", upper=10.0),))
+    words = "first 50 trials that were measured in this run all broke a constraint: relax it"
+    with pytest.raises(SearchStoppedError, match=words) as error:
+        run(small_space, tmp_path, evaluator=over_at_first(99), objective=objective, trials=60)
+    assert "`latency_ms <= 10` but latency_ms=20" in str(error.value)
+
+
 def test_a_search_whose_first_trials_all_fail_is_stopped_and_shows_the_first_log_at_once(
     tmp_path, small_space
 ):
