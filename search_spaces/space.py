@@ -336,14 +336,33 @@ class SearchSpace:
 
     def _check_options(self) -> None:
         """Lowers one candidate for every option of every decision, so that mistakes show at once."""
-        for index, token, tokens in self.option_samples():
-            try:
-                lower(self.decode(tokens))
-            except SpaceError as error:
-                decision = self.decisions[index]
-                raise SpaceError(
-                    f"option {decision.options[token]!r} of decision {decision.name}: {error}"
-                ) from None
+        for index, _, tokens in self.option_samples():
+            error = self._error(tokens)
+            if error is not None:
+                culprit = self._culprit(index, tokens)
+                decision = self.decisions[culprit]
+                option = decision.options[tokens[culprit]]
+                raise SpaceError(f"option {option!r} of decision {decision.name}: {error}")
+
+    def _culprit(self, index: int, tokens: Tokens) -> int:
+        """The decision whose other options mend a candidate: the one that was looked at, if it does."""
+        numbers: list[int] = [index, *range(len(tokens))]
+        for number in numbers:
+            others = (
+                (*tokens[:number], token, *tokens[number + 1 :])
+                for token in range(self.cardinalities[number])
+            )
+            if any(self._error(other) is None for other in others):
+                return number
+        return index
+
+    def _error(self, tokens: Tokens) -> SpaceError | None:
+        """What is wrong with a candidate, or None."""
+        try:
+            lower(self.decode(tokens))
+        except SpaceError as error:
+            return error
+        return None
 
     def _with(self, index: int, token: int) -> list[int]:
         """Tokens in which a decision is active and has the token, all else 0."""

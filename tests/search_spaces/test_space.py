@@ -260,3 +260,26 @@ def test_importing_and_costing_load_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "words"),
+    [
+        ({"repeats": choice(-1, 1)}, "repeats", "option -1"),
+        ({"repeats": choice(1, "a")}, "repeats", "option 'a'"),
+        ({"channels": choice(-8, 8)}, "channels", "option -8"),
+        ({"stride": choice(1, 5)}, "stride", "option 5"),
+    ],
+)
+def test_a_wrong_option_is_named_with_its_own_decision(options, name, words):
+    stage = Stage(op=MBConv(kernel_size=choice(3, 5)), **{"channels": 8, **options})
+    with pytest.raises(SpaceError, match=rf"^{words} of decision stages\[0\]\.{name}: "):
+        SearchSpace(make_network(stage))
+
+
+def test_a_network_that_no_option_mends_is_refused_at_the_first_decision():
+    stage = Stage(op=MBConv(kernel_size=choice(3, 5)), channels=-8)
+    with pytest.raises(
+        SpaceError, match=r"^option 3 of decision stages\[0\]\.op\.kernel_size: .*channels=-8"
+    ):
+        SearchSpace(make_network(stage))
