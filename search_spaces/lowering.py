@@ -232,7 +232,14 @@ def _contexts(
 
 @lru_cache(maxsize=65_536)
 def _node_of(op: Op, context: Context) -> Node:
-    return op.layers(context)
+    node = op.layers(context)
+    if not isinstance(node, Chain | Residual | Gate) and not callable(getattr(node, "at", None)):
+        remedy = "end it with `return`" if node is None else "return one of these"
+        raise SpaceError(
+            f"`layers(context)` of {type(op).__name__} must return a layer, Chain, Residual or Gate, but "
+            f"returned {node!r}: {remedy}"
+        )
+    return node
 
 
 @lru_cache(maxsize=65_536)

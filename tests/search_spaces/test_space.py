@@ -2,6 +2,7 @@ import itertools
 import pickle
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -281,5 +282,26 @@ def test_a_network_that_no_option_mends_is_refused_at_the_first_decision():
     stage = Stage(op=MBConv(kernel_size=choice(3, 5)), channels=-8)
     with pytest.raises(
         SpaceError, match=r"^option 3 of decision stages\[0\]\.op\.kernel_size: .*channels=-8"
+    ):
+        SearchSpace(make_network(stage))
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An op whose author forgot to return its layers."""
+
+    node: object = None
+
+    def layers(self, _context):
+        return self.node
+
+
+@pytest.mark.parametrize(
+    ("node", "words"), [(None, "returned None: end it with `return`"), (3, "returned 3")]
+)
+def test_an_op_that_returns_no_layers_is_refused_by_name(node, words):
+    stage = Stage(op=choice(Conv(), Unfinished(node)), channels=8)
+    with pytest.raises(
+        SpaceError, match=rf"`layers\(context\)` of Unfinished must return.*{words}.* in stage1"
     ):
         SearchSpace(make_network(stage))
