@@ -167,7 +167,7 @@ def search(
     def say(text: str) -> None:
         everybody.on_progress(Progress(text=text))
 
-    measure = _evaluator(
+    measure = checked_evaluator(
         space,
         goal,
         data=data,
@@ -184,10 +184,10 @@ def search(
         else controller
     )
     width = runner.slots if deterministic else None
-    identity = _identity(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
+    identity = identity_of(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
     chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
     watch(runner, everybody.on_progress)
-    provenance = _provenance(space, measure)
+    provenance = provenance_of(space, measure)
     known = (
         ()
         if warm_start is None
@@ -258,7 +258,7 @@ def _objective(objective: Objective | str | None, target_macs: float | None) -> 
     return goal
 
 
-def _evaluator(
+def checked_evaluator(
     space: SearchSpace,
     objective: Objective,
     *,
@@ -310,7 +310,7 @@ def _executor(name: str, workers: int, gpus_per_worker: float) -> Executor:
     raise ExecutorError(f"there is no executor {name!r}: choose ray or inline")
 
 
-def _identity(
+def identity_of(
     catalogue: Catalogue,
     evaluator: Evaluator,
     objective: Objective,
@@ -338,7 +338,8 @@ def _identity(
     )
 
 
-def _provenance(space: SearchSpace, evaluator: Evaluator) -> Provenance:
+def provenance_of(space: SearchSpace, evaluator: Evaluator) -> Provenance:
+    """Where a study of a space comes from, in words."""
     images, recipe = _images(evaluator), _recipe(evaluator)
     return Provenance(
         space_name=space.name,

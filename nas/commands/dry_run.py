@@ -6,24 +6,30 @@ Does not own the checks (`nas.commands.prepared`, `nas.candidates`) nor the plan
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nas.catalogue import Catalogue
+from nas.chooser import earlier_results, make_controller
 from nas.commands.estimate import estimate_trial_time
 from nas.commands.prepared import Prepared, read_enqueued
 from nas.commands.request import Request, prepare_request
 from nas.commands.space_profile import Plan, profile_space
 from nas.contract import check_given
+from nas.errors import StudyError
 from nas.reports.activity import Activity
 from nas.reports.data_facts import data_facts
 from nas.reports.plan_report import profile_report
 from nas.reports.printing import Column, Fact, Table, emit, make_console, show_count
 from nas.schedule import Budget
+from nas.search import checked_evaluator, identity_of, provenance_of
 from nas.search_arguments import check_plan
 from nas.studies.study import open_study
-from nas.studies.study_folder import has_study
+from nas.studies.study_folder import check_parts, has_study
 from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
@@ -60,9 +66,9 @@ def dry_run(request: Request) -> int:
         prepared = prepare_request(request, progress=activity)
         activity("checking candidates")
         networks = read_enqueued(request.settings.enqueue, prepared.space)
-        settings = prepared.settings
+        settings, catalogue = prepared.settings, prepared.catalogue()
         check_plan(
-            prepared.catalogue(),
+            catalogue,
             prepared.objective,
             Budget(trials=settings.trials, max_hours=settings.max_hours, patience=settings.patience),
             enqueue=networks,
@@ -72,9 +78,70 @@ def dry_run(request: Request) -> int:
             deterministic=settings.is_deterministic,
         )
         check_given(prepared.space, executor=prepared.executor())
+        check_study(request, prepared, catalogue)
+        check_writable(request.folder)
         plan = plan_of(request, prepared, outlook_of(request), progress=activity)
     emit(plan, as_json=request.as_json)
     return 0
+
+
+def check_study(request: Request, prepared: Prepared, catalogue: Catalogue) -> None:
+    """Checks that the study in the folder, and the one to learn from, are of what is asked for.
+
+    Raises:
+        StudyError: One of them is of something else.
+    """
+    settings, space, objective = prepared.settings, prepared.space, prepared.objective
+    evaluator = checked_evaluator(
+        space,
+        objective,
+        data=None,
+        evaluator=prepared.evaluator(),
+        recipe=prepared.recipe,
+        ladder=prepared.ladder,
+        probe=prepared.probe,
+        deterministic=settings.is_deterministic,
+        say=say_nothing,
+    )
+    controller = make_controller(
+        settings.controller,  # type: ignore[arg-type]  # checked by the option
+        catalogue,
+        objective,
+        seed=settings.seed,
+        noise=prepared.accuracy_noise,
+    )
+    identity = identity_of(
+        catalogue,
+        evaluator,
+        objective,
+        controller,
+        ladder=prepared.ladder,
+        seed=settings.seed,
+        width=prepared.executor().slots if settings.is_deterministic else None,
+    )
+    provenance = provenance_of(space, evaluator)
+    if has_study(request.folder):
+        study = open_study(request.folder)
+        same = identity.at_width_of(study.identity)
+        same.check_same(study.identity, request.folder, told=study.provenance, tells=provenance)
+    if request.warm_start is not None:
+        earlier = open_study(request.warm_start, space=space)
+        earlier_results(earlier, identity, catalogue, objective, provenance=provenance)
+
+
+def check_writable(folder: Path) -> None:
+    """Checks that a study's folder can be written, or made where it is missing; writes nothing.
+
+    Raises:
+        StudyError: It cannot.
+    """
+    check_parts(folder)
+    absolute = folder.absolute()
+    there = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not there.is_dir():
+        raise StudyError(f"the folder {folder} cannot be written: {there} is a file")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StudyError(f"the folder {folder} cannot be written: {there} may not be written to")
 
 
 def outlook_of(request: Request) -> Outlook:

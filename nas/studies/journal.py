@@ -10,7 +10,7 @@ import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -115,8 +115,7 @@ class Journal:
     ) -> None:
         """Checks that the study in the journal is this one; whatever ran when it ended will run again."""
         stored = read_identity(database)
-        if None not in (identity.deterministic_workers, stored.deterministic_workers):
-            self.identity = replace(identity, deterministic_workers=stored.deterministic_workers)
+        self.identity = identity.at_width_of(stored)
         self.identity.check_same(stored, self.folder, told=read_provenance(database), tells=provenance)
         # What the images are is the same, and may not have been written down by an earlier version.
         database.execute(

@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nas.errors import StudyError
@@ -44,6 +44,12 @@ class Identity:
     data: str = ""
     split: str = ""
     recipe: str = ""
+
+    def at_width_of(self, other: Identity) -> Identity:
+        """This, with the width of the fixed schedule that the other was begun with, if both have one."""
+        if None in (self.deterministic_workers, other.deterministic_workers):
+            return self
+        return replace(self, deterministic_workers=other.deterministic_workers)
 
     def check_same(
         self,

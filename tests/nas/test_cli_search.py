@@ -209,6 +209,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(inputs, tmp_path, capsys):
         ("--trials", "9", "--rungs", "1,3", "--epochs", "3", "--deterministic"),
         ("--target-latency", "5ms", "--deterministic"),
         ("--max-macs", "1"),
+        ("--warm-start", "nowhere"),
     ],
 )
 def test_a_dry_run_refuses_what_the_search_refuses_in_the_same_words(inputs, tmp_path, capsys, options):
@@ -216,6 +217,30 @@ def test_a_dry_run_refuses_what_the_search_refuses_in_the_same_words(inputs, tmp
     refused = complaint(capsys, *asked)
     assert complaint(capsys, *asked, "--dry-run") == refused
     assert not (tmp_path / "new").exists()
+
+
+def test_a_dry_run_refuses_a_folder_that_cannot_be_written(inputs, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "weights").touch()
+    assert "must be a folder" in complaint(capsys, *command(inputs, out, "--dry-run"))
+    monkeypatch.setattr("os.access", lambda *_: False)  # whoever is root may write anywhere
+    words = command(inputs, tmp_path / "new" / "deep", "--dry-run")
+    assert f"{tmp_path} may not be written to" in complaint(capsys, *words)
+
+
+def test_a_dry_run_refuses_an_earlier_study_of_another_recipe(inputs, finished, tmp_path, capsys):
+    words = command(inputs, tmp_path / "out", "--epochs", "2", "--warm-start", str(finished))
+    assert "the recipe differs: epochs is 1.0 there, 2.0 here" in complaint(capsys, *words, "--dry-run")
+
+
+def test_a_dry_run_refuses_other_images_than_those_of_the_study(inputs, finished, tmp_path, capsys):
+    other = tmp_path / "other.npz"
+    with np.load(inputs / "images.npz") as pack:
+        np.savez(other, train_images=pack["train_images"][4:], train_labels=pack["train_labels"][4:])
+    words = ("search", "--out", str(finished), "--data", str(other))
+    assert "the images differ now" in complaint(capsys, *words)
+    assert "the images differ now" in complaint(capsys, *words, "--dry-run")
 
 
 def test_a_dry_run_of_a_study_counts_what_is_left(finished, capsys):
