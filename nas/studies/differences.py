@@ -27,12 +27,17 @@ def differences(
         told: What the study says of itself; empty where an earlier version did not.
         tells: What there is to say now.
     """
+    return [_sentence(name, before, now, told, tells) for name in causes(names)]
+
+
+def causes(names: Sequence[str]) -> list[str]:
+    """The parts that differ, without those that differ only because another does."""
     if "data" in names:
         # Other images are split otherwise, and the evaluator's own fingerprint covers both and the recipe.
         names = [name for name in names if name != "split"]
     if {"data", "split", "recipe"} & set(names):
         names = [name for name in names if name != "evaluator"]
-    return [_sentence(name, before, now, told, tells) for name in names]
+    return list(names)
 
 
 def _sentence(name: str, before: Identity, now: Identity, told: Provenance, tells: Provenance) -> str:

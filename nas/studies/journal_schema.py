@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nas.errors import StudyError
-from nas.studies.differences import differences
+from nas.studies.differences import causes, differences
 from nas.studies.journal_tables import APPLICATION_ID, SCHEMA_VERSION, has_tables, header, upgrade
 from nas.studies.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
 
@@ -76,8 +76,8 @@ class Identity:
         if names:
             found = differences(names, other, self, told or Provenance(), tells or Provenance())
             raise StudyError(
-                f"{folder} holds another study: {'; '.join(found)}. Give the same {', '.join(names)} to "
-                "continue it, or another folder to begin another"
+                f"{folder} holds another study: {'; '.join(found)}. Give the same "
+                f"{', '.join(causes(names))} to continue it, or another folder to begin another"
             )
 
 

@@ -239,8 +239,10 @@ def test_a_dry_run_refuses_other_images_than_those_of_the_study(inputs, finished
     with np.load(inputs / "images.npz") as pack:
         np.savez(other, train_images=pack["train_images"][4:], train_labels=pack["train_labels"][4:])
     words = ("search", "--out", str(finished), "--data", str(other))
-    assert "the images differ now" in complaint(capsys, *words)
-    assert "the images differ now" in complaint(capsys, *words, "--dry-run")
+    said = complaint(capsys, *words)
+    assert "the images differ now" in said
+    assert "Give the same data to continue it" in said
+    assert complaint(capsys, *words, "--dry-run") == said
 
 
 def test_a_dry_run_of_a_study_counts_what_is_left(finished, capsys):
