@@ -7,11 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 
-import numpy as np
-
+from nas.data.description import SPLITS, DataDescription
 from nas.data.images import ImageData
-
-SPLITS = ("train", "search", "test")
 
 ClassCounts = Mapping[str, tuple[int, ...]]
 """Images of each class, in the order of the classes, by split."""
@@ -21,15 +18,7 @@ CONFIDENCE = 0.95
 
 def counts_of(data: ImageData) -> ClassCounts:
     """Counts the images of each class in each split."""
-    return {
-        "train": _counted(data.train.labels, data.num_classes),
-        "search": _counted(data.search.labels, data.num_classes),
-        "test": _counted(data.test.labels, data.num_classes),
-    }
-
-
-def _counted(labels: np.ndarray, classes: int) -> tuple[int, ...]:
-    return tuple(map(int, np.bincount(labels, minlength=classes)))
+    return dict(zip(SPLITS, DataDescription.of(data).counts, strict=True))
 
 
 def read_counts(data_json: str) -> ClassCounts | None:

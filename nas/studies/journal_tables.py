@@ -8,7 +8,16 @@ SCHEMA_VERSION = 4
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: tells our files from other people's."""
 
-SCHEMA = """
+DRIVER = """CREATE TABLE driver (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    session INTEGER NOT NULL,
+    host TEXT NOT NULL,
+    process INTEGER NOT NULL,
+    started TEXT NOT NULL,
+    inode INTEGER NOT NULL
+);"""
+
+SCHEMA = f"""
 CREATE TABLE study (
     id INTEGER PRIMARY KEY CHECK (id = 1),
     space_name TEXT NOT NULL,
@@ -100,14 +109,7 @@ CREATE TABLE recommendation (
     rank INTEGER PRIMARY KEY,
     digest TEXT NOT NULL
 );
-CREATE TABLE driver (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    session INTEGER NOT NULL,
-    host TEXT NOT NULL,
-    process INTEGER NOT NULL,
-    started TEXT NOT NULL,
-    inode INTEGER NOT NULL
-);
+{DRIVER}
 CREATE INDEX trial_of_candidate ON trial (digest);
 CREATE VIEW trials AS
 SELECT trial.number, trial.status, trial.reward,
@@ -128,15 +130,8 @@ FROM attempt WHERE status IN ('infeasible', 'lost') ORDER BY trial, number;
 UPGRADES = {
     2: "CREATE TABLE recommendation (rank INTEGER PRIMARY KEY, digest TEXT NOT NULL);",
     3: "ALTER TABLE trial ADD COLUMN continues INTEGER REFERENCES trial (number);",
-    4: """ALTER TABLE study ADD COLUMN data_json TEXT NOT NULL DEFAULT '';
-CREATE TABLE driver (
-    id INTEGER PRIMARY KEY CHECK (id = 1),
-    session INTEGER NOT NULL,
-    host TEXT NOT NULL,
-    process INTEGER NOT NULL,
-    started TEXT NOT NULL,
-    inode INTEGER NOT NULL
-);""",
+    4: f"""ALTER TABLE study ADD COLUMN data_json TEXT NOT NULL DEFAULT '';
+{DRIVER}""",
 }
 """What each version added to the one before it."""
 
