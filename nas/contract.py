@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from controllers import Controller
 from controllers.quick_check import check_copy
 from nas.catalogue import LatencyPredictor
+from nas.conversion import shown
 from nas.errors import ContractError
 from nas.probing import Probed
 from nas.reporting import Reporter
@@ -94,7 +95,7 @@ def check_space(space: object) -> None:
         remedy = "call it" if callable(space) else "give one, such as search_spaces.mnasnet()"
         if isinstance(space, Network):
             remedy = "write SearchSpace(network), with a choice(...) where a value is open"
-        raise ContractError(f"`space` must be a search_spaces.SearchSpace, but got {_short(space)}: {remedy}")
+        raise ContractError(f"`space` must be a search_spaces.SearchSpace, but got {shown(space)}: {remedy}")
     try:
         check_own_parts(space)
     except (SpaceError, AssertionError) as error:
@@ -131,7 +132,7 @@ def check_members(what: str, value: object, protocol: type) -> None:
     wrong = [text for name, member in members_of(protocol) if (text := _wrong(value, name, member))]
     if wrong:
         raise ContractError(
-            f"{what} must have all that `{protocol.__name__}` has, but {_short(value)} lacks "
+            f"{what} must have all that `{protocol.__name__}` has, but {shown(value)} lacks "
             f"{'; '.join(wrong)}: add {'it' if len(wrong) == 1 else 'them'} ({remedy})"
         )
 
@@ -166,7 +167,7 @@ def _wrong(value: object, name: str, member: object) -> str:
     if isinstance(member, property):
         return f"{name}, a value and not a method (put @property above it)" if inspect.ismethod(found) else ""
     if not callable(found):
-        return f"{_signature(name, member)}, which is {_short(found)} and cannot be called"
+        return f"{_signature(name, member)}, which is {shown(found)} and cannot be called"
     if inspect.iscoroutinefunction(found):
         return f"{_signature(name, member)} as a plain function, not `async`"
     return "" if _takes(found, member) else f"{_signature(name, member)}, which takes other arguments"
@@ -202,7 +203,7 @@ def _check_fingerprint(what: str, value: object) -> None:
     if not isinstance(found, str) or not found:
         raise ContractError(
             f"the fingerprint of {what} must be a text that changes whenever its results do, but got "
-            f"{_short(found)}: return one such as 'mine, version 1'"
+            f"{shown(found)}: return one such as 'mine, version 1'"
         )
     if value.fingerprint != found:  # type: ignore[attr-defined]
         raise ContractError(
@@ -215,7 +216,7 @@ def _check_slots(executor: object) -> None:
     slots = executor.slots  # type: ignore[attr-defined]  # it is there: checked before
     if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
         raise ContractError(
-            f"`slots >= 1` must hold for an executor, an integer, but got slots={_short(slots)}: say how "
+            f"`slots >= 1` must hold for an executor, an integer, but got slots={shown(slots)}: say how "
             "many jobs it runs at the same time"
         )
 
@@ -238,11 +239,5 @@ def _listed(reporters: object) -> Sequence[object]:
         return reporters
     raise ContractError(
         f"`reporters` must be a list of objects with on_start, on_trial, on_event and on_end, but got "
-        f"{_short(reporters)}: write reporters=[reporter]"
+        f"{shown(reporters)}: write reporters=[reporter]"
     )
-
-
-def _short(value: object) -> str:
-    """A value in a message."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:79]}…"

@@ -601,3 +601,12 @@ def test_every_command_that_trains_refuses_an_op_that_cannot_be_exported(command
     assert "parts of your own (Own)" in said
     assert "NameError: name 'mathematics' is not defined" in said
     assert not out.exists()
+
+
+def test_what_cannot_be_shown_is_refused_like_everything_else(small_space):
+    class Shy:
+        def __repr__(self):
+            raise RuntimeError("not me")
+
+    with pytest.raises(ContractError, match="a Shy that cannot be shown"):
+        check_given(small_space, evaluator=Shy())
