@@ -48,8 +48,8 @@ from arena_competitors import (
 from arena_problems import BENCHMARKS, NOISES, OBJECTIVES, Problem, load_field, make_problem, write_whole
 from arena_report import read_runs, write_report
 
-from nas.commands.machine import processor_name
 from nas.errors import NasError
+from nas.machine import processor_name
 
 CHECKPOINTS = (10, 15, 25, 35, 50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1400, 2000)
 """Evaluations after which a competitor is asked what it would return."""

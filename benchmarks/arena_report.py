@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from arena_competitors import TITLES
 
-from nas.commands.machine import processor_name
+from nas.machine import processor_name
 
 GOALS = ("soft", "hard", "absolute", "pareto")
 

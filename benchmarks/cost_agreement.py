@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from fvcore.nn import FlopCountAnalysis
 
-from nas.commands.machine import processor_name, usable_cores
+from nas.machine import processor_name, usable_cores
 from search_spaces import Network, SearchSpace, build, cost
 from search_spaces.families import (
     efficientnet,

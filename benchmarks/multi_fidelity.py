@@ -26,18 +26,18 @@ import torch
 import nas
 from nas.benchmarks.benchmark import Benchmark
 from nas.benchmarks.digits import SEARCH_FRACTION, digits_recipe, load_digits_bench
-from nas.commands.machine import processor_name
 from nas.data.images import ImageData
 from nas.data.loading import load_data
-from nas.halving import Ladder
+from nas.machine import processor_name
 from nas.rank_correlation import kendall_tau, spearman
+from nas.rungs import Rungs
 from nas.training.proxy import ProxyEvaluator
 from nas.trial import Candidate, Job
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RungResult:
-    """A rung of the ladder over the sample.
+    """A rung of the rungs over the sample.
 
     Attributes:
         share: Share of the whole schedule.
@@ -73,20 +73,20 @@ class SearchResult:
     regret: float
 
 
-def climb(data: ImageData, benchmark: Benchmark, ladder: Ladder, count: int) -> list[RungResult]:
+def climb(data: ImageData, benchmark: Benchmark, rungs: Rungs, count: int) -> list[RungResult]:
     """Trains a sample of candidates up all rungs, and one more time whole at once."""
-    climber = ProxyEvaluator(data, digits_recipe(), device="cpu", ladder=ladder.rungs)
+    climber = ProxyEvaluator(data, digits_recipe(), device="cpu", rungs=rungs.shares)
     whole = ProxyEvaluator(data, digits_recipe(), device="cpu")
     truth = benchmark.mean_accuracies
     rows = np.random.default_rng(0).choice(len(truth), size=count, replace=False)
-    rungs = (*ladder.rungs, 1.0)
+    rungs = (*rungs.shares, 1.0)
     accuracies, seconds = np.zeros((len(rungs), count)), np.zeros((len(rungs), count))
     for column, row in enumerate(rows):
         tokens = tuple(benchmark.tokens[row].tolist())
         network = benchmark.space.decode(tokens)
         weights = None
         for number, share in enumerate(rungs):
-            is_whole = number == len(ladder.rungs)
+            is_whole = number == len(rungs.shares)
             job = Job(trial=column, attempt=1, tokens=tokens, seed=7_000 + column, fidelity=share)
             began = time.perf_counter()
             given = None if is_whole else weights
@@ -108,7 +108,7 @@ def climb(data: ImageData, benchmark: Benchmark, ladder: Ladder, count: int) -> 
 
 
 def search(
-    data: ImageData, benchmark: Benchmark, ladder: Ladder | None, *, seconds: float, seed: int
+    data: ImageData, benchmark: Benchmark, rungs: Rungs | None, *, seconds: float, seed: int
 ) -> SearchResult:
     """Searches for so long, and looks up what is found."""
     with tempfile.TemporaryDirectory() as out:
@@ -117,7 +117,7 @@ def search(
             benchmark.space,
             data=data,
             recipe=digits_recipe(),
-            ladder=ladder,
+            rungs=rungs,
             executor="inline",
             trials=None,
             max_hours=seconds / 3600,
@@ -127,7 +127,7 @@ def search(
         took = time.perf_counter() - began
         best = benchmark.lookup()[benchmark.space.canonical(study.best.tokens)]
         return SearchResult(
-            kind="whole" if ladder is None else "rungs",
+            kind="whole" if rungs is None else "rungs",
             seed=seed,
             trials=len(study.trials),
             candidates=len({trial.digest for trial in study.trials}),
@@ -149,22 +149,22 @@ def main() -> int:
     shares = [
         float(a) / float(b or 1) for a, _, b in (word.partition("/") for word in arguments.rungs.split(","))
     ]
-    ladder = Ladder(tuple(shares), reduction_factor=arguments.reduction_factor)
+    rungs = Rungs(tuple(shares), reduction_factor=arguments.reduction_factor)
     data, benchmark = load_data("mnist5k", search_fraction=SEARCH_FRACTION, seed=0), load_digits_bench()
     print(
         f"{processor_name()}, {torch.get_num_threads()} thread, torch {torch.__version__}, "
-        f"Python {platform.python_version()}; {ladder.describe()}"
+        f"Python {platform.python_version()}; {rungs.describe()}"
     )
-    rungs = climb(data, benchmark, ladder, arguments.candidates)
+    rungs = climb(data, benchmark, rungs, arguments.candidates)
     print(f"\n{arguments.candidates} random candidates, against the mean of three whole trainings each")
     print(f"{'rung':<22}{'s a training':>13}{'Kendall':>9}{'Spearman':>10}")
     for number, rung in enumerate(rungs):
-        name = "whole at once, 1 seed" if number == len(ladder.rungs) else f"{rung.share:.3f}"
+        name = "whole at once, 1 seed" if number == len(rungs.shares) else f"{rung.share:.3f}"
         print(f"{name:<22}{rung.seconds:>13.2f}{rung.kendall:>9.2f}{rung.spearman:>10.2f}")
     results = []
     print(f"\nsearches of {arguments.seconds:g} s, seeds 0 to {arguments.seeds - 1}, the default controller")
     for seed in range(arguments.seeds):
-        for chosen in (None, ladder):
+        for chosen in (None, rungs):
             results.append(search(data, benchmark, chosen, seconds=arguments.seconds, seed=seed))
             print(f"  {results[-1]}", file=sys.stderr)
     print(f"{'':<8}{'candidates an hour':>20}{'trainings an hour':>19}{'regret, median (range)':>30}")

@@ -1,4 +1,4 @@
-"""Owns which networks of timm and torchvision ours are the same as, and measures that they are.
+"""Which networks of timm and torchvision ours are the same as, and measures that they are.
 
 Usage: python benchmarks/peers.py [--resolution 64] [--only mobilenet]
 

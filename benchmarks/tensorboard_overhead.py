@@ -14,8 +14,8 @@ import time
 from pathlib import Path
 
 from controllers import Controller, RandomSearch, Reinforce
-from nas.reporting import SearchEnd, TrialReport
-from nas.reports.tensorboard import TensorBoardReporter
+from nas.report.tensorboard import TensorBoardReporter
+from nas.reporters import SearchEnd, TrialReport
 from nas.search import search
 from nas.table import TableEvaluator
 from nas.trial import Candidate

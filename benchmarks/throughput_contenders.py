@@ -1,7 +1,7 @@
-"""Owns the training loops that `train_throughput.py` compares: ours, a plain one, and timm's.
+"""The training loops that `train_throughput.py` compares: ours, a plain one, and timm's.
 
-Does not own timing them or the report. Every loop trains the same network with the same batch, SGD and
-label smoothing, on images cropped and flipped; each takes the layout and precision fastest for it.
+Every loop trains the same network with the same batch, SGD and label smoothing, on images cropped and
+flipped; each takes the layout and precision fastest for it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Owns several trainings at once on one device: in processes, with and without MPS, or in streams.
+"""Several trainings at once on one device: in processes, with and without MPS, or in streams.
 
-Does not own one training (`throughput_contenders.py`). A daemon of MPS is started in a temporary folder
-with its own pipe and is stopped at the end; one that is running already is left alone and not used.
+A daemon of MPS is started in a temporary folder with its own pipe and is stopped at the end; one that is
+running already is left alone and not used.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from nas.benchmarks.digits import (
     digits_space,
     digits_tokens,
 )
-from nas.commands.machine import processor_name
+from nas.machine import processor_name
 from nas.training.proxy import ProxyEvaluator
 from search_spaces import SearchSpace
 

@@ -30,7 +30,7 @@ from nas.benchmarks.surrogate import (
     save_arrays,
     table_digest,
 )
-from nas.commands.machine import processor_name
+from nas.machine import processor_name
 from search_spaces import SearchSpace
 
 SETTINGS = {

@@ -1,7 +1,4 @@
-"""Owns advantages: rewards on a scale on which learning rates and entropy bonuses always mean the same.
-
-Does not own what is learnt from them (`controllers.reinforce`, `controllers.ppo`).
-"""
+"""Advantages: rewards on a scale on which learning rates and entropy bonuses always mean the same."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns proposing each candidate once: what was seen, what is feasible, and what to do when draws repeat.
-
-Does not own how candidates are drawn; a policy does that, through `Draw`.
-"""
+"""Proposing each candidate once: what was seen, what is feasible, and what to do when draws repeat."""
 
 from __future__ import annotations
 

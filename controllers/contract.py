@@ -1,7 +1,4 @@
-"""Owns the seam between a search and whoever chooses: proposals, outcomes and the controller protocol.
-
-Does not own any algorithm, and knows nothing of networks: a candidate is a tuple of option indices.
-"""
+"""The seam between a search and whoever chooses: proposals, outcomes and the controller protocol."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the decisions of a search as plain numbers: how many options each has and when it is active.
-
-Does not own what an option means; that is the search space's affair, and nothing of it is imported.
-"""
+"""The decisions of a search as plain numbers: how many options each has and when it is active."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the default controller: a policy and a predictor that learn from the same results and choose together.
-
-Does not own either of them (`controllers.independent_policy`, `controllers.predictor`).
-"""
+"""The default controller: a policy and a predictor that learn from the same results and choose together."""
 
 from __future__ import annotations
 

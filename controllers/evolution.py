@@ -1,7 +1,4 @@
-"""Owns aging evolution: the oldest of a population makes room for the mutated winner of a tournament.
-
-Does not own the mutation (`controllers.mutation`), nor the rule against repeats (`controllers.candidates`).
-"""
+"""Aging evolution: the oldest of a population makes room for the mutated winner of a tournament."""
 
 from __future__ import annotations
 

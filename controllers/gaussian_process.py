@@ -1,7 +1,4 @@
-"""Owns a Gaussian process over candidates: a value for any candidate, with how far it may be off.
-
-Does not own what the value means: accuracy, reward or anything else that was measured.
-"""
+"""A Gaussian process over candidates: a value for any candidate, with how far it may be off."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns which decisions matter: how much of a function's variation each explains, and which option wins.
-
-Does not own the function: exact costs, or what a predictor expects of candidates.
-"""
+"""Which decisions matter: how much of a function's variation each explains, and which option wins."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the policy of independent logits: one softmax per decision, trained by Adam, in numpy alone.
-
-Does not own an algorithm; see `controllers.policy` for the seam.
-"""
+"""The policy of independent logits: one softmax per decision, trained by Adam, in numpy alone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns what the laws of the contract are checked with: small spaces, searches through them, and comparisons.
-
-Does not own the laws (`controllers.testing`, `controllers.recommendation_laws`).
-"""
+"""What the laws of the contract are checked with: small spaces, searches through them, and comparisons."""
 
 from __future__ import annotations
 

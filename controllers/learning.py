@@ -1,6 +1,6 @@
-"""Owns a small objective with a known optimum, and a check that a controller beats random search.
+"""A small objective with a known optimum, and a check that a controller beats random search.
 
-Does not own the contract; `controllers.testing` checks that. No file is read and nothing is trained.
+No file is read and nothing is trained.
 """
 
 from __future__ import annotations

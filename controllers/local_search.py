@@ -1,7 +1,4 @@
-"""Owns local search: neighbours of the best candidate so far, then ever farther ones.
-
-Does not own the mutation (`controllers.mutation`), nor the rule against repeats (`controllers.candidates`).
-"""
+"""Local search: neighbours of the best candidate so far, then ever farther ones."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Owns the autoregressive policy: an LSTM that decides one thing after another, knowing what came before.
+"""The autoregressive policy: an LSTM that decides one thing after another, knowing what came before.
 
-Does not own an algorithm; see `controllers.policy` for the seam. The only module here that loads torch.
+The only module here that loads torch.
 """
 
 from __future__ import annotations

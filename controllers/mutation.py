@@ -1,7 +1,4 @@
-"""Owns the steps of evolution and local search: decisions taken otherwise, or after one of two parents.
-
-Does not own who the parents are.
-"""
+"""The steps of evolution and local search: decisions taken otherwise, or after one of two parents."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Owns NSGA-II: evolution towards every best trade of accuracy for cost at once.
-
-Does not own domination (`controllers.pareto`), the mutation (`controllers.mutation`), nor the rule against
-repeats (`controllers.candidates`).
-"""
+"""NSGA-II: evolution towards every best trade of accuracy for cost at once."""
 
 from __future__ import annotations
 

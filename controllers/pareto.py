@@ -1,7 +1,7 @@
-"""Owns what it means that no candidate is better in everything: domination, fronts, crowding, hypervolume.
+"""What it means that no candidate is better in everything: domination, fronts, crowding, hypervolume.
 
-Does not own what the objectives are, nor who breeds from whom (`controllers.nsga2`). Points `(n, objectives)`
-are rows of finite numbers of which smaller is better in every column, unless it is said otherwise.
+Points `(n, objectives)` are rows of finite numbers of which smaller is better in every column, unless it
+is said otherwise.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Owns the seam between a policy-gradient algorithm and the policy it trains.
-
-Does not own an algorithm: a policy is told how much each candidate's log-probability should rise, not why.
-"""
+"""The seam between a policy-gradient algorithm and the policy it trains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns what every policy-gradient controller does alike: proposals from a policy, and results into batches.
-
-Does not own the update; an algorithm takes the batches and tells the policy where to go.
-"""
+"""What every policy-gradient controller does alike: proposals from a policy, and results into batches."""
 
 from __future__ import annotations
 

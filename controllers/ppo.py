@@ -1,7 +1,4 @@
-"""Owns proximal policy optimisation: several clipped epochs over each batch of results.
-
-Does not own the policy (`controllers.policy`), nor how candidates are kept apart (`controllers.candidates`).
-"""
+"""Proximal policy optimisation: several clipped epochs over each batch of results."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns estimates of rewards from results: what candidates would earn, and by how much one may beat the best.
-
-Does not own the regression (`controllers.gaussian_process`), nor what is done with estimates.
-"""
+"""Estimates of rewards from results: what candidates would earn, and by how much one may beat the best."""
 
 from __future__ import annotations
 
@@ -53,7 +50,7 @@ class Calibration:
 
 
 class Predictor:
-    """A Gaussian process of the accuracy or of the reward, whichever foretells the rewards of results better.
+    """A Gaussian process of the accuracy or of the reward, whichever predicts the rewards of results better.
 
     Where costs are known and the reward follows from accuracy and costs, only the accuracy has to be learnt.
     But where accuracy is traded for cost everywhere alike, as by a soft objective, the reward is the flatter

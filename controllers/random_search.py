@@ -1,7 +1,4 @@
-"""Owns random search: the baseline every other controller has to beat.
-
-Does not own the rule against repeats; see `controllers.candidates`.
-"""
+"""Random search: the baseline every other controller has to beat."""
 
 from __future__ import annotations
 

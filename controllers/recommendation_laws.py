@@ -1,7 +1,4 @@
-"""Owns the laws of `recommend`, as checks that anybody can run on a controller of their own.
-
-Does not own the other laws (`controllers.testing`).
-"""
+"""The laws of `recommend`, as checks that anybody can run on a controller of their own."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns REINFORCE with the settings that make it frugal: small batches, normalised advantages, no repeats.
-
-Does not own the policy (`controllers.policy`), nor how candidates are kept apart (`controllers.candidates`).
-"""
+"""REINFORCE with the settings that make it frugal: small batches, normalised advantages, no repeats."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns what a controller was told: every result in order, and which candidates they speak for.
-
-Does not own what a controller learns from them.
-"""
+"""What a controller was told: every result in order, and which candidates they speak for."""
 
 from __future__ import annotations
 

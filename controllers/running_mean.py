@@ -1,7 +1,4 @@
-"""Owns a running mean that forgets, without the bias of its start.
-
-Does not own what is averaged: a baseline of rewards, or the square of advantages.
-"""
+"""A running mean that forgets, without the bias of its start."""
 
 from __future__ import annotations
 

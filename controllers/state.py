@@ -1,7 +1,4 @@
-"""Owns the written form of a controller's state: one JSON text, arrays inside as base64.
-
-Does not own what is in a state; each controller does.
-"""
+"""The written form of a controller's state: one JSON text, arrays inside as base64."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Owns the laws of `controllers.Controller` as checks that anybody can run on a controller of their own.
+"""The laws of `controllers.Controller` as checks that anybody can run on a controller of their own.
 
-Does not own whether a controller is any good; `controllers.learning` measures that.
+import pytest
+from controllers.testing import LAWS
 
-    import pytest
-    from controllers.testing import LAWS
-
-    @pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
-    def test_my_controller_keeps_the_law(law):
-        law(lambda cardinalities, conditions, seed: MyController(cardinalities, conditions, seed=seed))
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.__name__)
+def test_my_controller_keeps_the_law(law):
+law(lambda cardinalities, conditions, seed: MyController(cardinalities, conditions, seed=seed))
 """
 
 from __future__ import annotations

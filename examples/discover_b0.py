@@ -16,7 +16,7 @@ import numpy as np
 import nas
 from nas.benchmarks.accel_nasbench import load_accel_nasbench
 from nas.benchmarks.surrogate import cached_surrogate
-from nas.reports.network_picture import draw_network
+from nas.report.network_picture import draw_network
 from search_spaces import cost, reference, to_strings
 
 

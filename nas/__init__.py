@@ -1,14 +1,10 @@
-"""Owns the composition: searches, studies, exports. Importing it loads neither torch nor Ray.
-
-Does not own networks (`search_spaces`) nor who chooses them (`controllers`).
-"""
+"""The composition: searches, studies, exports. Importing it loads neither torch nor Ray."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from nas.candidates import Repeat
 from nas.errors import (
     ContractError,
     ControllerFailedError,
@@ -24,13 +20,14 @@ from nas.errors import (
     StudyError,
 )
 from nas.execution.inline_executor import InlineExecutor
-from nas.halving import Ladder
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
 from nas.probing import Probed
-from nas.reporting import Reporter
+from nas.proposals import Repeat
+from nas.reporters import Reporter
+from nas.rungs import Rungs
 from nas.search import search
-from nas.studies.study import Study, StudySummary, open_study
-from nas.studies.study_trial import StudyTrial
+from nas.study.study import Study, StudySummary, open_study
+from nas.study.study_trial import StudyTrial
 from nas.table import TableEvaluator
 from nas.trial import (
     Candidate,
@@ -51,8 +48,8 @@ if TYPE_CHECKING:
     from nas.latency.measurement import LatencyMeasurement
     from nas.latency.passes import prepare_pass
     from nas.latency.probe import LatencyProbe, measure_latency
-    from nas.latency.sitting import measure_together
-    from nas.latency.table import LatencyTable
+    from nas.latency.session import measure_together
+    from nas.latency.table.table import LatencyTable
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
     from nas.training.reduction import Reduction
@@ -60,7 +57,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",
-    "LatencyTable": "nas.latency.table",
+    "LatencyTable": "nas.latency.table.table",
     "ProxyEvaluator": "nas.training.proxy",
     "RayExecutor": "nas.execution.ray_executor",
     "Recipe": "nas.training.recipe",
@@ -68,7 +65,7 @@ _LAZY = {
     "from_arrays": "nas.data.loading",
     "load_data": "nas.data.loading",
     "measure_latency": "nas.latency.probe",
-    "measure_together": "nas.latency.sitting",
+    "measure_together": "nas.latency.session",
     "prepare_pass": "nas.latency.passes",
 }
 
@@ -95,7 +92,6 @@ __all__ = [
     "ExportError",
     "InfeasibleError",
     "InlineExecutor",
-    "Ladder",
     "LatencyError",
     "LatencyMeasurement",
     "LatencyProbe",
@@ -114,6 +110,7 @@ __all__ = [
     "Reduction",
     "Repeat",
     "Reporter",
+    "Rungs",
     "SearchStoppedError",
     "SpaceArgumentError",
     "Status",

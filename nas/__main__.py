@@ -1,13 +1,10 @@
-"""Owns `python -m nas` and the installed command `nas`.
-
-Does not own the commands (`nas.commands.cli`).
-"""
+"""`python -m nas` and the installed command `nas`."""
 
 from __future__ import annotations
 
 import sys
 
-from nas.commands.cli import main
+from nas.cli.main import main
 
 __all__ = ["main"]
 

@@ -33,7 +33,8 @@ def whole(
         law = f"{name} >= {least}" if most is None else f"{least} <= {name} <= {_short(most)}"
         raise error(
             f"`{law}` must hold for an integer, but got {name}={_short(value)}: give an integer such as "
-            f"{name}={max(1, least)}"
+            f"{name}={max(1, least)}",
+            field=name,
         )
     return number
 
@@ -70,7 +71,8 @@ def real(
         if left and not right:  # `x > 0` reads better than `0 < x`
             law = f"{name} {'>=' if least > -math.inf else '>'} {max(least, above):g}"
         raise error(
-            f"`{law}` must hold for a finite number, but got {name}={_short(value)}: give such a number"
+            f"`{law}` must hold for a finite number, but got {name}={_short(value)}: give such a number",
+            field=name,
         )
     return number
 
@@ -96,7 +98,8 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise UsageError(
-        f"`{name} in (True, False)` must hold, but got {name}={_short(value)}: give one of the two"
+        f"`{name} in (True, False)` must hold, but got {name}={_short(value)}: give one of the two",
+        field=name,
     )
 
 
@@ -117,7 +120,7 @@ def instance(name: str, value: object, kinds: tuple[type[Any], ...], remedy: str
     """
     if not isinstance(value, kinds):
         words = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise UsageError(f"`{name}` must be {words}, but got {name}={_short(value)}: {remedy}")
+        raise UsageError(f"`{name}` must be {words}, but got {name}={_short(value)}: {remedy}", field=name)
 
 
 def _short(value: object) -> str:

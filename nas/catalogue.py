@@ -1,7 +1,4 @@
-"""Owns what is known of a space's candidates before training: network, identity, costs, predicted latency.
-
-Does not own counting and predicting (`search_spaces`, `nas.latency`) nor who is let in (`nas.candidates`).
-"""
+"""What is known of a space's candidates before training: network, identity, costs, predicted latency."""
 
 from __future__ import annotations
 
@@ -16,15 +13,15 @@ import numpy.typing as npt
 
 from nas.errors import ObjectiveError
 from nas.objective import NETWORK_METRICS, PREDICTED_METRICS, Objective
+from nas.outcome import all_costs
 from nas.trial import Metric
-from nas.verdict import all_costs
 from search_spaces import Cost, Network, SearchSpace, SpaceError, cost
 
 Tokens = tuple[int, ...]
 
 
 class LatencyPredictor(Protocol):
-    """Foretells latencies from networks alone, as a latency table does."""
+    """Predicts latencies from networks alone, as a latency table does."""
 
     @property
     def fingerprint(self) -> str:

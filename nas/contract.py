@@ -11,7 +11,7 @@ from nas.catalogue import LatencyPredictor
 from nas.conversion import shown
 from nas.errors import ContractError
 from nas.probing import Probed
-from nas.reporting import Reporter
+from nas.reporters import Reporter
 from nas.trial import Evaluator, Executor, Probe
 from search_spaces import Network, SearchSpace, SpaceError
 from search_spaces.testing import check_own_parts

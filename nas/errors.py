@@ -1,11 +1,18 @@
-"""Owns the tree of mistakes a user can make; the command line prints these without a traceback.
-
-Does not own failures of single trials: those are data (see `nas.trial`); a `MetricError` becomes one.
-"""
+"""The tree of mistakes a user can make; the command line prints these without a traceback."""
 
 
 class NasError(Exception):
-    """A mistake the user can mend: the message states the law, the value and the remedy."""
+    """A mistake the user can mend.
+
+    Args:
+        message: States the law, the value and the remedy.
+        field: Name of the argument, option or field that is wrong, as Python spells it; empty where the
+            mistake is not in one of them.
+    """
+
+    def __init__(self, message: str = "", *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class DataError(NasError):

@@ -1,24 +1,21 @@
-"""Owns a candidate's way: propose, journal, run, journal, keep weights, feed back, journal.
-
-Does not own how candidates are chosen, run, judged or shown, and knows neither torch nor Ray.
-"""
+"""A candidate's way: propose, journal, run, journal, keep weights, feed back, journal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from controllers import Controller
-from nas.candidates import Source
 from nas.errors import ControllerFailedError
 from nas.objective import Objective
-from nas.reporting import Reporter
-from nas.schedule import Budget, Flow
-from nas.standing import Standing
-from nas.stopping import Interruption
-from nas.studies.journal import Journal
-from nas.studies.keeper import Keeper
+from nas.outcome import TrialOutcome, feedback_of, judge
+from nas.progress_state import ProgressState
+from nas.proposals import Source
+from nas.reporters import Reporter
+from nas.scheduling import Budget, Flow
+from nas.signals import Interruption
+from nas.study.checkpoints import CheckpointStore
+from nas.study.journal import Journal
 from nas.trial import Executor, Result, Status, Trial, WeightsError
-from nas.verdict import Verdict, feedback_of, judge
 
 POLL_SECONDS = 1.0
 
@@ -32,11 +29,11 @@ class Loop:
     executor: Executor
     objective: Objective
     journal: Journal
-    keeper: Keeper
+    checkpoints: CheckpointStore
     reporter: Reporter
     budget: Budget
     flow: Flow
-    standing: Standing
+    progress: ProgressState
     ending: str = ""
     dry_at: int = -1
 
@@ -62,7 +59,7 @@ class Loop:
             except ControllerFailedError as error:
                 self.tell("nothing_recommended", str(error))
             finally:
-                self.reporter.on_end(self.standing.end(ending, message))
+                self.reporter.on_end(self.progress.end(ending, message))
         return ending
 
     def _search(self, interruption: Interruption) -> str:
@@ -83,71 +80,71 @@ class Loop:
     def _propose(self) -> None:
         """Fills the room there is; after an empty answer it asks again only once something was counted."""
         while self.flow.has_room() and self.dry_at != self.flow.turn:
-            self.ending = self.standing.limit(self.budget, self.flow)
+            self.ending = self.progress.limit(self.budget, self.flow)
             trial = None if self.ending else self.source.next(self.flow.proposed)
             if trial is None:
                 self.ending = self.ending or "exhausted"
                 self.dry_at = self.flow.turn
                 return
-            self.keeper.make_room(trial.number)
+            self.checkpoints.make_room(trial.number)
             self.journal.propose(trial, self.controller.state_dict(), rejected=self.source.rejected)
             self.flow.add(trial)
 
     def _start(self) -> None:
         """Gives every idle worker a trial; one whose equal is known is answered without running."""
         while (trial := self.flow.next_to_run()) is not None:
-            known = self.flow.verdicts.get(trial.key)
+            known = self.flow.outcomes.get(trial.key)
             if known is not None:
                 self._write(trial, known.copy_for(trial.number), None)
             else:
                 job = self.flow.start(trial)
                 self.journal.start(job)
-                self.executor.submit(job, self.keeper.weights(trial.continues))
+                self.executor.submit(job, self.checkpoints.weights(trial.continues))
 
     def _settle(self, result: Result) -> None:
         """Judges a result; what a machine lost is tried again."""
         trial = self.flow.running.pop(result.job.trial)
         if result.status is not Status.COMPLETED:
-            self.keeper.log(result)
+            self.checkpoints.log(result)
         if result.status is Status.LOST:
             self.tell("attempt_lost", f"trial {trial.number}, attempt {result.job.attempt}: {result.message}")
             if self.flow.lose(trial):
                 self.journal.lose(result)
                 return
-        for note in self.standing.news(result):
+        for note in self.progress.news(result):
             self.tell("note", note)
-        verdict = judge(trial, result, self.objective)
-        if unused := self.standing.unused_metrics(trial, result):
+        outcome = judge(trial, result, self.objective)
+        if unused := self.progress.unused_metrics(trial, result):
             self.tell("metric_not_used", unused)
-        self.source.note(trial, verdict)
-        if self.keeper.place(trial, verdict) and result.has_weights:
+        self.source.note(trial, outcome)
+        if self.checkpoints.place(trial, outcome) and result.has_weights:
             # The file is there before the journal says so; without it the result still counts.
             try:
-                verdict = self.keeper.save(verdict, self.executor.weights(result.job))
+                outcome = self.checkpoints.save(outcome, self.executor.weights(result.job))
             except (OSError, WeightsError) as error:
                 self.tell("weights_lost", f"the weights of trial {trial.number} are not kept: {error}")
-        self._write(trial, verdict, result)
+        self._write(trial, outcome, result)
 
-    def _write(self, trial: Trial, verdict: Verdict, result: Result | None) -> None:
-        dropped = self.keeper.unwanted()
-        self.journal.finish(verdict, result, dropped=dropped)
-        self.keeper.drop(dropped)
-        self.flow.settle(trial, verdict, result)
+    def _write(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
+        dropped = self.checkpoints.unwanted()
+        self.journal.finish(outcome, result, dropped=dropped)
+        self.checkpoints.drop(dropped)
+        self.flow.settle(trial, outcome, result)
 
-    def _learn(self, trial: Trial, verdict: Verdict, result: Result | None) -> None:
-        """Tells of a verdict, and the controller unless it is lost or of a training that went on."""
-        rank = self.standing.learnt
-        self.standing.count(trial, verdict)
-        if verdict.status is not Status.LOST:
+    def _learn(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
+        """Tells of an outcome, and the controller unless it is lost or of a training that went on."""
+        rank = self.progress.learnt
+        self.progress.count(trial, outcome)
+        if outcome.status is not Status.LOST:
             reward = None  # what went on is of another fidelity than what controllers compare
             if trial.continues is None:
-                reward = self.standing.worst_reward if verdict.reward is None else verdict.reward
-                self.controller.feedback([feedback_of(trial, verdict, reward)])
+                reward = self.progress.worst_reward if outcome.reward is None else outcome.reward
+                self.controller.feedback([feedback_of(trial, outcome, reward)])
             state = self.controller.state_dict()
             self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
-        self.standing.rejected = self.source.rejected
-        self.reporter.on_trial(self.standing.report(trial, verdict, result, self.flow, self.controller))
-        self.standing.check_health(verdict, result)
+        self.progress.rejected = self.source.rejected
+        self.reporter.on_trial(self.progress.report(trial, outcome, result, self.flow, self.controller))
+        self.progress.check_health(outcome, result)
 
     def tell(self, kind: str, message: str) -> None:
         """Writes an event down, and tells the reporters."""

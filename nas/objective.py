@@ -1,7 +1,4 @@
-"""Owns the reward: how accuracy and costs become the one number that a controller sees.
-
-Does not own the costs themselves: they are counted in `search_spaces` or measured by an evaluator.
-"""
+"""The reward: how accuracy and costs become the one number that a controller sees."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Owns the arithmetic in which people write an objective: `accuracy * (latency/5ms)^-0.07, memory <= 2GiB`.
-
-Does not own what an objective is, nor its laws (`nas.objective`).
+"""The arithmetic in which people write an objective: `accuracy * (latency/5ms)^-0.07, memory <= 2GiB`.
 
     objective   = product { summand } [ ( "," | "subject to" ) limit { ( "," | "and" ) limit } ]
     product     = "accuracy" and any number of factors, in any order, with "*" between them
@@ -22,7 +20,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TypeVar
 
-from nas.commands.arguments import parse_bytes, parse_count, parse_milliseconds
 from nas.errors import NasError, ObjectiveError
 from nas.objective import (
     KNOWN_METRICS,
@@ -32,6 +29,7 @@ from nas.objective import (
     CostTerm,
     Objective,
 )
+from nas.units import parse_bytes, parse_count, parse_milliseconds
 
 SHORT_NAMES = {
     "latency": "latency_ms",

@@ -1,7 +1,4 @@
-"""Owns `Probed`: an evaluator and a probe as one evaluator, so that a trial is both.
-
-Does not own measuring (`nas.latency`) nor a probe on another machine (`nas.execution.ray_prober`).
-"""
+"""`Probed`: an evaluator and a probe as one evaluator, so that a trial is both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns how far two rankings of the same things agree: Kendall's tau-b and Spearman's rho, both with ties.
-
-Does not own what is ranked, nor how certain a correlation is: resample with the caller's own generator.
-"""
+"""How far two rankings of the same things agree: Kendall's tau-b and Spearman's rho, both with ties."""
 
 from __future__ import annotations
 

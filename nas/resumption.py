@@ -9,16 +9,16 @@ from pathlib import Path
 from controllers import ControllerError, Feedback
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
-from nas.halving import Halving
 from nas.loop import Loop
-from nas.schedule import ATTEMPTS
-from nas.studies.journal_reading import History, read_provenance
-from nas.studies.journal_schema import connect_readonly, explained
-from nas.studies.keeper import Swept
-from nas.studies.study_folder import has_study
+from nas.outcome import TrialOutcome
+from nas.rungs import Halving
+from nas.scheduling import ATTEMPTS
+from nas.study.checkpoints import Swept
+from nas.study.journal_reading import History, read_provenance
+from nas.study.journal_schema import connect_readonly, explained
+from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe, is_of_first_version
 from nas.trial import Cause, Status, Trial
-from nas.verdict import Verdict
 
 
 def with_predictions(history: History, catalogue: Catalogue) -> History:
@@ -36,12 +36,12 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
         What was found in the folder of weights.
     """
     loop.flow.restore(history)
-    loop.standing.restore(history)
+    loop.progress.restore(history)
     if halving is not None:
         halving.restore(history.trials, history.finished.values())
-    for number, verdict in history.finished.items():
-        loop.keeper.place(history.trials[number], verdict)
-    swept = loop.keeper.sweep({trial.number for trial in history.trials})
+    for number, outcome in history.finished.items():
+        loop.checkpoints.place(history.trials[number], outcome)
+    swept = loop.checkpoints.sweep({trial.number for trial in history.trials})
     loop.journal.forget_weights(swept.missing)
     if history.controller_state is not None:
         try:
@@ -74,16 +74,16 @@ def count_deaths(loop: Loop, history: History) -> None:
 
 
 def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
-    verdict = Verdict(
+    outcome = TrialOutcome(
         number=trial.number,
         status=Status.INFEASIBLE,
         cause=Cause.WORKER_DIED,
         message=f"the process of the search ended {deaths} times while this trial ran in it",
     )
     loop.flow.waiting.remove(trial)
-    loop.source.note(trial, verdict)
-    loop.journal.finish(verdict)
-    loop.flow.settle(trial, verdict, None)
+    loop.source.note(trial, outcome)
+    loop.journal.finish(outcome)
+    loop.flow.settle(trial, outcome, None)
 
 
 def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:

@@ -1,7 +1,4 @@
-"""Owns `search`: puts a study together from what the user gives, runs it, and returns it.
-
-Does not own any of the parts, and decides nothing once the loop runs.
-"""
+"""`search`: puts a study together from what the user gives, runs it, and returns it."""
 
 from __future__ import annotations
 
@@ -11,31 +8,31 @@ from pathlib import Path
 from typing import Literal, cast
 
 from controllers import Controller
-from nas.candidates import Repeat, Source
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
 from nas.checked_controller import CheckedController
-from nas.chooser import ControllerName, earlier_results, make_controller
 from nas.contract import check_given
+from nas.controller_factory import ControllerName, earlier_results, make_controller
 from nas.conversion import as_text
 from nas.data.description import DataDescription
 from nas.data.images import ImageData
 from nas.errors import ExecutorError, NasError, ObjectiveError
 from nas.execution.inline_executor import InlineExecutor
 from nas.export.preprocessing import Preprocessing
-from nas.halving import Halving, Ladder
 from nas.loop import Loop
 from nas.objective import Objective
 from nas.probing import Probed
-from nas.reporting import Reporter, Reporters, SearchStart
+from nas.progress_state import ProgressState
+from nas.proposals import Repeat, Source
+from nas.reporters import Reporter, Reporters, SearchStart
 from nas.resumption import count_deaths, recipe_for, restore, with_predictions
-from nas.schedule import Budget, Flow
+from nas.rungs import Halving, Rungs
+from nas.scheduling import Budget, Flow
 from nas.search_arguments import Numbers, check_kinds, check_plan
-from nas.standing import Standing
-from nas.studies.differences import LATENCY_TABLE
-from nas.studies.journal import Journal
-from nas.studies.journal_schema import Identity, Provenance
-from nas.studies.keeper import Keeper
-from nas.studies.study import Study
+from nas.study.checkpoints import CheckpointStore
+from nas.study.differences import LATENCY_TABLE
+from nas.study.journal import Journal
+from nas.study.journal_schema import Identity, Provenance
+from nas.study.study import Study
 from nas.training.recipe import Recipe
 from nas.trial import Evaluator, Executor, Probe, Progress, Say, watch
 from search_spaces import Network, SearchSpace
@@ -63,7 +60,7 @@ def search(
     enqueue: Iterable[Network | Tokens | Repeat] = (),
     warm_start: Study | None = None,
     finalists: int = 0,
-    ladder: Ladder | None = None,
+    rungs: Rungs | None = None,
     latency_table: LatencyPredictor | None = None,
     probe: Probe | None = None,
     accuracy_noise: float | None = None,
@@ -99,9 +96,9 @@ def search(
             its trials before the first one of this study, whatever their objective was.
         finalists: The last `2 * finalists` trials train again, with new seeds, what the controller
             recommends by then: for a choice that does not rest on one training.
-        ladder: Trains every candidate on the first rung only, and the best of each rung on to the next, from
+        rungs: Trains every candidate on the first rung only, and the best of each rung on to the next, from
             its weights. Each rung's training counts as a trial; the controller hears of the first rung.
-        latency_table: Foretells every candidate's latency on a device: the cost `predicted_latency_ms`, known
+        latency_table: Predicts every candidate's latency on a device: the cost `predicted_latency_ms`, known
             before anything is trained.
         probe: Measures every candidate beside its training, `latency_ms` say. An objective that needs latency
             has one by default, on the device that trains.
@@ -120,7 +117,7 @@ def search(
         objective=objective,
         enqueue=enqueue,
         warm_start=warm_start,
-        ladder=ladder,
+        rungs=rungs,
         recipe=recipe,
         settings=settings,
     )
@@ -158,7 +155,7 @@ def search(
         budget,
         enqueue=enqueue,
         finalists=finalists,
-        ladder=ladder,
+        rungs=rungs,
         seed=seed,
         deterministic=deterministic,
     )
@@ -173,7 +170,7 @@ def search(
         data=data,
         evaluator=evaluator,
         recipe=recipe_for(recipe, Path(out)),
-        ladder=ladder,
+        rungs=rungs,
         probe=probe,
         deterministic=deterministic,
         say=say,
@@ -184,7 +181,7 @@ def search(
         else controller
     )
     width = runner.slots if deterministic else None
-    identity = identity_of(catalogue, measure, goal, made, ladder=ladder, seed=seed, width=width)
+    identity = identity_of(catalogue, measure, goal, made, rungs=rungs, seed=seed, width=width)
     chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
     watch(runner, everybody.on_progress)
     provenance = provenance_of(space, measure)
@@ -208,7 +205,7 @@ def search(
         everybody.note = journal.note
         say("reading the study")
         history = with_predictions(journal.history(space), catalogue)
-        halving = None if ladder is None else Halving(ladder, trials)
+        halving = None if rungs is None else Halving(rungs, trials)
         loop = Loop(
             source=Source(
                 catalogue,
@@ -225,7 +222,7 @@ def search(
             executor=runner,
             objective=goal,
             journal=journal,
-            keeper=Keeper(
+            checkpoints=CheckpointStore(
                 journal.folder,
                 metrics=goal.metrics or ("macs",),
                 best=numbers.keep_best,
@@ -234,14 +231,14 @@ def search(
             reporter=everybody,
             budget=budget,
             flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
-            standing=Standing(folder=journal.folder, total=trials),
+            progress=ProgressState(folder=journal.folder, total=trials),
         )
         swept = restore(loop, history, halving, known)
         loop.reporter.on_start(_start(loop, space, identity, measure))
         for kind, message in (*swept.messages(), *_data_messages(data, measure, journal)):
             loop.tell(kind, message)
         count_deaths(loop, history)
-        if loop.flow.waiting or not loop.standing.limit(budget, loop.flow):
+        if loop.flow.waiting or not loop.progress.limit(budget, loop.flow):
             runner.start(space, measure)
         loop.run()
     return Study(out, space=space)
@@ -265,7 +262,7 @@ def checked_evaluator(
     data: ImageData | Path | str | None,
     evaluator: Evaluator | None,
     recipe: Recipe,
-    ladder: Ladder | None,
+    rungs: Rungs | None,
     probe: Probe | None,
     deterministic: bool,
     say: Say,
@@ -289,8 +286,8 @@ def checked_evaluator(
         evaluator = ProxyEvaluator(
             cast(ImageData, images),
             recipe.without_probes() if deterministic else recipe,
-            fidelity="epochs" if ladder is None else ladder.fidelity,
-            ladder=(1.0,) if ladder is None else ladder.rungs,
+            fidelity="epochs" if rungs is None else rungs.fidelity,
+            rungs=(1.0,) if rungs is None else rungs.shares,
         )
     if probe is not None:
         evaluator = Probed(evaluator, probe)
@@ -316,7 +313,7 @@ def identity_of(
     objective: Objective,
     controller: Controller,
     *,
-    ladder: Ladder | None,
+    rungs: Rungs | None,
     seed: int,
     width: int | None,
 ) -> Identity:
@@ -324,7 +321,7 @@ def identity_of(
     images, recipe = _images(evaluator), _recipe(evaluator)
     table = "" if catalogue.latency is None else LATENCY_TABLE + catalogue.latency.fingerprint
     measured = [as_text(evaluator.fingerprint, "an evaluator's fingerprint")]
-    measured += [] if ladder is None else [ladder.describe()]
+    measured += [] if rungs is None else [rungs.fingerprint]
     return Identity(
         space=catalogue.space.fingerprint,
         data="" if images is None else images.fingerprint,
@@ -384,7 +381,7 @@ def _start(loop: Loop, space: SearchSpace, identity: Identity, evaluator: Evalua
         trials=loop.budget.trials,
         workers=loop.executor.slots,
         is_resumed=loop.journal.is_resumed,
-        counts=loop.standing.counts,
-        best=loop.standing.best,
+        counts=loop.progress.counts,
+        best=loop.progress.best,
         training_notes=tuple(getattr(evaluator, "notes", ())),
     )

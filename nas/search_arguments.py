@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from nas.argument_checks import flag, instance, real, seed_of, whole
-from nas.candidates import Finals, Repeat, Wish, require_feasible, wishes
 from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, RecipeError, UsageError
-from nas.halving import Ladder
 from nas.objective import Objective
-from nas.schedule import Budget
-from nas.studies.study import Study
+from nas.proposals import Enqueued, Finals, Repeat, enqueued_candidates, require_feasible
+from nas.rungs import Rungs
+from nas.scheduling import Budget
+from nas.study.study import Study
 from nas.training.recipe import Recipe
 from search_spaces import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Numbers:
-    """The numbers of a search that are not limits (those are `nas.schedule.Budget`), as Python's own types.
+    """The numbers of a search that are not limits (those are `nas.scheduling.Budget`), as Python's own types.
 
     Attributes:
         target_macs: Multiply-adds aimed at; None is none.
@@ -66,7 +66,7 @@ def check_kinds(
     objective: object,
     enqueue: object,
     warm_start: object,
-    ladder: object,
+    rungs: object,
     recipe: object,
     settings: object,
 ) -> None:
@@ -84,7 +84,7 @@ def check_kinds(
         "enqueue", enqueue, Iterable, "a list of candidates: each a network, its tokens, or nas.Repeat"
     )
     instance("warm_start", warm_start, (Study, none), "open the study first with nas.open_study(folder)")
-    instance("ladder", ladder, (Ladder, none), "make it with nas.Ladder.of(...)")
+    instance("rungs", rungs, (Rungs, none), "make it with nas.Rungs.of(...)")
     instance("recipe", recipe, (Recipe, none), "give nas.Recipe(...)")
     instance("settings", settings, (Mapping, none), "give a dict of JSON values")
 
@@ -101,10 +101,10 @@ def check_plan(
     *,
     enqueue: Iterable[Network | Tokens | Repeat],
     finalists: int,
-    ladder: Ladder | None,
+    rungs: Rungs | None,
     seed: int,
     deterministic: bool,
-) -> tuple[tuple[Wish, ...], Finals | None]:
+) -> tuple[tuple[Enqueued, ...], Finals | None]:
     """Checks what can be checked of a search before images are loaded; a search and a dry run go through it.
 
     Returns:
@@ -119,24 +119,24 @@ def check_plan(
             f"a deterministic search cannot depend on times, but the objective looks at "
             f"{', '.join(objective.timed_metrics)}: use macs or params, or leave deterministic out"
         )
-    first = wishes(catalogue, objective, enqueue)
+    first = enqueued_candidates(catalogue, objective, enqueue)
     finals = Finals.of(finalists, budget.trials)
-    _check_ladder(ladder, budget.trials, finals, deterministic=deterministic)
+    _check_rungs(rungs, budget.trials, finals, deterministic=deterministic)
     require_feasible(catalogue, objective, seed=seed)
     return first, finals
 
 
-def _check_ladder(
-    ladder: Ladder | None, trials: int | None, finals: Finals | None, *, deterministic: bool
+def _check_rungs(
+    rungs: Rungs | None, trials: int | None, finals: Finals | None, *, deterministic: bool
 ) -> None:
-    """Checks that a ladder goes with the rest.
+    """Checks that rungs go with the rest.
 
     Raises:
         RecipeError: It does not.
     """
-    if ladder is None:
+    if rungs is None:
         return
-    ladder.check_trials(trials)
+    rungs.check_trials(trials)
     if deterministic:
         raise RecipeError(
             "a deterministic search cannot halve asynchronously, as who goes on depends on who is measured "

@@ -1,7 +1,4 @@
-"""Owns an evaluator that looks results up: for tests, and for controller research without training.
-
-Does not own the tables themselves.
-"""
+"""An evaluator that looks results up: for tests, and for controller research without training."""
 
 from __future__ import annotations
 

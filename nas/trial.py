@@ -1,7 +1,4 @@
-"""Owns the plain data that travels between the search loop, executors, evaluators and the journal.
-
-Does not own behaviour: who decides, runs or stores is elsewhere.
-"""
+"""The plain data that travels between the search loop, executors, evaluators and the journal."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns which version of the package this is, to the letter of its source.
-
-Does not own what is done about a difference: that is the executor's and the journal's.
-"""
+"""Which version of the package this is, to the letter of its source."""
 
 from __future__ import annotations
 

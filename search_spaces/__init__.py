@@ -1,6 +1,6 @@
-"""Owns what can be built: networks as data, spaces of them, their exact costs, modules and source.
+"""What can be built: networks as data, spaces of them, their exact costs, modules and source.
 
-Does not own who chooses (`controllers`) nor training and measuring (`nas`). Importing this loads no torch.
+Importing this loads no torch.
 """
 
 from __future__ import annotations

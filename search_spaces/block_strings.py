@@ -1,7 +1,4 @@
-"""Owns the grammar of block strings: the dialects, their fields, and the law of what stands behind a key.
-
-Does not own what a string means as a stage (`search_spaces.notation`).
-"""
+"""The grammar of block strings: the dialects, their fields, and the law of what stands behind a key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the blocks of networks: the units that the networks of a space are put together from, each found once.
-
-Does not own what a block is worth, such as its latency on a device: that is measured in `nas`.
-"""
+"""The blocks of networks: the units that the networks of a space are put together from, each found once."""
 
 from __future__ import annotations
 

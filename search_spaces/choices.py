@@ -1,7 +1,4 @@
-"""Owns `choice`: a value that is still open, standing where the value will stand.
-
-Does not own what a set of choices means together: that is `search_spaces.space`.
-"""
+"""`choice`: a value that is still open, standing where the value will stand."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Owns drawing random candidates whose costs lie between bounds, exactly, however rare they are.
+"""Draws random candidates whose costs lie between bounds, exactly, however rare they are.
 
-Does not own the costs (`search_spaces.cost_tables`). A cost that is a sum over the parts of a network is
-drawn part by part: a table says how many ways the parts to come have of reaching each sum, so every draw ends
-within the bounds. Sums are counted in bins, a little too generously; what is outside after all is thrown
-away, so the draws are those of plain rejection, without its wait.
+A cost that is a sum over the parts of a network is drawn part by part: a table says how many ways the
+parts to come have of reaching each sum, so every draw ends within the bounds. Sums are counted in bins, a
+little too generously; what is outside after all is thrown away, so the draws are those of plain
+rejection, without its wait.
 """
 
 from __future__ import annotations
@@ -158,9 +158,9 @@ class SumSampler:
         for part, binned in zip(reversed(self._parts), reversed(self._binned), strict=True):
             after, here = ways[0], np.zeros((len(binned), bins))
             for state in range(len(binned)):
-                lawful = part.is_lawful[state] & (binned[state] < bins)
+                valid = part.is_valid[state] & (binned[state] < bins)
                 pairs, counts = np.unique(
-                    np.stack([binned[state][lawful], part.next_state[state][lawful]]),
+                    np.stack([binned[state][valid], part.next_state[state][valid]]),
                     axis=1,
                     return_counts=True,
                 )
@@ -189,7 +189,7 @@ class SumSampler:
         for place, (part, binned) in enumerate(zip(self._parts, self._binned, strict=True)):
             after_sums = sums[:, None] + binned[states]
             after_states = part.next_state[states]
-            ways = self._between(place + 1, after_states, after_sums) * part.is_lawful[states]
+            ways = self._between(place + 1, after_states, after_sums) * part.is_valid[states]
             cumulative = np.cumsum(ways, axis=1)
             marks = rng.random(count) * cumulative[:, -1]
             chosen = np.minimum((cumulative <= marks[:, None]).sum(axis=1), ways.shape[1] - 1)
@@ -207,7 +207,7 @@ def extremes(parts: Sequence[PartChoices]) -> tuple[int, int]:
         for part in reversed(parts):
             after = best[part.next_state] if len(best) > 1 else best[0]
             worst = np.iinfo(np.int64).min // 2 if is_most else np.iinfo(np.int64).max // 2
-            total = np.where(part.is_lawful, part.values + after, worst)
+            total = np.where(part.is_valid, part.values + after, worst)
             best = total.max(axis=1) if is_most else total.min(axis=1)
         found.append(int(best[0]))
     return found[0], found[1]

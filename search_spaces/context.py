@@ -1,7 +1,4 @@
-"""Owns where an op stands in its network, and the small trees that ops share: unit, squeeze-excite, skip.
-
-Does not own the ops (`search_spaces.ops`).
-"""
+"""Where an op stands in its network, and the small trees that ops share: unit, squeeze-excite, skip."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Owns the costs of many candidates at once: a table for each part of the network, looked up by whole arrays.
+"""The costs of many candidates at once: a table for each part of the network, looked up by whole arrays.
 
-Does not own what a part costs (`search_spaces.costs`). A part's cost depends on the decisions within it and
-on what reaches it (the shape, and what all parts share), so a candidate is a walk from table to table.
+A part's cost depends on the decisions within it and on what reaches it (the shape, and what all parts
+share), so a candidate is a walk from table to table.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ MOST_WAYS = 200_000
 
 _SUMS = ("macs", "params", "activations", "buffers", "traffic")
 _TALLY = (*_SUMS, "is_alias", "held", "peak", "kept", "keeps_input", "keeps_output", "training")
-_ROW = {name: place for place, name in enumerate((*_TALLY, "elements", "state", "is_lawful"))}
+_ROW = {name: place for place, name in enumerate((*_TALLY, "elements", "state", "is_valid"))}
 
 
 class State(NamedTuple):
@@ -149,19 +149,19 @@ class PartChoices:
         indices: Numbers of those decisions in the space.
         values: What each way adds to the sum (states, ways).
         next_state: The state that it hands on (states, ways).
-        is_lawful: Whether it can be built (states, ways).
+        is_valid: Whether it can be built (states, ways).
     """
 
     tokens: Array
     indices: tuple[int, ...]
     values: Array
     next_state: Array
-    is_lawful: npt.NDArray[np.bool_]
+    is_valid: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """All lawful ways through one table, from the states that networks reach it in.
+    """All valid ways through one table, from the states that networks reach it in.
 
     Attributes:
         numbers: The row of each way (ways,).
@@ -237,7 +237,7 @@ class CostTables:
                     indices=table.indices,
                     values=columns[_ROW[metric]].reshape(shape),
                     next_state=columns[_ROW["state"]].reshape(shape),
-                    is_lawful=columns[_ROW["is_lawful"]].reshape(shape) != 0,
+                    is_valid=columns[_ROW["is_valid"]].reshape(shape) != 0,
                 )
             )
         return parts
@@ -259,7 +259,7 @@ class CostTables:
         state: Array = np.zeros(len(tokens), np.int64)
         for place, table in enumerate(self._tables):
             numbers, columns = table.look_up(keys[:, place] + state * table.combinations, self._after(place))
-            for row in np.flatnonzero(columns[_ROW["is_lawful"]] == 0) if table.errors else ():
+            for row in np.flatnonzero(columns[_ROW["is_valid"]] == 0) if table.errors else ():
                 errors.setdefault(int(row), table.errors[int(numbers[row])])
             rows[:, place], state = numbers, columns[_ROW["state"]]
         return rows, errors
@@ -276,9 +276,9 @@ class CostTables:
             states = np.repeat(reached, table.combinations)
             keys = states * table.combinations + np.tile(np.arange(table.combinations), len(reached))
             numbers, columns = table.look_up(keys, self._after(place))
-            lawful = columns[_ROW["is_lawful"]] != 0
-            after = columns[_ROW["state"]][lawful]
-            found.append(Ways(numbers=numbers[lawful], states=states[lawful], next_states=after))
+            valid = columns[_ROW["is_valid"]] != 0
+            after = columns[_ROW["state"]][valid]
+            found.append(Ways(numbers=numbers[valid], states=states[valid], next_states=after))
             reached = np.unique(after)
         return found
 
@@ -305,7 +305,7 @@ class CostTables:
         for place, table in enumerate(self._tables):
             numbers, columns = table.look_up(keys[:, place] + state * table.combinations, self._after(place))
             part = {name: columns[column] for name, column in _ROW.items()}
-            for row in np.flatnonzero(part["is_lawful"] == 0) if table.errors else ():
+            for row in np.flatnonzero(part["is_valid"] == 0) if table.errors else ():
                 errors.setdefault(int(row), table.errors[int(numbers[row])])
             state = part["state"]
             if place == 0:

@@ -1,7 +1,4 @@
-"""Owns what a network costs, counted without building it and without torch: work, size and memory.
-
-Does not own measurements: latency and real memory depend on a device and are measured in `nas`.
-"""
+"""What a network costs, counted without building it and without torch: work, size and memory."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the decisions that a template's choices mean: their names, order, conditions and combinations.
-
-Does not own networks (`search_spaces.space` goes between tokens and networks).
-"""
+"""The decisions that a template's choices mean: their names, order, conditions and combinations."""
 
 from __future__ import annotations
 

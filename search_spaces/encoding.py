@@ -1,7 +1,4 @@
-"""Owns finding a network in a template: which options of the choices give just that network.
-
-Does not own decisions or tokens (`search_spaces.space`).
-"""
+"""Finds a network in a template: which options of the choices give just that network."""
 
 from __future__ import annotations
 

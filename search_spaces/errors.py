@@ -1,7 +1,4 @@
-"""Owns the one exception of this package, and the checks of plain values that raise it.
-
-Does not own the wording: each law is stated where it is checked.
-"""
+"""The one exception of this package, and the checks of plain values that raise it."""
 
 from __future__ import annotations
 

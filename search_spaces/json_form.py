@@ -1,7 +1,4 @@
-"""Owns the JSON form of architectures: frozen dataclasses by the types of their fields, ops by name.
-
-Does not own what is described: reading makes nothing but the classes it is given, and runs nothing.
-"""
+"""The JSON form of architectures: frozen dataclasses by the types of their fields, ops by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Owns the PyTorch modules that networks need beside those of `torch.nn`, and how weights start.
+"""The PyTorch modules that networks need beside those of `torch.nn`, and how weights start.
 
-Does not own which network has them where. Exported source holds the very text of what stands here, so it uses
-nothing but `math`, `OrderedDict`, `torch` and `nn`.
+Exported source holds the very text of what stands here, so it uses nothing but `math`, `OrderedDict`,
+`torch` and `nn`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Owns the lowering of a network to trees, part by part, and folds over the whole: digest, cost, memory.
+"""The lowering of a network to trees, part by part, and folds over the whole: digest, cost, memory.
 
-Does not own what a tree costs (`search_spaces.costs`). Parts that repeat among networks are made, added up
-and digested once.
+Parts that repeat among networks are made, added up and digested once.
 """
 
 from __future__ import annotations

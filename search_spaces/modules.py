@@ -1,7 +1,4 @@
-"""Owns `build` and `build_part`: the fold that makes an `nn.Module` of a network, or of one part of it.
-
-Does not own what the layers are (the ops say) nor how they are trained.
-"""
+"""`build` and `build_part`: the fold that makes an `nn.Module` of a network, or of one part of it."""
 
 from __future__ import annotations
 

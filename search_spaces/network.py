@@ -1,8 +1,4 @@
-"""Owns `Network`: an architecture as frozen data, its laws and its identity.
-
-Does not own open values (`search_spaces.space`), the text form (`search_spaces.json_form`) nor the layers
-that a network means (`search_spaces.lowering`).
-"""
+"""`Network`: an architecture as frozen data, its laws and its identity."""
 
 from __future__ import annotations
 

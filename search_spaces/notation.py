@@ -1,8 +1,4 @@
-"""Owns what block strings mean as stages: MnasNet's dialect and timm's, read and written.
-
-Does not own their grammar (`search_spaces.block_strings`), nor the stem, the head and whatever else about a
-network no string says.
-"""
+"""What block strings mean as stages: MnasNet's dialect and timm's, read and written."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Owns the ops that stages are made of, and the law of an op: a frozen dataclass that says its layers.
+"""The ops that stages are made of, and the law of an op: a frozen dataclass that says its layers.
 
-Does not own stages or networks, nor how an op becomes a module, a cost or source. ResNet's blocks stand in
-`search_spaces.resnet_ops`.
+ResNet's blocks stand in `search_spaces.resnet_ops`.
 """
 
 from __future__ import annotations

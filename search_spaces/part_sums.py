@@ -1,7 +1,6 @@
-"""Owns sums, over the parts of a network, of any value a part has: for many candidates at once.
+"""Sums, over the parts of a network, of any value a part has: for many candidates at once.
 
-Does not own the values: latencies, for instance, are measured in `nas`. What a part is worth is asked once
-for each part that occurs, and looked up by whole arrays from then on.
+What a part is worth is asked once for each part that occurs, and looked up by whole arrays from then on.
 """
 
 from __future__ import annotations

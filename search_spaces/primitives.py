@@ -1,7 +1,4 @@
-"""Owns the small named trees that every op is made of: leaves, and the combinators chain, residual and gate.
-
-Does not own what is done with a tree: costs, modules and source are folds over it, in files of their own.
-"""
+"""The small named trees that every op is made of: leaves, and the combinators chain, residual and gate."""
 
 from __future__ import annotations
 

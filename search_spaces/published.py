@@ -1,6 +1,6 @@
-"""Owns what papers and their code print of the networks' sizes, as printed, to be set beside our own counts.
+"""What papers and their code print of the networks' sizes, as printed, to be set beside our own counts.
 
-Does not own our counts (`search_spaces.cost`). A figure is here only where the source itself was read.
+A figure is here only where the source itself was read.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Owns the published networks, as data and by name.
-
-Does not own how a family is scaled (`search_spaces.scaling`) nor weights (`search_spaces.weights`).
-"""
+"""The published networks, as data and by name."""
 
 from __future__ import annotations
 

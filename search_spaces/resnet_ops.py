@@ -1,7 +1,4 @@
-"""Owns ResNet's ops: the basic and the bottleneck block, and the stem with its pooling.
-
-Does not own ops of inverted bottlenecks (`search_spaces.ops`).
-"""
+"""ResNet's ops: the basic and the bottleneck block, and the stem with its pooling."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns how scaled numbers become whole: channels, layers, and the strides that suit a small image.
-
-Does not own which numbers are scaled: that is `search_spaces.scaling` and the spaces.
-"""
+"""How scaled numbers become whole: channels, layers, and the strides that suit a small image."""
 
 from __future__ import annotations
 

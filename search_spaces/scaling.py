@@ -1,7 +1,4 @@
-"""Owns making a network larger or smaller: depth, width and resolution, alone or together.
-
-Does not own the published members of a family (`search_spaces.references`), which are made with this.
-"""
+"""Makes a network larger or smaller: depth, width and resolution, alone or together."""
 
 from __future__ import annotations
 

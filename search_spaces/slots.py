@@ -1,7 +1,4 @@
-"""Owns putting options into a template's places, each place once for the same options.
-
-Does not own which tokens are meant (`search_spaces.space`).
-"""
+"""Putting options into a template's places, each place once for the same options."""
 
 from __future__ import annotations
 

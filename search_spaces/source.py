@@ -1,7 +1,4 @@
-"""Owns `to_source`: the fold that writes a network as standalone PyTorch code.
-
-Does not own weights or files: `nas.export.bundle` writes the bundle.
-"""
+"""`to_source`: the fold that writes a network as standalone PyTorch code."""
 
 from __future__ import annotations
 

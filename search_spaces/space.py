@@ -1,7 +1,4 @@
-"""Owns `SearchSpace`: the decisions that a template's choices mean, and the way between tokens and networks.
-
-Does not own who decides: controllers see cardinalities and conditions only.
-"""
+"""`SearchSpace`: the decisions that a template's choices mean, and the way between tokens and networks."""
 
 from __future__ import annotations
 

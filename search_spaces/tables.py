@@ -1,7 +1,4 @@
-"""Owns the tables of a network that people read: stage by stage, and layer by layer.
-
-Does not own drawing them: `nas` prints and draws rows.
-"""
+"""The tables of a network that people read: stage by stage, and layer by layer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns `load_weights`: tensors of our, timm's and torchvision's state dicts, matched to a module's layers.
-
-Does not own files (`torch.load` and `safetensors` read them) nor which network has which layers.
-"""
+"""`load_weights`: tensors of our, timm's and torchvision's state dicts, matched to a module's layers."""
 
 from __future__ import annotations
 

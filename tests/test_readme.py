@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.commands.cli import COMMANDS, main
+from nas.cli.main import COMMANDS, main
 from search_spaces.testing import check_space
 
 ROOT = Path(__file__).parents[1]

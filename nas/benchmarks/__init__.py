@@ -1,7 +1,4 @@
-"""Owns tables of trained networks, published and our own, that a search can run on without training.
-
-Does not own the files of others, which are read from where the user has them.
-"""
+"""Tables of trained networks, published and our own, that a search can run on without training."""
 
 from __future__ import annotations
 

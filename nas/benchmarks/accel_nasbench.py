@@ -1,7 +1,4 @@
-"""Owns reading Accel-NASBench: networks of the efficientnet space with their accuracies on ImageNet.
-
-Does not own the file, nor accuracies of networks that are not in it.
-"""
+"""Reads Accel-NASBench: networks of the efficientnet space with their accuracies on ImageNet."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns `Benchmark`: a space with the measured accuracies of its candidates, to search without training.
-
-Does not own reading any one benchmark's file (the modules beside this one) nor searching.
-"""
+"""`Benchmark`: a space with the measured accuracies of its candidates, to search without training."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the project's own benchmark: a small MBConv space, all of whose networks were trained on digits.
-
-Does not own the training (`nas.training`) nor the program that made the table (`benchmarks/`).
-"""
+"""The project's own benchmark: a small MBConv space, all of whose networks were trained on digits."""
 
 from __future__ import annotations
 
@@ -13,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from nas.benchmarks.benchmark import Benchmark, pooled_deviation
-from nas.candidates import trial_seed
 from nas.errors import BenchmarkError
+from nas.proposals import trial_seed
 from nas.training.recipe import Recipe
 from nas.trial import Candidate, Job
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice

@@ -1,7 +1,4 @@
-"""Owns reading NAS-Bench-Macro: all 6,561 networks of its space with three accuracies each on CIFAR-10.
-
-Does not own the file, nor the space (`search_spaces.families.nas_bench_macro`).
-"""
+"""Reads NAS-Bench-Macro: all 6,561 networks of its space with three accuracies each on CIFAR-10."""
 
 from __future__ import annotations
 

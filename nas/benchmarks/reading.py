@@ -1,7 +1,4 @@
-"""Owns what the readers of published tables share: a file's text, and the check of its costs.
-
-Does not own any one table's form.
-"""
+"""What the readers of published tables share: a file's text, and the check of its costs."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns surrogates: accuracies of candidates that a table lacks, from networks fitted to those it has.
-
-Does not own the tables, nor surrogates of other families (`benchmarks/tree_surrogate.py`).
-"""
+"""Surrogates: accuracies of candidates that a table lacks, from networks fitted to those it has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,1 @@
-"""Owns images: where they come from, their checks, and their three splits.
-
-Does not own batches on a device (`nas.training.training`).
-"""
+"""Images: where they come from, their checks, and their three splits."""

@@ -1,7 +1,4 @@
-"""Owns reading a folder of images: class subfolders, or train/ and val/ (or test/) with class subfolders.
-
-Does not own decoding or splitting.
-"""
+"""Reads a folder of images: class subfolders, or train/ and val/ (or test/) with class subfolders."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Owns `ImageData`: labelled images in three splits, as plain data that crosses process boundaries.
-
-Does not own reading them from anywhere (`nas.data.loading`) or bringing them to a device
-(`nas.training.batches`).
-"""
+"""`ImageData`: labelled images in three splits, as plain data that crosses process boundaries."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Owns `load_data`: from a folder, a pack, a name or arrays to `ImageData` in three splits.
-
-Does not own the readers (`nas.data.image_folder`, `nas.data.packs`, `nas.data.named_data`) or the
-splitting (`nas.data.splits`).
-"""
+"""`load_data`: from a folder, a pack, a name or arrays to `ImageData` in three splits."""
 
 from __future__ import annotations
 

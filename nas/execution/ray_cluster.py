@@ -1,7 +1,4 @@
-"""Owns what has to be known of a Ray cluster: that it answers in time, runs our version, offers a resource.
-
-Does not own the workers on it (`nas.execution.ray_executor`), nor imports Ray.
-"""
+"""What has to be known of a Ray cluster: that it answers in time, runs our version, offers a resource."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns running jobs on Ray: long-lived workers, their deaths, time limits and replacement.
-
-Does not own what a job does (`nas.execution.worker`) nor how often a trial is tried (`nas.loop`).
-"""
+"""Runs jobs on Ray: long-lived workers, their deaths, time limits and replacement."""
 
 from __future__ import annotations
 

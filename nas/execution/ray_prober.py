@@ -1,7 +1,4 @@
-"""Owns the one actor that measures candidates on a node set apart for it: a phone's host, a quiet machine.
-
-Does not own trainings nor their workers (`nas.execution.ray_executor`), nor measuring itself (`nas.latency`).
-"""
+"""The one actor that measures candidates on a node set apart for it: a phone's host, a quiet machine."""
 
 from __future__ import annotations
 

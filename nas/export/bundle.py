@@ -1,7 +1,4 @@
-"""Owns the export bundle: one folder with a trained network that runs where this package is not installed.
-
-Does not own which trial is exported (`nas.studies.study`) nor the card's wording (`nas.export.card`).
-"""
+"""The export bundle: one folder with a trained network that runs where this package is not installed."""
 
 from __future__ import annotations
 
@@ -116,12 +113,12 @@ def export_bundle(
     place = Path(folder).expanduser()
     with fresh_folder(place.resolve(), FILES, is_replaced=overwrite) as fresh:
         _write_parts(fresh, network, module, preprocessing, with_onnx)
-        verdict = _check(fresh, network, module)
+        outcome = _check(fresh, network, module)
         card = write_card(
             network,
             origin or Origin(),
             preprocessing,
-            checks=verdict.sentences(),
+            checks=outcome.sentences(),
             made_with=_made_with(),
             has_onnx=with_onnx,
         )
@@ -132,9 +129,9 @@ def export_bundle(
         folder=place,
         files=files,
         size_bytes=size_bytes,
-        is_bit_equal=verdict.is_bit_equal,
-        torch_error=verdict.torch_error,
-        onnx_error=verdict.onnx_error,
+        is_bit_equal=outcome.is_bit_equal,
+        torch_error=outcome.torch_error,
+        onnx_error=outcome.onnx_error,
     )
 
 
@@ -233,14 +230,14 @@ def _check(folder: Path, network: Network, module: nn.Module) -> _Verdict:
             lines = run.stderr.strip().splitlines() or [f"exit status {run.returncode}"]
             raise ExportError(f"the exported network cannot be loaded without this package: {lines[-1]}")
         found = json.loads(report.read_text(encoding="utf-8"))
-    verdict = _Verdict(
+    outcome = _Verdict(
         is_bit_equal=found["is_bit_equal"],
         torch_error=found["errors"]["torch"],
         onnx_error=found["errors"].get("onnx"),
     )
-    _require_within("model.py", verdict.torch_error, TORCH_TOLERANCE)
-    _require_within("model.onnx", verdict.onnx_error or 0.0, ONNX_TOLERANCE)
-    return verdict
+    _require_within("model.py", outcome.torch_error, TORCH_TOLERANCE)
+    _require_within("model.onnx", outcome.onnx_error or 0.0, ONNX_TOLERANCE)
+    return outcome
 
 
 def _require_within(name: str, error: float, tolerance: float) -> None:

@@ -1,7 +1,6 @@
-"""Owns the program that loads a bundle where our packages cannot be imported, and compares its logits.
+"""The program that loads a bundle where our packages cannot be imported, and compares its logits.
 
-Does not own the verdict (`nas.export.bundle`). It is run by path in a fresh interpreter; imports nothing
-of ours.
+It is run by path in a fresh interpreter; imports nothing of ours.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Owns `card.md`: where an exported network comes from, what was measured on it, how to load it.
-
-Does not own the measurements nor the other files of the bundle.
-"""
+"""`card.md`: where an exported network comes from, what was measured on it, how to load it."""
 
 from __future__ import annotations
 
@@ -11,8 +8,8 @@ from dataclasses import dataclass
 
 from nas.data import decoder
 from nas.export.preprocessing import Preprocessing
-from nas.reports.printing import show_accuracies
-from nas.studies.tested_weights import TestedWeights
+from nas.report.printing import show_accuracies
+from nas.study.tested_weights import TestedWeights
 from nas.trial import Metric
 from search_spaces import Network, cost, describe
 

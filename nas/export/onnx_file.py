@@ -1,7 +1,4 @@
-"""Owns writing a module as ONNX, quietly and with nothing of this machine in the file.
-
-Does not own checking it: that happens in a process of its own (`nas.export.bundle_check`).
-"""
+"""Writes a module as ONNX, quietly and with nothing of this machine in the file."""
 
 from __future__ import annotations
 

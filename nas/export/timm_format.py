@@ -1,6 +1,6 @@
-"""Owns how timm is told to build one of our networks: its arguments as data, and as a module that builds it.
+"""How timm is told to build one of our networks: its arguments as data, and as a module that builds it.
 
-Does not own the block strings in them (`search_spaces.notation`). It does without timm itself.
+It does without timm itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Owns keeping freed memory in the process while latency is measured, so that times do not hang on the heap.
-
-Does not own the measuring (`nas.latency.sitting`).
-"""
+"""Keeping freed memory in the process while latency is measured, so that times do not hang on the heap."""
 
 from __future__ import annotations
 

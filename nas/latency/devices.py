@@ -1,6 +1,6 @@
-"""Owns the settings under which latency is measured: device, batch, threads, precision, memory layout.
+"""The settings under which latency is measured: device, batch, threads, precision, memory layout.
 
-Does not own running anything there (`nas.latency.passes`). Importing it loads no torch.
+Importing it loads no torch.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Owns what identifies a device that latency is measured on, and how much of it others use at the moment.
-
-Does not own the settings (`nas.latency.devices`) nor the measuring (`nas.latency.sitting`).
-"""
+"""What identifies a device that latency is measured on, and how much of it others use at the moment."""
 
 from __future__ import annotations
 

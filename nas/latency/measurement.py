@@ -1,7 +1,4 @@
-"""Owns the record of a measured latency: how it is made from a sitting, judged, stored as JSON and read back.
-
-Does not own timing (`nas.latency.sitting`) nor what a search measures by (`nas.latency.probe`).
-"""
+"""The record of a measured latency: how it is made from a session, judged, stored as JSON and read back."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from nas.latency.environment import (
     share_of_others,
 )
 from nas.latency.passes import prepare_pass, prepare_reference
-from nas.latency.sitting import Sitting, Timing, measure_together
+from nas.latency.session import Session, Timing, measure_together
 from search_spaces import Network
 
 FORMAT, VERSION = "nas-latency", 1
@@ -39,8 +36,8 @@ LEAST_ROUNDS = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SittingFacts:
-    """What the measurements of one sitting share.
+class SessionFacts:
+    """What the measurements of one measurement session share.
 
     Attributes:
         names: All that was timed in turns.
@@ -49,7 +46,7 @@ class SittingFacts:
         drift: How far the reference wandered, as a share of its median.
         repeat_error: How far even and odd rounds disagree, median over the names.
         repeat_tau: Kendall's tau-b between the orders of even and odd rounds; nan for a single name.
-        seconds: What the sitting took.
+        seconds: What the session took.
     """
 
     names: tuple[str, ...]
@@ -70,13 +67,13 @@ class LatencyMeasurement:
         name: What it was called.
         settings: Device, batch, threads, precision, layout.
         environment: What the device is.
-        others: Share of the device that others used just before the sitting; None where it cannot be known.
-        others_during: The same within the sitting; None also on a GPU, which then works for this process.
+        others: Share of the device that others used just before the session; None where it cannot be known.
+        others_during: The same within the session; None also on a GPU, which then works for this process.
         samples_ms: One sample a round (the median of a few calls), as the clock had it.
         normalised_ms: The same with the clock's drift divided out.
         calls: Calls behind each sample.
         repeat_error: How far this network's even and odd rounds disagree, as a share of their mean.
-        sitting: What the measurements taken together share.
+        session: What the measurements taken together share.
         taken_at: When, as ISO 8601 in UTC.
         flags: Why it must not be ranked by, in words; empty where nothing speaks against it.
     """
@@ -91,7 +88,7 @@ class LatencyMeasurement:
     normalised_ms: tuple[float, ...]
     calls: int
     repeat_error: float
-    sitting: SittingFacts
+    session: SessionFacts
     taken_at: str
     flags: tuple[str, ...]
 
@@ -143,14 +140,14 @@ class LatencyMeasurement:
         try:
             values: dict[str, Any] = {field.name: data[field.name] for field in fields(cls)}
             shared: dict[str, Any] = {
-                name: math.nan if value is None else value for name, value in data["sitting"].items()
+                name: math.nan if value is None else value for name, value in data["session"].items()
             }
             shared["names"] = tuple(map(str, shared["names"]))
             repeat_error = data["repeat_error"]
             values |= {
                 "settings": DeviceSettings(**data["settings"]),
                 "environment": Environment(**data["environment"]),
-                "sitting": SittingFacts(**shared),
+                "session": SessionFacts(**shared),
                 "samples_ms": tuple(map(float, data["samples_ms"])),
                 "normalised_ms": tuple(map(float, data["normalised_ms"])),
                 "repeat_error": math.nan if repeat_error is None else float(repeat_error),
@@ -170,8 +167,8 @@ def measure_networks(
     rounds: int = 30,
     seed: int = 0,
     on_round: Callable[[int, int], None] | None = None,
-) -> tuple[Sitting, tuple[LatencyMeasurement, ...]]:
-    """Measures networks in turns in one sitting beside the reference workload.
+) -> tuple[Session, tuple[LatencyMeasurement, ...]]:
+    """Measures networks in turns in one measurement session beside the reference workload.
 
     Args:
         networks: By the name to call each.
@@ -187,21 +184,21 @@ def measure_networks(
     passes = {name: prepare_pass(network, settings) for name, network in networks.items()}
     reference = prepare_reference(settings)
     ticks = read_ticks()
-    sitting = measure_together(passes, reference=reference, rounds=rounds, seed=seed, on_round=on_round)
+    session = measure_together(passes, reference=reference, rounds=rounds, seed=seed, on_round=on_round)
     share = None if settings.is_cuda else share_of_others(ticks, read_ticks())
     states = (busyness, judge_share(share, "CPU"))
     environment = describe_environment(settings)
     taken_at = datetime.now(UTC).isoformat(timespec="seconds")
-    facts = SittingFacts(
+    facts = SessionFacts(
         names=tuple(networks),
         rounds=rounds,
-        reference_ms=sitting.reference_median_ms,
-        drift=sitting.drift,
-        repeat_error=sitting.repeat_error,
-        repeat_tau=sitting.repeat_tau,
-        seconds=sitting.seconds,
+        reference_ms=session.reference_median_ms,
+        drift=session.drift,
+        repeat_error=session.repeat_error,
+        repeat_tau=session.repeat_tau,
+        seconds=session.seconds,
     )
-    return sitting, tuple(
+    return session, tuple(
         LatencyMeasurement(
             digest=network.digest,
             name=name,
@@ -209,13 +206,13 @@ def measure_networks(
             environment=environment,
             others=busyness.share,
             others_during=share,
-            samples_ms=sitting.timings[name].samples_ms,
-            normalised_ms=sitting.timings[name].normalised_ms,
-            calls=sitting.timings[name].calls,
-            repeat_error=sitting.timings[name].repeat_error,
-            sitting=facts,
+            samples_ms=session.timings[name].samples_ms,
+            normalised_ms=session.timings[name].normalised_ms,
+            calls=session.timings[name].calls,
+            repeat_error=session.timings[name].repeat_error,
+            session=facts,
             taken_at=taken_at,
-            flags=flags_of(sitting.timings[name], *states),
+            flags=flags_of(session.timings[name], *states),
         )
         for name, network in networks.items()
     )
@@ -226,13 +223,13 @@ def flags_of(timing: Timing, before: Busyness, during: Busyness) -> tuple[str, .
 
     Args:
         timing: The timing.
-        before: How busy the device was before the sitting.
-        during: How busy it was within the sitting.
+        before: How busy the device was before the session.
+        during: How busy it was within the session.
     """
     spread = (timing.q3_ms - timing.q1_ms) / timing.median_ms if timing.median_ms else 0.0
     found = {
-        f"{before.text} before the sitting": before.is_busy,
-        f"{during.text} during the sitting": during.is_busy,
+        f"{before.text} before the session": before.is_busy,
+        f"{during.text} during the session": during.is_busy,
         "its time was still changing after the warm-up": not timing.is_settled,
         f"at least {LEAST_ROUNDS} rounds are needed, but there were {timing.n}": timing.n < LEAST_ROUNDS,
         f"even and odd rounds differ by {100 * timing.repeat_error:.1f} %, more than "

@@ -1,7 +1,4 @@
-"""Owns one forward pass on a device, ready to be timed: `prepare_pass` returns it, a call runs it to its end.
-
-Does not own timing (`nas.latency.sitting`) nor the settings (`nas.latency.devices`).
-"""
+"""One forward pass on a device, ready to be timed: `prepare_pass` returns it, a call runs it to its end."""
 
 from __future__ import annotations
 

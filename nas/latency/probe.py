@@ -1,7 +1,4 @@
-"""Owns measuring latency during a search (`LatencyProbe`), and of any one module (`measure_latency`).
-
-Does not own timing (`nas.latency.sitting`) nor records of it (`nas.latency.measurement`).
-"""
+"""Measures latency during a search (`LatencyProbe`), and of any one module (`measure_latency`)."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from nas.errors import LatencyError
 from nas.latency.devices import DeviceKind, DeviceSettings, LatencyPrecision
 from nas.latency.environment import describe_environment
 from nas.latency.passes import Pass, prepare_pass, prepare_reference
-from nas.latency.sitting import LEAST_CALLS, Sitting, measure_together
+from nas.latency.session import LEAST_CALLS, Session, measure_together
 from nas.trial import Cause, InfeasibleError, Metric
 from search_spaces import Network
 
@@ -126,8 +123,8 @@ class LatencyProbe:
             is_memory = isinstance(error.__cause__, torch.OutOfMemoryError)
             raise InfeasibleError(Cause.OUT_OF_MEMORY if is_memory else Cause.ERROR, str(error)) from error
         rounds = max(LEAST_PROBE_ROUNDS, math.ceil(self.runs / LEAST_CALLS))
-        sitting = measure_together({"network": run}, reference=prepared.reference, rounds=rounds)
-        metrics: tuple[Metric, ...] = (_metric(sitting, prepared),)
+        session = measure_together({"network": run}, reference=prepared.reference, rounds=rounds)
+        metrics: tuple[Metric, ...] = (_metric(session, prepared),)
         if prepared.settings.device == "cuda":
             metrics += (_memory(run, held, prepared),)
         return metrics
@@ -167,15 +164,15 @@ def _make_probe(
     )
 
 
-def _metric(sitting: Sitting, prepared: _Prepared) -> Metric:
+def _metric(session: Session, prepared: _Prepared) -> Metric:
     """The latency at the speed that the reference is stated at."""
-    timing = sitting.timings["network"]
-    factor = prepared.reference_ms / sitting.reference_median_ms
+    timing = session.timings["network"]
+    factor = prepared.reference_ms / session.reference_median_ms
     environment = (
         f"{prepared.device_name}, {prepared.settings.text}, n {timing.n} of {timing.calls} passes, quartiles "
         f"{timing.q1_ms * factor:.3g} to {timing.q3_ms * factor:.3g} ms, halves differ by "
         f"{100 * timing.repeat_error:.1f} %, at the speed at which the reference workload takes "
-        f"{prepared.reference_ms:.4g} ms (now {sitting.reference_median_ms:.4g} ms)"
+        f"{prepared.reference_ms:.4g} ms (now {session.reference_median_ms:.4g} ms)"
     )
     return Metric(name="latency_ms", value=timing.median_ms * factor, unit="ms", environment=environment)
 
@@ -227,8 +224,8 @@ def measure_latency(
 ) -> LatencyResult:
     """Times a copy of the model once its times have settled, in turns with a reference workload.
 
-    The number of threads is put back afterwards. To rank several networks, time them in one sitting
-    (`measure_together`, or `nas measure A B C`): a sitting divides out the drift within itself only.
+    The number of threads is put back afterwards. To rank several networks, time them in one session
+    (`measure_together`, or `nas measure A B C`): a session divides out the drift within itself only.
 
     Args:
         model: A module, or a network to build.
@@ -251,8 +248,8 @@ def measure_latency(
     name = device.type if isinstance(device, torch.device) else device
     settings = DeviceSettings(device=choose_latency_device(name), batch=batch, threads=threads)
     run = prepare_pass(model, settings, input_shape=input_shape)
-    sitting = measure_together({"model": run}, reference=prepare_reference(settings), rounds=runs)
-    timing = sitting.timings["model"]
+    session = measure_together({"model": run}, reference=prepare_reference(settings), rounds=runs)
+    timing = session.timings["model"]
     words = settings.text.partition(", ")[2]
     return LatencyResult(
         median_ms=timing.median_ms,

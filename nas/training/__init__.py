@@ -1,4 +1,1 @@
-"""Owns training and measuring one network by a recipe.
-
-Does not own which network, nor where it runs.
-"""
+"""Trains and measuring one network by a recipe."""

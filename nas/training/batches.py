@@ -1,7 +1,4 @@
-"""Owns bringing images to a device, batch by batch, augmented there: from memory, or from files.
-
-Does not own what is done with the batches: `nas.training.training` sees one interface for both.
-"""
+"""Brings images to a device, batch by batch, augmented there: from memory, or from files."""
 
 from __future__ import annotations
 

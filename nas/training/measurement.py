@@ -1,8 +1,4 @@
-"""Owns devices that train: choosing and naming one, and the memory of a training.
-
-Does not own precision (`nas.training.precision`), latency (`nas.latency`), nor exact costs, which need no
-device: `search_spaces.cost`.
-"""
+"""Devices that train: choosing and naming one, and the memory of a training."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the optimisers of a recipe, and changing their learning rate between steps.
-
-Does not own when a step is taken (`nas.training.step`) or what the rate is (`nas.training.recipe`).
-"""
+"""The optimisers of a recipe, and changing their learning rate between steps."""
 
 from __future__ import annotations
 

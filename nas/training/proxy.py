@@ -1,7 +1,4 @@
-"""Owns `ProxyEvaluator`: a trial as building, a short training and its measurements.
-
-Does not own the training loop (`nas.training.training`) or running trials anywhere (the executors).
-"""
+"""`ProxyEvaluator`: a trial as building, a short training and its measurements."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from torch import nn
 
 from nas.data.images import ImageData, SplitName, check_fits, digest
 from nas.errors import DataError, RecipeError
-from nas.halving import Fidelity
+from nas.rungs import Fidelity
 from nas.training.batches import Batches, make_batches
 from nas.training.measurement import (
     CPU_MEMORY_METHOD,
@@ -54,7 +51,7 @@ class ProxyEvaluator:
         split: Where accuracy is measured; `test` is for the final comparison alone.
         reduction: How the training is smaller than recipe, data and networks say.
         fidelity: What a job's fidelity is a share of.
-        ladder: The rungs, shares in (0, 1], rising: a candidate with weights was trained on the rung below.
+        rungs: The rungs, shares in (0, 1], rising: a candidate with weights was trained on the rung below.
         stepping: How steps are taken; `compiled` compiles each candidate, which takes minutes and pays for
             long trainings only.
 
@@ -63,7 +60,7 @@ class ProxyEvaluator:
 
     Raises:
         DataError: The training split is smaller than a batch.
-        RecipeError: The ladder does not rise, or there is no such fidelity.
+        RecipeError: The rungs does not rise, or there is no such fidelity.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, for warm restarts of the rate.
     """
@@ -77,7 +74,7 @@ class ProxyEvaluator:
         split: SplitName = "search",
         reduction: Reduction | None = None,
         fidelity: Fidelity = "epochs",
-        ladder: tuple[float, ...] = (1.0,),
+        rungs: tuple[float, ...] = (1.0,),
         stepping: Stepping = "auto",
     ) -> None:
         self.data = data
@@ -87,11 +84,11 @@ class ProxyEvaluator:
         self.split: SplitName = split
         self.reduction = reduction if reduction is not None else Reduction()
         self.fidelity: Fidelity = fidelity
-        self.ladder = tuple(ladder)
+        self.rungs = tuple(rungs)
         self.stepping: Stepping = stepping
         self._on_device = DeviceData(data, device)
         self._chosen: dict[tuple[str, str], Chosen] = {}
-        _check_ladder(fidelity, self.ladder)
+        _check_rungs(fidelity, self.rungs)
         self._check_batch()
 
     def beside(self, recipe: Recipe, reduction: Reduction | None = None) -> ProxyEvaluator:
@@ -113,25 +110,25 @@ class ProxyEvaluator:
         parts = [self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, None]
         parts += ["compiled"] if self.stepping == "compiled" else []
         parts += self._unlike_the_whole()
-        if self.reduction.is_whole and self.fidelity == "epochs" and self.ladder == (1.0,):
+        if self.reduction.is_whole and self.fidelity == "epochs" and self.rungs == (1.0,):
             return digest(*parts)
-        return digest(*parts, self.reduction.fingerprint, self.fidelity, self.ladder)
+        return digest(*parts, self.reduction.fingerprint, self.fidelity, self.rungs)
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.
 
         Raises:
-            DataError: Resolution, channels or number of classes differ, or the reduced network is not lawful.
+            DataError: Resolution, channels or number of classes differ, or the reduced network is not valid.
         """
         check_fits(network, self.data)
-        least = self._reduced(self.ladder[0])
+        least = self._reduced(self.rungs[0])
         if least.resolution == least.width == 1:
             return
         try:
             cost(least.network(network))
         except SpaceError as error:
             raise DataError(
-                f"the network must be lawful when reduced ({least.describe()}), but: {error}; reduce less"
+                f"the network must be valid when reduced ({least.describe()}), but: {error}; reduce less"
             ) from error
 
     def resolve_precision(self, device: str, *, threads: int) -> None:
@@ -184,7 +181,7 @@ class ProxyEvaluator:
     def _work(self, job: Job, *, goes_on: bool) -> _Work:
         """How a job is trained."""
         reduction = self._reduced(job.fidelity)
-        below = [share for share in self.ladder if share < job.fidelity - 1e-9] if goes_on else []
+        below = [share for share in self.rungs if share < job.fidelity - 1e-9] if goes_on else []
         recipe = self._shortened(job.fidelity, reduction, below=below[-1] if below else 0.0)
         seed = rung_seed(job.seed, len(below)) if goes_on else job.seed
         return _Work(reduction=reduction, recipe=recipe, seed=seed)
@@ -206,7 +203,7 @@ class ProxyEvaluator:
     def trainings(self) -> tuple[tuple[Recipe, int], ...]:
         """The recipe of each rung, not settled, with the number of training images there."""
         found = []
-        for below, share in zip((0.0, *self.ladder), self.ladder, strict=False):
+        for below, share in zip((0.0, *self.rungs), self.rungs, strict=False):
             reduction = self._reduced(share)
             images = int(reduction.train_images(self.data.train.labels).sum())
             found.append((self._shortened(share, reduction, below=below), images))
@@ -234,7 +231,7 @@ class ProxyEvaluator:
 
     def _check_batch(self) -> None:
         check_batch(self.data, self._given)
-        least = self._reduced(self.ladder[0])
+        least = self._reduced(self.rungs[0])
         count = int(least.train_images(self.data.train.labels).sum())
         needed = self._given.batch_for(count)
         if count < needed:
@@ -324,9 +321,9 @@ def load_bytes(module: nn.Module, weights: bytes) -> None:
         raise DataError(f"the weights to go on from must be of the very network, but: {reason}") from error
 
 
-def _check_ladder(fidelity: str, ladder: tuple[float, ...]) -> None:
+def _check_rungs(fidelity: str, rungs: tuple[float, ...]) -> None:
     if fidelity not in get_args(Fidelity):
         raise RecipeError(f"`fidelity in {get_args(Fidelity)}` must hold, but got fidelity={fidelity!r}")
-    rises = all(below < above for below, above in zip((0.0, *ladder), ladder, strict=False))
-    if not ladder or not rises or ladder[-1] > 1:
-        raise RecipeError(f"the rungs of a ladder must be shares in (0, 1] that rise, but got {ladder!r}")
+    rises = all(below < above for below, above in zip((0.0, *rungs), rungs, strict=False))
+    if not rungs or not rises or rungs[-1] > 1:
+        raise RecipeError(f"rungs must be shares in (0, 1] that rise, but got {rungs!r}")

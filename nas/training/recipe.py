@@ -1,7 +1,4 @@
-"""Owns `Recipe`: how every candidate is trained, as plain data.
-
-Does not own the training itself (`nas.training.training`) or the device it happens on.
-"""
+"""`Recipe`: how every candidate is trained, as plain data."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns `Reduction`: how a proxy is smaller than the training that it stands for.
-
-Does not own training by it (`nas.training.proxy`), nor how well it ranks (`nas.proxies`).
-"""
+"""`Reduction`: how a proxy is smaller than the training that it stands for."""
 
 from __future__ import annotations
 
@@ -65,7 +62,7 @@ class Reduction:
         """Shortens a recipe; shifts of the augmentation keep their share of the image, at least a pixel.
 
         Raises:
-            RecipeError: What is left is no lawful recipe.
+            RecipeError: What is left is no valid recipe.
         """
         shortened = recipe if self.epochs == 1 else recipe.at(self.epochs)
         if self.resolution == 1 or recipe.crop_padding == 0:

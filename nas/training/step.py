@@ -1,7 +1,6 @@
-"""Owns one step of training, from a drawn batch to new weights: eager, or replayed as a CUDA graph.
+"""One step of training, from a drawn batch to new weights: eager, or replayed as a CUDA graph.
 
-Does not own the loop around it (`nas.training.training`), the batches or the optimiser's values. Nothing
-is claimed here of the graph's speed, which `benchmarks/train_throughput.py` measures.
+Nothing is claimed here of the graph's speed, which `benchmarks/train_throughput.py` measures.
 """
 
 from __future__ import annotations

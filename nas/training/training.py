@@ -1,8 +1,4 @@
-"""Owns the training loop that every candidate goes through, and the accuracy of a trained network.
-
-Does not own the recipe's values (`nas.training.recipe`), the batches (`nas.training.batches`), one step
-(`nas.training.step`) or trials (`nas.training.proxy`).
-"""
+"""The training loop that every candidate goes through, and the accuracy of a trained network."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the built-in spaces' names: each function makes one family's space.
-
-Does not own the machinery of spaces; a user's own space is written the same way in a file of theirs.
-"""
+"""The built-in spaces' names: each function makes one family's space."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns EfficientNet's space around EfficientNet-B0, and a small one of the same kind.
-
-Does not own EfficientNet-B0 itself (`search_spaces.references`).
-"""
+"""EfficientNet's space around EfficientNet-B0, and a small one of the same kind."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns EfficientNetV2's space: where fused convolutions help, around any of the published sizes.
-
-Does not own EfficientNetV2 itself (`search_spaces.references`).
-"""
+"""EfficientNetV2's space: where fused convolutions help, around any of the published sizes."""
 
 from __future__ import annotations
 

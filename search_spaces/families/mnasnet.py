@@ -1,7 +1,4 @@
-"""Owns MnasNet's factorised hierarchical space, in the paper's form and in that of Google's later service.
-
-Does not own MnasNet and MobileNetV2 themselves (`search_spaces.references`).
-"""
+"""MnasNet's factorised hierarchical space, in the paper's form and in that of Google's later service."""
 
 from __future__ import annotations
 

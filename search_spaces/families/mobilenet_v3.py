@@ -1,7 +1,4 @@
-"""Owns MobileNetV3's space: the rows of its two tables with kernel, expansion and activation open.
-
-Does not own MobileNetV3 itself (`search_spaces.references`).
-"""
+"""MobileNetV3's space: the rows of its two tables with kernel, expansion and activation open."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns the space of NAS-Bench-Macro, whose 6,561 networks have known accuracies on CIFAR-10.
-
-Does not own the benchmark's table of accuracies, which is no part of this project.
-"""
+"""The space of NAS-Bench-Macro, whose 6,561 networks have known accuracies on CIFAR-10."""
 
 from __future__ import annotations
 

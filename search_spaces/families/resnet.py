@@ -1,7 +1,4 @@
-"""Owns ResNet's space: layers, channels, kernel and squeeze-excite of each of its four stages.
-
-Does not own ResNet itself (`search_spaces.references`).
-"""
+"""ResNet's space: layers, channels, kernel and squeeze-excite of each of its four stages."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns what the built-in spaces share: the laws of their arguments, and a network fitted to images and width.
-
-Does not own which decisions a family has: each family has its module beside this one.
-"""
+"""What the built-in spaces share: the laws of their arguments, and a network fitted to images and width."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import nas
 from nas.catalogue import Catalogue
 from nas.errors import ObjectiveError, SpaceArgumentError, StudyError
 from nas.objective import Constraint, Objective
-from nas.studies.study import open_study
+from nas.study.study import open_study
 from nas.trial import Status
 from search_spaces import cost
 
@@ -18,7 +18,7 @@ METRIC = "predicted_latency_ms"
 
 
 class Clockwork:
-    """Foretells a latency of one ms for each million multiply-adds, and half a ms for every network."""
+    """Predicts a latency of one ms for each million multiply-adds, and half a ms for every network."""
 
     def __init__(self, name="clockwork", rate=1e-6):
         self.fingerprint = name

@@ -11,7 +11,7 @@ import nas
 from controllers import Proposal, RandomSearch, state_from_json, state_to_json
 from controllers.contract import ControllerError
 from nas.errors import ControllerFailedError, NasError
-from nas.studies.journal_schema import FILE_NAME
+from nas.study.journal_schema import FILE_NAME
 
 
 class Own(RandomSearch):

@@ -302,7 +302,7 @@ def test_everything_else_that_a_user_gives_is_checked_too(small_space, tmp_path)
     ):
         assert words in message
     assert "reporters=[reporter]" in refusal(small_space, tmp_path, reporters=print)
-    assert "reporter 1 must" in refusal(small_space, tmp_path, reporters=[nas.reporting.Reporters([]), print])
+    assert "reporter 1 must" in refusal(small_space, tmp_path, reporters=[nas.reporters.Reporters([]), print])
     assert "`predict_many(" in refusal(small_space, tmp_path, latency_table=object())
 
 
@@ -593,7 +593,7 @@ def words(tmp_path):
     ids=" ".join,
 )
 def test_every_command_that_trains_refuses_an_op_that_cannot_be_exported(command, words, tmp_path, capsys):
-    from nas.commands.cli import main
+    from nas.cli.main import main
 
     out = tmp_path / "out"
     assert main([*command, *words, "--executor", "inline", "--out", str(out)]) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nas.commands.diagnosis import (
+from nas.doctor.diagnosis import (
     REQUIREMENTS,
     Finding,
     RayStart,
@@ -20,7 +20,7 @@ from nas.commands.diagnosis import (
     diagnose,
     examine,
 )
-from nas.commands.machine import free_memory, usable_cores
+from nas.machine import free_memory, usable_cores
 
 EXABYTE = 1 << 60
 

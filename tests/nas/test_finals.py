@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import nas
-from nas.candidates import FINAL_REPEATS, Finals
 from nas.errors import SpaceArgumentError, StudyError
 from nas.objective import Objective
-from nas.studies.journal_schema import FILE_NAME, SCHEMA_VERSION
-from nas.studies.study import open_study
+from nas.proposals import FINAL_REPEATS, Finals
+from nas.study.journal_schema import FILE_NAME, SCHEMA_VERSION
+from nas.study.study import open_study
 from nas.trial import Status
 from search_spaces import efficientnet
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.halving import Ladder
 from nas.objective import FIRST_VERSION, Objective
+from nas.rungs import Rungs
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction
 from search_spaces import cost
@@ -46,8 +46,8 @@ def _resume(name, out):
     if name == "defaults":
         return nas.search(_space(), finalists=1, **asked)
     recipe = Recipe(epochs=3, warmup_epochs=0.2 * 3, learning_rate=0.05, batch_size=32)
-    ladder = Ladder.of("epochs", (1.0, 3.0), whole=3.0, reduction_factor=3)
-    return nas.search(_space(), recipe=recipe, ladder=ladder, controller="evolution", **asked)
+    rungs = Rungs.of("epochs", (1.0, 3.0), whole=3.0, reduction_factor=3)
+    return nas.search(_space(), recipe=recipe, rungs=rungs, controller="evolution", **asked)
 
 
 @pytest.fixture(params=TRIALS)

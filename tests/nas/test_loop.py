@@ -13,16 +13,16 @@ import pytest
 
 import nas
 from controllers import Proposal, RandomSearch
-from nas.candidates import Repeat, trial_seed
 from nas.catalogue import Catalogue
-from nas.chooser import make_controller
-from nas.commands.options import CONTROLLERS
+from nas.cli.options import CONTROLLERS
+from nas.controller_factory import make_controller
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
-from nas.reporting import Reporter
-from nas.studies.journal_schema import FILE_NAME
+from nas.proposals import Repeat, trial_seed
+from nas.reporters import Reporter
+from nas.study.journal_schema import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
 from search_spaces import cost
 

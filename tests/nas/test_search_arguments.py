@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import nas
 from nas.argument_checks import flag, real, seed_of, whole
 from nas.errors import DataError, NasError, UsageError
-from nas.studies.study import open_study
+from nas.study.study import open_study
 
 
 def search(a_space, folder, **options):
@@ -44,7 +44,7 @@ WRONG = [
     *(("enqueue", value) for value in (None, 5, "first", {"a": 1})),
     *(("enqueue", [value]) for value in (5, None, object())),
     *(("warm_start", value) for value in ("runs/a", 3)),
-    *(("ladder", value) for value in ((1, 3, 9), "1,3,9")),
+    *(("rungs", value) for value in ((1, 3, 9), "1,3,9")),
     *(("recipe", value) for value in ({"epochs": 1}, "short")),
     *(("settings", value) for value in ([], "a")),
 ]

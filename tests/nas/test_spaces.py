@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from nas.commands.spaces import BUILT_IN, VARIANTS, find_space
 from nas.errors import SpaceArgumentError
+from nas.spaces import BUILT_IN, VARIANTS, find_space
 from search_spaces import SearchSpace, cost
 
 SPACE_FILE = """

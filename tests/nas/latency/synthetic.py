@@ -5,8 +5,8 @@ import math
 import numpy as np
 
 from nas.latency.devices import DeviceSettings
-from nas.latency.sitting import measure_together
-from nas.latency.table_sitting import plan_table, table_of_sitting
+from nas.latency.session import measure_together
+from nas.latency.table.session import plan_table, table_of_session
 from search_spaces import blocks_of, inference_parts, small
 from search_spaces.blocks import leaves_of
 
@@ -56,9 +56,9 @@ class Device:
 
 
 def table_of(space=None, *, noise=0.01, rounds=6, **plan):
-    """A table of a sitting on such a device."""
+    """A table of a session on such a device."""
     made = plan_table(space or small_space(), **plan)
-    sitting = Device(noise).sit(made, rounds)
-    return table_of_sitting(
-        made, sitting, settings=SETTINGS, device_name="Synthetic", environment="synthetic"
+    session = Device(noise).sit(made, rounds)
+    return table_of_session(
+        made, session, settings=SETTINGS, device_name="Synthetic", environment="synthetic"
     )

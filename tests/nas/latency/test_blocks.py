@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from nas.errors import LatencyError
-from nas.latency.estimator import LEAST_BLOCKS, fit_estimator
-from nas.latency.table_sitting import (
+from nas.latency.table.estimator import LEAST_BLOCKS, fit_estimator
+from nas.latency.table.session import (
     choose_blocks,
     estimate_seconds,
     measure_table,
     plan_table,
-    table_of_sitting,
+    table_of_session,
 )
 from nas.rank_correlation import kendall_tau
 from search_spaces import MBConv, Network, SearchSpace, Stage, choice, efficientnet, find_blocks, mnasnet
@@ -82,30 +82,30 @@ def test_too_small_a_sample_of_blocks_is_refused():
 
 def test_the_latencies_of_a_sitting_are_those_of_the_table():
     plan = plan_table(small_space(), check=4)
-    sitting = Device().sit(plan)
-    table = table_of_sitting(
-        plan, sitting, settings=SETTINGS, device_name="Synthetic", environment="synthetic"
+    session = Device().sit(plan)
+    table = table_of_session(
+        plan, session, settings=SETTINGS, device_name="Synthetic", environment="synthetic"
     )
     assert [block.key for block in table.blocks] == [block.key for block in plan.found.blocks]
     for block in table.blocks:
-        timing = sitting.timings[block.key]
+        timing = session.timings[block.key]
         assert (block.latency_ms, block.q1_ms, block.q3_ms) == (timing.median_ms, timing.q1_ms, timing.q3_ms)
         assert block.n == 6
         assert not block.is_estimated
     assert table.estimator is None
-    assert table.sitting.rounds == 6
-    assert table.sitting.drift == pytest.approx(sitting.drift)
+    assert table.session.rounds == 6
+    assert table.session.drift == pytest.approx(session.drift)
     assert [one.digest for one in table.check.networks] == [network.digest for network in plan.networks]
-    assert table.check.networks[0].halves_ms == sitting.timings[plan.networks[0].digest].halves_ms
+    assert table.check.networks[0].halves_ms == session.timings[plan.networks[0].digest].halves_ms
 
 
-def test_predictions_find_the_hidden_truth_in_a_drifting_noisy_sitting():
+def test_predictions_find_the_hidden_truth_in_a_drifting_noisy_session():
     table = table_of(noise=0.02, check=24)
     space = small_space()
     tokens = space.sample_many(np.random.default_rng(9), 60)
     truth = np.array([network_truth_ms(space.decode(row)) for row in tokens.tolist()])
     predicted = table.predict_many(space, tokens)
-    scale = np.median(predicted / truth)  # a sitting is stated at its own median speed
+    scale = np.median(predicted / truth)  # a session is stated at its own median speed
     assert np.abs(predicted / truth / scale - 1).mean() < 0.02
     assert kendall_tau(predicted, truth) > 0.95
     assert table.check.mape < 0.03
@@ -164,8 +164,8 @@ def test_the_time_of_a_sitting_is_estimated_from_a_call_of_each_pass():
     passes = [device.workload(block_truth_ms(block)) for block in plan.blocks]
     passes += [device.workload(network_truth_ms(network)) for network in plan.networks]
     guess = estimate_seconds(passes, 10, clock=device.clock)
-    sitting = Device(noise=0.0).sit(plan, rounds=10)
-    assert 0.5 < guess / sitting.seconds < 2
+    session = Device(noise=0.0).sit(plan, rounds=10)
+    assert 0.5 < guess / session.seconds < 2
 
 
 def test_a_block_that_cannot_run_is_named():

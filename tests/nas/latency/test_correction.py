@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nas.errors import LatencyError
-from nas.latency.correction import (
+from nas.latency.table.correction import (
     FEATURES,
     LEAST_NETWORKS,
     Check,
@@ -117,7 +117,7 @@ def test_a_check_states_error_order_and_what_two_halves_differ_by():
     assert check.ratio == pytest.approx(0.1 / check.repeat_error)
     assert check.text == (
         "MAPE 10.0 %, Kendall tau 1.00 on 3 networks left out of the fit in turn; "
-        "two halves of the sitting differ by 7.3 %"
+        "two halves of the session differ by 7.3 %"
     )
 
 
@@ -146,7 +146,7 @@ def test_the_verdict_blames_a_sitting_that_does_not_repeat_its_own_order():
     halves = [(one, measured[-1 - place]) for place, one in enumerate(measured)]
     rng = np.random.default_rng(0)
     assert (
-        "but neither is the sitting" in checked(rng.permutation(measured).tolist(), measured, halves).verdict
+        "but neither is the session" in checked(rng.permutation(measured).tolist(), measured, halves).verdict
     )
 
 

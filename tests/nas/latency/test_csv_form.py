@@ -9,8 +9,8 @@ import onnxruntime
 import pytest
 
 from nas.errors import LatencyError
-from nas.latency.csv_form import read_form, write_form
-from nas.latency.table_sitting import plan_table
+from nas.latency.table.csv_form import read_form, write_form
+from nas.latency.table.session import plan_table
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, small
 
 from .synthetic import block_truth_ms, network_truth_ms
@@ -93,7 +93,7 @@ def test_every_model_runs_on_an_input_of_the_shape_that_its_row_says(written):
 
 def test_a_filled_form_gives_a_table_that_predicts(filled):
     table = read(filled)
-    assert (table.device_name, table.settings, table.sitting) == ("Pixel 8", None, None)
+    assert (table.device_name, table.settings, table.session) == ("Pixel 8", None, None)
     assert table.check.n == CHECK
     assert table.check.repeat_error is None
     assert {block.n for block in table.blocks} == {1}

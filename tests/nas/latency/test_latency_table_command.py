@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from nas.commands.cli import main
-from nas.latency.table import LatencyTable
+from nas.cli.main import main
+from nas.latency.table.table import LatencyTable
 
 from .synthetic import table_of
 from .test_csv_form import rows_of, write_rows
@@ -124,13 +124,13 @@ def test_a_busy_machine_is_refused_unless_forced(capsys, tmp_path, monkeypatch, 
     assert "needs a quiet machine, but others used 80 % of the CPU" in complaint(capsys, *words)
     assert not out.exists()
     assert main(["latency-table", *map(str, words), "--force"]) == 0
-    assert "others used 80 % of the CPU before the sitting" in LatencyTable.load(out).sitting.notes
+    assert "others used 80 % of the CPU before the session" in LatencyTable.load(out).session.notes
     assert "WARNING" in capsys.readouterr().err
 
 
 def test_the_command_is_known_without_loading_torch():
-    code = "import sys; from nas.commands.cli import parse; parse(['latency-table', '--show', 'x']); "
-    code += "import nas.commands.latency_table; sys.exit('torch' in sys.modules)"
+    code = "import sys; from nas.cli.main import parse; parse(['latency-table', '--show', 'x']); "
+    code += "import nas.cli.latency_table; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -147,7 +147,7 @@ def test_the_real_command_measures_a_space(capsys, tmp_path, device):
     assert data["blocks_estimated"] == 62 - data["blocks_measured"]
     assert 0 < data["least_ms"] < data["most_ms"]
     assert table.check.n == 4
-    assert table.sitting.rounds == 2
+    assert table.session.rounds == 2
 
 
 @pytest.mark.gpu

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from nas.commands import measure
-from nas.commands.cli import COMMANDS, main, parse
+from nas.cli import measure
+from nas.cli.main import COMMANDS, main, parse
 from nas.latency.environment import judge_share
 from nas.latency.measurement import read_measurements
 from search_spaces import cost, efficientnet

@@ -30,7 +30,7 @@ from nas.latency.measurement import (
     read_measurements,
 )
 from nas.latency.probe import LatencyProbe, measure_latency
-from nas.latency.sitting import Timing
+from nas.latency.session import Timing
 from nas.trial import Cause, InfeasibleError
 from search_spaces import efficientnet
 
@@ -61,7 +61,7 @@ def test_a_measurement_holds_the_network_the_settings_and_every_sample(measured)
     assert first.q1_ms <= first.median_ms <= first.q3_ms
     assert first.settings == CPU
     assert first.environment.torch == torch.__version__
-    assert first.sitting.names == ("a", "b")
+    assert first.session.names == ("a", "b")
     assert first.taken_at.endswith("+00:00")
 
 
@@ -73,11 +73,11 @@ def test_measurements_come_back_from_a_file_as_they_were(measured, tmp_path):
 
 
 def test_a_single_network_has_no_order_and_still_comes_back(measured, tmp_path):
-    alone = replace(measured[0], sitting=replace(measured[0].sitting, repeat_tau=math.nan))
+    alone = replace(measured[0], session=replace(measured[0].session, repeat_tau=math.nan))
     path = tmp_path / "latency.json"
     add_measurements(path, [alone])
     (found,) = read_measurements(path)
-    assert math.isnan(found.sitting.repeat_tau)
+    assert math.isnan(found.session.repeat_tau)
     assert "NaN" not in path.read_text()
     assert found.samples_ms == alone.samples_ms
 
@@ -106,7 +106,7 @@ def damage(**changes):
         (lambda data: data["measurements"][0].pop("samples_ms"), "damaged: .*KeyError 'samples_ms'"),
         (damage(normalised_ms=[]), "damaged: `normalised_ms` must hold finite times"),
         (damage(samples_ms=[1.0, -2.0]), "damaged: `samples_ms` must hold finite times"),
-        (damage(sitting=7), "damaged: .*AttributeError"),
+        (damage(session=7), "damaged: .*AttributeError"),
         (damage(settings={"device": "tpu"}), "damaged: .*but got 'tpu'"),
     ],
 )

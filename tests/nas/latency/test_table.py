@@ -9,9 +9,9 @@ import pytest
 
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
-from nas.latency.table import BlockLatency, LatencyTable, SpaceFacts
-from nas.latency.table_file import VERSION, table_to_data
-from nas.latency.table_sitting import Latency, make_table, plan_table
+from nas.latency.table.file import VERSION, table_to_data
+from nas.latency.table.session import Latency, make_table, plan_table
+from nas.latency.table.table import BlockLatency, LatencyTable, SpaceFacts
 from search_spaces import (
     Context,
     Conv,
@@ -43,7 +43,7 @@ def space():
 
 
 def table_by_rule(space, *, check=8, **plan):
-    """A table whose latencies are the rule's, without a sitting."""
+    """A table whose latencies are the rule's, without a session."""
     made = plan_table(space, check=check, **plan)
     latencies = {block.key: Latency(latency_ms=block_truth_ms(block)) for block in made.blocks}
     latencies |= {one.digest: Latency(latency_ms=network_truth_ms(one)) for one in made.networks}

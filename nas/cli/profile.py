@@ -1,0 +1,100 @@
+"""`nas profile`: what a space holds and what a search in it would take, before anything runs."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from nas.config.inputs import load_images, objective_of, recipe_of
+from nas.errors import UsageError
+from nas.evaluation.space_profile import Plan, profile_space
+from nas.report.activity import Activity
+from nas.report.data_facts import data_facts
+from nas.report.plan_report import profile_report
+from nas.report.printing import Fact, emit, make_console
+from nas.spaces import BUILT_IN, find_space
+from nas.trial import Say
+from nas.units import hint
+
+CLASSES, CHANNELS, RESOLUTION = 1000, 3, 224
+"""ImageNet's, for which the published spaces were made."""
+UNKNOWN = "unknown: give --seconds-per-trial, or --data to measure it"
+
+
+def run(arguments: Namespace) -> int:
+    """Prints the profile."""
+    if arguments.space is None:
+        raise UsageError(f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own")
+    with Activity(make_console(to_stderr=True)) as activity:
+        source = find_space(arguments.space)
+        objective = objective_of(arguments)
+        images = None
+        if arguments.data is not None:
+            activity("loading the images")
+            resolution = arguments.resolution or source.resolution
+            images = load_images(arguments, resolution=resolution, progress=activity)
+        space = source.make(**_image_arguments(arguments, source.space, images), width=arguments.width)
+        plan = _plan(arguments, space, images, objective, activity)
+        activity(f"costing {arguments.samples:,} random candidates")
+        profile = profile_space(space, objective, samples=arguments.samples, seed=arguments.seed)
+    network = space.template
+    shape = (
+        f"{network.in_channels} x {network.resolution} x {network.resolution}, {network.num_classes} classes"
+    )
+    facts = (
+        Fact(key="space", label="space", value=space.name),
+        Fact(key="images", label="images", value=shape if images is None else str(images)),
+        Fact(key="objective", label="objective", value=objective.describe()),
+        *((Fact(key="note", label="note", value=objective.note),) if objective.note else ()),
+        *(() if images is None else data_facts(images, recipe_of(arguments))),
+    )
+    title = f"nas profile: {arguments.space}"
+    emit(profile_report(profile, plan, title=title, facts=facts), as_json=arguments.json)
+    return 0
+
+
+def _image_arguments(arguments: Namespace, ready: Any, images: Any) -> dict[str, int]:
+    """Resolution, classes and channels: the data's, else as given, else the space's own, else ImageNet's."""
+    if images is not None:
+        for name in ("num_classes", "in_channels"):
+            if getattr(arguments, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} is what the data say: leave it out, or leave --data out"
+                )
+        return {
+            "resolution": images.resolution,
+            "num_classes": images.num_classes,
+            "in_channels": images.channels,
+        }
+    defaults = {"resolution": RESOLUTION, "num_classes": CLASSES, "in_channels": CHANNELS}
+    if ready is not None:
+        defaults = {name: getattr(ready.template, name) for name in defaults}
+    given = {name: getattr(arguments, name) for name in defaults}
+    return {name: defaults[name] if given[name] is None else given[name] for name in defaults}
+
+
+def _plan(arguments: Namespace, space: Any, images: Any, objective: Any, progress: Say) -> Plan:
+    workers = arguments.workers or 1
+    seconds, origin = arguments.seconds_per_trial, "given with --seconds-per-trial"
+    if seconds is None and images is not None:
+        from nas.catalogue import Catalogue
+        from nas.evaluation.time_estimate import estimate_trial_time
+
+        threads = 1 if workers > 1 else None
+        time = estimate_trial_time(
+            Catalogue(space),
+            images,
+            recipe_of(arguments),
+            objective,
+            seed=arguments.seed,
+            threads=threads,
+            progress=progress,
+        )
+        seconds, origin = time.seconds, time.origin
+    return Plan(
+        trials=arguments.trials or 100,
+        workers=workers,
+        gpus_per_worker=arguments.gpus_per_worker or 0.0,
+        seconds_per_trial=seconds,
+        origin=UNKNOWN if seconds is None else origin,
+    )

@@ -1,0 +1,68 @@
+"""`nas quickstart`: a whole search on real images in a few minutes; asked again, it continues or prints."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from nas.cli.search import run_request
+from nas.config.inputs import absolute_if_there
+from nas.config.quickstart import (
+    CIFAR,
+    DIGITS,
+    FASHION,
+    RANDOMS,
+    Images,
+    choose_images,
+    own_images,
+    quickstart_settings,
+)
+from nas.config.request import Request
+from nas.config.settings import Settings
+from nas.report.printing import make_console
+from nas.study.study import open_study
+from nas.study.study_folder import has_study
+
+CHANGES = ("trials", "workers", "seed", "executor")
+
+NEXT = """\
+Next, on your own images:
+  nas search --data photos/ --space mnasnet --target-macs 30M --out runs/mine
+  nas show {folder}"""
+
+
+def run(arguments: Namespace) -> int:
+    """Searches, or continues, or prints what is finished."""
+    folder = Path(arguments.out).expanduser()
+    console = make_console(to_stderr=arguments.json)
+    given = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
+    if arguments.executor == "inline" and arguments.workers is None:
+        given["workers"] = 1
+    if arguments.data is not None and has_study(folder):
+        given["data"] = absolute_if_there(arguments.data)
+    if has_study(folder):
+        stored = Settings.from_dict(open_study(folder).settings, folder)
+        settings = _with_comparison(stored).resumed_with(given, folder)
+        console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
+    else:
+        images = choose_images() if arguments.data is None else own_images(absolute_if_there(arguments.data))
+        settings = replace(quickstart_settings(images), **given)
+        console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
+    code = run_request(Request(folder=folder, settings=settings, as_json=arguments.json))
+    if code == 0:
+        console.print()
+        console.print(NEXT.format(folder=folder), soft_wrap=True)
+    return code
+
+
+def _with_comparison(settings: Settings) -> Settings:
+    """The settings with their comparison, which an earlier version did not store."""
+    if settings.compare_seeds is not None:
+        return settings
+    seeds = next((one.seeds for one in (FASHION, CIFAR) if one.data == settings.data), DIGITS.seeds)
+    return replace(settings, compare_random=RANDOMS, compare_seeds=seeds)
+
+
+def _words(images: Images) -> str:
+    return f"{images.data} ({images.why})"

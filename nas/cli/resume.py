@@ -1,0 +1,25 @@
+"""`nas resume`: continuing a study that is there, as it was asked for."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from nas.cli.search import run_request
+from nas.config.request import request_of
+from nas.errors import StudyError
+from nas.study.study_folder import has_study
+
+
+def run(arguments: Namespace) -> int:
+    """Continues a study.
+
+    Raises:
+        StudyError: There is none, or something is asked for that a resume may not change.
+    """
+    folder = Path(arguments.out).expanduser()
+    if not has_study(folder):
+        raise StudyError(
+            f"there is no study in {folder}: begin one with nas search --data ... --out {folder}"
+        )
+    return run_request(request_of(arguments))

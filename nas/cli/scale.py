@@ -1,0 +1,114 @@
+"""`nas scale`: a network made larger or smaller, the family as a table, and its members as files."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from nas.config.architectures import Architecture, find_architecture
+from nas.errors import ExportError, UsageError
+from nas.report.family_report import Step, family_report
+from nas.report.printing import emit
+from search_spaces import (
+    EFFICIENTNET_LITE_RULE,
+    EFFICIENTNET_RULE,
+    EFFICIENTNET_V2_RULE,
+    MNASNET_RULE,
+    Rule,
+    Scaling,
+    compound,
+    largest_phi,
+    member,
+)
+
+RULES: dict[str, Rule] = {
+    "efficientnet": EFFICIENTNET_RULE,
+    "efficientnet_v2": EFFICIENTNET_V2_RULE,
+    "lite": EFFICIENTNET_LITE_RULE,
+    "mnasnet": MNASNET_RULE,
+}
+
+
+def run(arguments: Namespace) -> int:
+    """Prints the family and writes its members."""
+    found = find_architecture(arguments.architecture)
+    steps = tuple(
+        Step(
+            name=name,
+            phi=phi,
+            member=member(
+                found.network,
+                scaling,
+                rule=RULES[arguments.rule],
+                resolution_multiple=arguments.multiple,
+            ),
+        )
+        for name, phi, scaling in _scalings(arguments, found)
+    )
+    folder = Path(arguments.out or f"runs/{found.name}-scaled").expanduser()
+    files = _write(folder, steps)
+    emit(family_report(found.name, found.network, steps, folder, files), as_json=arguments.json)
+    return 0
+
+
+def _scalings(arguments: Namespace, found: Architecture) -> list[tuple[str, float | None, Scaling]]:
+    """Name, phi and factors of every member asked for."""
+    factors = {
+        name: getattr(arguments, name)
+        for name in ("depth", "width", "resolution")
+        if getattr(arguments, name) is not None
+    }
+    limits = {
+        "macs": arguments.max_macs,
+        "params": arguments.max_params,
+        "inference_bytes": arguments.max_memory_bytes,
+    }
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    ways = [bool(arguments.phi), bool(factors), bool(given)]
+    if sum(ways) != 1:
+        raise UsageError(
+            "say how to scale, in one way: --phi 1..7, or factors such as --depth 2 or --width 1.4, or "
+            "limits such as --max-macs 1G for the largest network that keeps them"
+        )
+    if factors:
+        words = "-".join(f"{name}-{factor:g}" for name, factor in factors.items())
+        return [(words, None, Scaling(**factors))]
+    depth_base, width_base, resolution_base = arguments.bases
+    phis = arguments.phi
+    if given:
+        phis = (
+            largest_phi(
+                found.network,
+                macs=given.get("macs", float("inf")),
+                params=given.get("params", float("inf")),
+                inference_bytes=given.get("inference_bytes", float("inf")),
+                depth_base=depth_base,
+                width_base=width_base,
+                resolution_base=resolution_base,
+                rule=RULES[arguments.rule],
+                resolution_multiple=arguments.multiple,
+            ),
+        )
+    return [
+        (
+            f"phi-{phi:.4g}",
+            phi,
+            compound(phi, depth_base=depth_base, width_base=width_base, resolution_base=resolution_base),
+        )
+        for phi in phis
+    ]
+
+
+def _write(folder: Path, steps: tuple[Step, ...]) -> tuple[str, ...]:
+    """Writes every member as an architecture.
+
+    Raises:
+        ExportError: The folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            (folder / f"{step.name}.json").write_text(step.member.network.to_json(), encoding="utf-8")
+    except OSError as error:
+        raise ExportError(f"{folder} cannot be written: {error}; choose another --out") from error
+    return tuple(f"{step.name}.json" for step in steps)

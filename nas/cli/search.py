@@ -1,0 +1,101 @@
+"""`nas search`: from options to a finished study with its winner, comparison and bundle."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
+from nas.config.prepared import Prepared, read_enqueued
+from nas.config.request import Request, prepare_request, request_of
+from nas.finalize import conclude
+from nas.report.activity import Activity
+from nas.report.data_facts import data_facts
+from nas.report.printing import make_console
+from nas.study.study import Study, open_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_INTERRUPTED = 130
+
+
+def run(arguments: Namespace) -> int:
+    """Searches, or continues."""
+    request = request_of(arguments)
+    if arguments.dry_run:
+        from nas.cli.dry_run import dry_run
+
+        return dry_run(request)
+    return run_request(request)
+
+
+def run_request(request: Request) -> int:
+    """Searches, then compares, draws, exports and says what came of it; 130 after Ctrl-C."""
+    console = make_console(to_stderr=request.as_json)
+    with Activity(console, "preparing") as activity:
+        prepared = prepare_request(request, progress=activity)
+    announce(prepared, console)
+    study = search_prepared(request, prepared, console)
+    if study.ending == "interrupted":
+        return EXIT_INTERRUPTED
+    try:
+        return conclude(request, prepared, study, console)
+    except KeyboardInterrupt:
+        console.print(
+            f"\nstopped; the search itself is done, finish the rest with: nas resume {request.folder}",
+            soft_wrap=True,
+        )
+        return EXIT_INTERRUPTED
+
+
+def announce(prepared: Prepared, console: Console) -> None:
+    """Prints which images are used, what was decided about them, how they are augmented, what to look at."""
+    from rich.text import Text
+
+    console.print(Text(f"data       {prepared.data}"), soft_wrap=True)
+    styles = {"note": "dim", "warning": "yellow"}
+    for fact in data_facts(prepared.data, prepared.recipe):
+        label = "" if fact.label == "note" else fact.label
+        line = f"{label:<10} {fact.text or fact.value}"
+        console.print(Text(line, style=styles.get(fact.label, "none")), soft_wrap=True)
+
+
+def search_prepared(request: Request, prepared: Prepared, console: Console) -> Study:
+    """Runs the search with everybody who watches it.
+
+    Raises:
+        NasError: The study cannot be used as asked, the machines cannot be had, or going on is pointless.
+    """
+    from nas.report.progress import TerminalReporter
+    from nas.report.tensorboard import TensorBoardReporter
+    from nas.search import search
+
+    settings = request.settings
+    terminal = TerminalReporter(console)
+    try:
+        return search(
+            prepared.space,
+            evaluator=prepared.evaluator(),
+            controller=settings.controller,  # type: ignore[arg-type]  # checked by the option
+            objective=prepared.objective,
+            trials=settings.trials,
+            max_hours=settings.max_hours,
+            patience=settings.patience,
+            executor=prepared.executor(),
+            out=request.folder,
+            seed=settings.seed,
+            deterministic=settings.is_deterministic,
+            enqueue=read_enqueued(settings.enqueue, prepared.space),
+            warm_start=None
+            if request.warm_start is None
+            else open_study(request.warm_start, space=prepared.space),
+            finalists=settings.finalists,
+            rungs=prepared.rungs,
+            latency_table=prepared.latency_table,
+            probe=prepared.probe,
+            accuracy_noise=prepared.accuracy_noise,
+            reporters=(terminal, TensorBoardReporter()),
+            settings=settings.to_dict(),
+        )
+    finally:
+        terminal.close()

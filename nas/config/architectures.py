@@ -1,0 +1,63 @@
+"""Finds the network that a person names: a published one, a file, or a study's winner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.errors import SpaceArgumentError
+from search_spaces import Network, SpaceError, reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """A network that was found.
+
+    Attributes:
+        name: What to call it, fit for the name of a folder.
+        network: The network.
+    """
+
+    name: str
+    network: Network
+
+
+def find_architecture(text: str) -> Architecture:
+    """Finds a network by a published name, the path of its JSON, or the folder of a bundle or study.
+
+    Raises:
+        SpaceArgumentError: There is no such network; names the nearest published ones.
+        SpaceError: The file is no architecture.
+        StudyError: The folder's study cannot be read.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    if path.is_file() or path.suffix == ".json":
+        return Architecture(name=path.stem, network=_read(path))
+    try:
+        return Architecture(name=text, network=reference(text))
+    except SpaceError as error:
+        raise SpaceArgumentError(f"{error} Files and folders are given by their path") from None
+
+
+def _read(path: Path) -> Network:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceArgumentError(f"{path} cannot be read: {error}") from error
+    try:
+        return Network.from_json(text)
+    except SpaceError as error:
+        raise SpaceArgumentError(f"{path}: {error}") from error
+
+
+def _in_folder(folder: Path) -> Architecture:
+    """The network of an export bundle, or of a study's best trial."""
+    from nas.report.show import open_with_space
+
+    name = folder.resolve().name
+    if (folder / "architecture.json").is_file():
+        return Architecture(name=name, network=_read(folder / "architecture.json"))
+    best = open_with_space(str(folder)).best
+    return Architecture(name=f"{name}-trial-{best.number}", network=best.network)

@@ -1,0 +1,310 @@
+"""`Prepared`: what a study's settings mean, made real: images, space, objective, evaluator, executor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from nas.catalogue import Catalogue
+from nas.config.settings import Settings
+from nas.errors import ExecutorError, SpaceArgumentError, UsageError
+from nas.execution.inline_executor import InlineExecutor
+from nas.objective import Objective
+from nas.rungs import Rungs
+from nas.spaces import SpaceSource, find_space
+from nas.training.recipe import Recipe
+from nas.trial import Executor, Say, say_nothing
+from search_spaces import Network, SearchSpace, SpaceError
+
+if TYPE_CHECKING:
+    from nas.data.images import ImageData, SplitName
+    from nas.latency.probe import LatencyProbe
+    from nas.latency.table.table import LatencyTable
+    from nas.training.proxy import ProxyEvaluator
+
+MOST_CPU_WORKERS = 8
+"""Workers by default on a machine without GPU: each holds the images and a copy of torch in memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A search that is ready to run.
+
+    Attributes:
+        settings: What was asked for.
+        data: The images in their three splits.
+        space: The space, made for these images.
+        objective: What is maximised.
+        recipe: How each candidate is trained, as it was asked for; the evaluator's has all decided.
+        modules: The user's own modules, sent to workers by value.
+        workers: Trainings at the same time.
+        gpus_per_worker: Share of a GPU each holds.
+        rungs: The rungs on which candidates are trained; None trains each of them whole.
+        latency_table: Predicts latencies; None where there is none.
+        probe: Measures latency beside each training; None where the objective needs none.
+        accuracy_noise: Standard deviation of one measured accuracy; None where nobody knows.
+    """
+
+    settings: Settings
+    data: ImageData
+    space: SearchSpace
+    objective: Objective
+    recipe: Recipe
+    modules: tuple[ModuleType, ...]
+    workers: int
+    gpus_per_worker: float
+    rungs: Rungs | None = None
+    latency_table: LatencyTable | None = None
+    probe: LatencyProbe | None = None
+    accuracy_noise: float | None = None
+
+    def catalogue(self) -> Catalogue:
+        """What is known of the space's candidates before training."""
+        return Catalogue(self.space, self.latency_table)
+
+    def evaluator(self, split: SplitName = "search") -> ProxyEvaluator:
+        """Trains by the recipe and measures accuracy on a split.
+
+        Raises:
+            DataError: The training split is smaller than a batch.
+        """
+        from nas.training.proxy import ProxyEvaluator
+
+        rungs = None if split == "test" else self.rungs
+        return ProxyEvaluator(
+            self.data,
+            self.recipe,
+            split=split,
+            fidelity="epochs" if rungs is None else rungs.fidelity,
+            rungs=(1.0,) if rungs is None else rungs.shares,
+            stepping="compiled" if self.settings.is_compiled else "auto",
+        )
+
+    def executor(self) -> Executor:
+        """A new executor as the settings say.
+
+        Raises:
+            ExecutorError: A number is out of range.
+        """
+        if self.settings.executor == "inline":
+            return InlineExecutor()
+        from nas.execution.ray_executor import RayExecutor
+
+        minutes = self.settings.trial_timeout_minutes
+        return RayExecutor(
+            self.workers,
+            gpus_per_worker=self.gpus_per_worker,
+            address=self.settings.address,
+            trial_timeout_seconds=None if minutes is None else 60 * minutes,
+            probe_resource=self.settings.latency_resource,
+            probe_gpus=1.0 if self.probe is not None and "cuda" in self.probe.device else 0.0,
+            modules=self.modules,
+        )
+
+
+def prepare(
+    settings: Settings, *, download: bool = False, width: int | None = None, progress: Say = say_nothing
+) -> Prepared:
+    """Loads the images, makes the space for them, and checks that all of it fits together.
+
+    Args:
+        settings: What was asked for.
+        download: Whether a data set by name may be downloaded.
+        width: Workers of a fixed schedule that runs already; None where there is none.
+        progress: Told how far it is.
+
+    Raises:
+        NasError: Something cannot be found, read or combined.
+        SpaceError: The space breaks one of its laws.
+    """
+    objective = settings.make_objective()
+    recipe = Recipe.from_json(settings.recipe)
+    recipe = recipe.without_probes() if settings.is_deterministic else recipe
+    source = find_space(settings.space)
+    progress("loading PyTorch")
+    workers, gpus = _machines(settings, width)
+    data = _load(settings, source, download=download, progress=progress)
+    progress("making the space for them")
+    space = source.make(
+        resolution=data.resolution,
+        num_classes=data.num_classes,
+        in_channels=data.channels,
+        width=settings.width,
+    )
+    table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
+    prepared = Prepared(
+        settings=settings,
+        data=data,
+        space=space,
+        objective=objective,
+        recipe=recipe,
+        modules=source.modules,
+        workers=workers,
+        gpus_per_worker=gpus,
+        rungs=make_rungs(settings, recipe, data.resolution),
+        latency_table=table,
+        probe=make_probe(settings, objective),
+        accuracy_noise=find_noise(settings, recipe, data),
+    )
+    prepared.evaluator()
+    return prepared
+
+
+def make_rungs(settings: Settings, recipe: Recipe, resolution: int) -> Rungs | None:
+    """The rungs that the settings ask for; None where they ask for none.
+
+    Raises:
+        UsageError: How to climb is said, but not the rungs.
+        RecipeError: The rungs make no rungs, or do not end at the whole training.
+    """
+    if not settings.rungs:
+        for name in ("fidelity", "reduction_factor"):
+            if getattr(settings, name) is not None:
+                raise UsageError(f"--{name.replace('_', '-')} says how to climb: give the --rungs too")
+        return None
+    fidelity = settings.fidelity or "epochs"
+    whole = {"epochs": recipe.epochs, "resolution": float(resolution), "data": 1.0}[fidelity]
+    return Rungs.of(
+        fidelity,  # type: ignore[arg-type]  # checked by the option
+        settings.rungs,
+        whole=whole,
+        reduction_factor=settings.reduction_factor or 3,
+    )
+
+
+def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
+    """The latency probe that the objective needs; None where it needs none.
+
+    Raises:
+        UsageError: How to measure latency is said, but the objective does not look at it.
+        LatencyError: A setting is out of range.
+    """
+    if "latency_ms" not in objective.metrics:
+        for name in ("latency_device", "latency_batch", "latency_threads", "latency_resource"):
+            if getattr(settings, name) is not None:
+                raise UsageError(
+                    f"--{name.replace('_', '-')} says how latency is measured, but the objective does not "
+                    "look at measured latency: give --target-latency or --max-latency without a latency "
+                    "table, or leave it out"
+                )
+        return None
+    from nas.latency.probe import LatencyProbe
+
+    return LatencyProbe(
+        device=settings.latency_device or "auto",  # type: ignore[arg-type]  # checked by the option
+        batch=settings.latency_batch or 1,
+        threads=settings.latency_threads or 1,
+    )
+
+
+def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | None:
+    """The noise of one measured accuracy, as given or as a proxy check found it; None where neither says.
+
+    Raises:
+        UsageError: Both say it, or a check does for another training than the controller hears of.
+        StudyError: The check cannot be used for this recipe and these images.
+    """
+    if settings.proxy_check is None:
+        return settings.accuracy_noise
+    if settings.accuracy_noise is not None:
+        raise UsageError(
+            f"the noise is given once, but --accuracy-noise is {settings.accuracy_noise:g} beside "
+            f"--proxy-check {settings.proxy_check}: leave one of them out"
+        )
+    if settings.rungs:
+        raise UsageError(
+            f"--proxy-check {settings.proxy_check} says how noisy whole trainings are, but with --rungs the "
+            "controller hears of the first rung, which is noisier: give that noise with --accuracy-noise"
+        )
+    from nas.evaluation.proxy_check import read_noise
+
+    return read_noise(settings.proxy_check, recipe=recipe.settled(len(data.train)), data=data).noise
+
+
+def _read_table(path: str, space: SearchSpace) -> LatencyTable:
+    """The latency table in a file, which must be of the space.
+
+    Raises:
+        LatencyError: It cannot be read, or is of another space.
+    """
+    from nas.latency.table.table import LatencyTable
+
+    table = LatencyTable.load(Path(path))
+    table.require_space(space)
+    return table
+
+
+def _load(settings: Settings, source: SpaceSource, *, download: bool, progress: Say) -> ImageData:
+    """Loads the images at the resolution that was asked for, or that a ready-made space insists on."""
+    from nas.data.loading import load_data
+
+    if settings.resolution is not None and source.resolution not in (None, settings.resolution):
+        raise SpaceArgumentError(
+            f"the space {settings.space} is made for {source.resolution} pixels, but --resolution is "
+            f"{settings.resolution}: leave it out"
+        )
+    progress("loading the images")
+    return load_data(
+        settings.data,
+        root=settings.data_root,
+        download=download,
+        resolution=settings.resolution or source.resolution,
+        search_fraction=settings.search_fraction,
+        seed=settings.seed,
+        fit=settings.fit,  # type: ignore[arg-type]  # checked by the option
+        progress=progress,
+    )
+
+
+def _machines(settings: Settings, width: int | None) -> tuple[int, float]:
+    """Number of workers and their share of a GPU: as given, else every GPU, else this machine's cores."""
+    if settings.executor == "inline":
+        for name in ("workers", "gpus_per_worker", "address"):
+            if getattr(settings, name) not in (None, 1):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} needs --executor ray: inline runs one trial at a time, here"
+                )
+        return 1, 0.0
+    workers = settings.workers if settings.workers is not None else width
+    if settings.address is not None and workers is None:
+        raise UsageError("--address joins a cluster of unknown size: say how many --workers it shall run")
+    gpus = settings.gpus_per_worker
+    devices = 0 if settings.address is not None else _count_gpus()
+    if gpus and not devices and settings.address is None:
+        raise ExecutorError(
+            f"{gpus:g} GPUs for each worker were asked for, but torch sees no GPU on this machine: give "
+            "--gpus-per-worker 0 to train on its processor, or join a cluster with --address"
+        )
+    if gpus is None:
+        gpus = 0.0 if not devices else 1.0 if workers is None else min(1.0, devices / workers)
+    if workers is None:
+        workers = int(devices / gpus) if gpus and devices else 0
+        workers = workers or min(os.cpu_count() or 1, MOST_CPU_WORKERS)
+    return workers, gpus
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def read_enqueued(files: Sequence[tuple[str, str]], space: SearchSpace) -> list[Network]:
+    """Reads the user's own candidates: where each came from, and its JSON text.
+
+    Raises:
+        SpaceArgumentError: One is no architecture, or is not in the space; names the file.
+    """
+    networks = []
+    for path, text in files:
+        try:
+            network = Network.from_json(text, space.op_types)
+            space.encode(network)
+        except SpaceError as error:
+            raise SpaceArgumentError(f"--enqueue {path}: {error}") from error
+        networks.append(network)
+    return networks

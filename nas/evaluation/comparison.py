@@ -1,0 +1,347 @@
+"""The final comparison: winner, reference and random candidates, trained alike, on the test split."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from nas.catalogue import Catalogue
+from nas.errors import StudyError
+from nas.objective import Objective
+from nas.scheduling import ATTEMPTS
+from nas.study.tested_weights import COMPARISON, TestedWeights
+from nas.trial import Evaluator, Executor, Job, Result, Status, Tell, watch
+from search_spaces import SearchSpace, cost
+
+FILE_NAME = COMPARISON
+POLL_SECONDS = 1.0
+DRAWS_PER_CANDIDATE = 1_000
+
+Role = Literal["winner", "reference", "random"]
+Outcome = Literal["ahead", "tie", "behind", "unknown"]
+
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+"""Central 95 % of Student's t for 1, 2, ... degrees of freedom; 2.1 and less beyond."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One training of a contender.
+
+    Attributes:
+        seed: Its seed.
+        accuracy: Fraction of the test split; None where the training failed.
+        message: Why it failed; otherwise its notes, such as images that could not be read.
+        is_lost: Whether its machine lost it; the next call trains again.
+    """
+
+    seed: int
+    accuracy: float | None
+    message: str = ""
+    is_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """One network of the comparison.
+
+    Attributes:
+        role: Why it takes part.
+        name: What people call it (`trial 12`, `random 3`).
+        tokens: The candidate.
+        digest: Its identity.
+        macs: Its multiply-adds.
+        params: Its parameters.
+        runs: Its trainings.
+    """
+
+    role: Role
+    name: str
+    tokens: tuple[int, ...]
+    digest: str
+    macs: int
+    params: int
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """Accuracies of the trainings that worked."""
+        return tuple(run.accuracy for run in self.runs if run.accuracy is not None)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean accuracy; None where no training worked."""
+        return statistics.fmean(self.accuracies) if self.accuracies else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """What came of it.
+
+    Attributes:
+        evaluator: Fingerprint of recipe, data, split and test set: equal for accuracies that can be compared.
+        images: Number of test images.
+        seeds: Trainings of each contender.
+        contenders: The winner first.
+        class_counts: Test images of each class; empty where an earlier version did not count them.
+        tested_weights: What the winner's own weights reach; None where nobody looked.
+    """
+
+    evaluator: str
+    images: int
+    seeds: int
+    contenders: tuple[Contender, ...]
+    class_counts: tuple[int, ...] = ()
+    tested_weights: TestedWeights | None = None
+
+    @property
+    def winner(self) -> Contender:
+        """The network that the search chose."""
+        return self.contenders[0]
+
+    @property
+    def seed_deviation(self) -> float | None:
+        """Standard deviation between trainings of one network that differ in the seed alone, pooled."""
+        squares, freedom = self._pooled()
+        return math.sqrt(squares / freedom) if freedom else None
+
+    @property
+    def candidate_deviation(self) -> float | None:
+        """Standard deviation between the means of the random candidates."""
+        means = [one.mean for one in self.contenders if one.role == "random"]
+        known = [mean for mean in means if mean is not None]
+        return statistics.stdev(known) if len(known) > 1 else None
+
+    def margin(self, other: Contender) -> float | None:
+        """Half-width of the 95 % interval of the difference of two means, from the seeds' deviation."""
+        deviation, (_, freedom) = self.seed_deviation, self._pooled()
+        ours, theirs = len(self.winner.accuracies), len(other.accuracies)
+        if deviation is None or not ours or not theirs:
+            return None
+        quantile = T_95[freedom - 1] if freedom <= len(T_95) else 2.1
+        return quantile * deviation * math.sqrt(1 / ours + 1 / theirs)
+
+    def difference(self, other: Contender) -> float | None:
+        """The winner's mean accuracy minus the other's; None where one has none."""
+        if self.winner.mean is None or other.mean is None:
+            return None
+        return self.winner.mean - other.mean
+
+    def outcome(self, other: Contender) -> Outcome:
+        """Whether the winner is ahead of another, behind, or tied: apart by no more than seeds explain."""
+        difference, margin = self.difference(other), self.margin(other)
+        if difference is None or margin is None:
+            return "unknown"
+        if abs(difference) <= margin:
+            return "tie"
+        return "ahead" if difference > 0 else "behind"
+
+    def _pooled(self) -> tuple[float, int]:
+        """Sum of squared deviations from each contender's mean, and its degrees of freedom."""
+        squares, freedom = 0.0, 0
+        for one in self.contenders:
+            if one.mean is not None:
+                squares += sum((accuracy - one.mean) ** 2 for accuracy in one.accuracies)
+                freedom += len(one.accuracies) - 1
+        return squares, freedom
+
+    def save(self, folder: Path) -> Path:
+        """Writes it into a study's folder, whole or not at all."""
+        path = folder / FILE_NAME
+        scratch = path.with_suffix(".partial")
+        scratch.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        return scratch.replace(path)
+
+
+def load_comparison(folder: Path) -> Comparison | None:
+    """Reads the comparison of a study; None where there is none.
+
+    Raises:
+        StudyError: The file is not what `Comparison.save` writes.
+    """
+    path = folder / FILE_NAME
+    if not path.is_file():
+        return None
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        contenders = tuple(
+            Contender(
+                **{
+                    **one,
+                    "tokens": tuple(one["tokens"]),
+                    "runs": tuple(Run(**run) for run in one["runs"]),
+                }
+            )
+            for one in data.pop("contenders")
+        )
+        tested = data.pop("tested_weights", None)
+        return Comparison(
+            **{**data, "class_counts": tuple(data.get("class_counts", ()))},
+            contenders=contenders,
+            tested_weights=None if tested is None else TestedWeights(**tested),
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StudyError(
+            f"{path} cannot be read as a comparison ({error}): remove it to compare again"
+        ) from error
+
+
+def choose_contenders(
+    catalogue: Catalogue,
+    objective: Objective,
+    *,
+    winner: Sequence[int],
+    winner_name: str,
+    randoms: int,
+    seed: int,
+) -> tuple[Contender, ...]:
+    """The winner, the space's reference network if it has one, and random candidates within the constraints.
+
+    Each active decision of a random candidate is uniform over its options; no network takes part twice.
+    """
+    space = catalogue.space
+    chosen = [_contender(space, "winner", winner_name, winner)]
+    if space.reference is not None:
+        reference = _contender(space, "reference", f"{space.name} reference", space.encode(space.reference))
+        if reference.digest != chosen[0].digest:
+            chosen.append(reference)
+    rng = np.random.default_rng([seed, 0x7E57])
+    found = 0
+    for _ in range(randoms * DRAWS_PER_CANDIDATE):
+        if found == randoms:
+            break
+        one = _contender(space, "random", f"random {found + 1}", space.sample(rng))
+        is_known = any(one.digest == other.digest for other in chosen)
+        if is_known or not catalogue.is_feasible(one.tokens, objective):
+            continue
+        chosen.append(one)
+        found += 1
+    return tuple(chosen)
+
+
+def _contender(space: SearchSpace, role: Role, name: str, tokens: Sequence[int]) -> Contender:
+    network = space.decode(tokens)
+    price = cost(network)
+    return Contender(
+        role=role,
+        name=name,
+        tokens=tuple(tokens),
+        digest=network.digest,
+        macs=price.macs,
+        params=price.params,
+    )
+
+
+def compare(
+    space: SearchSpace,
+    evaluator: Evaluator,
+    executor: Executor,
+    contenders: Sequence[Contender],
+    *,
+    images: int,
+    class_counts: Sequence[int] = (),
+    seeds: int,
+    seed: int,
+    folder: Path,
+    on_run: Callable[[Contender, Run, int, int], None] = lambda *_: None,
+    on_progress: Tell = lambda _: None,
+) -> Comparison:
+    """Trains every contender from every seed and measures it; what a folder has already is not done again.
+
+    Every finished training is on disk before the next one counts, so that it can be stopped and continued.
+
+    Args:
+        space: Where the contenders come from.
+        evaluator: Trains and measures on the test split.
+        executor: Runs the trainings; started and closed here.
+        contenders: Who takes part, the winner first.
+        images: Number of test images.
+        class_counts: How many of them are of each class; empty where nobody knows.
+        seeds: Trainings of each.
+        seed: The study's; those of the trainings are derived from it, unlike any of the search.
+        folder: The study's folder.
+        on_run: Told of each finished training, with the number done and the number of all.
+        on_progress: Told what goes on; a contender's place in the list is the number of its trial.
+
+    Raises:
+        NasError: The machines cannot be had, or lose a training too often.
+    """
+    comparison = Comparison(
+        evaluator=evaluator.fingerprint,
+        images=images,
+        seeds=seeds,
+        contenders=tuple(contenders),
+        class_counts=tuple(class_counts),
+    )
+    comparison = _with_known_runs(comparison, load_comparison(folder))
+    todo = _missing_jobs(comparison, [_run_seed(seed, number) for number in range(seeds)])
+    if not todo:
+        return comparison
+    watch(executor, on_progress)
+    try:
+        executor.start(space, evaluator)
+        for result in _run_all(executor, todo):
+            comparison, contender, run = _with_result(comparison, result)
+            comparison.save(folder)
+            done = sum(len(one.runs) for one in comparison.contenders)
+            on_run(contender, run, done, len(contenders) * seeds)
+    finally:
+        executor.close()
+    return comparison
+
+
+def _run_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence([seed, 0xC0, number]).generate_state(1)[0] & 0x7FFFFFFF)
+
+
+def _with_known_runs(comparison: Comparison, known: Comparison | None) -> Comparison:
+    """Takes over the trainings of equal networks that were measured in the same way."""
+    if known is None or known.evaluator != comparison.evaluator:
+        return comparison
+    runs = {one.digest: tuple(run for run in one.runs if not run.is_lost) for one in known.contenders}
+    contenders = tuple(replace(one, runs=runs.get(one.digest, ())) for one in comparison.contenders)
+    return replace(comparison, contenders=contenders, tested_weights=known.tested_weights)
+
+
+def _missing_jobs(comparison: Comparison, seeds: Sequence[int]) -> list[Job]:
+    """Jobs to do, all contenders with the first seed before any with the second."""
+    return [
+        Job(trial=index, attempt=1, tokens=one.tokens, seed=seed)
+        for seed in seeds
+        for index, one in enumerate(comparison.contenders)
+        if all(run.seed != seed for run in one.runs)
+    ]
+
+
+def _run_all(executor: Executor, jobs: Sequence[Job]) -> Iterator[Result]:
+    """Yields a result for every job; what a machine loses is tried again."""
+    waiting = list(jobs)
+    running = 0
+    while waiting or running:
+        while waiting and running < executor.slots:
+            executor.submit(waiting.pop(0))
+            running += 1
+        for result in executor.wait(POLL_SECONDS):
+            running -= 1
+            if result.status is Status.LOST and result.job.attempt < ATTEMPTS:
+                waiting.insert(0, replace(result.job, attempt=result.job.attempt + 1))
+                continue
+            yield result
+
+
+def _with_result(comparison: Comparison, result: Result) -> tuple[Comparison, Contender, Run]:
+    accuracy = next((m.value for m in result.metrics if m.name == "accuracy"), None)
+    message = "; ".join(result.notes) if accuracy is not None else result.message or result.status.value
+    is_lost = result.status is Status.LOST
+    run = Run(seed=result.job.seed, accuracy=accuracy, message=message, is_lost=is_lost)
+    contenders = list(comparison.contenders)
+    index = result.job.trial
+    contenders[index] = replace(contenders[index], runs=(*contenders[index].runs, run))
+    return replace(comparison, contenders=tuple(contenders)), contenders[index], run

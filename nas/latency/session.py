@@ -1,0 +1,364 @@
+"""Times many passes in turns, so that a clock that drifts can neither reorder nor scale them."""
+
+from __future__ import annotations
+
+import gc
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from nas.errors import LatencyError
+from nas.latency.passes import Pass
+from nas.rank_correlation import kendall_tau
+
+Clock = Callable[[], float]
+
+STABLE_WITHIN = 0.05
+WARMUP_CHUNK = 5
+MOST_WARMUP_CHUNKS = 20
+MOST_WARMUP_SECONDS = 10.0
+LEAST_CALLS, MOST_CALLS = 3, 1000
+VISIT_SECONDS = 0.005
+REFERENCE_VISIT_SECONDS = 0.010
+REFERENCE_EVERY_SECONDS = 0.05
+REFERENCE_EVERY_VISITS = 4
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """What one pass took in a session.
+
+    A visit's sample is the median of its calls, not their minimum: the reference is read in the same way, so
+    that both follow the clock of the moment, where a minimum follows the fastest moment of each.
+
+    Attributes:
+        name: Of the pass.
+        samples_ms: As the clock had it, one sample a round, in order.
+        normalised_ms: The same at the session's median speed of the reference; equal where there is none.
+        calls: Calls in each visit.
+        is_settled: Whether the warm-up ended with chunks that agreed within 5 %.
+    """
+
+    name: str
+    samples_ms: tuple[float, ...]
+    normalised_ms: tuple[float, ...]
+    calls: int
+    is_settled: bool
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return len(self.samples_ms)
+
+    @property
+    def median_ms(self) -> float:
+        """Median of the normalised samples."""
+        return self._quartile(0.5)
+
+    @property
+    def q1_ms(self) -> float:
+        """First quartile of the normalised samples."""
+        return self._quartile(0.25)
+
+    @property
+    def q3_ms(self) -> float:
+        """Third quartile of the normalised samples."""
+        return self._quartile(0.75)
+
+    @property
+    def halves_ms(self) -> tuple[float, float]:
+        """Medians of the even and the odd rounds; nan where there is one round only."""
+        if self.n < 2:
+            return math.nan, math.nan
+        return statistics.median(self.normalised_ms[::2]), statistics.median(self.normalised_ms[1::2])
+
+    @property
+    def repeat_error(self) -> float:
+        """How far the two halves disagree, as a share of their mean; nan where there is one round only."""
+        first, second = self.halves_ms
+        return abs(first - second) / ((first + second) / 2)
+
+    def _quartile(self, share: float) -> float:
+        return float(np.quantile(self.normalised_ms, share))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Which of two passes of one measurement session is faster, and whether that can be said.
+
+    Attributes:
+        first: Name of one.
+        second: Name of the other.
+        ratio: Median over the rounds of second / first.
+        low: Lower end of the interval of that median, 95 % where the rounds suffice.
+        high: Its upper end.
+        is_safe: Whether their order can be relied on: the interval leaves out 1, and the difference exceeds
+            what the session's two halves disagree by.
+    """
+
+    first: str
+    second: str
+    ratio: float
+    low: float
+    high: float
+    is_safe: bool
+
+    @property
+    def text(self) -> str:
+        """The comparison in words."""
+        spread = f"ratio {self.ratio:.3f}, 95 % interval {self.low:.3f} to {self.high:.3f}"
+        if not self.is_safe:
+            return f"{self.first} and {self.second} cannot be told apart ({spread})"
+        faster, slower = (self.first, self.second) if self.ratio > 1 else (self.second, self.first)
+        return f"{faster} is faster than {slower} ({spread})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Passes timed in turns, beside a fixed reference.
+
+    Attributes:
+        timings: By name, in the order given.
+        rounds: How often each was visited.
+        reference_ms: Every reading of the reference, in order; empty without one.
+        seconds: What the session took, warm-up included.
+    """
+
+    timings: Mapping[str, Timing]
+    rounds: int
+    reference_ms: tuple[float, ...] = field(repr=False)
+    seconds: float
+
+    @property
+    def reference_median_ms(self) -> float:
+        """Median reading of the reference; nan without one."""
+        return statistics.median(self.reference_ms) if self.reference_ms else math.nan
+
+    @property
+    def drift(self) -> float:
+        """How far the clock wandered: the reference's middle 90 % over its median; nan without one."""
+        if not self.reference_ms:
+            return math.nan
+        low, high = np.quantile(_medians_of_three(self.reference_ms), (0.05, 0.95))
+        return float(high - low) / self.reference_median_ms
+
+    @property
+    def repeat_error(self) -> float:
+        """How far the even and odd rounds disagree: median over the passes; nan with one round only."""
+        return statistics.median(timing.repeat_error for timing in self.timings.values())
+
+    @property
+    def repeat_tau(self) -> float:
+        """Kendall's tau-b of the orders in even and odd rounds; nan below two passes or rounds."""
+        if len(self.timings) < 2 or self.rounds < 2:
+            return math.nan
+        even, odd = zip(*(timing.halves_ms for timing in self.timings.values()), strict=True)
+        return kendall_tau(even, odd)
+
+    @property
+    def unsettled(self) -> tuple[str, ...]:
+        """Passes whose time was still changing when their warm-up ended."""
+        return tuple(name for name, timing in self.timings.items() if not timing.is_settled)
+
+    def compare(self, first: str, second: str) -> Comparison:
+        """Compares two passes round by round, which leaves out whatever both of a round share."""
+        one, other = self.timings[first].normalised_ms, self.timings[second].normalised_ms
+        ratios = sorted(b / a for a, b in zip(one, other, strict=True))
+        ratio = statistics.median(ratios)
+        skipped = _ranks_outside(len(ratios))
+        low, high = ratios[skipped or 0], ratios[-1 - (skipped or 0)]
+        apart = abs(ratio - 1) > self.repeat_error
+        return Comparison(
+            first=first,
+            second=second,
+            ratio=ratio,
+            low=low,
+            high=high,
+            is_safe=skipped is not None and apart and (low > 1 or high < 1),
+        )
+
+
+def is_ranking_safe(session: Session) -> bool:
+    """Says whether every pass can be told apart from the next slower one."""
+    ranked = sorted(session.timings.values(), key=lambda timing: timing.median_ms)
+    return all(session.compare(fast.name, slow.name).is_safe for fast, slow in pairwise(ranked))
+
+
+def _ranks_outside(n: int) -> int | None:
+    """How many samples may be left out at each end of n for an interval of the median at 95 %, or None.
+
+    Source: the sign test; the interval holds whatever the distribution is.
+    """
+    outside, tail = None, 0.0
+    for index in range(n // 2):
+        tail += math.comb(n, index) / 2.0**n
+        if 2 * tail > 1 - CONFIDENCE:
+            break
+        outside = index
+    return outside
+
+
+def measure_together(
+    passes: Mapping[str, Pass],
+    *,
+    reference: Pass | None,
+    rounds: int = 20,
+    seed: int = 0,
+    clock: Clock = time.perf_counter,
+    on_round: Callable[[int, int], None] | None = None,
+) -> Session:
+    """Times every pass once a round, each round in a new random order, and divides the clock's drift out.
+
+    Each pass is first warmed up until the medians of two chunks of 5 calls agree within 5 % (at most 100
+    calls or 10 s). A visit makes one untimed call, which brings the pass's own data into the caches, then as
+    many timed ones as take 5 ms, at least 3. The reference is read (for 10 ms) before the first visit, after
+    the last, and before a visit where 4 visits or 50 ms have gone by. A sample is its raw time multiplied by
+    the session's median reading over the reading at its moment: interpolated, each reading the median of
+    three neighbours, so that one disturbed reading does no harm.
+
+    Args:
+        passes: What to time, by name.
+        reference: A workload of the same device (`prepare_reference`), or None to leave raw times.
+        rounds: Samples of each; two halves need 2, an order that can be relied on 6 and better 20.
+        seed: Of the orders.
+        clock: Seconds.
+        on_round: Called with (rounds done, rounds) after each.
+
+    Raises:
+        LatencyError: There is nothing to time, or no round.
+    """
+    if not passes or rounds < 1:
+        raise LatencyError(f"a session needs a pass and a round, but got {len(passes)} and rounds={rounds}")
+    started = clock()
+    with _without_collector():
+        visitors = {name: _warm_up(run, clock) for name, run in passes.items()}
+        track = _Reference(reference, clock)
+        rng = np.random.default_rng(seed)
+        names = list(passes)
+        raw: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        for done in range(1, rounds + 1):
+            for index in rng.permutation(len(names)):
+                track.read_if_due()
+                raw[names[index]].append(visitors[names[index]].visit(clock))
+            if on_round is not None:
+                on_round(done, rounds)
+        track.read()
+    return Session(
+        timings={name: _timing(name, raw[name], visitors[name], track) for name in names},
+        rounds=rounds,
+        reference_ms=tuple(1000 * seconds for seconds in track.seconds),
+        seconds=clock() - started,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Visitor:
+    """A pass that is warm, with the number of calls that a visit makes."""
+
+    run: Pass
+    calls: int
+    is_settled: bool
+
+    def visit(self, clock: Clock) -> tuple[float, float]:
+        """Returns the moment of the visit and the median seconds of a call."""
+        self.run()
+        began = clock()
+        seconds = statistics.median(_timed(self.run, clock) for _ in range(self.calls))
+        return (began + clock()) / 2, seconds
+
+
+def _timing(name: str, visits: Sequence[tuple[float, float]], visitor: _Visitor, track: _Reference) -> Timing:
+    return Timing(
+        name=name,
+        samples_ms=tuple(1000 * seconds for _, seconds in visits),
+        normalised_ms=tuple(1000 * seconds * track.correction(moment) for moment, seconds in visits),
+        calls=visitor.calls,
+        is_settled=visitor.is_settled,
+    )
+
+
+def _timed(run: Pass, clock: Clock) -> float:
+    started = clock()
+    run()
+    return clock() - started
+
+
+def _warm_up(run: Pass, clock: Clock, visit_seconds: float = VISIT_SECONDS) -> _Visitor:
+    """Calls until two chunks agree, and chooses how many calls a visit makes."""
+    started, before = clock(), math.nan  # nan agrees with nothing: the first chunk never settles it
+    is_settled = False
+    for chunk in range(MOST_WARMUP_CHUNKS):
+        now = statistics.median(_timed(run, clock) for _ in range(WARMUP_CHUNK))
+        is_settled = abs(now - before) <= STABLE_WITHIN * before
+        before = now
+        if is_settled or (chunk and clock() - started > MOST_WARMUP_SECONDS):
+            break
+    calls = math.ceil(visit_seconds / before) if before > 0 else MOST_CALLS
+    return _Visitor(run, min(MOST_CALLS, max(LEAST_CALLS, calls)), is_settled)
+
+
+class _Reference:
+    """The readings of the reference over a session, and the correction that follows from them."""
+
+    def __init__(self, run: Pass | None, clock: Clock) -> None:
+        self._visitor = _warm_up(run, clock, REFERENCE_VISIT_SECONDS) if run is not None else None
+        self._clock = clock
+        self._moments: list[float] = []
+        self._smooth: list[float] = []
+        self._visits_since = 0
+        self.seconds: list[float] = []
+
+    def read_if_due(self) -> None:
+        """Reads before the first visit, and after 4 visits or 50 ms."""
+        is_due = (
+            not self._moments
+            or self._visits_since >= REFERENCE_EVERY_VISITS
+            or self._clock() - self._moments[-1] >= REFERENCE_EVERY_SECONDS
+        )
+        if is_due:
+            self.read()
+        self._visits_since += 1
+
+    def read(self) -> None:
+        """Reads the reference once."""
+        self._visits_since = 0
+        if self._visitor is None:
+            return
+        moment, seconds = self._visitor.visit(self._clock)
+        self._moments.append(moment)
+        self.seconds.append(seconds)
+
+    def correction(self, moment: float) -> float:
+        """Factor that states a time of this moment at the session's median speed; 1 without a reference."""
+        if not self._moments:
+            return 1.0
+        if len(self._smooth) != len(self.seconds):
+            self._smooth = _medians_of_three(self.seconds)
+        local = float(np.interp(moment, self._moments, self._smooth))
+        return statistics.median(self.seconds) / local
+
+
+def _medians_of_three(values: Sequence[float]) -> list[float]:
+    """Replaces each value by the median of itself and its neighbours; the ends stay."""
+    inner = [statistics.median(values[index - 1 : index + 2]) for index in range(1, len(values) - 1)]
+    return [values[0], *inner, *values[max(1, len(values) - 1) :]]
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keeps Python's cycle collector from running within a timed call."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

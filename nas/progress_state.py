@@ -1,0 +1,189 @@
+"""Where a search stands: counts, the best so far, and whether going on makes sense."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from controllers import Controller
+from controllers.contract import diagnostics_of, probabilities_of
+from nas.conversion import bounded
+from nas.errors import SearchStoppedError
+from nas.outcome import TrialOutcome, known_costs
+from nas.reporters import Best, Counts, SearchEnd, TrialReport
+from nas.scheduling import ATTEMPTS, Budget, Flow
+from nas.study.checkpoints import log_name
+from nas.study.journal_reading import History
+from nas.trial import Cause, Result, Status, Trial
+
+FAILURES_AT_FIRST = 5
+"""When so many trials have failed and none has completed, going on is pointless."""
+
+BROKEN_AT_FIRST = 50
+"""When so many trials were measured and every one broke a constraint, hardly any candidate keeps it."""
+
+LOSSES_IN_A_ROW = 5
+"""When machines lose so many trials in a row, going on would lose the rest."""
+
+SHOWN_LOG = 5_000
+"""Characters of a log in an error; its file has all of it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ProgressState:
+    """Counts outcomes in the order in which they count for the controller.
+
+    Attributes:
+        folder: The study's folder.
+        total: How many trials the study shall have in the end; None where only time limits it.
+        counts: Trials so far.
+        rejected: Candidates that broke a known constraint.
+        best: The best so far.
+        worst_reward: What an infeasible trial is fed back as: the worst finite reward so far, 0 at first.
+        without_gain: Trials fed back since the best one.
+        learnt: Trials fed back.
+    """
+
+    folder: Path
+    total: int | None
+    counts: Counts = field(default_factory=Counts)
+    rejected: int = 0
+    best: Best | None = None
+    worst_reward: float = 0.0
+    without_gain: int = 0
+    learnt: int = 0
+    _started: float = field(default_factory=time.monotonic)
+    _has_failed: bool = False
+    _failed_at_first: int = 0
+    _broken_at_first: int = 0
+    _lost_in_a_row: int = 0
+    _told: set[str] = field(default_factory=set)
+    _unused: set[str] = field(default_factory=set)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        """Since this run began."""
+        return time.monotonic() - self._started
+
+    def limit(self, budget: Budget, flow: Flow) -> str:
+        """The limit of the budget that is reached, or nothing."""
+        return budget.spent(flow.proposed, self.elapsed_seconds, self.without_gain)
+
+    def restore(self, history: History) -> None:
+        """Counts what earlier runs have counted, in the same order."""
+        lost = [n for n, outcome in history.finished.items() if outcome.status is Status.LOST]
+        for number in (*history.fed_back, *lost):
+            self.count(history.trials[number], history.finished[number])
+        self.rejected = history.rejected
+
+    def count(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Counts an outcome."""
+        name = outcome.status.value
+        self.counts = replace(self.counts, **{name: getattr(self.counts, name) + 1})
+        if outcome.status is Status.LOST:
+            return
+        self.learnt += 1
+        self.without_gain += 1
+        if outcome.reward is None or outcome.accuracy is None:
+            return
+        if trial.continues is None:
+            self.worst_reward = (
+                outcome.reward if self.best is None else min(self.worst_reward, outcome.reward)
+            )
+        progress = (trial.fidelity, outcome.reward)
+        if self.best is not None and progress <= (self.best.fidelity, self.best.reward):
+            return
+        self.without_gain = 0
+        self.best = Best(
+            number=trial.number,
+            reward=outcome.reward,
+            accuracy=outcome.accuracy,
+            macs=trial.cost.macs,
+            network=trial.network,
+            fidelity=trial.fidelity,
+        )
+
+    def report(
+        self, trial: Trial, outcome: TrialOutcome, result: Result | None, flow: Flow, controller: Controller
+    ) -> TrialReport:
+        """Puts into words what was just counted."""
+        is_failure = outcome.status is not Status.COMPLETED
+        is_first, self._has_failed = is_failure and not self._has_failed, self._has_failed or is_failure
+        return TrialReport(
+            trial=trial,
+            outcome=outcome,
+            log="" if result is None else result.log,
+            log_file=self.folder / log_name(trial.number) if is_failure else None,
+            is_first_failure=is_first,
+            is_best=self.best is not None and self.best.number == trial.number,
+            best=self.best,
+            counts=replace(self.counts, rejected=self.rejected),
+            total=self.total,
+            running=len(flow.running),
+            seconds=0.0 if result is None else result.seconds,
+            elapsed_seconds=self.elapsed_seconds,
+            diagnostics=diagnostics_of(controller),
+            probabilities=partial(probabilities_of, controller),
+        )
+
+    def news(self, result: Result) -> list[str]:
+        """The notes of a result that no result before it had in this run."""
+        fresh = [note for note in result.notes if note not in self._told]
+        self._told.update(fresh)
+        return fresh
+
+    def end(self, ending: str, message: str) -> SearchEnd:
+        """Puts into words how it ended."""
+        return SearchEnd(
+            ending=ending,
+            message=message,
+            counts=replace(self.counts, rejected=self.rejected),
+            best=self.best,
+            elapsed_seconds=self.elapsed_seconds,
+        )
+
+    def unused_metrics(self, trial: Trial, result: Result) -> str:
+        """Names, once each, metrics that are named like the network's own costs and differ from them."""
+        own = {metric.name: metric.value for metric in trial.predictions} | known_costs(trial.cost)
+        found = {m.name for m in result.metrics if not math.isclose(m.value, own.get(m.name, m.value))}
+        new, self._unused = sorted(found - self._unused), self._unused | found
+        names = ", ".join(f"{name} (trial {trial.number} has {own[name]:,})" for name in new)
+        return names and (
+            f"the evaluator measures {names}, which is known before training: the objective and the reports "
+            "use what is known, so give what is measured another name"
+        )
+
+    def check_health(self, outcome: TrialOutcome, result: Result | None) -> None:
+        """Looks at an outcome of this run.
+
+        Raises:
+            SearchStoppedError: The first several trials all failed or all broke a constraint, or machines
+                lose one after another.
+        """
+        self._lost_in_a_row = self._lost_in_a_row + 1 if outcome.status is Status.LOST else 0
+        is_over = (
+            outcome.cause is Cause.CONSTRAINT
+        )  # it was measured, so that nothing but the candidate fails
+        self._broken_at_first = 0 if self.counts.completed else self._broken_at_first + is_over
+        is_sound = self.counts.completed or self._broken_at_first
+        self._failed_at_first = 0 if is_sound else self._failed_at_first + 1
+        log = "" if result is None else bounded(result.log, SHOWN_LOG)
+        detail = f"the last one: {outcome.message}\n{log}".rstrip()
+        if self._failed_at_first >= FAILURES_AT_FIRST:
+            raise SearchStoppedError(
+                f"the first {self._failed_at_first} trials of this run all failed, so the cause is hardly "
+                f"the candidates: mend it and start again to continue; {detail}"
+            )
+        if is_over and self._broken_at_first >= BROKEN_AT_FIRST:
+            raise SearchStoppedError(
+                f"the first {self._broken_at_first} trials that were measured in this run all broke a "
+                f"constraint: relax it, or start again to go on; the last one: {outcome.message}"
+            )
+        if self._lost_in_a_row >= LOSSES_IN_A_ROW:
+            raise SearchStoppedError(
+                f"machines lost {self._lost_in_a_row} trials in a row, each {ATTEMPTS} times: look at the "
+                f"workers and start again to continue; {detail}"
+            )

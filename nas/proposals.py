@@ -1,0 +1,358 @@
+"""Which candidates are let in: the user's own first, then the controller's, never one that is too dear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from controllers import Controller
+from nas.argument_checks import whole
+from nas.catalogue import Catalogue, Tokens
+from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
+from nas.objective import NETWORK_METRICS, Objective
+from nas.outcome import TrialOutcome
+from nas.rungs import Halving
+from nas.study.journal_reading import History
+from nas.trial import Trial
+from search_spaces import Network, SpaceError
+
+SAMPLES = 64
+"""Random candidates looked at before anything trains, to see whether the constraints can be met."""
+
+REJECTIONS_IN_A_ROW = 2_000
+"""So many proposals in a row that break the constraints end the search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeat:
+    """Asks for a candidate to be trained again with new seeds, which never happens unasked.
+
+    Attributes:
+        candidate: The network, or its tokens; may be positional.
+        times: How many repetitions, beside the first training.
+
+    Raises:
+        SpaceArgumentError: There is nothing to repeat.
+    """
+
+    candidate: Network | Tokens = field(kw_only=False)
+    times: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "times", whole("times", self.times, least=1, error=SpaceArgumentError))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enqueued:
+    """A candidate that the user put in; `repeat` counts its repetitions from 1, 0 is the first training."""
+
+    tokens: Tokens
+    repeat: int = 0
+
+
+def trial_seed(study_seed: int, number: int) -> int:
+    """Seed of a trial's training, below 2**31: depends on the study's seed and the trial's number alone."""
+    return int(np.random.SeedSequence([study_seed, number]).generate_state(1)[0] & 0x7FFFFFFF)
+
+
+def enqueued_candidates(
+    catalogue: Catalogue, objective: Objective, enqueued: Iterable[Network | Tokens | Repeat]
+) -> tuple[Enqueued, ...]:
+    """Checks the user's own candidates and writes them as tokens.
+
+    Raises:
+        SpaceArgumentError: One is not in the space.
+        ObjectiveError: One breaks a constraint.
+    """
+    space = catalogue.space
+    found: list[Enqueued] = []
+    for position, item in enumerate(enqueued):
+        candidate = item.candidate if isinstance(item, Repeat) else item
+        try:
+            tokens = space.encode(candidate) if isinstance(candidate, Network) else space.canonical(candidate)
+            costs = catalogue.describe(tokens).costs
+        except SpaceError as error:
+            raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
+        except TypeError as error:
+            raise SpaceArgumentError(
+                f"enqueued candidate {position} must be a network, its tokens or nas.Repeat, but got "
+                f"{candidate!r:.60}: give one of these"
+            ) from error
+        for limit in objective.broken(costs, before_training=True):
+            raise ObjectiveError(
+                f"enqueued candidate {position}: `{limit.metric} <= {limit.upper:,.12g}` must hold, but "
+                f"{limit.metric}={costs[limit.metric]:,.12g}: relax the constraint or leave the candidate out"
+            )
+        repeats = range(1, item.times + 1) if isinstance(item, Repeat) else (0,)
+        found.extend(Enqueued(tokens=tokens, repeat=repeat) for repeat in repeats)
+    return tuple(found)
+
+
+FINAL_REPEATS = 2
+"""How often each finalist is trained again, on average."""
+
+RARE = 256
+"""Random candidates within the constraints that are looked through for a new one."""
+
+RECOMMENDED = 10
+"""Candidates that are written down as recommended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finals:
+    """The last trials of a search train again what the controller recommends by then, with new seeds.
+
+    Each of them takes, of the `candidates` recommended at that moment, the one that was repeated least. So a
+    candidate that falls back in the estimates makes room for the next.
+
+    Attributes:
+        candidates: How many are in it.
+        first: Number of the first of these trials.
+    """
+
+    candidates: int
+    first: int
+
+    @classmethod
+    def of(cls, candidates: int, trials: int | None) -> Finals | None:
+        """The finals of a search of so many trials; None without finalists.
+
+        Raises:
+            SpaceArgumentError: They would leave no trial for the search, or nobody knows when it ends.
+        """
+        candidates = whole("finalists", candidates, least=0, error=SpaceArgumentError)
+        if candidates == 0:
+            return None
+        if trials is None:
+            raise SpaceArgumentError(
+                f"finals need to know when a search ends, but got finalists={candidates} without trials: say "
+                "how many trials"
+            )
+        if candidates * FINAL_REPEATS >= trials:
+            raise SpaceArgumentError(
+                f"`{FINAL_REPEATS} * finalists < trials` must hold, as each finalist is trained "
+                f"{FINAL_REPEATS} times more, but got finalists={candidates} and trials={trials}"
+            )
+        return cls(candidates=candidates, first=trials - candidates * FINAL_REPEATS)
+
+
+class Source:
+    """Gives the next trial.
+
+    Args:
+        catalogue: Where candidates come from.
+        controller: Who chooses once the user's own are through.
+        objective: Whose constraints on known costs must be met.
+        seed: Seed of the study.
+        enqueued: The user's own candidates.
+        finals: What the last trials are for; None means the same as all others.
+        halving: Which candidates train on; None trains each of them whole at once.
+        helps_out: Whether a controller that finds no more candidates is given random ones within the
+            constraints; a controller made by the caller may have good reason to end.
+        history: Earlier runs: a candidate that they granted is not granted twice.
+
+    Attributes:
+        rejected: Proposals that broke a constraint or a law of the space so far.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        controller: Controller,
+        objective: Objective,
+        *,
+        seed: int,
+        enqueued: Sequence[Enqueued] = (),
+        finals: Finals | None = None,
+        halving: Halving | None = None,
+        helps_out: bool = False,
+        history: History | None = None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._controller = controller
+        self._objective = objective
+        self._seed = seed
+        known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
+        self._wishes = [w for w in enqueued if (catalogue.digest(w.tokens), w.repeat) not in known]
+        self._finals = finals
+        self._halving = halving
+        self._helps_out = helps_out
+        self._repeats: dict[str, int] = {}  # of each candidate so far, by digest
+        for digest, repeat in known:
+            self._repeats[digest] = max(repeat, self._repeats.get(digest, 0))
+        self.rejected = 0 if history is None else history.rejected
+
+    def next(self, number: int) -> Trial | None:
+        """Gives the trial of this number, or None where the controller has no candidate at present.
+
+        Raises:
+            SearchStoppedError: Too many proposals in a row broke the constraints.
+        """
+        if self._wishes:
+            candidate = self._wishes.pop(0)
+            return self._trial(number, candidate.tokens, repeat=candidate.repeat, origin="user")
+        if self._finals is not None and number >= self._finals.first:
+            finalists = self._controller.recommend(self._finals.candidates)
+            if finalists:
+                tokens = min(finalists, key=lambda one: self._repeats.get(self._catalogue.digest(one), 0))
+                repeat = self._repeats.get(self._catalogue.digest(tokens), 0) + 1
+                return self._trial(number, tokens, repeat=repeat)
+        going_on = None if self._halving is None else self._halving.next()
+        if going_on is not None:
+            paused, rung = going_on
+            return replace(
+                paused,
+                number=number,
+                seed=trial_seed(self._seed, number),
+                fidelity=rung,
+                proposal_number=-1,
+                log_prob=float("nan"),
+                continues=paused.number,
+            )
+        for _ in range(REJECTIONS_IN_A_ROW):
+            proposals = self._controller.propose(1)
+            if not proposals:
+                return self._rare(number) if self._helps_out else None
+            (proposal,) = proposals
+            trial = self._trial(
+                number, proposal.tokens, proposal_number=proposal.number, log_prob=proposal.log_prob
+            )
+            if trial is not None:
+                return trial
+            self.rejected += 1
+        raise SearchStoppedError(
+            f"{REJECTIONS_IN_A_ROW} proposals in a row broke the constraints ({self._objective.describe()}): "
+            "relax them, or narrow the space"
+        )
+
+    def _rare(self, number: int) -> Trial | None:
+        """A random candidate within the constraints, where they are too rare for the controller to meet one.
+
+        The controller learns from it as from any candidate of others, and finds its like. None where the
+        constraints leave no new one, or the space cannot say where they are.
+        """
+        limits = self._objective.known_limits
+        ranges = {metric: (0.0, limits[metric]) for metric in NETWORK_METRICS if metric in limits}
+        if not limits:
+            return None
+        rng = np.random.default_rng([self._seed, number, RARE])
+        try:
+            rows = self._catalogue.space.sample_within(rng, RARE, **ranges)
+        except SpaceError:
+            return None
+        for tokens in map(tuple, rows.tolist()):
+            if self._catalogue.digest(tokens) not in self._repeats:
+                trial = self._trial(number, tokens)
+                if trial is not None:
+                    return trial
+        return None
+
+    def note(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Takes in what became of a trial, for what comes next."""
+        if self._halving is not None:
+            self._halving.note(trial, outcome)
+
+    def recommended(self) -> tuple[str, ...]:
+        """Digests of the candidates to go with, best first: the controller's, or those on the last rung."""
+        if self._halving is not None:
+            return self._halving.best(RECOMMENDED)
+        tokens = self._controller.recommend(RECOMMENDED)
+        return tuple(dict.fromkeys(self._catalogue.digest(one) for one in tokens))
+
+    def _trial(
+        self,
+        number: int,
+        tokens: Sequence[int],
+        *,
+        repeat: int = 0,
+        proposal_number: int = -1,
+        log_prob: float = float("nan"),
+        origin: str = "controller",
+    ) -> Trial | None:
+        """Writes a candidate out; None where it breaks a constraint or a law of the space."""
+        if not self._catalogue.is_feasible(tokens, self._objective):
+            return None
+        description = self._catalogue.describe(tokens)
+        self._repeats[description.digest] = max(repeat, self._repeats.get(description.digest, 0))
+        return Trial(
+            number=number,
+            tokens=tuple(int(token) for token in tokens),
+            network=description.network,
+            digest=description.digest,
+            cost=description.cost,
+            predictions=description.predictions,
+            seed=trial_seed(self._seed, number),
+            fidelity=1.0 if self._halving is None else self._halving.rungs.shares[0],
+            repeat=repeat,
+            proposal_number=proposal_number,
+            log_prob=log_prob,
+            origin=origin,
+        )
+
+
+def require_feasible(catalogue: Catalogue, objective: Objective, *, seed: int) -> None:
+    """Checks that some candidate meets the constraints on known costs, before anything is trained.
+
+    Looks at random candidates, then walks from the nearest one decision by decision towards the limits, so
+    that a small feasible corner of a large space is found too.
+
+    Raises:
+        SpaceArgumentError: None was found; names the nearest candidate and its cost.
+    """
+    if not any(constraint.is_known_before_training for constraint in objective.constraints):
+        return
+    space = catalogue.space
+    rng = np.random.default_rng(seed)
+    nearest: Tokens = ()
+    excess = float("inf")
+    for _ in range(SAMPLES):
+        tokens = space.sample(rng)
+        found = _excess(catalogue, objective, tokens)
+        if found == 0:
+            return
+        if found < excess or not nearest:
+            nearest, excess = tokens, found
+    nearest, excess = _descend(catalogue, objective, nearest, excess)
+    if excess == 0:
+        return
+    try:
+        costs = catalogue.describe(nearest).costs
+    except SpaceError as error:
+        raise SpaceArgumentError(f"no candidate of the space {space.name!r} can be built: {error}") from error
+    limits = "; ".join(
+        f"`{c.metric} <= {c.upper:,.12g}`, nearest {c.metric}={costs[c.metric]:,.6g}"
+        for c in objective.constraints
+        if c.is_known_before_training
+    )
+    raise SpaceArgumentError(
+        f"no candidate of the space {space.name!r} was found that meets the constraints: {limits}, for "
+        f"tokens {nearest}. Relax the constraints, or choose a smaller width or resolution"
+    )
+
+
+def _excess(catalogue: Catalogue, objective: Objective, tokens: Tokens) -> float:
+    try:
+        return objective.excess(catalogue.describe(tokens).costs)
+    except (SpaceError, ObjectiveError):
+        return float("inf")
+
+
+def _descend(
+    catalogue: Catalogue, objective: Objective, tokens: Tokens, excess: float
+) -> tuple[Tokens, float]:
+    """Changes one decision at a time for the better until none helps or the limits are met."""
+    space = catalogue.space
+    improved = True
+    while improved and excess > 0:
+        improved = False
+        for index, count in enumerate(space.cardinalities):
+            for option in range(count):
+                other = (*tokens[:index], option, *tokens[index + 1 :])
+                found = _excess(catalogue, objective, other)
+                if found < excess:
+                    tokens, excess, improved = other, found, True
+                if excess == 0:
+                    return space.canonical(tokens), excess
+    return space.canonical(tokens), excess

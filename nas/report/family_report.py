@@ -1,0 +1,158 @@
+"""How a scaled family is formatted: its members, and beside them what the paper has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count
+from search_spaces import Member, Network, cost, memory, reference
+from search_spaces.published import PRINTED
+from search_spaces.references import EFFICIENTNET
+
+BASELINE = "efficientnet_b0"
+
+BEST_FITS = {"b0": 0.0, "b1": 0.5, "b2": 1.0, "b3": 2.0, "b4": 3.5, "b5": 5.0, "b6": 6.0, "b7": 7.0}
+"""Phis whose formula comes nearest to the published members (issue 390 of the EfficientNet code)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A member of the family as it was asked for.
+
+    Attributes:
+        name: Its name, and its file's without `.json`.
+        phi: Its phi; None where factors were given.
+        member: The network, its costs and factors.
+    """
+
+    name: str
+    phi: float | None
+    member: Member
+
+
+def family_report(
+    name: str, baseline: Network, steps: tuple[Step, ...], folder: Path, files: tuple[str, ...]
+) -> Report:
+    """The report of `nas scale`."""
+    price = cost(baseline)
+    words = (
+        f"{show_count(price.params)} params, {show_count(price.macs)} macs at {baseline.resolution} pixels"
+    )
+    facts = (
+        Fact(
+            key="baseline",
+            label="baseline",
+            value={"name": name, "macs": price.macs, "params": price.params},
+            text=f"{name}: {words}",
+        ),
+        Fact(key="folder", label="written to", value=str(folder)),
+        Fact(key="files", label="files", value=list(files), text=", ".join(files)),
+    )
+    tables = [_members(name, baseline, steps)]
+    if _is_b0(baseline):
+        tables.append(_published())
+    return Report(title=f"{name}, scaled", facts=facts, tables=tuple(tables))
+
+
+def _is_b0(network: Network) -> bool:
+    return network.digest == reference(BASELINE).digest
+
+
+def _members(name: str, baseline: Network, steps: tuple[Step, ...]) -> Table:
+    rows: list[dict[str, Any]] = [_row(name, 0.0, baseline, nominal=1.0, factor=1.0)]
+    for step in steps:
+        scaling = step.member.scaling
+        row = _row(
+            step.name,
+            step.phi,
+            step.member.network,
+            nominal=scaling.nominal_factor,
+            factor=step.member.macs_factor,
+        )
+        factors = {"depth": scaling.depth, "width": scaling.width, "resolution": scaling.resolution}
+        rows.append(row | factors)
+    columns = (
+        Column(key="name", heading="network"),
+        Column(key="depth", heading="depth", show=_factor, is_number=True),
+        Column(key="width", heading="width", show=_factor, is_number=True),
+        Column(key="pixels", heading="pixels", is_number=True),
+        Column(key="blocks", heading="blocks", is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="macs_factor", heading="x macs", show=_factor, is_number=True),
+        Column(key="nominal_factor", heading="x nominal", show=_factor, is_number=True),
+        Column(key="inference_bytes", heading="memory", show=show_bytes, is_number=True),
+    )
+    notes = (
+        "x nominal: depth * width^2 * resolution^2; x macs: after rounding channels, layers and pixels",
+        "memory: peak while one image is classified, float32",
+    )
+    return Table(key="family", title="The family", columns=columns, rows=tuple(rows), notes=notes)
+
+
+def _row(name: str, phi: float | None, network: Network, *, nominal: float, factor: float) -> dict[str, Any]:
+    price = cost(network)
+    return {
+        "name": name,
+        "phi": phi,
+        "depth": 1.0,
+        "width": 1.0,
+        "resolution": 1.0,
+        "pixels": network.resolution,
+        "blocks": sum(stage.repeats for stage in network.stages),
+        "params": price.params,
+        "macs": price.macs,
+        "macs_factor": factor,
+        "nominal_factor": nominal,
+        "inference_bytes": memory(network).inference_bytes,
+    }
+
+
+def _published() -> Table:
+    """The paper's family, by its own table: our counts, and what the paper prints."""
+    rows = []
+    for size, phi in BEST_FITS.items():
+        name = f"efficientnet_{size}"
+        width, depth, pixels, _ = EFFICIENTNET[size]
+        price, printed = cost(reference(name)), PRINTED[name]
+        rows.append(
+            {
+                "name": name,
+                "nearest_phi": phi,
+                "depth": depth,
+                "width": width,
+                "pixels": pixels,
+                "params": price.params,
+                "printed_params": printed.params,
+                "macs": price.macs,
+                "printed_macs": printed.macs,
+            }
+        )
+    columns = (
+        Column(key="name", heading="network"),
+        Column(key="depth", heading="depth", show=_factor, is_number=True),
+        Column(key="width", heading="width", show=_factor, is_number=True),
+        Column(key="pixels", heading="pixels", is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="printed_params", heading="paper", show=_printed, is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="printed_macs", heading="paper", show=_printed, is_number=True),
+        Column(key="nearest_phi", heading="nearest phi", show=_factor, is_number=True),
+    )
+    return Table(
+        key="published",
+        title="The paper's family, which does not follow the formula",
+        columns=columns,
+        rows=tuple(rows),
+        notes=("by name: nas describe efficientnet_b1; paper: Tan & Le, ICML 2019, Table 2",),
+    )
+
+
+def _factor(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _printed(value: float) -> str:
+    return f"{value / 1e9:g}G" if value >= 1e8 else f"{value / 1e6:g}M"

@@ -1,0 +1,154 @@
+"""How one network is formatted: its costs, its stages, its layers, its block strings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count
+from search_spaces import Network, SpaceError, cost, describe, describe_layers, memory, to_strings
+
+
+def network_report(
+    name: str, network: Network, picture: Path | None, *, batch_size: int, with_layers: bool
+) -> Report:
+    """The report of `nas describe`.
+
+    Raises:
+        SpaceError: The network cannot be lowered.
+    """
+    price, held = cost(network), memory(network)
+    training = held.training_bytes(batch_size)
+    side = network.resolution
+    facts = [
+        Fact(key="name", label="network", value=name, text=f"{name}  (digest {network.digest})"),
+        Fact(
+            key="input",
+            label="input",
+            value={
+                "resolution": side,
+                "in_channels": network.in_channels,
+                "num_classes": network.num_classes,
+            },
+            text=f"{network.in_channels} x {side} x {side}, {network.num_classes} classes",
+        ),
+        Fact(key="params", label="params", value=price.params, text=f"{price.params:,}"),
+        Fact(key="macs", label="macs", value=price.macs, text=f"{price.macs:,}"),
+        Fact(
+            key="activations",
+            label="activations",
+            value=price.activations,
+            text=f"{price.activations:,}  ({show_bytes(price.activation_bytes)} in float32)",
+        ),
+        Fact(
+            key="inference_bytes",
+            label="inference memory",
+            value=held.inference_bytes,
+            text=f"{show_bytes(held.inference_bytes)} at its peak, one image, float32",
+        ),
+        Fact(
+            key="training_bytes",
+            label="training memory",
+            value=training,
+            text=f"{show_bytes(training)} at its peak, batch {batch_size}, float32, momentum; an estimate",
+        ),
+        Fact(
+            key="arithmetic_intensity",
+            label="intensity",
+            value=held.arithmetic_intensity,
+            text=f"{held.arithmetic_intensity:.2f} macs for each byte read or written, one image",
+        ),
+    ]
+    if picture is not None:
+        facts.append(Fact(key="picture", label="picture", value=str(picture)))
+    tables = [stage_table(network)]
+    if with_layers:
+        tables.append(_layer_table(network))
+    return Report(title=name, facts=tuple(facts), tables=(*tables, *_strings(network)))
+
+
+def stage_table(network: Network) -> Table:
+    """The network stage by stage, with work and memory."""
+    total = cost(network).macs or 1
+    rows = tuple(
+        {
+            "stage": row.stage,
+            "operator": row.operator,
+            "resolution": row.resolution,
+            "channels": row.channels,
+            "layers": row.layers,
+            "macs": row.macs,
+            "share": row.macs / total,
+            "params": row.params,
+            "activations": row.activations,
+            "peak_bytes": row.peak_bytes,
+            "arithmetic_intensity": row.arithmetic_intensity,
+        }
+        for row in describe(network)
+    )
+    columns = (
+        Column(key="stage", heading="stage"),
+        Column(key="operator", heading="operator"),
+        Column(key="resolution", heading="pixels", is_number=True),
+        Column(key="channels", heading="channels", is_number=True),
+        Column(key="layers", heading="layers", is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="activations", heading="acts", show=show_count, is_number=True),
+        Column(key="peak_bytes", heading="peak", show=show_bytes, is_number=True),
+        Column(
+            key="arithmetic_intensity", heading="macs/byte", show=lambda one: f"{one:.2f}", is_number=True
+        ),
+    )
+    note = (
+        "acts: values that convolutions and linear layers put out; peak: most feature maps alive while the "
+        "stage runs, its input among them"
+    )
+    return Table(key="stages", title="Stages", columns=columns, rows=rows, notes=(note,))
+
+
+def _layer_table(network: Network) -> Table:
+    rows = tuple(
+        {
+            "name": row.name,
+            "layer": row.layer,
+            "in_shape": list(row.in_shape),
+            "out_shape": list(row.out_shape),
+            "macs": row.macs,
+            "params": row.params,
+            "activations": row.activations,
+            "traffic_bytes": row.traffic_bytes,
+        }
+        for row in describe_layers(network)
+    )
+
+    def shape(sides: list[int]) -> str:
+        return " x ".join(map(str, sides))
+
+    columns = (
+        Column(key="name", heading="layer"),
+        Column(key="out_shape", heading="out", show=shape),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="activations", heading="activations", show=show_count, is_number=True),
+        Column(key="traffic_bytes", heading="traffic", show=show_bytes, is_number=True),
+    )
+    return Table(key="layers", title="Layers", columns=columns, rows=rows)
+
+
+def _strings(network: Network) -> tuple[Table, ...]:
+    """The network in the notations that can say it."""
+    tables = []
+    for dialect in ("mnasnet", "timm"):
+        try:
+            strings = to_strings(network, dialect, squeeze_excite=network.squeeze_excite)
+        except SpaceError:
+            continue
+        tables.append(
+            Table(
+                key=f"strings_{dialect}",
+                title=f"Block strings, {dialect}'s dialect",
+                columns=(Column(key="string", heading="string"),),
+                rows=tuple({"string": string} for string in strings),
+            )
+        )
+    return tuple(tables)

@@ -1,0 +1,348 @@
+"""The pictures of a finished search: reward over trials, and accuracy against cost.
+
+`draw_network` is at home in `nas.report.network_picture`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from nas.errors import NasError
+from nas.report.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    LARGE,
+    NORMAL,
+    ORANGE,
+    PALE,
+    SKY,
+    SMALL,
+    VERMILION,
+    new_figure,
+    quiet,
+    save,
+    scale_of,
+    to_png,
+)
+from nas.report.network_picture import draw_network
+from nas.report.printing import show_accuracies, show_metric
+from nas.study.checkpoints import Entry, of_highest_fidelity, pareto_front
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Mark", "SearchPicture", "draw_network", "draw_pareto", "draw_search"]
+
+COST_NAMES = {
+    "macs": "multiply-adds",
+    "params": "parameters",
+    "activations": "activations",
+    "latency_ms": "latency",
+    "predicted_latency_ms": "predicted latency",
+    "peak_memory_bytes": "peak memory",
+    "train_seconds": "training time",
+    "train_step_ms": "training step",
+}
+COST_UNITS = {
+    "latency_ms": "ms",
+    "predicted_latency_ms": "ms",
+    "peak_memory_bytes": "bytes",
+    "train_seconds": "s",
+    "train_step_ms": "ms",
+}
+LEAST_FOR_MEDIAN = 50
+"""Trials from which on a running median of the reward is drawn."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A network to compare with, trained alike.
+
+    Attributes:
+        name: What it is called in the legend.
+        accuracy: Fraction in [0, 1], measured on the same split as the trials.
+        costs: One for each of the picture's costs, in its unit.
+        accuracies: Those that the accuracy is the mean of; empty where it is a single one.
+    """
+
+    name: str
+    accuracy: float
+    costs: tuple[float, ...]
+    accuracies: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchPicture:
+    """What there is to draw of a search.
+
+    Attributes:
+        points: The completed trials; accuracy against cost is drawn of the highest fidelity among them.
+        title: First line of the picture; empty for none.
+        costs: The metrics of the points' costs (`macs`, `params`, `latency_ms`, ...), a panel for each.
+        targets: The cost aimed at for each of them; None draws no line, and no tuple draws none at all.
+        reference: The space's published network, trained alike; None where it was not.
+        random_runs: Rewards of random searches in the order of their trials, one tuple for each search.
+        failed: Number of trials that gave no accuracy.
+        split: Where accuracy was measured, in words.
+        chosen: The network to go with; None marks the point of highest reward as the winner.
+
+    Raises:
+        NasError: A number is not finite, a cost or a target is not positive, a point or the reference does
+            not have every cost, or a random search is empty.
+    """
+
+    points: tuple[Entry, ...]
+    title: str = ""
+    costs: tuple[str, ...] = ("macs",)
+    targets: tuple[float | None, ...] = ()
+    reference: Mark | None = None
+    random_runs: tuple[tuple[float, ...], ...] = ()
+    failed: int = 0
+    split: str = "search split"
+    chosen: Mark | None = None
+
+    def __post_init__(self) -> None:
+        for point in self.points:
+            numbers = (point.accuracy, point.reward, *point.costs)
+            if not all(map(math.isfinite, numbers)) or min(point.costs, default=0) <= 0:
+                raise NasError(f"a point needs finite numbers and a cost above 0, but got {point}")
+        rows: list[tuple[float | None, ...]] = [point.costs for point in self.points]
+        rows += [mark.costs for mark in (self.reference, self.chosen) if mark is not None]
+        rows += [self.targets] if self.targets else []
+        for row in rows:
+            if len(row) != len(self.costs):
+                raise NasError(f"one number is needed for each of {', '.join(self.costs)}, but got {row}")
+        for target in self.targets:
+            if target is not None and not 0 < target < math.inf:
+                raise NasError(f"`target > 0` must hold for a finite number, but got target={target!r}")
+        if not all(self.random_runs):
+            raise NasError("a random search to compare with must have at least one trial, but one is empty")
+
+    @property
+    def winner(self) -> Entry | None:
+        """The point of highest reward at the highest fidelity, of equals the earliest; None for no points."""
+        points = of_highest_fidelity(self.points)
+        return max(points, key=lambda point: (point.reward, -point.number), default=None)
+
+
+def draw_search(picture: SearchPicture, path: Path) -> Path:
+    """Draws reward over trials beside accuracy against each cost, as PNG or SVG by the path's suffix.
+
+    Raises:
+        NasError: The name ends in neither, or the file cannot be written.
+    """
+    figure, panels = _panels(1 + len(picture.costs))
+    _draw_rewards(panels[0], picture)
+    for place, axes in enumerate(panels[1:]):
+        _draw_pareto(axes, picture, place)
+    if picture.title:
+        figure.suptitle(picture.title, fontsize=LARGE, color=INK, fontweight="bold")
+    return save(figure, path)
+
+
+def draw_pareto(picture: SearchPicture, path: Path | None = None) -> bytes:
+    """Draws accuracy against each cost; gives the PNG's bytes, and writes PNG or SVG where a path is given.
+
+    Raises:
+        NasError: The path ends in neither, or the file cannot be written.
+    """
+    figure, panels = _panels(len(picture.costs))
+    for place, axes in enumerate(panels):
+        _draw_pareto(axes, picture, place)
+    if path is not None:
+        save(figure, path)
+    return to_png(figure)
+
+
+def _panels(count: int) -> tuple[Figure, list[Axes]]:
+    """A figure of so many panels, at most three in a row."""
+    across = min(count, 3) if count != 4 else 2
+    down = math.ceil(count / across)
+    figure = new_figure(6.0 if across == 1 else 5.5 * across, 5 * down)
+    grid = figure.subplots(down, across, squeeze=False)
+    for spare in grid.flat[count:]:
+        spare.remove()
+    return figure, list(grid.flat[:count])
+
+
+def _draw_rewards(axes: Axes, picture: SearchPicture) -> None:
+    quiet(axes)
+    points = sorted(of_highest_fidelity(picture.points), key=lambda point: point.number)
+    shorter = [point for point in picture.points if points and point.fidelity < points[0].fidelity]
+    numbers = [point.number for point in points]
+    rewards = np.array([point.reward for point in points])
+    name = "accuracy" if all(p.reward == p.accuracy for p in points) else "reward"
+    if shorter:
+        label = f"lower fidelity (n = {len(shorter)})"
+        x, y = [point.number for point in shorter], [point.reward for point in shorter]
+        axes.scatter(x, y, s=_dot_size(len(picture.points)), color=PALE, linewidths=0, label=label)
+    if points:
+        _draw_dots(axes, numbers, rewards)
+        best = np.maximum.accumulate(rewards)
+        axes.step(numbers, best, where="post", color=BLUE, linewidth=2, label="best so far", zorder=4)
+    if len(points) >= LEAST_FOR_MEDIAN:
+        width = max(10, len(points) // 10)
+        label = f"median of the last {width}"
+        axes.plot(numbers[width - 1 :], _running_median(rewards, width), color=ORANGE, label=label)
+    _draw_random(axes, picture.random_runs, numbers[-1] + 1 if points else None)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    failed = f", {picture.failed} more failed" if picture.failed else ""
+    _label(axes, f"{name.capitalize()} of each trial (n = {len(points)}{failed})", "trial", name)
+
+
+def _draw_dots(axes: Axes, x: Sequence[float], y: npt.NDArray[np.float64]) -> None:
+    """Draws one dot for each trial; those so far below that they would flatten all others, as triangles."""
+    at, floor = np.array(x), _floor(y)
+    inside = y >= floor
+    axes.scatter(at[inside], y[inside], s=_dot_size(len(y)), color=SKY, linewidths=0, label="one trial")
+    below = at[~inside]
+    if below.size:
+        bottom = floor - 0.04 * (y.max() - floor)
+        axes.set_ylim(bottom=bottom)
+        triangles = axes.scatter(
+            below, np.full(below.size, bottom), s=26, marker="v", color=SKY, linewidths=0
+        )
+        triangles.set(clip_on=False, label=f"below the axis (n = {below.size})")
+
+
+def _draw_random(axes: Axes, runs: tuple[tuple[float, ...], ...], trials: int | None) -> None:
+    """Draws the best so far of random searches, as far as trials go: one, or the median of several."""
+    if not runs:
+        return
+    length = min(len(run) for run in runs)
+    length = length if trials is None else min(length, trials)
+    best = np.maximum.accumulate(np.array([run[:length] for run in runs]), axis=1)
+    x = np.arange(length)
+    label = "random search, best so far"
+    if len(runs) > 1:
+        label += f"\n(median and range of {len(runs)} runs)"
+        low, high = best.min(axis=0), best.max(axis=0)
+        axes.fill_between(x, low, high, step="post", color=GREY, alpha=0.18, linewidth=0)
+    axes.step(
+        x, np.median(best, axis=0), where="post", color=GREY, linewidth=1.5, linestyle="--", label=label
+    )
+
+
+def _floor(rewards: npt.NDArray[np.float64]) -> float:
+    """Where the axis begins: lower rewards are so far off that they would flatten all others."""
+    low, middle = np.percentile(rewards, [10, 50])
+    reach = float(rewards.max() - low)
+    least = float(rewards.min())
+    return least if float(middle) - least <= 2 * reach or not reach else float(low) - 0.5 * reach
+
+
+def _running_median(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[np.float64]:
+    """Median of each `width` successive values."""
+    windows = np.lib.stride_tricks.sliding_window_view(values, width)
+    return np.asarray(np.median(windows, axis=1), dtype=np.float64)
+
+
+def _draw_pareto(axes: Axes, picture: SearchPicture, place: int) -> None:
+    """Draws accuracy against one cost: a line through the front where it is the only one, else its points."""
+    quiet(axes)
+    metric, target = picture.costs[place], picture.targets[place] if picture.targets else None
+    points, winner = of_highest_fidelity(picture.points), picture.winner
+    costs = [point.costs[place] for point in points]
+    costs += [picture.reference.costs[place]] if picture.reference is not None else []
+    scale, word = scale_of(max(costs, default=1.0))
+    if points:
+        x = [point.costs[place] / scale for point in points]
+        _draw_dots(axes, x, np.array([100 * point.accuracy for point in points]))
+        _draw_front(axes, picture, place, scale)
+    if target is not None:
+        label = f"target: {show_metric(metric, target)}"
+        axes.axvline(target / scale, color=GREY, linestyle="--", linewidth=1.2, label=label)
+    if picture.reference is not None:
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], 100 * picture.reference.accuracy - 0.5))
+        _draw_mark(axes, picture, picture.reference, place, scale, _Style("D", GREEN, 55))
+    mark = picture.chosen
+    if mark is None and winner is not None:
+        mark = Mark(name=f"winner, trial {winner.number}", accuracy=winner.accuracy, costs=winner.costs)
+    if mark is not None:
+        _draw_mark(axes, picture, mark, place, scale, _Style("*", VERMILION, 190))
+    if costs and max(costs) > 10 * min(costs):
+        _log_axis(axes)
+    name, unit = COST_NAMES.get(metric, metric), COST_UNITS.get(metric, "")
+    units = " ".join(part for part in (word, unit and f"of {unit}" if word else unit) if part)
+    title = f"Accuracy against {name} (n = {len(points)})"
+    x_label = f"{name} ({units})" if units else name
+    _label(axes, title, x_label, f"accuracy on the {picture.split} (%)")
+
+
+def _draw_front(axes: Axes, picture: SearchPicture, place: int, scale: float) -> None:
+    front = pareto_front(picture.points)
+    x = [entry.costs[place] / scale for entry in front]
+    y = [100 * entry.accuracy for entry in front]
+    label = f"Pareto front (n = {len(front)})"
+    if len(picture.costs) > 1:
+        label = f"Pareto front over all costs (n = {len(front)})"
+        axes.scatter(x, y, s=18, color=BLUE, linewidths=0, zorder=3, label=label)
+        return
+    (line,) = axes.plot(x, y, color=BLUE, marker="o", markersize=4, drawstyle="steps-post")
+    line.set(linewidth=1.5, label=label)
+
+
+@dataclass(frozen=True, slots=True)
+class _Style:
+    marker: str
+    color: str
+    size: float
+
+
+def _draw_mark(
+    axes: Axes, picture: SearchPicture, mark: Mark, place: int, scale: float, style: _Style
+) -> None:
+    cost = show_metric(picture.costs[place], mark.costs[place])
+    accuracy = f"{100 * mark.accuracy:.2f} %"
+    if mark.accuracies:
+        accuracy = show_accuracies(mark.accuracies)
+    axes.scatter(
+        [mark.costs[place] / scale],
+        [100 * mark.accuracy],
+        s=style.size,
+        marker=style.marker,
+        color=style.color,
+        edgecolors="white",
+        linewidths=0.9,
+        zorder=5,
+        label=f"{mark.name}:\n{accuracy}, {cost}",
+    )
+
+
+def _log_axis(axes: Axes) -> None:
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(which="minor", color=GREY)
+
+
+def _label(axes: Axes, title: str, x: str, y: str) -> None:
+    """Words a panel; the legend stands below it, where it cannot hide data."""
+    axes.set_title(title, fontsize=NORMAL, color=INK, loc="left")
+    axes.set_xlabel(x, fontsize=NORMAL, color=INK)
+    axes.set_ylabel(y, fontsize=NORMAL, color=INK)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.14),
+            ncols=2,
+            fontsize=SMALL,
+            frameon=False,
+            labelcolor=INK,
+        )
+
+
+def _dot_size(count: int) -> float:
+    return 28 if count <= 60 else 18 if count <= 300 else 9

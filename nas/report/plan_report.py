@@ -1,0 +1,288 @@
+"""How a space's profile and a search's plan are formatted: the report of `nas profile` and of `--dry-run`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any
+
+from nas.evaluation.space_profile import Plan, SpaceProfile
+from nas.report.printing import (
+    Column,
+    Fact,
+    Report,
+    Row,
+    Table,
+    show_count,
+    show_metric,
+    show_seconds,
+    show_share,
+)
+from search_spaces import Decision
+
+LONGEST_OPTIONS = 100
+BAR = 40
+
+METRIC_WORDS = {"macs": "macs", "params": "params", "inference_bytes": "inference memory"}
+
+
+def profile_report(profile: SpaceProfile, plan: Plan, *, title: str, facts: tuple[Fact, ...] = ()) -> Report:
+    """The report of a profile and a plan."""
+    size = Fact(key="size", label="candidates", value=profile.size, text=_size(profile))
+    count = Fact(key="decision_count", label="decisions", value=len(profile.decisions))
+    sample = Fact(
+        key="sample",
+        label="sample",
+        value={"n": profile.samples, "seed": profile.seed},
+        text=f"{profile.samples:,} random candidates, seed {profile.seed}",
+    )
+    tables = [_decisions(profile.decisions), _spreads(profile), _distribution(profile)]
+    if profile.shares:
+        tables.append(_shares(profile))
+    notes = []
+    if profile.undecided:
+        notes.append(
+            f"{', '.join(profile.undecided)}: only a measurement can tell, so nothing is rejected by it"
+        )
+    return Report(
+        title=title,
+        facts=(*facts, count, size, sample),
+        tables=(*tables, _plan(plan)),
+        notes=tuple(notes),
+    )
+
+
+def _size(profile: SpaceProfile) -> str:
+    return f"{profile.size:,}" if profile.size < 10**6 else f"{profile.size:,} ({profile.size:.2e})"
+
+
+def _decisions(decisions: tuple[Decision, ...]) -> Table:
+    """Every decision; for people those with equal options and conditions in one row."""
+    rows = tuple(
+        {
+            "decision": decision.name,
+            "options": option_words(decision),
+            "only_if": _condition(decision, decisions),
+        }
+        for decision in decisions
+    )
+    drawn = _merged(rows)
+    columns = [
+        Column(key="where", heading="where"),
+        Column(key="what", heading="decision"),
+        Column(key="options", heading="options", show=_join),
+    ]
+    if any(row["only_if"] for row in drawn):
+        columns.append(Column(key="only_if", heading="only if"))
+    return Table(key="decisions", title="Decisions", columns=tuple(columns), rows=rows, drawn=drawn)
+
+
+def _merged(rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Rows that differ only in their block as one; `block2.repeats` is `repeats` of `block2`."""
+    places: dict[str, list[str]] = {}
+    merged: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        where, dot, what = row["decision"].rpartition(".")
+        key = repr((what, row["options"], row["only_if"]))
+        places.setdefault(key, []).append(where if dot else "")
+        merged.setdefault(key, {**row, "what": what})
+    return tuple({**row, "where": _range(places[key])} for key, row in merged.items())
+
+
+def _range(places: list[str]) -> str:
+    """Neighbours with one stem and rising numbers as a range: `block2 to block5`."""
+    groups: list[list[str]] = []
+    for place in places:
+        if groups and _follows(groups[-1][-1], place):
+            groups[-1].append(place)
+        else:
+            groups.append([place])
+    return ", ".join(f"{group[0]} to {group[-1]}" if len(group) > 2 else ", ".join(group) for group in groups)
+
+
+def _follows(before: str, after: str) -> bool:
+    stem = before.rstrip("0123456789")
+    number = before[len(stem) :]
+    return number != "" and after == f"{stem}{int(number) + 1}"
+
+
+def _join(options: list[object]) -> str:
+    text = ", ".join(map(str, options))
+    return text if len(text) <= LONGEST_OPTIONS else text[: LONGEST_OPTIONS - 4] + " ..."
+
+
+def option_words(decision: Decision) -> list[object]:
+    """Options as they are, or for ops their class with the fields in which options of that class differ."""
+    return [_option(option, decision.options) for option in decision.options]
+
+
+def _option(option: object, all_options: tuple[object, ...]) -> object:
+    if option is None or isinstance(option, bool | int | float | str):
+        return option
+    if not is_dataclass(option) or isinstance(option, type):
+        return str(option)
+    alike = [other for other in all_options if type(other) is type(option)]
+    words = [
+        f" {field.name}={getattr(option, field.name)}"
+        for field in fields(option)
+        if len(alike) > 1
+        and any(getattr(other, field.name) != getattr(option, field.name) for other in alike)
+    ]
+    return type(option).__name__ + ",".join(words)
+
+
+def _condition(decision: Decision, decisions: tuple[Decision, ...]) -> str | None:
+    """When a decision is open; None where it always is, also because every option of its parent opens it."""
+    for parent, tokens in decision.conditions:
+        options = decisions[parent].options
+        if len(tokens) == len(options) and _condition(decisions[parent], decisions) is None:
+            return None
+    words = []
+    for parent, tokens in decision.conditions:
+        names = option_words(decisions[parent])
+        words.append(f"{decisions[parent].name} is {' or '.join(str(names[token]) for token in tokens)}")
+    return " or ".join(words) or None
+
+
+def _spreads(profile: SpaceProfile) -> Table:
+    columns = [Column(key="metric", heading="one image", show=lambda name: METRIC_WORDS.get(name, name))]
+    columns += [
+        Column(key=f"{key}_text", heading=heading, is_number=True)
+        for key, heading in (
+            ("minimum", "least"),
+            ("percent_1", "1 %"),
+            ("first_quartile", "25 %"),
+            ("median", "median"),
+            ("third_quartile", "75 %"),
+            ("percent_99", "99 %"),
+            ("maximum", "most"),
+            ("reference", "reference"),
+        )
+    ]
+    rows = [asdict(spread) for spread in profile.spreads]
+    drawn = [
+        row
+        | {f"{key}_text": show_metric(row["metric"], value) for key, value in row.items() if _is_cost(value)}
+        for row in rows
+    ]
+    seen = [METRIC_WORDS[spread.metric] for spread in profile.spreads if not spread.is_exact]
+    return Table(
+        key="costs",
+        title=f"Costs of {profile.samples:,} random candidates",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        drawn=tuple(drawn),
+        notes=(f"least and most are those of the whole space{_but(seen)}",),
+    )
+
+
+def _is_cost(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _but(seen: list[str]) -> str:
+    return f"; of {' and '.join(seen)} those of the sample" if seen else ""
+
+
+def _distribution(profile: SpaceProfile) -> Table:
+    """Multiply-adds of the sample as a histogram; a row is an interval, and says where the reference lies."""
+    spread = profile.spreads[0]
+    most = max(spread.counts)
+    rows = []
+    for low, high, count in zip(spread.edges[:-1], spread.edges[1:], spread.counts, strict=True):
+        is_here = spread.reference is not None and low <= spread.reference < high
+        rows.append(
+            {
+                "from": low,
+                "to": high,
+                "count": count,
+                "share": count / profile.samples,
+                "bar": _bar(count / most) + ("  reference" if is_here else ""),
+            }
+        )
+    columns = (
+        Column(key="from", heading="macs from", show=show_count, is_number=True),
+        Column(key="to", heading="to", show=show_count, is_number=True),
+        Column(key="share", heading="share", show=show_share, is_number=True),
+        Column(key="bar", heading=""),
+    )
+    json_rows = tuple({key: value for key, value in row.items() if key != "bar"} for row in rows)
+    return Table(
+        key="distribution",
+        title="Multiply-adds of the candidates",
+        columns=columns,
+        rows=json_rows,
+        drawn=tuple(rows),
+    )
+
+
+def _bar(share: float) -> str:
+    """A bar of up to 40 characters, in eighths."""
+    whole, eighths = divmod(round(share * BAR * 8), 8)
+    return "█" * whole + ("" if not eighths else "▏▎▍▌▋▊▉"[eighths - 1])
+
+
+def _shares(profile: SpaceProfile) -> Table:
+    rows = tuple(
+        {
+            "limit": share.limit,
+            "kind": share.kind,
+            "share": share.share,
+            "kept": share.kept,
+            "samples": share.samples,
+            "low": share.interval[0],
+            "high": share.interval[1],
+        }
+        for share in profile.shares
+    )
+    columns = (
+        Column(key="limit", heading="limit"),
+        Column(key="kind", heading="kind"),
+        Column(key="share", heading="share", show=show_share, is_number=True),
+        Column(key="low", heading="95 % from", show=show_share, is_number=True),
+        Column(key="high", heading="to", show=show_share, is_number=True),
+    )
+    notes = []
+    if any(share.kind == "target" for share in profile.shares):
+        notes.append("a target rejects nothing: it only counts in the reward; a constraint rejects")
+    if any(share.kept == 0 for share in profile.shares):
+        notes.append(
+            "none of the sample keeps a limit: see the minimum above, and consider a smaller --width"
+        )
+    return Table(
+        key="limits",
+        title="Candidates that satisfy the limits",
+        columns=columns,
+        rows=rows,
+        notes=tuple(notes),
+    )
+
+
+def _plan(plan: Plan) -> Table:
+    row = {
+        "trials": plan.trials,
+        "workers": plan.workers,
+        "gpus_per_worker": plan.gpus_per_worker,
+        "seconds_per_trial": plan.seconds_per_trial,
+        "seconds_per_trial_origin": plan.origin,
+        "seconds": plan.seconds,
+        "worker_hours": plan.worker_hours,
+        "gpu_hours": plan.gpu_hours,
+    }
+    columns = (
+        Column(key="trials", heading="trials", is_number=True),
+        Column(key="workers", heading="workers", is_number=True),
+        Column(key="gpus_per_worker", heading="GPUs each", show=lambda v: f"{v:g}", is_number=True),
+        Column(key="seconds_per_trial", heading="one trial", show=show_seconds, is_number=True),
+        Column(key="seconds", heading="whole search", show=show_seconds, is_number=True),
+        Column(key="worker_hours", heading="worker hours", show=lambda v: f"{v:.3g}", is_number=True),
+        Column(key="gpu_hours", heading="GPU hours", show=lambda v: f"{v:.3g}", is_number=True),
+    )
+    return Table(
+        key="plan",
+        title="Plan",
+        columns=columns,
+        rows=(row,),
+        notes=(
+            f"one trial: {plan.origin}; the whole: workers always busy, start-up and comparison left out",
+        ),
+    )

@@ -1,0 +1,273 @@
+"""How results look: reports of facts and tables, drawn for people or written as JSON from the same data.
+
+Numbers keep their full value in JSON and are shortened for people only.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from nas.report.streams import json_output, tolerate
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table.
+
+    Attributes:
+        key: Name of the value in a row, and in JSON.
+        heading: What people read above it.
+        show: Words a value; None in a row is always drawn as a dash.
+        is_number: Whether it is set flush right.
+    """
+
+    key: str
+    heading: str
+    show: Callable[[Any], str] = str
+    is_number: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows under a title.
+
+    Attributes:
+        key: Its name in JSON.
+        title: What people read above it.
+        columns: What is drawn; values of a row without a column are in JSON only.
+        rows: The values.
+        drawn: Rows for people where they are fewer than those in JSON; None draws `rows`.
+        notes: Lines drawn below.
+    """
+
+    key: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    drawn: tuple[Row, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """One line `label  text`, and its value in JSON.
+
+    Attributes:
+        key: Its name in JSON.
+        label: What people read in front of it; empty where the value is in JSON only.
+        value: The value in JSON.
+        text: The value for people; the value itself by default.
+    """
+
+    key: str
+    label: str
+    value: Any
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a command has to say.
+
+    Attributes:
+        title: First line.
+        facts: Lines of label and value.
+        tables: Tables below them.
+        notes: Lines at the end.
+    """
+
+    title: str
+    facts: tuple[Fact, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def to_data(self) -> dict[str, Any]:
+        """The same as JSON values: facts by key, tables as lists of rows by key, notes."""
+        data: dict[str, Any] = {fact.key: fact.value for fact in self.facts}
+        data |= {table.key: [dict(row) for row in table.rows] for table in self.tables}
+        notes = [*(note for table in self.tables for note in table.notes), *self.notes]
+        return data | ({"notes": notes} if notes else {})
+
+
+def emit(report: Report, *, as_json: bool, console: Console | None = None) -> None:
+    """Prints a report to standard output, drawn for people or as one JSON object."""
+    if as_json:
+        write_json(report.to_data())
+        return
+    draw(report, console or make_console())
+
+
+def write_json(data: object) -> None:
+    """Prints one JSON value to standard output; numbers that JSON has no word for become null."""
+    output = json_output()
+    text = json.dumps(_plain(data), indent=2, ensure_ascii=False)
+    try:
+        text.encode(output.encoding or "utf-8")
+    except UnicodeEncodeError:  # an ASCII terminal, or a file's name that is no text
+        text = json.dumps(_plain(data), indent=2)
+    output.write(text + "\n")
+    output.flush()
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return str(value)
+
+
+def make_console(*, to_stderr: bool = False) -> Console:
+    """A console without markup or guessing, at least 100 columns wide where it is not a terminal."""
+    from rich.console import Console
+
+    tolerate(sys.stderr if to_stderr else sys.stdout)
+    console = Console(stderr=to_stderr, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = max(120, console.width)
+    return console
+
+
+def draw(report: Report, console: Console) -> None:
+    """Draws a report for people."""
+    from rich.text import Text
+
+    if report.title:
+        console.print(Text(report.title, style="bold"))
+    draw_facts(report.facts, console)
+    for table in report.tables:
+        console.print()
+        draw_table(table, console)
+    for note in report.notes:
+        console.print(Text(note), soft_wrap=False)
+
+
+def draw_facts(facts: tuple[Fact, ...], console: Console) -> None:
+    """Draws label and value in two columns, long values wrapped in theirs."""
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    shown = [fact for fact in facts if fact.label]
+    if not shown:
+        return
+    grid = Grid.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for fact in shown:
+        text = fact.text if fact.text is not None else str(fact.value)
+        grid.add_row(fact.label, Text(text))
+    console.print(grid)
+
+
+def draw_table(table: Table, console: Console) -> None:
+    """Draws one table with its notes."""
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    console.print(Text(table.title, style="bold"))
+    rows = table.rows if table.drawn is None else table.drawn
+    if not rows:
+        console.print(Text("  none", style="dim"))
+    else:
+        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="dim")
+        for column in table.columns:
+            grid.add_column(
+                column.heading,
+                justify="right" if column.is_number else "left",
+                no_wrap=column.is_number,
+                overflow="fold",
+            )
+        for row in rows:
+            style = "green" if row.get("is_best") else ""
+            cells = [_cell(column, row.get(column.key)) for column in table.columns]
+            grid.add_row(*(Text(cell) for cell in cells), style=style)
+        console.print(grid)
+    for note in table.notes:
+        console.print(Text(note, style="dim"))
+
+
+def _cell(column: Column, value: object) -> str:
+    return "–" if value is None else column.show(value)  # noqa: RUF001  # a dash, not a minus
+
+
+def show_count(value: float) -> str:
+    """Words a count with three digits: `29.8M`, `1.05G`, `812`."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            return f"{_three_digits(value / size)}{unit}"
+    return f"{value:g}" if value == int(value) else f"{value:.3g}"
+
+
+def _three_digits(value: float) -> str:
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f}"
+
+
+def show_accuracy(value: float) -> str:
+    """Words an accuracy as a fraction with four digits."""
+    return f"{value:.4f}"
+
+
+def show_accuracies(values: Sequence[float]) -> str:
+    """Words the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
+    if len(values) == 1:
+        return show_accuracy(values[0])
+    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
+
+
+def show_share(value: float) -> str:
+    """Words a share in percent: `41 %`, `0.2 %`, `0 %`."""
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
+
+
+def show_seconds(seconds: float) -> str:
+    """Words a duration with two units: `8 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def show_bytes(value: float) -> str:
+    """Words an amount of memory: `512 MiB`."""
+    for unit, size in (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)):
+        if value >= size:
+            return f"{_three_digits(value / size)} {unit}"
+    return f"{value:.0f} B"
+
+
+def show_metric(name: str, value: float) -> str:
+    """Words a measured number by its name."""
+    if name == "accuracy":
+        return show_accuracy(value)
+    if name.endswith("_ms"):
+        return f"{value:.2f} ms"
+    if name.endswith("_bytes"):
+        return show_bytes(value)
+    if name.endswith("_seconds"):
+        return show_seconds(value)
+    return show_count(value)

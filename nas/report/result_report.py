@@ -1,0 +1,250 @@
+"""How a winner and its comparison are formatted: EfficientNet's Table 1, and accuracies with their spread."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from typing import Any
+
+from nas.chance import chance_note
+from nas.errors import ObjectiveError
+from nas.evaluation.comparison import Comparison, Contender
+from nas.objective import Objective
+from nas.report.network_report import stage_table
+from nas.report.printing import (
+    Column,
+    Fact,
+    Report,
+    Table,
+    show_accuracies,
+    show_accuracy,
+    show_count,
+    show_metric,
+)
+from nas.study.study_trial import StudyTrial
+from search_spaces import Network
+
+SHOWN = {"stage", "operator", "resolution", "channels", "layers", "macs", "params"}
+"""Columns of the winner's table."""
+
+OUTCOMES = {"ahead": "winner ahead", "behind": "winner behind", "tie": "tie", "unknown": None}
+
+
+def network_table(network: Network, *, title: str = "Network") -> Table:
+    """The network stage by stage.
+
+    Source: EfficientNet (Tan & Le, ICML 2019), Table 1.
+    """
+    table = stage_table(network)
+    columns = tuple(column for column in table.columns if column.key in SHOWN)
+    return replace(table, key="network", title=title, columns=columns, notes=())
+
+
+def winner_report(trial: StudyTrial, *, doubts: Sequence[str] = ()) -> Report:
+    """The winner: what was measured on it, what it is made of, and what speaks against its accuracy."""
+    of_this = "  (of this training)" if trial.accuracies else ""
+    facts = [
+        Fact(key="trial", label="trial", value=trial.number),
+        Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}{of_this}"),
+        *accuracy_facts(trial),
+    ]
+    if trial.fidelity != 1:
+        words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
+        facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
+    shown = {"latency_ms", "peak_memory_bytes", "train_seconds", *trial.objective.metrics}
+    for metric in trial.metrics:
+        if metric.name in shown:
+            where = f"  ({metric.environment})" if metric.environment else ""
+            facts.append(
+                Fact(
+                    key=metric.name,
+                    label=metric.name,
+                    value=metric.value,
+                    text=f"{show_metric(metric.name, metric.value)}{where}",
+                )
+            )
+    facts += [
+        Fact(key="macs", label="macs", value=trial.macs, text=f"{show_count(trial.macs)}  ({trial.macs:,})"),
+        Fact(
+            key="params",
+            label="params",
+            value=trial.params,
+            text=f"{show_count(trial.params)}  ({trial.params:,})",
+        ),
+    ]
+    table = network_table(trial.network, title="Its stages (resolution is that of the input)")
+    title = f"Winner: trial {trial.number}"
+    return Report(title=title, facts=tuple(facts), tables=(table,), notes=tuple(doubts))
+
+
+def accuracy_facts(trial: StudyTrial) -> tuple[Fact, ...]:
+    """The accuracy of a trial's network on the search split: a mean where it was trained several times."""
+    if trial.accuracy is None:
+        return ()
+    where = next((m.environment for m in trial.metrics if m.name == "accuracy"), "")
+    words = f"  ({where})" if where else ""
+    if not trial.accuracies:
+        text = f"{show_accuracy(trial.accuracy)}{words}"
+        return (Fact(key="accuracy", label="accuracy", value=trial.accuracy, text=text),)
+    return (
+        Fact(
+            key="accuracy",
+            label="accuracy",
+            value=trial.mean_accuracy,
+            text=f"{show_accuracies(trial.accuracies)}{words}",
+        ),
+        Fact(key="accuracies", label="", value=list(trial.accuracies)),
+        Fact(
+            key="training_accuracy",
+            label="this training",
+            value=trial.accuracy,
+            text=f"{show_accuracy(trial.accuracy)}  (the one whose weights are kept)",
+        ),
+    )
+
+
+def comparison_table(comparison: Comparison, objective: Objective) -> Table:
+    """Every contender with its accuracy on the test split, and what that says of the winner."""
+    has_reward = _has_reward(objective)
+    rows = [_row(comparison, one, objective if has_reward else None) for one in comparison.contenders]
+    columns = [
+        Column(key="network", heading="network"),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
+        Column(key="deviation", heading="± seeds", show=show_accuracy, is_number=True),
+        Column(key="n", heading="n", is_number=True),
+    ]
+    if has_reward:
+        columns.append(Column(key="reward", heading="reward", show=show_accuracy, is_number=True))
+    columns += [
+        Column(key="difference", heading="winner leads by", show=lambda v: f"{v:+.4f}", is_number=True),
+        Column(key="margin", heading="± 95 %", show=show_accuracy, is_number=True),
+        Column(key="outcome", heading="outcome"),
+    ]
+    return Table(
+        key="comparison",
+        title=f"Comparison on the test split: {comparison.images:,} images that the search never saw",
+        columns=tuple(columns),
+        rows=tuple(rows),
+        notes=comparison_notes(comparison),
+    )
+
+
+def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:
+    """What the winner's own weights reach, for JSON; people have it as a note of the table."""
+    tested = comparison.tested_weights
+    if tested is None:
+        return ()
+    return (Fact(key="tested_weights", label="", value={**asdict(tested), "accuracy": tested.accuracy}),)
+
+
+def _has_reward(objective: Objective) -> bool:
+    """Whether the reward differs from the accuracy and follows from the network's own costs."""
+    terms = {term.metric for term in objective.factors} | {term.metric for term in objective.absolutes}
+    return bool(terms) and terms <= {"macs", "params"}
+
+
+def _row(comparison: Comparison, one: Contender, objective: Objective | None) -> dict[str, Any]:
+    accuracies = one.accuracies
+    row: dict[str, Any] = {
+        "network": one.name,
+        "role": one.role,
+        "tokens": list(one.tokens),
+        "digest": one.digest,
+        "macs": one.macs,
+        "params": one.params,
+        "accuracy": one.mean,
+        "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "n": len(accuracies),
+        "accuracies": list(accuracies),
+        "failures": [run.message for run in one.runs if run.accuracy is None],
+        "difference": None,
+        "margin": None,
+        "outcome": None,
+        "is_best": one.role == "winner",
+    }
+    if objective is not None and one.mean is not None:
+        with suppress(ObjectiveError):  # a cost of 0, say
+            row["reward"] = objective.reward(one.mean, {"macs": one.macs, "params": one.params})
+    if one.role != "winner":
+        row["difference"] = comparison.difference(one)
+        row["margin"] = comparison.margin(one)
+        row["outcome"] = OUTCOMES[comparison.outcome(one)]
+    return row
+
+
+def comparison_notes(comparison: Comparison) -> tuple[str, ...]:
+    """What the comparison says, in sentences; a tie is called a tie."""
+    notes = [
+        _weights_note(comparison),
+        chance_note(comparison.winner.mean, comparison.class_counts, split="test"),
+    ]
+    for one in comparison.contenders:
+        if one.role == "reference":
+            notes.append(f"Against the reference network: {_sentence(comparison, one)}.")
+    randoms = [one for one in comparison.contenders if one.role == "random"]
+    if randoms:
+        outcomes = [comparison.outcome(one) for one in randoms]
+        words = [
+            f"{label} {outcomes.count(outcome)}"
+            for outcome, label in (
+                ("ahead", "ahead of"),
+                ("tie", "tied with"),
+                ("behind", "behind"),
+                ("unknown", "no outcome on"),
+            )
+            if outcome in outcomes
+        ]
+        notes.append(
+            f"Against {len(randoms)} random candidate{'s' * (len(randoms) > 1)}: {', '.join(words)}."
+        )
+    notes.append(_spread_note(comparison, len(randoms)))
+    failures = sum(run.accuracy is None for one in comparison.contenders for run in one.runs)
+    if failures:
+        notes.append(f"{failures} trainings failed and are left out of the means.")
+    return tuple(note for note in notes if note)
+
+
+def _weights_note(comparison: Comparison) -> str:
+    tested = comparison.tested_weights
+    if tested is None:
+        return ""
+    if tested.accuracy is None:
+        return f"The weights of trial {tested.trial} are not measured: {tested.message}."
+    reached = f"{show_accuracy(tested.accuracy)} ({tested.where})"
+    return f"The kept weights of trial {tested.trial} themselves: {reached}. The table is of new trainings."
+
+
+def _sentence(comparison: Comparison, other: Contender) -> str:
+    difference, margin = comparison.difference(other), comparison.margin(other)
+    if difference is None or margin is None:
+        known = "" if difference is None else f"difference {difference:+.4f}; "
+        return f"no outcome ({known}one training each says nothing of the spread between seeds)"
+    apart = f"difference {difference:+.4f}, which seeds alone explain up to ±{margin:.4f}"
+    costs = f"at {comparison.winner.macs / other.macs:.0%} of its macs" if other.macs else ""
+    word = {"tie": "a tie", "ahead": "the winner is ahead", "behind": "the winner is behind"}
+    return f"{word[comparison.outcome(other)]} ({apart}), {costs}"
+
+
+def _spread_note(comparison: Comparison, randoms: int) -> str:
+    seeds, candidates = comparison.seed_deviation, comparison.candidate_deviation
+    words = []
+    if candidates is not None:
+        words.append(f"between {randoms} random candidates {candidates:.4f}")
+    if seeds is not None:
+        words.append(f"between seeds of one network {seeds:.4f} ({comparison.seeds} seeds each, pooled)")
+    if not words:
+        return ""
+    note = f"Spread of accuracy (standard deviation): {'; '.join(words)}."
+    if seeds is not None and candidates is not None and candidates <= seeds:
+        note += " Candidates differ no more than seeds do: so short a training can hardly tell them apart."
+    return note
+
+
+def saved_report(saved: dict[str, str]) -> Report:
+    """Where everything is, by what it is."""
+    facts = tuple(Fact(key=name, label=name, value=path) for name, path in saved.items())
+    return Report(title="Saved", facts=facts)

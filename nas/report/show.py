@@ -1,0 +1,253 @@
+"""What `nas show` says of a study: summary, best trials, Pareto front, states and failures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+from nas.errors import SpaceArgumentError, StudyError
+from nas.evaluation.comparison import load_comparison
+from nas.report.decisions import decision_section
+from nas.report.doubts import doubts_of
+from nas.report.printing import (
+    Column,
+    Fact,
+    Report,
+    Table,
+    show_accuracies,
+    show_accuracy,
+    show_count,
+    show_metric,
+    show_seconds,
+)
+from nas.report.progress import ENDINGS
+from nas.report.result_report import comparison_facts, comparison_table, network_table
+from nas.report.rungs import rung_table
+from nas.spaces import find_space, is_built_in
+from nas.study.study import Study, open_study
+from nas.study.study_trial import StudyTrial
+from nas.trial import Status
+from search_spaces import SpaceError
+
+MOST_FAILURES = 20
+"""Failures drawn; JSON has all of them."""
+
+
+def open_with_space(folder: str) -> Study:
+    """Opens a study with its space: a built-in one, or the user's own where its settings name a file.
+
+    Raises:
+        StudyError: There is no study, or its journal cannot be read.
+        SpaceArgumentError: The user's own file is gone or does not work any more.
+    """
+    study = open_study(folder)
+    text = str(study.settings.get("space") or study.provenance.space_name)
+    if not study.trials or not (":" in text or is_built_in(text)):
+        return study
+    try:
+        space = find_space(text).make(**_shape(study), width=study.settings.get("width"))
+    except (SpaceArgumentError, SpaceError):
+        if ":" in text:
+            raise
+        return study  # another space of a built-in one's name
+    return open_study(folder, space=space)
+
+
+def _shape(study: Study) -> dict[str, int]:
+    data = json.loads(study.trials[0].network_json)
+    return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
+
+
+def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) -> Report:
+    """The report of a study.
+
+    Args:
+        study: The study.
+        top: How many of the best trials are listed.
+        costs: Costs of the Pareto front; by default those of the objective, or macs.
+
+    Raises:
+        StudyError: A file of the study cannot be read, or a cost was not measured.
+    """
+    front = _pareto(study, costs)
+    decisions, model = decision_section(study)
+    rungs = rung_table(study)
+    tables = [_top(study, top), front, *([] if rungs is None else [rungs]), decisions, _states(study)]
+    failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
+    if failures:
+        tables.append(_failures(failures))
+    if study.completed:
+        tables.append(_best_network(study))
+    comparison = load_comparison(study.folder)
+    tested: tuple[Fact, ...] = ()
+    if comparison is not None and any(one.runs for one in comparison.contenders):
+        tables.append(comparison_table(comparison, study.objective))
+        tested = comparison_facts(comparison)
+    of = Fact(key="pareto_costs", label="", value=list(costs or study.objective.metrics or ("macs",)))
+    return Report(
+        title=f"Study {study.folder}",
+        facts=(*_facts(study), *_winner(study), of, model, *tested),
+        tables=tuple(tables),
+        notes=doubts_of(study),
+    )
+
+
+def _winner(study: Study) -> tuple[Fact, ...]:
+    """The trial to go with, and its accuracy over all trainings of its network."""
+    if not study.completed:
+        return ()
+    best = study.best
+    text = f"trial {best.number}"
+    if best.accuracy is not None:
+        text += f", accuracy {show_accuracies(best.accuracies or (best.accuracy,))}"
+    return (
+        Fact(key="winner", label="winner", value=best.number, text=text),
+        Fact(key="winner_accuracy", label="", value=best.mean_accuracy),
+        Fact(key="winner_accuracies", label="", value=list(best.accuracies or (best.accuracy,))),
+    )
+
+
+def _facts(study: Study) -> tuple[Fact, ...]:
+    summary = study.summary()
+    settings = study.settings
+    ending = "running, or killed" if summary.ending is None else ENDINGS.get(summary.ending, summary.ending)
+    done = sum(summary.states[s] for s in ("completed", "infeasible", "lost"))
+    planned = settings.get("trials")
+    trials = f"{done} of {planned} done" if planned else f"{done} done"
+    rejected = f", {summary.rejected} candidates rejected before training" if summary.rejected else ""
+    facts = [
+        Fact(key="folder", label="folder", value=str(summary.folder)),
+        Fact(key="space", label="space", value=summary.space_name),
+        Fact(key="data", label="data", value=settings.get("data", study.provenance.data_text)),
+        Fact(key="objective", label="objective", value=summary.objective),
+        Fact(key="controller", label="controller", value=summary.controller),
+        Fact(key="seed", label="seed", value=summary.seed),
+        Fact(key="ending", label="ending", value=summary.ending, text=ending),
+        Fact(key="trials_done", label="trials", value=done, text=trials + rejected),
+        Fact(key="rejected", label="", value=summary.rejected),
+        Fact(
+            key="worker_hours",
+            label="worker time",
+            value=summary.worker_hours,
+            text=show_seconds(3600 * summary.worker_hours),
+        ),
+        Fact(key="created_at", label="begun", value=summary.created_at),
+        Fact(key="ended_at", label="ended", value=summary.ended_at),
+        Fact(key="package_version", label="made with", value=summary.package_version),
+    ]
+    return tuple(facts)
+
+
+_FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
+
+
+def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
+    columns = [
+        Column(key="trial", heading="trial", is_number=True),
+        *([_FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
+        Column(key="reward", heading="reward", show=show_accuracy, is_number=True),
+        Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+    ]
+    for name in dict.fromkeys((*study.objective.metrics, *costs, "train_seconds")):
+        if name in ("macs", "params"):
+            continue
+        columns.append(Column(key=name, heading=name, show=partial(show_metric, name), is_number=True))
+    columns.append(Column(key="weights", heading="weights", show=lambda kept: "kept" if kept else ""))
+    return tuple(columns)
+
+
+def _row(trial: StudyTrial) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "trial": trial.number,
+        "status": trial.status.value,
+        "fidelity": trial.fidelity,
+        "reward": trial.reward,
+        "accuracy": trial.accuracy,
+        "macs": trial.macs,
+        "params": trial.params,
+    }
+    row |= {name: value for name, value in trial.costs.items() if name not in row}
+    return row | {
+        "weights": trial.weights_file is not None,
+        "origin": trial.origin,
+        "digest": trial.digest,
+        "tokens": list(trial.tokens),
+        "copied_from": trial.copied_from,
+    }
+
+
+def _table(
+    study: Study, key: str, title: str, trials: Iterable[StudyTrial], costs: tuple[str, ...] = ()
+) -> Table:
+    best = study.best.number if study.completed else None
+    rows = tuple({**_row(trial), "is_best": trial.number == best} for trial in trials)
+    return Table(key=key, title=title, columns=_trial_columns(study, costs), rows=rows)
+
+
+def _top(study: Study, top: int) -> Table:
+    ranked = sorted(
+        study.completed, key=lambda trial: (-trial.fidelity, -(trial.reward or 0.0), trial.number)
+    )
+    shown = min(top, len(ranked))
+    has_fidelities = len({trial.fidelity for trial in ranked}) > 1
+    order = "by reward, the highest fidelity first" if has_fidelities else "by reward"
+    title = f"Best {shown} of {len(ranked)} completed trials {order} (accuracy on the search split)"
+    return _table(study, "top_trials", title, ranked[:top])
+
+
+def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
+    metrics = costs or study.objective.metrics or ("macs",)
+    words = f"at no more {metrics[0]}" if len(metrics) == 1 else f"at no more of {', '.join(metrics)}"
+    front = study.pareto_front(*metrics)
+    has_fidelities = len({trial.fidelity for trial in study.completed}) > 1
+    of = f" of fidelity {front[0].fidelity:.3g}" if has_fidelities else ""
+    title = f"Pareto front ({len(front)}): no other trial{of} has as much accuracy {words}"
+    return _table(study, "pareto_front", title, front, metrics)
+
+
+def _states(study: Study) -> Table:
+    states = study.summary().states
+    rows = tuple({"state": state, "trials": count} for state, count in states.items() if count)
+    columns = (Column(key="state", heading="state"), Column(key="trials", heading="trials", is_number=True))
+    causes = study.summary().causes
+    notes: tuple[str, ...] = ()
+    if causes:
+        words = ", ".join(f"{cause.replace('_', ' ')} {count}" for cause, count in causes.items())
+        notes = (f"failed attempts by cause: {words}",)
+    return Table(key="states", title="States", columns=columns, rows=rows, notes=notes)
+
+
+def _failures(failures: list[StudyTrial]) -> Table:
+    rows = tuple(
+        {
+            "trial": trial.number,
+            "status": trial.status.value,
+            "cause": None if trial.cause is None else trial.cause.value,
+            "attempts": trial.attempts,
+            "message": trial.message,
+            "log": None if trial.log_file is None else str(trial.log_file),
+        }
+        for trial in failures[:MOST_FAILURES]
+    )
+    columns = (
+        Column(key="trial", heading="trial", is_number=True),
+        Column(key="status", heading="status"),
+        Column(key="cause", heading="cause", show=lambda cause: cause.replace("_", " ")),
+        Column(key="attempts", heading="attempts", is_number=True),
+        Column(key="message", heading="message"),
+        Column(key="log", heading="log"),
+    )
+    left = len(failures) - len(rows)
+    notes = (f"{left} more are in the view `failures` of the journal",) if left else ()
+    return Table(key="failures", title=f"Failures ({len(failures)})", columns=columns, rows=rows, notes=notes)
+
+
+def _best_network(study: Study) -> Table:
+    try:
+        return network_table(study.best.network, title=f"Trial {study.best.number}, stage by stage")
+    except ValueError as error:
+        raise StudyError(f"the network of trial {study.best.number} cannot be read: {error}") from error

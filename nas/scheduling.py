@@ -1,0 +1,151 @@
+"""When the search may propose, in which order results count, and when it is over."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from nas.argument_checks import real, whole
+from nas.errors import UsageError
+from nas.outcome import TrialOutcome
+from nas.study.journal_reading import History
+from nas.trial import Job, Result, Status, Trial
+
+ATTEMPTS = 3
+"""A trial that machines lose is tried at most so many times."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When a search ends; any limit may be None. Trials that run when a limit is reached are finished.
+
+    Attributes:
+        trials: Trials of the study in the end, all runs together.
+        max_hours: Wall time of this run.
+        patience: Trials in a row without a better reward.
+
+    Raises:
+        UsageError: A limit is not positive, or there is none at all.
+    """
+
+    trials: int | None = 100
+    max_hours: float | None = None
+    patience: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "patience"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else whole(name, value, least=1))
+        if self.max_hours is not None:
+            object.__setattr__(self, "max_hours", real("max_hours", self.max_hours, above=0))
+        if self.trials is None and self.max_hours is None and self.patience is None:
+            raise UsageError("a search needs an end: give trials, max_hours or patience")
+
+    def spent(self, proposed: int, elapsed_seconds: float, without_gain: int) -> str:
+        """The limit that is reached, or nothing."""
+        if self.trials is not None and proposed >= self.trials:
+            return "trials"
+        if self.max_hours is not None and elapsed_seconds >= self.max_hours * 3600:
+            return "max_hours"
+        if self.patience is not None and without_gain >= self.patience:
+            return "patience"
+        return ""
+
+
+@dataclass(slots=True)
+class Flow:
+    """Trials between proposal and feedback.
+
+    Without `width` results count as they come, and there is room while a worker is idle and everything
+    known has been learnt. With `width` W the schedule is fixed: results count in the order of their numbers,
+    and proposal k + W follows result k, so that the same trials are proposed however long each takes.
+
+    Attributes:
+        slots: Jobs that can run at the same time.
+        width: W of the fixed schedule; None where results count as they come.
+        proposed: Trials so far, which is also the next number.
+        turn: With a width, the number of the next result to count.
+        waiting: Trials to be run, in order.
+        running: Trials that run, by number.
+        settled: Trials whose outcome has not been counted yet, with the result as far as it was seen.
+        outcomes: Verdicts by key, for trials with equal keys.
+        attempts: Attempts begun, by number of the trial.
+        losses: Attempts that a machine lost, by number of the trial.
+    """
+
+    slots: int
+    width: int | None = None
+    proposed: int = 0
+    turn: int = 0
+    waiting: list[Trial] = field(default_factory=list)
+    running: dict[int, Trial] = field(default_factory=dict)
+    settled: dict[int, tuple[Trial, TrialOutcome, Result | None]] = field(default_factory=dict)
+    outcomes: dict[tuple[str, float, int], TrialOutcome] = field(default_factory=dict)
+    attempts: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    losses: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def restore(self, history: History) -> None:
+        """Continues where earlier runs ended: the unfinished waits, the uncounted is settled."""
+        counted = set(history.fed_back)
+        counted |= {n for n, outcome in history.finished.items() if outcome.status is Status.LOST}
+        for trial in history.trials:
+            self.proposed += 1
+            outcome = history.finished.get(trial.number)
+            if outcome is None:
+                self.waiting.append(trial)
+                continue
+            self.settle(trial, outcome, None)
+            if trial.number in counted:
+                del self.settled[trial.number]
+        while self.turn in counted:
+            self.turn += 1
+        self.attempts.update(history.last_attempt)
+        self.losses.update(history.lost_attempts)
+
+    def has_room(self) -> bool:
+        """Whether one more trial may be proposed now."""
+        if self.width is not None:
+            return self.proposed - self.turn < self.width
+        return not self.settled and len(self.waiting) + len(self.running) < self.slots
+
+    def add(self, trial: Trial) -> None:
+        """Takes a new trial."""
+        self.proposed += 1
+        self.waiting.append(trial)
+
+    def settle(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
+        """Takes an outcome; the first by key answers all later trials with that key."""
+        self.settled[trial.number] = (trial, outcome, result)
+        if outcome.status is not Status.LOST:
+            self.outcomes.setdefault(trial.key, outcome)
+
+    def count_next(self) -> tuple[Trial, TrialOutcome, Result | None] | None:
+        """Takes out the next outcome to count, or None while it is not there."""
+        number = next(iter(self.settled), None) if self.width is None else self.turn
+        if number is None or number not in self.settled:
+            return None
+        self.turn += 1
+        return self.settled.pop(number)
+
+    def start(self, trial: Trial) -> Job:
+        """Counts one more attempt at a trial."""
+        self.attempts[trial.number] += 1
+        self.running[trial.number] = trial
+        return trial.job(self.attempts[trial.number])
+
+    def lose(self, trial: Trial) -> bool:
+        """Counts an attempt that a machine lost; says whether the trial waits for another."""
+        self.losses[trial.number] += 1
+        may_try_again = self.losses[trial.number] < ATTEMPTS
+        if may_try_again:
+            self.waiting.insert(0, trial)
+        return may_try_again
+
+    def next_to_run(self) -> Trial | None:
+        """Takes out the next trial that can run or be answered; one whose equal is running waits for it."""
+        busy = {trial.key for trial in self.running.values()}
+        for index, trial in enumerate(self.waiting):
+            is_answered = trial.key in self.outcomes
+            if is_answered or (trial.key not in busy and len(self.running) < self.slots):
+                return self.waiting.pop(index)
+        return None

@@ -1,0 +1,306 @@
+"""The files of a study beside its journal: weights worth keeping, and logs of what failed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from controllers.pareto import crowding, is_dominated
+from nas.errors import StudyError
+from nas.outcome import TrialOutcome, all_costs
+from nas.trial import Result, Trial
+
+Held = Callable[[], AbstractSet[int]]
+
+MOST_ON_FRONT = 32
+"""Weights kept of a front over several costs, which may hold most of the trials; over one cost, all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A completed trial as the policy sees it.
+
+    Attributes:
+        number: The trial's number.
+        reward: The objective's value.
+        accuracy: Fraction in [0, 1].
+        costs: What it costs, one finite number for each metric that is looked at.
+        fidelity: Share of the recipe's schedule, in (0, 1]; only equal ones are compared.
+    """
+
+    number: int
+    reward: float
+    accuracy: float
+    costs: tuple[float, ...]
+    fidelity: float = 1.0
+
+
+def entry_of(
+    number: int,
+    *,
+    reward: float | None,
+    accuracy: float | None,
+    costs: Mapping[str, float],
+    metrics: Iterable[str],
+    fidelity: float,
+) -> Entry | None:
+    """A trial with those of its costs that are looked at; None where one of them, or a result, is missing."""
+    values = tuple(float(costs.get(metric, math.nan)) for metric in metrics)
+    if reward is None or accuracy is None or not all(map(math.isfinite, values)):
+        return None
+    return Entry(number=number, reward=reward, accuracy=accuracy, costs=values, fidelity=fidelity)
+
+
+def of_highest_fidelity(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of the highest fidelity that any of them has: the others measured something easier."""
+    found = list(entries)
+    highest = max((entry.fidelity for entry in found), default=1.0)
+    return [entry for entry in found if entry.fidelity == highest]
+
+
+def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
+    """The entries of the highest fidelity that no other beats: at least its accuracy at no more of any cost.
+
+    Cheapest first, by the first cost and then by the next; of equals the one with the lowest number.
+    """
+    first: dict[tuple[float, ...], Entry] = {}
+    for entry in sorted(of_highest_fidelity(entries), key=lambda e: (e.costs, -e.accuracy, e.number)):
+        first.setdefault((entry.accuracy, *entry.costs), entry)
+    if not first:
+        return []
+    is_beaten = is_dominated(_points(first.values()))
+    return [entry for entry, beaten in zip(first.values(), is_beaten, strict=True) if not beaten]
+
+
+def thinned(front: Iterable[Entry], most: int) -> list[Entry]:
+    """At most so many entries of a front, spread over it: one in the densest place leaves, again and again.
+
+    Ends of the front stay as long as others are left; of equally dense places the latest trial leaves.
+
+    Source: crowding distance, Deb et al., IEEE TEC 2002, section III-B; of costs, their logarithms.
+    """
+    left = sorted(front, key=lambda entry: entry.number)
+    while len(left) > most:
+        room = crowding(_points(left, are_logarithms=True))
+        del left[len(left) - 1 - int(np.argmin(room[::-1]))]
+    return left
+
+
+def _points(entries: Iterable[Entry], *, are_logarithms: bool = False) -> npt.NDArray[np.float64]:
+    """Loss of accuracy and costs, `(n, 1 + costs)`: less is better in every column."""
+    points = np.array([(-entry.accuracy, *entry.costs) for entry in entries], dtype=np.float64)
+    if are_logarithms:
+        points[:, 1:] = np.log(np.maximum(points[:, 1:], np.finfo(np.float64).tiny))
+    return points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What a search finds in the folder of weights when it continues.
+
+    Attributes:
+        missing: Trials whose weights the journal names, but which are gone.
+        left: Names of files of trials that the journal does not have; they stay.
+    """
+
+    missing: tuple[int, ...] = ()
+    left: tuple[str, ...] = ()
+
+    def messages(self) -> tuple[tuple[str, str], ...]:
+        """Kind and text of an event for each thing that a person has to know."""
+        found = []
+        if self.missing:
+            trials = ", ".join(map(str, self.missing))
+            found.append(("weights_missing", f"the weights of trials {trials} are gone from weights/"))
+        if self.left:
+            names = ", ".join(self.left[:5]) + (" ..." if len(self.left) > 5 else "")
+            text = (
+                f"weights/ holds {len(self.left)} files of trials that the journal does not have: {names}. "
+                "They stay, renamed once a trial gets their number. If the journal was copied without its "
+                "-wal file, stop and put both files back"
+            )
+            found.append(("weights_unknown", text))
+        return tuple(found)
+
+
+class CheckpointStore:
+    """Keeps the weights of the best trials by reward and of the Pareto front, and drops the rest.
+
+    Trials of a higher fidelity come before all others. A trial that falls out of the best or of the front
+    never comes back into it, so what is kept in the end does not depend on the order in which trials finish.
+    A front over several costs may grow large, and no rule that looks at one trial at a time can keep a fixed
+    number of it whatever the order: past `MOST_ON_FRONT` its densest places are thinned as trials come, which
+    does depend on it. Only weights are thinned: the front of `Study.pareto_front` is whole in any order.
+
+    Args:
+        folder: The study's folder.
+        metrics: Costs of the Pareto front, against accuracy.
+        best: How many of the best by reward are kept.
+        held: Gives the trials whose weights are kept as well, because their training may go on.
+    """
+
+    def __init__(
+        self, folder: Path, *, metrics: tuple[str, ...] = ("macs",), best: int = 3, held: Held = frozenset
+    ) -> None:
+        self._folder = folder
+        self._metrics = metrics
+        self._best = best
+        self._held = held
+        self._top: list[Entry] = []
+        self._front: list[Entry] = []
+        self._files: set[int] = set()
+        self._left: set[int] = set()
+
+    def place(self, trial: Trial, outcome: TrialOutcome) -> bool:
+        """Takes a completed trial into account; says whether its weights are wanted."""
+        entry = self.entry(trial, outcome)
+        if entry is None:
+            return False
+        ranked = sorted([*self._top, entry], key=lambda e: (-e.fidelity, -e.reward, e.number))
+        self._top = ranked[: self._best]
+        self._front = pareto_front([*self._front, entry])
+        if outcome.weights_file is not None:
+            self._files.add(trial.number)
+        return trial.number in self._wanted(self._files | {trial.number})
+
+    def entry(self, trial: Trial, outcome: TrialOutcome) -> Entry | None:
+        """The trial as the policy sees it; None unless completed by itself with the metrics known."""
+        if outcome.copied_from is not None:
+            return None
+        return entry_of(
+            trial.number,
+            reward=outcome.reward,
+            accuracy=outcome.accuracy,
+            costs=all_costs(trial.cost, outcome.metrics),
+            metrics=self._metrics,
+            fidelity=trial.fidelity,
+        )
+
+    def _wanted(self, available: AbstractSet[int]) -> set[int]:
+        """Trials whose weights are wanted, of those whose weights are there or can be had."""
+        front = [entry for entry in self._front if entry.number in available]
+        if len(self._metrics) > 1:
+            front = thinned(front, MOST_ON_FRONT)
+        return {entry.number for entry in (*self._top, *front)} | self._held()
+
+    def unwanted(self) -> tuple[int, ...]:
+        """Trials whose weight files may be dropped."""
+        return tuple(sorted(self._files - self._wanted(self._files)))
+
+    def save(self, outcome: TrialOutcome, weights: bytes | None) -> TrialOutcome:
+        """Writes a weight file whole or not at all; returns the outcome with its name.
+
+        Raises:
+            OSError: The disk is full or not writable, or the worker has lost the weights.
+        """
+        if weights is None:
+            raise OSError("the worker has lost them")
+        name = weights_name(outcome.number)
+        path = self._folder / name
+        path.parent.mkdir(exist_ok=True)
+        scratch = path.with_suffix(".partial")
+        try:
+            with scratch.open("wb") as file:
+                file.write(weights)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        except OSError:
+            scratch.unlink(missing_ok=True)
+            raise
+        self._files.add(outcome.number)
+        return replace(outcome, weights_file=name)
+
+    def weights(self, number: int | None) -> bytes | None:
+        """The weights of a trial, to go on from; None where there are none."""
+        if number is None or number not in self._files:
+            return None
+        with suppress(OSError):
+            return (self._folder / weights_name(number)).read_bytes()
+        return None
+
+    def drop(self, numbers: Iterable[int]) -> None:
+        """Removes weight files; the journal must have forgotten them already."""
+        for number in numbers:
+            (self._folder / weights_name(number)).unlink(missing_ok=True)
+            self._files.discard(number)
+
+    def sweep(self, known: AbstractSet[int]) -> Swept:
+        """Removes what a kill left of writing weights; leaves files of trials that the journal lacks.
+
+        Args:
+            known: Numbers of the trials that the journal has. A file of one of them that the journal does not
+                name was about to be entered or removed when the search was killed.
+        """
+        entered = {Path(weights_name(number)).name for number in self._files}
+        left = []
+        for path in sorted((self._folder / "weights").glob("trial-*")):
+            if path.name in entered:
+                continue
+            number = _number_of(path)
+            if path.suffix == ".partial" or number in known:
+                path.unlink()
+            else:
+                left.append(path.name)
+                self._left |= set() if number is None else {number}
+        missing = {number for number in self._files if not (self._folder / weights_name(number)).is_file()}
+        self._files -= missing
+        return Swept(missing=tuple(sorted(missing)), left=tuple(left))
+
+    def make_room(self, number: int) -> None:
+        """Renames a file that another trial of this number left, before this one is begun.
+
+        Raises:
+            StudyError: It cannot be renamed.
+        """
+        if number not in self._left:
+            return
+        path = self._folder / weights_name(number)
+        free = (path.with_name(f"{path.stem}.old-{count}{path.suffix}") for count in itertools.count(1))
+        try:
+            path.rename(next(other for other in free if not other.exists()))
+        except FileNotFoundError:
+            pass  # somebody has put it away
+        except OSError as error:
+            raise StudyError(f"{path} cannot be renamed ({error}): move it away") from error
+        self._left.discard(number)
+
+    def log(self, result: Result) -> Path:
+        """Appends what went wrong in an attempt to the trial's log file."""
+        path = self._folder / log_name(result.job.trial)
+        # The journal has the message and the traceback is shown: a full disk must not end the search here.
+        with suppress(OSError):
+            path.parent.mkdir(exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                fate = f"{result.status.value}, {result.cause.value if result.cause else 'no cause'}"
+                node = result.node or "an unknown node"
+                file.write(
+                    f"attempt {result.job.attempt} on {node}: {fate}\n{result.message}\n{result.log}\n"
+                )
+        return path
+
+
+def _number_of(weights: Path) -> int | None:
+    """Number of the trial that a file of weights is of; None where its name is not one that we give."""
+    found = re.fullmatch(r"trial-(\d{5,})\.safetensors", weights.name)
+    return None if found is None else int(found[1])
+
+
+def weights_name(number: int) -> str:
+    """Path of a trial's weights in the study's folder."""
+    return f"weights/trial-{number:05d}.safetensors"
+
+
+def log_name(number: int) -> str:
+    """Path of a trial's log in the study's folder."""
+    return f"logs/trial-{number:05d}.log"

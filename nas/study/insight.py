@@ -1,0 +1,295 @@
+"""What a study's results say of its decisions: which matter, and which option does better.
+
+It needs the journal alone, whichever controller ran.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from controllers import ControllerError, Outcome, Proposal
+from controllers.decisions import Decisions
+from controllers.importance import main_effects, total_effects
+from controllers.independent_policy import IndependentPolicy
+from controllers.predictor import Calibration, Predictor
+from controllers.results import Results
+from nas.objective import NETWORK_METRICS, Objective
+from nas.study.study import Study
+from nas.study.study_trial import StudyTrial
+from nas.trial import Status
+from search_spaces import Decision, SearchSpace, SpaceError
+
+Floats = npt.NDArray[np.float64]
+Tokens = npt.NDArray[np.int64]
+
+LEAST_TRIALS = 10
+"""Completed trials from which on decisions are looked at."""
+
+FITTED_TRIALS = 150
+"""Trials that the model's settings are fitted to, spread over the study; time grows with their cube."""
+
+LEAST_REPEATS = 4
+"""Repeated trainings from which on the noise of one is measured, and not left to the model."""
+
+SAMPLES = 256
+"""Random candidates behind an importance: its standard error is near a seventh of it."""
+
+GOOD_SHARE, MOST_GOOD = 0.25, 20
+"""Options are compared around so many candidates, those tried with the highest estimated rewards."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionInsight:
+    """What is known of one decision.
+
+    Attributes:
+        index: Its place in the space, which is that of its token.
+        decision: The decision.
+        accuracy_importance: Share of the variance of the estimated accuracy over random candidates that
+            stays while only this decision is open.
+        cost_importance: The same of the exact cost.
+        reward_importance: The same of the estimated reward.
+        option_rewards: Mean estimated reward of each option, all else as in good candidates; NaN where
+            unknown.
+        probabilities: Of each option under the controller's policy; None where none is stored.
+    """
+
+    index: int
+    decision: Decision
+    accuracy_importance: float
+    cost_importance: float
+    reward_importance: float
+    option_rewards: tuple[float, ...]
+    probabilities: tuple[float, ...] | None
+
+    @property
+    def best_option(self) -> int | None:
+        """The option with the highest mean reward, the first of equals; None where none is known."""
+        known = [option for option, reward in enumerate(self.option_rewards) if not math.isnan(reward)]
+        return max(known, key=lambda option: (self.option_rewards[option], -option), default=None)
+
+    @property
+    def gain(self) -> float | None:
+        """Mean reward of the best option less that of the average option; None where none is known."""
+        known = [reward for reward in self.option_rewards if not math.isnan(reward)]
+        return max(known) - sum(known) / len(known) if known else None
+
+    @property
+    def entropy(self) -> float | None:
+        """Entropy of the policy's choice in nats; None where there is no policy."""
+        return None if self.probabilities is None else entropy(self.probabilities)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Insight:
+    """What the results of a study say.
+
+    Attributes:
+        decisions: Every decision, those that matter most for the reward first.
+        good: Good candidates that options are compared around.
+        cost: The metric that `cost_importance` is about.
+        calibration: How well the accuracy of each fitted trial is predicted from the others.
+        fitted: Trials that `calibration` is about.
+        noise: Standard deviation of the accuracy of one training: measured where `repeats` says so, else
+            as the model has it, which is apt to be too low while trials are few.
+        repeats: Trainings beyond the first of each candidate that `noise` was measured on; 0 where on none.
+        likely_best: The completed trial with the highest estimated reward.
+        estimates: Estimated reward of each completed trial, by number.
+    """
+
+    decisions: tuple[DecisionInsight, ...]
+    good: int
+    cost: str
+    calibration: Calibration
+    fitted: int
+    noise: float
+    repeats: int
+    likely_best: StudyTrial
+    estimates: Mapping[int, float]
+
+
+def entropy(probabilities: Iterable[float]) -> float:
+    """Entropy of a choice in nats: 0 where it is decided, `log(options)` where all are alike."""
+    return -sum(p * math.log(p) for p in probabilities if p > 0) or 0.0  # not -0.0
+
+
+def unexplained(study: Study) -> str:
+    """Says why nothing can be said of a study's decisions; empty where something can."""
+    own = len(_own_results(study, with_infeasible=False))
+    if own < LEAST_TRIALS:
+        return f"needs {LEAST_TRIALS} completed trials to learn from, and there are {own} so far"
+    if study.space is None:
+        return (
+            f"needs the space {study.provenance.space_name!r} as it was searched, and it is not built in: "
+            "nas.report.show.study_report(nas.open_study(folder, space=space)) shows it in Python"
+        )
+    return ""
+
+
+def explain(study: Study) -> Insight:
+    """Fits a model to the results of a study and asks it; `unexplained` says whether that can be.
+
+    Trials that are copies are left out, and so are infeasible ones where it is about accuracy.
+    """
+    assert study.space is not None, "unexplained says so"
+    space, objective = study.space, study.objective
+    decisions = Decisions(space.cardinalities, space.conditions)
+    costs = _Costs(space, objective)
+    accuracies = _own_results(study, with_infeasible=False)
+    accuracy = _fitted(Predictor(decisions, None, None), decisions, accuracies, _by_accuracy)
+    reward = _fitted(
+        Predictor(decisions, *((costs.table, costs.rewards) if costs.give_reward else (None, None))),
+        decisions,
+        _own_results(study, with_infeasible=True),
+        _by_reward,
+    )
+    assert accuracy.calibration is not None, "it is fitted"
+    spread, repeats = _spread_of_repeats(accuracies)
+    completed = study.completed
+    tokens = np.array([trial.tokens for trial in completed], dtype=np.int64)
+    estimates = reward.estimate(tokens).tolist()
+    ranked = sorted(range(len(completed)), key=lambda row: (-estimates[row], -(completed[row].reward or 0.0)))
+    most = min(MOST_GOOD, math.ceil(GOOD_SHARE * len(ranked)))
+    good = np.array(list(dict.fromkeys(completed[row].tokens for row in ranked))[:most], dtype=np.int64)
+    return Insight(
+        decisions=_decisions(study, space, decisions, accuracy, reward, costs, good),
+        good=len(good),
+        cost=costs.shown,
+        calibration=accuracy.calibration,
+        fitted=min(len(accuracies), FITTED_TRIALS),
+        noise=accuracy.noise if spread is None else spread,
+        repeats=0 if spread is None else repeats,
+        likely_best=completed[ranked[0]],
+        estimates={trial.number: value for trial, value in zip(completed, estimates, strict=True)},
+    )
+
+
+def stored_policy(study: Study, decisions: Decisions) -> list[Floats] | None:
+    """The probability of each option of each decision; None where no independent logits are stored."""
+    try:
+        state = study.controller_state() or {}
+    except ControllerError:
+        return None
+    search = state.get("search", state)  # where our policy-gradient controllers keep theirs
+    stored = search.get("policy") if isinstance(search, dict) else None
+    if not isinstance(stored, dict) or not {"arrays", "steps"} <= stored.keys():
+        return None
+    if np.shape(stored["arrays"]) != (3, len(decisions), decisions.width):
+        return None
+    policy = IndependentPolicy(decisions, learning_rate=0.0)
+    policy.load_state_dict(stored)
+    return policy.probabilities()
+
+
+class _Costs:
+    """Exact costs of candidates, and the reward that follows from them and an accuracy."""
+
+    def __init__(self, space: SearchSpace, objective: Objective) -> None:
+        known = [metric for metric in objective.metrics if metric in NETWORK_METRICS]
+        self.shown = known[0] if known else "macs"
+        self.give_reward = set(objective.metrics) <= set(NETWORK_METRICS)
+        self._names = tuple(dict.fromkeys([self.shown, *known]))
+        self._space, self._objective = space, objective
+
+    def table(self, tokens: Tokens) -> Floats:
+        """Costs `(n, costs)`, NaN for candidates that cannot be built."""
+        try:
+            return self._table(tokens)
+        except SpaceError:
+            result = np.full((len(tokens), len(self._names)), math.nan)
+            can_be_built = self._space.are_within(tokens)
+            result[can_be_built] = self._table(tokens[can_be_built])
+            return result
+
+    def shown_cost(self, tokens: Tokens) -> Floats:
+        """The cost that is reported, `(n,)`."""
+        column: Floats = self.table(tokens)[:, 0]
+        return column
+
+    def rewards(self, accuracies: Floats, costs: Floats) -> Floats:
+        """The objective's rewards `(n,)` from accuracies `(n,)` and a table of costs."""
+        return self._objective.rewards(accuracies, dict(zip(self._names, costs.T, strict=True)))
+
+    def _table(self, tokens: Tokens) -> Floats:
+        records = self._space.costs(tokens)
+        return np.stack([records[name].astype(np.float64) for name in self._names], axis=1)
+
+
+def _own_results(study: Study, *, with_infeasible: bool) -> list[StudyTrial]:
+    """Trials with results of their own, at the largest share of the schedule that any was given."""
+    kinds = {Status.COMPLETED} | ({Status.INFEASIBLE} if with_infeasible else set())
+    trials = [trial for trial in study.trials if trial.status in kinds and trial.copied_from is None]
+    most = max((trial.fidelity for trial in trials), default=1.0)
+    return [trial for trial in trials if trial.fidelity == most]
+
+
+def _spread_of_repeats(trials: Sequence[StudyTrial]) -> tuple[float | None, int]:
+    """Pooled standard deviation of accuracies of one candidate, None if too few say it; and how many do."""
+    by_digest: dict[str, list[float]] = {}
+    for trial in trials:
+        by_digest.setdefault(trial.digest, []).append(trial.accuracy or 0.0)
+    repeats = len(trials) - len(by_digest)
+    squares = sum(len(values) * np.var(values) for values in by_digest.values())
+    return (math.sqrt(squares / repeats) if repeats >= LEAST_REPEATS else None), repeats
+
+
+def _by_accuracy(trial: StudyTrial) -> Outcome:
+    return Outcome(trial.accuracy if trial.accuracy is not None else math.nan)
+
+
+def _by_reward(trial: StudyTrial) -> Outcome:
+    if trial.reward is None:
+        return Outcome(status="infeasible")
+    return Outcome(trial.reward, accuracy=trial.accuracy)
+
+
+def _fitted(
+    predictor: Predictor,
+    decisions: Decisions,
+    trials: Sequence[StudyTrial],
+    outcome: Callable[[StudyTrial], Outcome],
+) -> Predictor:
+    """A predictor whose settings are fitted to some trials, and which knows all of them."""
+    results = [(Proposal(trial.tokens), outcome(trial)) for trial in trials]
+    chosen = np.linspace(0, len(results) - 1, min(len(results), FITTED_TRIALS)).astype(np.int64)
+    some, everything = Results(decisions), Results(decisions)
+    some.take([results[row] for row in chosen])
+    everything.take(results)
+    predictor.fit(some if math.isfinite(some.worst) else everything)  # something must have completed
+    predictor.condition(everything, np.zeros((0, len(decisions)), dtype=np.int64))
+    return predictor
+
+
+def _decisions(
+    study: Study,
+    space: SearchSpace,
+    decisions: Decisions,
+    accuracy: Predictor,
+    reward: Predictor,
+    costs: _Costs,
+    good: Tokens,
+) -> tuple[DecisionInsight, ...]:
+    of_accuracy, of_reward, of_cost = (
+        total_effects(function, decisions, samples=SAMPLES).tolist()
+        for function in (accuracy.estimate, reward.estimate, costs.shown_cost)
+    )
+    options = main_effects(reward.estimate, decisions, around=good)
+    policy = stored_policy(study, decisions)
+    found = [
+        DecisionInsight(
+            index=index,
+            decision=decision,
+            accuracy_importance=of_accuracy[index],
+            cost_importance=of_cost[index],
+            reward_importance=of_reward[index],
+            option_rewards=tuple(options[index].tolist()),
+            probabilities=None if policy is None else tuple(policy[index].tolist()),
+        )
+        for index, decision in enumerate(space.decisions)
+    ]
+    return tuple(sorted(found, key=lambda one: -one.reward_importance))

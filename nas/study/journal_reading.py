@@ -1,0 +1,178 @@
+"""What is read from a journal: the trials of a study, what became of them, the controller's state."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from controllers import State, state_from_json
+from nas.outcome import TrialOutcome
+from nas.study.journal_schema import Identity, Provenance
+from nas.study.journal_tables import columns
+from nas.study.stored_values import stored_count, stored_number, stored_text
+from nas.trial import Cause, Metric, Status, Trial
+from search_spaces import Cost, SearchSpace
+
+IN_PROCESS = "the process of the search"
+"""Where an attempt is begun that may end the search."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """All that a resumed search needs to know of what was done before.
+
+    Attributes:
+        trials: Every trial in order of number.
+        finished: What became of those that are finished, by number.
+        fed_back: Numbers of the trials the controller has learnt from, in that order.
+        lost_attempts: Attempts that a machine lost, by number of the trial.
+        deaths: Those of them that ran in the process of the search when it ended without a word.
+        last_attempt: Number of the latest attempt, by number of the trial.
+        rejected: Candidates that broke a known constraint.
+        controller_state: The controller after the last transaction; None in a new study.
+    """
+
+    trials: tuple[Trial, ...] = ()
+    finished: Mapping[int, TrialOutcome]
+    fed_back: tuple[int, ...] = ()
+    lost_attempts: Mapping[int, int]
+    last_attempt: Mapping[int, int]
+    deaths: Mapping[int, int] = field(default_factory=dict)
+    rejected: int = 0
+    controller_state: State | None = None
+
+
+def read_identity(database: sqlite3.Connection) -> Identity:
+    """Reads what makes the study what it is."""
+    names = Identity.__slots__
+    row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
+    return Identity(**dict(zip(names, row, strict=True)))
+
+
+def read_provenance(database: sqlite3.Connection) -> Provenance:
+    """Reads where the study comes from; empty is what an earlier version did not write down."""
+    names = [name for name in Provenance.__slots__ if name in columns(database, "study")]
+    row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
+    return Provenance(**dict(zip(names, row, strict=True)))
+
+
+def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
+    """Reads all trials and what became of them."""
+    costs = {
+        digest: Cost(macs=macs, params=params, activations=activations)
+        for digest, macs, params, activations in database.execute(
+            "SELECT digest, macs, params, activations FROM candidate"
+        )
+    }
+    trials = [
+        _trial(row, costs, space)
+        for row in database.execute(
+            "SELECT number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, "
+            "continues FROM trial ORDER BY number"
+        )
+    ]
+    state = database.execute("SELECT rejected, state_json FROM controller").fetchone()
+    ranks = database.execute(
+        "SELECT number FROM trial WHERE feedback_rank IS NOT NULL ORDER BY feedback_rank"
+    )
+    lost = database.execute(
+        "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause <> 'interrupted' GROUP BY trial"
+    )
+    deaths = database.execute(
+        "SELECT trial, count(*) FROM attempt WHERE status = 'lost' AND cause = 'worker_died' AND node = ? "
+        "GROUP BY trial",
+        [IN_PROCESS],
+    )
+    return History(
+        trials=tuple(trials),
+        finished=read_outcomes(database),
+        fed_back=tuple(number for (number,) in ranks),
+        lost_attempts=dict(lost.fetchall()),
+        deaths=dict(deaths.fetchall()),
+        last_attempt=dict(
+            database.execute("SELECT trial, max(number) FROM attempt GROUP BY trial").fetchall()
+        ),
+        rejected=0 if state is None else state[0],
+        controller_state=None if state is None else state_from_json(state[1]),
+    )
+
+
+def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
+    number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, continues = row
+    tokens = tuple(json.loads(tokens_json))
+    number_given, log_prob_given = stored_count(proposal_number), stored_number(log_prob)
+    return Trial(
+        number=number,
+        tokens=tokens,
+        network=space.decode(tokens),
+        digest=digest,
+        cost=costs[digest],
+        seed=seed,
+        fidelity=fidelity,
+        repeat=repeat,
+        proposal_number=-1 if number_given is None else number_given,
+        log_prob=math.nan if log_prob_given is None else log_prob_given,
+        origin=origin,
+        continues=continues,
+    )
+
+
+def read_recommendation(database: sqlite3.Connection) -> tuple[str, ...]:
+    """Reads the digests that the controller recommended, best first; none before the search has ended."""
+    if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'recommendation'").fetchone():
+        return ()  # the journal is of an earlier version
+    return tuple(digest for (digest,) in database.execute("SELECT digest FROM recommendation ORDER BY rank"))
+
+
+def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
+    """Reads what became of the finished trials, by number."""
+    metrics: dict[int, list[Metric]] = {}
+    for trial, name, value, unit, environment in database.execute(
+        "SELECT trial, metric, value, unit, environment FROM measurement ORDER BY trial, metric"
+    ):
+        number = stored_number(value)
+        if number is not None:
+            metrics.setdefault(trial, []).append(
+                Metric(
+                    name=stored_text(name).strip() or "unnamed",
+                    value=number,
+                    unit=stored_text(unit),
+                    environment=stored_text(environment),
+                )
+            )
+    finished = {}
+    for number, status, reward, cause, message, weights_file, copied_from in database.execute(
+        "SELECT number, status, reward, cause, message, weights_file, copied_from FROM trial "
+        "WHERE status IN ('completed', 'infeasible', 'lost')"
+    ):
+        finished[number] = _readable(
+            TrialOutcome(
+                number=number,
+                status=Status(status),
+                metrics=tuple(metrics.get(number, ())),
+                reward=stored_number(reward),
+                cause=None if cause is None else Cause(cause),
+                message=stored_text(message),
+                weights_file=weights_file,
+                copied_from=copied_from,
+            )
+        )
+    return finished
+
+
+def _readable(outcome: TrialOutcome) -> TrialOutcome:
+    """The outcome as it is, or that of an infeasible trial where accuracy or reward cannot be read."""
+    if outcome.status is not Status.COMPLETED or None not in (outcome.reward, outcome.accuracy):
+        return outcome
+    lost = "reward" if outcome.reward is None else "accuracy"
+    return replace(
+        outcome,
+        status=Status.INFEASIBLE,
+        reward=None,
+        cause=Cause.ERROR,
+        message=f"its {lost} is stored as something that is no number",
+    )

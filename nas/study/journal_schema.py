@@ -1,0 +1,245 @@
+"""The journal as a file: what makes a study the same, its version, and what may be wrong with it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+from nas.errors import StudyError
+from nas.study.differences import causes, differences
+from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, has_tables, header, upgrade
+from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What makes two runs the same study; all of it must be equal for a resume.
+
+    Attributes:
+        space: Fingerprint of the search space.
+        data: Fingerprint of the images.
+        split: Fingerprint of how they were split.
+        recipe: Fingerprint of the training recipe.
+        evaluator: Fingerprint of everything that decides what is measured.
+        objective: The objective as JSON.
+        controller: Name of the controller.
+        seed: Seed of the study.
+        deterministic_workers: Width of the fixed schedule; None when results count as they come.
+    """
+
+    space: str
+    evaluator: str
+    objective: str
+    controller: str
+    seed: int
+    deterministic_workers: int | None = None
+    data: str = ""
+    split: str = ""
+    recipe: str = ""
+
+    def at_width_of(self, other: Identity) -> Identity:
+        """This, with the width of the fixed schedule that the other was begun with, if both have one."""
+        if None in (self.deterministic_workers, other.deterministic_workers):
+            return self
+        return replace(self, deterministic_workers=other.deterministic_workers)
+
+    def check_same(
+        self,
+        other: Identity,
+        folder: Path,
+        *,
+        told: Provenance | None = None,
+        tells: Provenance | None = None,
+    ) -> None:
+        """Checks that the study in a folder (`other`) is this one.
+
+        Args:
+            other: The study's identity.
+            folder: Its folder.
+            told: What the study says of itself in words.
+            tells: The same of what is asked for now.
+
+        Raises:
+            StudyError: It is not; names every difference.
+        """
+        names = [
+            field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
+        ]
+        if names:
+            found = differences(names, other, self, told or Provenance(), tells or Provenance())
+            raise StudyError(
+                f"{folder} holds another study: {'; '.join(found)}. Give the same "
+                f"{', '.join(causes(names))} to continue it, or another folder to begin another"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provenance:
+    """Where a study comes from, in words, for whoever reads or exports it; empty where nobody knows.
+
+    Attributes:
+        space_name: Name of the space.
+        data_text: The images.
+        recipe_json: The training recipe.
+        preprocessing_json: What an image goes through before a network sees it.
+        data_json: The images' classes and how many there are of each in each split.
+    """
+
+    space_name: str = ""
+    data_text: str = ""
+    recipe_json: str = ""
+    preprocessing_json: str = ""
+    data_json: str = ""
+
+
+def connect(folder: Path) -> sqlite3.Connection:
+    """Opens the journal of a study for writing; one without tables where there is none yet.
+
+    Raises:
+        StudyError: It is no journal of ours, of a newer version, or damaged.
+    """
+    path = folder / FILE_NAME
+    with explained(path):
+        database = sqlite3.connect(path, timeout=30, isolation_level=None)
+        try:
+            is_empty = not has_tables(database)
+            if not (is_empty and header(database) == (0, 0)):
+                check(database, path)
+            set_journal_mode(database)
+            if not is_empty:
+                upgrade(database)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def connect_readonly(folder: Path) -> sqlite3.Connection:
+    """Opens the journal for reading, also while a search writes to it, also on a read-only disk.
+
+    Raises:
+        StudyError: There is none, it is no journal of ours, of a newer version, or damaged.
+    """
+    path = folder / FILE_NAME
+    if not has_study(folder):
+        raise StudyError(f"there is no study in {folder}: {path} does not exist, or is empty")
+    with explained(path):
+        uri = path.resolve().as_uri()
+        try:
+            database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
+            has_tables(database)
+        except sqlite3.OperationalError:
+            database = _without_writing(path)
+        try:
+            check(database, path)
+        except BaseException:
+            database.close()
+            raise
+    return database
+
+
+def _without_writing(path: Path) -> sqlite3.Connection:
+    """Opens a journal that SQLite cannot write beside; with the trials that are still in its `-wal` file.
+
+    Raises:
+        StudyError: They cannot be read.
+    """
+    beside = [path.with_name(name) for name in (LOG_NAME, ROLLBACK_NAME)]
+    beside = [each for each in beside if each.is_file() and each.stat().st_size]
+    if not beside:
+        return sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True, isolation_level=None)
+    whole = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            for each in (path, *beside):
+                shutil.copyfile(each, Path(scratch) / each.name)
+            with closing(sqlite3.connect(Path(scratch) / path.name)) as copy:
+                copy.backup(whole)
+    except OSError as error:
+        raise StudyError(
+            f"the newest trials of {path} are in {beside[0].name}, which cannot be read on a read-only disk "
+            f"without a copy ({error}): copy both files to a folder that you may write to"
+        ) from error
+    return whole
+
+
+def check(database: sqlite3.Connection, path: Path) -> None:
+    """Checks that an open file is a whole journal of ours that this version can read.
+
+    Raises:
+        StudyError: It is not.
+    """
+    application, version = header(database)
+    if application != APPLICATION_ID:
+        raise StudyError(f"{path} is an SQLite file, but not a study's journal: give another folder")
+    if version > SCHEMA_VERSION:
+        raise StudyError(
+            f"{path} has schema version {version}, but this version of mnas reads up to {SCHEMA_VERSION}: "
+            "upgrade with pip install --upgrade mnas"
+        )
+    outcome = database.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if outcome != "ok":
+        raise StudyError(f"{path} is damaged ({outcome}): restore it from a copy, or give another folder")
+
+
+def set_journal_mode(database: sqlite3.Connection) -> str:
+    """Chooses write-ahead logging, or rollback where the file system cannot.
+
+    `synchronous = NORMAL` with a write-ahead log leaves a commit in the operating system's cache: killing the
+    process loses nothing; a power failure may lose the last commits, never the file. With rollback every
+    commit is forced to the disk.
+
+    Returns:
+        `wal` or `delete`.
+    """
+    try:
+        mode = str(database.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+        database.execute("SELECT count(*) FROM sqlite_master")
+    except sqlite3.OperationalError:
+        mode = str(database.execute("PRAGMA journal_mode = DELETE").fetchone()[0])
+    database.execute(f"PRAGMA synchronous = {'NORMAL' if mode == 'wal' else 'FULL'}")
+    database.execute("PRAGMA foreign_keys = ON")
+    return mode
+
+
+def journal_mode_of(folder: Path) -> str:
+    """Says which journal mode a folder's file system allows, by trying it in a file that is removed again.
+
+    Raises:
+        StudyError: Nothing can be written there.
+    """
+    with (
+        tempfile.TemporaryDirectory(dir=folder) as scratch,
+        explained(folder),
+        closing(sqlite3.connect(Path(scratch) / "probe.sqlite", isolation_level=None)) as database,
+    ):
+        return set_journal_mode(database)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turns SQLite's errors into ours, with the remedy."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise StudyError(
+                f"{path} cannot be written ({error}): free some disk space and start again; "
+                "every trial finished before this is kept"
+            ) from error
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise StudyError(
+                f"{path} is no journal, or a truncated one ({error}): restore it from a copy, "
+                "or give another folder"
+            ) from error
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise StudyError(
+                f"{path} is held by another program ({error}): close it and start again"
+            ) from error
+        raise StudyError(f"{path} cannot be used: {error}") from error

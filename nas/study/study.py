@@ -1,0 +1,256 @@
+"""A study as a person sees it: its trials, the best of them, and what can be made of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from controllers import State, state_from_json
+from nas.errors import StudyError
+from nas.objective import Objective
+from nas.study.checkpoints import Entry, entry_of, pareto_front
+from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
+from nas.study.journal_schema import connect_readonly, explained
+from nas.study.study_trial import StudyTrial, read_trials, with_repeats
+from nas.trial import Status
+from search_spaces import SearchSpace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudySummary:
+    """A study in a few numbers.
+
+    Attributes:
+        folder: The study's folder.
+        space_name: Name of the space.
+        objective: The objective as one line.
+        controller: Name of the controller.
+        seed: Seed of the study.
+        deterministic_workers: Width of the fixed schedule; None where results counted as they came.
+        states: Number of trials by status.
+        causes: Number of failed attempts by cause.
+        rejected: Candidates that broke a known constraint.
+        with_weights: Trials whose weights are kept.
+        best: Number of the best trial; None where none has completed.
+        worker_hours: Wall time in workers, all attempts together.
+        created_at: ISO 8601 in UTC.
+        ended_at: The same; None while it runs, or after a kill.
+        ending: Why it ended; None while it runs, or after a kill.
+        package_version: Version of this package that made it.
+    """
+
+    folder: Path
+    space_name: str
+    objective: str
+    controller: str
+    seed: int
+    deterministic_workers: int | None
+    states: Mapping[str, int]
+    causes: Mapping[str, int]
+    rejected: int
+    with_weights: int
+    best: int | None
+    worker_hours: float
+    created_at: str
+    ended_at: str | None
+    ending: str | None
+    package_version: str
+
+
+class Study:
+    """What is in a study's folder at the moment of opening; open it again to see more.
+
+    Args:
+        folder: The study's folder.
+        space: The study's space, to name decisions and to read networks that hold the user's own ops.
+
+    Attributes:
+        trials: Every trial, in order of number.
+        recommended: Digests that the controller recommended, best first; none before the search has ended.
+        objective: What was searched for.
+        settings: How the search was asked for.
+        space: The study's space; None where it was not given, or is another one than was searched.
+
+    Raises:
+        StudyError: There is no study, or its journal cannot be read.
+    """
+
+    def __init__(self, folder: Path | str, *, space: SearchSpace | None = None) -> None:
+        self.folder = Path(folder)
+        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+            database.execute("BEGIN")
+            names = ("settings_json", "package_version", "created_at", "ended_at", "ending")
+            row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
+            if row is None:
+                raise StudyError(f"the study in {self.folder} was never begun: start the search again")
+            self._facts: dict[str, Any] = dict(zip(names, row, strict=True))
+            self.identity = read_identity(database)
+            self.provenance = read_provenance(database)
+            self.objective = Objective.from_json(self.identity.objective)
+            trials = read_trials(
+                database,
+                self.folder,
+                provenance=self.provenance,
+                objective=self.objective,
+                op_types=() if space is None else space.op_types,
+            )
+            self.trials = tuple(with_repeats(trials))
+            self.events: tuple[tuple[str, str, str], ...] = tuple(
+                database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
+            )
+            self.recommended = read_recommendation(database)
+            self._rejected = database.execute("SELECT coalesce(sum(rejected), 0) FROM controller").fetchone()[
+                0
+            ]
+            self._causes = dict(
+                database.execute(
+                    "SELECT cause, count(*) FROM attempt WHERE cause IS NOT NULL GROUP BY cause"
+                ).fetchall()
+            )
+        self.settings: dict[str, Any] = json.loads(self._facts["settings_json"])
+        is_same = space is not None and space.fingerprint == self.identity.space
+        self.space = space if is_same else None
+
+    def __repr__(self) -> str:
+        return f"Study({str(self.folder)!r}, {len(self.trials)} trials)"
+
+    @property
+    def completed(self) -> tuple[StudyTrial, ...]:
+        """The trials that have a reward."""
+        return tuple(trial for trial in self.trials if trial.status is Status.COMPLETED)
+
+    @property
+    def best(self) -> StudyTrial:
+        """The trial to go with: of the candidate that the controller recommends, where the search has ended.
+
+        It is one of the highest fidelity that any has. Recommended is what is best by the controller's
+        estimate, which a lucky training does not mislead. Of trials of one candidate, and while the search
+        runs of all, it is the one with the highest reward; where weights are kept, of those that have them.
+
+        Raises:
+            StudyError: No trial has completed.
+        """
+        with_weights = tuple(trial for trial in self.completed if trial.weights_file is not None)
+        candidates = with_weights or self.completed
+        if not candidates:
+            raise StudyError(f"no trial of the study in {self.folder} has completed yet: let it run on")
+        ranks = {digest: -rank for rank, digest in enumerate(self.recommended)}
+        last = -len(ranks)
+        return max(
+            candidates,
+            key=lambda t: (t.fidelity, ranks.get(t.digest, last), _or_least(t.reward), -t.number),
+        )
+
+    @property
+    def ending(self) -> str | None:
+        """Why the search ended; None while it runs, or after a kill."""
+        ending: str | None = self._facts["ending"]
+        return ending
+
+    def controller_state(self) -> State | None:
+        """What the controller remembers, as of now; None before its first proposal.
+
+        Raises:
+            StudyError: The journal cannot be read any more.
+            ControllerError: What is there is no state.
+        """
+        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+            row = database.execute("SELECT state_json FROM controller").fetchone()
+        return None if row is None else state_from_json(row[0])
+
+    def trial(self, number: int) -> StudyTrial:
+        """One trial by number.
+
+        Raises:
+            StudyError: There is no such trial.
+        """
+        if not 0 <= number < len(self.trials):
+            raise StudyError(
+                f"`0 <= trial < {len(self.trials)}` must hold in {self.folder}, but got trial={number}"
+            )
+        return self.trials[number]
+
+    def entries(self, *metrics: str) -> tuple[Entry, ...]:
+        """The completed trials for which all of these costs are known, as the Pareto front compares them."""
+        found = (
+            entry_of(
+                trial.number,
+                reward=trial.reward,
+                accuracy=trial.accuracy,
+                costs=trial.costs,
+                metrics=metrics,
+                fidelity=trial.fidelity,
+            )
+            for trial in self.completed
+        )
+        return tuple(entry for entry in found if entry is not None)
+
+    def pareto_front(self, *metrics: str) -> tuple[StudyTrial, ...]:
+        """The completed trials that no other beats in accuracy at no more of every cost, the cheapest first.
+
+        Only trials of the highest fidelity that any has are compared.
+
+        Args:
+            metrics: The costs; by default all that the objective looks at, or macs.
+
+        Raises:
+            StudyError: A cost was not measured in this study; names those that were.
+        """
+        names = metrics or self.objective.metrics or ("macs",)
+        for name in names:
+            self._require_measured(name)
+        return tuple(self.trials[entry.number] for entry in pareto_front(self.entries(*names)))
+
+    def _require_measured(self, metric: str) -> None:
+        measured = sorted({name for trial in self.completed for name in trial.costs} - {"accuracy"})
+        if measured and metric not in measured:
+            raise StudyError(
+                f"no trial of the study in {self.folder} has {metric!r} beside its accuracy: there are "
+                f"{', '.join(measured)}"
+            )
+
+    def summary(self) -> StudySummary:
+        """The study in a few numbers."""
+        states = {status.value: 0 for status in Status}
+        for trial in self.trials:
+            states[trial.status.value] += 1
+        return StudySummary(
+            folder=self.folder,
+            space_name=self.provenance.space_name,
+            objective=self.objective.describe(),
+            controller=self.identity.controller,
+            seed=self.identity.seed,
+            deterministic_workers=self.identity.deterministic_workers,
+            states=states,
+            causes=self._causes,
+            rejected=self._rejected,
+            with_weights=sum(trial.weights_file is not None for trial in self.trials),
+            best=self.best.number if self.completed else None,
+            worker_hours=sum(trial.seconds for trial in self.trials) / 3600,
+            created_at=self._facts["created_at"],
+            ended_at=self._facts["ended_at"],
+            ending=self._facts["ending"],
+            package_version=self._facts["package_version"],
+        )
+
+
+def _or_least(reward: float | None) -> float:
+    return -math.inf if reward is None else reward
+
+
+def open_study(folder: Path | str, *, space: SearchSpace | None = None) -> Study:
+    """Opens the study in a folder, also while a search writes to it.
+
+    Args:
+        folder: The study's folder.
+        space: The study's space, to name decisions and to read networks that hold the user's own ops.
+
+    Raises:
+        StudyError: There is no study, or its journal cannot be read.
+    """
+    return Study(folder, space=space)

@@ -1,0 +1,269 @@
+"""One trial as a person sees it: its numbers, its network, its trained module, its export."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.errors import StudyError
+from nas.objective import Objective
+from nas.outcome import all_costs
+from nas.study.checkpoints import log_name
+from nas.study.journal_reading import read_outcomes
+from nas.study.journal_schema import Provenance
+from nas.trial import Cause, Metric, Status
+from search_spaces import Cost, Network, Op
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from torch import nn
+
+    from nas.export.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyTrial:
+    """One trial of a study.
+
+    Attributes:
+        folder: The study's folder.
+        number: Counted from 0.
+        status: What became of it.
+        tokens: One option index per decision.
+        digest: Identity of its network.
+        cost: Exact cost of its network.
+        reward: The objective's value; None unless completed.
+        metrics: Everything measured.
+        cause: Why it did not complete.
+        message: The same in one line.
+        origin: `controller`, or `user` for an enqueued candidate.
+        seed: Seed of its training.
+        fidelity: Share of the recipe's schedule.
+        repeat: 0, or counts the repetitions asked for.
+        attempts: How often it was begun.
+        seconds: Wall time in workers, all attempts together.
+        copied_from: The trial with an equal candidate whose result this is.
+        continues: The trial whose training it went on with.
+        weights_file: Its weights, where they are kept.
+        proposed_at: When it was proposed, ISO 8601 in UTC.
+        finished_at: When it finished.
+        accuracies: Of all completed trainings of its network at its fidelity, in order of trials; empty where
+            its own is the only one.
+        provenance: Where its study comes from.
+        objective: What its study searched for.
+    """
+
+    folder: Path
+    number: int
+    status: Status
+    tokens: tuple[int, ...]
+    digest: str
+    cost: Cost
+    reward: float | None
+    metrics: tuple[Metric, ...]
+    cause: Cause | None
+    message: str
+    origin: str
+    seed: int
+    fidelity: float
+    repeat: int
+    attempts: int
+    seconds: float
+    copied_from: int | None
+    continues: int | None
+    weights_file: Path | None
+    proposed_at: str
+    finished_at: str | None
+    accuracies: tuple[float, ...] = ()
+    provenance: Provenance = field(repr=False)
+    objective: Objective = field(repr=False)
+    network_json: str = field(repr=False)
+    op_types: tuple[type[Op], ...] = field(default=(), repr=False)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Fraction of the search split classified correctly; None unless measured."""
+        return self.metric("accuracy")
+
+    @property
+    def mean_accuracy(self) -> float | None:
+        """Mean over all trainings of its network: what repeats say of it, and not only its own training."""
+        return statistics.fmean(self.accuracies) if self.accuracies else self.accuracy
+
+    @property
+    def macs(self) -> int:
+        """Multiply-adds for one image."""
+        return self.cost.macs
+
+    @property
+    def params(self) -> int:
+        """Trained parameters."""
+        return self.cost.params
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Known costs and everything measured, by name."""
+        return all_costs(self.cost, self.metrics)
+
+    @property
+    def network(self) -> Network:
+        """The candidate's network.
+
+        Raises:
+            SpaceError: It holds a user's own op, and the study was opened without its space.
+        """
+        return Network.from_json(self.network_json, self.op_types)
+
+    @property
+    def log_file(self) -> Path | None:
+        """What went wrong in its attempts; None where nothing did."""
+        path = self.folder / log_name(self.number)
+        return path if path.is_file() else None
+
+    def metric(self, name: str) -> float | None:
+        """A measured value by name; None where it was not measured."""
+        return next((metric.value for metric in self.metrics if metric.name == name), None)
+
+    def weights(self) -> bytes:
+        """The trained weights as safetensors.
+
+        Raises:
+            StudyError: They were not kept.
+        """
+        if self.weights_file is None or not self.weights_file.is_file():
+            raise StudyError(
+                f"the weights of trial {self.number} are not kept: only the best trials and the Pareto front "
+                "have theirs, if the evaluator gives any; choose one of those, or train its network anew"
+            )
+        return self.weights_file.read_bytes()
+
+    def build(self) -> nn.Module:
+        """The trained module in eval mode: (batch, channels, height, width) -> (batch, classes) logits.
+
+        Raises:
+            StudyError: Its weights were not kept.
+        """
+        weights = self.weights()
+        from safetensors.torch import load
+
+        from search_spaces import build
+
+        module = build(self.network, seed=self.seed)
+        module.load_state_dict(load(weights))
+        return module.eval()
+
+    def export(self, folder: Path | str, *, overwrite: bool = False, with_onnx: bool = True) -> Bundle:
+        """Writes network and weights as a folder that needs nothing of ours, and checks it.
+
+        Args:
+            folder: Where to; it must not exist, be empty, or be a bundle that may be overwritten.
+            overwrite: Replaces a bundle that is there already.
+            with_onnx: Writes `model.onnx` too.
+
+        Raises:
+            StudyError: Its weights were not kept.
+            ExportError: The bundle cannot be written, or does not reproduce the network.
+        """
+        weights = self.weights()
+        from nas.export.bundle import export_bundle
+        from nas.export.card import Origin
+        from nas.export.preprocessing import Preprocessing
+        from nas.study.tested_weights import read_tested_weights
+
+        text = self.provenance.preprocessing_json
+        origin = Origin(
+            study=str(self.folder),
+            trial=self.number,
+            seed=self.seed,
+            space=self.provenance.space_name,
+            data=self.provenance.data_text,
+            recipe=self.provenance.recipe_json,
+            objective=self.objective.describe(),
+            metrics=self.metrics,
+            accuracies=self.accuracies,
+            tested=read_tested_weights(self.folder, weights),
+        )
+        return export_bundle(
+            folder,
+            network=self.network,
+            weights=weights,
+            preprocessing=Preprocessing.from_json(text) if text else None,
+            origin=origin,
+            overwrite=overwrite,
+            with_onnx=with_onnx,
+        )
+
+
+def with_repeats(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
+    """Tells each completed trial the accuracies of all trainings of its network at its fidelity."""
+    known = tuple(trials)
+    found: dict[tuple[str, float], list[float]] = {}
+    for trial in known:
+        if trial.status is Status.COMPLETED and trial.accuracy is not None and trial.copied_from is None:
+            found.setdefault((trial.digest, trial.fidelity), []).append(trial.accuracy)
+    for trial in known:
+        accuracies = found.get((trial.digest, trial.fidelity), ())
+        is_repeated = trial.status is Status.COMPLETED and len(accuracies) > 1
+        yield replace(trial, accuracies=tuple(accuracies)) if is_repeated else trial
+
+
+def read_trials(
+    database: sqlite3.Connection,
+    folder: Path,
+    *,
+    provenance: Provenance,
+    objective: Objective,
+    op_types: tuple[type[Op], ...],
+) -> Iterator[StudyTrial]:
+    """Reads every trial with its candidate, attempts and measurements."""
+    outcomes = read_outcomes(database)
+    attempts = {
+        trial: (count, seconds)
+        for trial, count, seconds in database.execute(
+            "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
+        )
+    }
+    columns = {name for _, name, *_ in database.execute("PRAGMA table_info(trial)")}
+    continues_if_known = "continues" if "continues" in columns else "NULL"  # a journal of an earlier version
+    for row in database.execute(
+        "SELECT number, status, tokens_json, digest, macs, params, activations, origin, seed, fidelity, "
+        f"repeat, {continues_if_known}, proposed_at, finished_at, network_json "
+        "FROM trial JOIN candidate USING (digest) ORDER BY number"
+    ):
+        number, status, tokens, digest, macs, params, activations, *rest, network_json = row
+        origin, seed, fidelity, repeat, continues, proposed_at, finished_at = rest
+        outcome = outcomes.get(number)
+        weights = None if outcome is None else outcome.weights_file
+        count, seconds = attempts.get(number, (0, 0.0))
+        yield StudyTrial(
+            folder=folder,
+            provenance=provenance,
+            objective=objective,
+            op_types=op_types,
+            number=number,
+            status=Status(status) if outcome is None else outcome.status,
+            tokens=tuple(json.loads(tokens)),
+            digest=digest,
+            cost=Cost(macs=macs, params=params, activations=activations),
+            reward=None if outcome is None else outcome.reward,
+            metrics=() if outcome is None else outcome.metrics,
+            cause=None if outcome is None else outcome.cause,
+            message="" if outcome is None else outcome.message,
+            origin=origin,
+            seed=seed,
+            fidelity=fidelity,
+            repeat=repeat,
+            attempts=count,
+            seconds=seconds,
+            copied_from=None if outcome is None else outcome.copied_from,
+            continues=continues,
+            weights_file=None if weights is None else folder / weights,
+            proposed_at=proposed_at,
+            finished_at=finished_at,
+            network_json=network_json,
+        )

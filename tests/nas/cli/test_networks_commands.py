@@ -1,0 +1,179 @@
+"""`nas describe` and `nas scale`: networks by name, by file and by folder."""
+
+import json
+import re
+
+import pytest
+
+from nas.cli.main import main
+from nas.cli.options import RULES as OFFERED
+from nas.cli.scale import RULES
+from nas.errors import UsageError
+from nas.search import search
+from nas.table import TableEvaluator
+from nas.units import parse_bases, parse_phis
+from search_spaces import Network, cost, describe, memory, reference, scale
+
+
+def complaint(capsys, *words):
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Traceback" not in said.err
+    return said.err
+
+
+def answer(capsys, *words):
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_describe_says_what_the_library_counts(capsys):
+    data = answer(capsys, "describe", "efficientnet_b0", "--layers", "--batch-size", "8")
+    network = reference("efficientnet_b0")
+    assert (data["params"], data["macs"]) == (5_288_548, cost(network).macs)
+    assert data["inference_bytes"] == memory(network).inference_bytes
+    assert data["training_bytes"] == memory(network).training_bytes(8)
+    assert [row["macs"] for row in data["stages"]] == [row.macs for row in describe(network)]
+    assert sum(row["macs"] for row in data["layers"]) == data["macs"]
+    assert data["strings_mnasnet"][1] == {"string": "r2_k3_s22_e6_i16_o24_se0.25"}
+    assert data["strings_timm"][1] == {"string": "ir_r2_k3_s2_e6_c24_se0.25"}
+
+
+def test_describe_is_drawn_for_people(capsys):
+    assert main(["describe", "mobilenet_v3_small", "--num-classes", "10", "--resolution", "96"]) == 0
+    text = capsys.readouterr().out
+    assert "3 x 96 x 96, 10 classes" in text
+    assert "MBConv4.5, k3x3, relu" in text
+
+
+@pytest.mark.parametrize("suffix", ["svg", "png"])
+def test_describe_draws_a_picture(capsys, tmp_path, suffix):
+    path = tmp_path / f"b0.{suffix}"
+    data = answer(capsys, "describe", "efficientnet_b0", "--draw", str(path))
+    assert data["picture"] == str(path)
+    beginning = path.read_bytes()[:200]
+    assert beginning.startswith(b"\x89PNG") or b"<?xml" in beginning
+
+
+def test_a_network_is_found_by_the_file_and_by_the_folder_of_a_bundle(capsys, tmp_path):
+    network = reference("mnasnet_small")
+    (tmp_path / "architecture.json").write_text(network.to_json())
+    for place in (tmp_path, tmp_path / "architecture.json"):
+        assert answer(capsys, "describe", str(place))["params"] == cost(network).params
+
+
+def test_the_winner_of_a_study_is_scaled_by_the_studys_folder(capsys, tmp_path, small_space):
+    study = search(
+        small_space,
+        evaluator=TableEvaluator(lambda candidate: 0.5 + cost(candidate.network).macs / 1e7),
+        controller="random",
+        target_macs=1e6,
+        trials=4,
+        executor="inline",
+        out=tmp_path / "study",
+    )
+    out = tmp_path / "scaled"
+    data = answer(capsys, "scale", str(study.folder), "--width", "2", "--out", str(out))
+    assert data["baseline"]["name"] == f"study-trial-{study.best.number}"
+    assert data["baseline"]["macs"] == study.best.macs
+    assert Network.from_json((out / "width-2.json").read_text()) == scale(study.best.network, width=2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("efficientnet_b9", "did you mean .*efficientnet_b.*given by their path"),
+        ("nothing.json", "nothing.json cannot be read"),
+    ],
+)
+def test_a_network_that_is_not_there_is_refused(capsys, name, message):
+    assert re.search(message, complaint(capsys, "describe", name))
+
+
+def test_a_file_with_unknown_fields_is_refused_by_name(capsys, tmp_path):
+    path = tmp_path / "mine.json"
+    data = json.loads(reference("mnasnet_a1").to_json())
+    data["stages"][2]["colour"] = 1
+    path.write_text(json.dumps(data))
+    assert "mine.json: stage3 must have just the fields" in complaint(
+        capsys, "scale", str(path), "--phi", "1"
+    )
+
+
+def test_scale_writes_the_family_and_prints_it_beside_the_papers(capsys, tmp_path):
+    out = tmp_path / "family"
+    data = answer(capsys, "scale", "efficientnet_b0", "--phi", "1..3", "--out", str(out))
+    b0 = reference("efficientnet_b0")
+    assert data["files"] == ["phi-1.json", "phi-2.json", "phi-3.json"]
+    for phi, file in enumerate(data["files"], start=1):
+        written = Network.from_json((out / file).read_text())
+        assert written == scale(b0, phi=phi)
+        row = data["family"][phi]
+        assert (row["macs"], row["params"]) == (cost(written).macs, cost(written).params)
+        assert row["macs_factor"] == pytest.approx(cost(written).macs / cost(b0).macs)
+        assert row["nominal_factor"] == pytest.approx(1.9203**phi, rel=1e-4)
+    published = {row["name"]: row for row in data["published"]}
+    assert published["efficientnet_b7"]["params"] == 66_347_960
+    assert published["efficientnet_b7"]["printed_params"] == 66e6
+
+
+def test_scale_of_another_network_has_no_paper_beside_it(capsys, tmp_path):
+    data = answer(capsys, "scale", "mobilenet_v2", "--depth", "4", "--out", str(tmp_path))
+    assert "published" not in data
+    assert data["files"] == ["depth-4.json"]
+    assert data["family"][1]["macs"] == pytest.approx(1.22e9, rel=0.005)
+
+
+def test_scale_finds_the_largest_that_keeps_limits(capsys, tmp_path):
+    command = ["scale", "efficientnet_b0", "--max-macs", "1G", "--max-memory", "60MiB", "--multiple", "32"]
+    row = answer(capsys, *command, "--out", str(tmp_path))["family"][1]
+    assert row["macs"] <= 1e9
+    assert row["inference_bytes"] <= 60 * 2**20
+    assert row["pixels"] % 32 == 0
+
+
+def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
+    assert main(["scale", "mnasnet_small", "--phi", "-1", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    again = answer(capsys, "scale", str(tmp_path / "phi--1.json"), "--width", "2", "--out", str(tmp_path))
+    assert again["family"][1]["params"] > again["family"][0]["params"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "say how to scale, in one way"),
+        (["--phi", "1", "--depth", "2"], "in one way"),
+        (["--phi", "1..x"], "'1..x' is no phi"),
+        (["--phi", "99"], "-20 <= phi <= 60"),
+        (["--width", "0"], "0 < width <= 1000"),
+        (["--width", "5000"], "0 < width <= 1000"),
+        (["--bases", "1,2", "--phi", "1"], "'1,2' is not three bases"),
+        (["--rule", "v3", "--phi", "1"], "there is no rule 'v3'"),
+        (["--max-params", "1k"], "no scaling of the network keeps params <= 1,000"),
+    ],
+)
+def test_scaling_that_makes_no_sense_is_refused(capsys, tmp_path, words, message):
+    assert message in complaint(capsys, "scale", "efficientnet_b0", *words, "--out", str(tmp_path / "x"))
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    words = ["scale", "resnet18", "--phi", "1", "--out", str(tmp_path / "file")]
+    assert "choose another --out" in complaint(capsys, *words)
+
+
+def test_every_rule_that_is_offered_exists():
+    assert tuple(RULES) == OFFERED
+
+
+def test_phis_are_read_as_numbers_ranges_and_lists():
+    assert parse_phis("3") == (3.0,)
+    assert parse_phis("1..4") == (1.0, 2.0, 3.0, 4.0)
+    assert parse_phis("0.5,1,-2") == (0.5, 1.0, -2.0)
+    for text in ("", "4..1", "nan", "1;2"):
+        with pytest.raises(UsageError, match="is no phi"):
+            parse_phis(text)
+    assert parse_bases("1.3,1,1.1") == (1.3, 1.0, 1.1)

@@ -1,0 +1,145 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from nas.config.settings import Settings, make_objective, read_metrics, read_objective
+from nas.errors import StudyError, UsageError
+from nas.objective import Constraint, Objective
+from nas.training.recipe import Recipe
+
+FOLDER = Path("runs/a")
+
+
+def settings(**changes) -> Settings:
+    return Settings(data="/data", space="mnasnet", recipe=Recipe().to_json(), **changes)
+
+
+def test_settings_survive_json():
+    one = settings(target_macs=30e6, trials=7, workers=2)
+    assert Settings.from_dict(json.loads(json.dumps(one.to_dict())), FOLDER) == one
+
+
+def test_what_a_newer_version_added_is_left_out():
+    assert Settings.from_dict({**settings().to_dict(), "colour": "blue"}, FOLDER) == settings()
+
+
+def test_a_study_started_from_python_names_the_way_to_continue_it():
+    with pytest.raises(StudyError, match=r"not started with `nas search`.*nas\.search"):
+        Settings.from_dict({}, FOLDER)
+
+
+def test_a_resume_may_change_how_much_is_done_and_where():
+    changed = settings().resumed_with(
+        {"trials": 5, "workers": 3, "address": "auto", "max_hours": 2.0, "patience": 4}, FOLDER
+    )
+    assert (changed.trials, changed.workers, changed.address) == (5, 3, "auto")
+    assert changed.data == "/data"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"space": "efficientnet"}, "--space is mnasnet there, efficientnet here"),
+        ({"seed": 3}, "--seed is 0 there, 3 here"),
+        ({"target_macs": 30e6}, "--target-macs is not given there, 30,000,000 here"),
+        ({"target_latency_ms": 5.0}, "--target-latency is not given there, 5 here"),
+        ({"recipe": Recipe(epochs=2).to_json()}, "--epochs is 5 there, 2 here"),
+        ({"controller": "ppo"}, "--controller is dyna there, ppo here"),
+    ],
+)
+def test_a_resume_may_not_change_what_is_searched(given, words):
+    with pytest.raises(StudyError, match=words):
+        settings().resumed_with(given, FOLDER)
+
+
+def test_a_study_of_before_a_recipe_had_a_field_goes_on():
+    stored = json.loads(Recipe(batch_size=128).to_json())
+    del stored["batch_norm_statistics"]
+    one = replace(settings(), recipe=json.dumps(stored))
+    assert one.resumed_with({"recipe": Recipe.from_json(one.recipe).to_json()}, FOLDER) == one
+
+
+def test_giving_the_same_again_is_no_difference():
+    one = settings(target_macs=30e6)
+    given = {"data": "/data", "target_macs": 30e6, "recipe": one.recipe}
+    assert one.resumed_with(given, FOLDER) == one
+
+
+def test_a_target_without_a_kind_is_hard():
+    objective = make_objective(None, targets={"macs": 30e6}, limits={})
+    assert objective == Objective.hard("macs", 30e6)
+
+
+def test_a_soft_objective_is_asked_for_by_name():
+    objective = make_objective("soft", targets={"macs": 30e6}, limits={})
+    assert objective == Objective.soft("macs", 30e6)
+
+
+def test_several_targets_multiply():
+    objective = make_objective(None, targets={"macs": 30e6, "latency_ms": 5.0}, limits={})
+    assert [term.metric for term in objective.factors] == ["macs", "latency_ms"]
+
+
+def test_limits_become_constraints():
+    objective = make_objective(None, targets={}, limits={"macs": 1e6, "params": None})
+    assert [(c.metric, c.upper) for c in objective.constraints] == [("macs", 1e6)]
+
+
+def test_a_kind_without_a_target_is_an_error():
+    with pytest.raises(UsageError, match="--objective soft needs a target"):
+        make_objective("soft", targets={"macs": None}, limits={})
+
+
+WRITTEN = "accuracy * (latency/5ms)^-0.07, memory <= 2GiB"
+
+
+def test_an_objective_that_is_written_out_is_the_whole_objective():
+    assert settings(objective=WRITTEN).make_objective() == Objective.parse(WRITTEN)
+
+
+def test_limits_are_added_to_those_of_an_objective_that_is_written_out():
+    objective = settings(objective=WRITTEN, max_macs=1e6).make_objective()
+    parsed = Objective.parse(WRITTEN)
+    assert objective.factors == parsed.factors
+    assert objective.constraints == (*parsed.constraints, Constraint(metric="macs", upper=1e6))
+
+
+def test_a_target_beside_an_objective_that_is_written_out_is_refused_with_what_to_write():
+    with pytest.raises(UsageError, match=r"--target-latency is given .* write \(latency_ms / 5\)\^\(0, -1\)"):
+        make_objective("accuracy * params^-0.05", targets={"macs": None, "latency_ms": 5.0}, limits={})
+
+
+def test_equal_objectives_are_stored_as_equal_text_however_they_are_written():
+    texts = ["accuracy*(latency/5ms)^-0.07", "(latency_ms / 5.0)**-0.070 x accuracy"]
+    assert len({read_objective(text) for text in texts}) == 1
+    stored = settings(objective=read_objective(texts[0]))
+    assert stored.resumed_with({"objective": read_objective(texts[1])}, FOLDER) == stored
+    assert Settings.from_dict(json.loads(json.dumps(stored.to_dict())), FOLDER) == stored
+
+
+@pytest.mark.parametrize("kind", ["hard", "soft", "absolute"])
+def test_the_kinds_are_read_as_they_are(kind):
+    assert read_objective(kind) == kind
+
+
+def test_a_misspelt_kind_is_answered_with_the_near_one():
+    with pytest.raises(UsageError, match=r"no objective 'sotf': did you mean soft\?"):
+        read_objective("sotf")
+    with pytest.raises(UsageError, match="makes no sense at 'latncy'"):
+        read_objective("accuracy * latncy^-1")
+
+
+def test_costs_of_a_front_are_read_by_their_short_names():
+    assert read_metrics("latency, params,latency_ms") == ("latency_ms", "params")
+    for text in ("", "macs,", "accuracy", "macs params"):
+        with pytest.raises(UsageError, match="costs with commas between are needed"):
+            read_metrics(text)
+    with pytest.raises(UsageError, match="did you mean 'params'"):
+        read_metrics("parms")
+
+
+def test_absolute_takes_one_target():
+    with pytest.raises(UsageError, match="lands on one budget"):
+        make_objective("absolute", targets={"macs": 1e6, "params": 1e5}, limits={})
