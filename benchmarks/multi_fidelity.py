@@ -119,8 +119,7 @@ def search(
             recipe=digits_recipe(),
             rungs=rungs,
             executor="inline",
-            trials=None,
-            max_hours=seconds / 3600,
+            budget=nas.Budget(trials=None, max_hours=seconds / 3600),
             seed=seed,
             out=Path(out) / "study",
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from nas.controller_factory import ControllerOptions
 from nas.errors import (
     ContractError,
     ControllerFailedError,
@@ -25,7 +26,8 @@ from nas.probing import Probed
 from nas.proposals import Repeat
 from nas.reporters import Reporter
 from nas.rungs import Rungs
-from nas.search import search
+from nas.scheduling import Budget
+from nas.search import Plan, Search, search
 from nas.study.study import Study, StudySummary, open_study
 from nas.study.study_trial import StudyTrial
 from nas.table import TableEvaluator
@@ -78,11 +80,13 @@ def __getattr__(name: str) -> object:
 
 __all__ = [
     "AbsoluteTerm",
+    "Budget",
     "Candidate",
     "Cause",
     "Constraint",
     "ContractError",
     "ControllerFailedError",
+    "ControllerOptions",
     "CostTerm",
     "DataError",
     "Evaluation",
@@ -101,6 +105,7 @@ __all__ = [
     "NasError",
     "Objective",
     "ObjectiveError",
+    "Plan",
     "Probe",
     "Probed",
     "Progress",
@@ -111,6 +116,7 @@ __all__ = [
     "Repeat",
     "Reporter",
     "Rungs",
+    "Search",
     "SearchStoppedError",
     "SpaceArgumentError",
     "Status",

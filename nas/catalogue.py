@@ -146,7 +146,8 @@ class Catalogue:
         if self.latency is None:
             raise ObjectiveError(
                 f"the objective needs {metric!r}, but nothing predicts it: give a latency table of this "
-                "space and device (nas latency-table makes one), or aim at latency_ms, which is measured"
+                "space and device (nas latency-table makes one), or aim at latency_ms, which is measured",
+                field="objective",
             )
         least = self.latency.least_ms(self.space)
         target = _budget(objective, metric)

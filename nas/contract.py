@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from controllers import Controller
 from controllers.quick_check import check_copy
@@ -34,10 +35,9 @@ def check_given(
     *,
     controller: object = None,
     evaluator: object = None,
-    probe: object = None,
     executor: object = None,
     reporters: object = (),
-    latency_table: object = None,
+    predictor: object = None,
 ) -> None:
     """Checks everything that is not ours in what a search was given; what is None or ours costs nothing.
 
@@ -49,16 +49,15 @@ def check_given(
     for value in evaluators_of(evaluator):
         check_members("the evaluator", value, Evaluator)
         _check_fingerprint("the evaluator", value)
-    for value in (probe, evaluator.probe if isinstance(evaluator, Probed) else None):
-        if value is not None:
-            check_members("the probe", value, Probe)
-            _check_fingerprint("the probe", value)
-    if latency_table is not None:
-        check_members("the latency table", latency_table, LatencyPredictor)
+    if isinstance(evaluator, Probed):
+        check_members("the probe", evaluator.probe, Probe)
+        _check_fingerprint("the probe", evaluator.probe)
+    if predictor is not None:
+        check_members("the latency table", predictor, LatencyPredictor)
     if executor is not None:
         check_members("the executor", executor, Executor)
         _check_slots(executor)
-    for place, reporter in enumerate(_listed(reporters)):
+    for place, reporter in enumerate(listed_reporters(reporters)):
         check_members(f"reporter {place}", reporter, Reporter)
     if controller is not None:
         check_members("the controller", controller, Controller)
@@ -66,7 +65,7 @@ def check_given(
     # An executor that sends things elsewhere says itself what can be sent.
     check = getattr(executor, "check", None)
     if check is not None:
-        check(space, evaluator, probe)
+        check(space, evaluator)
 
 
 def check_ways(space: SearchSpace, evaluators: Mapping[str, Evaluator], executor: Executor) -> None:
@@ -234,10 +233,16 @@ def _check_controller(controller: object, space: SearchSpace) -> None:
         ) from error
 
 
-def _listed(reporters: object) -> Sequence[object]:
+def listed_reporters(reporters: object) -> Sequence[Any]:
+    """Checks that reporters come in a list.
+
+    Raises:
+        ContractError: They do not.
+    """
     if isinstance(reporters, Sequence) and not isinstance(reporters, str):
         return reporters
     raise ContractError(
         f"`reporters` must be a list of objects with on_start, on_trial, on_event and on_end, but got "
-        f"{shown(reporters)}: write reporters=[reporter]"
+        f"{shown(reporters)}: write reporters=[reporter]",
+        field="reporters",
     )

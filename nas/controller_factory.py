@@ -1,83 +1,99 @@
-"""The controller of a search: made by name for a space and an objective, and told of an earlier study."""
+"""Makes the controller of a search, and reads results of an earlier study for it."""
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from controllers import Controller, ControllerError, Outcome, Proposal
+from controllers import Controller, Outcome, Proposal
+from nas.argument_checks import real
 from nas.catalogue import Catalogue
-from nas.errors import ObjectiveError, StudyError
+from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.objective import KNOWN_METRICS, Objective
 from nas.study.differences import LATENCY_TABLE, differences
 from nas.study.journal_schema import Identity, Provenance
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
+from nas.units import hint
 
-ControllerName = Literal["dyna", "reinforce", "ppo", "evolution", "local", "nsga2", "random"]
+CONTROLLERS = {
+    "dyna": "Dyna",
+    "reinforce": "Reinforce",
+    "ppo": "PPO",
+    "evolution": "RegularizedEvolution",
+    "local": "LocalSearch",
+    "nsga2": "NSGA2",
+    "random": "RandomSearch",
+}
+"""Names that users give, the default first, and the classes of `controllers` that they mean."""
 
 
-def make_controller(
-    name: ControllerName,
-    catalogue: Catalogue,
-    objective: Objective,
-    *,
-    seed: int,
-    noise: float | None = None,
-) -> Controller:
-    """Makes a controller for a space, that never repeats a candidate and never proposes one too dear.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerOptions:
+    """Which of our controllers chooses, and its options.
 
-    It is told the known costs of the objective, or macs where there is none; and how the reward follows from
-    accuracy and costs, where no cost has to be measured.
+    Attributes:
+        name: One of `CONTROLLERS`; may be positional.
+        accuracy_noise: Standard deviation of one measured accuracy, a fraction, as `nas proxy-check` finds
+            it, for controllers that reckon with noise; None leaves them to estimate it.
 
     Raises:
-        ControllerError: There is no controller of this name.
+        UsageError: There is no such controller, or the noise is no number.
     """
-    import controllers
 
-    kinds = {
-        "dyna": "Dyna",
-        "reinforce": "Reinforce",
-        "ppo": "PPO",
-        "evolution": "RegularizedEvolution",
-        "local": "LocalSearch",
-        "nsga2": "NSGA2",
-        "random": "RandomSearch",
-    }
-    if name not in kinds:
-        raise ControllerError(f"there is no controller {name!r}: choose one of {', '.join(kinds)}")
+    name: str = field(default=next(iter(CONTROLLERS)), kw_only=False)
+    accuracy_noise: float | None = None
 
-    metrics = tuple(metric for metric in objective.metrics if metric in KNOWN_METRICS) or ("macs",)
-    limits = objective.known_limits
+    def __post_init__(self) -> None:
+        if self.name not in CONTROLLERS:
+            raise UsageError(
+                f"there is no controller {self.name!r}: {hint(str(self.name), CONTROLLERS)}",
+                field="controller",
+            )
+        if self.accuracy_noise is not None:
+            noise = real("accuracy_noise", self.accuracy_noise, least=0)
+            object.__setattr__(self, "accuracy_noise", noise)
 
-    def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        return catalogue.are_within(rows, limits)
+    def make(self, catalogue: Catalogue, objective: Objective, *, seed: int) -> Controller:
+        """Makes the controller for a space: it never repeats a candidate, and none is above a known limit.
 
-    def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        return catalogue.costs(rows, metrics)
+        It is told the known costs of the objective, or macs where there is none; and how the reward follows
+        from accuracy and costs, where no cost has to be measured.
+        """
+        import controllers
 
-    def reward(
-        accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
-    ) -> npt.NDArray[np.float64]:
-        return objective.rewards(accuracies, dict(zip(metrics, table.T, strict=True)))
+        metrics = tuple(metric for metric in objective.metrics if metric in KNOWN_METRICS) or ("macs",)
+        limits = objective.known_limits
 
-    options = {"noise": noise} if name == "dyna" and noise is not None else {}
-    return cast(
-        Controller,
-        getattr(controllers, kinds[name])(
-            catalogue.space.cardinalities,
-            catalogue.space.conditions,
-            seed=seed,
-            key=catalogue.digest,
-            feasible=feasible if limits else None,
-            costs=costs,
-            reward=None if set(objective.measured_metrics) else reward,
-            **options,
-        ),
-    )
+        def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+            return catalogue.are_within(rows, limits)
+
+        def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+            return catalogue.costs(rows, metrics)
+
+        def reward(
+            accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
+        ) -> npt.NDArray[np.float64]:
+            return objective.rewards(accuracies, dict(zip(metrics, table.T, strict=True)))
+
+        reckons_with_noise = self.name == "dyna" and self.accuracy_noise is not None
+        return cast(
+            Controller,
+            getattr(controllers, CONTROLLERS[self.name])(
+                catalogue.space.cardinalities,
+                catalogue.space.conditions,
+                seed=seed,
+                key=catalogue.digest,
+                feasible=feasible if limits else None,
+                costs=costs,
+                reward=None if objective.measured_metrics else reward,
+                **({"noise": self.accuracy_noise} if reckons_with_noise else {}),
+            ),
+        )
 
 
 def earlier_results(

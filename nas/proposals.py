@@ -1,4 +1,4 @@
-"""Which candidates are let in: the user's own first, then the controller's, never one that is too dear."""
+"""Which candidate becomes the next trial: enqueued, the controller's, a replicate, or one promoted."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.objective import NETWORK_METRICS, Objective
 from nas.outcome import TrialOutcome
 from nas.rungs import Halving
+from nas.scheduling import Budget
 from nas.study.journal_reading import History
 from nas.trial import Trial
 from search_spaces import Network, SpaceError
@@ -90,52 +91,11 @@ def enqueued_candidates(
     return tuple(found)
 
 
-FINAL_REPEATS = 2
-"""How often each finalist is trained again, on average."""
-
 RARE = 256
 """Random candidates within the constraints that are looked through for a new one."""
 
 RECOMMENDED = 10
 """Candidates that are written down as recommended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finals:
-    """The last trials of a search train again what the controller recommends by then, with new seeds.
-
-    Each of them takes, of the `candidates` recommended at that moment, the one that was repeated least. So a
-    candidate that falls back in the estimates makes room for the next.
-
-    Attributes:
-        candidates: How many are in it.
-        first: Number of the first of these trials.
-    """
-
-    candidates: int
-    first: int
-
-    @classmethod
-    def of(cls, candidates: int, trials: int | None) -> Finals | None:
-        """The finals of a search of so many trials; None without finalists.
-
-        Raises:
-            SpaceArgumentError: They would leave no trial for the search, or nobody knows when it ends.
-        """
-        candidates = whole("finalists", candidates, least=0, error=SpaceArgumentError)
-        if candidates == 0:
-            return None
-        if trials is None:
-            raise SpaceArgumentError(
-                f"finals need to know when a search ends, but got finalists={candidates} without trials: say "
-                "how many trials"
-            )
-        if candidates * FINAL_REPEATS >= trials:
-            raise SpaceArgumentError(
-                f"`{FINAL_REPEATS} * finalists < trials` must hold, as each finalist is trained "
-                f"{FINAL_REPEATS} times more, but got finalists={candidates} and trials={trials}"
-            )
-        return cls(candidates=candidates, first=trials - candidates * FINAL_REPEATS)
 
 
 class Source:
@@ -146,12 +106,12 @@ class Source:
         controller: Who chooses once the user's own are through.
         objective: Whose constraints on known costs must be met.
         seed: Seed of the study.
+        budget: Which of the last trials train finalists again.
         enqueued: The user's own candidates.
-        finals: What the last trials are for; None means the same as all others.
-        halving: Which candidates train on; None trains each of them whole at once.
+        halving: Which candidates are promoted; None trains each of them whole at once.
         helps_out: Whether a controller that finds no more candidates is given random ones within the
             constraints; a controller made by the caller may have good reason to end.
-        history: Earlier runs: a candidate that they granted is not granted twice.
+        history: Earlier runs: an enqueued candidate that they tried is not tried twice.
 
     Attributes:
         rejected: Proposals that broke a constraint or a law of the space so far.
@@ -164,8 +124,8 @@ class Source:
         objective: Objective,
         *,
         seed: int,
+        budget: Budget,
         enqueued: Sequence[Enqueued] = (),
-        finals: Finals | None = None,
         halving: Halving | None = None,
         helps_out: bool = False,
         history: History | None = None,
@@ -175,8 +135,8 @@ class Source:
         self._objective = objective
         self._seed = seed
         known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
-        self._wishes = [w for w in enqueued if (catalogue.digest(w.tokens), w.repeat) not in known]
-        self._finals = finals
+        self._enqueued = [e for e in enqueued if (catalogue.digest(e.tokens), e.repeat) not in known]
+        self._budget = budget
         self._halving = halving
         self._helps_out = helps_out
         self._repeats: dict[str, int] = {}  # of each candidate so far, by digest
@@ -190,18 +150,18 @@ class Source:
         Raises:
             SearchStoppedError: Too many proposals in a row broke the constraints.
         """
-        if self._wishes:
-            candidate = self._wishes.pop(0)
+        if self._enqueued:
+            candidate = self._enqueued.pop(0)
             return self._trial(number, candidate.tokens, repeat=candidate.repeat, origin="user")
-        if self._finals is not None and number >= self._finals.first:
-            finalists = self._controller.recommend(self._finals.candidates)
+        if self._budget.is_final(number):
+            finalists = self._controller.recommend(self._budget.finalists)
             if finalists:
                 tokens = min(finalists, key=lambda one: self._repeats.get(self._catalogue.digest(one), 0))
                 repeat = self._repeats.get(self._catalogue.digest(tokens), 0) + 1
                 return self._trial(number, tokens, repeat=repeat)
-        going_on = None if self._halving is None else self._halving.next()
-        if going_on is not None:
-            paused, rung = going_on
+        promoted = None if self._halving is None else self._halving.next()
+        if promoted is not None:
+            paused, rung = promoted
             return replace(
                 paused,
                 number=number,

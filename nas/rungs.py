@@ -113,7 +113,8 @@ class Rungs:
             raise RecipeError(
                 f"{len(self.shares)} rungs of which 1 in {self.reduction_factor} is promoted need at least "
                 f"{self.least_trials} trials for one candidate to reach the last, but got trials={trials}: "
-                "use more trials or fewer rungs"
+                "use more trials or fewer rungs",
+                field="trials",
             )
 
 

@@ -14,6 +14,9 @@ from nas.trial import Job, Result, Status, Trial
 ATTEMPTS = 3
 """A trial that machines lose is tried at most so many times."""
 
+FINAL_REPLICATES = 2
+"""How often each finalist is trained again, on average."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
@@ -23,14 +26,18 @@ class Budget:
         trials: Trials of the study in the end, all runs together.
         max_hours: Wall time of this run.
         patience: Trials in a row without a better reward.
+        finalists: The last `2 * finalists` trials train again, with new seeds, what the controller recommends
+            by then: for a choice that does not rest on one training. Each takes, of the `finalists`
+            recommended at that moment, the one with the fewest replicates.
 
     Raises:
-        UsageError: A limit is not positive, or there is none at all.
+        UsageError: A limit is not positive, or there is none at all, or finalists leave no trial to search.
     """
 
     trials: int | None = 100
     max_hours: float | None = None
     patience: int | None = None
+    finalists: int = 0
 
     def __post_init__(self) -> None:
         for name in ("trials", "patience"):
@@ -39,7 +46,28 @@ class Budget:
         if self.max_hours is not None:
             object.__setattr__(self, "max_hours", real("max_hours", self.max_hours, above=0))
         if self.trials is None and self.max_hours is None and self.patience is None:
-            raise UsageError("a search needs an end: give trials, max_hours or patience")
+            raise UsageError("a search needs an end: give trials, max_hours or patience", field="trials")
+        object.__setattr__(self, "finalists", whole("finalists", self.finalists, least=0))
+        self._check_finalists()
+
+    def _check_finalists(self) -> None:
+        if self.finalists and self.trials is None:
+            raise UsageError(
+                f"finalists need to know when a search ends, but got finalists={self.finalists} without "
+                "trials: say how many trials",
+                field="finalists",
+            )
+        if self.trials is not None and self.finalists * FINAL_REPLICATES >= self.trials:
+            raise UsageError(
+                f"`{FINAL_REPLICATES} * finalists < trials` must hold, as each finalist is trained "
+                f"{FINAL_REPLICATES} times more, but got finalists={self.finalists} and trials={self.trials}",
+                field="finalists",
+            )
+
+    def is_final(self, number: int) -> bool:
+        """Whether a trial, counted from 0, trains a finalist again."""
+        replicates = self.finalists * FINAL_REPLICATES
+        return bool(replicates) and self.trials is not None and number >= self.trials - replicates
 
     def spent(self, proposed: int, elapsed_seconds: float, without_gain: int) -> str:
         """The limit that is reached, or nothing."""

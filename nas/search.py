@@ -1,261 +1,452 @@
-"""`search`: puts a study together from what the user gives, runs it, and returns it."""
+"""`Search`: one value that describes a search, checks it and runs it; and `search`, its short form."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
-from controllers import Controller
+from controllers import Controller, Feedback
+from nas.argument_checks import flag, instance, real, seed_of, whole
 from nas.catalogue import Catalogue, LatencyPredictor, Tokens
 from nas.checked_controller import CheckedController
-from nas.contract import check_given
-from nas.controller_factory import ControllerName, earlier_results, make_controller
-from nas.conversion import as_text
-from nas.data.description import DataDescription
+from nas.contract import check_given, check_members, check_space, listed_reporters
+from nas.controller_factory import ControllerOptions, earlier_results
 from nas.data.images import ImageData
-from nas.errors import ExecutorError, NasError, ObjectiveError
+from nas.errors import ExecutorError, ObjectiveError, RecipeError, UsageError
 from nas.execution.inline_executor import InlineExecutor
-from nas.export.preprocessing import Preprocessing
+from nas.identity import check_folder, identity_of, provenance_of
 from nas.loop import Loop
 from nas.objective import Objective
 from nas.probing import Probed
 from nas.progress_state import ProgressState
-from nas.proposals import Repeat, Source
+from nas.proposals import Enqueued, Repeat, Source, enqueued_candidates, require_feasible
 from nas.reporters import Reporter, Reporters, SearchStart
 from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.rungs import Halving, Rungs
 from nas.scheduling import Budget, Flow
-from nas.search_arguments import Numbers, check_kinds, check_plan
 from nas.study.checkpoints import CheckpointStore
-from nas.study.differences import LATENCY_TABLE
 from nas.study.journal import Journal
 from nas.study.journal_schema import Identity, Provenance
 from nas.study.study import Study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator, Executor, Probe, Progress, Say, watch
+from nas.trial import Evaluator, Executor, Probe, Progress, Say, say_nothing, watch
 from search_spaces import Network, SearchSpace
 
 ExecutorName = Literal["ray", "inline"]
+LatencySource = LatencyPredictor | Probe
+"""Where latencies come from: predicted from a table before training, or measured beside it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a search will do, after everything that can be wrong was looked for; made by `Search.check`.
+
+    Attributes:
+        catalogue: What is known of the space's candidates before training.
+        controller: The controller, made for this space and objective.
+        enqueued: The user's own candidates, as tokens.
+        identity: What makes the study the same study.
+        provenance: The same in words.
+        earlier: Results of an earlier study that the controller starts from.
+    """
+
+    catalogue: Catalogue
+    controller: Controller
+    enqueued: tuple[Enqueued, ...]
+    identity: Identity
+    provenance: Provenance
+    earlier: Feedback
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Everything that decides what a search finds. `run` searches; `check` says first what is wrong.
+
+    Attributes:
+        space: What can be built; may be positional.
+        evaluator: What measures candidates.
+        objective: What is maximised, or the same as text, which is read.
+        controller: Who chooses: options of one of ours, its name alone, or a controller of the user's own.
+        budget: When the search ends.
+        rungs: Trains every candidate on the first rung only, and promotes the best of each rung to the next,
+            from its weights. Each rung's training counts as a trial; the controller is told of the first.
+        predictor: Predicts every candidate's latency, the cost `predicted_latency_ms`, before training.
+        seed: Seed of everything: the controller's choices, each trial's training.
+        deterministic: Fixes the schedule, so that the same seed gives the same study.
+        keep_best: Weights are kept of so many trials with the highest rewards, and of the Pareto front.
+
+    Raises:
+        NasError: A value is of the wrong kind or out of range.
+    """
+
+    space: SearchSpace = field(kw_only=False)
+    evaluator: Evaluator
+    objective: Objective = field(default_factory=Objective)
+    controller: Controller | ControllerOptions = field(default_factory=ControllerOptions)
+    budget: Budget = field(default_factory=Budget)
+    rungs: Rungs | None = None
+    predictor: LatencyPredictor | None = None
+    seed: int = 0
+    deterministic: bool = False
+    keep_best: int = 3
+
+    def __post_init__(self) -> None:
+        none = type(None)
+        instance("objective", self.objective, (Objective, str), "give nas.Objective or arithmetic as text")
+        instance("budget", self.budget, (Budget,), "give nas.Budget(...)")
+        instance("rungs", self.rungs, (Rungs, none), "make it with nas.Rungs.of(...)")
+        changed = {
+            "objective": Objective.parse(self.objective)
+            if isinstance(self.objective, str)
+            else self.objective,
+            "controller": ControllerOptions(self.controller)
+            if isinstance(self.controller, str)
+            else self.controller,
+            "seed": seed_of(self.seed),
+            "deterministic": flag("deterministic", self.deterministic),
+            "keep_best": whole("keep_best", self.keep_best, least=0),
+        }
+        for name, value in changed.items():
+            object.__setattr__(self, name, value)
+
+    def check(
+        self,
+        out: Path | str | None = None,
+        *,
+        executor: Executor | None = None,
+        enqueue: Iterable[Network | Tokens | Repeat] = (),
+        warm_start: Study | None = None,
+        reporters: Sequence[Reporter] = (),
+    ) -> Plan:
+        """Looks for everything that can be wrong before anything runs; writes nothing. `run` begins with it.
+
+        Args:
+            out: The study's folder; None leaves it out.
+            executor: Who runs trials; None leaves it out.
+            enqueue: Candidates of the user's own, tried first.
+            warm_start: An earlier study to learn from.
+            reporters: Who shows the search.
+
+        Raises:
+            NasError: The search could not run; `field` names what is wrong.
+        """
+        own = None if isinstance(self.controller, ControllerOptions) else self.controller
+        check_given(
+            self.space,
+            controller=own,
+            evaluator=self.evaluator,
+            executor=executor,
+            reporters=reporters,
+            predictor=self.predictor,
+        )
+        instance(
+            "warm_start", warm_start, (Study, type(None)), "open the study first with nas.open_study(folder)"
+        )
+        catalogue = Catalogue(self.space, self.predictor)
+        catalogue.check_predicts(self.objective)
+        self._check_schedule()
+        enqueued = enqueued_candidates(catalogue, self.objective, _listed(enqueue))
+        require_feasible(catalogue, self.objective, seed=self.seed)
+        check = getattr(self.evaluator, "check", None)
+        if check is not None:
+            check(self.space.decode((0,) * len(self.space.cardinalities)))
+        controller = (
+            self.controller.make(catalogue, self.objective, seed=self.seed)
+            if isinstance(self.controller, ControllerOptions)
+            else self.controller
+        )
+        identity = identity_of(
+            catalogue,
+            self.evaluator,
+            self.objective,
+            controller=type(controller).__qualname__,
+            rungs=self.rungs,
+            seed=self.seed,
+            width=executor.slots if self.deterministic and executor is not None else None,
+        )
+        provenance = provenance_of(self.space, self.evaluator)
+        if out is not None:
+            check_folder(_folder(out), identity, provenance)
+        return Plan(
+            catalogue=catalogue,
+            controller=controller if own is None else CheckedController(own, self.space.cardinalities),
+            enqueued=enqueued,
+            identity=identity,
+            provenance=provenance,
+            earlier=()
+            if warm_start is None
+            else earlier_results(warm_start, identity, catalogue, self.objective, provenance=provenance),
+        )
+
+    def _check_schedule(self) -> None:
+        """Checks that budget, rungs and a fixed schedule go together."""
+        if self.deterministic and self.objective.timed_metrics:
+            raise ObjectiveError(
+                f"a deterministic search cannot depend on times, but the objective looks at "
+                f"{', '.join(self.objective.timed_metrics)}: use macs or params, or leave deterministic out",
+                field="objective",
+            )
+        if self.rungs is None:
+            return
+        self.rungs.check_trials(self.budget.trials)
+        if self.deterministic:
+            raise RecipeError(
+                "a deterministic search cannot halve asynchronously, as which candidate is promoted depends "
+                "on which is measured first: leave the rungs or deterministic out",
+                field="rungs",
+            )
+        if self.budget.finalists:
+            raise RecipeError(
+                f"the last rung is the final of a search by rungs, but got finalists={self.budget.finalists} "
+                "too: leave one of them out",
+                field="finalists",
+            )
+
+    def run(
+        self,
+        out: Path | str,
+        *,
+        executor: Executor,
+        enqueue: Iterable[Network | Tokens | Repeat] = (),
+        warm_start: Study | None = None,
+        reporters: Sequence[Reporter] = (),
+        settings: Mapping[str, object] | None = None,
+        events: Iterable[tuple[str, str]] = (),
+    ) -> Study:
+        """Searches, or continues the search in `out`, and returns the study.
+
+        Ctrl-C and SIGTERM end it cleanly: the study is returned as it is, and the same call continues it.
+
+        Args:
+            out: The study's folder; a study that is there is continued.
+            executor: Who runs trials; closed in the end.
+            enqueue: Candidates of the user's own, tried first.
+            warm_start: An earlier study of the same space, measured in the same way: the controller learns
+                from its trials before the first one of this study, whatever their objective was.
+            reporters: Who shows the search.
+            settings: How the search was asked for, as JSON values; stored for the command line.
+            events: Kind and message of what is to be told of a new study first.
+
+        Raises:
+            NasError: Something is wrong, or continuing is pointless; all that is finished is in the journal.
+        """
+        folder = _folder(out)
+        instance("settings", settings, (Mapping, type(None)), "give a dict of JSON values")
+        plan = self.check(
+            folder, executor=executor, enqueue=enqueue, warm_start=warm_start, reporters=reporters
+        )
+        everybody = Reporters(reporters)
+        watch(executor, everybody.on_progress)
+        journal = Journal(
+            folder,
+            plan.identity,
+            provenance=plan.provenance,
+            settings=settings,
+            in_process=getattr(executor, "is_in_process", False),
+        )
+        with closing(executor), closing(journal):
+            everybody.note = journal.note
+            everybody.on_progress(Progress(text="reading the study"))
+            history = with_predictions(journal.history(self.space), plan.catalogue)
+            halving = None if self.rungs is None else Halving(self.rungs, self.budget.trials)
+            source = Source(
+                plan.catalogue,
+                plan.controller,
+                self.objective,
+                seed=self.seed,
+                budget=self.budget,
+                enqueued=plan.enqueued,
+                halving=halving,
+                helps_out=isinstance(self.controller, ControllerOptions),
+                history=history,
+            )
+            loop = self._loop(source, plan.controller, executor, journal, everybody, halving)
+            swept = restore(loop, history, halving, plan.earlier)
+            everybody.on_start(self._start(loop, plan))
+            for kind, message in (*swept.messages(), *(() if journal.is_resumed else events)):
+                loop.tell(kind, message)
+            count_deaths(loop, history)
+            if loop.flow.waiting or not loop.progress.limit(self.budget, loop.flow):
+                executor.start(self.space, self.evaluator)
+            loop.run()
+        return Study(folder, space=self.space)
+
+    def _loop(
+        self,
+        source: Source,
+        controller: Controller,
+        executor: Executor,
+        journal: Journal,
+        reporter: Reporters,
+        halving: Halving | None,
+    ) -> Loop:
+        checkpoints = CheckpointStore(
+            journal.folder,
+            metrics=self.objective.metrics or ("macs",),
+            best=self.keep_best,
+            held=frozenset if halving is None else halving.held,
+        )
+        return Loop(
+            source=source,
+            controller=controller,
+            executor=executor,
+            objective=self.objective,
+            journal=journal,
+            checkpoints=checkpoints,
+            reporter=reporter,
+            budget=self.budget,
+            flow=Flow(slots=executor.slots, width=journal.identity.deterministic_workers),
+            progress=ProgressState(folder=journal.folder, total=self.budget.trials),
+        )
+
+    def _start(self, loop: Loop, plan: Plan) -> SearchStart:
+        return SearchStart(
+            folder=loop.journal.folder,
+            space_name=self.space.name,
+            decisions=self.space.decisions,
+            objective=self.objective.describe(),
+            note=self.objective.note,
+            controller=plan.identity.controller,
+            trials=self.budget.trials,
+            workers=loop.executor.slots,
+            is_resumed=loop.journal.is_resumed,
+            counts=loop.progress.counts,
+            best=loop.progress.best,
+            training_notes=tuple(getattr(self.evaluator, "notes", ())),
+        )
 
 
 def search(
     space: SearchSpace,
     *,
+    out: Path | str,
     data: ImageData | Path | str | None = None,
     evaluator: Evaluator | None = None,
-    controller: Controller | ControllerName = "dyna",
     objective: Objective | str | None = None,
     target_macs: float | None = None,
-    trials: int | None = 100,
-    max_hours: float | None = None,
-    patience: int | None = None,
+    controller: Controller | ControllerOptions | str | None = None,
+    trials: int | None = None,
+    budget: Budget | None = None,
+    recipe: Recipe | None = None,
+    rungs: Rungs | None = None,
+    latency: LatencySource | None = None,
     executor: Executor | ExecutorName = "ray",
     workers: int = 1,
-    gpus_per_worker: float = 0.0,
-    out: Path | str,
     seed: int = 0,
     deterministic: bool = False,
     enqueue: Iterable[Network | Tokens | Repeat] = (),
     warm_start: Study | None = None,
-    finalists: int = 0,
-    rungs: Rungs | None = None,
-    latency_table: LatencyPredictor | None = None,
-    probe: Probe | None = None,
-    accuracy_noise: float | None = None,
-    recipe: Recipe | None = None,
     reporters: Sequence[Reporter] = (),
-    keep_best: int = 3,
-    settings: Mapping[str, object] | None = None,
 ) -> Study:
-    """Searches a space, or continues the search in `out`, and returns the study.
-
-    Ctrl-C and SIGTERM end it cleanly: the study is returned as it is, and the same call continues it.
+    """Searches a space, or continues the search in `out`, and returns the study: the short form of `Search`.
 
     Args:
         space: What can be built.
+        out: The study's folder; a study that is there is continued.
         data: Images to train on: a folder, a `.npz` pack, a torchvision name, or loaded by `nas.load_data`.
         evaluator: What measures candidates instead of training them on `data`.
-        controller: Who chooses: a name, or a controller made by the caller; by default
-            `controllers.Default`, which needs the fewest trials.
-        objective: What is maximised, or arithmetic such as `accuracy * (latency/5ms)^-0.07`; by default
-            the accuracy, or `Objective.hard` of the target.
+        objective: What is maximised; by default the accuracy, or `Objective.hard` of the target.
         target_macs: Multiply-adds aimed at, in place of an objective.
-        trials: How many trials the study has in the end, earlier runs included; None is no limit.
-        max_hours: How long this run proposes new candidates.
-        patience: Ends the search after so many trials without a better reward.
-        executor: Who runs trials: a name, or an executor made by the caller.
-        workers: How many trials run at the same time on Ray.
-        gpus_per_worker: Share of a GPU, or number of GPUs, that each Ray worker holds.
-        out: The study's folder; a study that is there is continued.
-        seed: Seed of everything: the controller's choices, each trial's training.
+        controller: Who chooses; by default `controllers.Default`, which needs the fewest trials.
+        trials: How many trials the study has in the end, earlier runs included; by default those of `Budget`.
+        budget: All that ends a search, in place of `trials`.
+        recipe: How to train on `data`.
+        rungs: See `Search`.
+        latency: A table that predicts latencies, or a probe that measures them beside each training. An
+            objective that needs `latency_ms` has one by default, on the device that trains.
+        executor: Who runs trials: `ray` or `inline`, or an executor made by the caller.
+        workers: How many trials run at the same time on `ray`.
+        seed: Seed of everything.
         deterministic: Fixes the schedule, so that the same seed gives the same study.
         enqueue: Candidates of the user's own, tried first.
-        warm_start: An earlier study of the same space, measured in the same way: the controller learns from
-            its trials before the first one of this study, whatever their objective was.
-        finalists: The last `2 * finalists` trials train again, with new seeds, what the controller
-            recommends by then: for a choice that does not rest on one training.
-        rungs: Trains every candidate on the first rung only, and the best of each rung on to the next, from
-            its weights. Each rung's training counts as a trial; the controller hears of the first rung.
-        latency_table: Predicts every candidate's latency on a device: the cost `predicted_latency_ms`, known
-            before anything is trained.
-        probe: Measures every candidate beside its training, `latency_ms` say. An objective that needs latency
-            has one by default, on the device that trains.
-        accuracy_noise: Standard deviation of one measured accuracy, a fraction, as `nas proxy-check` finds
-            it; for controllers that reckon with noise. None leaves them to estimate it.
-        recipe: How to train on `data`.
+        warm_start: An earlier study to learn from.
         reporters: Who shows the search.
-        keep_best: Weights are kept of so many trials with the highest rewards, and of the Pareto front.
-        settings: How the search was asked for; stored for the command line.
 
     Raises:
-        NasError: Something given is wrong, or going on is pointless; everything finished is in the journal.
+        NasError: Something is wrong, or continuing is pointless; all that is finished is in the journal.
     """
-    check_kinds(
-        out=out,
-        objective=objective,
-        enqueue=enqueue,
-        warm_start=warm_start,
-        rungs=rungs,
-        recipe=recipe,
-        settings=settings,
-    )
-    numbers = Numbers(
-        target_macs=target_macs,
-        workers=workers,
-        gpus_per_worker=gpus_per_worker,
-        seed=seed,
-        deterministic=deterministic,
-        accuracy_noise=accuracy_noise,
-        keep_best=keep_best,
-    ).checked()
-    seed, deterministic = numbers.seed, numbers.deterministic
-    runner = (
-        _executor(executor, numbers.workers, numbers.gpus_per_worker)
-        if isinstance(executor, str)
-        else executor
-    )
-    check_given(
-        space,
-        controller=None if isinstance(controller, str) else controller,
-        evaluator=evaluator,
-        probe=probe,
-        executor=runner,
-        reporters=reporters,
-        latency_table=latency_table,
-    )
-    budget = Budget(trials=trials, max_hours=max_hours, patience=patience)
-    trials = budget.trials
-    goal = _objective(objective, numbers.target_macs)
-    catalogue = Catalogue(space, latency_table)
-    first, finals = check_plan(
-        catalogue,
-        goal,
-        budget,
-        enqueue=enqueue,
-        finalists=finalists,
-        rungs=rungs,
-        seed=seed,
-        deterministic=deterministic,
-    )
-    everybody = Reporters(reporters)
-
-    def say(text: str) -> None:
-        everybody.on_progress(Progress(text=text))
-
-    measure = checked_evaluator(
+    folder = _folder(out)
+    check_space(space)
+    instance("recipe", recipe, (Recipe, type(None)), "give nas.Recipe(...)")
+    if trials is not None and budget is not None:
+        raise UsageError(
+            f"give trials or a budget, but got both: put trials={trials} into the budget", field="trials"
+        )
+    if budget is None:
+        budget = Budget() if trials is None else Budget(trials=trials)
+    goal = _objective(objective, target_macs)
+    predictor, probe = _latency(latency)
+    runner = _executor(executor, workers)
+    everybody = Reporters(listed_reporters(reporters))
+    measure, events = _evaluator(
         space,
         goal,
         data=data,
         evaluator=evaluator,
-        recipe=recipe_for(recipe, Path(out)),
+        recipe=recipe_for(recipe, folder),
         rungs=rungs,
         probe=probe,
+        deterministic=flag("deterministic", deterministic),
+        say=lambda text: everybody.on_progress(Progress(text=text)),
+    )
+    described = Search(
+        space,
+        evaluator=measure,
+        objective=goal,
+        controller=ControllerOptions() if controller is None else cast(Any, controller),
+        budget=budget,
+        rungs=rungs,
+        predictor=predictor,
+        seed=seed,
         deterministic=deterministic,
-        say=say,
     )
-    made = (
-        make_controller(controller, catalogue, goal, seed=seed, noise=numbers.accuracy_noise)
-        if isinstance(controller, str)
-        else controller
+    return described.run(
+        folder, executor=runner, enqueue=enqueue, warm_start=warm_start, reporters=reporters, events=events
     )
-    width = runner.slots if deterministic else None
-    identity = identity_of(catalogue, measure, goal, made, rungs=rungs, seed=seed, width=width)
-    chooser = made if isinstance(controller, str) else CheckedController(made, space.cardinalities)
-    watch(runner, everybody.on_progress)
-    provenance = provenance_of(space, measure)
-    known = (
-        ()
-        if warm_start is None
-        else earlier_results(warm_start, identity, catalogue, goal, provenance=provenance)
-    )
-    with (
-        closing(runner),
-        closing(
-            Journal(
-                Path(out),
-                identity,
-                provenance=provenance,
-                settings=settings,
-                in_process=getattr(runner, "is_in_process", False),
-            )
-        ) as journal,
-    ):
-        everybody.note = journal.note
-        say("reading the study")
-        history = with_predictions(journal.history(space), catalogue)
-        halving = None if rungs is None else Halving(rungs, trials)
-        loop = Loop(
-            source=Source(
-                catalogue,
-                chooser,
-                goal,
-                seed=seed,
-                enqueued=first,
-                finals=finals,
-                halving=halving,
-                helps_out=isinstance(controller, str),
-                history=history,
-            ),
-            controller=chooser,
-            executor=runner,
-            objective=goal,
-            journal=journal,
-            checkpoints=CheckpointStore(
-                journal.folder,
-                metrics=goal.metrics or ("macs",),
-                best=numbers.keep_best,
-                held=frozenset if halving is None else halving.held,
-            ),
-            reporter=everybody,
-            budget=budget,
-            flow=Flow(slots=runner.slots, width=journal.identity.deterministic_workers),
-            progress=ProgressState(folder=journal.folder, total=trials),
-        )
-        swept = restore(loop, history, halving, known)
-        loop.reporter.on_start(_start(loop, space, identity, measure))
-        for kind, message in (*swept.messages(), *_data_messages(data, measure, journal)):
-            loop.tell(kind, message)
-        count_deaths(loop, history)
-        if loop.flow.waiting or not loop.progress.limit(budget, loop.flow):
-            runner.start(space, measure)
-        loop.run()
-    return Study(out, space=space)
 
 
 def _objective(objective: Objective | str | None, target_macs: float | None) -> Objective:
-    if objective is not None and target_macs is not None:
+    instance("objective", objective, (Objective, str, type(None)), "give nas.Objective or arithmetic as text")
+    target = None if target_macs is None else real("target_macs", target_macs, above=0)
+    if objective is not None and target is not None:
         raise ObjectiveError(
-            f"give an objective or target_macs, but got both: put {target_macs:,.12g} into the objective"
+            f"give an objective or target_macs, but got both: put {target:,.12g} into the objective",
+            field="target_macs",
         )
-    goal = Objective.parse(objective) if isinstance(objective, str) else objective
-    if goal is None:
-        goal = Objective() if target_macs is None else Objective.hard("macs", target_macs)
-    return goal
+    if objective is None:
+        return Objective() if target is None else Objective.hard("macs", target)
+    return Objective.parse(objective) if isinstance(objective, str) else objective
 
 
-def checked_evaluator(
+def _latency(source: LatencySource | None) -> tuple[LatencyPredictor | None, Probe | None]:
+    """The source as what it is: a predictor has `predict`, a probe has `measure`."""
+    if source is None:
+        return None, None
+    if hasattr(source, "measure"):
+        check_members("the latency probe", source, Probe)
+        return None, cast(Probe, source)
+    check_members("the latency table", source, LatencyPredictor)
+    return source, None
+
+
+def _executor(executor: Executor | str, workers: int) -> Executor:
+    count = whole("workers", workers, least=1)
+    if not isinstance(executor, str):
+        return executor
+    if executor == "ray":
+        from nas.execution.ray_executor import RayExecutor
+
+        return RayExecutor(count)
+    if executor == "inline":
+        return InlineExecutor()
+    raise ExecutorError(f"there is no executor {executor!r}: choose ray or inline", field="executor")
+
+
+def _evaluator(
     space: SearchSpace,
     objective: Objective,
     *,
@@ -265,123 +456,50 @@ def checked_evaluator(
     rungs: Rungs | None,
     probe: Probe | None,
     deterministic: bool,
-    say: Say,
-) -> Evaluator:
-    """The evaluator given, or proxy training on the data given, checked against the space."""
+    say: Say = say_nothing,
+) -> tuple[Evaluator, list[tuple[str, str]]]:
+    """The evaluator given, or proxy training on the data given, and what there is to tell of the data."""
     if (data is None) == (evaluator is None):
         given = "neither" if data is None else "both"
-        raise NasError(f"a search needs data to train on or an evaluator, but got {given}: give one of them")
-    if evaluator is None:
-        from nas.data.loading import load_data
-        from nas.latency.probe import LatencyProbe
-        from nas.training.proxy import ProxyEvaluator
-
-        resolution = space.template.resolution
-        images = data
-        if isinstance(data, Path | str):
-            say("loading the images")
-            images = load_data(str(data), resolution=resolution, progress=say)
-        if probe is None and "latency_ms" in objective.metrics:
-            probe = LatencyProbe()
-        evaluator = ProxyEvaluator(
-            cast(ImageData, images),
-            recipe.without_probes() if deterministic else recipe,
-            fidelity="epochs" if rungs is None else rungs.fidelity,
-            rungs=(1.0,) if rungs is None else rungs.shares,
+        raise UsageError(
+            f"a search needs data to train on or an evaluator, but got {given}: give one of them",
+            field="data",
         )
-    if probe is not None:
-        evaluator = Probed(evaluator, probe)
-    check = getattr(evaluator, "check", None)
-    if check is not None:
-        check(space.decode((0,) * len(space.cardinalities)))
-    return evaluator
+    if evaluator is not None:
+        return (evaluator if probe is None else Probed(evaluator, probe)), []
+    from nas.data.loading import load_data
+    from nas.latency.probe import LatencyProbe
+    from nas.training.proxy import ProxyEvaluator
 
-
-def _executor(name: str, workers: int, gpus_per_worker: float) -> Executor:
-    if name == "ray":
-        from nas.execution.ray_executor import RayExecutor
-
-        return RayExecutor(workers, gpus_per_worker=gpus_per_worker)
-    if name == "inline":
-        return InlineExecutor()
-    raise ExecutorError(f"there is no executor {name!r}: choose ray or inline")
-
-
-def identity_of(
-    catalogue: Catalogue,
-    evaluator: Evaluator,
-    objective: Objective,
-    controller: Controller,
-    *,
-    rungs: Rungs | None,
-    seed: int,
-    width: int | None,
-) -> Identity:
-    """What makes the study what it is; our own evaluator says its parts, another only the whole."""
-    images, recipe = _images(evaluator), _recipe(evaluator)
-    table = "" if catalogue.latency is None else LATENCY_TABLE + catalogue.latency.fingerprint
-    measured = [as_text(evaluator.fingerprint, "an evaluator's fingerprint")]
-    measured += [] if rungs is None else [rungs.fingerprint]
-    return Identity(
-        space=catalogue.space.fingerprint,
-        data="" if images is None else images.fingerprint,
-        split="" if images is None else images.split_fingerprint,
-        recipe="" if recipe is None else recipe.fingerprint,
-        evaluator="; ".join(measured) + table,
-        objective=objective.to_json(),
-        controller=type(controller).__qualname__,
-        seed=seed,
-        deterministic_workers=width,
+    if isinstance(data, Path | str):
+        say("loading the images")
+        data = load_data(str(data), resolution=space.template.resolution, progress=say)
+    images = cast(ImageData, data)
+    if probe is None and "latency_ms" in objective.metrics:
+        probe = LatencyProbe()
+    trained = ProxyEvaluator(
+        images,
+        recipe.without_probes() if deterministic else recipe,
+        fidelity="epochs" if rungs is None else rungs.fidelity,
+        rungs=(1.0,) if rungs is None else rungs.shares,
     )
+    events = [("data_note", note) for note in images.notes]
+    events += [("data_warning", warning) for warning in images.warnings]
+    return (trained if probe is None else Probed(trained, probe)), events
 
 
-def provenance_of(space: SearchSpace, evaluator: Evaluator) -> Provenance:
-    """Where a study of a space comes from, in words."""
-    images, recipe = _images(evaluator), _recipe(evaluator)
-    return Provenance(
-        space_name=space.name,
-        data_text="" if images is None else str(images),
-        recipe_json="" if recipe is None else recipe.to_json(),
-        preprocessing_json="" if images is None else Preprocessing.of(images).to_json(),
-        data_json="" if images is None else DataDescription.of(images).to_json(),
-    )
+def _folder(out: Path | str) -> Path:
+    instance("out", out, (str, os.PathLike), "give the path of the study's folder")
+    if not os.fspath(out):
+        raise UsageError("`out` must name a folder, but got out='': give a path such as runs/a", field="out")
+    return Path(out)
 
 
-def _images(evaluator: Evaluator) -> ImageData | None:
-    """The images that an evaluator trains on, where it says so as ours does."""
-    images = getattr(evaluator, "data", None)
-    return images if isinstance(images, ImageData) else None
-
-
-def _recipe(evaluator: Evaluator) -> Recipe | None:
-    recipe = getattr(evaluator, "recipe", None)
-    return recipe if isinstance(recipe, Recipe) else None
-
-
-def _data_messages(data: object, evaluator: Evaluator, journal: Journal) -> list[tuple[str, str]]:
-    """Events of a new study on what was decided about its images, and on what was not used of them.
-
-    None where the caller made the evaluator: whoever loaded the images has their notes and warnings.
-    """
-    images = _images(evaluator)
-    if data is None or images is None or journal.is_resumed:
-        return []
-    notes = [("data_note", note) for note in images.notes]
-    return notes + [("data_warning", warning) for warning in images.warnings]
-
-
-def _start(loop: Loop, space: SearchSpace, identity: Identity, evaluator: Evaluator) -> SearchStart:
-    return SearchStart(
-        folder=loop.journal.folder,
-        space_name=space.name,
-        decisions=space.decisions,
-        objective=loop.objective.describe(),
-        note=loop.objective.note,
-        controller=identity.controller,
-        trials=loop.budget.trials,
-        workers=loop.executor.slots,
-        is_resumed=loop.journal.is_resumed,
-        counts=loop.progress.counts,
-        best=loop.progress.best,
-        training_notes=tuple(getattr(evaluator, "notes", ())),
-    )
+def _listed(enqueue: object) -> Iterable[Network | Tokens | Repeat]:
+    if isinstance(enqueue, str | bytes | Mapping | Network) or not isinstance(enqueue, Iterable):
+        raise UsageError(
+            "`enqueue` must be a list of candidates, each a network, its tokens, or nas.Repeat, but got "
+            f"enqueue={enqueue!r:.60}: put it in a list",
+            field="enqueue",
+        )
+    return enqueue

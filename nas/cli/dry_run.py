@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.catalogue import Catalogue
-from nas.config.prepared import Prepared, read_enqueued
-from nas.config.request import Request, prepare_request
-from nas.contract import check_given
-from nas.controller_factory import earlier_results, make_controller
-from nas.errors import StudyError
+from nas.cli.search import earlier_study
+from nas.config.prepared import Prepared, prepare_request
+from nas.config.request import Request
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import estimate_trial_time
 from nas.report.activity import Activity
 from nas.report.data_facts import data_facts
 from nas.report.plan_report import profile_report
 from nas.report.printing import Column, Fact, Table, emit, make_console, show_count
-from nas.scheduling import Budget
-from nas.search import checked_evaluator, identity_of, provenance_of
-from nas.search_arguments import check_plan
 from nas.study.study import open_study
-from nas.study.study_folder import check_parts, has_study
+from nas.study.study_folder import has_study
 from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
@@ -61,83 +53,15 @@ def dry_run(request: Request) -> int:
     with Activity(make_console(to_stderr=True), "dry run") as activity:
         prepared = prepare_request(request, progress=activity)
         activity("checking candidates")
-        networks = read_enqueued(request.settings.enqueue, prepared.space)
-        settings, catalogue = prepared.settings, prepared.catalogue()
-        check_plan(
-            catalogue,
-            prepared.objective,
-            Budget(trials=settings.trials, max_hours=settings.max_hours, patience=settings.patience),
-            enqueue=networks,
-            finalists=settings.finalists,
-            rungs=prepared.rungs,
-            seed=settings.seed,
-            deterministic=settings.is_deterministic,
+        prepared.search.check(
+            request.folder,
+            executor=prepared.executor(),
+            enqueue=prepared.enqueued,
+            warm_start=earlier_study(request, prepared),
         )
-        check_given(prepared.space, executor=prepared.executor())
-        check_study(request, prepared, catalogue)
-        check_writable(request.folder)
         plan = plan_of(request, prepared, outlook_of(request), progress=activity)
     emit(plan, as_json=request.as_json)
     return 0
-
-
-def check_study(request: Request, prepared: Prepared, catalogue: Catalogue) -> None:
-    """Checks that the study in the folder, and the one to learn from, are of what is asked for.
-
-    Raises:
-        StudyError: One of them is of something else.
-    """
-    settings, space, objective = prepared.settings, prepared.space, prepared.objective
-    evaluator = checked_evaluator(
-        space,
-        objective,
-        data=None,
-        evaluator=prepared.evaluator(),
-        recipe=prepared.recipe,
-        rungs=prepared.rungs,
-        probe=prepared.probe,
-        deterministic=settings.is_deterministic,
-        say=say_nothing,
-    )
-    controller = make_controller(
-        settings.controller,  # type: ignore[arg-type]  # checked by the option
-        catalogue,
-        objective,
-        seed=settings.seed,
-        noise=prepared.accuracy_noise,
-    )
-    identity = identity_of(
-        catalogue,
-        evaluator,
-        objective,
-        controller,
-        rungs=prepared.rungs,
-        seed=settings.seed,
-        width=prepared.executor().slots if settings.is_deterministic else None,
-    )
-    provenance = provenance_of(space, evaluator)
-    if has_study(request.folder):
-        study = open_study(request.folder)
-        same = identity.at_width_of(study.identity)
-        same.check_same(study.identity, request.folder, told=study.provenance, tells=provenance)
-    if request.warm_start is not None:
-        earlier = open_study(request.warm_start, space=space)
-        earlier_results(earlier, identity, catalogue, objective, provenance=provenance)
-
-
-def check_writable(folder: Path) -> None:
-    """Checks that a study's folder can be written, or made where it is missing; writes nothing.
-
-    Raises:
-        StudyError: It cannot.
-    """
-    check_parts(folder)
-    absolute = folder.absolute()
-    there = next(path for path in (absolute, *absolute.parents) if path.exists())
-    if not there.is_dir():
-        raise StudyError(f"the folder {folder} cannot be written: {there} is a file")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise StudyError(f"the folder {folder} cannot be written: {there} may not be written to")
 
 
 def outlook_of(request: Request) -> Outlook:

@@ -1,26 +1,21 @@
-"""The options of every command of `nas`, and its short form."""
+"""The options of every command of `nas`, most of them generated from the fields that they set.
+
+An option that was not given is None, so that a resume can tell what a user wants changed.
+"""
 
 from __future__ import annotations
 
-from nas.cli.option_groups import (
-    CONTROLLERS,
-    EXECUTORS,
-    Parser,
-    add_budget,
-    add_comparison,
-    add_data,
-    add_device,
-    add_json,
-    add_latency,
-    add_latency_resource,
-    add_machines,
-    add_objective,
-    add_recipe,
-    add_rungs,
-    add_space,
-    take,
-)
-from nas.config.settings import read_metrics
+import argparse
+from collections.abc import Callable, Container
+from dataclasses import replace
+from typing import Any
+
+from nas.config.readers import read_metrics
+from nas.config.settings import IMAGES, MACHINES, OBJECTIVE, SPACE, STUDY, TRAINING, Settings
+from nas.errors import UsageError
+from nas.latency.devices import DEVICES, PRECISIONS
+from nas.options import DeclaredOption, options_of
+from nas.training.recipe import Recipe
 from nas.units import (
     one_of,
     parse_bases,
@@ -31,6 +26,9 @@ from nas.units import (
     parse_phis,
     parse_positive_int,
 )
+
+Parser = argparse.ArgumentParser
+Group = argparse._ArgumentGroup
 
 EXPORT_FORMATS = ("bundle", "timm")
 RULES = ("efficientnet", "efficientnet_v2", "lite", "mnasnet")
@@ -52,81 +50,159 @@ USAGE = {
 """The short form of each command: argparse's own would list every option twice."""
 
 
+PROFILED = frozenset(
+    {"data", "data_root", "search_fraction", "fit", "space", "resolution", "width", "objective"}
+    | {"target_macs", "target_params", "target_latency_ms"}
+    | {"max_macs", "max_params", "max_memory_bytes", "max_latency_ms", "is_compiled"}
+)
+"""Settings that `nas profile` reads."""
+
+CHECKED = frozenset(
+    {"seed", "data", "data_root", "search_fraction", "fit", "space", "resolution", "width"}
+    | {"max_macs", "max_params", "workers", "gpus_per_worker", "executor", "address"}
+    | {"trial_timeout_minutes", "is_compiled"}
+)
+"""Settings that `nas proxy-check` reads."""
+
+QUICKSTART: dict[str, dict[str, Any]] = {
+    "data": {"help": "your own images: a folder, .npz pack, or name of a data set"},
+    "trials": {"help": "trials", "default_text": "24, 12 on your own images"},
+    "workers": {"default_text": "2"},
+    "seed": {},
+    "executor": {},
+}
+"""Settings that `nas quickstart` takes, with what it says otherwise of them."""
+
+
+def take(
+    group: Group | Parser,
+    name: str,
+    read: Callable[[str], Any],
+    metavar: str,
+    words: str,
+    *,
+    dest: str | None = None,
+    default: Any = None,
+    action: str = "store",
+) -> None:
+    """Adds an option with a value; the option's name goes in front of what its reader complains of."""
+
+    def read_option(text: str) -> Any:
+        try:
+            return read(text)
+        except UsageError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    place = dest or name.removeprefix("--").replace("-", "_")
+    group.add_argument(
+        name, dest=place, type=read_option, metavar=metavar, help=words, default=default, action=action
+    )
+
+
+def add_declared(group: Group | Parser, one: DeclaredOption) -> None:
+    """Adds an option as its field declares it."""
+    if one.kind is bool:
+        group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=one.help)
+        return
+    take(
+        group,
+        one.flag,
+        one.read,
+        one.option.metavar,
+        one.help,
+        dest=one.name,
+        action="append" if one.option.is_repeated else "store",
+    )
+
+
+def add_settings(
+    parser: Parser, headings: Container[str] | None = None, *, names: Container[str] | None = None
+) -> None:
+    """Adds options of `Settings` under their headings, and with `TRAINING` those of the recipe.
+
+    Args:
+        parser: The command's.
+        headings: Those that are added; None is all.
+        names: Fields that are added; None is all.
+    """
+    groups: dict[str, Group] = {}
+    for name, one in options_of(Settings).items():
+        heading = one.option.group
+        if (headings is None or heading in headings) and (names is None or name in names):
+            if heading not in groups:
+                groups[heading] = parser.add_argument_group(heading)
+                if heading == TRAINING:
+                    add_recipe(groups[heading])
+            add_declared(groups[heading], one)
+            if name == "data_root":
+                add_download(groups[heading])
+
+
+def add_recipe(group: Group) -> None:
+    """Adds how each candidate is trained."""
+    for one in options_of(Recipe).values():
+        add_declared(group, one)
+
+
+def add_download(group: Group) -> None:
+    """Adds the permission to download; it is asked for each time, so that no study stores it."""
+    group.add_argument("--download", action="store_true", help="allow downloading a data set by name")
+
+
+def add_json(parser: Parser) -> None:
+    """Adds the option that every command that prints a table has."""
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def add_device(group: Group) -> None:
+    """Adds what latency depends on besides the network: `nas.latency.devices.DeviceSettings`."""
+    take(
+        group,
+        "--device",
+        one_of("device", DEVICES),
+        "NAME",
+        f"{', '.join(DEVICES)} (default cpu)",
+        default="cpu",
+    )
+    take(group, "--batch", parse_positive_int, "N", "images a forward pass (default 1)", default=1)
+    take(group, "--threads", parse_positive_int, "N", "threads of the CPU (default 1)", default=1)
+    take(
+        group,
+        "--precision",
+        one_of("precision", PRECISIONS),
+        "NAME",
+        "float32 (default) or bfloat16",
+        default="float32",
+    )
+    group.add_argument("--channels-last", action="store_true", help="images with their channels last")
+
+
 def fill_search(parser: Parser) -> None:
     """Options of `nas search`."""
-    study = parser.add_argument_group("study")
-    study.add_argument(
+    parser.add_argument(
         "--out", required=True, metavar="DIR", help="the study's folder; one that is there is continued"
     )
-    take(study, "--seed", parse_natural, "N", "seed of everything random (default 0)")
-    study.add_argument(
-        "--deterministic",
-        dest="is_deterministic",
-        action="store_const",
-        const=True,
-        help="fix the schedule: equal searches give equal journals but for times",
-    )
-    study.add_argument(
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help="check everything and print the plan; train nothing, write nothing",
     )
-    add_data(parser.add_argument_group("images"))
-    add_space(parser.add_argument_group("search space"))
-    add_objective(parser.add_argument_group("objective: accuracy, and what it may cost"))
-    search = parser.add_argument_group("search")
-    take(
-        search,
-        "--controller",
-        one_of("controller", CONTROLLERS),
-        "NAME",
-        f"{', '.join(CONTROLLERS)} (default {CONTROLLERS[0]})",
-    )
-    take(
-        search,
-        "--accuracy-noise",
-        parse_number,
-        "S",
-        "standard deviation of one measured accuracy, a fraction, as nas proxy-check finds it",
-    )
-    search.add_argument(
-        "--proxy-check", metavar="DIR", help="take it from a nas proxy-check of this recipe and these images"
-    )
-    add_budget(search)
-    add_machines(parser.add_argument_group("machines"))
-    add_latency(parser.add_argument_group("latency, where the objective looks at it"))
-    training = parser.add_argument_group("training of each candidate")
-    add_recipe(training)
-    training.add_argument(
-        "--compile",
-        dest="is_compiled",
-        action="store_const",
-        const=True,
-        help="compile each candidate's training first: takes minutes, for long trainings only",
-    )
-    add_rungs(training)
-    add_comparison(parser.add_argument_group("final comparison on the test split"))
+    add_settings(parser)
     add_json(parser)
 
 
 def fill_resume(parser: Parser) -> None:
     """Options of `nas resume`."""
     parser.add_argument("out", metavar="DIR", help="the study's folder")
+    known = options_of(Settings)
     moved = parser.add_argument_group(
         "where things are now, if they were moved; their content must be the same"
     )
-    moved.add_argument("--data", metavar="PATH", help="the images")
-    moved.add_argument("--data-root", metavar="DIR", help="torchvision's files")
-    moved.add_argument(
-        "--space", metavar="FILE.py:NAME", help="the search space, where it is one of your own"
-    )
-    moved.add_argument("--latency-table", metavar="FILE", help="the latency table")
-    moved.add_argument("--proxy-check", metavar="DIR", help="the proxy check")
-    add_budget(parser.add_argument_group("search"))
-    machines = parser.add_argument_group("machines")
-    add_machines(machines)
-    add_latency_resource(machines)
-    add_comparison(parser.add_argument_group("final comparison on the test split"))
+    for one in known.values():
+        if one.option.resume == "moved":
+            add_declared(moved, one)
+    add_settings(parser, names={name for name, one in known.items() if one.option.resume == "changeable"})
+    parser.set_defaults(download=False)
     add_json(parser)
 
 
@@ -168,21 +244,18 @@ def fill_export(parser: Parser) -> None:
 
 def fill_profile(parser: Parser) -> None:
     """Options of `nas profile`."""
-    add_space(parser.add_argument_group("search space"))
-    images = parser.add_argument_group("images")
-    take(images, "--num-classes", parse_positive_int, "N", "classes (default: the space's, 1000)")
-    take(images, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default 3)")
-    add_data(images, is_profile=True)
-    add_objective(parser.add_argument_group("objective: accuracy, and what it may cost"))
+    add_settings(parser, {SPACE, OBJECTIVE, IMAGES, TRAINING}, names=PROFILED)
+    shape = parser.add_argument_group("shape of the images, without --data")
+    take(shape, "--num-classes", parse_positive_int, "N", "classes (default: the space's, 1000)")
+    take(shape, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default 3)")
     plan = parser.add_argument_group("plan")
-    take(plan, "--trials", parse_positive_int, "N", "trials of the search (default 100)")
+    known = options_of(Settings)
+    for name in ("trials", "workers", "gpus_per_worker"):
+        add_declared(plan, known[name])
     take(plan, "--seconds-per-trial", parse_number, "S", "given, not measured")
-    take(plan, "--workers", parse_positive_int, "N", "trainings at the same time (default 1)")
-    take(plan, "--gpus-per-worker", parse_number, "G", "share of a GPU each holds (default 0)")
     sample = parser.add_argument_group("sample")
     take(sample, "--samples", parse_positive_int, "N", "random candidates (default 100000)", default=100_000)
-    take(sample, "--seed", parse_natural, "N", "seed of the sample (default 0)", default=0)
-    add_recipe(parser.add_argument_group("training of each candidate, where --data is given to measure it"))
+    add_declared(sample, known["seed"])
     add_json(parser)
 
 
@@ -193,7 +266,7 @@ def fill_proxy_check(parser: Parser) -> None:
         "--out", required=True, metavar="DIR", help="where it is written; one that is there is continued"
     )
     take(check, "--candidates", parse_positive_int, "N", "random candidates, 10 to 30 (default 16)")
-    take(check, "--seeds", parse_positive_int, "N", "trainings of each in each way (default 2)")
+    take(check, "--seeds", parse_positive_int, "N", "trainings of each in each variant (default 2)")
     check.add_argument(
         "--proxies",
         metavar="LIST",
@@ -208,14 +281,7 @@ def fill_proxy_check(parser: Parser) -> None:
         "judge by so many times the recipe's epochs (default 3x)",
     )
     take(check, "--long-epochs", parse_number, "E", "the same, in epochs")
-    take(check, "--seed", parse_natural, "N", "seed of everything random (default 0)")
-    add_data(parser.add_argument_group("images"))
-    space = parser.add_argument_group("search space")
-    add_space(space)
-    take(space, "--max-macs", parse_count, "N", "draw no candidates above it")
-    take(space, "--max-params", parse_count, "N", "draw no candidates above it")
-    add_machines(parser.add_argument_group("machines"))
-    add_recipe(parser.add_argument_group("the recipe: the proxy that is checked"))
+    add_settings(parser, {STUDY, IMAGES, SPACE, OBJECTIVE, MACHINES, TRAINING}, names=CHECKED)
     add_json(parser)
 
 
@@ -246,15 +312,15 @@ def fill_describe(parser: Parser) -> None:
 def fill_scale(parser: Parser) -> None:
     """Options of `nas scale`."""
     parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
-    way = parser.add_argument_group("how far, in one of these ways")
-    take(way, "--phi", parse_phis, "P", "compound scaling: 3, or 1..7, or 0.5,1,2", default=())
-    take(way, "--depth", parse_number, "F", "factor of the layers")
-    take(way, "--width", parse_number, "F", "factor of the channels")
-    take(way, "--resolution", parse_number, "F", "factor of the image's side")
-    take(way, "--max-macs", parse_count, "N", "the largest phi with at most so many multiply-adds")
-    take(way, "--max-params", parse_count, "N", "the largest phi with at most so many parameters")
+    factor = parser.add_argument_group("how far, by one of these")
+    take(factor, "--phi", parse_phis, "P", "compound scaling: 3, or 1..7, or 0.5,1,2", default=())
+    take(factor, "--depth", parse_number, "F", "factor of the layers")
+    take(factor, "--width", parse_number, "F", "factor of the channels")
+    take(factor, "--resolution", parse_number, "F", "factor of the image's side")
+    take(factor, "--max-macs", parse_count, "N", "the largest phi with at most so many multiply-adds")
+    take(factor, "--max-params", parse_count, "N", "the largest phi with at most so many parameters")
     take(
-        way,
+        factor,
         "--max-memory",
         parse_bytes,
         "M",
@@ -313,7 +379,8 @@ def fill_measure(parser: Parser) -> None:
 def fill_latency_table(parser: Parser) -> None:
     """Options of `nas latency-table`."""
     space = parser.add_argument_group("search space")
-    add_space(space)
+    for name in ("space", "resolution", "width"):
+        add_declared(space, options_of(Settings)[name])
     take(space, "--num-classes", parse_positive_int, "N", "classes (default: the space's, 1000)")
     take(space, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default 3)")
     parser.add_argument("--out", metavar="FILE", help="the table that is written, as JSON")
@@ -366,11 +433,8 @@ def fill_quickstart(parser: Parser) -> None:
     parser.add_argument(
         "--out", default="runs/quickstart", metavar="DIR", help="the study's folder (default %(default)s)"
     )
-    parser.add_argument(
-        "--data", metavar="PATH", help="your own images: a folder, .npz pack, or name of a data set"
-    )
-    take(parser, "--trials", parse_positive_int, "N", "trials (default 24, 12 on your own images)")
-    take(parser, "--workers", parse_positive_int, "N", "trainings at the same time (default 2)")
-    take(parser, "--seed", parse_natural, "N", "seed of everything random (default 0)")
-    take(parser, "--executor", one_of("executor", EXECUTORS), "NAME", "ray (default) or inline")
+    known = options_of(Settings)
+    for name, words in QUICKSTART.items():
+        one = known[name]
+        add_declared(parser, replace(one, option=replace(one.option, **words)))
     add_json(parser)

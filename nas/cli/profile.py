@@ -5,7 +5,9 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from nas.config.inputs import load_images, objective_of, recipe_of
+from nas.config.prepared import load_images
+from nas.config.request import given_options, recipe_of
+from nas.config.settings import Settings
 from nas.errors import UsageError
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.report.activity import Activity
@@ -26,17 +28,16 @@ def run(arguments: Namespace) -> int:
     if arguments.space is None:
         raise UsageError(f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own")
     with Activity(make_console(to_stderr=True)) as activity:
+        settings = Settings(**given_options(arguments))
         source = find_space(arguments.space)
-        objective = objective_of(arguments)
+        objective = settings.make_objective()
         images = None
-        if arguments.data is not None:
-            activity("loading the images")
-            resolution = arguments.resolution or source.resolution
-            images = load_images(arguments, resolution=resolution, progress=activity)
+        if settings.data is not None:
+            images = load_images(settings, source, download=arguments.download, progress=activity)
         space = source.make(**_image_arguments(arguments, source.space, images), width=arguments.width)
         plan = _plan(arguments, space, images, objective, activity)
         activity(f"costing {arguments.samples:,} random candidates")
-        profile = profile_space(space, objective, samples=arguments.samples, seed=arguments.seed)
+        profile = profile_space(space, objective, samples=arguments.samples, seed=settings.seed)
     network = space.template
     shape = (
         f"{network.in_channels} x {network.resolution} x {network.resolution}, {network.num_classes} classes"
@@ -86,13 +87,13 @@ def _plan(arguments: Namespace, space: Any, images: Any, objective: Any, progres
             images,
             recipe_of(arguments),
             objective,
-            seed=arguments.seed,
+            seed=arguments.seed or 0,
             threads=threads,
             progress=progress,
         )
         seconds, origin = time.seconds, time.origin
     return Plan(
-        trials=arguments.trials or 100,
+        trials=arguments.trials or Settings().trials,
         workers=workers,
         gpus_per_worker=arguments.gpus_per_worker or 0.0,
         seconds_per_trial=seconds,

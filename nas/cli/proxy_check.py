@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config.inputs import given_settings, recipe_of
 from nas.config.prepared import Prepared, prepare
-from nas.config.settings import Settings
+from nas.config.request import new_settings, recipe_of
 from nas.errors import RecipeError, UsageError
 from nas.evaluation.proxy_check import ProxyCheck, check_proxies, possible_ways, ways_of
 from nas.evaluation.proxy_sample import Candidate, sample_candidates
@@ -40,7 +39,7 @@ def run(arguments: Namespace) -> int:
     long = long_recipe(recipe, epochs=arguments.long_epochs, times=times)
     if arguments.proxies is not None:
         read_proxies(arguments.proxies)  # a typing mistake shows before the images are read
-    settings = Settings(**{**given_settings(arguments), "recipe": recipe.to_json()})
+    settings = new_settings(arguments)
     console = make_console(to_stderr=arguments.json)
     with Activity(console, "preparing") as activity:
         prepared = prepare(settings, download=arguments.download, progress=activity)
@@ -98,14 +97,9 @@ def _require(arguments: Namespace) -> None:
     """Checks what can be checked before any image is read.
 
     Raises:
-        UsageError: Images or space are missing, or options contradict each other.
+        UsageError: Options contradict each other.
         RecipeError: There are too few seeds.
     """
-    missing = [f"--{name}" for name in ("data", "space") if getattr(arguments, name) is None]
-    if missing:
-        raise UsageError(
-            f"a proxy check needs {' and '.join(missing)}: for instance --data photos/ --space mnasnet"
-        )
     if arguments.longer is not None and arguments.long_epochs is not None:
         raise UsageError("--longer and --long-epochs say the same thing: give one of them")
     if arguments.seeds is not None and arguments.seeds < LEAST_SEEDS:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from nas.cli.search import run_request
-from nas.config.inputs import absolute_if_there
 from nas.config.quickstart import (
     CIFAR,
     DIGITS,
@@ -40,13 +39,13 @@ def run(arguments: Namespace) -> int:
     if arguments.executor == "inline" and arguments.workers is None:
         given["workers"] = 1
     if arguments.data is not None and has_study(folder):
-        given["data"] = absolute_if_there(arguments.data)
+        given["data"] = arguments.data
     if has_study(folder):
         stored = Settings.from_dict(open_study(folder).settings, folder)
         settings = _with_comparison(stored).resumed_with(given, folder)
         console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
     else:
-        images = choose_images() if arguments.data is None else own_images(absolute_if_there(arguments.data))
+        images = choose_images() if arguments.data is None else own_images(arguments.data)
         settings = replace(quickstart_settings(images), **given)
         console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
     code = run_request(Request(folder=folder, settings=settings, as_json=arguments.json))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from nas.config.prepared import Prepared, read_enqueued
-from nas.config.request import Request, prepare_request, request_of
+from nas.config.prepared import Prepared, prepare_request
+from nas.config.request import Request, request_of
 from nas.finalize import conclude
 from nas.report.activity import Activity
 from nas.report.data_facts import data_facts
@@ -68,34 +68,21 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
     """
     from nas.report.progress import TerminalReporter
     from nas.report.tensorboard import TensorBoardReporter
-    from nas.search import search
 
-    settings = request.settings
     terminal = TerminalReporter(console)
     try:
-        return search(
-            prepared.space,
-            evaluator=prepared.evaluator(),
-            controller=settings.controller,  # type: ignore[arg-type]  # checked by the option
-            objective=prepared.objective,
-            trials=settings.trials,
-            max_hours=settings.max_hours,
-            patience=settings.patience,
+        return prepared.search.run(
+            request.folder,
             executor=prepared.executor(),
-            out=request.folder,
-            seed=settings.seed,
-            deterministic=settings.is_deterministic,
-            enqueue=read_enqueued(settings.enqueue, prepared.space),
-            warm_start=None
-            if request.warm_start is None
-            else open_study(request.warm_start, space=prepared.space),
-            finalists=settings.finalists,
-            rungs=prepared.rungs,
-            latency_table=prepared.latency_table,
-            probe=prepared.probe,
-            accuracy_noise=prepared.accuracy_noise,
+            enqueue=prepared.enqueued,
+            warm_start=earlier_study(request, prepared),
             reporters=(terminal, TensorBoardReporter()),
-            settings=settings.to_dict(),
+            settings=request.settings.to_dict(),
         )
     finally:
         terminal.close()
+
+
+def earlier_study(request: Request, prepared: Prepared) -> Study | None:
+    """The study to learn from first, where one is named."""
+    return None if request.warm_start is None else open_study(request.warm_start, space=prepared.space)

@@ -1,4 +1,4 @@
-"""`Prepared`: what a study's settings mean, made real: images, space, objective, evaluator, executor."""
+"""Makes a `Search` of settings, with its images, space, evaluator and executor."""
 
 from __future__ import annotations
 
@@ -10,14 +10,21 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from nas.catalogue import Catalogue
+from nas.config.request import Request
 from nas.config.settings import Settings
+from nas.controller_factory import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
+from nas.probing import Probed
 from nas.rungs import Rungs
+from nas.scheduling import Budget
+from nas.search import Search
 from nas.spaces import SpaceSource, find_space
+from nas.study.study import open_study
+from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe
-from nas.trial import Executor, Say, say_nothing
+from nas.trial import Evaluator, Executor, Say, say_nothing
 from search_spaces import Network, SearchSpace, SpaceError
 
 if TYPE_CHECKING:
@@ -32,57 +39,60 @@ MOST_CPU_WORKERS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """A search that is ready to run.
+    """What settings mean, made real.
 
     Attributes:
         settings: What was asked for.
+        search: The search.
         data: The images in their three splits.
-        space: The space, made for these images.
-        objective: What is maximised.
         recipe: How each candidate is trained, as it was asked for; the evaluator's has all decided.
         modules: The user's own modules, sent to workers by value.
         workers: Trainings at the same time.
         gpus_per_worker: Share of a GPU each holds.
-        rungs: The rungs on which candidates are trained; None trains each of them whole.
         latency_table: Predicts latencies; None where there is none.
         probe: Measures latency beside each training; None where the objective needs none.
-        accuracy_noise: Standard deviation of one measured accuracy; None where nobody knows.
     """
 
     settings: Settings
+    search: Search
     data: ImageData
-    space: SearchSpace
-    objective: Objective
     recipe: Recipe
     modules: tuple[ModuleType, ...]
     workers: int
     gpus_per_worker: float
-    rungs: Rungs | None = None
     latency_table: LatencyTable | None = None
     probe: LatencyProbe | None = None
-    accuracy_noise: float | None = None
+
+    @property
+    def space(self) -> SearchSpace:
+        """The space, made for these images."""
+        return self.search.space
+
+    @property
+    def objective(self) -> Objective:
+        """What is maximised."""
+        return self.search.objective
+
+    @property
+    def enqueued(self) -> tuple[Network, ...]:
+        """The user's own candidates.
+
+        Raises:
+            SpaceArgumentError: One is no architecture, or is not in the space; names the file.
+        """
+        return read_enqueued(self.settings.enqueue, self.space)
 
     def catalogue(self) -> Catalogue:
         """What is known of the space's candidates before training."""
         return Catalogue(self.space, self.latency_table)
 
     def evaluator(self, split: SplitName = "search") -> ProxyEvaluator:
-        """Trains by the recipe and measures accuracy on a split.
+        """Trains whole by the recipe and measures accuracy on a split.
 
         Raises:
             DataError: The training split is smaller than a batch.
         """
-        from nas.training.proxy import ProxyEvaluator
-
-        rungs = None if split == "test" else self.rungs
-        return ProxyEvaluator(
-            self.data,
-            self.recipe,
-            split=split,
-            fidelity="epochs" if rungs is None else rungs.fidelity,
-            rungs=(1.0,) if rungs is None else rungs.shares,
-            stepping="compiled" if self.settings.is_compiled else "auto",
-        )
+        return make_evaluator(self.settings, self.data, self.recipe, None, split)
 
     def executor(self) -> Executor:
         """A new executor as the settings say.
@@ -124,10 +134,10 @@ def prepare(
     objective = settings.make_objective()
     recipe = Recipe.from_json(settings.recipe)
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
-    source = find_space(settings.space)
+    source = find_space(str(settings.space))
     progress("loading PyTorch")
     workers, gpus = _machines(settings, width)
-    data = _load(settings, source, download=download, progress=progress)
+    data = load_images(settings, source, download=download, progress=progress)
     progress("making the space for them")
     space = source.make(
         resolution=data.resolution,
@@ -136,40 +146,88 @@ def prepare(
         width=settings.width,
     )
     table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
-    prepared = Prepared(
-        settings=settings,
-        data=data,
-        space=space,
+    rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
+    evaluator: Evaluator = make_evaluator(settings, data, recipe, rungs)
+    search = Search(
+        space,
+        evaluator=evaluator if probe is None else Probed(evaluator, probe),
         objective=objective,
+        controller=ControllerOptions(settings.controller, accuracy_noise=find_noise(settings, recipe, data)),
+        budget=Budget(
+            trials=settings.trials,
+            max_hours=settings.max_hours,
+            patience=settings.patience,
+            finalists=settings.finalists,
+        ),
+        rungs=rungs,
+        predictor=table,
+        seed=settings.seed,
+        deterministic=settings.is_deterministic,
+    )
+    return Prepared(
+        settings=settings,
+        search=search,
+        data=data,
         recipe=recipe,
         modules=source.modules,
         workers=workers,
         gpus_per_worker=gpus,
-        rungs=make_rungs(settings, recipe, data.resolution),
         latency_table=table,
-        probe=make_probe(settings, objective),
-        accuracy_noise=find_noise(settings, recipe, data),
+        probe=probe,
     )
-    prepared.evaluator()
-    return prepared
+
+
+def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepared:
+    """Makes what the request needs; a study with a fixed schedule keeps its number of workers.
+
+    Raises:
+        NasError: Something cannot be found, read or combined.
+        SpaceError: The space breaks one of its laws.
+    """
+    width = None
+    if has_study(request.folder):
+        width = open_study(request.folder).identity.deterministic_workers
+    return prepare(request.settings, download=request.download, width=width, progress=progress)
+
+
+def make_evaluator(
+    settings: Settings, data: ImageData, recipe: Recipe, rungs: Rungs | None, split: SplitName = "search"
+) -> ProxyEvaluator:
+    """Trains by the recipe, on rungs or whole, and measures accuracy on a split.
+
+    Raises:
+        DataError: The training split is smaller than a batch.
+    """
+    from nas.training.proxy import ProxyEvaluator
+
+    return ProxyEvaluator(
+        data,
+        recipe,
+        split=split,
+        fidelity="epochs" if rungs is None else rungs.fidelity,
+        rungs=(1.0,) if rungs is None else rungs.shares,
+        stepping="compiled" if settings.is_compiled else "auto",
+    )
 
 
 def make_rungs(settings: Settings, recipe: Recipe, resolution: int) -> Rungs | None:
     """The rungs that the settings ask for; None where they ask for none.
 
     Raises:
-        UsageError: How to climb is said, but not the rungs.
-        RecipeError: The rungs make no rungs, or do not end at the whole training.
+        UsageError: Something is said of the rungs, but not what they are.
+        RecipeError: They do not rise, or do not end at the whole training.
     """
     if not settings.rungs:
         for name in ("fidelity", "reduction_factor"):
             if getattr(settings, name) is not None:
-                raise UsageError(f"--{name.replace('_', '-')} says how to climb: give the --rungs too")
+                raise UsageError(
+                    f"--{name.replace('_', '-')} says something of rungs: give the --rungs too", field=name
+                )
         return None
     fidelity = settings.fidelity or "epochs"
     whole = {"epochs": recipe.epochs, "resolution": float(resolution), "data": 1.0}[fidelity]
     return Rungs.of(
-        fidelity,  # type: ignore[arg-type]  # checked by the option
+        fidelity,
         settings.rungs,
         whole=whole,
         reduction_factor=settings.reduction_factor or 3,
@@ -205,7 +263,7 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | N
     """The noise of one measured accuracy, as given or as a proxy check found it; None where neither says.
 
     Raises:
-        UsageError: Both say it, or a check does for another training than the controller hears of.
+        UsageError: Both say it, or a check does for another training than the controller is told of.
         StudyError: The check cannot be used for this recipe and these images.
     """
     if settings.proxy_check is None:
@@ -218,7 +276,7 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | N
     if settings.rungs:
         raise UsageError(
             f"--proxy-check {settings.proxy_check} says how noisy whole trainings are, but with --rungs the "
-            "controller hears of the first rung, which is noisier: give that noise with --accuracy-noise"
+            "controller is told of the first rung, which is noisier: give that noise with --accuracy-noise"
         )
     from nas.evaluation.proxy_check import read_noise
 
@@ -238,7 +296,9 @@ def _read_table(path: str, space: SearchSpace) -> LatencyTable:
     return table
 
 
-def _load(settings: Settings, source: SpaceSource, *, download: bool, progress: Say) -> ImageData:
+def load_images(
+    settings: Settings, source: SpaceSource, *, download: bool = False, progress: Say = say_nothing
+) -> ImageData:
     """Loads the images at the resolution that was asked for, or that a ready-made space insists on."""
     from nas.data.loading import load_data
 
@@ -249,13 +309,13 @@ def _load(settings: Settings, source: SpaceSource, *, download: bool, progress: 
         )
     progress("loading the images")
     return load_data(
-        settings.data,
+        str(settings.data),
         root=settings.data_root,
         download=download,
         resolution=settings.resolution or source.resolution,
         search_fraction=settings.search_fraction,
         seed=settings.seed,
-        fit=settings.fit,  # type: ignore[arg-type]  # checked by the option
+        fit=settings.fit,
         progress=progress,
     )
 
@@ -293,7 +353,7 @@ def _count_gpus() -> int:
     return torch.cuda.device_count()
 
 
-def read_enqueued(files: Sequence[tuple[str, str]], space: SearchSpace) -> list[Network]:
+def read_enqueued(files: Sequence[tuple[str, str]], space: SearchSpace) -> tuple[Network, ...]:
     """Reads the user's own candidates: where each came from, and its JSON text.
 
     Raises:
@@ -307,4 +367,4 @@ def read_enqueued(files: Sequence[tuple[str, str]], space: SearchSpace) -> list[
         except SpaceError as error:
             raise SpaceArgumentError(f"--enqueue {path}: {error}") from error
         networks.append(network)
-    return networks
+    return tuple(networks)

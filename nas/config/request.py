@@ -1,22 +1,18 @@
-"""`Request`: one run of a search as it was asked for on the command line."""
+"""One run of a search as it was asked for: the options given, and what a study that is there says."""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from nas.config.inputs import given_settings, recipe_of, require_images_and_space
-from nas.config.prepared import Prepared, prepare
-from nas.config.settings import Settings
-from nas.errors import StudyError
+from nas.config.settings import RANDOMS, SEEDS, Settings
+from nas.errors import StudyError, UsageError
+from nas.options import options_of
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe
-from nas.trial import Say, say_nothing
-
-RANDOMS, SEEDS = 3, 2
-"""Random candidates in the final comparison, and trainings of each network there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +51,7 @@ def request_of(arguments: Namespace) -> Request:
         NasError: Something is missing, or contradicts the study.
     """
     folder = Path(arguments.out).expanduser()
-    given = given_settings(arguments)
+    given = given_options(arguments)
     warm_start = given.get("warm_start")
     if has_study(folder):
         study = open_study(folder)
@@ -66,15 +62,61 @@ def request_of(arguments: Namespace) -> Request:
         if not study.trials:
             warm_start = settings.warm_start
     else:
-        require_images_and_space(arguments)
-        settings = Settings(**{**given, "recipe": recipe_of(arguments).to_json()})
+        settings = new_settings(arguments)
     return Request(
         folder=folder,
         settings=settings,
         warm_start=warm_start,
-        download=getattr(arguments, "download", False),
+        download=arguments.download,
         as_json=arguments.json,
     )
+
+
+def given_options(arguments: Namespace) -> dict[str, Any]:
+    """What was given on the command line, by the names of `Settings`, without the recipe."""
+    values = {name: vars(arguments).get(name) for name in options_of(Settings)}
+    given = {name: value for name, value in values.items() if value not in (None, [])}
+    if "enqueue" in given:
+        given["enqueue"] = tuple(given["enqueue"])
+    return given
+
+
+def new_settings(arguments: Namespace) -> Settings:
+    """The settings of a new search or check, which must say what to search on what.
+
+    Raises:
+        UsageError: It does not.
+        RecipeError: A value of the recipe breaks its law.
+    """
+    missing = [f"--{name}" for name in ("data", "space") if vars(arguments)[name] is None]
+    if missing:
+        raise UsageError(
+            f"{arguments.out} holds no study yet, and a new one needs {' and '.join(missing)}: "
+            "for instance --data photos/ --space mnasnet",
+            field=missing[0].removeprefix("--"),
+        )
+    return Settings(**given_options(arguments), recipe=recipe_of(arguments).to_json())
+
+
+def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:
+    """The recipe with what was given changed.
+
+    A warm-up that was not given is shortened with the epochs, so that `--epochs 1` needs no second option.
+
+    Raises:
+        RecipeError: A value breaks its law.
+    """
+    given = vars(arguments)
+    changed: dict[str, Any] = {
+        name: given[name] for name in options_of(Recipe) if given.get(name) is not None
+    }
+    if given.get("rungs") and given.get("fidelity") in (None, "epochs"):
+        changed.setdefault("epochs", given["rungs"][-1])
+    recipe = base or Recipe()
+    if "epochs" in changed and "warmup_epochs" not in changed:
+        share = recipe.warmup_epochs / recipe.epochs
+        changed["warmup_epochs"] = min(recipe.warmup_epochs, share * changed["epochs"])
+    return replace(recipe, **changed)
 
 
 def _check_still_there(settings: Settings, folder: Path) -> None:
@@ -83,8 +125,8 @@ def _check_still_there(settings: Settings, folder: Path) -> None:
     Raises:
         StudyError: One is not; names the option that says where it is.
     """
-    space_file, colon, _ = settings.space.rpartition(":")
-    is_by_name = not Path(settings.data).is_absolute()
+    space_file, colon, _ = str(settings.space).rpartition(":")
+    is_by_name = not Path(str(settings.data)).is_absolute()
     paths = {
         "--data": None if is_by_name else settings.data,
         "--space": space_file if colon else None,
@@ -92,23 +134,11 @@ def _check_still_there(settings: Settings, folder: Path) -> None:
         "--latency-table": settings.latency_table,
         "--proxy-check": settings.proxy_check,
     }
-    for option, path in paths.items():
+    for flag, path in paths.items():
         if path is not None and not Path(path).exists():
-            new = "NEW.py:name" if option == "--space" else "NEW"
+            new = "NEW.py:name" if flag == "--space" else "NEW"
             raise StudyError(
-                f"the study in {folder} was searched with {option} {path}, which is not there: if it was "
-                f"moved, say where it is now, nas resume {folder} {option} {new}"
+                f"the study in {folder} was searched with {flag} {path}, which is not there: if it was "
+                f"moved, say where it is now, nas resume {folder} {flag} {new}",
+                field=flag.removeprefix("--").replace("-", "_"),
             )
-
-
-def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepared:
-    """Makes what the request needs; a study with a fixed schedule keeps its number of workers.
-
-    Raises:
-        NasError: Something cannot be found, read or combined.
-        SpaceError: The space breaks one of its laws.
-    """
-    width = None
-    if has_study(request.folder):
-        width = open_study(request.folder).identity.deterministic_workers
-    return prepare(request.settings, download=request.download, width=width, progress=progress)

@@ -1,4 +1,4 @@
-"""`Settings`: how a search was asked for on the command line, as plain data that its study stores."""
+"""`Settings`: how a search was asked for, as plain data that its study stores; each field is an option."""
 
 from __future__ import annotations
 
@@ -8,132 +8,297 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from nas.errors import ObjectiveError, StudyError, UsageError
-from nas.objective import Constraint, CostTerm, Objective
-from nas.objective_text import EXAMPLE, metric_name
-from nas.training.recipe import Recipe
-from nas.units import hint
-
-CHANGEABLE = frozenset(
-    {
-        "trials",
-        "max_hours",
-        "patience",
-        "finalists",
-        "workers",
-        "gpus_per_worker",
-        "executor",
-        "address",
-        "trial_timeout_minutes",
-        "latency_resource",
-        "compare_random",
-        "compare_seeds",
-        "enqueue",
-        "warm_start",
-    }
+from nas.config.readers import (
+    OBJECTIVES,
+    absolute_if_there,
+    absolute_path,
+    absolute_space,
+    read_network,
+    read_objective,
 )
-"""What a resume may change: how much is done, how long, and on which machines; never what is searched."""
+from nas.controller_factory import CONTROLLERS
+from nas.data.reading import Fit
+from nas.errors import StudyError, UsageError
+from nas.latency.devices import DEVICES
+from nas.objective import Constraint, CostTerm, Objective
+from nas.options import option, options_of
+from nas.rungs import Fidelity
+from nas.training.recipe import Recipe
+from nas.units import (
+    one_of,
+    parse_bytes,
+    parse_count,
+    parse_hours,
+    parse_milliseconds,
+    parse_natural,
+    parse_rungs,
+)
 
-ENVIRONMENT = frozenset({"data", "data_root", "latency_table", "proxy_check"})
-"""Where things are: checked by their content, so it may change with the machine."""
+RANDOMS, SEEDS = 3, 2
+"""Random candidates in the final comparison, and trainings of each network there."""
 
-OBJECTIVES = ("hard", "soft", "absolute")
+EXECUTORS = ("ray", "inline")
+
+STUDY, IMAGES, SPACE = "study", "images", "search space"
+OBJECTIVE = "objective: accuracy, and what it may cost"
+SEARCH, MACHINES = "search", "machines"
+LATENCY = "latency, where the objective looks at it"
+TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a person asked for.
+    """What a user asked for, as plain data that the study stores. Every field is an option of `nas search`.
 
-    Attributes:
-        data: Folder, pack or name of a data set; paths are absolute.
-        data_root: Folder with torchvision's files.
-        search_fraction: Share of the training images that candidates are judged on.
-        fit: How an image that is not square becomes square: `crop`, `pad` or `stretch`.
-        space: Name of a built-in space, or `file.py:name` with an absolute path.
-        resolution: Image side in pixels; None takes the data's own.
-        width: Multiplies the channels of a built-in space; None is the published width.
-        recipe: The training recipe, all of it, as JSON.
-        objective: `hard`, `soft` or `absolute`, or arithmetic as `Objective.parse` reads it; None is hard
-            where there is a target.
-        target_macs: Multiply-adds aimed at.
-        target_params: Parameters aimed at.
-        target_latency_ms: Latency aimed at.
-        max_macs: Hard limit on multiply-adds.
-        max_params: Hard limit on parameters.
-        max_memory_bytes: Hard limit on peak training memory.
-        max_latency_ms: Hard limit on latency.
-        latency_table: File with a latency table: latencies are predicted from it in place of measured.
-        latency_device: Where latency is measured; None is the device that trains.
-        latency_batch: Images a pass; None is 1.
-        latency_threads: Threads of the CPU there; None is 1.
-        latency_resource: Custom resource of the Ray node that measures; None measures where a worker trains.
-        rungs: Epochs, pixels or shares of images where candidates are compared; empty trains each whole.
-        fidelity: What the rungs are of, `epochs`, `resolution` or `data`; None is epochs.
-        reduction_factor: Of so many candidates on a rung one goes on; None is 3.
-        is_compiled: Whether each candidate's training is compiled first.
-        accuracy_noise: Standard deviation of one measured accuracy, where it was measured beforehand.
-        proxy_check: Folder of the proxy check that says it.
-        controller: Name of a controller, as `nas.search` takes it.
-        seed: Seed of the search, its splits and its trainings.
-        is_deterministic: Whether the schedule is fixed, so that equal searches give equal journals.
-        trials: Number of trials in all.
-        max_hours: Most hours a run of the search may take; None is no limit.
-        patience: Trials without a better reward after which the search ends; None is never.
-        finalists: Candidates that the last trials train again.
-        workers: Trainings at the same time; None is chosen for the machine.
-        gpus_per_worker: Share of a GPU each worker holds; None is chosen for the machine.
-        executor: `ray` or `inline`.
-        address: Address of a running Ray cluster; None starts one on this machine.
-        trial_timeout_minutes: Minutes after which a trial is given up; None is never.
-        compare_random: Random candidates in the final comparison; None is the default.
-        compare_seeds: Trainings of each network there; 0 leaves it out, None is the default.
-        enqueue: Networks to try first: where each came from, and it itself as JSON text.
-        warm_start: Folder of a study to learn from before the first trial; None is none.
+    `recipe` is the training recipe, all of it, as JSON; its own fields are options. Paths are absolute. None
+    is what was not said: the code that uses it decides.
     """
 
-    data: str
-    data_root: str | None = None
-    search_fraction: float = 0.2
-    fit: str = "crop"
-    space: str
-    resolution: int | None = None
-    width: float | None = None
-    recipe: str
-    objective: str | None = None
-    target_macs: float | None = None
-    target_params: float | None = None
-    target_latency_ms: float | None = None
-    max_macs: float | None = None
-    max_params: float | None = None
-    max_memory_bytes: float | None = None
-    max_latency_ms: float | None = None
-    latency_table: str | None = None
-    latency_device: str | None = None
-    latency_batch: int | None = None
-    latency_threads: int | None = None
-    latency_resource: str | None = None
-    rungs: tuple[float, ...] = ()
-    fidelity: str | None = None
-    reduction_factor: int | None = None
-    is_compiled: bool = False
-    accuracy_noise: float | None = None
-    proxy_check: str | None = None
-    controller: str = "dyna"
-    seed: int = 0
-    is_deterministic: bool = False
-    trials: int = 100
-    max_hours: float | None = None
-    patience: int | None = None
-    finalists: int = 0
-    workers: int | None = None
-    gpus_per_worker: float | None = None
-    executor: str = "ray"
-    address: str | None = None
-    trial_timeout_minutes: float | None = None
-    compare_random: int | None = None
-    compare_seeds: int | None = None
-    enqueue: tuple[tuple[str, str], ...] = ()
-    warm_start: str | None = None
+    seed: int = option(0, "seed of everything random", group=STUDY, metavar="N", read=parse_natural)
+    is_deterministic: bool = option(
+        False,
+        "fix the schedule: equal searches give equal journals but for times",
+        group=STUDY,
+        flag="--deterministic",
+    )
+    data: str | None = option(
+        None,
+        "folder of images, .npz pack, or name of a data set",
+        group=IMAGES,
+        metavar="PATH",
+        read=absolute_if_there,
+        resume="moved",
+    )
+    data_root: str | None = option(
+        None,
+        "where torchvision's files are, for data sets by name",
+        group=IMAGES,
+        metavar="DIR",
+        read=absolute_path,
+        resume="moved",
+    )
+    search_fraction: float = option(
+        0.2, "share of the training images that candidates are judged on", group=IMAGES, metavar="F"
+    )
+    fit: Fit = option(
+        "crop",
+        "how images become square, by cutting the centre out, adding black bars, or distorting",
+        group=IMAGES,
+        metavar="NAME",
+    )
+    space: str | None = option(
+        None,
+        "mnasnet, efficientnet, efficientnet_v2, mobilenet_v3, resnet, nas_bench_macro, small; a variant "
+        "such as mnasnet_a1, efficientnet_v2_b0, resnet18 or mnasnet_flat; or file.py:name of your own",
+        group=SPACE,
+        metavar="NAME",
+        read=absolute_space,
+        resume="moved",
+    )
+    resolution: int | None = option(
+        None, "image side", group=SPACE, metavar="PX", default_text="that of the images"
+    )
+    width: float | None = option(None, "multiplies the channels", group=SPACE, metavar="W", default_text="1")
+    target_macs: float | None = option(
+        None, "multiply-adds aimed at, such as 30M", group=OBJECTIVE, metavar="N", read=parse_count
+    )
+    target_params: float | None = option(
+        None, "parameters aimed at, such as 2M", group=OBJECTIVE, metavar="N", read=parse_count
+    )
+    target_latency_ms: float | None = option(
+        None,
+        "latency aimed at, such as 5ms",
+        group=OBJECTIVE,
+        flag="--target-latency",
+        metavar="T",
+        read=parse_milliseconds,
+    )
+    objective: str | None = option(
+        None,
+        "how a target counts: hard, soft or absolute; or all of it written out, such as "
+        "'accuracy * (latency/5ms)^-0.07 * params^-0.05, memory <= 2GiB'",
+        group=OBJECTIVE,
+        metavar="KIND",
+        read=read_objective,
+        default_text="hard",
+    )
+    max_macs: float | None = option(
+        None, "reject candidates above it before training", group=OBJECTIVE, metavar="N", read=parse_count
+    )
+    max_params: float | None = option(
+        None, "reject candidates above it before training", group=OBJECTIVE, metavar="N", read=parse_count
+    )
+    max_memory_bytes: float | None = option(
+        None,
+        "most training memory, such as 2GiB",
+        group=OBJECTIVE,
+        flag="--max-memory",
+        metavar="M",
+        read=parse_bytes,
+    )
+    max_latency_ms: float | None = option(
+        None, "most latency", group=OBJECTIVE, flag="--max-latency", metavar="T", read=parse_milliseconds
+    )
+    controller: str = option(
+        next(iter(CONTROLLERS)),
+        ", ".join(CONTROLLERS),
+        group=SEARCH,
+        metavar="NAME",
+        read=one_of("controller", CONTROLLERS),
+    )
+    accuracy_noise: float | None = option(
+        None,
+        "standard deviation of one measured accuracy, a fraction, as nas proxy-check finds it",
+        group=SEARCH,
+        metavar="S",
+    )
+    proxy_check: str | None = option(
+        None,
+        "take it from a nas proxy-check of this recipe and these images",
+        group=SEARCH,
+        metavar="DIR",
+        read=absolute_path,
+        resume="moved",
+    )
+    trials: int = option(
+        100, "trials in all, earlier runs included", group=SEARCH, metavar="N", resume="changeable"
+    )
+    max_hours: float | None = option(
+        None,
+        "most wall time of this run, such as 1.5 or 90min",
+        group=SEARCH,
+        metavar="H",
+        read=parse_hours,
+        resume="changeable",
+    )
+    patience: int | None = option(
+        None, "stop after N trials without a better reward", group=SEARCH, metavar="N", resume="changeable"
+    )
+    enqueue: tuple[tuple[str, str], ...] = option(
+        (),
+        "try this network next; may be repeated",
+        group=SEARCH,
+        metavar="ARCH.json",
+        read=read_network,
+        is_repeated=True,
+        resume="changeable",
+    )
+    finalists: int = option(
+        0,
+        "train the N best again in the last 2N trials",
+        group=SEARCH,
+        metavar="N",
+        read=parse_natural,
+        resume="changeable",
+    )
+    warm_start: str | None = option(
+        None,
+        "learn from an earlier study of the same space and data first",
+        group=SEARCH,
+        metavar="STUDY",
+        read=absolute_path,
+        resume="changeable",
+    )
+    workers: int | None = option(
+        None, "trainings at the same time", group=MACHINES, metavar="N", resume="changeable"
+    )
+    gpus_per_worker: float | None = option(
+        None, "share of a GPU each holds, such as 0.25", group=MACHINES, metavar="G", resume="changeable"
+    )
+    executor: str = option(
+        EXECUTORS[0],
+        "ray, or inline, without Ray",
+        group=MACHINES,
+        metavar="NAME",
+        read=one_of("executor", EXECUTORS),
+        resume="changeable",
+    )
+    address: str | None = option(
+        None,
+        "join a running Ray cluster: auto, or host:port",
+        group=MACHINES,
+        metavar="ADDRESS",
+        resume="changeable",
+    )
+    trial_timeout_minutes: float | None = option(
+        None,
+        "give a trial up after so many minutes",
+        group=MACHINES,
+        flag="--trial-timeout",
+        metavar="MIN",
+        resume="changeable",
+    )
+    latency_table: str | None = option(
+        None,
+        "predict latency from a table that nas latency-table made, in place of measuring it",
+        group=LATENCY,
+        metavar="FILE",
+        read=absolute_path,
+        resume="moved",
+    )
+    latency_device: str | None = option(
+        None,
+        ", ".join(("auto", *DEVICES)),
+        group=LATENCY,
+        metavar="NAME",
+        read=one_of("device", ("auto", *DEVICES)),
+        default_text="auto: where it trains",
+    )
+    latency_batch: int | None = option(
+        None, "images a forward pass", group=LATENCY, metavar="N", default_text="1"
+    )
+    latency_threads: int | None = option(
+        None, "threads of the CPU there", group=LATENCY, metavar="N", default_text="1"
+    )
+    latency_resource: str | None = option(
+        None,
+        "measure on a node of the Ray cluster that offers this custom resource, one network at a time",
+        group=LATENCY,
+        metavar="NAME",
+        resume="changeable",
+    )
+    recipe: str = ""
+    is_compiled: bool = option(
+        False,
+        "compile each candidate's training first: takes minutes, for long trainings only",
+        group=TRAINING,
+        flag="--compile",
+    )
+    rungs: tuple[float, ...] = option(
+        (),
+        "train every candidate to the first rung, the best of each rung on to the next: epochs such as 1,3,9",
+        group=TRAINING,
+        metavar="E,...",
+        read=parse_rungs,
+    )
+    fidelity: Fidelity | None = option(
+        None,
+        "what the rungs are of, in epochs, pixels or shares of the images",
+        group=TRAINING,
+        metavar="NAME",
+        default_text="epochs",
+    )
+    reduction_factor: int | None = option(
+        None, "of N candidates on a rung one is promoted", group=TRAINING, metavar="N", default_text="3"
+    )
+    compare_random: int | None = option(
+        None,
+        "random candidates to compare with",
+        group=COMPARISON,
+        metavar="K",
+        read=parse_natural,
+        default_text=str(RANDOMS),
+        resume="changeable",
+    )
+    compare_seeds: int | None = option(
+        None,
+        "trainings of each; 0 compares nothing",
+        group=COMPARISON,
+        metavar="N",
+        read=parse_natural,
+        default_text=str(SEEDS),
+        resume="changeable",
+    )
 
     def make_objective(self) -> Objective:
         """The objective that targets, limits and their kind mean together.
@@ -167,36 +332,33 @@ class Settings:
         """These settings with what a resume may change changed.
 
         Args:
-            given: What the person gave this time, by field name.
+            given: What the user gave this time, by field name; the recipe as JSON.
             folder: The study's folder, for the message.
 
         Raises:
             StudyError: Something else is given than what the study was made with; names each difference.
         """
-        differences = [
-            f"{_option(name)} is {_worded(getattr(self, name))} there, {_worded(value)} here"
+        found = [
+            f"{_flag(name)} is {_shown(getattr(self, name))} there, {_shown(value)} here"
             for name, value in given.items()
-            if name not in CHANGEABLE | ENVIRONMENT | {"recipe"}
-            and value != getattr(self, name)
-            and not (name == "space" and _is_same_file(value, self.space))
+            if name != "recipe" and not self._may_become(name, value)
         ]
-        if "recipe" in given:
-            now = json.loads(given["recipe"])
-            before = json.loads(Recipe.from_json(self.recipe).to_json())  # with fields that are newer than it
-            differences += [
-                f"{_option(key)} is {_worded(before.get(key))} there, {_worded(now[key])} here"
-                for key in now
-                if now[key] != before.get(key)
-            ]
-        if differences:
+        found += _recipe_differences(self.recipe, given.get("recipe", self.recipe))
+        if found:
             raise StudyError(
-                f"{folder} holds a study with other settings: {'; '.join(differences)}. Leave these out to "
-                "continue it, or give another --out to start anew"
+                f"{folder} holds a study with other settings: {'; '.join(found)}. Leave these out to "
+                "continue it, or give another --out to begin another study"
             )
         changed = {name: value for name, value in given.items() if name != "recipe"}
         if "enqueue" in changed:
             changed["enqueue"] = tuple(dict.fromkeys((*self.enqueue, *changed["enqueue"])))
         return replace(self, **changed)
+
+    def _may_become(self, name: str, value: object) -> bool:
+        before = getattr(self, name)
+        if name == "space":  # a file that was moved keeps its name; its content is compared by the study
+            return value == before or _is_same_file(str(value), str(before))
+        return value == before or options_of(Settings)[name].option.resume != "fixed"
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
@@ -221,42 +383,19 @@ class Settings:
         return cls(**given)
 
 
+def _recipe_differences(before: str, now: str) -> list[str]:
+    """How a recipe differs from the stored one, in which a field that is newer has its default."""
+    there, here = json.loads(Recipe.from_json(before).to_json()), json.loads(now)
+    return [
+        f"{_flag(key)} is {_shown(there.get(key))} there, {_shown(here[key])} here"
+        for key in here
+        if here[key] != there.get(key)
+    ]
+
+
 def _is_same_file(one: str, other: str) -> bool:
     """Whether two spaces are one name in files of one name, which may have moved: contents are compared."""
     return ":" in one and Path(one).name == Path(other).name
-
-
-def read_objective(text: str) -> str:
-    """Reads `--objective`: a kind as it is, or arithmetic as one line that equal objectives share.
-
-    Raises:
-        UsageError: It is neither.
-    """
-    if text in OBJECTIVES:
-        return text
-    if text.isidentifier() and text != "accuracy":
-        raise UsageError(
-            f"there is no objective {text!r}: {hint(text, OBJECTIVES)} Or write one, such as '{EXAMPLE}'"
-        )
-    try:
-        return Objective.parse(text).describe()
-    except ObjectiveError as error:
-        raise UsageError(str(error)) from None
-
-
-def read_metrics(text: str) -> tuple[str, ...]:
-    """Reads names of costs with commas between them; those that are short for ours as in an objective.
-
-    Raises:
-        UsageError: There is none, or one nearly names one of ours.
-    """
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isidentifier() and word != "accuracy" for word in words):
-        raise UsageError(f"costs with commas between are needed, such as latency,params, but got {text!r}")
-    try:
-        return tuple(dict.fromkeys(metric_name(word) for word in words))
-    except ObjectiveError as error:
-        raise UsageError(str(error)) from None
 
 
 def make_objective(
@@ -305,33 +444,23 @@ def _written(text: str, aims: Sequence[tuple[str, float]], constraints: tuple[Co
     if aims:
         metric, target = aims[0]
         raise UsageError(
-            f"an objective that is written out has its own targets, but {_option(f'target_{metric}')} is "
+            f"an objective that is written out has its own targets, but {_target_flag(metric)} is "
             f"given beside {text!r}: leave it out, and write ({metric} / {target:,.12g})^(0, -1) to count it"
         )
     objective = Objective.parse(text)
     return replace(objective, constraints=objective.constraints + constraints)
 
 
-_OPTIONS = {
-    "target_latency_ms": "--target-latency",
-    "target_predicted_latency_ms": "--target-latency",
-    "max_latency_ms": "--max-latency",
-    "max_memory_bytes": "--max-memory",
-}
-_OPTIONS |= {
-    "is_compiled": "--compile",
-    "is_deterministic": "--deterministic",
-    "trial_timeout_minutes": "--trial-timeout",
-}
+def _target_flag(metric: str) -> str:
+    return _flag(f"target_{metric.removeprefix('predicted_')}")
 
 
-def _option(name: str) -> str:
-    return _OPTIONS.get(name, "--" + name.replace("_", "-"))
+def _flag(name: str) -> str:
+    known = options_of(Settings)
+    return known[name].flag if name in known else "--" + name.replace("_", "-")
 
 
-def _worded(value: object) -> str:
+def _shown(value: object) -> str:
     if value is None:
         return "not given"
-    if isinstance(value, float):
-        return f"{value:,.12g}"
-    return str(value)
+    return f"{value:,.12g}" if isinstance(value, float) else str(value)

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from nas.data.images import digest
 from nas.errors import RecipeError
+from nas.options import option
 from search_spaces.fingerprints import counted_fields
 
 Optimizer = Literal["sgd", "rmsprop"]
@@ -57,19 +58,23 @@ class Recipe:
             and a short timing finds it much faster, else float32.
     """
 
-    epochs: float = 5.0
-    batch_size: int | None = None
-    optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup_epochs: float = 1.0
-    label_smoothing: float = 0.1
+    epochs: float = option(5.0, "passes over the training images", metavar="E")
+    batch_size: int | None = option(
+        None, "images a step", metavar="N", default_text=f"{MOST_IMAGES}, fewer for few images"
+    )
+    optimizer: Optimizer = option("sgd", "", metavar="NAME")
+    learning_rate: float = option(0.1, "at its peak", metavar="LR")
+    momentum: float = option(0.9, "of the optimizer", metavar="M")
+    weight_decay: float = option(5e-4, "of weights, not of norms and biases", metavar="W")
+    warmup_epochs: float = option(1.0, "epochs of rising rate", metavar="E")
+    label_smoothing: float = option(0.1, "probability spread over all classes", metavar="S")
     batch_norm_momentum: float = 0.1
-    batch_norm_statistics: Statistics = "auto"
-    augmentation: Augmentation = "auto"
+    batch_norm_statistics: Statistics = option(
+        "auto", "of the training, or recomputed after it; auto recomputes after few steps", metavar="NAME"
+    )
+    augmentation: Augmentation = option("auto", "", metavar="NAME")
     crop_padding: int = 2
-    precision: Precision = "auto"
+    precision: Precision = option("auto", "", metavar="NAME")
 
     def __post_init__(self) -> None:
         for field in fields(self):

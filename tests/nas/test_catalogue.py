@@ -41,7 +41,7 @@ def accuracy_of(candidate):
 
 def run(space, out, **options):
     given = {"evaluator": nas.TableEvaluator(accuracy_of), "executor": "inline", "trials": 20}
-    return nas.search(space, out=out, **{**given, "latency_table": Clockwork(), **options})
+    return nas.search(space, out=out, **{**given, "latency": Clockwork(), **options})
 
 
 def rows_of(space, count=50, seed=0):
@@ -102,20 +102,20 @@ def test_a_target_below_the_fastest_network_is_said_before_anything_runs(tmp_pat
 
 def test_predicted_latency_without_a_table_is_refused(tmp_path, small_space):
     with pytest.raises(ObjectiveError, match="nothing predicts it: give a latency table"):
-        run(small_space, tmp_path, objective=Objective.hard(METRIC, 2.0), latency_table=None)
+        run(small_space, tmp_path, objective=Objective.hard(METRIC, 2.0), latency=None)
 
 
 def test_a_search_goes_on_with_its_table_and_not_with_another(tmp_path, small_space):
     objective = Objective.hard(METRIC, 1.5)
     run(small_space, tmp_path, objective=objective, trials=8)
     with pytest.raises(StudyError, match="latency table is another"):
-        run(small_space, tmp_path, objective=objective, latency_table=Clockwork("other"))
+        run(small_space, tmp_path, objective=objective, latency=Clockwork("other"))
     study = run(small_space, tmp_path, objective=objective, trials=12)
     assert [METRIC in trial.costs for trial in open_study(study.folder).trials] == [True] * 12
 
 
 def test_a_warm_start_judges_earlier_trials_by_this_table(tmp_path, small_space):
-    earlier = run(small_space, tmp_path / "a", latency_table=None, objective=Objective())
+    earlier = run(small_space, tmp_path / "a", latency=None, objective=Objective())
     objective = Objective.hard(METRIC, 1.5)
     controller = Remembering(small_space.cardinalities, small_space.conditions)
     run(small_space, tmp_path / "b", objective=objective, warm_start=earlier, controller=controller, trials=1)
@@ -152,10 +152,10 @@ class Stopped(Clockwork):
 
 
 def test_a_candidate_whose_latency_cannot_be_predicted_ends_nothing(tmp_path, small_space):
-    study = run(small_space, tmp_path / "a", objective=Objective(), latency_table=Stopped(), trials=12)
+    study = run(small_space, tmp_path / "a", objective=Objective(), latency=Stopped(), trials=12)
     assert len(study.completed) == 12
     assert {METRIC in trial.costs for trial in study.trials} == {True, False}
     study = run(
-        small_space, tmp_path / "b", objective=Objective.soft(METRIC, 1.5), latency_table=Stopped(), trials=30
+        small_space, tmp_path / "b", objective=Objective.soft(METRIC, 1.5), latency=Stopped(), trials=30
     )
     assert {trial.status for trial in study.trials} == {Status.COMPLETED, Status.INFEASIBLE}

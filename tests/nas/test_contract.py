@@ -90,11 +90,22 @@ def test_five_methods_make_a_controller(small_space, tmp_path):
 
     seen = []
     study = search(
-        small_space, tmp_path, controller=Five(small_space), trials=6, finalists=1, reporters=[Watching()]
+        small_space,
+        tmp_path,
+        controller=Five(small_space),
+        trials=None,
+        budget=nas.Budget(trials=6, finalists=1),
+        reporters=[Watching()],
     )
     assert len(study.trials) == 6
     assert seen == [({}, None)] * 6
-    again = search(small_space, tmp_path, controller=Five(small_space), trials=8, finalists=1)
+    again = search(
+        small_space,
+        tmp_path,
+        controller=Five(small_space),
+        trials=None,
+        budget=nas.Budget(trials=8, finalists=1),
+    )
     assert len(again.trials) == 8
 
 
@@ -287,8 +298,13 @@ class Measuring:
         return (nas.Metric(name="latency_ms", value=1.0, unit="ms"),)
 
 
+class Half:
+    def measure(self, network):
+        return ()
+
+
 def test_everything_else_that_a_user_gives_is_checked_too(small_space, tmp_path):
-    assert "`measure(network)`" in refusal(small_space, tmp_path, probe=object())
+    assert "`prepare()`" in refusal(small_space, tmp_path, latency=Half())
     assert "`measure(network)`" in refusal(
         small_space, tmp_path, evaluator=nas.Probed(nas.TableEvaluator(accuracy), object())
     )
@@ -303,7 +319,7 @@ def test_everything_else_that_a_user_gives_is_checked_too(small_space, tmp_path)
         assert words in message
     assert "reporters=[reporter]" in refusal(small_space, tmp_path, reporters=print)
     assert "reporter 1 must" in refusal(small_space, tmp_path, reporters=[nas.reporters.Reporters([]), print])
-    assert "`predict_many(" in refusal(small_space, tmp_path, latency_table=object())
+    assert "`predict_many(" in refusal(small_space, tmp_path, latency=object())
 
 
 @pytest.mark.parametrize("slots", [0, 1.5, True, "2"])
@@ -493,7 +509,7 @@ def test_what_cannot_be_sent_to_workers_is_named_with_the_way_to_it(small_space,
         assert "TextIOWrapper" in refusal(small_space, tmp_path, evaluator=Holding(file), executor="ray")
     probe = Measuring()
     probe.lock = lock
-    assert "the probe.lock" in refusal(small_space, tmp_path, probe=probe, executor="ray")
+    assert "the probe.lock" in refusal(small_space, tmp_path, latency=probe, executor="ray")
 
 
 def test_the_same_evaluator_needs_no_pickle_in_this_process(small_space, tmp_path):

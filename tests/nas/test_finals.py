@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import nas
-from nas.errors import SpaceArgumentError, StudyError
+from nas.errors import StudyError, UsageError
 from nas.objective import Objective
-from nas.proposals import FINAL_REPEATS, Finals
+from nas.scheduling import FINAL_REPLICATES
 from nas.study.journal_schema import FILE_NAME, SCHEMA_VERSION
 from nas.study.study import open_study
 from nas.trial import Status
@@ -50,9 +50,9 @@ def test_while_a_search_runs_the_best_is_the_best_observed(tmp_path, small_space
 
 
 def test_the_last_trials_train_again_what_is_recommended_with_new_seeds(tmp_path, small_space):
-    study = run(small_space, tmp_path, finalists=3)
+    study = run(small_space, tmp_path, trials=None, budget=nas.Budget(trials=30, finalists=3))
     assert len(study.trials) == 30
-    finals = study.trials[-3 * FINAL_REPEATS :]
+    finals = study.trials[-3 * FINAL_REPLICATES :]
     assert all(trial.origin == "controller" for trial in study.trials)
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         repeats = [r for (r,) in database.execute("SELECT repeat FROM trial ORDER BY number")]
@@ -65,15 +65,22 @@ def test_the_last_trials_train_again_what_is_recommended_with_new_seeds(tmp_path
     assert study.best.digest in {trial.digest for trial in finals}
 
 
-def test_a_search_stopped_in_its_finals_goes_on_with_them(tmp_path, small_space):
-    whole = run(small_space, tmp_path / "whole", finalists=3, deterministic=True)
-    run(small_space, tmp_path / "parts", finalists=3, deterministic=True, trials=24 + 6, patience=None)
+def test_a_search_stopped_in_its_finals_continues_them(tmp_path, small_space):
+    finals = {"trials": None, "budget": nas.Budget(trials=30, finalists=3)}
+    whole = run(small_space, tmp_path / "whole", deterministic=True, **finals)
+    run(small_space, tmp_path / "parts", deterministic=True, **finals)
     parts = open_study(tmp_path / "parts")
     assert [t.tokens for t in parts.trials] == [t.tokens for t in whole.trials]
-    again = run(small_space, tmp_path / "parts", finalists=3, deterministic=True, trials=34)
+    again = run(
+        small_space,
+        tmp_path / "parts",
+        deterministic=True,
+        trials=None,
+        budget=nas.Budget(trials=34, finalists=3),
+    )
     assert len(again.trials) == 34
     repeats = [trial.digest for trial in again.trials[28:]]
-    assert max(repeats.count(digest) for digest in repeats) <= FINAL_REPEATS + 1
+    assert max(repeats.count(digest) for digest in repeats) <= FINAL_REPLICATES + 1
 
 
 @pytest.mark.parametrize(
@@ -84,16 +91,17 @@ def test_a_search_stopped_in_its_finals_goes_on_with_them(tmp_path, small_space)
         (2, None, "finalists=2 without trials"),
     ],
 )
-def test_finals_that_cannot_be_are_refused_before_anything_runs(
-    tmp_path, small_space, finalists, trials, words
-):
-    with pytest.raises(SpaceArgumentError, match=words):
-        run(small_space, tmp_path / "x", finalists=finalists, trials=trials, patience=3)
-    assert not (tmp_path / "x").exists()
+def test_finals_that_cannot_be_are_refused(finalists, trials, words):
+    with pytest.raises(UsageError, match=words) as error:
+        nas.Budget(trials=trials, patience=3, finalists=finalists)
+    assert error.value.field == "finalists"
 
 
 def test_without_finalists_there_are_no_finals():
-    assert Finals.of(0, None) is None
+    assert not any(nas.Budget(trials=10).is_final(number) for number in range(10))
+    assert [nas.Budget(trials=10, finalists=2).is_final(number) for number in range(10)] == [False] * 6 + [
+        True
+    ] * 4
 
 
 def test_a_warm_start_learns_from_the_earlier_study_under_the_new_objective(tmp_path, small_space):

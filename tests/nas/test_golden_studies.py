@@ -44,7 +44,9 @@ def _resume(name, out):
         return nas.search(_space(), evaluator=_table(), controller="reinforce", objective=goal, **asked)
     asked |= {"data": GOLDEN / "squares.npz", "target_macs": 20_000}
     if name == "defaults":
-        return nas.search(_space(), finalists=1, **asked)
+        return nas.search(
+            _space(), **{**asked, "trials": None}, budget=nas.Budget(trials=asked["trials"], finalists=1)
+        )
     recipe = Recipe(epochs=3, warmup_epochs=0.2 * 3, learning_rate=0.05, batch_size=32)
     rungs = Rungs.of("epochs", (1.0, 3.0), whole=3.0, reduction_factor=3)
     return nas.search(_space(), recipe=recipe, rungs=rungs, controller="evolution", **asked)

@@ -137,7 +137,7 @@ def test_weights_are_kept_of_a_search_over_costs_of_zero(tmp_path, small_space):
             )
 
     objective = Objective.absolute("energy_mj", 10.0, constraints=(Constraint(metric="macs", upper=1e12),))
-    study = odd_search(small_space, tmp_path, objective, evaluator=Weighing(), keep_best=1)
+    study = odd_search(small_space, tmp_path, objective, evaluator=Weighing())
     assert study.best.weights() == b"w"
 
 

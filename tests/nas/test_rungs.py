@@ -189,7 +189,7 @@ def test_weights_stay_on_disk_only_while_they_are_wanted(tmp_path, small_space):
 @pytest.mark.parametrize("first", [5, 13, 22, 31])
 def test_an_interrupted_search_continues_on_the_same_rungs(tmp_path, small_space, first):
     whole, _ = run(small_space, tmp_path / "whole")
-    run(small_space, tmp_path / "parts", trials=40, max_hours=None, reporters=[StopAfter(first)])
+    run(small_space, tmp_path / "parts", trials=40, reporters=[StopAfter(first)])
     part = open_study(tmp_path / "parts", space=small_space)
     assert len(part.trials) < 40
     study, _ = run(small_space, tmp_path / "parts")
@@ -232,7 +232,7 @@ def test_paused_weights_that_are_gone_are_trained_again(tmp_path, small_space):
     [
         ({"trials": 12}, "at least 13 trials"),
         ({"deterministic": True}, "cannot halve asynchronously"),
-        ({"finalists": 2}, "last rung is the final"),
+        ({"trials": None, "budget": nas.Budget(trials=40, finalists=2)}, "last rung is the final"),
     ],
 )
 def test_what_does_not_go_with_rungs_is_refused(tmp_path, small_space, options, words):

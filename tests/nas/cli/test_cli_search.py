@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nas.cli.main import main, parse
-from nas.config.inputs import given_settings
+from nas.config.request import given_options
 from nas.study.study import open_study
 from search_spaces import Network, cost
 
@@ -90,13 +90,13 @@ def test_the_comparison_is_measured_on_the_test_split_alone(inputs, tmp_path):
 def test_paths_are_stored_so_that_a_resume_works_from_anywhere(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    given = given_settings(
+    given = given_options(
         parse(["search", "--out", "a", "--data", "photos", "--data-root", "sets", "--space", "mine.py:space"])
     )
     assert given["data"] == str(tmp_path / "photos")
     assert given["data_root"] == str(tmp_path / "sets")
     assert given["space"] == f"{tmp_path / 'mine.py'}:space"
-    assert given_settings(parse(["search", "--out", "a", "--data", "cifar10"]))["data"] == "cifar10"
+    assert given_options(parse(["search", "--out", "a", "--data", "cifar10"]))["data"] == "cifar10"
 
 
 def test_the_same_command_again_prints_the_finished_study(inputs, finished, capsys):

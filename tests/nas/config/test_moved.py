@@ -70,10 +70,15 @@ class Measured:
 
 
 def search(space, out, data, *, trials=2, recipe=None, **options):
-    evaluator = Measured(data, recipe)
-    return nas.search(
-        space, evaluator=evaluator, controller="random", trials=trials, executor="inline", out=out, **options
+    given = {name: options.pop(name) for name in ("settings", "warm_start") if name in options}
+    described = nas.Search(
+        space,
+        evaluator=Measured(data, recipe),
+        controller="random",
+        budget=nas.Budget(trials=trials),
+        **options,
     )
+    return described.run(out, executor=nas.InlineExecutor(), **given)
 
 
 def without(folder, *names):
@@ -239,7 +244,7 @@ def test_a_resume_remembers_what_was_enqueued_without_its_files(tmp_path, asked)
     for index in range(2):
         (tmp_path / f"{index}.json").unlink()
     again = resumed(tmp_path / "a", "--enqueue", str(tmp_path / "2.json"))
-    assert read_enqueued(again.settings.enqueue, space) == networks
+    assert read_enqueued(again.settings.enqueue, space) == tuple(networks)
 
 
 def test_a_warm_start_is_remembered_until_the_first_trial(tmp_path, asked):

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nas.config.settings import Settings, make_objective, read_metrics, read_objective
+from nas.config.readers import read_metrics, read_objective
+from nas.config.settings import Settings, make_objective
 from nas.errors import StudyError, UsageError
 from nas.objective import Constraint, Objective
 from nas.training.recipe import Recipe

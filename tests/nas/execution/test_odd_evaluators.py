@@ -292,20 +292,23 @@ def test_whatever_an_evaluator_gives_is_converted_or_fails_that_trial_on_ray(sma
 
 
 def test_a_search_over_all_of_it_ends_resumes_and_is_shown(tmp_path, small_space, capsys):
-    options = {
-        "evaluator": Odd(),
-        "executor": "inline",
-        "controller": "random",
-        "out": tmp_path,
-        "keep_best": 99,
-    }
-    study = nas.search(small_space, trials=len(NAMES), **options)
+    def searched(trials):
+        described = nas.Search(
+            small_space,
+            evaluator=Odd(),
+            controller="random",
+            budget=nas.Budget(trials=trials),
+            keep_best=99,
+        )
+        return described.run(tmp_path, executor=InlineExecutor())
+
+    study = searched(len(NAMES))
     assert study.ending == "trials"
     failed = [name for name in NAMES if name.startswith(("failing", "diverged"))]
     assert len(study.completed) == len(NAMES) - len(failed)
     kinds = [kind for _, kind, _ in study.events]
     assert kinds.count("weights_lost") >= 1
-    again = nas.search(small_space, trials=len(NAMES) + 1, **options)
+    again = searched(len(NAMES) + 1)
     assert len(again.trials) == len(NAMES) + 1
     assert main(["show", str(tmp_path)]) == 0
     capsys.readouterr()

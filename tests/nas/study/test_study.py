@@ -145,7 +145,7 @@ def test_a_folder_without_a_study_is_said(tmp_path):
 
 
 def test_a_study_in_which_nothing_has_completed_has_no_best(tmp_path, small_space):
-    study = search(small_space, tmp_path, trials=None, max_hours=1e-9)
+    study = search(small_space, tmp_path, trials=None, budget=nas.Budget(trials=None, max_hours=1e-9))
     with pytest.raises(StudyError, match="has completed yet"):
         _ = study.best
     assert study.pareto_front() == ()

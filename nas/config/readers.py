@@ -1,0 +1,76 @@
+"""Reads the options of a search: paths, spaces, networks and objectives as users write them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nas.errors import ObjectiveError, SpaceArgumentError, UsageError
+from nas.objective import Objective
+from nas.objective_text import EXAMPLE, metric_name
+from nas.units import hint
+
+OBJECTIVES = ("hard", "soft", "absolute")
+
+
+def absolute_path(text: str) -> str:
+    """A path made absolute; it need not exist."""
+    return str(Path(text).expanduser().absolute())
+
+
+def absolute_if_there(text: str) -> str:
+    """A path that exists, or looks like one, made absolute; the name of a data set as it is."""
+    path = Path(text).expanduser()
+    looks_like_path = "/" in text or text.startswith((".", "~")) or text.endswith(".npz")
+    return str(path.absolute()) if looks_like_path or path.exists() else text
+
+
+def absolute_space(text: str) -> str:
+    """The name of a space as it is; the file in `file.py:name` made absolute."""
+    file, colon, name = text.rpartition(":")
+    return f"{absolute_path(file)}:{name}" if colon else text
+
+
+def read_network(text: str) -> tuple[str, str]:
+    """A file of `--enqueue` and what it holds, so that a resume does not need the file any more.
+
+    Raises:
+        SpaceArgumentError: It cannot be read.
+    """
+    path = Path(text).expanduser()
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceArgumentError(f"--enqueue {path} cannot be read: {error}", field="enqueue") from error
+
+
+def read_objective(text: str) -> str:
+    """Reads `--objective`: a kind as it is, or arithmetic as one line that equal objectives share.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text in OBJECTIVES:
+        return text
+    if text.isidentifier() and text != "accuracy":
+        raise UsageError(
+            f"there is no objective {text!r}: {hint(text, OBJECTIVES)} Or write one, such as '{EXAMPLE}'"
+        )
+    try:
+        return Objective.parse(text).describe()
+    except ObjectiveError as error:
+        raise UsageError(str(error)) from None
+
+
+def read_metrics(text: str) -> tuple[str, ...]:
+    """Reads names of costs with commas between them; those that are short for ours as in an objective.
+
+    Raises:
+        UsageError: There is none, or one nearly names one of ours.
+    """
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isidentifier() and word != "accuracy" for word in words):
+        raise UsageError(f"costs with commas between are needed, such as latency,params, but got {text!r}")
+    try:
+        return tuple(dict.fromkeys(metric_name(word) for word in words))
+    except ObjectiveError as error:
+        raise UsageError(str(error)) from None

@@ -1,0 +1,102 @@
+"""What makes a study the same study: its identity, the same in words, and whether a folder holds it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nas.catalogue import Catalogue
+from nas.conversion import as_text
+from nas.data.description import DataDescription
+from nas.data.images import ImageData
+from nas.errors import StudyError
+from nas.export.preprocessing import Preprocessing
+from nas.objective import Objective
+from nas.rungs import Rungs
+from nas.study.differences import LATENCY_TABLE
+from nas.study.journal_schema import Identity, Provenance
+from nas.study.study import open_study
+from nas.study.study_folder import check_parts, has_study
+from nas.training.recipe import Recipe
+from nas.trial import Evaluator
+from search_spaces import SearchSpace
+
+
+def identity_of(
+    catalogue: Catalogue,
+    evaluator: Evaluator,
+    objective: Objective,
+    *,
+    controller: str,
+    rungs: Rungs | None,
+    seed: int,
+    width: int | None,
+) -> Identity:
+    """What makes the study what it is; our own evaluator says its parts, another only the whole.
+
+    Args:
+        catalogue: Of the space, with the latency table.
+        evaluator: What measures candidates.
+        objective: What is maximised.
+        controller: Name of the controller.
+        rungs: Those of the search.
+        seed: Seed of the study.
+        width: Workers of a fixed schedule; None where results count as they come.
+    """
+    images, recipe = images_of(evaluator), _recipe_of(evaluator)
+    table = "" if catalogue.latency is None else LATENCY_TABLE + catalogue.latency.fingerprint
+    measured = [as_text(evaluator.fingerprint, "an evaluator's fingerprint")]
+    measured += [] if rungs is None else [rungs.fingerprint]
+    return Identity(
+        space=catalogue.space.fingerprint,
+        data="" if images is None else images.fingerprint,
+        split="" if images is None else images.split_fingerprint,
+        recipe="" if recipe is None else recipe.fingerprint,
+        evaluator="; ".join(measured) + table,
+        objective=objective.to_json(),
+        controller=controller,
+        seed=seed,
+        deterministic_workers=width,
+    )
+
+
+def provenance_of(space: SearchSpace, evaluator: Evaluator) -> Provenance:
+    """Where a study of a space comes from, in words."""
+    images, recipe = images_of(evaluator), _recipe_of(evaluator)
+    return Provenance(
+        space_name=space.name,
+        data_text="" if images is None else str(images),
+        recipe_json="" if recipe is None else recipe.to_json(),
+        preprocessing_json="" if images is None else Preprocessing.of(images).to_json(),
+        data_json="" if images is None else DataDescription.of(images).to_json(),
+    )
+
+
+def check_folder(folder: Path, identity: Identity, provenance: Provenance) -> None:
+    """Checks that a folder is free for this study or holds it, and can be written; writes nothing.
+
+    Raises:
+        StudyError: It holds another study, or cannot be written.
+    """
+    check_parts(folder)
+    absolute = folder.absolute()
+    there = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not there.is_dir():
+        raise StudyError(f"the folder {folder} cannot be written: {there} is a file", field="out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StudyError(f"the folder {folder} cannot be written: {there} may not be written to", field="out")
+    if has_study(folder):
+        study = open_study(folder)
+        same = identity.at_width_of(study.identity)
+        same.check_same(study.identity, folder, told=study.provenance, tells=provenance)
+
+
+def images_of(evaluator: Evaluator) -> ImageData | None:
+    """The images that an evaluator trains on, where it says so as ours does."""
+    images = getattr(evaluator, "data", None)
+    return images if isinstance(images, ImageData) else None
+
+
+def _recipe_of(evaluator: Evaluator) -> Recipe | None:
+    recipe = getattr(evaluator, "recipe", None)
+    return recipe if isinstance(recipe, Recipe) else None
