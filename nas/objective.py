@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,9 @@ __all__ = [
     "CostTerm",
     "Objective",
 ]
+
+KINDS = ("hard", "soft", "absolute")
+"""Forms that an objective with a target has; a target without a form means the first."""
 
 MOST_REWARD = 1e100
 """A reward farther from 0 cannot be used: a controller's variances would overflow."""
@@ -110,6 +114,63 @@ class Objective:
         parameters to the power -0.05.
         """
         return cls(factors=factors, constraints=constraints)
+
+    @classmethod
+    def of(
+        cls,
+        objective: Objective | str | None = None,
+        *,
+        targets: Mapping[str, float | None] = MappingProxyType({}),
+        limits: Mapping[str, float | None] = MappingProxyType({}),
+    ) -> Objective:
+        """Makes an objective of what a user gives: a target means hard, several targets multiply.
+
+        Args:
+            objective: An objective, its text, or one of `hard`, `soft` and `absolute`: the form of the
+                targets. None is hard where there is a target, else the accuracy alone.
+            targets: The cost aimed at by metric; None is no target.
+            limits: The most of a metric that is allowed; None is no limit. They come behind those that the
+                objective has.
+
+        Raises:
+            ObjectiveError: A form has no target, `absolute` has several, or an objective that has its own
+                targets has others beside it; a number is out of range, or the text makes no sense.
+        """
+        aims = [(metric, target) for metric, target in targets.items() if target is not None]
+        found = tuple(
+            Constraint(metric=metric, upper=upper) for metric, upper in limits.items() if upper is not None
+        )
+        if objective is None or objective in KINDS:
+            kind = None if objective is None else str(objective)
+            goal = cls._aiming(kind, aims)
+        else:
+            if aims:
+                metric, target = aims[0]
+                raise ObjectiveError(
+                    f"an objective has its own targets, but {metric}={number_text(target)} is given beside "
+                    "it: leave one of them out, or write the target as a factor of the objective: "
+                    f"({metric} / {number_text(target)})^(0, -1)",
+                    field="objective",
+                )
+            goal = cls.parse(objective) if isinstance(objective, str) else objective
+        return replace(goal, constraints=goal.constraints + found)
+
+    @classmethod
+    def _aiming(cls, kind: str | None, aims: Sequence[tuple[str, float]]) -> Objective:
+        if kind is not None and not aims:
+            raise ObjectiveError(
+                f"the objective {kind!r} needs a target: give one, of macs or latency say", field="objective"
+            )
+        if kind == "absolute":
+            if len(aims) > 1:
+                raise ObjectiveError(
+                    "the objective 'absolute' lands on one budget, but got targets of "
+                    f"{', '.join(metric for metric, _ in aims)}: give one, and limits for the others",
+                    field="objective",
+                )
+            return cls.absolute(*aims[0])
+        form = cls.soft if kind == "soft" else cls.hard
+        return cls.product(*(factor for metric, target in aims for factor in form(metric, target).factors))
 
     @classmethod
     def parse(cls, text: str) -> Objective:

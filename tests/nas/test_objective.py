@@ -193,3 +193,40 @@ def test_known_limits_are_the_least_of_each_cost_that_needs_no_training():
     )
     assert Objective(constraints=limits).known_limits == {"macs": 2e6, "params": 1e6}
     assert Objective().known_limits == {}
+
+
+def test_a_target_without_a_form_means_hard_and_the_form_is_asked_for_by_name():
+    macs = {"macs": 30e6, "params": None}
+    assert Objective.of(targets=macs) == Objective.of("hard", targets=macs) == Objective.hard("macs", 30e6)
+    assert Objective.of("soft", targets=macs) == Objective.soft("macs", 30e6)
+    assert Objective.of("absolute", targets=macs) == Objective.absolute("macs", 30e6)
+    assert Objective.of() == Objective()
+
+
+def test_several_targets_multiply():
+    both = {"macs": 30e6, "latency_ms": 5}
+    hard = Objective.hard("macs", 30e6).factors + Objective.hard("latency_ms", 5).factors
+    assert Objective.of(targets=both) == Objective(factors=hard)
+
+
+@pytest.mark.parametrize("given", ["accuracy, params <= 5M", Objective.parse("accuracy, params <= 5M")])
+def test_limits_come_behind_those_of_the_objective(given):
+    found = Objective.of(given, limits={"macs": 30e6, "latency_ms": None})
+    assert found == Objective.parse("accuracy, params <= 5M, macs <= 30M")
+
+
+@pytest.mark.parametrize(
+    ("given", "targets"),
+    [
+        ("soft", {}),
+        ("soft", {"macs": None}),
+        ("absolute", {"macs": 1.0, "params": 1.0}),
+        ("accuracy", {"macs": 1.0}),
+        (Objective(), {"macs": 1.0}),
+        (Objective.hard("macs", 1.0), {"macs": 1.0}),
+    ],
+)
+def test_a_form_and_targets_that_do_not_go_together_are_refused(given, targets):
+    with pytest.raises(ObjectiveError) as error:
+        Objective.of(given, targets=targets)
+    assert error.value.field == "objective"
