@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from throughput_contenders import Running, Setting, cores, ours, proxy_network, synthetic
 
+from nas.devices import synchronize
 from nas.training.batches import ResidentBatches
-from nas.training.measurement import synchronize
 
 START_SECONDS = 300.0
 """Longest wait for all processes to be ready."""

@@ -37,8 +37,8 @@ from throughput_side_by_side import Task, in_processes, in_streams, private_mps
 
 from nas.data.images import ImageData
 from nas.data.loading import load_data
+from nas.devices import choose_device, describe_device
 from nas.errors import NasError
-from nas.training.measurement import choose_device, describe_device
 from nas.training.precision import choose_precision
 
 FIRST = "ours, resident"

@@ -177,7 +177,7 @@ def check_gpus() -> Finding:
 
 def check_bfloat16(device: str) -> Finding:
     """Says what `precision="auto"` means here, and why."""
-    from nas.training.measurement import choose_device
+    from nas.devices import choose_device
     from nas.training.precision import choose_precision
 
     where = choose_device(device)
@@ -188,7 +188,7 @@ def check_bfloat16(device: str) -> Finding:
 
 def check_channels_last(device: str) -> Finding:
     """Times training with channels last, as candidates are trained, against channels first."""
-    from nas.training.measurement import choose_device
+    from nas.devices import choose_device
 
     where = choose_device(device)
     speedup = channels_last_speedup(where)
@@ -244,8 +244,8 @@ def check_shared_memory(place: Path = Path("/dev/shm"), *, least_free: int = LEA
 def check_training(device: str) -> Finding:
     """Trains a small network for two steps, as candidates are trained."""
     from nas.data.loading import from_arrays
+    from nas.devices import describe_device
     from nas.doctor.probe import tiny_images, tiny_network
-    from nas.training.measurement import describe_device
     from nas.training.recipe import Recipe
     from nas.training.training import train
     from search_spaces import build

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from nas.training.measurement import synchronize
+from nas.devices import synchronize
 from search_spaces import Conv, Head, MBConv, Network, Stage
 
 RESOLUTION, CLASSES = 8, 2

@@ -69,7 +69,7 @@ def estimate_trial_time(
     """
     import torch
 
-    from nas.training.measurement import choose_device, describe_device, pinned_threads
+    from nas.devices import choose_device, describe_device, pinned_threads
 
     used = threads or torch.get_num_threads()
     device = choose_device()

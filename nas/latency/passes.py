@@ -174,7 +174,7 @@ def _onnx_run(
     module: nn.Module, shape: Shape, images: Tensor, settings: DeviceSettings
 ) -> Callable[[], object]:
     """Writes the module as a bundle does, and binds its input to a session on the device once."""
-    from nas.export.onnx_file import INPUT, OUTPUT, write_onnx
+    from nas.onnx_file import INPUT, OUTPUT, write_onnx
 
     onnxruntime = _onnxruntime()
     with tempfile.TemporaryDirectory(prefix="nas-latency-") as folder:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import torch
 
-from nas.training.measurement import synchronize
+from nas.devices import synchronize
 from search_spaces import Network, build, efficientnet, small
 
 Chosen = Literal["float32", "bfloat16"]

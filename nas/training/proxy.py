@@ -13,16 +13,11 @@ from safetensors.torch import load, save
 from torch import nn
 
 from nas.data.images import ImageData, SplitName, check_fits, digest
+from nas.devices import choose_device, describe_device, pinned_threads
 from nas.errors import DataError, RecipeError
 from nas.rungs import Fidelity
 from nas.training.batches import Batches, make_batches
-from nas.training.measurement import (
-    CPU_MEMORY_METHOD,
-    CUDA_MEMORY_METHOD,
-    choose_device,
-    describe_device,
-    pinned_threads,
-)
+from nas.training.memory import CPU_MEMORY_METHOD, CUDA_MEMORY_METHOD
 from nas.training.notes import notes_of
 from nas.training.precision import Chosen
 from nas.training.recipe import Recipe

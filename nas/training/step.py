@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.devices import CudaRecorder
 from nas.training.batches import Draw
 from nas.training.optimizers import set_learning_rate
 
@@ -134,39 +135,6 @@ class Recorder(Protocol):
     def record(self, work: Callable[[], None]) -> Callable[[], None]:
         """Returns what does the same work on the same memory again; the work is not done now."""
         ...
-
-
-class CudaRecorder:
-    """Records a CUDA graph on a stream of its own.
-
-    Source: PyTorch's notes on CUDA semantics, "CUDA Graphs", "Whole-network capture".
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def run(self, work: Callable[[], None]) -> None:
-        """See `Recorder`."""
-        current = torch.cuda.current_stream(self._device)
-        self._stream.wait_stream(current)
-        with torch.cuda.stream(self._stream):
-            work()
-        current.wait_stream(self._stream)
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        """See `Recorder`; PyTorch has dropout's generator move on with every replay."""
-        graph = torch.cuda.CUDAGraph()
-        # Threads of a data loader pin memory meanwhile, which the default mode would take for an error.
-        mode = "thread_local"
-        with (
-            torch.cuda.device(self._device),
-            # Puts the current stream back, which a failing capture leaves behind.
-            torch.cuda.stream(torch.cuda.current_stream(self._device)),
-            torch.cuda.graph(graph, stream=self._stream, capture_error_mode=mode),
-        ):
-            work()
-        return graph.replay
 
 
 class GraphedStep:

@@ -51,7 +51,7 @@ def write_form(
         LatencyError: The folder holds something, or cannot be written.
         ExportError: A block cannot be written as ONNX.
     """
-    from nas.export.onnx_file import write_onnx
+    from nas.onnx_file import write_onnx
     from search_spaces.modules import build, build_part
 
     jobs: list[tuple[str, Callable[[], nn.Module], tuple[int, int, int]]] = []

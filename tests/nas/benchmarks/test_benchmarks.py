@@ -24,8 +24,8 @@ from nas.benchmarks import (
     load_nas_bench_macro,
 )
 from nas.benchmarks.digits import TABLE, digits_candidate, digits_tokens
+from nas.devices import pinned_threads
 from nas.errors import BenchmarkError
-from nas.training.measurement import pinned_threads
 from nas.training.proxy import ProxyEvaluator
 from nas.trial import Candidate, InfeasibleError, Job
 from search_spaces import efficientnet, nas_bench_macro

@@ -1,52 +1,12 @@
-"""Devices that train: choosing and naming one, and the memory of a training."""
+"""The peak memory of training one network: measured on a GPU, counted on a CPU."""
 
 from __future__ import annotations
 
-import gc
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-
-from nas.errors import ExecutorError
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """Resolves `auto` to the GPU where there is one.
-
-    Raises:
-        ExecutorError: A GPU is asked for where there is none, or the device is unknown.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ExecutorError(f"`device in ('auto', 'cpu', 'cuda')` must hold, but got {name!r}") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ExecutorError(
-            f"device {name!r} was asked for, but torch {torch.__version__} sees no GPU: use 'cpu'"
-        )
-    return device
-
-
-def describe_device(device: torch.device) -> str:
-    """Names a device: the GPU's model, or `cpu` with the processor's architecture."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu {platform.machine()}"
-
-
-@contextmanager
-def pinned_threads(threads: int) -> Iterator[None]:
-    """Sets the number of threads of torch's CPU operators, and puts it back at the end."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
 
 CUDA_MEMORY_METHOD = "CUDA allocator peak without the data set"
 CPU_MEMORY_METHOD = "counted: weights, gradients, optimiser state, tensors kept for backward"
@@ -100,16 +60,3 @@ class MemoryMeter:
             *states,
         ]
         return self._kept_bytes + sum(t.numel() * t.element_size() for t in tensors if isinstance(t, Tensor))
-
-
-def release_memory(device: torch.device) -> None:
-    """Gives memory that is no longer referred to back to the device, after a candidate ran out of it."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-
-
-def synchronize(device: torch.device) -> None:
-    """Waits until the device has done everything it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

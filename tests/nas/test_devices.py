@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from nas.devices import choose_device, pinned_threads
 from nas.errors import ExecutorError
-from nas.training.measurement import choose_device, pinned_threads
 
 
 def test_the_number_of_threads_is_put_back_after_an_error():
@@ -19,8 +19,9 @@ def test_the_number_of_threads_is_put_back_after_an_error():
 
 
 def test_an_unknown_device_is_refused():
-    with pytest.raises(ExecutorError, match="but got 'tpu9'"):
+    with pytest.raises(ExecutorError, match="but got 'tpu9'") as error:
         choose_device("tpu9")
+    assert error.value.field == "device"
 
 
 def test_a_gpu_that_is_not_there_is_refused():
