@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.report.activity import Activity
@@ -13,7 +12,7 @@ from nas.report.printing import make_console, write_json
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from nas.doctor.diagnosis import Finding
+    from nas.doctor import Finding
 
 STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 EXIT_FAILED = 1
@@ -21,14 +20,14 @@ EXIT_FAILED = 1
 
 def run(arguments: Namespace) -> int:
     """Prints the findings as they are made; returns 1 where one of them is `fail`."""
-    from nas.doctor.diagnosis import examine
+    from nas.doctor import diagnose
 
     console = make_console()
     findings = []
     with Activity(
-        make_console(to_stderr=True) if arguments.json else console, "examining this machine"
+        make_console(to_stderr=True) if arguments.json else console, "checking this machine"
     ) as now:
-        for finding in examine(out=Path(arguments.out), quick=arguments.no_ray):
+        for finding in diagnose(out=arguments.out, with_ray=not arguments.no_ray):
             findings.append(finding)
             now(f"{len(findings)} checks are done")
             if not arguments.json:

@@ -1,61 +1,45 @@
-"""`diagnose`: whether this machine can search, train and export, said in findings with their remedy.
-
-A check that breaks is a finding too: the doctor never raises.
-"""
+"""Checks whether this machine can search, train and export; each finding says what to do about it."""
 
 from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+import psutil
+from packaging.requirements import Requirement
 
 from nas.errors import NasError, StudyError
 from nas.machine import free_memory, processor_name, usable_cores
+from nas.version import DISTRIBUTION
+from search_spaces import Conv, Head, MBConv, Network, Stage
 
-if TYPE_CHECKING:
-    import torch
-
-TrialOutcome = Literal["ok", "warn", "fail"]
+Status = Literal["ok", "warn", "fail"]
 
 GIB = 1 << 30
-LEAST_PYTHON = (3, 11)
-REQUIREMENTS = {
-    "fvcore": "0.1.5",
-    "matplotlib": "3.8",
-    "mlxtend": "0.23",
-    "numpy": "1.26",
-    "onnx": "1.17",
-    "onnxruntime": "1.20",
-    "onnxscript": "0.2",
-    "pillow": "10",
-    "ray": "2.40",
-    "rich": "13",
-    "safetensors": "0.4",
-    "tensorboard": "2.16",
-    "torch": "2.6",
-    "torchvision": "0.21",
-}
-"""Least versions, as the distribution asks for them."""
+SUPPORTED_SYSTEM = "Linux"
+OTHER_SYSTEMS = ("Darwin", "Windows")
+"""Systems on which a search without Ray is meant to work, but is not tested."""
 
 LEAST_FREE_MEMORY = 2 * GIB
 LEAST_FREE_DISK, ROOMY_DISK = GIB // 4, 2 * GIB
 LEAST_SHARED_MEMORY = GIB // 2
 RAY_START_SECONDS = 60
+TINY_RESOLUTION, TINY_CLASSES, TINY_IMAGES = 8, 2, 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """What one check came to.
+    """What one check found.
 
     Attributes:
         name: What was looked at.
@@ -65,41 +49,30 @@ class Finding:
     """
 
     name: str
-    status: TrialOutcome
+    status: Status
     detail: str
     remedy: str = ""
 
 
-def diagnose(
-    *, out: Path | str | None = None, device: str = "auto", quick: bool = False
-) -> tuple[Finding, ...]:
-    """Looks at everything a search needs.
+def diagnose(*, out: Path | str = ".", with_ray: bool = True) -> Iterator[Finding]:
+    """Looks at everything a search needs, and yields each finding as it is made; it never raises.
 
     Args:
-        out: Where studies will be written; by default the current folder.
-        device: Where training will run: `auto`, `cpu` or `cuda`.
-        quick: Leaves out starting Ray.
+        out: Folder where studies will be written.
+        with_ray: Whether to start Ray, which takes some seconds.
     """
-    return tuple(examine(out=out, device=device, quick=quick))
-
-
-def examine(*, out: Path | str | None = None, device: str = "auto", quick: bool = False) -> Iterator[Finding]:
-    """Yields the findings of `diagnose` one by one, as they are made."""
-    folder = Path(out if out is not None else ".").expanduser()
-    yield check_python()
+    folder = Path(out).expanduser()
+    yield check_system()
     yield from check_packages()
-    yield _guarded("processor", check_processor)
     yield _guarded("memory", check_memory)
     yield _guarded("gpu", check_gpus)
-    yield _guarded("bfloat16", lambda: check_bfloat16(device))
-    yield _guarded("channels_last", lambda: check_channels_last(device))
     yield _guarded("folder", lambda: check_folder(folder))
     yield _guarded("disk", lambda: check_disk(folder))
     yield _guarded("shared memory", check_shared_memory)
-    # Ray starts while the rest runs: its start is mostly waiting, and is not what the others time.
-    start = None if quick else RayStart()
+    # Ray starts while the rest runs: its start is mostly waiting.
+    start = RayStart() if with_ray else None
     try:
-        yield _guarded("training", lambda: check_training(device))
+        yield _guarded("training", check_training)
         yield _guarded("export", check_export)
         if start is not None:
             yield _guarded("ray start", start.finding)
@@ -108,43 +81,52 @@ def examine(*, out: Path | str | None = None, device: str = "auto", quick: bool 
             start.stop()
 
 
-def check_python() -> Finding:
-    """Checks the interpreter's version."""
-    detail = f"{platform.python_implementation()} {platform.python_version()} ({sys.executable})"
-    if sys.version_info[:2] < LEAST_PYTHON:
-        wanted = ".".join(map(str, LEAST_PYTHON))
-        return Finding(
-            name="python", status="fail", detail=detail, remedy=f"install Python {wanted} or newer"
-        )
-    return Finding(name="python", status="ok", detail=detail)
+def check_system(system: str | None = None) -> Finding:
+    """Says which operating system, Python and processor this is, and whether the system is supported."""
+    found = platform.system() if system is None else system
+    cores = usable_cores()
+    detail = (
+        f"{found} on {platform.machine()}, Python {platform.python_version()}, {processor_name()}, "
+        f"{cores} usable core{'s' * (cores > 1)}"
+    )
+    if found == SUPPORTED_SYSTEM:
+        return Finding(name="system", status="ok", detail=detail)
+    untested = f"; {SUPPORTED_SYSTEM} is supported and tested, {' and '.join(OTHER_SYSTEMS)} are not tested"
+    remedy = "use Linux (on Windows: in WSL 2), or search with --executor inline, which needs no Ray"
+    return Finding(name="system", status="warn", detail=detail + untested, remedy=remedy)
 
 
 def check_packages() -> Iterator[Finding]:
-    """Checks that every library is installed, and new enough."""
-    for name, least in REQUIREMENTS.items():
-        yield check_package(name, least)
-
-
-def check_package(name: str, least: str) -> Finding:
-    """Checks one library without importing it."""
-    remedy = f"python -m pip install '{name}>={least}'"
+    """Checks every library that the distribution requires; those that are new enough are one finding."""
     try:
-        found = metadata.version(name)
+        required = [Requirement(line) for line in metadata.requires(DISTRIBUTION) or ()]
     except metadata.PackageNotFoundError:
-        return Finding(name=name, status="fail", detail="not installed", remedy=remedy)
-    if _release(found) < _release(least):
-        detail = f"{found}, but {least} or newer is needed"
-        return Finding(name=name, status="fail", detail=detail, remedy=remedy)
-    return Finding(name=name, status="ok", detail=found)
+        yield Finding(
+            name="packages",
+            status="warn",
+            detail=f"{DISTRIBUTION} runs from a folder that is not installed: its libraries are not checked",
+            remedy="python -m pip install -e . in that folder",
+        )
+        return
+    needed = [one for one in required if one.marker is None or one.marker.evaluate({"extra": ""})]
+    findings = [check_package(one) for one in needed]
+    good = [finding for finding in findings if finding.status == "ok"]
+    yield from (finding for finding in findings if finding.status != "ok")
+    detail = ", ".join(f"{finding.name} {finding.detail}" for finding in good)
+    yield Finding(name="packages", status="ok", detail=detail)
 
 
-def check_processor() -> Finding:
-    """Counts the cores this process may use."""
-    cores, all_cores = usable_cores(), os.cpu_count() or 1
-    detail = f"{processor_name()}, {cores} core{'s' * (cores > 1)}"
-    if cores < all_cores:
-        detail += f" usable of {all_cores}"
-    return Finding(name="processor", status="ok", detail=detail)
+def check_package(requirement: Requirement) -> Finding:
+    """Checks one library without importing it."""
+    remedy = f"python -m pip install '{requirement.name}{requirement.specifier}'"
+    try:
+        found = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Finding(name=requirement.name, status="fail", detail="not installed", remedy=remedy)
+    if not requirement.specifier.contains(found, prereleases=True):
+        detail = f"{found} is installed, but {requirement.specifier} is needed"
+        return Finding(name=requirement.name, status="fail", detail=detail, remedy=remedy)
+    return Finding(name=requirement.name, status="ok", detail=found)
 
 
 def check_memory(*, least_free: int = LEAST_FREE_MEMORY) -> Finding:
@@ -162,9 +144,13 @@ def check_gpus() -> Finding:
     import torch
 
     if torch.cuda.is_available():
-        gpus = [_describe_gpu(index) for index in range(torch.cuda.device_count())]
+        gpus = []
+        for index in range(torch.cuda.device_count()):
+            free, total = torch.cuda.mem_get_info(index)
+            name = torch.cuda.get_device_name(index)
+            gpus.append(f"{name}, {free / GIB:.1f} GiB free of {total / GIB:.1f} GiB")
         return Finding(name="gpu", status="ok", detail="; ".join(gpus))
-    if shutil.which("nvidia-smi") and _succeeds(["nvidia-smi", "-L"]):
+    if _driver_lists_gpu():
         return Finding(
             name="gpu",
             status="warn",
@@ -173,27 +159,6 @@ def check_gpus() -> Finding:
             "see that CUDA_VISIBLE_DEVICES is not empty",
         )
     return Finding(name="gpu", status="ok", detail="none: training runs on the processor")
-
-
-def check_bfloat16(device: str) -> Finding:
-    """Says what `precision="auto"` means here, and why."""
-    from nas.devices import choose_device
-    from nas.training.precision import choose_precision
-
-    where = choose_device(device)
-    choice = choose_precision(where)
-    detail = f"automatic precision is {choice.precision}: {where} {choice.reason}"
-    return Finding(name="bfloat16", status="ok", detail=detail)
-
-
-def check_channels_last(device: str) -> Finding:
-    """Times training with channels last, as candidates are trained, against channels first."""
-    from nas.devices import choose_device
-
-    where = choose_device(device)
-    speedup = channels_last_speedup(where)
-    detail = f"{speedup:.2f} times as fast as channels first on {where}; training uses it"
-    return Finding(name="channels_last", status="ok", detail=detail)
 
 
 def check_folder(folder: Path) -> Finding:
@@ -221,12 +186,10 @@ def check_disk(folder: Path, *, least: int = LEAST_FREE_DISK, roomy: int = ROOMY
     place = _nearest(folder)
     free = shutil.disk_usage(place).free
     detail = f"{free / GIB:.1f} GiB free in {place}"
+    if free >= roomy:
+        return Finding(name="disk", status="ok", detail=detail)
     remedy = "free some space, or choose another disk with --out"
-    if free < least:
-        return Finding(name="disk", status="fail", detail=detail, remedy=remedy)
-    if free < roomy:
-        return Finding(name="disk", status="warn", detail=detail, remedy=remedy)
-    return Finding(name="disk", status="ok", detail=detail)
+    return Finding(name="disk", status="warn" if free >= least else "fail", detail=detail, remedy=remedy)
 
 
 def check_shared_memory(place: Path = Path("/dev/shm"), *, least_free: int = LEAST_SHARED_MEMORY) -> Finding:
@@ -241,19 +204,22 @@ def check_shared_memory(place: Path = Path("/dev/shm"), *, least_free: int = LEA
     return Finding(name="shared memory", status="ok", detail=detail)
 
 
-def check_training(device: str) -> Finding:
+def check_training() -> Finding:
     """Trains a small network for two steps, as candidates are trained."""
+    import numpy as np
+
     from nas.data.loading import from_arrays
     from nas.devices import describe_device
-    from nas.doctor.probe import tiny_images, tiny_network
     from nas.training.recipe import Recipe
     from nas.training.training import train
     from search_spaces import build
 
-    data = from_arrays(*tiny_images())
+    shape = (TINY_IMAGES, TINY_RESOLUTION, TINY_RESOLUTION)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    data = from_arrays(images, np.arange(TINY_IMAGES) % TINY_CLASSES)
     recipe = Recipe(epochs=1.0, warmup_epochs=0.5, batch_size=len(data.train) // 2)
-    module = build(tiny_network(), seed=0)
-    result = train(module, data, recipe, seed=0, device=device)
+    module = build(_tiny_network(), seed=0)
+    result = train(module, data, recipe, seed=0, device="auto")
     where = describe_device(next(module.parameters()).device)
     detail = f"{result.steps} steps on {where} in {result.precision}, loss {result.loss:.3g}"
     return Finding(name="training", status="ok", detail=detail)
@@ -261,11 +227,10 @@ def check_training(device: str) -> Finding:
 
 def check_export() -> Finding:
     """Exports a small network and loads it back in a new process."""
-    from nas.doctor.probe import tiny_network
     from nas.export.bundle import export_bundle
     from search_spaces import build
 
-    network = tiny_network()
+    network = _tiny_network()
     with tempfile.TemporaryDirectory() as scratch:
         bundle = export_bundle(
             Path(scratch) / "bundle", network=network, weights=build(network, seed=0).state_dict()
@@ -280,45 +245,45 @@ class RayStart:
 
     def __init__(self, seconds: float = RAY_START_SECONDS) -> None:
         self._seconds = seconds
-        here = Path(__file__).resolve().parent.parent
-        path = os.pathsep.join(filter(None, (str(here), os.environ.get("PYTHONPATH"))))
+        root = Path(__file__).resolve().parent.parent
+        path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
-            [sys.executable, "-c", "from nas.doctor.diagnosis import start_ray; start_ray()"],
+            [sys.executable, "-c", "from nas.doctor import start_ray; start_ray()"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path},
             text=True,
             errors="replace",
-            start_new_session=True,
         )
 
     def finding(self) -> Finding:
         """Waits for the start, as long as it may take."""
+        name, without = "ray start", "without Ray, search with --executor inline"
         try:
             _, errors = self.process.communicate(timeout=self._seconds)
         except subprocess.TimeoutExpired:
-            return Finding(
-                name="ray start",
-                status="fail",
-                detail=f"a local Ray must run a task in {self._seconds:g} s, but did not",
-                remedy="end what is left of it with `ray stop --force` and see that localhost is not behind "
-                "a firewall or proxy; without Ray, search with --executor inline",
+            detail = f"a local Ray must run a task in {self._seconds:g} s, but did not"
+            remedy = (
+                "end what is left of it with `ray stop --force` and see that localhost is not behind a "
+                f"firewall or proxy; {without}"
             )
+            return Finding(name=name, status="fail", detail=detail, remedy=remedy)
         if self.process.returncode != 0:
             lines = errors.strip().splitlines() or [f"exit status {self.process.returncode}"]
-            return Finding(
-                name="ray start",
-                status="fail",
-                detail=f"a local Ray must start, but: {lines[-1]}",
-                remedy="pip install --force-reinstall ray; without Ray, search with --executor inline",
-            )
-        return Finding(name="ray start", status="ok", detail="a local Ray started, ran a task and stopped")
+            remedy = f"pip install --force-reinstall ray; {without}"
+            detail = f"a local Ray must start, but: {lines[-1]}"
+            return Finding(name=name, status="fail", detail=detail, remedy=remedy)
+        return Finding(name=name, status="ok", detail="a local Ray started, ran a task and stopped")
 
     def stop(self) -> None:
         """Ends the process and what it started; safe to call after it has ended."""
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+        with suppress(psutil.NoSuchProcess):
+            started = psutil.Process(self.process.pid).children(recursive=True)
+            self.process.kill()
+            for process in started:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        self.process.wait()
         if self.process.stderr is not None:
             self.process.stderr.close()
 
@@ -341,14 +306,16 @@ def start_ray() -> None:
     ray.shutdown()
 
 
-def channels_last_speedup(device: torch.device) -> float:
-    """Measures how many times faster a layer of a small network trains with channels last (median of 5)."""
-    import torch
-
-    from nas.doctor.probe import median_step_seconds
-
-    first = median_step_seconds(device, torch.contiguous_format)
-    return first / median_step_seconds(device, torch.channels_last)
+def _tiny_network() -> Network:
+    """A grey 8-pixel network with each kind of layer that the built-in spaces use."""
+    return Network(
+        stem=Stage(op=Conv(), channels=8),
+        stages=(Stage(op=MBConv(expand_ratio=3, se_ratio=0.25), channels=8, repeats=2, stride=2),),
+        head=Head(channels=16, dropout=0.1),
+        resolution=TINY_RESOLUTION,
+        num_classes=TINY_CLASSES,
+        in_channels=1,
+    )
 
 
 def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
@@ -356,31 +323,22 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
     try:
         return check()
     except ImportError as error:
-        remedy = "install what is missing: python -m pip install --upgrade mnas"
+        remedy = f"install what is missing: python -m pip install --upgrade {DISTRIBUTION}"
         return Finding(name=name, status="fail", detail=str(error), remedy=remedy)
     except NasError as error:
-        remedy = "do as the message says"
-        return Finding(name=name, status="fail", detail=str(error), remedy=remedy)
-    except Exception as error:  # a doctor that falls over helps nobody
+        return Finding(name=name, status="fail", detail=str(error), remedy="do as the message says")
+    except Exception as error:  # a doctor that breaks helps nobody
         detail = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        remedy = "mend what the checks above say; if they are ok, report this with `nas doctor --json`"
+        remedy = "solve what the checks above say; if they are ok, report this with `nas doctor --json`"
         return Finding(name=name, status="fail", detail=detail, remedy=remedy)
 
 
-def _release(version: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in re.findall(r"\d+", version.partition("+")[0])[:3])
-
-
-def _describe_gpu(index: int) -> str:
-    import torch
-
-    free, total = torch.cuda.mem_get_info(index)
-    return f"{torch.cuda.get_device_name(index)}, {free / GIB:.1f} GiB free of {total / GIB:.1f} GiB"
-
-
-def _succeeds(command: list[str]) -> bool:
+def _driver_lists_gpu() -> bool:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return False
     try:
-        return subprocess.run(command, capture_output=True, timeout=20, check=False).returncode == 0
+        return subprocess.run([program, "-L"], capture_output=True, timeout=20, check=False).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 

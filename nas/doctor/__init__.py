@@ -1,1 +1,0 @@
-"""Checks whether this machine can search, train and export."""

@@ -1,0 +1,37 @@
+"""What the operating system says of this machine, containers among them."""
+
+from pathlib import Path
+
+import pytest
+
+from nas.machine import free_memory, processor_name, usable_cores
+
+
+def test_machine_facts_are_possible():
+    free, total = free_memory()
+    assert 0 < free <= total
+    assert usable_cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "used", "expected"), [("1000", "400", (600, 1000)), ("1000", "1400", (0, 1000))]
+)
+def test_memory_is_the_containers_where_it_has_a_limit(tmp_path, limit, used, expected):
+    (tmp_path / "memory.max").write_text(f"{limit}\n")
+    (tmp_path / "memory.current").write_text(f"{used}\n")
+    assert free_memory(tmp_path) == expected
+
+
+def test_memory_is_the_machines_in_a_container_without_a_limit(tmp_path):
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("400\n")
+    assert free_memory(tmp_path)[1] == free_memory(tmp_path / "none")[1] > 1000
+
+
+def test_the_processor_is_named_as_the_system_names_it(tmp_path: Path):
+    info = tmp_path / "cpuinfo"
+    info.write_text("processor\t: 0\nmodel\t\t: 17\nmodel name\t: Fast One 3000\n")
+    assert processor_name(info) == "Fast One 3000"
+    info.write_text("processor\t: 0\nBogoMIPS\t: 108.00\n\nModel\t\t: Small Board 5\n")
+    assert processor_name(info) == "Small Board 5"
+    assert processor_name(tmp_path / "none")
