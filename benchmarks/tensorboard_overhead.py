@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from controllers import Controller, RandomSearch, Reinforce
+from nas.evaluators import TableEvaluator
+from nas.events import SearchEnd, TrialReport
 from nas.report.tensorboard import TensorBoardReporter
-from nas.reporters import SearchEnd, TrialReport
 from nas.search import search
-from nas.table import TableEvaluator
 from nas.trial import Candidate
 from search_spaces import cost, mnasnet
 

@@ -20,29 +20,17 @@ from nas.errors import (
     SpaceArgumentError,
     StudyError,
 )
+from nas.evaluators import Probed, TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
-from nas.probing import Probed
 from nas.proposals import Repeat
-from nas.reporters import Reporter
+from nas.protocols import Evaluator, Executor, Probe, Reporter
 from nas.rungs import Rungs
 from nas.scheduling import Budget
 from nas.search import Plan, Search, search
 from nas.study.study import Study, StudySummary, open_study
 from nas.study.study_trial import StudyTrial
-from nas.table import TableEvaluator
-from nas.trial import (
-    Candidate,
-    Cause,
-    Evaluation,
-    Evaluator,
-    Executor,
-    InfeasibleError,
-    Metric,
-    Probe,
-    Progress,
-    Status,
-)
+from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, Progress, Status
 
 if TYPE_CHECKING:
     from nas.data.loading import from_arrays, load_data

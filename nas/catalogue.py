@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,36 +13,11 @@ import numpy.typing as npt
 from nas.errors import ObjectiveError
 from nas.objective import NETWORK_METRICS, PREDICTED_METRICS, Objective
 from nas.outcome import all_costs
+from nas.protocols import LatencyPredictor
 from nas.trial import Metric
 from search_spaces import Cost, Network, SearchSpace, SpaceError, cost
 
 Tokens = tuple[int, ...]
-
-
-class LatencyPredictor(Protocol):
-    """Predicts latencies from networks alone, as a latency table does."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever predictions do."""
-        ...
-
-    @property
-    def origin(self) -> str:
-        """Where its predictions are for and how far they are off, in words."""
-        ...
-
-    def predict(self, network: Network) -> float:
-        """Latency of one network in ms."""
-        ...
-
-    def predict_many(self, space: SearchSpace, tokens: npt.ArrayLike, /) -> npt.NDArray[np.float64]:
-        """Latencies in ms of candidates `(n, decisions)`, `(n,)`."""
-        ...
-
-    def least_ms(self, space: SearchSpace, /) -> float:
-        """The smallest latency that it predicts for any network of a space."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

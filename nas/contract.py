@@ -8,12 +8,10 @@ from typing import Any
 
 from controllers import Controller
 from controllers.quick_check import check_copy
-from nas.catalogue import LatencyPredictor
 from nas.conversion import shown
 from nas.errors import ContractError
-from nas.probing import Probed
-from nas.reporters import Reporter
-from nas.trial import Evaluator, Executor, Probe
+from nas.evaluators import Probed
+from nas.protocols import Evaluator, Executor, LatencyPredictor, Probe, Reporter
 from search_spaces import Network, SearchSpace, SpaceError
 from search_spaces.testing import check_own_parts
 
@@ -24,7 +22,7 @@ REMEDIES: dict[type, str] = {
     Controller: "it is made with (space.cardinalities, space.conditions, seed=0), as controllers.Default is",
     Executor: 'or say "ray" or "inline"',
     Probe: "such as nas.LatencyProbe()",
-    Reporter: "its four methods may do nothing",
+    Reporter: "its methods may do nothing",
     LatencyPredictor: "nas.LatencyTable.load(path) reads one",
 }
 """What to do beside mending the object, by protocol."""
@@ -34,8 +32,8 @@ def check_given(
     space: SearchSpace,
     *,
     controller: object = None,
-    evaluator: object = None,
-    executor: object = None,
+    evaluator: Evaluator | None = None,
+    executor: Executor | None = None,
     reporters: object = (),
     predictor: object = None,
 ) -> None:
@@ -62,10 +60,8 @@ def check_given(
     if controller is not None:
         check_members("the controller", controller, Controller)
         _check_controller(controller, space)
-    # An executor that sends things elsewhere says itself what can be sent.
-    check = getattr(executor, "check", None)
-    if check is not None:
-        check(space, evaluator)
+    if executor is not None:
+        executor.check(space, evaluator)
 
 
 def check_ways(space: SearchSpace, evaluators: Mapping[str, Evaluator], executor: Executor) -> None:
@@ -75,13 +71,11 @@ def check_ways(space: SearchSpace, evaluators: Mapping[str, Evaluator], executor
         ContractError: One of them, the space or the executor cannot be used; names it.
     """
     check_given(space, executor=executor)
-    check = getattr(executor, "check", None)
     for name, evaluator in evaluators.items():
         if not is_ours(evaluator):
             check_members(f"the evaluator {name!r}", evaluator, Evaluator)
             _check_fingerprint(f"the evaluator {name!r}", evaluator)
-        if check is not None:
-            check(space, evaluator)
+        executor.check(space, evaluator)
 
 
 def check_space(space: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from nas.errors import MetricError
@@ -91,3 +93,16 @@ def shown(value: object) -> str:
     except Exception:
         return f"a {type(value).__name__} that cannot be shown"
     return bounded(clean(text), SHOWN)
+
+
+def digest(*parts: object) -> str:
+    """Hashes the parts in order: arrays by shape, type and content, all else by its text."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            sha.update(f"{part.shape}{part.dtype}".encode())
+            sha.update(np.ascontiguousarray(part).data)
+        else:
+            sha.update(str(part).encode())
+        sha.update(b"\0")
+    return sha.hexdigest()[:16]

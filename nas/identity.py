@@ -12,13 +12,13 @@ from nas.data.images import ImageData
 from nas.errors import StudyError
 from nas.export.preprocessing import Preprocessing
 from nas.objective import Objective
+from nas.protocols import Evaluator, HasData, HasRecipe
 from nas.rungs import Rungs
 from nas.study.differences import LATENCY_TABLE
 from nas.study.journal_schema import Identity, Provenance
 from nas.study.study import open_study
 from nas.study.study_folder import check_parts, has_study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator
 from search_spaces import SearchSpace
 
 
@@ -93,10 +93,10 @@ def check_folder(folder: Path, identity: Identity, provenance: Provenance) -> No
 
 def images_of(evaluator: Evaluator) -> ImageData | None:
     """The images that an evaluator trains on, where it says so as ours does."""
-    images = getattr(evaluator, "data", None)
+    images = evaluator.data if isinstance(evaluator, HasData) else None
     return images if isinstance(images, ImageData) else None
 
 
 def _recipe_of(evaluator: Evaluator) -> Recipe | None:
-    recipe = getattr(evaluator, "recipe", None)
+    recipe = evaluator.recipe if isinstance(evaluator, HasRecipe) else None
     return recipe if isinstance(recipe, Recipe) else None

@@ -10,12 +10,12 @@ from nas.objective import Objective
 from nas.outcome import TrialOutcome, feedback_of, judge
 from nas.progress_state import ProgressState
 from nas.proposals import Source
-from nas.reporters import Reporter
+from nas.protocols import Executor, Reporter
 from nas.scheduling import Budget, Flow
 from nas.signals import Interruption
 from nas.study.checkpoints import CheckpointStore
 from nas.study.journal import Journal
-from nas.trial import Executor, Result, Status, Trial, WeightsError
+from nas.trial import Result, Status, Trial, WeightsError
 
 POLL_SECONDS = 1.0
 

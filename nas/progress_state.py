@@ -12,8 +12,8 @@ from controllers import Controller
 from controllers.contract import diagnostics_of, probabilities_of
 from nas.conversion import bounded
 from nas.errors import SearchStoppedError
+from nas.events import Best, Counts, SearchEnd, TrialReport
 from nas.outcome import TrialOutcome, known_costs
-from nas.reporters import Best, Counts, SearchEnd, TrialReport
 from nas.scheduling import ATTEMPTS, Budget, Flow
 from nas.study.checkpoints import log_name
 from nas.study.journal_reading import History

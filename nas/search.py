@@ -11,20 +11,22 @@ from typing import Any, Literal, cast
 
 from controllers import Controller, Feedback
 from nas.argument_checks import flag, instance, real, seed_of, whole
-from nas.catalogue import Catalogue, LatencyPredictor, Tokens
+from nas.catalogue import Catalogue, Tokens
 from nas.checked_controller import CheckedController
 from nas.contract import check_given, check_members, check_space, listed_reporters
 from nas.controller_factory import ControllerOptions, earlier_results
 from nas.data.images import ImageData
 from nas.errors import ExecutorError, ObjectiveError, RecipeError, UsageError
+from nas.evaluators import Probed
+from nas.events import SearchStart
 from nas.execution.inline_executor import InlineExecutor
 from nas.identity import check_folder, identity_of, provenance_of
 from nas.loop import Loop
 from nas.objective import Objective
-from nas.probing import Probed
 from nas.progress_state import ProgressState
 from nas.proposals import Enqueued, Repeat, Source, enqueued_candidates, require_feasible
-from nas.reporters import Reporter, Reporters, SearchStart
+from nas.protocols import ChecksNetworks, Evaluator, Executor, HasNotes, LatencyPredictor, Probe, Reporter
+from nas.reporters import Reporters
 from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.rungs import Halving, Rungs
 from nas.scheduling import Budget, Flow
@@ -33,7 +35,7 @@ from nas.study.journal import Journal
 from nas.study.journal_schema import Identity, Provenance
 from nas.study.study import Study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator, Executor, Probe, Progress, Say, say_nothing, watch
+from nas.trial import Progress, Say, say_nothing
 from search_spaces import Network, SearchSpace
 
 ExecutorName = Literal["ray", "inline"]
@@ -151,9 +153,8 @@ class Search:
         self._check_schedule()
         enqueued = enqueued_candidates(catalogue, self.objective, _listed(enqueue))
         require_feasible(catalogue, self.objective, seed=self.seed)
-        check = getattr(self.evaluator, "check", None)
-        if check is not None:
-            check(self.space.decode((0,) * len(self.space.cardinalities)))
+        if isinstance(self.evaluator, ChecksNetworks):
+            self.evaluator.check(self.space.decode((0,) * len(self.space.cardinalities)))
         controller = (
             self.controller.make(catalogue, self.objective, seed=self.seed)
             if isinstance(self.controller, ControllerOptions)
@@ -240,13 +241,13 @@ class Search:
             folder, executor=executor, enqueue=enqueue, warm_start=warm_start, reporters=reporters
         )
         everybody = Reporters(reporters)
-        watch(executor, everybody.on_progress)
+        executor.watch(everybody.on_progress)
         journal = Journal(
             folder,
             plan.identity,
             provenance=plan.provenance,
             settings=settings,
-            in_process=getattr(executor, "is_in_process", False),
+            in_process=executor.is_in_process,
         )
         with closing(executor), closing(journal):
             everybody.note = journal.note
@@ -316,7 +317,7 @@ class Search:
             is_resumed=loop.journal.is_resumed,
             counts=loop.progress.counts,
             best=loop.progress.best,
-            training_notes=tuple(getattr(self.evaluator, "notes", ())),
+            training_notes=tuple(self.evaluator.notes) if isinstance(self.evaluator, HasNotes) else (),
         )
 
 

@@ -21,12 +21,11 @@ import numpy as np
 from nas.contract import check_given
 from nas.execution.ray_executor import RayExecutor
 from nas.execution.worker import Worker
+from nas.protocols import Evaluator, Executor
 from nas.trial import (
     Candidate,
     Cause,
     Evaluation,
-    Evaluator,
-    Executor,
     InfeasibleError,
     Job,
     Metric,

@@ -6,11 +6,10 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import Protocol
 
 from nas.conversion import as_number, as_text, bounded, clean, shown
 from nas.errors import MetricError
-from search_spaces import Cost, Network, SearchSpace
+from search_spaces import Cost, Network
 
 MESSAGE_CHARACTERS = 500
 """Characters of a message that are kept; the log has more."""
@@ -291,13 +290,6 @@ class Trial:
         )
 
 
-def watch(executor: Executor, tell: Tell) -> None:
-    """Has an executor tell of progress, where it can."""
-    method = getattr(executor, "watch", None)
-    if method is not None:
-        method(tell)
-
-
 class InfeasibleError(Exception):
     """Raised by an evaluator when the candidate itself cannot be trained or measured.
 
@@ -319,75 +311,3 @@ class InfeasibleError(Exception):
 
 class WeightsError(Exception):
     """Raised when the weights of a finished job cannot be had; says why in one line."""
-
-
-class Evaluator(Protocol):
-    """A function from a candidate to its measurements, built by the driver and run in a worker."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever results stop being comparable (recipe, data, table)."""
-        ...
-
-    def prepare(self) -> None:
-        """Runs once in each worker before its first candidate (moves the data to the device)."""
-        ...
-
-    def evaluate(self, candidate: Candidate) -> Evaluation:
-        """Trains and measures; raises `InfeasibleError` where the candidate is at fault."""
-        ...
-
-
-class Probe(Protocol):
-    """Measures a candidate without training it, where the executor puts it: latency on a device, say."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes whenever measurements stop being comparable."""
-        ...
-
-    def prepare(self) -> None:
-        """Runs once where it measures, before its first candidate."""
-        ...
-
-    def measure(self, network: Network) -> tuple[Metric, ...]:
-        """Measures; raises `InfeasibleError` where the candidate is at fault."""
-        ...
-
-
-class Executor(Protocol):
-    """Runs jobs: in this process, or on a Ray cluster.
-
-    One that runs them in this process says so with `is_in_process = True`: a candidate that ends the process
-    again and again is then given up. One that has a method `watch(tell)` too is given, before it is started,
-    whom to tell of progress.
-    """
-
-    @property
-    def slots(self) -> int:
-        """How many jobs run at the same time."""
-        ...
-
-    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
-        """Brings the workers up; raises `ExecutorError` when that is impossible."""
-        ...
-
-    def submit(self, job: Job, weights: bytes | None = None) -> None:
-        """Starts a job, from the weights of an earlier one if given; never more than `slots` at a time."""
-        ...
-
-    def wait(self, timeout_seconds: float) -> list[Result]:
-        """Returns finished jobs, at the latest after the timeout, perhaps none."""
-        ...
-
-    def weights(self, job: Job) -> bytes | None:
-        """Fetches the weights of a job just returned; None when the worker has lost them.
-
-        Raises:
-            WeightsError: The evaluator's function failed, or gave something else than bytes.
-        """
-        ...
-
-    def close(self) -> None:
-        """Ends everything that was started; safe to call twice."""
-        ...

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import BenchmarkError
-from nas.table import TableEvaluator
+from nas.evaluators import TableEvaluator
 from search_spaces import SearchSpace
 
 

@@ -15,13 +15,13 @@ from nas.evaluation.proxy_sample import Candidate, sample_candidates
 from nas.evaluation.proxy_trainings import check_lawful
 from nas.evaluation.proxy_variants import LONG, RECIPE, long_recipe, read_proxies, usual_proxies
 from nas.evaluation.run_log import Run
+from nas.protocols import Evaluator, HasNotes
 from nas.report.activity import Activity, Running
 from nas.report.printing import emit, make_console, show_accuracy, show_seconds
 from nas.report.progress import SILENT_SECONDS
 from nas.report.proxy_report import draw_check, proxy_report
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE
-from nas.trial import Evaluator
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -146,7 +146,8 @@ def _announce(
 
     announce(prepared, console)
     for name in (RECIPE, LONG):
-        for note in getattr(ways[name], "notes", ()):
+        way = ways[name]
+        for note in way.notes if isinstance(way, HasNotes) else ():
             console.print(f"note       {name}: {note}", soft_wrap=True, highlight=False)
     names = ", ".join(ways)
     console.print(

@@ -14,9 +14,10 @@ from nas.config.request import Request
 from nas.config.settings import Settings
 from nas.controller_factory import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
+from nas.evaluators import Probed
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
-from nas.probing import Probed
+from nas.protocols import Evaluator, Executor
 from nas.rungs import Rungs
 from nas.scheduling import Budget
 from nas.search import Search
@@ -24,7 +25,7 @@ from nas.spaces import SpaceSource, find_space
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe
-from nas.trial import Evaluator, Executor, Say, say_nothing
+from nas.trial import Say, say_nothing
 from search_spaces import Network, SearchSpace, SpaceError
 
 if TYPE_CHECKING:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from nas.conversion import digest
 from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.decoding import Probe, decode_all, probe_all, unreadable_warning
-from nas.data.images import Files, Part, Pixels, digest
+from nas.data.images import Files, Part, Pixels
 from nas.data.kinds import Kinds, describe_others, describe_undecodable, find_kinds
 from nas.data.layout import Layout, find_layout
 from nas.data.reading import Fit, Reading

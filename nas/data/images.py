@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from nas.conversion import digest
 from nas.data.reading import Reading
 from nas.errors import DataError
 
@@ -145,19 +145,6 @@ class ImageData:
         shape = f"{self.channels} x {self.resolution} x {self.resolution}"
         counts = f"{len(self.train):,} train / {len(self.search):,} search / {len(self.test):,} test"
         return f"{self.name}: {self.num_classes} classes, {shape}, {counts}"
-
-
-def digest(*parts: object) -> str:
-    """Hashes the parts in order: arrays by shape, type and content, all else by its text."""
-    sha = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            sha.update(f"{part.shape}{part.dtype}".encode())
-            sha.update(np.ascontiguousarray(part).data)
-        else:
-            sha.update(str(part).encode())
-        sha.update(b"\0")
-    return sha.hexdigest()[:16]
 
 
 def check_fits(network: Network, data: ImageData) -> None:

@@ -26,9 +26,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nas.conversion import digest
 from nas.data.copies import Contents, array_contents, conflicting_labels
 from nas.data.decoding import decode_all, probe_all, resize, unreadable_warning
-from nas.data.images import Images, Labels, Pixels, digest
+from nas.data.images import Images, Labels, Pixels
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.reading import Fit, Reading
 from nas.data.splits import Source, by_split

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.argument_checks import real, seed_of
+from nas.conversion import digest
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
-from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName, digest
+from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName
 from nas.data.pixel_checks import pixel_warnings
 from nas.data.reading import Reading
 from nas.data.tree import few

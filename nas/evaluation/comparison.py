@@ -15,9 +15,10 @@ import numpy as np
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.objective import Objective
+from nas.protocols import Evaluator, Executor
 from nas.scheduling import ATTEMPTS
 from nas.study.tested_weights import COMPARISON, TestedWeights
-from nas.trial import Evaluator, Executor, Job, Result, Status, Tell, watch
+from nas.trial import Job, Result, Status, Tell
 from search_spaces import SearchSpace, cost
 
 FILE_NAME = COMPARISON
@@ -284,7 +285,7 @@ def compare(
     todo = _missing_jobs(comparison, [_run_seed(seed, number) for number in range(seeds)])
     if not todo:
         return comparison
-    watch(executor, on_progress)
+    executor.watch(on_progress)
     try:
         executor.start(space, evaluator)
         for result in _run_all(executor, todo):

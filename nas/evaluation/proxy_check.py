@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.contract import check_ways
-from nas.data.images import digest
+from nas.conversion import digest
 from nas.errors import DataError, RecipeError, StudyError
 from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, WayQuality, judge
 from nas.evaluation.proxy_sample import FEW, Candidate
 from nas.evaluation.proxy_trainings import check_lawful, train_all
 from nas.evaluation.proxy_variants import LONG, RECIPE, Proxy
 from nas.evaluation.run_log import Run, RunLog
+from nas.protocols import Evaluator, Executor
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE, SIDE_STEP
-from nas.trial import Evaluator, Executor, Tell
+from nas.trial import Tell
 from search_spaces import Network, SearchSpace
 
 if TYPE_CHECKING:

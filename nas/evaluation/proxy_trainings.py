@@ -7,25 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.data.images import digest
+from nas.conversion import digest
 from nas.errors import DataError, SearchStoppedError
 from nas.evaluation.proxy_sample import Candidate as Sampled
 from nas.evaluation.proxy_variants import LONG
 from nas.evaluation.run_log import Run, RunLog
+from nas.protocols import ChecksNetworks, Evaluator, Executor, ResolvesPrecision
 from nas.signals import Interruption
-from nas.trial import (
-    Candidate,
-    Cause,
-    Evaluation,
-    Evaluator,
-    Executor,
-    Job,
-    Result,
-    Status,
-    Tell,
-    as_evaluation,
-    watch,
-)
+from nas.trial import Candidate, Cause, Evaluation, Job, Result, Status, Tell, as_evaluation
 from search_spaces import Network, SearchSpace, SpaceError
 
 ATTEMPTS = 3
@@ -57,9 +46,8 @@ class WaysEvaluator:
     def resolve_precision(self, device: str, *, threads: int) -> None:
         """Has each of them that can find out here what the precision `auto` means for all workers."""
         for way in self._ways.values():
-            resolve = getattr(way, "resolve_precision", None)
-            if resolve is not None:
-                resolve(device, threads=threads)
+            if isinstance(way, ResolvesPrecision):
+                way.resolve_precision(device, threads=threads)
 
     def prepare(self) -> None:
         """Prepares all of them."""
@@ -146,7 +134,7 @@ def train_all(
     }
     if not waiting:
         return
-    watch(executor, on_progress)
+    executor.watch(on_progress)
     try:
         executor.start(space, evaluator)
         done = len(wanted) - len(waiting)
@@ -172,12 +160,11 @@ def check_lawful(ways: Mapping[str, Evaluator], networks: Sequence[Network]) -> 
         DataError: One does not fit; names the way.
     """
     for name, way in ways.items():
-        check = getattr(way, "check", None)
-        if check is None:
+        if not isinstance(way, ChecksNetworks):
             continue
         for network in networks:
             try:
-                check(network)
+                way.check(network)
             except (DataError, SpaceError) as error:
                 raise DataError(f"the proxy {name} cannot be tried: {error}") from error
 

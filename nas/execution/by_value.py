@@ -13,8 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from nas.errors import ContractError
-from nas.probing import Probed
-from nas.table import TableEvaluator
+from nas.evaluators import Probed, TableEvaluator
 from search_spaces import SearchSpace
 
 OURS = ("nas", "search_spaces", "controllers")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from nas.errors import ExecutorError, NasError
 from nas.execution.failures import failure_of
 from nas.execution.worker import Worker
-from nas.trial import Evaluator, Job, Progress, Result, Tell
+from nas.protocols import Evaluator, Probe
+from nas.trial import Job, Progress, Result, Tell
 from search_spaces import SearchSpace
 
 
@@ -13,7 +14,7 @@ class InlineExecutor:
     """Runs a job when it is waited for.
 
     Attributes:
-        is_in_process: Whether a candidate that ends its process ends the search.
+        is_in_process: A candidate that ends its process ends the search.
     """
 
     is_in_process = True
@@ -23,6 +24,9 @@ class InlineExecutor:
         self._jobs: list[tuple[Job, bytes | None]] = []
         self._tell: Tell = lambda _: None
         self._problem: Exception | None = None
+
+    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+        """Whatever the caller made can be used in this process."""
 
     def watch(self, tell: Tell) -> None:
         """Tells of progress from now on; an exception from `tell` is raised when the job has ended."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.argument_checks import real, whole
 from nas.errors import ExecutorError
+from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
 from nas.execution.progress_board import BoardWriter, ProgressBoard
 from nas.execution.ray_cluster import (
@@ -26,19 +27,8 @@ from nas.execution.ray_cluster import (
 from nas.execution.ray_prober import RayProber
 from nas.execution.ray_slot import Slot
 from nas.execution.worker import Worker
-from nas.probing import Probed, check_alone_on_gpu
-from nas.trial import (
-    Cause,
-    Evaluator,
-    Job,
-    Probe,
-    Progress,
-    Result,
-    Status,
-    Tell,
-    WeightsError,
-    say_nothing,
-)
+from nas.protocols import Evaluator, HasDevice, Probe, ResolvesPrecision
+from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError, say_nothing
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
 
@@ -70,9 +60,14 @@ class RayExecutor:
         modules: The user's own modules, which workers cannot import and get by value.
         start_timeout_seconds: Workers that are not up by then are an error.
 
+    Attributes:
+        is_in_process: A candidate that ends its process ends a worker, not the search.
+
     Raises:
         ExecutorError: A number is out of its range.
     """
+
+    is_in_process = False
 
     def __init__(
         self,
@@ -140,7 +135,7 @@ class RayExecutor:
         self.check(space, evaluator)
         probe = None
         if self._probe_resource is None:
-            check_alone_on_gpu(evaluator, self._gpus)
+            _check_alone_on_gpu(evaluator, self._gpus)
         elif isinstance(evaluator, Probed):
             probe, evaluator = evaluator.probe, evaluator.evaluator
         self._ray = _import_ray()
@@ -251,10 +246,9 @@ class RayExecutor:
 
         Workers with GPUs, which may differ, and those of other machines find out for themselves.
         """
-        resolve = getattr(evaluator, "resolve_precision", None)
-        if resolve is not None and not self._gpus:
+        if isinstance(evaluator, ResolvesPrecision) and not self._gpus:
             self._say("choosing float32 or bfloat16, in about a second at most")
-            resolve("cpu", threads=max(1, int(self._cpus)))
+            evaluator.resolve_precision("cpu", threads=max(1, int(self._cpus)))
 
     def _connect(self, stored_bytes: int) -> None:
         """Joins the cluster at the address, or starts Ray on this machine."""
@@ -415,3 +409,16 @@ def _import_ray() -> Any:
 def _require(holds: bool, law: str, value: object) -> None:
     if not holds:
         raise ExecutorError(f"`{law}` must hold, but got {value!r}")
+
+
+def _check_alone_on_gpu(evaluator: Evaluator, gpus: float) -> None:
+    """Checks that a probe in the worker's process would not share its GPU with other trainings."""
+    probe = evaluator.probe if isinstance(evaluator, Probed) else None
+    device = str(probe.device) if isinstance(probe, HasDevice) else "cpu"
+    if 0 < gpus < 1 and (device == "auto" or "cuda" in device):
+        raise ExecutorError(
+            f"latency must never be measured on a GPU that is training, but {1 / gpus:.0f} workers share "
+            f"each GPU (gpus_per_worker={gpus:g}): give it a node of its own with a latency resource, "
+            "measure on the processor, give each worker a whole GPU, or predict latency from a table",
+            field="gpus_per_worker",
+        )

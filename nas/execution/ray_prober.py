@@ -6,11 +6,12 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
+from nas.evaluators import joined
 from nas.execution.failures import failure_of
 from nas.execution.ray_cluster import FETCH_SECONDS, check_offered, problem_of
 from nas.execution.worker import usable
-from nas.probing import joined
-from nas.trial import Cause, Job, Metric, Probe, Result, Status, as_metrics
+from nas.protocols import Probe
+from nas.trial import Cause, Job, Metric, Result, Status, as_metrics
 from nas.version import package_fingerprint
 from search_spaces import SearchSpace
 

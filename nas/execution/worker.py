@@ -12,11 +12,11 @@ from dataclasses import replace
 from nas.conversion import shown
 from nas.errors import MetricError
 from nas.execution.failures import failure_of
+from nas.protocols import Evaluator
 from nas.trial import (
     Candidate,
     Cause,
     Evaluation,
-    Evaluator,
     InfeasibleError,
     Job,
     Metric,

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from nas.events import Best, Counts, SearchEnd, SearchStart, TrialReport
 from nas.report.activity import TICK_SECONDS, Activity, Running
 from nas.report.printing import make_console, show_accuracy, show_count, show_metric, show_seconds
-from nas.reporters import Best, Counts, SearchEnd, SearchStart, TrialReport
 from nas.trial import Progress, Status
 
 if TYPE_CHECKING:

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 
+from nas.events import Best, SearchEnd, SearchStart, TrialReport
 from nas.outcome import all_costs
 from nas.report.event_file import EventFile, Value, charts, image, scalar, tag, text
 from nas.report.printing import show_accuracies, show_accuracy, show_count
-from nas.reporters import Best, SearchEnd, SearchStart, TrialReport
 from nas.study.checkpoints import entry_of
 from nas.study.insight import entropy
 from nas.study.study import Study, open_study
+from nas.trial import Progress
 from search_spaces import Decision, describe
 from search_spaces.choices import has_choice
 
@@ -28,7 +29,7 @@ POLICY_SECONDS = 2.5e-4
 
 
 class TensorBoardReporter:
-    """Writes a search to `tensorboard/` in its study's folder; a `nas.reporters.Reporter`.
+    """Writes a search to `tensorboard/` in its study's folder; a `nas.Reporter`.
 
     A step is a finished trial: step 1 is the first that finished, whatever its number. A resumed search goes
     on in the same folder at the next step.
@@ -82,6 +83,9 @@ class TensorBoardReporter:
     def on_event(self, kind: str, message: str) -> None:  # noqa: ARG002 - the journal has the message
         """Counts it; the count goes with the next trial."""
         self._begun().events[kind] += 1
+
+    def on_progress(self, progress: Progress) -> None:
+        """Writes nothing: progress is for whoever watches."""
 
     def on_end(self, end: SearchEnd) -> None:  # noqa: ARG002 - the last trial has said all of it
         """Draws the last figure, unless the last trial's record has it, and closes the file."""

@@ -12,7 +12,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from nas.data.images import ImageData, SplitName, check_fits, digest
+from nas.conversion import digest
+from nas.data.images import ImageData, SplitName, check_fits
 from nas.devices import choose_device, describe_device, pinned_threads
 from nas.errors import DataError, RecipeError
 from nas.rungs import Fidelity

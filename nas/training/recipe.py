@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
-from nas.data.images import digest
+from nas.conversion import digest
 from nas.errors import RecipeError
 from nas.options import option
 from search_spaces.fingerprints import counted_fields

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from nas.conversion import digest
 from nas.data.decoding import resize
-from nas.data.images import ImageData, Labels, Part, Pixels, digest
+from nas.data.images import ImageData, Labels, Part, Pixels
 from nas.errors import RecipeError
 from nas.training.recipe import Recipe
 from search_spaces import Network, Scaling, Stage, apply_scaling

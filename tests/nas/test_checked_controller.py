@@ -208,6 +208,9 @@ class Failing:
     def on_event(self, kind, message):
         self._tell("on_event", f"{kind}: {message}")
 
+    def on_progress(self, progress):
+        pass
+
     def on_end(self, end):  # noqa: ARG002
         self._tell("on_end")
 

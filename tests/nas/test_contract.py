@@ -85,6 +85,9 @@ def test_five_methods_make_a_controller(small_space, tmp_path):
         def on_event(self, kind, message):
             pass
 
+        def on_progress(self, progress):
+            pass
+
         def on_end(self, end):
             pass
 

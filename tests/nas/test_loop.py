@@ -20,7 +20,7 @@ from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
 from nas.proposals import Repeat, trial_seed
-from nas.reporters import Reporter
+from nas.protocols import Reporter
 from nas.scheduling import Budget
 from nas.study.journal_schema import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
@@ -68,6 +68,8 @@ class Scripted:
 class Shuffled:
     """An executor of several slots that gives results back in any order, and loses what it is told to."""
 
+    is_in_process = False
+
     def __init__(self, slots=2, *, seed=0, lose=()):
         self.slots = slots
         self.rng = np.random.default_rng(seed)
@@ -75,6 +77,12 @@ class Shuffled:
         self.jobs = []
         self.most = 0
         self.submitted = []
+
+    def check(self, space, evaluator, probe=None):
+        pass
+
+    def watch(self, tell):
+        pass
 
     def start(self, space, evaluator):
         self.worker = Worker(space, evaluator)
@@ -118,6 +126,9 @@ class Listener:
 
     def on_event(self, kind, message):
         self.events.append((kind, message))
+
+    def on_progress(self, progress):
+        pass
 
     def on_end(self, end):
         self.end = end

@@ -50,6 +50,13 @@ class Threads:
     '''Runs jobs in threads of this process.'''
 
     slots = 3
+    is_in_process = False
+
+    def check(self, space, evaluator, probe=None):
+        pass
+
+    def watch(self, tell):
+        pass
 
     def start(self, space, evaluator):
         self.pool = ThreadPoolExecutor(self.slots)
@@ -79,6 +86,9 @@ class Talking:
         print(report.number, flush=True)
 
     def on_event(self, kind, message):
+        pass
+
+    def on_progress(self, progress):
         pass
 
     def on_end(self, end):

@@ -214,6 +214,9 @@ class StopAfter:
     def on_event(self, kind, message):
         pass
 
+    def on_progress(self, progress):
+        pass
+
     def on_end(self, end):
         pass
 

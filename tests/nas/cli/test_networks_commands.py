@@ -9,8 +9,8 @@ from nas.cli.main import main
 from nas.cli.options import RULES as OFFERED
 from nas.cli.scale import RULES
 from nas.errors import UsageError
+from nas.evaluators import TableEvaluator
 from nas.search import search
-from nas.table import TableEvaluator
 from nas.units import parse_bases, parse_phis
 from search_spaces import Network, cost, describe, memory, reference, scale
 

@@ -6,11 +6,11 @@ import pytest
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.evaluation.comparison import Comparison, Contender, Run, choose_contenders, compare, load_comparison
+from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
 from nas.report.result_report import comparison_notes, comparison_table
 from nas.study.tested_weights import TestedWeights
-from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost, small
 

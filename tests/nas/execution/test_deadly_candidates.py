@@ -52,6 +52,9 @@ class Talking:
     def on_event(self, kind, message):
         print(kind, message, flush=True)
 
+    def on_progress(self, progress):
+        pass
+
     def on_end(self, end):
         print("ended", end.ending, flush=True)
 

@@ -11,7 +11,7 @@ from nas.errors import DataError, ExecutorError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.ray_executor import RayExecutor
 from nas.execution.worker import Worker
-from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Status, watch
+from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Status
 
 MAKERS = [
     pytest.param(InlineExecutor, id="inline"),
@@ -217,7 +217,7 @@ def test_what_a_job_says_is_heard_while_it_runs(make, small_space, local_ray, tm
             (tmp_path / str(progress.trial)).touch()
 
     executor = make()
-    watch(executor, tell)
+    executor.watch(tell)
     jobs = [make_job(small_space, number) for number in range(3)]
     waiting, results = list(jobs), []
     try:

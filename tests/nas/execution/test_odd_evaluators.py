@@ -16,10 +16,10 @@ import torch
 import nas
 from nas.cli.main import main
 from nas.errors import ContractError, ExecutorError
+from nas.evaluators import Probed
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.ray_executor import RayExecutor
 from nas.execution.worker import Worker
-from nas.probing import Probed
 from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Result, Status, WeightsError
 
 

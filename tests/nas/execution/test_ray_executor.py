@@ -289,6 +289,9 @@ class Talking:
     def on_event(self, kind, message):
         pass
 
+    def on_progress(self, progress):
+        pass
+
     def on_end(self, end):
         print(end.ending, flush=True)
 

@@ -12,9 +12,9 @@ import pytest
 
 import nas
 from nas.errors import ExecutorError
+from nas.evaluators import Probed
 from nas.execution.ray_executor import RayExecutor
 from nas.objective import Constraint, Objective
-from nas.probing import Probed
 from nas.trial import Cause, Evaluation, InfeasibleError, Job, Metric, Status
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("local_ray")]

@@ -4,12 +4,11 @@ import itertools
 import pytest
 from rich.console import Console
 
+from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.report.activity import EVERY_SECONDS, FIRST_SECONDS, Activity, Running
 from nas.report.progress import SILENT_SECONDS, TerminalReporter
-from nas.reporters import Reporters
 from nas.search import search
-from nas.table import TableEvaluator
 from nas.training.epoch_progress import EpochProgress
 from nas.trial import Progress
 
@@ -250,30 +249,6 @@ class Speaking:
         for text in self.texts:
             candidate.progress(text)
         return TableEvaluator(lambda _: 0.5).evaluate(candidate)
-
-
-def test_a_reporter_without_on_progress_still_works(small_space, tmp_path):
-    class Older:
-        def on_start(self, start): ...
-        def on_trial(self, report): ...
-        def on_event(self, kind, message): ...
-        def on_end(self, end): ...
-
-    new = Recording()
-    run(small_space, tmp_path, Older(), new, evaluator=Speaking("halfway"))
-    assert Progress(text="halfway", trial=0) in new.told
-    Reporters((Older(),)).on_progress(Progress(text="nobody hears it"))
-
-
-def test_an_executor_that_tells_nothing_still_works(small_space, tmp_path):
-    class Plain:
-        def __init__(self):
-            self._inner = InlineExecutor()
-            self.slots = 1
-            for name in ("start", "submit", "wait", "weights", "close"):
-                setattr(self, name, getattr(self._inner, name))
-
-    assert len(run(small_space, tmp_path, Recording(), executor=Plain()).completed) == 2
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@ import io
 
 from rich.console import Console
 
+from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
 from nas.report.progress import TerminalReporter
 from nas.search import search
-from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError
 
 

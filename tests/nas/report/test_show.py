@@ -3,11 +3,11 @@ import json
 import pytest
 
 from nas.cli.main import main
+from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
 from nas.rungs import Rungs
 from nas.search import search
-from nas.table import TableEvaluator
 from nas.trial import Cause, InfeasibleError
 from search_spaces import cost
 

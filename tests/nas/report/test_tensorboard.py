@@ -16,13 +16,13 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 from controllers import Controller, RandomSearch, Reinforce
 from controllers.dyna import Dyna
+from nas.evaluators import TableEvaluator
+from nas.events import TrialReport
 from nas.objective import Objective
 from nas.report.event_file import EventFile, scalar, tag
 from nas.report.tensorboard import TensorBoardReporter
-from nas.reporters import TrialReport
 from nas.search import search
 from nas.study.study import Study
-from nas.table import TableEvaluator
 from nas.trial import Candidate, Cause, InfeasibleError
 from search_spaces import Conv, Decision, Head, MBConv, Network, SearchSpace, Stage, choice, cost
 

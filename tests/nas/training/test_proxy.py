@@ -7,8 +7,8 @@ from safetensors.torch import load
 
 from nas.data.loading import from_arrays
 from nas.errors import DataError, RecipeError
+from nas.evaluators import Probed
 from nas.latency.probe import LatencyProbe
-from nas.probing import Probed
 from nas.training.proxy import ProxyEvaluator
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction

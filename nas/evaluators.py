@@ -1,4 +1,4 @@
-"""An evaluator that looks results up: for tests, and for controller research without training."""
+"""Evaluators made of something else: a table, a function, or an evaluator and a probe."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import inspect
 import math
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 
-from nas.conversion import as_number, as_text
-from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric
+from nas.conversion import as_number, as_text, digest
+from nas.protocols import ChecksNetworks, Evaluator, HasData, HasNotes, HasRecipe, Probe, ResolvesPrecision
+from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, as_evaluation, as_metrics
+from search_spaces import Network
 
 Lookup = Callable[[Candidate], float | Mapping[str, float]]
 """Gives a candidate's accuracy, or several metrics by name, `accuracy` among them."""
@@ -92,3 +95,78 @@ class TableEvaluator:
                 for name, value in values.items()
             )
         )
+
+
+class Probed:
+    """Evaluates a candidate, then measures it with a probe in the same process.
+
+    An executor that has another place for the probe takes the two apart. What the evaluator can do beyond the
+    protocol, the pair can do too.
+
+    Args:
+        evaluator: Gives the accuracy.
+        probe: Gives further metrics, which need no trained weights.
+
+    Attributes:
+        evaluator: The same.
+        probe: The same.
+    """
+
+    def __init__(self, evaluator: Evaluator, probe: Probe) -> None:
+        self.evaluator = evaluator
+        self.probe = probe
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with either.
+
+        Raises:
+            MetricError: One of theirs is no text.
+        """
+        return digest(
+            as_text(self.evaluator.fingerprint, "an evaluator's fingerprint"),
+            as_text(self.probe.fingerprint, "a probe's fingerprint"),
+        )
+
+    @property
+    def data(self) -> object:
+        """The images that the evaluator trains on, where it says so."""
+        return self.evaluator.data if isinstance(self.evaluator, HasData) else None
+
+    @property
+    def recipe(self) -> object:
+        """The recipe that the evaluator trains by, where it says so."""
+        return self.evaluator.recipe if isinstance(self.evaluator, HasRecipe) else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The evaluator's."""
+        return self.evaluator.notes if isinstance(self.evaluator, HasNotes) else ()
+
+    def check(self, network: Network) -> None:
+        """Checks that the evaluator can train a network, where it can tell."""
+        if isinstance(self.evaluator, ChecksNetworks):
+            self.evaluator.check(network)
+
+    def resolve_precision(self, device: str, *, threads: int) -> None:
+        """Has the evaluator find out what the precision `auto` means on a device."""
+        if isinstance(self.evaluator, ResolvesPrecision):
+            self.evaluator.resolve_precision(device, threads=threads)
+
+    def prepare(self) -> None:
+        """Prepares both."""
+        self.evaluator.prepare()
+        self.probe.prepare()
+
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Evaluates and measures; raises `InfeasibleError` where the candidate is at fault."""
+        evaluation = as_evaluation(self.evaluator.evaluate(candidate))
+        candidate.progress("measuring with the probe")
+        measured = as_metrics(self.probe.measure(candidate.network), "what a probe measures")
+        return replace(evaluation, metrics=joined(evaluation.metrics, measured))
+
+
+def joined(metrics: tuple[Metric, ...], measured: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Metrics of a training with those of a probe, which says more about what both have measured."""
+    names = {metric.name for metric in measured}
+    return (*(metric for metric in metrics if metric.name not in names), *measured)

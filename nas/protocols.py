@@ -1,0 +1,233 @@
+"""What a search asks of the objects it works with: evaluators, probes, executors, reporters, clocks."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.events import SearchEnd, SearchStart, TrialReport
+from nas.trial import Candidate, Evaluation, Job, Metric, Progress, Result, Tell
+from search_spaces import Network, SearchSpace
+
+
+class Evaluator(Protocol):
+    """A function from a candidate to its measurements, made by the driver and run in a worker.
+
+    What an evaluator can do beyond this is asked for with `isinstance`: `ChecksNetworks`, `HasData`,
+    `HasNotes`, `HasRecipe`, `ResolvesPrecision`.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever results stop being comparable (recipe, data, table)."""
+        ...
+
+    def prepare(self) -> None:
+        """Runs once in each worker before its first candidate (moves the data to the device)."""
+        ...
+
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Trains and measures; raises `InfeasibleError` where the candidate is at fault."""
+        ...
+
+
+@runtime_checkable
+class ChecksNetworks(Protocol):
+    """An evaluator that can tell before a search whether it fits the networks of a space."""
+
+    def check(self, network: Network) -> None:
+        """Raises a `NasError` for a network that cannot be evaluated."""
+        ...
+
+
+@runtime_checkable
+class ResolvesPrecision(Protocol):
+    """An evaluator whose precision may be `auto`, which the driver finds out once for all workers."""
+
+    def resolve_precision(self, device: str, *, threads: int) -> None:
+        """Finds out what `auto` means on a device."""
+        ...
+
+
+@runtime_checkable
+class HasNotes(Protocol):
+    """An evaluator with something that users should know before the first trial."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence each."""
+        ...
+
+
+@runtime_checkable
+class HasData(Protocol):
+    """An evaluator that says on which images it trains."""
+
+    @property
+    def data(self) -> object:
+        """The images; anything but `ImageData` counts as none."""
+        ...
+
+
+@runtime_checkable
+class HasRecipe(Protocol):
+    """An evaluator that says how it trains."""
+
+    @property
+    def recipe(self) -> object:
+        """The recipe; anything but a `Recipe` counts as none."""
+        ...
+
+
+class Probe(Protocol):
+    """Measures a candidate without training it, where the executor puts it: latency on a device, say.
+
+    One that measures on a GPU says so with `device`, see `HasDevice`.
+    """
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever measurements stop being comparable."""
+        ...
+
+    def prepare(self) -> None:
+        """Runs once where it measures, before its first candidate."""
+        ...
+
+    def measure(self, network: Network) -> tuple[Metric, ...]:
+        """Measures; raises `InfeasibleError` where the candidate is at fault."""
+        ...
+
+
+@runtime_checkable
+class HasDevice(Protocol):
+    """A probe that says where it measures."""
+
+    @property
+    def device(self) -> object:
+        """`cpu`, `cuda`, `auto` or the like."""
+        ...
+
+
+class Executor(Protocol):
+    """Runs jobs: in this process, or on a Ray cluster."""
+
+    @property
+    def slots(self) -> int:
+        """How many jobs run at the same time."""
+        ...
+
+    @property
+    def is_in_process(self) -> bool:
+        """Whether a candidate that ends its process ends the search: one that does so 3 times is given up."""
+        ...
+
+    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+        """Raises `ContractError` where one of them cannot be used here; called before `start`."""
+        ...
+
+    def watch(self, tell: Tell) -> None:
+        """Takes the function that is told of progress; called before `start`."""
+        ...
+
+    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+        """Brings the workers up; raises `ExecutorError` when that is impossible."""
+        ...
+
+    def submit(self, job: Job, weights: bytes | None = None) -> None:
+        """Starts a job, from the weights of an earlier one if given; never more than `slots` at a time."""
+        ...
+
+    def wait(self, timeout_seconds: float) -> list[Result]:
+        """Returns finished jobs, at the latest after the timeout, perhaps none."""
+        ...
+
+    def weights(self, job: Job) -> bytes | None:
+        """Fetches the weights of a job just returned; None when the worker has lost them.
+
+        Raises:
+            WeightsError: The evaluator's function failed, or gave something else than bytes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Ends everything that was started; safe to call twice."""
+        ...
+
+
+class Reporter(Protocol):
+    """Shows a search to its users. An exception from it becomes an event, and the search continues."""
+
+    def on_start(self, start: SearchStart) -> None:
+        """Called once, before the first trial of a run."""
+        ...
+
+    def on_trial(self, report: TrialReport) -> None:
+        """Called for every trial that is finished."""
+        ...
+
+    def on_event(self, kind: str, message: str) -> None:
+        """Called for whatever else happens: an attempt lost, a worker replaced, weights not kept."""
+        ...
+
+    def on_progress(self, progress: Progress) -> None:
+        """Called often, also before `on_start`: which phase begins, which epoch a trial has reached."""
+        ...
+
+    def on_end(self, end: SearchEnd) -> None:
+        """Called once, also after a failure."""
+        ...
+
+
+class LatencyPredictor(Protocol):
+    """Predicts latencies from networks alone, as a latency table does."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever predictions do."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """Where its predictions are for and how far they are off, in words."""
+        ...
+
+    def predict(self, network: Network) -> float:
+        """Latency of one network in ms."""
+        ...
+
+    def predict_many(self, space: SearchSpace, tokens: npt.ArrayLike, /) -> npt.NDArray[np.float64]:
+        """Latencies in ms of candidates `(n, decisions)`, `(n,)`."""
+        ...
+
+    def least_ms(self, space: SearchSpace, /) -> float:
+        """The smallest latency that it predicts for any network of a space."""
+        ...
+
+
+class Clock(Protocol):
+    """The time as a search sees it; a simulated cluster moves its own."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+        ...
+
+    def now(self) -> datetime:
+        """The date and time in UTC."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; never goes back."""
+        return time.monotonic()
+
+    def now(self) -> datetime:
+        """The date and time in UTC."""
+        return datetime.now(UTC)
