@@ -379,7 +379,9 @@ def search(
         )
     if budget is None:
         budget = Budget() if trials is None else Budget(trials=trials)
-    goal = _objective(objective, target_macs)
+    instance("objective", objective, (Objective, str, type(None)), "give nas.Objective or arithmetic as text")
+    target = None if target_macs is None else real("target_macs", target_macs, above=0)
+    goal = Objective.of(objective, targets={"macs": target})
     predictor, probe = _latency(latency)
     runner = _executor(executor, workers)
     everybody = Reporters(listed_reporters(reporters))
@@ -408,19 +410,6 @@ def search(
     return described.run(
         folder, executor=runner, enqueue=enqueue, warm_start=warm_start, reporters=reporters, events=events
     )
-
-
-def _objective(objective: Objective | str | None, target_macs: float | None) -> Objective:
-    instance("objective", objective, (Objective, str, type(None)), "give nas.Objective or arithmetic as text")
-    target = None if target_macs is None else real("target_macs", target_macs, above=0)
-    if objective is not None and target is not None:
-        raise ObjectiveError(
-            f"give an objective or target_macs, but got both: put {target:,.12g} into the objective",
-            field="target_macs",
-        )
-    if objective is None:
-        return Objective() if target is None else Objective.hard("macs", target)
-    return Objective.parse(objective) if isinstance(objective, str) else objective
 
 
 def _latency(source: LatencySource | None) -> tuple[LatencyPredictor | None, Probe | None]:

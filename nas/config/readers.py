@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from nas.errors import ObjectiveError, SpaceArgumentError, UsageError
-from nas.objective import Objective
+from nas.objective import KINDS, Objective
 from nas.objective_text import EXAMPLE, metric_name
 from nas.units import hint
-
-OBJECTIVES = ("hard", "soft", "absolute")
 
 
 def absolute_path(text: str) -> str:
@@ -49,11 +47,11 @@ def read_objective(text: str) -> str:
     Raises:
         UsageError: It is neither.
     """
-    if text in OBJECTIVES:
+    if text in KINDS:
         return text
     if text.isidentifier() and text != "accuracy":
         raise UsageError(
-            f"there is no objective {text!r}: {hint(text, OBJECTIVES)} Or write one, such as '{EXAMPLE}'"
+            f"there is no objective {text!r}: {hint(text, KINDS)} Or write one, such as '{EXAMPLE}'"
         )
     try:
         return Objective.parse(text).describe()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from nas.config.readers import (
-    OBJECTIVES,
     absolute_if_there,
     absolute_path,
     absolute_space,
@@ -18,9 +17,9 @@ from nas.config.readers import (
 )
 from nas.controller_factory import CONTROLLERS
 from nas.data.reading import Fit
-from nas.errors import StudyError, UsageError
+from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.latency.devices import DEVICES
-from nas.objective import Constraint, CostTerm, Objective
+from nas.objective import Objective
 from nas.options import option, options_of
 from nas.rungs import Fidelity
 from nas.training.recipe import Recipe
@@ -301,27 +300,28 @@ class Settings:
     )
 
     def make_objective(self) -> Objective:
-        """The objective that targets, limits and their kind mean together.
+        """The objective that targets, limits and their form mean together.
 
         Raises:
-            UsageError: A kind is asked for without a target, or one that does not go with several targets, or
-                arithmetic with targets beside it.
-            ObjectiveError: A number is out of range.
+            UsageError: They do not go together; names the options.
         """
-        return make_objective(
-            self.objective,
-            targets={
-                "macs": self.target_macs,
-                "params": self.target_params,
-                self.latency_metric: self.target_latency_ms,
-            },
-            limits={
-                "macs": self.max_macs,
-                "params": self.max_params,
-                "peak_memory_bytes": self.max_memory_bytes,
-                self.latency_metric: self.max_latency_ms,
-            },
-        )
+        targets = {
+            "macs": self.target_macs,
+            "params": self.target_params,
+            self.latency_metric: self.target_latency_ms,
+        }
+        limits = {
+            "macs": self.max_macs,
+            "params": self.max_params,
+            "peak_memory_bytes": self.max_memory_bytes,
+            self.latency_metric: self.max_latency_ms,
+        }
+        try:
+            return Objective.of(self.objective, targets=targets, limits=limits)
+        except ObjectiveError as error:
+            given = [_target_flag(metric) for metric, target in targets.items() if target is not None]
+            flags = ", ".join(["--objective", *given] if self.objective else given)
+            raise UsageError(f"{flags}: {error}", field=error.field) from error
 
     @property
     def latency_metric(self) -> str:
@@ -396,59 +396,6 @@ def _recipe_differences(before: str, now: str) -> list[str]:
 def _is_same_file(one: str, other: str) -> bool:
     """Whether two spaces are one name in files of one name, which may have moved: contents are compared."""
     return ":" in one and Path(one).name == Path(other).name
-
-
-def make_objective(
-    kind: str | None, *, targets: Mapping[str, float | None], limits: Mapping[str, float | None]
-) -> Objective:
-    """Makes the objective of `--objective`, `--target-*` and `--max-*`.
-
-    Several targets multiply. A target without a kind means hard. Arithmetic has its own targets, and the
-    limits are added to those in it.
-
-    Raises:
-        UsageError: A kind is asked for without a target, or `absolute` with several, or arithmetic with one.
-        ObjectiveError: A number is out of range, or the arithmetic makes no sense.
-    """
-    constraints = tuple(
-        Constraint(metric=metric, upper=upper) for metric, upper in limits.items() if upper is not None
-    )
-    aims = [(metric, target) for metric, target in targets.items() if target is not None]
-    if kind is not None and kind not in OBJECTIVES:
-        return _written(kind, aims, constraints)
-    if not aims:
-        if kind is not None:
-            raise UsageError(f"--objective {kind} needs a target: give --target-macs or --target-latency")
-        return Objective(constraints=constraints)
-    if kind == "absolute" and len(aims) > 1:
-        raise UsageError(
-            "--objective absolute lands on one budget: give one target, and limits for the others"
-        )
-    if len(aims) == 1:
-        metric, target = aims[0]
-        if kind == "soft":
-            return Objective.soft(metric, target, constraints=constraints)
-        if kind == "absolute":
-            return Objective.absolute(metric, target, constraints=constraints)
-        return Objective.hard(metric, target, constraints=constraints)
-    under, over = (-0.07, -0.07) if kind == "soft" else (0.0, -1.0)
-    terms = [
-        CostTerm(metric=metric, target=target, exponent_under=under, exponent_over=over)
-        for metric, target in aims
-    ]
-    return Objective.product(*terms, constraints=constraints)
-
-
-def _written(text: str, aims: Sequence[tuple[str, float]], constraints: tuple[Constraint, ...]) -> Objective:
-    """The objective that is written out, within further limits."""
-    if aims:
-        metric, target = aims[0]
-        raise UsageError(
-            f"an objective that is written out has its own targets, but {_target_flag(metric)} is "
-            f"given beside {text!r}: leave it out, and write ({metric} / {target:,.12g})^(0, -1) to count it"
-        )
-    objective = Objective.parse(text)
-    return replace(objective, constraints=objective.constraints + constraints)
 
 
 def _target_flag(metric: str) -> str:

@@ -1,13 +1,14 @@
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from nas.config.readers import read_metrics, read_objective
-from nas.config.settings import Settings, make_objective
+from nas.config.settings import Settings
 from nas.errors import StudyError, UsageError
 from nas.objective import Constraint, Objective
+from nas.options import options_of
 from nas.training.recipe import Recipe
 
 FOLDER = Path("runs/a")
@@ -68,29 +69,16 @@ def test_giving_the_same_again_is_no_difference():
     assert one.resumed_with(given, FOLDER) == one
 
 
-def test_a_target_without_a_kind_is_hard():
-    objective = make_objective(None, targets={"macs": 30e6}, limits={})
-    assert objective == Objective.hard("macs", 30e6)
-
-
-def test_a_soft_objective_is_asked_for_by_name():
-    objective = make_objective("soft", targets={"macs": 30e6}, limits={})
-    assert objective == Objective.soft("macs", 30e6)
-
-
-def test_several_targets_multiply():
-    objective = make_objective(None, targets={"macs": 30e6, "latency_ms": 5.0}, limits={})
-    assert [term.metric for term in objective.factors] == ["macs", "latency_ms"]
-
-
-def test_limits_become_constraints():
-    objective = make_objective(None, targets={}, limits={"macs": 1e6, "params": None})
-    assert [(c.metric, c.upper) for c in objective.constraints] == [("macs", 1e6)]
-
-
-def test_a_kind_without_a_target_is_an_error():
-    with pytest.raises(UsageError, match="--objective soft needs a target"):
-        make_objective("soft", targets={"macs": None}, limits={})
+def test_targets_and_limits_of_options_become_an_objective():
+    one = settings(target_macs=30e6, target_latency_ms=5.0, max_macs=1e6)
+    assert [(term.metric, term.target) for term in one.make_objective().factors] == [
+        ("macs", 30e6),
+        ("latency_ms", 5.0),
+    ]
+    assert [(c.metric, c.upper) for c in one.make_objective().constraints] == [("macs", 1e6)]
+    assert settings(target_macs=1e6).make_objective() == Objective.hard("macs", 1e6)
+    soft = settings(objective="soft", target_macs=1e6).make_objective()
+    assert soft == Objective.soft("macs", 1e6)
 
 
 WRITTEN = "accuracy * (latency/5ms)^-0.07, memory <= 2GiB"
@@ -108,8 +96,10 @@ def test_limits_are_added_to_those_of_an_objective_that_is_written_out():
 
 
 def test_a_target_beside_an_objective_that_is_written_out_is_refused_with_what_to_write():
-    with pytest.raises(UsageError, match=r"--target-latency is given .* write \(latency_ms / 5\)\^\(0, -1\)"):
-        make_objective("accuracy * params^-0.05", targets={"macs": None, "latency_ms": 5.0}, limits={})
+    one = settings(objective="accuracy * params^-0.05", target_latency_ms=5.0)
+    with pytest.raises(UsageError, match=r"--target-latency: .*\(latency_ms / 5\)\^\(0, -1\)") as error:
+        one.make_objective()
+    assert error.value.field == "objective"
 
 
 def test_equal_objectives_are_stored_as_equal_text_however_they_are_written():
@@ -141,6 +131,15 @@ def test_costs_of_a_front_are_read_by_their_short_names():
         read_metrics("parms")
 
 
-def test_absolute_takes_one_target():
-    with pytest.raises(UsageError, match="lands on one budget"):
-        make_objective("absolute", targets={"macs": 1e6, "params": 1e5}, limits={})
+@pytest.mark.parametrize("given", [{"objective": "soft"}, {"target_macs": 1.0, "target_params": 1.0}])
+def test_a_form_that_does_not_go_with_its_targets_names_the_options(given):
+    one = settings(**{"objective": "absolute", **given})
+    with pytest.raises(UsageError, match="--objective") as error:
+        one.make_objective()
+    assert error.value.field == "objective"
+
+
+def test_every_setting_but_the_recipe_is_an_option():
+    names = {field.name for field in fields(Settings)}
+    assert names - set(options_of(Settings)) == {"recipe"}
+    assert len({one.flag for one in options_of(Settings).values()}) == len(names) - 1
