@@ -21,6 +21,7 @@ from nas.errors import (
     StudyError,
 )
 from nas.evaluators import Probed, TableEvaluator
+from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
 from nas.proposals import Repeat
@@ -81,6 +82,7 @@ __all__ = [
     "Evaluator",
     "Executor",
     "ExecutorError",
+    "ExecutorOptions",
     "ExportError",
     "InfeasibleError",
     "InlineExecutor",

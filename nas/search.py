@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from controllers import Controller, Feedback
 from nas.argument_checks import flag, instance, real, seed_of, whole
@@ -16,10 +16,10 @@ from nas.checked_controller import CheckedController
 from nas.contract import check_given, check_members, check_space, listed_reporters
 from nas.controller_factory import ControllerOptions, earlier_results
 from nas.data.images import ImageData
-from nas.errors import ExecutorError, ObjectiveError, RecipeError, UsageError
+from nas.errors import ObjectiveError, RecipeError, UsageError
 from nas.evaluators import Probed
 from nas.events import SearchStart
-from nas.execution.inline_executor import InlineExecutor
+from nas.execution.executors import ExecutorOptions
 from nas.identity import check_folder, identity_of, provenance_of
 from nas.loop import Loop
 from nas.objective import Objective
@@ -38,7 +38,6 @@ from nas.training.recipe import Recipe
 from nas.trial import Progress, Say, say_nothing
 from search_spaces import Network, SearchSpace
 
-ExecutorName = Literal["ray", "inline"]
 LatencySource = LatencyPredictor | Probe
 """Where latencies come from: predicted from a table before training, or measured beside it."""
 
@@ -335,7 +334,7 @@ def search(
     recipe: Recipe | None = None,
     rungs: Rungs | None = None,
     latency: LatencySource | None = None,
-    executor: Executor | ExecutorName = "ray",
+    executor: Executor | ExecutorOptions | str = "ray",
     workers: int = 1,
     seed: int = 0,
     deterministic: bool = False,
@@ -359,8 +358,8 @@ def search(
         rungs: See `Search`.
         latency: A table that predicts latencies, or a probe that measures them beside each training. An
             objective that needs `latency_ms` has one by default, on the device that trains.
-        executor: Who runs trials: `ray` or `inline`, or an executor made by the caller.
-        workers: How many trials run at the same time on `ray`.
+        executor: Who runs trials: `ray` or `inline`, one of them with options, or one made by the caller.
+        workers: How many trials run at the same time on `ray`, where no options are given.
         seed: Seed of everything.
         deterministic: Fixes the schedule, so that the same seed gives the same study.
         enqueue: Candidates of the user's own, tried first.
@@ -423,17 +422,11 @@ def _latency(source: LatencySource | None) -> tuple[LatencyPredictor | None, Pro
     return source, None
 
 
-def _executor(executor: Executor | str, workers: int) -> Executor:
+def _executor(executor: Executor | ExecutorOptions | str, workers: int) -> Executor:
     count = whole("workers", workers, least=1)
-    if not isinstance(executor, str):
-        return executor
-    if executor == "ray":
-        from nas.execution.ray_executor import RayExecutor
-
-        return RayExecutor(count)
-    if executor == "inline":
-        return InlineExecutor()
-    raise ExecutorError(f"there is no executor {executor!r}: choose ray or inline", field="executor")
+    if isinstance(executor, str):
+        executor = ExecutorOptions(executor, workers=count)
+    return executor.make() if isinstance(executor, ExecutorOptions) else executor
 
 
 def _evaluator(

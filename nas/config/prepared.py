@@ -15,7 +15,7 @@ from nas.config.settings import Settings
 from nas.controller_factory import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
-from nas.execution.inline_executor import InlineExecutor
+from nas.execution.executors import ExecutorOptions
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
 from nas.rungs import Rungs
@@ -101,13 +101,10 @@ class Prepared:
         Raises:
             ExecutorError: A number is out of range.
         """
-        if self.settings.executor == "inline":
-            return InlineExecutor()
-        from nas.execution.ray_executor import RayExecutor
-
         minutes = self.settings.trial_timeout_minutes
-        return RayExecutor(
-            self.workers,
+        options = ExecutorOptions(
+            self.settings.executor,
+            workers=self.workers,
             gpus_per_worker=self.gpus_per_worker,
             address=self.settings.address,
             trial_timeout_seconds=None if minutes is None else 60 * minutes,
@@ -115,6 +112,7 @@ class Prepared:
             probe_gpus=1.0 if self.probe is not None and "cuda" in self.probe.device else 0.0,
             modules=self.modules,
         )
+        return options.make()
 
 
 def prepare(

@@ -18,6 +18,7 @@ from nas.config.readers import (
 from nas.controller_factory import CONTROLLERS
 from nas.data.reading import Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
+from nas.execution.executors import EXECUTORS
 from nas.latency.devices import DEVICES
 from nas.objective import Objective
 from nas.options import option, options_of
@@ -36,7 +37,6 @@ from nas.units import (
 RANDOMS, SEEDS = 3, 2
 """Random candidates in the final comparison, and trainings of each network there."""
 
-EXECUTORS = ("ray", "inline")
 
 STUDY, IMAGES, SPACE = "study", "images", "search space"
 OBJECTIVE = "objective: accuracy, and what it may cost"
@@ -205,8 +205,8 @@ class Settings:
         None, "share of a GPU each holds, such as 0.25", group=MACHINES, metavar="G", resume="changeable"
     )
     executor: str = option(
-        EXECUTORS[0],
-        "ray, or inline, without Ray",
+        next(iter(EXECUTORS)),
+        f"{', '.join(EXECUTORS)}; inline needs no Ray",
         group=MACHINES,
         metavar="NAME",
         read=one_of("executor", EXECUTORS),
