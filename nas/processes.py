@@ -1,11 +1,13 @@
-"""Tells whether the process that left a claim or a half-written folder behind still runs."""
+"""Says whether the process that left a claim or a half-written folder behind still runs."""
 
 from __future__ import annotations
 
 import os
 import socket
 from dataclasses import dataclass
-from pathlib import Path
+
+CLOCK_SECONDS = 2.0
+"""Two readings of when one process started differ by less, also where the system's clock is adjusted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +17,8 @@ class Process:
     Attributes:
         host: Name of the machine.
         number: Process id there.
-        started: When it started, as the system counts; empty where the system does not say.
+        started: When it started, in seconds since 1970; empty where that is not known. Earlier versions wrote
+            the boot's id and the clock ticks since then, with `/` between.
     """
 
     host: str
@@ -30,14 +33,26 @@ class Process:
     @property
     def is_alive(self) -> bool:
         """Whether it runs on this machine; a killed process that nobody has waited for does not."""
+        import psutil
+
         try:
-            os.kill(self.number, 0)
-        except (ProcessLookupError, OverflowError):
+            process = psutil.Process(self.number)
+            if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return False
+            return self._has_started_at(process.create_time(), psutil.boot_time())
+        except psutil.AccessDenied:
+            return True  # it runs as another user
+        except (psutil.NoSuchProcess, OverflowError, ValueError):
             return False
-        except PermissionError:
-            pass  # it runs as another user
-        state, started = _stat(self.number)
-        return state not in ("Z", "X") and self.started in ("", started)
+
+    def _has_started_at(self, seconds: float, boot: float) -> bool:
+        if not self.started:
+            return True
+        _, is_of_earlier_version, number = self.started.rpartition("/")
+        known = float(number)
+        if is_of_earlier_version:  # written on Linux
+            known = boot + known / os.sysconf("SC_CLK_TCK")
+        return abs(seconds - known) < CLOCK_SECONDS
 
     def __str__(self) -> str:
         return f"process {self.number} on {self.host}"
@@ -45,15 +60,9 @@ class Process:
 
 def this_process() -> Process:
     """The process that asks."""
-    return Process(host=socket.gethostname(), number=os.getpid(), started=_stat(os.getpid())[1])
+    import psutil
 
-
-def _stat(number: int) -> tuple[str, str]:
-    """State of a process, and its start with the boot it belongs to; empty where there is no `/proc`."""
-    try:
-        fields = Path(f"/proc/{number}/stat").read_text(encoding="utf-8", errors="replace")
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return "", ""
-    words = fields.rpartition(")")[2].split()  # the name in brackets may hold anything
-    return words[0], f"{boot}/{words[19]}"
+    number = os.getpid()
+    return Process(
+        host=socket.gethostname(), number=number, started=str(psutil.Process(number).create_time())
+    )

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""What a person, a cluster's scheduler and a terminal that is closed send."""
+SIGNALS = tuple(one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+"""What a user, a cluster's scheduler and a terminal that is closed send; Windows has no SIGHUP."""
 
 
 class Interruption:
@@ -34,7 +34,7 @@ class Interruption:
                 number: signal.signal(number, self._handle)
                 for number in SIGNALS
                 # `nohup` has it ignored, so that the search outlives its terminal.
-                if not (number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN)
+                if not (number.name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN)
             }
         return self
 

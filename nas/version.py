@@ -31,5 +31,5 @@ def source_fingerprint(root: Path) -> str:
     digest = hashlib.sha256()
     for package in WORKER_PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            digest.update(str(path.relative_to(root)).encode() + b"\0" + path.read_bytes())
+            digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]

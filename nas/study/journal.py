@@ -15,8 +15,7 @@ from controllers import State, state_to_json
 from nas.errors import StudyError
 from nas.outcome import TrialOutcome
 from nas.plain_text import storable
-from nas.study.driver_claim import check_claim, claim, release_claim
-from nas.study.folder_lock import FolderLock
+from nas.study.driver import FolderLock, check_claim, claim, release_claim
 from nas.study.journal_reading import IN_PROCESS, History, read_history, read_identity, read_provenance
 from nas.study.journal_schema import Identity, Provenance, connect, explained
 from nas.study.journal_tables import has_tables, make_tables

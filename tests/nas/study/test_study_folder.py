@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import pytest
 import nas
 from nas.errors import StudyError
 from nas.processes import this_process
-from nas.study.folder_lock import FolderLock
+from nas.study.driver import FolderLock
 from nas.study.journal import Journal
 from nas.study.journal_schema import FILE_NAME, Identity
 from nas.study.study import open_study
@@ -343,7 +344,7 @@ def test_a_process_that_only_has_the_number_of_a_dead_driver_does_not_count(tmp_
     me = this_process()
     inode = (tmp_path / FILE_NAME).stat().st_ino
     parent = os.getppid()
-    for started in ("another boot/1", ""):
+    for started in ("another boot/1", "1.5", ""):
         edit(tmp_path, "UPDATE driver SET host = ?, process = ?, started = ?, inode = ?",
              me.host, parent, started, inode)  # fmt: skip
         if started:
@@ -359,7 +360,10 @@ def test_a_driver_of_another_machine_is_replaced_only_where_the_lock_file_says_i
     edit(tmp_path, "UPDATE driver SET host = 'elsewhere', process = 7, started = 'x', inode = ?", inode)
     with pytest.raises(StudyError, match=r"process 7 on elsewhere writes to .*DELETE FROM driver") as error:
         Journal(tmp_path, IDENTITY)
-    (tmp_path / LOCK_NAME).write_text("process 7 on elsewhere\n")
+    (tmp_path / LOCK_NAME).write_text("process 7 on elsewhere\n")  # of an earlier version
+    with pytest.raises(StudyError, match="remove its claim with"):
+        Journal(tmp_path, IDENTITY)
+    (tmp_path / LOCK_NAME).write_text("\0process 7 on elsewhere\n")
     Journal(tmp_path, IDENTITY).close()
     edit(tmp_path, "UPDATE driver SET host = 'elsewhere', process = 7, started = 'x', inode = ?", inode)
     remedy = str(error.value).partition("remove its claim with ")[2].replace("python", sys.executable, 1)
@@ -367,14 +371,31 @@ def test_a_driver_of_another_machine_is_replaced_only_where_the_lock_file_says_i
     Journal(tmp_path, IDENTITY).close()
 
 
-def test_a_file_system_without_locks_is_no_other_driver(tmp_path, monkeypatch):
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])
+def test_a_file_system_without_locks_is_no_other_driver(tmp_path, monkeypatch, code):
     def refuse(*_):
-        raise OSError(95, "Operation not supported")
+        raise OSError(code, "Function not implemented")
 
-    monkeypatch.setattr("nas.study.folder_lock.fcntl.lockf", refuse)
+    monkeypatch.setattr("fcntl.flock", refuse)
     Journal(tmp_path, IDENTITY).close()
     with closing(Journal(tmp_path, IDENTITY)), pytest.raises(StudyError, match="in this process"):
         FolderLock(tmp_path)
+    with OtherDriver(tmp_path) as other, pytest.raises(StudyError, match=f"process {other.process.pid} on"):
+        Journal(tmp_path, IDENTITY)
+    Journal(tmp_path, IDENTITY).close()
+
+
+def test_a_running_driver_of_an_earlier_version_is_respected(tmp_path):
+    with OtherDriver(tmp_path / "other") as running:
+        Journal(tmp_path / "study", IDENTITY).close()
+        inode = (tmp_path / "study" / FILE_NAME).stat().st_ino
+        stat = Path(f"/proc/{running.process.pid}/stat").read_text()
+        started = f"a boot id/{stat.rpartition(')')[2].split()[19]}"
+        edit(tmp_path / "study", "UPDATE driver SET host = ?, process = ?, started = ?, inode = ?",
+             this_process().host, running.process.pid, started, inode)  # fmt: skip
+        with pytest.raises(StudyError, match=f"already writes .*process {running.process.pid} on"):
+            Journal(tmp_path / "study", IDENTITY)
+    Journal(tmp_path / "study", IDENTITY).close()
 
 
 def test_an_interrupted_claim_costs_no_second_study(tmp_path):
