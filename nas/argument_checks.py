@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.conversion import shown
 from nas.errors import NasError, UsageError
 
 MOST_SEED = 2**63 - 1
@@ -30,9 +31,10 @@ def whole(
         except TypeError:
             number = None
     if number is None or number < least or (most is not None and number > most):
-        law = f"{name} >= {least}" if most is None else f"{least} <= {name} <= {_short(most)}"
+        highest = "2**63 - 1" if most == MOST_SEED else most
+        law = f"{name} >= {least}" if most is None else f"{least} <= {name} <= {highest}"
         raise error(
-            f"`{law}` must hold for an integer, but got {name}={_short(value)}: give an integer such as "
+            f"`{law}` must hold for an integer, but got {name}={shown(value)}: give an integer such as "
             f"{name}={max(1, least)}",
             field=name,
         )
@@ -71,7 +73,7 @@ def real(
         if left and not right:  # `x > 0` reads better than `0 < x`
             law = f"{name} {'>=' if least > -math.inf else '>'} {max(least, above):g}"
         raise error(
-            f"`{law}` must hold for a finite number, but got {name}={_short(value)}: give such a number",
+            f"`{law}` must hold for a finite number, but got {name}={shown(value)}: give such a number",
             field=name,
         )
     return number
@@ -98,7 +100,7 @@ def flag(name: str, value: object) -> bool:
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise UsageError(
-        f"`{name} in (True, False)` must hold, but got {name}={_short(value)}: give one of the two",
+        f"`{name} in (True, False)` must hold, but got {name}={shown(value)}: give one of the two",
         field=name,
     )
 
@@ -120,14 +122,4 @@ def instance(name: str, value: object, kinds: tuple[type[Any], ...], remedy: str
     """
     if not isinstance(value, kinds):
         words = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise UsageError(f"`{name}` must be {words}, but got {name}={_short(value)}: {remedy}", field=name)
-
-
-def _short(value: object) -> str:
-    if isinstance(value, int) and value == MOST_SEED:
-        return "2**63 - 1"
-    try:
-        text = repr(value)
-    except Exception:  # an object of the caller's; or an integer of more digits than Python prints
-        return f"an object of type {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+        raise UsageError(f"`{name}` must be {words}, but got {name}={shown(value)}: {remedy}", field=name)

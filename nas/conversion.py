@@ -68,12 +68,19 @@ def as_text(value: object, what: str) -> str:
 
 
 def clean(text: str) -> str:
-    r"""Writes lone surrogates and NUL, which a file or a database does not take, as `\udc80` and `\x00`."""
+    r"""Makes text that a file or a database takes, which NUL and lone surrogates are not.
+
+    Bytes that Python could not read as characters, as in names of files that are not UTF-8, and in every name
+    with an accent where the locale is ASCII, are read as UTF-8. The rest is written as `\x00` or `\udc80`.
+    """
     plain = str.__str__(text)
     if plain.isprintable():  # surrogates and NUL are not
         return plain
     plain = plain.replace("\0", "\\x00")
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+    try:
+        return plain.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError:
+        return plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def bounded(text: str, most: int) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.images import Labels
-from nas.data.tree import SHOWN, shown
+from nas.data.tree import SHOWN, printable
 
 # One number per image; two images have the same number if, and only if, they are copies of each other.
 Contents = npt.NDArray[np.int64]
@@ -69,8 +69,10 @@ def conflicting_labels(
         for name, label, number in zip(names[part], labels[part].tolist(), numbers.tolist(), strict=True):
             first, first_label = met.setdefault(number, (name, label))
             if label != first_label:
-                other = shown(classes[first_label])
-                pairs.append(f"{shown(name)} ({shown(classes[label])}) is {shown(first)} ({other})")
+                other = printable(classes[first_label])
+                pairs.append(
+                    f"{printable(name)} ({printable(classes[label])}) is {printable(first)} ({other})"
+                )
     if not pairs:
         return ()
     more = f" and {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""

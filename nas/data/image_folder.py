@@ -17,7 +17,7 @@ from nas.data.layout import Layout, find_layout
 from nas.data.reading import Fit, Reading
 from nas.data.splits import Source, by_split
 from nas.data.survey import survey_images
-from nas.data.tree import SHOWN, Tree, count, few, is_within, list_tree, shown
+from nas.data.tree import SHOWN, Tree, count, few, is_within, list_tree, printable
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
 
@@ -58,7 +58,7 @@ def load_folder(
     content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
     files, probes, unreadable = _probe_parts(listed, progress)
     unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
-    names = [shown(path) for chosen in files.values() for path in chosen.paths]
+    names = [printable(path) for chosen in files.values() for path in chosen.paths]
     survey = survey_images(probes, names, resolution=resolution, fit=fit)
     content = digest(content, *survey.marks) if survey.marks else content
     notes += survey.notes
@@ -74,7 +74,7 @@ def load_folder(
     by_name = by_split(parts)
     contents = _contents(tree, files)
     return Source(
-        name=shown(folder.resolve().name),
+        name=printable(folder.resolve().name),
         classes=layout.classes,
         reading=survey.reading,
         train=by_name["train"],
@@ -123,7 +123,7 @@ def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ..
     """Warns of images that are there and not used, but for damaged ones."""
     warnings = []
     if tree.skipped:
-        named = [f"{shown(skipped.path)} ({skipped.reason})" for skipped in tree.skipped[:SHOWN]]
+        named = [f"{printable(skipped.path)} ({skipped.reason})" for skipped in tree.skipped[:SHOWN]]
         more = f" and {len(tree.skipped) - SHOWN:,} more" if len(tree.skipped) > SHOWN else ""
         warnings.append(f"skipped {count(tree.skipped, 'path')}: {', '.join(named)}{more}")
     undecodable = [path for path in sorted(kinds.undecodable) if _is_looked_at(path, layout)]
@@ -161,7 +161,7 @@ def _probe_parts(
         probes = probe_all([Path(every.root) / path for path in every.paths], progress=progress)
         files[part] = every.take(np.array([i for i, p in enumerate(probes) if p is not None], dtype=np.int64))
         found += [p for p in probes if p is not None]
-        unreadable += [shown(path) for path, p in zip(every.paths, probes, strict=True) if p is None]
+        unreadable += [printable(path) for path, p in zip(every.paths, probes, strict=True) if p is None]
     return files, found, unreadable
 
 
@@ -171,7 +171,7 @@ def _decode(files: Files, reading: Reading, progress: Say) -> tuple[Pixels, File
     images, readable = decode_all(sources, reading, progress=progress)
     damaged = np.setdiff1d(np.arange(len(files)), readable)
     left = files.take(readable)
-    return Pixels(images=images, labels=left.labels), left, [shown(files.paths[i]) for i in damaged]
+    return Pixels(images=images, labels=left.labels), left, [printable(files.paths[i]) for i in damaged]
 
 
 def _check_no_class_is_empty(
@@ -181,7 +181,7 @@ def _check_no_class_is_empty(
     for part, files in parts.items():
         counts = np.bincount(files.labels, minlength=len(layout.classes))
         empty = [name for name, count in zip(layout.classes, counts, strict=True) if count == 0]
-        where = shown(str(folder / layout.parts[part]))
+        where = printable(str(folder / layout.parts[part]))
         if empty and (part == "train" or not len(files)):
             known = "".join(f"; {warning}" for warning in warnings)
             raise DataError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nas.data.tree import SHOWN, Tree, count, few, shown
+from nas.data.tree import SHOWN, Tree, count, few, printable
 
 # A file with one of these is an image, and a damaged one where it cannot be read.
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
@@ -92,7 +92,7 @@ def describe_undecodable(paths: Sequence[str]) -> tuple[str, ...]:
 
 def _by_suffix(paths: Sequence[str]) -> str:
     counts = Counter(suffix(path) or WITHOUT_SUFFIX for path in paths)
-    listed = [f"{number:,} {shown(kind)}" for kind, number in counts.most_common(SHOWN)]
+    listed = [f"{number:,} {printable(kind)}" for kind, number in counts.most_common(SHOWN)]
     rest = len(paths) - sum(number for _, number in counts.most_common(SHOWN))
     return ", ".join(listed + ([f"{rest:,} of other kinds"] if rest else []))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nas.data.kinds import Kinds
-from nas.data.tree import Tree, count, few, is_within, join, shown
+from nas.data.tree import Tree, count, few, is_within, join, printable
 from nas.errors import DataError
 
 # The words that name a split, the usual ones first; a name also holds words such as `images` or `set`.
@@ -165,7 +165,9 @@ class _Finder:
             if not self._filled(within) or not is_wrapper:
                 break
             folder = within
-            self.notes.append(f"the images are read from {shown(folder)}/, the only folder with images there")
+            self.notes.append(
+                f"the images are read from {printable(folder)}/, the only folder with images there"
+            )
         return folder
 
     def _filled(self, folder: str) -> list[str]:
@@ -196,7 +198,7 @@ class _Finder:
             if self.tree.folders[parts["train"]]:
                 usable.append(parts)
             elif len(parts) > 1 and self._loose(parts["train"]):
-                train = shown(parts["train"])
+                train = printable(parts["train"])
                 raise DataError(
                     f"{few(list(parts.values()))} look like splits, but {train}/ has no subfolder per class: "
                     f"sort the images into {train}/<class>/, or rename the folders if they are classes"
@@ -215,7 +217,7 @@ class _Finder:
         }
         for part in sorted(parts.keys() - kept.keys()):
             if loose := self._loose(parts[part]):
-                where = shown(parts[part])
+                where = printable(parts[part])
                 self.warnings.append(
                     f"skipped {count(loose, 'image')} in {where}/, which has no subfolder per class"
                 )
@@ -224,7 +226,7 @@ class _Finder:
     def _note_parts(self, root: str, parts: Mapping[str, str]) -> None:
         names = {part: folder.rpartition("/")[2] for part, folder in parts.items()}
         if any(name.lower() not in PART_WORDS[part] for part, name in names.items()):
-            read = ", ".join(f"{part} from {shown(name)}/" for part, name in names.items())
+            read = ", ".join(f"{part} from {printable(name)}/" for part, name in names.items())
             self.notes.append(f"splits are read by the folders' names: {read}")
         others = [name for name in self.tree.folders[root] if join(root, name) not in parts.values()]
         if others:
@@ -232,7 +234,7 @@ class _Finder:
 
     def _classes(self, folder: str) -> dict[str, list[str]]:
         """The images of each class in a folder."""
-        where = shown(str(self.tree.root / folder))
+        where = printable(str(self.tree.root / folder))
         names = self.tree.folders[folder]
         unnamed = [
             skipped.path
@@ -254,7 +256,7 @@ class _Finder:
 
     def _check_count(self, folder: str, names: Sequence[str]) -> None:
         if len(names) == 1:
-            where, inner = shown(str(self.tree.root / folder)), shown(names[0])
+            where, inner = printable(str(self.tree.root / folder)), printable(names[0])
             remedy = (
                 f": give {where}/{inner} if the classes are its subfolders"
                 if self._filled(join(folder, names[0]))
@@ -269,7 +271,11 @@ class _Finder:
         has_loose = any(self._loose(join(folder, name)) for name in names)
         if len(names) < 2 or len(common) < 2 or common not in inner or has_loose:
             return
-        where, shared, above = shown(str(self.tree.root / folder)), few(sorted(common)), few(sorted(names))
+        where, shared, above = (
+            printable(str(self.tree.root / folder)),
+            few(sorted(common)),
+            few(sorted(names)),
+        )
         raise DataError(
             f"the classes of {where} must be clear, but all of {above} hold the same subfolders {shared}. If "
             f"{shared} are the classes: rename {above} to train, val and test, or put the images of each "
@@ -286,10 +292,10 @@ class _Finder:
             more = sorted(name for name, images in by_class.items() if images and name not in classes)
             if more:
                 missing = sorted(set(classes) - {name for name, images in by_class.items() if images})
-                differing = [f"only {shown(parts['train'])}/ has {few(missing)}"] if missing else []
-                differing += [f"only {shown(parts[part])}/ has {few(more)}"]
+                differing = [f"only {printable(parts['train'])}/ has {few(missing)}"] if missing else []
+                differing += [f"only {printable(parts[part])}/ has {few(more)}"]
                 raise DataError(
-                    f"the parts of {shown(str(self.tree.root))} must hold the same classes, but "
+                    f"the parts of {printable(str(self.tree.root))} must hold the same classes, but "
                     f"{'; '.join(differing)}: rename or remove the folders, or add images to train from"
                 )
 

@@ -34,7 +34,7 @@ from nas.data.layout import PART_WORDS, part_name
 from nas.data.reading import Fit, Reading
 from nas.data.splits import Source, by_split
 from nas.data.survey import cut_notes, survey_images
-from nas.data.tree import few, shown
+from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
 
@@ -215,7 +215,7 @@ def _encoded_source(
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
     by_name = by_split(parts)
     return Source(
-        name=shown(path.stem),
+        name=printable(path.stem),
         classes=classes,
         reading=survey.reading,
         train=parts["train"],
@@ -238,7 +238,7 @@ def _usual_names(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[s
         usual = f"{what.part}_{kind}" if what is not None and not what.rest else name
         if usual not in named:
             named[usual] = named.pop(name)
-            notes.append(f"{shown(name)} is read as {usual}")
+            notes.append(f"{printable(name)} is read as {usual}")
     return named, tuple(notes)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.argument_checks import real, seed_of
-from nas.conversion import digest
+from nas.conversion import clean, digest
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName
@@ -19,7 +19,6 @@ from nas.data.pixel_checks import pixel_warnings
 from nas.data.reading import Reading
 from nas.data.tree import few
 from nas.errors import DataError
-from nas.plain_text import storable
 
 T = TypeVar("T")
 
@@ -84,8 +83,8 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
     seen = [part.images for part in parts if isinstance(part, Pixels)] or [sample]
     shared = shared_images({"train": train.contents, "search": search.contents, "test": test.contents})
     return ImageData(
-        name=storable(source.name),
-        classes=tuple(map(storable, source.classes)),
+        name=clean(source.name),
+        classes=tuple(map(clean, source.classes)),
         reading=source.reading,
         train=train.part,
         search=search.part,

@@ -29,7 +29,7 @@ class Skipped:
     """A file or folder that cannot be used, and why.
 
     Attributes:
-        path: Relative to the listed folder, as the system gives it: `shown` makes it printable.
+        path: Relative to the listed folder, as the system gives it: `printable` makes it printable.
         reason: For a person, such as "Permission denied".
         is_folder: Whether it is a folder, so that what it holds is not used either.
     """
@@ -87,7 +87,7 @@ def list_tree(folder: Path) -> Tree:
     walk = _Walk(root=folder.resolve())
     walk.run()
     if walk.skipped and walk.skipped[0].path == "":
-        raise DataError(f"{shown(str(folder))} cannot be read: {walk.skipped[0].reason}")
+        raise DataError(f"{printable(str(folder))} cannot be read: {walk.skipped[0].reason}")
     return Tree(
         root=walk.root,
         folders={path: sorted(names) for path, names in walk.folders.items()},
@@ -113,7 +113,7 @@ def is_hidden(name: str) -> bool:
     return name.startswith(".") or name.lower() in FOREIGN
 
 
-def shown(name: str) -> str:
+def printable(name: str) -> str:
     r"""Escapes what cannot be printed or stored: line breaks, for instance, or bytes that are not UTF-8."""
     return name if name.isprintable() else "".join(map(_escaped, name))
 
@@ -121,7 +121,7 @@ def shown(name: str) -> str:
 def few(names: Sequence[str]) -> str:
     """Lists the first five names, and says how many more there are."""
     more = len(names) - SHOWN
-    return ", ".join(map(shown, names[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+    return ", ".join(map(printable, names[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def count(things: Sequence[object], noun: str) -> str:

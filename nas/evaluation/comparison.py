@@ -14,6 +14,7 @@ import numpy as np
 
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
+from nas.io import write_whole
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
 from nas.scheduling import ATTEMPTS
@@ -155,10 +156,7 @@ class Comparison:
 
     def save(self, folder: Path) -> Path:
         """Writes it into a study's folder, whole or not at all."""
-        path = folder / FILE_NAME
-        scratch = path.with_suffix(".partial")
-        scratch.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        return scratch.replace(path)
+        return write_whole(folder / FILE_NAME, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load_comparison(folder: Path) -> Comparison | None:

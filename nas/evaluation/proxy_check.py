@@ -18,6 +18,7 @@ from nas.evaluation.proxy_sample import FEW, Candidate
 from nas.evaluation.proxy_trainings import check_lawful, train_all
 from nas.evaluation.proxy_variants import LONG, RECIPE, Proxy
 from nas.evaluation.run_log import Run, RunLog
+from nas.io import write_whole
 from nas.protocols import Evaluator, Executor
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE, SIDE_STEP
@@ -103,12 +104,8 @@ class ProxyCheck:
             StudyError: It cannot be written.
         """
         path = folder / FILE_NAME
-        scratch = path.with_suffix(".partial")
         try:
-            scratch.write_text(
-                json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n", encoding="utf-8"
-            )
-            return scratch.replace(path)
+            return write_whole(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
         except OSError as error:
             raise StudyError(f"{path} cannot be written: {error.strerror or error}") from error
 

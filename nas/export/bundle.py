@@ -21,8 +21,8 @@ from nas.devices import pinned_threads
 from nas.errors import ExportError
 from nas.export import bundle_check
 from nas.export.card import Origin, write_card
-from nas.export.fresh_folder import fresh_folder
 from nas.export.preprocessing import Preprocessing
+from nas.io import fresh_folder
 from nas.onnx_file import write_onnx
 from nas.version import package_version
 from search_spaces import Network, SpaceError, build, to_source

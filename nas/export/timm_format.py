@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from nas.errors import ExportError
-from nas.export.fresh_folder import fresh_folder
+from nas.io import fresh_folder
 from nas.version import package_version
 from search_spaces import (
     Conv,

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from nas.errors import LatencyError
+from nas.io import write_whole
 from nas.latency.devices import DeviceSettings
 from nas.latency.environment import (
     Busyness,
@@ -281,19 +279,10 @@ def add_measurements(path: Path, measurements: Sequence[LatencyMeasurement]) -> 
     earlier = read_measurements(path) if path.exists() else ()
     entries = [measurement.to_data() for measurement in (*earlier, *measurements)]
     text = json.dumps({"format": FORMAT, "version": VERSION, "measurements": entries}, indent=1)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
+        write_whole(path, text + "\n")
     except OSError as error:
         raise LatencyError(f"{path} cannot be written ({error}): choose another --out") from error
-    finally:
-        with suppress(OSError):
-            scratch.unlink()
     return len(entries)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -17,6 +16,7 @@ import numpy.typing as npt
 
 from controllers.pareto import crowding, is_dominated
 from nas.errors import StudyError
+from nas.io import scratch_prefix, write_whole
 from nas.outcome import TrialOutcome, all_costs
 from nas.trial import Result, Trial
 
@@ -206,18 +206,7 @@ class CheckpointStore:
         if weights is None:
             raise OSError("the worker has lost them")
         name = weights_name(outcome.number)
-        path = self._folder / name
-        path.parent.mkdir(exist_ok=True)
-        scratch = path.with_suffix(".partial")
-        try:
-            with scratch.open("wb") as file:
-                file.write(weights)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(path)
-        except OSError:
-            scratch.unlink(missing_ok=True)
-            raise
+        write_whole(self._folder / name, weights)
         self._files.add(outcome.number)
         return replace(outcome, weights_file=name)
 
@@ -244,11 +233,14 @@ class CheckpointStore:
         """
         entered = {Path(weights_name(number)).name for number in self._files}
         left = []
-        for path in sorted((self._folder / "weights").glob("trial-*")):
+        weights = self._folder / "weights"
+        for path in weights.glob(scratch_prefix("trial-*")):
+            path.unlink()
+        for path in sorted(weights.glob("trial-*")):
             if path.name in entered:
                 continue
             number = _number_of(path)
-            if path.suffix == ".partial" or number in known:
+            if path.suffix == ".partial" or number in known:  # the former of earlier versions
                 path.unlink()
             else:
                 left.append(path.name)

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from controllers import State, state_to_json
+from nas.conversion import clean
 from nas.errors import StudyError
 from nas.outcome import TrialOutcome
-from nas.plain_text import storable
 from nas.study.driver import FolderLock, check_claim, claim, release_claim
 from nas.study.journal_reading import IN_PROCESS, History, read_history, read_identity, read_provenance
 from nas.study.journal_schema import Identity, Provenance, connect, explained
@@ -92,7 +92,7 @@ class Journal:
                 values = {
                     "id": 1,
                     **asdict(identity),
-                    **{name: storable(text) for name, text in asdict(provenance).items()},
+                    **{name: clean(text) for name, text in asdict(provenance).items()},
                     "settings_json": settings,
                     "package_version": package_version(),
                     "created_at": _now(),

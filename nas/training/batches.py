@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from nas.data.decoding import READ_ERRORS, decode, tolerated
 from nas.data.images import Files, ImageData, Pixels, SplitName
-from nas.data.tree import few, shown
+from nas.data.tree import few, printable
 from nas.errors import DataError
 
 Augment = Literal["none", "crop", "crop_flip"]
@@ -165,7 +165,7 @@ class StreamedBatches:
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Batches`."""
-        return tuple(f"{shown(path)} cannot be read, and is left out" for path in self._unreadable)
+        return tuple(f"{printable(path)} cannot be read, and is left out" for path in self._unreadable)
 
     def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator

@@ -6,16 +6,14 @@ The file says its own format and version; latencies are milliseconds.
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nas.errors import LatencyError
+from nas.io import write_whole
 from nas.latency.devices import DeviceSettings
 from nas.latency.table.correction import Check, CheckedNetwork, Correction
 from nas.latency.table.estimator import BlockEstimator
@@ -109,14 +107,9 @@ def write_table(table: LatencyTable, path: Path) -> None:
         LatencyError: It cannot be written.
     """
     text = json.dumps(table_to_data(table), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    unfinished = path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)  # noqa: PTH105  # atomic, and the word for it
+        write_whole(path, text)
     except OSError as error:
-        with suppress(OSError):
-            unfinished.unlink()
         raise LatencyError(
             f"the latency table {path} cannot be written: {error.strerror or error}"
         ) from error

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 from nas.data.decoding import decode
 from nas.data.loading import load_data
-from nas.data.tree import is_hidden, shown
+from nas.data.tree import is_hidden, printable
 from nas.errors import DataError
 
 RESOLUTION = 8
@@ -184,7 +184,7 @@ def assert_near_pillow(path, reading):
         seen = as_seen(image).convert(shape)
         expected = ImageOps.fit(seen, (RESOLUTION, RESOLUTION), Image.Resampling.BILINEAR)
     pixels = decode(path, reading).transpose(1, 2, 0).squeeze().astype(int)
-    assert np.abs(pixels - np.asarray(expected)).mean() < 16, shown(str(path))
+    assert np.abs(pixels - np.asarray(expected)).mean() < 16, printable(str(path))
 
 
 def assert_law(root, paths):
@@ -196,7 +196,7 @@ def assert_law(root, paths):
         refusal = str(error)
     if refusal:  # more damaged files than are tolerated
         assert "may be unreadable" in refusal
-        assert any(shown(path) in refusal for path in paths)
+        assert any(printable(path) in refusal for path in paths)
         assert refusal.isprintable()
         return
     text = [*data.notes, *data.warnings]
@@ -209,7 +209,7 @@ def assert_law(root, paths):
     unused = set(paths) - set(used)
     for path in unused:
         name = path.rpartition("/")[2]
-        listed = [line for line in text if (shown(name) if is_hidden(name) else shown(path)) in line]
+        listed = [line for line in text if (printable(name) if is_hidden(name) else printable(path)) in line]
         assert listed or len(unused) > 5, f"{path!r} is neither used nor named in {text}"
     counts = [
         re.match(r"(?:passed over |skipped |)([\d,]+) (?!.*stay on disk)(?!.*\bcop(?:y|ies)\b)", line)

@@ -178,8 +178,9 @@ def test_weights_that_the_journal_does_not_know_are_left_and_named(tmp_path, sma
         (weights / name).write_bytes(b"other")
     (weights / "trial-00001.partial").write_bytes(b"half")
     (weights / "trial-00007.partial").write_bytes(b"half")
+    (weights / ".trial-00002.safetensors.0123abcd.new").write_bytes(b"half")
     study = search(small_space, tmp_path, trials=6)
-    assert not list(weights.glob("*.partial"))
+    assert not [*weights.glob("*.partial"), *weights.glob(".*")]
     assert (weights / "trial-00009.safetensors").read_bytes() == b"other"
     assert (weights / "trial-mine.txt").read_bytes() == b"other"
     assert (weights / "trial-00004.old-1.safetensors").read_bytes() == b"other"

@@ -1,8 +1,9 @@
-"""Writes a folder all or nothing: it appears whole, or what was there before stays."""
+"""Writes files and folders whole or not at all."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import shutil
@@ -25,6 +26,32 @@ ABANDONED_SECONDS = 24 * 3600
 """What another machine's export, or an earlier version's, left for so long is no longer written to."""
 
 _LEFT = re.compile(r"\.(?P<name>.+?)\.(?:(?P<host>[0-9a-f]{6})-(?P<process>\d+)-)?[0-9a-f]{8}\.(?:new|old)")
+
+
+def write_whole(path: Path, content: str | bytes) -> Path:
+    """Writes a file, and the folder it is in; whatever happens meanwhile, it is the old one or the new one.
+
+    Returns:
+        The path.
+
+    Raises:
+        OSError: The disk is full or may not be written to.
+    """
+    scratch = path.with_name(f"{scratch_prefix(path.name)}{secrets.token_hex(4)}.new")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with scratch.open("wb") as file:
+            file.write(content if isinstance(content, bytes) else content.encode("utf-8"))
+            file.flush()
+            os.fsync(file.fileno())
+        return scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def scratch_prefix(name: str) -> str:
+    """What the names of unfinished files begin with, which a kill leaves beside the file of a name."""
+    return f".{name}."
 
 
 @contextmanager

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from nas.errors import ExportError
-from nas.export.fresh_folder import ABANDONED_SECONDS, fresh_folder
+from nas.io import ABANDONED_SECONDS, fresh_folder, write_whole
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 FILES = ("card.md",)
 
 EXPORT = """
 import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
-from nas.export.fresh_folder import fresh_folder
+from nas.io import fresh_folder
 with fresh_folder(Path(sys.argv[1]), ("card.md",), is_replaced=True) as fresh:
     (fresh / "card.md").write_text("half")
     print("begun", flush=True)
@@ -83,3 +83,23 @@ def test_what_an_earlier_version_or_another_machine_left_goes_after_a_day(tmp_pa
         os.utime(tmp_path / name, (past, past))
     export(tmp_path / "trial-3")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".trial-3", ".trial-3.notes.new", "trial-3"]
+
+
+@pytest.mark.parametrize("content", ["a\nb\u00e9", b"a\nb\xc3\xa9"])
+def test_a_file_is_written_to_the_byte_in_a_folder_that_is_made(tmp_path, content):
+    path = write_whole(tmp_path / "new" / "file.txt", content)
+    assert path.read_bytes() == b"a\nb\xc3\xa9"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
+    path = write_whole(tmp_path / "file.txt", "old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
