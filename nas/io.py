@@ -37,7 +37,7 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     Raises:
         OSError: The disk is full or may not be written to.
     """
-    scratch = path.with_name(f"{scratch_prefix(path.name)}{secrets.token_hex(4)}.new")
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with scratch.open("wb") as file:
@@ -49,9 +49,9 @@ def write_whole(path: Path, content: str | bytes) -> Path:
         scratch.unlink(missing_ok=True)
 
 
-def scratch_prefix(name: str) -> str:
-    """What the names of unfinished files begin with, which a kill leaves beside the file of a name."""
-    return f".{name}."
+def unfinished(folder: Path, names: str) -> list[Path]:
+    """What a kill left in a folder of files that `write_whole` wrote, by a pattern of their names."""
+    return list(folder.glob(f".{names}.*.new"))
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from controllers.pareto import crowding, is_dominated
 from nas.errors import StudyError
-from nas.io import scratch_prefix, write_whole
+from nas.io import unfinished, write_whole
 from nas.outcome import TrialOutcome, all_costs
 from nas.trial import Result, Trial
 
@@ -234,7 +234,7 @@ class CheckpointStore:
         entered = {Path(weights_name(number)).name for number in self._files}
         left = []
         weights = self._folder / "weights"
-        for path in weights.glob(scratch_prefix("trial-*")):
+        for path in unfinished(weights, "trial-*"):
             path.unlink()
         for path in sorted(weights.glob("trial-*")):
             if path.name in entered:
