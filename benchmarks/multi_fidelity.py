@@ -29,8 +29,8 @@ from nas.benchmarks.digits import SEARCH_FRACTION, digits_recipe, load_digits_be
 from nas.data.images import ImageData
 from nas.data.loading import load_data
 from nas.machine import processor_name
-from nas.rank_correlation import kendall_tau, spearman
 from nas.rungs import Rungs
+from nas.statistics import kendall_tau, spearman
 from nas.training.proxy import ProxyEvaluator
 from nas.trial import Candidate, Job
 

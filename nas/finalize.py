@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nas.chance import counts_of
 from nas.config.prepared import Prepared
+from nas.data.description import DataDescription
 from nas.errors import NasError, StudyError
 from nas.evaluation.comparison import Comparison, Contender, Run, choose_contenders, compare
 from nas.report.activity import Activity, Running
@@ -41,7 +41,7 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     """
     _require_completed(study)
     winner = study.best
-    report = winner_report(winner, doubts=doubts_of(study, counts_of(prepared.data)))
+    report = winner_report(winner, doubts=doubts_of(study, DataDescription.of(prepared.data)))
     data: dict[str, Any] = {"winner": report.to_data()}
     if not request.as_json:
         console.print()
@@ -121,7 +121,7 @@ def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, con
             prepared.executor(),
             contenders,
             images=len(prepared.data.test),
-            class_counts=counts_of(prepared.data)["test"],
+            class_counts=DataDescription.of(prepared.data).by_split()["test"],
             seeds=request.seeds,
             seed=seed,
             folder=request.folder,

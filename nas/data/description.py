@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -58,6 +59,10 @@ class DataDescription:
         values["classes"] = tuple(values["classes"])
         values["counts"] = tuple(map(tuple, values["counts"]))
         return cls(**values)
+
+    def by_split(self) -> Mapping[str, tuple[int, ...]]:
+        """Images of each class, in the order of the classes, by split."""
+        return dict(zip(SPLITS, self.counts, strict=True))
 
     def totals(self) -> dict[str, int]:
         """Images of each class in all splits together."""

@@ -18,6 +18,7 @@ from nas.io import write_whole
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
 from nas.scheduling import ATTEMPTS
+from nas.statistics import t_quantile
 from nas.study.tested_weights import COMPARISON, TestedWeights
 from nas.trial import Job, Result, Status, Tell
 from search_spaces import SearchSpace, cost
@@ -28,9 +29,6 @@ DRAWS_PER_CANDIDATE = 1_000
 
 Role = Literal["winner", "reference", "random"]
 Outcome = Literal["ahead", "tie", "behind", "unknown"]
-
-T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
-"""Central 95 % of Student's t for 1, 2, ... degrees of freedom; 2.1 and less beyond."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,8 +125,7 @@ class Comparison:
         ours, theirs = len(self.winner.accuracies), len(other.accuracies)
         if deviation is None or not ours or not theirs:
             return None
-        quantile = T_95[freedom - 1] if freedom <= len(T_95) else 2.1
-        return quantile * deviation * math.sqrt(1 / ours + 1 / theirs)
+        return t_quantile(freedom) * deviation * math.sqrt(1 / ours + 1 / theirs)
 
     def difference(self, other: Contender) -> float | None:
         """The winner's mean accuracy minus the other's; None where one has none."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.evaluation.proxy_variants import LONG, RECIPE
-from nas.rank_correlation import spearman
+from nas.statistics import deviation_interval, spearman
 
 Floats = npt.NDArray[np.float64]
 TrialOutcome = Literal["better", "not distinguishable", "worse", "unknown"]
@@ -198,20 +198,15 @@ def _way(
 
 
 def pooled_noise(accuracies: Floats) -> tuple[Estimate | None, int]:
-    """Standard deviation between the columns of each row, pooled, with its degrees of freedom.
-
-    The interval is that of a chi-square distribution, by the approximation of Wilson and Hilferty (1931).
-    """
+    """Standard deviation between the columns of each row, pooled, with its degrees of freedom."""
     counts = (~np.isnan(accuracies)).sum(axis=1)
     degrees = int(np.maximum(counts - 1, 0).sum())
     if not degrees:
         return None, 0
     squares = float(np.nansum((accuracies - _row_means(accuracies)[:, None]) ** 2))
-    low, high = (
-        math.sqrt(squares / (degrees * (1 - 2 / (9 * degrees) + z * math.sqrt(2 / (9 * degrees))) ** 3))
-        for z in (1.96, -1.96)
-    )
-    return Estimate(value=math.sqrt(squares / degrees), low=low, high=high), degrees
+    value = math.sqrt(squares / degrees)
+    low, high = deviation_interval(value, degrees)
+    return Estimate(value=value, low=low, high=high), degrees
 
 
 def _spread(accuracies: Floats, noise: Estimate | None) -> float | None:

@@ -12,9 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.chance import wilson_interval
 from nas.errors import UsageError
 from nas.objective import NETWORK_METRICS, Objective
+from nas.statistics import wilson_interval
 from search_spaces import Decision, Network, SearchSpace, cost, memory
 
 Values = npt.NDArray[np.int64]
@@ -22,8 +22,6 @@ Records = np.recarray[Any, np.dtype[np.void]]
 
 METRICS = ("macs", "params", "inference_bytes")
 BINS = 12
-
-"""Half-width of the central 95 % of a normal distribution, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +81,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Central 95 % interval of the share in the whole space (Wilson)."""
-        return wilson_interval(self.share, self.samples)
+        return wilson_interval(self.kept, self.samples)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

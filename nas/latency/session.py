@@ -15,7 +15,7 @@ import numpy as np
 
 from nas.errors import LatencyError
 from nas.latency.passes import Pass
-from nas.rank_correlation import kendall_tau
+from nas.statistics import kendall_tau
 
 Clock = Callable[[], float]
 

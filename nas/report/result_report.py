@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from nas.chance import chance_note
 from nas.errors import ObjectiveError
 from nas.evaluation.comparison import Comparison, Contender
 from nas.objective import Objective
+from nas.report.doubts import chance_note
 from nas.report.network_report import stage_table
 from nas.report.printing import (
     Column,

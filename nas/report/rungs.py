@@ -6,8 +6,8 @@ import math
 import statistics
 from typing import Any
 
-from nas.rank_correlation import kendall_tau
 from nas.report.printing import Column, Table, show_seconds
+from nas.statistics import kendall_tau
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 

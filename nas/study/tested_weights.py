@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nas.chance import wilson_interval
+from nas.statistics import wilson_interval
 
 COMPARISON = "comparison.json"
 """The file in a study's folder that holds it, as `tested_weights`."""
@@ -42,7 +42,7 @@ class TestedWeights:
     @property
     def interval(self) -> tuple[float, float] | None:
         """Central 95 % interval of the accuracy on images like these (Wilson)."""
-        return None if self.accuracy is None else wilson_interval(self.accuracy, self.images)
+        return None if self.right is None else wilson_interval(self.right, self.images)
 
     @property
     def where(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import LatencyError
-from nas.rank_correlation import kendall_tau
+from nas.statistics import kendall_tau
 
 Array = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from nas.evaluation.proxy_sample import sample_candidates
 from nas.evaluation.proxy_trainings import training_seed
 from nas.evaluation.proxy_variants import Proxy, long_recipe, read_proxies, usual_proxies
 from nas.execution.inline_executor import InlineExecutor
-from nas.rank_correlation import kendall_tau, spearman
+from nas.statistics import kendall_tau, spearman
 from nas.training.proxy import ProxyEvaluator
 from nas.training.recipe import Recipe
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric

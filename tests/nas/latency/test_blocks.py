@@ -19,7 +19,7 @@ from nas.latency.table.session import (
     plan_table,
     table_of_session,
 )
-from nas.rank_correlation import kendall_tau
+from nas.statistics import kendall_tau
 from search_spaces import MBConv, Network, SearchSpace, Stage, choice, efficientnet, find_blocks, mnasnet
 from search_spaces.ops import op_label
 from search_spaces.primitives import Linear

@@ -9,7 +9,7 @@ import pytest
 
 from nas.errors import LatencyError
 from nas.latency.session import Session, Timing, is_ranking_safe, measure_together
-from nas.rank_correlation import average_ranks, kendall_tau, spearman
+from nas.statistics import kendall_tau
 
 TRUTH_MS = {f"network{index:02}": 10 * 1.04**index for index in range(12)}
 
@@ -85,7 +85,7 @@ def test_normalising_recovers_the_truth_where_timing_one_after_the_other_does_no
     assert relative_spread(naive, truth) > 0.2
     assert kendall_tau(naive, truth) < 0.9
     assert relative_spread(medians(session), truth) < 0.01
-    assert kendall_tau(medians(session), truth) == 1
+    assert kendall_tau(medians(session), truth) == pytest.approx(1)
     assert session.drift > 0.2
 
 
@@ -244,21 +244,3 @@ def test_the_cycle_collector_rests_within_the_sitting_only_even_if_a_pass_fails(
 def test_a_sitting_without_a_pass_or_round_is_refused(passes, rounds):
     with pytest.raises(LatencyError, match="needs a pass and a round"):
         measure_together(passes, reference=None, rounds=rounds)
-
-
-def test_tau_and_rho_know_ties():
-    assert kendall_tau([1, 2, 3, 4], [1, 2, 3, 4]) == spearman([1, 2, 3, 4], [10, 20, 30, 40]) == 1
-    assert kendall_tau([1, 2, 3], [3, 2, 1]) == spearman([1, 2, 3], [9, 4, 1]) == -1
-    # Five pairs agree, none differs, one is tied in b: 5 / sqrt(6 * 5).
-    assert kendall_tau([1, 2, 3, 4], [1, 2, 2, 3]) == pytest.approx(5 / math.sqrt(30))
-    assert spearman([1, 2, 3, 4], [1, 2, 2, 3]) == pytest.approx(4.5 / math.sqrt(5 * 4.5))
-    assert average_ranks(np.array([7.0, 1.0, 7.0, 3.0])).tolist() == [3.5, 1, 3.5, 2]
-
-
-@pytest.mark.parametrize("correlation", [kendall_tau, spearman])
-def test_a_correlation_needs_an_order_and_finite_pairs(correlation):
-    assert math.isnan(correlation([1, 1, 1], [1, 2, 3]))
-    with pytest.raises(ValueError, match="equal length"):
-        correlation([1, 2], [1, 2, 3])
-    with pytest.raises(ValueError, match="finite"):
-        correlation([1, math.nan], [1, 2])

@@ -1,10 +1,9 @@
-import json
-
 import numpy as np
 import pytest
 
-from nas.chance import chance_note, counts_of, read_counts, wilson_interval
+from nas.data.description import DataDescription
 from nas.data.loading import from_arrays
+from nas.report.doubts import chance_note
 from nas.training.notes import few_steps
 
 
@@ -46,21 +45,13 @@ def test_of_many_networks_that_know_nothing_the_luckiest_seldom_looks_good():
     assert np.mean([not chance_note(a, (30, 30), split="search") for a in best]) > 0.3
 
 
-def test_the_interval_of_none_and_of_all_stays_within_bounds():
-    assert wilson_interval(0.0, 10)[0] == pytest.approx(0)
-    assert wilson_interval(1.0, 10)[1] == 1
-    assert wilson_interval(1.0, 10)[0] == pytest.approx(0.7225, abs=1e-4)
-
-
 def test_images_are_counted_by_split_and_class_and_read_back_from_a_study():
     data = from_arrays(np.zeros((40, 8, 8), np.uint8), np.arange(40) % 4 // 3, name="x")
-    counts = counts_of(data)
+    counts = DataDescription.of(data).by_split()
     assert {split: sum(each) for split, each in counts.items()} == {"train": 25, "search": 7, "test": 8}
     assert counts["test"] == (6, 2)
-    as_list = [list(counts[split]) for split in ("train", "search", "test")]
-    for written in (as_list, {split: list(each) for split, each in counts.items()}):
-        assert read_counts(json.dumps({"counts": written})) == counts
-    assert read_counts("") is None
+    assert DataDescription.from_json(DataDescription.of(data).to_json()).by_split() == counts
+    assert DataDescription.from_json("") is None
 
 
 def test_few_steps_are_said_to_be_few():

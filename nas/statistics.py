@@ -1,12 +1,18 @@
-"""How far two rankings of the same things agree: Kendall's tau-b and Spearman's rho, both with ties."""
+"""Rank correlations, intervals and quantiles, by scipy, which is loaded at the first call."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+CONFIDENCE = 0.95
+"""Probability that an interval covers, where nothing else is said."""
 
 
 def kendall_tau(
@@ -22,17 +28,9 @@ def kendall_tau(
 
     Source: Kendall 1945, The treatment of ties in ranking problems.
     """
-    first, second = _pair(a, b)
-    concordance, untied_first, untied_second = 0.0, 0.0, 0.0
-    for index in range(len(first) - 1):  # row by row: memory stays linear in the length
-        signs_first = np.sign(first[index + 1 :] - first[index])
-        signs_second = np.sign(second[index + 1 :] - second[index])
-        concordance += float(signs_first @ signs_second)
-        untied_first += float(np.abs(signs_first).sum())
-        untied_second += float(np.abs(signs_second).sum())
-    if not untied_first or not untied_second:
-        return math.nan
-    return concordance / math.sqrt(untied_first * untied_second)
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(*_pair(a, b)).statistic)
 
 
 def spearman(a: Sequence[float] | NDArray[np.floating], b: Sequence[float] | NDArray[np.floating]) -> float:
@@ -45,18 +43,12 @@ def spearman(a: Sequence[float] | NDArray[np.floating], b: Sequence[float] | NDA
 
     Source: Spearman 1904, The proof and measurement of association between two things.
     """
-    first, second = (average_ranks(values) for values in _pair(a, b))
-    first, second = first - first.mean(), second - second.mean()
-    norm = math.sqrt(float(first @ first) * float(second @ second))
-    return max(-1.0, min(1.0, float(first @ second) / norm)) if norm else math.nan
+    from scipy.stats import spearmanr
 
-
-def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Returns the ranks 1 to n of (n,) values; equal values share the mean of their ranks."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    ranks: NDArray[np.float64] = (last - (counts - 1) / 2.0)[which]
-    return ranks
+    first, second = _pair(a, b)
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return math.nan  # scipy warns of it too
+    return float(spearmanr(first, second).statistic)
 
 
 def _pair(
@@ -73,3 +65,35 @@ def _pair(
             "a rank correlation needs finite values: leave out what is nan or infinite in both lists"
         )
     return first, second
+
+
+def wilson_interval(successes: int, count: int, *, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Returns the central interval of a probability of which so many successes were seen in `count` draws.
+
+    Source: Wilson, J. Am. Stat. Assoc. 22, 1927.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, count).proportion_ci(confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def t_quantile(freedom: int, *, confidence: float = CONFIDENCE) -> float:
+    """Returns the half-width of Student's t's central interval, for so many degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, 0.5 + confidence / 2))
+
+
+def deviation_interval(
+    deviation: float, freedom: int, *, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Returns the central interval of a normal standard deviation, estimated with these degrees of freedom.
+
+    It is that of the chi-square distribution.
+    """
+    from scipy.special import chdtri
+
+    tail = (1 - confidence) / 2
+    low, high = (deviation * math.sqrt(freedom / chdtri(freedom, p)) for p in (tail, 1 - tail))
+    return float(low), float(high)
