@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/multi_fidelity.py
 
 Everything is trained for real on the digits benchmark, whose 576 networks have a table of three whole
-trainings each: what a candidate is truly worth. First a sample of candidates climbs all rungs, and each
-rung's accuracies are compared with the table. Then searches with and without rungs run for the same time,
+trainings each: what a candidate is truly worth. First a sample of candidates is trained on all rungs, and
+each rung's accuracies are compared with the table. Then searches with and without rungs run for the same time,
 and the network that each would go with is looked up. One process on one thread.
 """
 
@@ -73,24 +73,24 @@ class SearchResult:
     regret: float
 
 
-def climb(data: ImageData, benchmark: Benchmark, rungs: Rungs, count: int) -> list[RungResult]:
+def train_on_rungs(data: ImageData, benchmark: Benchmark, rungs: Rungs, count: int) -> list[RungResult]:
     """Trains a sample of candidates up all rungs, and one more time whole at once."""
-    climber = ProxyEvaluator(data, digits_recipe(), device="cpu", rungs=rungs.shares)
+    on_rungs = ProxyEvaluator(data, digits_recipe(), device="cpu", rungs=rungs)
     whole = ProxyEvaluator(data, digits_recipe(), device="cpu")
     truth = benchmark.mean_accuracies
     rows = np.random.default_rng(0).choice(len(truth), size=count, replace=False)
-    rungs = (*rungs.shares, 1.0)
-    accuracies, seconds = np.zeros((len(rungs), count)), np.zeros((len(rungs), count))
+    shares = (*rungs.shares, 1.0)
+    accuracies, seconds = np.zeros((len(shares), count)), np.zeros((len(shares), count))
     for column, row in enumerate(rows):
         tokens = tuple(benchmark.tokens[row].tolist())
         network = benchmark.space.decode(tokens)
         weights = None
-        for number, share in enumerate(rungs):
+        for number, share in enumerate(shares):
             is_whole = number == len(rungs.shares)
             job = Job(trial=column, attempt=1, tokens=tokens, seed=7_000 + column, fidelity=share)
             began = time.perf_counter()
             given = None if is_whole else weights
-            found = (whole if is_whole else climber).evaluate(
+            found = (whole if is_whole else on_rungs).evaluate(
                 Candidate(job=job, network=network, weights=given)
             )
             weights = None if found.weights is None else found.weights()
@@ -103,7 +103,7 @@ def climb(data: ImageData, benchmark: Benchmark, rungs: Rungs, count: int) -> li
             kendall=kendall_tau(accuracies[number], truth[rows]),
             spearman=spearman(accuracies[number], truth[rows]),
         )
-        for number, share in enumerate(rungs)
+        for number, share in enumerate(shares)
     ]
 
 
@@ -139,8 +139,8 @@ def main() -> int:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rungs", default="1/9,1/3,1", help="shares of the schedule (default 1/9,1/3,1)")
-    parser.add_argument("--reduction-factor", type=int, default=3, help="of so many one goes on")
-    parser.add_argument("--candidates", type=int, default=60, help="sample that climbs all rungs")
+    parser.add_argument("--reduction-factor", type=int, default=3, help="of so many one is promoted")
+    parser.add_argument("--candidates", type=int, default=60, help="sample that is trained on all rungs")
     parser.add_argument("--seconds", type=float, default=60.0, help="time of each search")
     parser.add_argument("--seeds", type=int, default=5, help="searches of each kind")
     parser.add_argument("--json", type=Path, help="write all figures there")
@@ -154,10 +154,10 @@ def main() -> int:
         f"{processor_name()}, {torch.get_num_threads()} thread, torch {torch.__version__}, "
         f"Python {platform.python_version()}; {rungs.describe()}"
     )
-    rungs = climb(data, benchmark, rungs, arguments.candidates)
+    measured = train_on_rungs(data, benchmark, rungs, arguments.candidates)
     print(f"\n{arguments.candidates} random candidates, against the mean of three whole trainings each")
     print(f"{'rung':<22}{'s a training':>13}{'Kendall':>9}{'Spearman':>10}")
-    for number, rung in enumerate(rungs):
+    for number, rung in enumerate(measured):
         name = "whole at once, 1 seed" if number == len(rungs.shares) else f"{rung.share:.3f}"
         print(f"{name:<22}{rung.seconds:>13.2f}{rung.kendall:>9.2f}{rung.spearman:>10.2f}")
     results = []
@@ -175,7 +175,7 @@ def main() -> int:
         spread = f"{statistics.median(regrets):.2f} % ({regrets[0]:.2f} to {regrets[-1]:.2f})"
         print(f"{kind:<8}{hourly:>20,.0f}{trainings:>19,.0f}{spread:>30}")
     if arguments.json is not None:
-        found = {"rungs": [asdict(rung) for rung in rungs], "searches": [asdict(one) for one in results]}
+        found = {"rungs": [asdict(rung) for rung in measured], "searches": [asdict(one) for one in results]}
         arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return 0
 

@@ -1,9 +1,8 @@
-"""Where a search stands: counts, the best so far, and whether going on makes sense."""
+"""The progress of a search: counts, the best so far, and whether continuing makes sense."""
 
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -14,19 +13,20 @@ from nas.conversion import bounded
 from nas.errors import SearchStoppedError
 from nas.events import Best, Counts, SearchEnd, TrialReport
 from nas.outcome import TrialOutcome, known_costs
+from nas.protocols import Clock, SystemClock
 from nas.scheduling import ATTEMPTS, Budget, Flow
 from nas.study.checkpoints import log_name
 from nas.study.journal_reading import History
 from nas.trial import Cause, Result, Status, Trial
 
 FAILURES_AT_FIRST = 5
-"""When so many trials have failed and none has completed, going on is pointless."""
+"""When so many trials have failed and none has completed, continuing is pointless."""
 
 BROKEN_AT_FIRST = 50
 """When so many trials were measured and every one broke a constraint, hardly any candidate keeps it."""
 
 LOSSES_IN_A_ROW = 5
-"""When machines lose so many trials in a row, going on would lose the rest."""
+"""When machines lose so many trials in a row, continuing would lose the rest."""
 
 SHOWN_LOG = 5_000
 """Characters of a log in an error; its file has all of it."""
@@ -45,6 +45,7 @@ class ProgressState:
         worst_reward: What an infeasible trial is fed back as: the worst finite reward so far, 0 at first.
         without_gain: Trials fed back since the best one.
         learnt: Trials fed back.
+        clock: The time.
     """
 
     folder: Path
@@ -55,7 +56,8 @@ class ProgressState:
     worst_reward: float = 0.0
     without_gain: int = 0
     learnt: int = 0
-    _started: float = field(default_factory=time.monotonic)
+    clock: Clock = field(default_factory=SystemClock)
+    _started: float = math.nan
     _has_failed: bool = False
     _failed_at_first: int = 0
     _broken_at_first: int = 0
@@ -63,10 +65,13 @@ class ProgressState:
     _told: set[str] = field(default_factory=set)
     _unused: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        self._started = self.clock.monotonic()
+
     @property
     def elapsed_seconds(self) -> float:
         """Since this run began."""
-        return time.monotonic() - self._started
+        return self.clock.monotonic() - self._started
 
     def limit(self, budget: Budget, flow: Flow) -> str:
         """The limit of the budget that is reached, or nothing."""
@@ -93,8 +98,8 @@ class ProgressState:
             self.worst_reward = (
                 outcome.reward if self.best is None else min(self.worst_reward, outcome.reward)
             )
-        progress = (trial.fidelity, outcome.reward)
-        if self.best is not None and progress <= (self.best.fidelity, self.best.reward):
+        rank = (trial.fidelity, outcome.reward)
+        if self.best is not None and rank <= (self.best.fidelity, self.best.reward):
             return
         self.without_gain = 0
         self.best = Best(
@@ -164,9 +169,8 @@ class ProgressState:
                 lose one after another.
         """
         self._lost_in_a_row = self._lost_in_a_row + 1 if outcome.status is Status.LOST else 0
-        is_over = (
-            outcome.cause is Cause.CONSTRAINT
-        )  # it was measured, so that nothing but the candidate fails
+        # What broke a constraint was measured, so that nothing but the candidate fails.
+        is_over = outcome.cause is Cause.CONSTRAINT
         self._broken_at_first = 0 if self.counts.completed else self._broken_at_first + is_over
         is_sound = self.counts.completed or self._broken_at_first
         self._failed_at_first = 0 if is_sound else self._failed_at_first + 1
@@ -180,7 +184,7 @@ class ProgressState:
         if is_over and self._broken_at_first >= BROKEN_AT_FIRST:
             raise SearchStoppedError(
                 f"the first {self._broken_at_first} trials that were measured in this run all broke a "
-                f"constraint: relax it, or start again to go on; the last one: {outcome.message}"
+                f"constraint: relax it, or start again to continue; the last one: {outcome.message}"
             )
         if self._lost_in_a_row >= LOSSES_IN_A_ROW:
             raise SearchStoppedError(

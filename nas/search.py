@@ -25,7 +25,17 @@ from nas.loop import Loop
 from nas.objective import Objective
 from nas.progress_state import ProgressState
 from nas.proposals import Enqueued, Repeat, Source, enqueued_candidates, require_feasible
-from nas.protocols import ChecksNetworks, Evaluator, Executor, HasNotes, LatencyPredictor, Probe, Reporter
+from nas.protocols import (
+    ChecksNetworks,
+    Clock,
+    Evaluator,
+    Executor,
+    HasNotes,
+    LatencyPredictor,
+    Probe,
+    Reporter,
+    SystemClock,
+)
 from nas.reporters import Reporters
 from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.rungs import Halving, Rungs
@@ -216,6 +226,7 @@ class Search:
         reporters: Sequence[Reporter] = (),
         settings: Mapping[str, object] | None = None,
         events: Iterable[tuple[str, str]] = (),
+        clock: Clock | None = None,
     ) -> Study:
         """Searches, or continues the search in `out`, and returns the study.
 
@@ -230,6 +241,7 @@ class Search:
             reporters: Who shows the search.
             settings: How the search was asked for, as JSON values; stored for the command line.
             events: Kind and message of what is to be told of a new study first.
+            clock: The time that limits count; None is this machine's.
 
         Raises:
             NasError: Something is wrong, or continuing is pointless; all that is finished is in the journal.
@@ -264,7 +276,9 @@ class Search:
                 helps_out=isinstance(self.controller, ControllerOptions),
                 history=history,
             )
-            loop = self._loop(source, plan.controller, executor, journal, everybody, halving)
+            loop = self._loop(
+                source, plan.controller, executor, journal, everybody, halving, clock or SystemClock()
+            )
             swept = restore(loop, history, halving, plan.earlier)
             everybody.on_start(self._start(loop, plan))
             for kind, message in (*swept.messages(), *(() if journal.is_resumed else events)):
@@ -283,6 +297,7 @@ class Search:
         journal: Journal,
         reporter: Reporters,
         halving: Halving | None,
+        clock: Clock,
     ) -> Loop:
         checkpoints = CheckpointStore(
             journal.folder,
@@ -300,7 +315,7 @@ class Search:
             reporter=reporter,
             budget=self.budget,
             flow=Flow(slots=executor.slots, width=journal.identity.deterministic_workers),
-            progress=ProgressState(folder=journal.folder, total=self.budget.trials),
+            progress=ProgressState(folder=journal.folder, total=self.budget.trials, clock=clock),
         )
 
     def _start(self, loop: Loop, plan: Plan) -> SearchStart:
@@ -463,8 +478,7 @@ def _evaluator(
     trained = ProxyEvaluator(
         images,
         recipe.without_probes() if deterministic else recipe,
-        fidelity="epochs" if rungs is None else rungs.fidelity,
-        rungs=(1.0,) if rungs is None else rungs.shares,
+        rungs=rungs,
     )
     events = [("data_note", note) for note in images.notes]
     events += [("data_warning", warning) for warning in images.warnings]

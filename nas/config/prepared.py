@@ -203,8 +203,7 @@ def make_evaluator(
         data,
         recipe,
         split=split,
-        fidelity="epochs" if rungs is None else rungs.fidelity,
-        rungs=(1.0,) if rungs is None else rungs.shares,
+        rungs=rungs,
         stepping="compiled" if settings.is_compiled else "auto",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from torch import nn
 from nas.conversion import digest
 from nas.data.images import ImageData, SplitName, check_fits
 from nas.devices import choose_device, describe_device, pinned_threads
-from nas.errors import DataError, RecipeError
-from nas.rungs import Fidelity
+from nas.errors import DataError
+from nas.rungs import Fidelity, Rungs
 from nas.training.batches import Batches, make_batches
 from nas.training.memory import CPU_MEMORY_METHOD, CUDA_MEMORY_METHOD
 from nas.training.notes import notes_of
@@ -33,10 +33,10 @@ class ProxyEvaluator:
     """Trains each candidate by one short recipe and measures its accuracy on the search split.
 
     A job's fidelity is a share of the epochs (a shorter cosine to zero), of the resolution, or of the
-    training images. A candidate that comes with weights goes on from them. By epochs, it is trained for what
-    lies between the rung below and its own, in one cosine cycle of its own, so that every rung ends with the
-    rate at zero; by resolution or data, once more by the whole recipe. Momentum begins anew, and the order of
-    the images is another on each rung.
+    training images. A candidate that comes with weights is trained on from them. By epochs, it is trained for
+    what lies between the rung below and its own, in one cosine cycle of its own, so that every rung ends with
+    the rate at zero; by resolution or data, once more by the whole recipe. Momentum begins at zero, and the
+    order of the images is another on each rung.
 
     Pickles as its arguments: the data's arrays are its bulk, and what is on a device stays there.
 
@@ -46,8 +46,8 @@ class ProxyEvaluator:
         device: Where to train: `auto`, `cpu` or `cuda`; resolved in the worker.
         split: Where accuracy is measured; `test` is for the final comparison alone.
         reduction: How the training is smaller than recipe, data and networks say.
-        fidelity: What a job's fidelity is a share of.
-        rungs: The rungs, shares in (0, 1], rising: a candidate with weights was trained on the rung below.
+        rungs: The rungs that candidates are trained on, and what a job's fidelity is a share of: a candidate
+            with weights was trained on the rung below. None trains each whole; a fidelity is then of epochs.
         stepping: How steps are taken; `compiled` compiles each candidate, which takes minutes and pays for
             long trainings only.
 
@@ -56,7 +56,6 @@ class ProxyEvaluator:
 
     Raises:
         DataError: The training split is smaller than a batch.
-        RecipeError: The rungs does not rise, or there is no such fidelity.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, for warm restarts of the rate.
     """
@@ -69,8 +68,7 @@ class ProxyEvaluator:
         device: str = "auto",
         split: SplitName = "search",
         reduction: Reduction | None = None,
-        fidelity: Fidelity = "epochs",
-        rungs: tuple[float, ...] = (1.0,),
+        rungs: Rungs | None = None,
         stepping: Stepping = "auto",
     ) -> None:
         self.data = data
@@ -79,16 +77,15 @@ class ProxyEvaluator:
         self.device = device
         self.split: SplitName = split
         self.reduction = reduction if reduction is not None else Reduction()
-        self.fidelity: Fidelity = fidelity
-        self.rungs = tuple(rungs)
+        self._fidelity: Fidelity = "epochs" if rungs is None else rungs.fidelity
+        self._shares = (1.0,) if rungs is None else rungs.shares
         self.stepping: Stepping = stepping
         self._on_device = DeviceData(data, device)
         self._chosen: dict[tuple[str, str], Chosen] = {}
-        _check_rungs(fidelity, self.rungs)
         self._check_batch()
 
     def beside(self, recipe: Recipe, reduction: Reduction | None = None) -> ProxyEvaluator:
-        """Another way to train, that shares these images on the device.
+        """Another training of the same images, which it shares on the device.
 
         Raises:
             DataError: The training split is smaller than a batch.
@@ -106,9 +103,9 @@ class ProxyEvaluator:
         parts = [self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, None]
         parts += ["compiled"] if self.stepping == "compiled" else []
         parts += self._unlike_the_whole()
-        if self.reduction.is_whole and self.fidelity == "epochs" and self.rungs == (1.0,):
+        if self.reduction.is_whole and self._fidelity == "epochs" and self._shares == (1.0,):
             return digest(*parts)
-        return digest(*parts, self.reduction.fingerprint, self.fidelity, self.rungs)
+        return digest(*parts, self.reduction.fingerprint, self._fidelity, self._shares)
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.
@@ -117,7 +114,7 @@ class ProxyEvaluator:
             DataError: Resolution, channels or number of classes differ, or the reduced network is not valid.
         """
         check_fits(network, self.data)
-        least = self._reduced(self.rungs[0])
+        least = self._reduced(self._shares[0])
         if least.resolution == least.width == 1:
             return
         try:
@@ -152,7 +149,7 @@ class ProxyEvaluator:
             DataError: The network does not fit the data, or the weights do not fit the network.
         """
         self.check(candidate.network)
-        work = self._work(candidate.job, goes_on=candidate.weights is not None)
+        work = self._work(candidate.job, is_promoted=candidate.weights is not None)
         data, batches = self._on_device.of(work.reduction)
         where = choose_device(self.device)
         network = work.reduction.network(candidate.network)
@@ -174,12 +171,12 @@ class ProxyEvaluator:
         module.cpu()  # the worker may keep it for its weights, and the device is needed
         return Evaluation(metrics=metrics, weights=lambda: weights_bytes(module), notes=batches.notes)
 
-    def _work(self, job: Job, *, goes_on: bool) -> _Work:
+    def _work(self, job: Job, *, is_promoted: bool) -> _Work:
         """How a job is trained."""
         reduction = self._reduced(job.fidelity)
-        below = [share for share in self.rungs if share < job.fidelity - 1e-9] if goes_on else []
+        below = [share for share in self._shares if share < job.fidelity - 1e-9] if is_promoted else []
         recipe = self._shortened(job.fidelity, reduction, below=below[-1] if below else 0.0)
-        seed = rung_seed(job.seed, len(below)) if goes_on else job.seed
+        seed = rung_seed(job.seed, len(below)) if is_promoted else job.seed
         return _Work(reduction=reduction, recipe=recipe, seed=seed)
 
     def _settled(self, recipe: Recipe, device: torch.device) -> Recipe:
@@ -194,12 +191,12 @@ class ProxyEvaluator:
     def _shortened(self, share: float, reduction: Reduction, *, below: float = 0.0) -> Recipe:
         """The recipe at a share of the fidelity, after what was trained below it."""
         recipe = reduction.recipe(self._given)
-        return recipe.at(share - below) if self.fidelity == "epochs" else recipe
+        return recipe.at(share - below) if self._fidelity == "epochs" else recipe
 
     def trainings(self) -> tuple[tuple[Recipe, int], ...]:
         """The recipe of each rung, not settled, with the number of training images there."""
         found = []
-        for below, share in zip((0.0, *self.rungs), self.rungs, strict=False):
+        for below, share in zip((0.0, *self._shares), self._shares, strict=False):
             reduction = self._reduced(share)
             images = int(reduction.train_images(self.data.train.labels).sum())
             found.append((self._shortened(share, reduction, below=below), images))
@@ -219,15 +216,15 @@ class ProxyEvaluator:
 
     def _reduced(self, share: float) -> Reduction:
         """The reduction of data and networks at a share of the fidelity."""
-        if self.fidelity == "resolution":
+        if self._fidelity == "resolution":
             return replace(self.reduction, resolution=self.reduction.resolution * share)
-        if self.fidelity == "data":
+        if self._fidelity == "data":
             return replace(self.reduction, data=self.reduction.data * share)
         return self.reduction
 
     def _check_batch(self) -> None:
         check_batch(self.data, self._given)
-        least = self._reduced(self.rungs[0])
+        least = self._reduced(self._shares[0])
         count = int(least.train_images(self.data.train.labels).sum())
         needed = self._given.batch_for(count)
         if count < needed:
@@ -273,7 +270,7 @@ class _Work:
 
 
 def rung_seed(seed: int, rung: int) -> int:
-    """Seed of the images' order where a training goes on: another on each rung, counted from 0."""
+    """Seed of the images' order of a promoted training: another on each rung, counted from 0."""
     return int(np.random.SeedSequence([seed, rung]).generate_state(1)[0] & 0x7FFFFFFF)
 
 
@@ -314,12 +311,4 @@ def load_bytes(module: nn.Module, weights: bytes) -> None:
         module.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"the weights to go on from must be of the very network, but: {reason}") from error
-
-
-def _check_rungs(fidelity: str, rungs: tuple[float, ...]) -> None:
-    if fidelity not in get_args(Fidelity):
-        raise RecipeError(f"`fidelity in {get_args(Fidelity)}` must hold, but got fidelity={fidelity!r}")
-    rises = all(below < above for below, above in zip((0.0, *rungs), rungs, strict=False))
-    if not rungs or not rises or rungs[-1] > 1:
-        raise RecipeError(f"rungs must be shares in (0, 1] that rise, but got {rungs!r}")
+        raise DataError(f"the weights to start from must be of the very network, but: {reason}") from error

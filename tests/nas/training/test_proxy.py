@@ -6,9 +6,10 @@ import pytest
 from safetensors.torch import load
 
 from nas.data.loading import from_arrays
-from nas.errors import DataError, RecipeError
+from nas.errors import DataError
 from nas.evaluators import Probed
 from nas.latency.probe import LatencyProbe
+from nas.rungs import Rungs
 from nas.training.proxy import ProxyEvaluator
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction
@@ -146,13 +147,13 @@ KINDS = ("epochs", "resolution", "data")
 RUNGS = (1 / 3, 1.0)
 
 
-def rungs(fidelity="epochs", rungs=RUNGS, recipe=RECIPE):
-    return ProxyEvaluator(bars(), recipe, device="cpu", fidelity=fidelity, rungs=rungs)
+def on_rungs(fidelity="epochs", shares=RUNGS, recipe=RECIPE):
+    return ProxyEvaluator(bars(), recipe, device="cpu", rungs=Rungs(shares, fidelity=fidelity))
 
 
 @pytest.mark.parametrize("fidelity", KINDS)
-def test_going_on_in_another_process_gives_the_same_weights_to_the_bit(fidelity):
-    here = rungs(fidelity)
+def test_a_promoted_training_in_another_process_gives_the_same_weights_to_the_bit(fidelity):
+    here = on_rungs(fidelity)
     weights = here.evaluate(candidate(seed=3, fidelity=RUNGS[0])).weights()
     there = pickle.loads(pickle.dumps(here))
     here.evaluate(candidate(seed=9))  # something else in between must leave no trace
@@ -161,38 +162,38 @@ def test_going_on_in_another_process_gives_the_same_weights_to_the_bit(fidelity)
 
 
 @pytest.mark.parametrize("fidelity", KINDS)
-def test_going_on_changes_the_weights_that_it_starts_from(fidelity):
-    evaluator = rungs(fidelity)
+def test_a_promoted_training_changes_the_weights_that_it_starts_from(fidelity):
+    evaluator = on_rungs(fidelity)
     one, other = (evaluator.evaluate(candidate(seed=seed, fidelity=RUNGS[0])).weights() for seed in (1, 2))
     after = [evaluator.evaluate(candidate(seed=5, weights=weights)).weights() for weights in (one, other)]
     assert len({one, other, *after}) == 4
 
 
-def test_the_whole_fidelity_without_weights_is_one_plain_training_on_any_ladder():
+def test_the_whole_fidelity_without_weights_is_one_plain_training_on_any_rungs():
     plain = ProxyEvaluator(bars(), RECIPE, device="cpu").evaluate(candidate(seed=5)).weights()
     for fidelity in KINDS:
-        assert rungs(fidelity).evaluate(candidate(seed=5)).weights() == plain
+        assert on_rungs(fidelity).evaluate(candidate(seed=5)).weights() == plain
 
 
-def test_going_on_trains_what_lies_between_the_rungs():
-    work = rungs()._work(candidate(fidelity=1.0).job, goes_on=True)
+def test_a_promoted_training_trains_what_lies_between_the_rungs():
+    work = on_rungs()._work(candidate(fidelity=1.0).job, is_promoted=True)
     assert work.recipe.epochs == pytest.approx(RECIPE.epochs * 2 / 3)
     assert work.recipe.warmup_epochs == pytest.approx(RECIPE.warmup_epochs * 2 / 3)
-    low = rungs()._work(candidate(fidelity=1 / 3).job, goes_on=False)
+    low = on_rungs()._work(candidate(fidelity=1 / 3).job, is_promoted=False)
     assert low.recipe == RECIPE.at(1 / 3)
     for fidelity in ("resolution", "data"):
-        assert rungs(fidelity)._work(candidate(fidelity=1.0).job, goes_on=True).recipe == RECIPE
+        assert on_rungs(fidelity)._work(candidate(fidelity=1.0).job, is_promoted=True).recipe == RECIPE
 
 
 def test_the_order_of_images_differs_from_rung_to_rung():
-    evaluator = rungs(rungs=(0.25, 0.5, 1.0))
-    seeds = [evaluator._work(candidate(fidelity=share).job, goes_on=True).seed for share in (0.5, 1.0)]
+    evaluator = on_rungs(shares=(0.25, 0.5, 1.0))
+    seeds = [evaluator._work(candidate(fidelity=share).job, is_promoted=True).seed for share in (0.5, 1.0)]
     assert len({*seeds, candidate().job.seed}) == 3
 
 
 @pytest.mark.parametrize("fidelity", ["resolution", "data"])
 def test_a_rung_of_resolution_or_data_trains_on_less(fidelity):
-    evaluator = rungs(fidelity, recipe=replace(RECIPE, batch_size=16))
+    evaluator = on_rungs(fidelity, recipe=replace(RECIPE, batch_size=16))
     low, whole = (evaluator._on_device.of(evaluator._reduced(share))[0] for share in RUNGS)
     assert whole is evaluator.data
     assert (low.resolution, len(low.train)) == {"resolution": (8, 192), "data": (12, 63)}[fidelity]
@@ -201,11 +202,11 @@ def test_a_rung_of_resolution_or_data_trains_on_less(fidelity):
 
 
 def test_weights_of_another_network_are_refused():
-    evaluator = rungs()
+    evaluator = on_rungs()
     weights = evaluator.evaluate(candidate((1, 0), fidelity=RUNGS[0])).weights()
-    with pytest.raises(DataError, match="weights to go on from must be of the very network"):
+    with pytest.raises(DataError, match="weights to start from must be of the very network"):
         evaluator.evaluate(candidate((0, 1), weights=weights))
-    with pytest.raises(DataError, match="weights to go on from"):
+    with pytest.raises(DataError, match="weights to start from"):
         evaluator.evaluate(candidate((1, 0), weights=weights[:100]))
 
 
@@ -227,35 +228,24 @@ def test_the_fingerprint_is_as_before_without_a_reduction_and_another_with_each(
         ProxyEvaluator(data, RECIPE),
         ProxyEvaluator(data, RECIPE, reduction=Reduction(width=0.5)),
         ProxyEvaluator(data, RECIPE, reduction=Reduction(data=0.5)),
-        ProxyEvaluator(data, RECIPE, fidelity="data", rungs=(0.5, 1.0)),
-        ProxyEvaluator(data, RECIPE, fidelity="epochs", rungs=(0.5, 1.0)),
-        ProxyEvaluator(data, RECIPE, fidelity="epochs", rungs=(0.25, 1.0)),
+        ProxyEvaluator(data, RECIPE, rungs=Rungs((0.5, 1.0), fidelity="data")),
+        ProxyEvaluator(data, RECIPE, rungs=Rungs((0.5, 1.0))),
+        ProxyEvaluator(data, RECIPE, rungs=Rungs((0.25, 1.0))),
     ]
     assert len({evaluator.fingerprint for evaluator in evaluators}) == len(evaluators)
     assert ProxyEvaluator(data, RECIPE, reduction=Reduction()).fingerprint == evaluators[0].fingerprint
 
 
-@pytest.mark.parametrize("rungs", [(), (0.5, 0.5), (1.0, 0.5), (0.0, 1.0), (0.5, 1.5)])
-def test_a_ladder_that_does_not_rise_within_the_whole_is_refused(rungs):
-    with pytest.raises(RecipeError, match="must be shares in"):
-        rungs(rungs=rungs)
-
-
-def test_an_unknown_fidelity_is_refused():
-    with pytest.raises(RecipeError, match="fidelity='width'"):
-        rungs("width")
-
-
 def test_a_rung_with_fewer_images_than_a_batch_is_refused_when_the_evaluator_is_made():
     with pytest.raises(DataError, match=r"reduced training split of bars.*data=0.1 leaves 18"):
-        rungs("data", (0.1, 1.0))
+        on_rungs("data", (0.1, 1.0))
 
 
 FOLLOWS = replace(RECIPE, batch_size=None)
 
 
 def test_each_rung_of_data_has_a_batch_that_follows_its_images():
-    evaluator = rungs("data", (0.02, 0.1, 1.0), FOLLOWS)
+    evaluator = on_rungs("data", (0.02, 0.1, 1.0), FOLLOWS)
     found = [(images, recipe.batch_for(images)) for recipe, images in evaluator.trainings()]
     assert found == [(3, 3), (18, 4), (192, 16)]
     for share in (0.02, 0.1, 1.0):
@@ -270,8 +260,7 @@ def test_the_recipe_of_an_evaluator_says_what_was_decided_for_these_images():
 def test_what_was_decided_counts_alike_whether_it_was_given_or_followed_from_the_images():
     given = replace(FOLLOWS, batch_size=16, batch_norm_statistics="recomputed")
     assert ProxyEvaluator(bars(), FOLLOWS).fingerprint == ProxyEvaluator(bars(), given).fingerprint
-    rungs = {"data": (0.1, 1.0), "epochs": (0.5, 1.0)}
-    by_data = [rungs("data", rungs["data"], recipe) for recipe in (FOLLOWS, replace(given, batch_size=8))]
+    by_data = [on_rungs("data", (0.1, 1.0), recipe) for recipe in (FOLLOWS, replace(given, batch_size=8))]
     assert by_data[0].fingerprint != by_data[1].fingerprint
 
 
@@ -284,7 +273,7 @@ def test_an_evaluator_says_what_follows_from_few_images_and_on_which_rung():
     assert "only 12 steps a training" in steps
     many = replace(RECIPE, epochs=20.0)
     assert ProxyEvaluator(bars(), many).notes == ()
-    assert all(note.startswith("first rung: ") for note in rungs("epochs", (0.1, 1.0), many).notes)
+    assert all(note.startswith("first rung: ") for note in on_rungs("epochs", (0.1, 1.0), many).notes)
     assert "that too" in ProxyEvaluator(bars(), replace(RECIPE, batch_norm_statistics="running")).notes[0]
 
 
