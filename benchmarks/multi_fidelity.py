@@ -4,8 +4,8 @@
 
 Everything is trained for real on the digits benchmark, whose 576 networks have a table of three whole
 trainings each: what a candidate is truly worth. First a sample of candidates is trained on all rungs, and
-each rung's accuracies are compared with the table. Then searches with and without rungs run for the same time,
-and the network that each would go with is looked up. One process on one thread.
+each rung's accuracies are compared with the table. Then searches with and without rungs run equally
+long, and the network that each would go with is looked up. One process on one thread.
 """
 
 from __future__ import annotations
