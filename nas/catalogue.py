@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import ObjectiveError
-from nas.objective import NETWORK_METRICS, PREDICTED_METRICS, Objective
+from nas.metrics import NETWORK_METRICS, PREDICTED_METRICS
+from nas.objective import Objective
 from nas.outcome import all_costs
 from nas.protocols import LatencyPredictor
 from nas.trial import Metric
@@ -19,16 +20,19 @@ from search_spaces import Cost, Network, SearchSpace, SpaceError, cost
 
 Tokens = tuple[int, ...]
 
+(PREDICTED,) = PREDICTED_METRICS
+"""What a latency table predicts."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Description:
     """What follows from tokens alone.
 
     Attributes:
-        network: The tokens written out.
+        network: The tokens decoded.
         digest: Identity of the network.
         cost: Its exact cost.
-        predictions: What is predicted of it.
+        predictions: What a table predicts of it.
     """
 
     network: Network
@@ -38,26 +42,26 @@ class Description:
 
     @property
     def costs(self) -> dict[str, float]:
-        """Everything that is known of it, by name."""
+        """Everything that is known of it before training, by name."""
         return all_costs(self.cost, self.predictions)
 
 
 class Catalogue:
-    """Describes candidates of a space, those looked at lately without working it out again.
+    """Describes candidates of a space; the latest descriptions are cached.
 
     Args:
         space: Where candidates come from.
         latency: Predicts their latency; None where nothing does.
 
     Attributes:
-        space: The same.
-        latency: The same.
+        space: Where candidates come from.
+        latency: Predicts their latency; None where nothing does.
     """
 
     def __init__(self, space: SearchSpace, latency: LatencyPredictor | None = None) -> None:
         self.space = space
         self.latency = latency
-        self._describe = lru_cache(maxsize=4096)(self._describe_anew)
+        self._describe = lru_cache(maxsize=4096)(self._description)
 
     def describe(self, tokens: Sequence[int]) -> Description:
         """Describes a candidate.
@@ -68,15 +72,11 @@ class Catalogue:
         return self._describe(tuple(tokens))
 
     def digest(self, tokens: Sequence[int]) -> str:
-        """Identity of a candidate.
-
-        Raises:
-            SpaceError: The tokens are not of this space, or the combination breaks a law.
-        """
+        """Identity of a candidate; raises as `describe` does."""
         return self.describe(tokens).digest
 
     def is_feasible(self, tokens: Sequence[int], objective: Objective) -> bool:
-        """Whether a candidate can be built and is known to meet the constraints on known costs."""
+        """Whether a candidate can be built and meets the limits on costs that are known before training."""
         try:
             return not objective.broken(self.describe(tokens).costs, before_training=True)
         except (SpaceError, ObjectiveError):
@@ -93,43 +93,40 @@ class Catalogue:
             One column for each of them, `(n, metrics)`.
         """
         exact = self.space.costs(tokens) if set(metrics) & set(NETWORK_METRICS) else None
-        columns = [
-            self._predicted(tokens) if exact is None or m in PREDICTED_METRICS else exact[m] for m in metrics
-        ]
+        columns = [self._predicted(tokens) if exact is None or m == PREDICTED else exact[m] for m in metrics]
         return np.stack(columns, axis=1).astype(np.float64)
 
     def are_within(self, tokens: npt.NDArray[np.int64], limits: Mapping[str, float]) -> npt.NDArray[np.bool_]:
         """Which of many candidates `(n, decisions)` can be built and keep upper limits, `(n,)`."""
         ranges = {metric: (0.0, limits[metric]) for metric in NETWORK_METRICS if metric in limits}
         within = self.space.are_within(tokens, **ranges)
-        for metric in PREDICTED_METRICS:
-            if metric in limits:
-                rows = np.flatnonzero(within)
-                within[rows] = self._predicted(tokens[rows]) <= limits[metric]
+        if PREDICTED in limits:
+            rows = np.flatnonzero(within)
+            within[rows] = self._predicted(tokens[rows]) <= limits[PREDICTED]
         return within
 
     def check_predicts(self, objective: Objective) -> None:
-        """Checks that every cost that an objective takes for known is, and that its target can be met.
+        """Checks that a predicted latency which an objective needs is predicted, and its target within reach.
 
         Raises:
-            ObjectiveError: It needs a predicted latency, and nothing predicts any; or less than there is.
+            ObjectiveError: Nothing predicts it, or every network is predicted to take more than the target.
         """
-        metric = PREDICTED_METRICS[0]
-        if metric not in objective.metrics:
+        if PREDICTED not in objective.metrics:
             return
         if self.latency is None:
             raise ObjectiveError(
-                f"the objective needs {metric!r}, but nothing predicts it: give a latency table of this "
+                f"the objective needs {PREDICTED!r}, but nothing predicts it: give a latency table of this "
                 "space and device (nas latency-table makes one), or aim at latency_ms, which is measured",
                 field="objective",
             )
         least = self.latency.least_ms(self.space)
-        target = _budget(objective, metric)
-        if target is not None and target < least:
+        budget = objective.budgets.get(PREDICTED, math.inf)
+        if budget < least:
             raise ObjectiveError(
                 f"no network of the space {self.space.name!r} is predicted to take less than {least:.4g} ms, "
-                f"but the target is {metric}={target:.4g}: raise it, or choose a smaller width or resolution "
-                f"({self.latency.origin})"
+                f"but the target is {PREDICTED}={budget:.4g}: raise it, or choose a smaller width or "
+                f"resolution ({self.latency.origin})",
+                field="objective",
             )
 
     def _predicted(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -137,23 +134,13 @@ class Catalogue:
             return np.full(len(tokens), np.nan)
         return self.latency.predict_many(self.space, tokens)
 
-    def _describe_anew(self, tokens: Tokens) -> Description:
+    def _description(self, tokens: Tokens) -> Description:
         network = self.space.decode(tokens)
         predictions: tuple[Metric, ...] = ()
         if self.latency is not None:
-            predicted = Metric(
-                name=PREDICTED_METRICS[0],
-                value=self.latency.predict(network),
-                unit="ms",
-                environment=self.latency.origin,
-            )
-            predictions = (predicted,) if math.isfinite(predicted.value) else ()
+            value, origin = self.latency.predict(network), self.latency.origin
+            if math.isfinite(value):
+                predictions = (Metric(name=PREDICTED, value=value, unit="ms", environment=origin),)
         return Description(
             network=network, digest=network.digest, cost=cost(network), predictions=predictions
         )
-
-
-def _budget(objective: Objective, metric: str) -> float | None:
-    """The target of a cost that is more than a unit: one that the reward bends at."""
-    bent = [f.target for f in objective.factors if f.metric == metric and f.exponent_under != f.exponent_over]
-    return min([*bent, *(term.target for term in objective.absolutes if term.metric == metric)], default=None)

@@ -12,7 +12,9 @@ from controllers import Controller, Outcome, Proposal
 from nas.argument_checks import real
 from nas.catalogue import Catalogue
 from nas.errors import ObjectiveError, StudyError, UsageError
-from nas.objective import KNOWN_METRICS, Objective
+from nas.metrics import KNOWN_METRICS
+from nas.objective import Objective
+from nas.objective_terms import metric_of
 from nas.study.differences import LATENCY_TABLE, differences
 from nas.study.journal_schema import Identity, Provenance
 from nas.study.study import Study
@@ -66,7 +68,7 @@ class ControllerOptions:
         """
         import controllers
 
-        metrics = tuple(metric for metric in objective.metrics if metric in KNOWN_METRICS) or ("macs",)
+        metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
         limits = objective.known_limits
 
         def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -78,7 +80,8 @@ class ControllerOptions:
         def reward(
             accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
         ) -> npt.NDArray[np.float64]:
-            return objective.rewards(accuracies, dict(zip(metrics, table.T, strict=True)))
+            values = objective.goal.sign * accuracies  # a controller is told that more is better
+            return objective.rewards(values, dict(zip(metrics, table.T, strict=True)))
 
         reckons_with_noise = self.name == "dyna" and self.accuracy_noise is not None
         return cast(
@@ -90,7 +93,7 @@ class ControllerOptions:
                 key=catalogue.digest,
                 feasible=feasible if limits else None,
                 costs=costs,
-                reward=None if objective.measured_metrics else reward,
+                reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
                 **({"noise": self.accuracy_noise} if reckons_with_noise else {}),
             ),
         )
@@ -126,7 +129,7 @@ def earlier_results(
             f"a warm start needs results that can be compared, but of {study.folder} differs: "
             f"{'; '.join(found)}. Start without it, or search as it did"
         )
-    judged = [trial for trial in study.completed if trial.accuracy is not None and trial.copied_from is None]
+    judged = [trial for trial in study.completed if trial.copied_from is None]
     outcomes = {trial.number: _outcome(trial, catalogue, objective) for trial in judged}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ObjectiveError)]
     if failures and len(failures) == len(outcomes):
@@ -146,7 +149,9 @@ def _outcome(trial: StudyTrial, catalogue: Catalogue, objective: Objective) -> O
     costs = trial.costs | catalogue.describe(catalogue.space.canonical(trial.tokens)).costs
     try:
         broken = objective.broken(costs)
-        reward = objective.reward(trial.accuracy or 0.0, costs)
+        value = metric_of(costs, objective.goal.metric)
+        reward = objective.reward(value, costs)
     except ObjectiveError as error:
         return error
-    return Outcome(reward, accuracy=trial.accuracy, status="infeasible" if broken else "completed")
+    told = objective.goal.sign * value
+    return Outcome(reward, accuracy=told, status="infeasible" if broken else "completed")

@@ -22,14 +22,6 @@ Lookup = Callable[[Candidate], float | Mapping[str, float]]
 Table = Mapping[tuple[int, ...], float] | Mapping[tuple[int, ...], Mapping[str, float]]
 """The same by tokens."""
 
-UNITS = {
-    "accuracy": "fraction",
-    "latency_ms": "ms",
-    "train_step_ms": "ms",
-    "train_seconds": "s",
-    "peak_memory_bytes": "bytes",
-}
-
 
 class TableEvaluator:
     """Looks a candidate up instead of training it.
@@ -91,8 +83,7 @@ class TableEvaluator:
             values["accuracy"] = min(1.0, max(0.0, noisy))
         return Evaluation(
             metrics=tuple(
-                Metric(name=name, value=value, unit=UNITS.get(name, "count"), environment=self._name)
-                for name, value in values.items()
+                Metric(name=name, value=value, environment=self._name) for name, value in values.items()
             )
         )
 

@@ -19,11 +19,11 @@ Probabilities = Callable[[], list[npt.NDArray[np.float64]] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The best trial so far."""
+    """The best trial so far; `value` is what the objective maximises or minimises."""
 
     number: int
     reward: float
-    accuracy: float
+    value: float
     macs: int
     network: Network
     fidelity: float = 1.0
@@ -60,6 +60,7 @@ class SearchStart:
         is_resumed: Whether trials of earlier runs are continued.
         counts: Trials of earlier runs.
         best: The best of earlier runs.
+        metric: Name of what the objective maximises or minimises.
         training_notes: What follows from the number of training images and is worth saying.
     """
 
@@ -74,6 +75,7 @@ class SearchStart:
     is_resumed: bool
     counts: Counts
     best: Best | None
+    metric: str = "accuracy"
     training_notes: tuple[str, ...] = ()
 
 
@@ -129,9 +131,9 @@ class TrialReport:
         return self.outcome.reward
 
     @property
-    def accuracy(self) -> float | None:
-        """The fraction measured on the search split."""
-        return self.outcome.accuracy
+    def value(self) -> float | None:
+        """What the objective maximises or minimises, measured on the search split."""
+        return self.outcome.value
 
     @property
     def macs(self) -> int:

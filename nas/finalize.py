@@ -197,12 +197,13 @@ def picture_of(study: Study) -> SearchPicture:
     """What there is to draw of a study."""
     from nas.report.pictures import SearchPicture
 
-    costs = study.objective.metrics or ("macs",)
+    goal, *others = study.objective.front
+    costs = tuple(other.metric for other in others)
     targets = study.objective.targets
     return SearchPicture(
-        points=tuple(entry for entry in study.entries(*costs) if min(entry.costs) > 0),
+        points=tuple(entry for entry in study.entries((goal, *others)) if min(entry.costs) > 0),
+        goals=(goal, *others),
         title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
-        costs=costs,
         targets=tuple(targets.get(metric) for metric in costs),
         failed=len(study.trials) - len(study.completed),
         chosen=_chosen(study, costs),
@@ -214,13 +215,13 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
     from nas.report.pictures import Mark
 
     best = study.best if study.completed else None
-    if best is None or best.mean_accuracy is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
+    if best is None or best.mean_value is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
         return None
     return Mark(
         name=f"winner, trial {best.number}",
-        accuracy=best.mean_accuracy,
+        value=best.mean_value,
         costs=tuple(best.costs[cost] for cost in costs),
-        accuracies=best.accuracies,
+        accuracies=best.accuracies if study.objective.goal.metric == "accuracy" else (),
     )
 
 

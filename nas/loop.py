@@ -139,7 +139,7 @@ class Loop:
             reward = None  # what went on is of another fidelity than what controllers compare
             if trial.continues is None:
                 reward = self.progress.worst_reward if outcome.reward is None else outcome.reward
-                self.controller.feedback([feedback_of(trial, outcome, reward)])
+                self.controller.feedback([feedback_of(trial, outcome, reward, self.objective)])
             state = self.controller.state_dict()
             self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
         self.progress.rejected = self.source.rejected

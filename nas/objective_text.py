@@ -1,215 +1,235 @@
-"""The arithmetic in which people write an objective: `accuracy * (latency/5ms)^-0.07, memory <= 2GiB`.
+"""The text of an objective, `accuracy * (latency/5ms)^-0.07, memory <= 2GiB`, read into its terms.
 
-    objective   = product { summand } [ ( "," | "subject to" ) limit { ( "," | "and" ) limit } ]
-    product     = "accuracy" and any number of factors, in any order, with "*" between them
+    objective   = goal { ";" goal } [ "," [ "subject" "to" ] limit { "," limit } ]
+    goal        = [ "max" | "min" ] product { summand }
+    product     = a metric and any number of factors, in any order, with "*" between them
     factor      = cost "^" exponents | "(" cost "/" quantity ")" "^" exponents
     exponents   = number | "(" number ["under"] "," number ["over"] ")"
-    summand     = ( "+" | "-" ) [ number "*" ] "|" cost "/" quantity "-" "1" "|"
-    limit       = cost "<=" quantity
+    summand     = ( "-" | "+" ) [ number "*" ] "|" cost "/" quantity "-" "1" "|"
+    limit       = metric ( "<=" | ">=" ) quantity
 
-A cost is the name of a metric, or short for one of ours (`SHORT_NAMES`). A quantity has its unit behind it:
-`300M`, `5ms`, `2GiB`; without one it is in the metric's own. `×` and `x` stand for `*` too, `**` for `^`,
-`abs(...)` for `|...|`, and `300,000` is one number.
+A metric or a cost is a name, or an alias that `nas.metrics` has for it. A quantity has its unit behind it,
+`300M`, `5ms`, `2GiB`; without one it is in the metric's own. A thousand may be written 1,000.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from nas.errors import NasError, ObjectiveError
-from nas.objective import (
-    KNOWN_METRICS,
-    MEASURED_METRICS,
-    AbsoluteTerm,
-    Constraint,
-    CostTerm,
-    Objective,
-)
-from nas.units import parse_bytes, parse_count, parse_milliseconds
-
-SHORT_NAMES = {
-    "latency": "latency_ms",
-    "predicted_latency": "predicted_latency_ms",
-    "memory": "peak_memory_bytes",
-    "peak_memory": "peak_memory_bytes",
-    "step_time": "train_step_ms",
-}
-"""What people may write for a metric of ours."""
+from nas.metrics import ACCURACY, METRICS, WORD, Direction, Goal, metric_info, metric_name
+from nas.objective_terms import AbsoluteTerm, Constraint, CostTerm, LowerLimit
 
 EXAMPLE = "accuracy * (macs / 300M)^-0.07, memory <= 2GiB"
 
 _TOKEN = re.compile(
-    r"""\s*(?:
-    (?P<number> (?: [1-9]\d{0,2}(?:,\d{3})+(?!\d) | \d[\d_]* )(?:\.\d*)?(?:[eE][+-]?\d+)?[A-Za-zµ]*
+    rf"""\s*(?:
+    (?P<number> (?: [1-9]\d{{0,2}}(?:,\d{{3}})+(?!\d) | \d+ )(?:\.\d*)?(?:[eE][+-]?\d+)?[A-Za-zµ]*
               | \.\d+(?:[eE][+-]?\d+)?[A-Za-zµ]* )
-    | (?P<word> [^\W\d]\w* )
-    | (?P<sign> \*\* | <= | >= | == | [-+*/^(),|<>=\u00d7\u00b7\u00f7\u2212\u2264] )
-    | (?P<other> \S ) )""",
+    | (?P<word> {WORD} )
+    | (?P<sign> \*\* | <= | >= | == | \S ) )""",
     re.VERBOSE,
 )
-_SPELLINGS = {"**": "^", "×": "*", "·": "*", "−": "-", "≤": "<=", "÷": "/"}  # noqa: RUF001  # what people paste
-_NUMBER = re.compile(r"[\d_,.]+(?:[eE][+-]?\d+)?")
+_PLAIN_NUMBER = re.compile(r"[\d,.]+(?:[eE][+-]?\d+)?")
+
+_HINTS = {
+    "/": "a division is written as a factor with a negative exponent, such as params^-0.05",
+    "<": "a limit is written with <= behind a comma, such as: accuracy, latency <= 5ms",
+    "<=": "a limit stands behind a comma, such as: accuracy, latency <= 5ms",
+    ">=": "a limit stands behind a comma, such as: max f1, accuracy >= 0.7",
+    "^": "only a cost has an exponent, such as params^-0.05; what is optimised counts as it is",
+}
+"""What to say of a token with which an objective cannot continue."""
 
 Made = TypeVar("Made")
 
 
-def metric_name(word: str) -> str:
-    """The metric that a word names: one of ours, also by its short name, or a user's own.
+@dataclass(slots=True, kw_only=True)
+class ObjectiveParts:
+    """What stands in the text of an objective; see `nas.objective.Objective`."""
 
-    Raises:
-        ObjectiveError: It nearly names one of ours, but not quite.
-    """
-    name = SHORT_NAMES.get(word, word)
-    ours = KNOWN_METRICS + MEASURED_METRICS
-    near = [] if name in ours else get_close_matches(word, [*SHORT_NAMES, *ours, "accuracy"], 1, 0.85)
-    if near and word != "accuracy":
-        raise ObjectiveError(f"there is no metric {word!r}: did you mean {near[0]!r}?")
-    return name
+    goals: list[Goal] = field(default_factory=list)
+    factors: list[CostTerm] = field(default_factory=list)
+    absolutes: list[AbsoluteTerm] = field(default_factory=list)
+    constraints: list[Constraint] = field(default_factory=list)
+    lower_limits: list[LowerLimit] = field(default_factory=list)
 
 
-def parse_objective(text: str) -> Objective:
-    """Reads an objective.
+def read_objective(text: str) -> ObjectiveParts:
+    """Reads the text of an objective.
 
     Raises:
         ObjectiveError: It is none; says where it stops making sense and what was expected there.
     """
     reader = _Reader(text)
-    factors = _product(reader)
-    absolutes = []
-    while reader.next.text in ("+", "-"):
-        absolutes.append(_summand(reader))
-    constraints = _limits(reader)
-    if not reader.at_end:
-        raise reader.error(_hint(reader.next.text))
-    return Objective(factors=tuple(factors), absolutes=tuple(absolutes), constraints=tuple(constraints))
-
-
-def _hint(word: str) -> str:
-    """What to say of a word with which nothing can go on."""
-    hints = {
-        "/": "a division is written as a factor with a negative exponent, such as params^-0.05",
-        "<": "a limit is written with <= behind a comma, such as: accuracy, latency <= 5ms",
-        "<=": "a limit stands behind a comma, such as: accuracy, latency <= 5ms",
-        "^": "only a cost has an exponent, such as params^-0.05; accuracy counts as it is",
-    }
-    return hints.get(word, "`*` and a factor, or a comma and a limit, was expected")
-
-
-def _product(reader: _Reader) -> list[CostTerm]:
-    factors: list[CostTerm] = []
-    has_accuracy = False
-    if reader.at_end:
-        raise reader.error(f"accuracy was expected, and what it may cost, such as: {EXAMPLE}")
+    parts = ObjectiveParts()
     while True:
-        if reader.next.text == "accuracy":
-            if has_accuracy:
-                raise reader.error("accuracy stands in an objective once")
-            has_accuracy = True
-            reader.take()
-            if reader.next.text == "^":
-                raise reader.error(_hint("^"))
-        else:
-            factors.append(_factor(reader))
-        if reader.next.text not in ("*", "x"):
+        _goal(reader, parts)
+        if not reader.skip(";"):
             break
-        reader.take()
-    if not has_accuracy:
+    _limits(reader, parts)
+    if not reader.at_end:
+        raise reader.error(
+            _HINTS.get(reader.next.text, "`*` and a factor, or a comma and a limit, was expected")
+        )
+    return parts
+
+
+def _goal(reader: _Reader, parts: ObjectiveParts) -> None:
+    direction = reader.direction()
+    sign = -1.0 if direction == "min" else 1.0
+    start, metric = _product(reader, parts, direction, sign)
+    while reader.next.text in ("+", "-"):
+        parts.absolutes.append(_summand(reader, sign))
+    if direction is None and metric != "accuracy":
+        is_ours = any(metric == info.name for info in METRICS)
+        if not parts.goals and reader.next.text != ";":
+            raise reader.error(
+                f"accuracy, `max {metric}` or `min {metric}` was expected, as what is optimised",
+                start,
+            )
+        if not is_ours:
+            raise reader.error(f"`max` or `min` in front of {metric} was expected", start)
+    parts.goals.append(
+        reader.made(start, lambda: Goal(metric=metric, direction=direction or metric_info(metric).direction))
+    )
+
+
+def _product(
+    reader: _Reader, parts: ObjectiveParts, direction: Direction | None, sign: float
+) -> tuple[_Token, str]:
+    """Reads what is multiplied; returns the metric that has no exponent, with its place."""
+    found: tuple[_Token, str] | None = None
+    while True:
+        start = reader.next
+        if reader.at_end and found is None and not parts.factors:
+            raise reader.error(f"accuracy was expected, and what it may cost, such as: {EXAMPLE}")
+        target = None
+        if reader.skip("("):
+            metric = reader.cost()
+            reader.expect("/", "`/` and a target, such as (latency / 5ms)^-0.07, was expected")
+            target = reader.quantity(metric)
+            reader.expect(")", "`)` was expected")
+        else:
+            metric = reader.metric()
+            if metric == "accuracy" and reader.next.text == "^":
+                raise reader.error(_HINTS["^"])
+        if target is not None or reader.next.text == "^":
+            parts.factors.append(_factor(reader, start, metric, 1.0 if target is None else target, sign))
+        elif found is None:
+            if direction is None and metric != "accuracy":
+                _check_begins(reader, start)
+            found = start, metric
+        else:
+            raise _second_metric(reader, found, metric)
+        if not reader.skip("*"):
+            break
+    if found is None:
         raise reader.error(f"accuracy is missing from the product, such as: {EXAMPLE}")
-    return factors
+    return found
 
 
-def _factor(reader: _Reader) -> CostTerm:
-    start = reader.next
-    target = 1.0
-    if start.text == "(":
-        reader.take()
-        metric = reader.metric()
-        reader.expect("/", "`/` and a target, such as (latency / 5ms)^-0.07, was expected")
-        target = reader.quantity(metric)
-        reader.expect(")", "`)` was expected")
-    else:
-        metric = reader.metric()
-        if reader.next.text == "/":
-            raise reader.error(f"a ratio stands in brackets, such as ({start.text} / 5)^-0.07")
-        if reader.next.text in ("<=", "<"):
-            raise reader.error("an objective begins with accuracy, such as: accuracy, latency <= 5ms")
+def _check_begins(reader: _Reader, start: _Token) -> None:
+    """Checks that a product which begins with a bare cost is not a limit or a ratio."""
+    if reader.next.text in ("<=", "<", ">=", ">"):
+        raise reader.error("an objective begins with accuracy, such as: accuracy, latency <= 5ms")
+    if reader.next.text == "/":
+        raise reader.error(f"a ratio stands in brackets, such as ({start.text} / 5)^-0.07")
+
+
+def _second_metric(reader: _Reader, first: tuple[_Token, str], metric: str) -> ObjectiveError:
+    """What is wrong with a product of two metrics without exponents."""
+    if metric == first[1]:
+        return reader.error(f"{metric} stands in an objective once", reader.last)
+    if reader.next.text == "/":
+        return reader.error(f"a ratio stands in brackets, such as ({reader.last.text} / 5)^-0.07")
+    cost, place = (first[1], first[0]) if metric == "accuracy" else (metric, reader.next)
+    return reader.error(f"`^` and an exponent, such as {cost}^-0.07, was expected", place)
+
+
+def _factor(reader: _Reader, start: _Token, metric: str, target: float, sign: float) -> CostTerm:
     reader.expect("^", f"`^` and an exponent, such as {metric}^-0.07, was expected")
-    under, over = _exponents(reader)
+    under, over = (sign * exponent + 0.0 for exponent in _exponents(reader))
+    if sign < 0 and max(under, over) > 0:
+        raise reader.error(
+            f"the exponent of a cost in what is minimised is at least 0, such as {metric}^0.07", start
+        )
     return reader.made(
-        start,
-        lambda: CostTerm(metric=metric, target=target, exponent_under=under, exponent_over=over),
+        start, lambda: CostTerm(metric=metric, target=target, exponent_under=under, exponent_over=over)
     )
 
 
 def _exponents(reader: _Reader) -> tuple[float, float]:
-    if reader.next.text != "(":
+    if not reader.skip("("):
         exponent = reader.number()
         return exponent, exponent
-    reader.take()
-    under = over = reader.number()
+    under = reader.number()
     reader.skip("under")
-    if reader.next.text == ",":
-        reader.take()
-        over = reader.number()
-        reader.skip("over")
-    reader.expect(")", "`)` behind one exponent, or two with a comma (under, over), was expected")
+    reader.expect(",", "`,` and the exponent above the target, as in (0, -1), was expected")
+    over = reader.number()
+    reader.skip("over")
+    reader.expect(")", "`)` behind two exponents, under and over the target, was expected")
     return under, over
 
 
-def _summand(reader: _Reader) -> AbsoluteTerm:
-    start = reader.next
-    beta = -1.0 if reader.take().text == "-" else 1.0
-    if reader.next.text not in ("|", "abs"):
+def _summand(reader: _Reader, sign: float) -> AbsoluteTerm:
+    start = reader.take()
+    beta = sign * (-1.0 if start.text == "-" else 1.0)
+    if sign < 0 < beta:
+        raise reader.error("a distance is added to what is minimised: `+` was expected", start)
+    if reader.next.is_number:
         beta *= reader.number()
-        if reader.next.text not in ("*", "x"):
-            raise reader.error("`*` and a distance, such as - 0.1 * |macs / 300M - 1|, was expected")
-        reader.take()
-    if reader.skip("abs"):
-        reader.expect("(", "`(` was expected")
-        closing = ")"
-    else:
-        reader.expect("|", "a distance from a target, such as |macs / 300M - 1|, was expected")
-        closing = "|"
-    metric = reader.metric()
+        reader.expect("*", "`*` and a distance, such as - 0.1 * |macs / 300M - 1|, was expected")
+    reader.expect("|", "a distance from a target, such as |macs / 300M - 1|, was expected")
+    metric = reader.cost()
     reader.expect("/", f"`/` and a target, such as |{metric} / 300 - 1|, was expected")
     target = reader.quantity(metric)
-    reader.expect("-", f"`- 1`, as in |{metric} / 300 - 1|, was expected")
-    reader.expect("1", f"`1`, as in |{metric} / 300 - 1|, was expected")
-    reader.expect(closing, f"`{closing}` was expected")
+    for token in ("-", "1"):
+        reader.expect(token, f"`{token}`, as in |{metric} / 300 - 1|, was expected")
+    reader.expect("|", "`|` was expected")
     return reader.made(start, lambda: AbsoluteTerm(metric=metric, target=target, beta=beta))
 
 
-def _limits(reader: _Reader) -> list[Constraint]:
-    found: list[Constraint] = []
-    while reader.next.text in ((",", "and") if found else (",", "subject")):
-        word = reader.take().text
-        if word == "," and not found and reader.next.text == "subject":
-            word = reader.take().text
-        if word == "subject":
-            reader.expect("to", "`to`, as in: subject to latency <= 5ms, was expected")
-        found.append(_limit(reader))
-    return found
+def _limits(reader: _Reader, parts: ObjectiveParts) -> None:
+    if not reader.skip(","):
+        return
+    if reader.next.text == "subject" and reader.after.text == "to":
+        reader.take()
+        reader.take()
+    while True:
+        _limit(reader, parts)
+        if not reader.skip(","):
+            break
 
 
-def _limit(reader: _Reader) -> Constraint:
+def _limit(reader: _Reader, parts: ObjectiveParts) -> None:
     start = reader.next
     metric = reader.metric()
-    law = "every limit is the most that a cost may be: `<=` and a quantity was expected"
-    reader.expect("<=", law)
+    if reader.skip(">="):
+        lower = reader.quantity(metric)
+        parts.lower_limits.append(reader.made(start, lambda: LowerLimit(metric=metric, lower=lower)))
+        return
+    reader.expect("<=", "`<=` or `>=` and a quantity, such as latency <= 5ms, was expected")
     upper = reader.quantity(metric)
-    return reader.made(start, lambda: Constraint(metric=metric, upper=upper))
+    parts.constraints.append(reader.made(start, lambda: Constraint(metric=metric, upper=upper)))
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
     text: str
     start: int
-    is_number: bool = False
-    is_word: bool = False
+    kind: str = ""
+
+    @property
+    def is_word(self) -> bool:
+        return self.kind == "word"
+
+    @property
+    def is_number(self) -> bool:
+        return self.kind == "number"
 
 
 class _Reader:
@@ -217,55 +237,84 @@ class _Reader:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = _tokens(text)
+        self._tokens = [
+            _Token(match[str(match.lastgroup)], match.start(str(match.lastgroup)), str(match.lastgroup))
+            for match in _TOKEN.finditer(text)
+        ]
+        self._end = _Token("", len(text))
         self._place = 0
 
     @property
+    def last(self) -> _Token:
+        """The token taken last."""
+        return self._tokens[self._place - 1]
+
+    @property
     def next(self) -> _Token:
-        return self._tokens[self._place]
+        return self._tokens[self._place] if not self.at_end else self._end
+
+    @property
+    def after(self) -> _Token:
+        """The token behind the next one."""
+        return self._tokens[self._place + 1] if self._place + 1 < len(self._tokens) else self._end
 
     @property
     def at_end(self) -> bool:
-        return self._place == len(self._tokens) - 1
+        return self._place >= len(self._tokens)
 
     def take(self) -> _Token:
-        """The next token; the last, which is empty, is never passed."""
+        """The next token; the end, which is empty, is never passed."""
         token = self.next
         self._place += not self.at_end
         return token
 
-    def skip(self, word: str) -> bool:
-        """Passes a word if it is the next."""
-        is_next = self.next.text == word
+    def skip(self, text: str) -> bool:
+        """Takes a token if it is the next."""
+        is_next = self.next.text == text
         if is_next:
             self.take()
         return is_next
 
-    def expect(self, word: str, law: str) -> None:
-        if not self.skip(word):
+    def expect(self, text: str, law: str) -> None:
+        if not self.skip(text):
             raise self.error(law)
 
     def error(self, law: str, token: _Token | None = None) -> ObjectiveError:
         token = token or self.next
         where = f"at {token.text!r}, character {token.start + 1}" if token.text else "at its end"
-        return ObjectiveError(f"the objective {self._text.strip()!r} makes no sense {where}: {law}")
+        return ObjectiveError(
+            f"the objective {self._text.strip()!r} makes no sense {where}: {law}", field="objective"
+        )
 
     def made(self, start: _Token, make: Callable[[], Made]) -> Made:
-        """What is made of the tokens from `start` on; a law it breaks is told with its place."""
+        """What is made of the tokens from `start` on; a law that it breaks is said with its place."""
         try:
             return make()
         except NasError as error:
             raise self.error(str(error), start) from None
 
+    def direction(self) -> Direction | None:
+        """`max` or `min`, where something to optimise follows it."""
+        if self.after.is_word or self.after.text == "(":
+            for direction in ("max", "min"):
+                if self.skip(direction):
+                    return direction
+        return None
+
     def metric(self) -> str:
         token = self.next
         if not token.is_word:
-            raise self.error("the name of a cost, such as macs, params, latency or memory, was expected")
-        if token.text == "accuracy":
-            raise self.error("a cost was expected, and accuracy is what it costs for")
+            raise self.error(
+                "the name of a metric, such as accuracy, macs, params, latency or memory, was expected"
+            )
         name = self.made(token, lambda: metric_name(token.text))
         self.take()
         return name
+
+    def cost(self) -> str:
+        if self.next.text == ACCURACY.metric:
+            raise self.error("a cost was expected, and accuracy is what it costs for")
+        return self.metric()
 
     def number(self) -> float:
         """A number without a unit, perhaps with a sign."""
@@ -273,42 +322,17 @@ class _Reader:
         if self.next.text in ("-", "+"):
             self.take()
         token = self.next
-        if not token.is_number or not _NUMBER.fullmatch(token.text):
+        if not token.is_number or not _PLAIN_NUMBER.fullmatch(token.text):
             raise self.error("a number was expected, such as 0.07")
         self.take()
         return sign * float(token.text.replace(",", ""))
 
     def quantity(self, metric: str) -> float:
         """A number above 0 with the metric's unit, which may stand apart."""
-        token = self.next
+        token, unit = self.next, metric_info(metric).unit
         if not token.is_number:
-            raise self.error(f"a quantity of {metric} was expected, such as {_quantity_example(metric)}")
+            raise self.error(f"a quantity of {metric} was expected, such as {unit.example}")
         text = self.take().text.replace(",", "")
-        if _NUMBER.fullmatch(text) and self.next.is_word and self.next.text not in ("and", "x"):
+        if _PLAIN_NUMBER.fullmatch(text) and self.next.is_word:
             text += self.take().text
-        return self.made(token, lambda: _quantity(metric, text))
-
-
-def _tokens(text: str) -> list[_Token]:
-    found = []
-    for match in _TOKEN.finditer(text):
-        kind = str(match.lastgroup)
-        word = _SPELLINGS.get(match[kind], match[kind])
-        found.append(_Token(word, match.start(kind), is_number=kind == "number", is_word=kind == "word"))
-    return [*found, _Token("", len(text))]
-
-
-def _quantity(metric: str, text: str) -> float:
-    """Reads a quantity in the unit that the metric's name says."""
-    if metric.endswith("_ms"):
-        return parse_milliseconds(text)
-    if metric.endswith("_bytes"):
-        return parse_bytes(text)
-    if metric.endswith("_seconds"):
-        return parse_milliseconds(text) / (1.0 if _NUMBER.fullmatch(text) else 1e3)
-    return parse_count(text)
-
-
-def _quantity_example(metric: str) -> str:
-    endings = {"_ms": "5ms", "_bytes": "2GiB", "_seconds": "30s"}
-    return next((example for ending, example in endings.items() if metric.endswith(ending)), "300M")
+        return self.made(token, lambda: unit.read(text))

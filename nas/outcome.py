@@ -1,4 +1,4 @@
-"""What becomes of a trial once its result is in: completed with a reward, infeasible, or lost."""
+"""The outcome of a trial whose result is in: completed with a reward, infeasible, or lost."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ from dataclasses import dataclass, replace
 
 from controllers import Outcome, Proposal
 from nas.errors import ObjectiveError
+from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
+from nas.objective_terms import metric_of
 from nas.trial import Cause, Metric, Result, Status, Trial
 from search_spaces import Cost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrialOutcome:
-    """What became of a trial.
+    """The outcome of a trial.
 
     Attributes:
         number: The trial's number.
         status: COMPLETED, INFEASIBLE or LOST.
         metrics: What was measured.
+        value: What the objective maximises or minimises, the accuracy by default; None where not measured.
         reward: The objective's value; None unless completed.
         cause: Why it did not complete.
-        message: One line for people.
+        message: One line for the user.
         weights_file: Its weights, relative to the study's folder; None where they are not kept.
         copied_from: The trial with an equal key whose result this is; None where it ran itself.
     """
@@ -29,16 +32,12 @@ class TrialOutcome:
     number: int
     status: Status
     metrics: tuple[Metric, ...] = ()
+    value: float | None = None
     reward: float | None = None
     cause: Cause | None = None
     message: str = ""
     weights_file: str | None = None
     copied_from: int | None = None
-
-    @property
-    def accuracy(self) -> float | None:
-        """The fraction measured, where it was."""
-        return next((metric.value for metric in self.metrics if metric.name == "accuracy"), None)
 
     def copy_for(self, number: int) -> TrialOutcome:
         """The same outcome on another trial with an equal key; the weights stay with the first."""
@@ -48,16 +47,16 @@ class TrialOutcome:
 
 def known_costs(cost: Cost) -> dict[str, float]:
     """The costs that follow from the network alone, by name."""
-    return {"macs": cost.macs, "params": cost.params, "activations": cost.activations}
+    return {name: getattr(cost, name) for name in NETWORK_METRICS}
 
 
 def all_costs(cost: Cost, metrics: tuple[Metric, ...]) -> dict[str, float]:
-    """Known costs and everything measured, by name; the network's own costs are not overruled."""
+    """Everything measured and the network's own costs, by name; a measurement does not replace a cost."""
     return {metric.name: metric.value for metric in metrics} | known_costs(cost)
 
 
 def judge(trial: Trial, result: Result, objective: Objective) -> TrialOutcome:
-    """Says what becomes of a trial that will not be tried again.
+    """The outcome of a trial that will not be tried again.
 
     One whose metrics the objective cannot use (missing, 0 in a factor, a power that overflows) is infeasible.
     """
@@ -70,17 +69,17 @@ def judge(trial: Trial, result: Result, objective: Objective) -> TrialOutcome:
     )
     if result.status is not Status.COMPLETED:
         return outcome
-    costs = all_costs(trial.cost, outcome.metrics)
+    metrics = all_costs(trial.cost, outcome.metrics)
+    outcome = replace(outcome, value=metrics.get(objective.goal.metric))
     try:
-        if outcome.accuracy is None:
-            raise ObjectiveError(f"the accuracy must be measured, but there is only {', '.join(costs)}")
-        broken = objective.broken(costs)
-        reward = None if broken else objective.reward(outcome.accuracy, costs)
+        value = metric_of(metrics, objective.goal.metric)
+        broken = objective.broken(metrics)
+        reward = None if broken else objective.reward(value, metrics)
     except ObjectiveError as error:
         return replace(outcome, status=Status.INFEASIBLE, cause=Cause.ERROR, message=str(error))
     if broken:
         laws = ", ".join(
-            f"`{c.metric} <= {c.upper:,.12g}` but {c.metric}={costs[c.metric]:,.6g}" for c in broken
+            f"`{limit.describe()}` but {limit.metric}={metrics[limit.metric]:,.6g}" for limit in broken
         )
         return replace(outcome, status=Status.INFEASIBLE, cause=Cause.CONSTRAINT, message=laws)
     return replace(outcome, reward=reward)
@@ -92,8 +91,10 @@ def _with_predictions(metrics: tuple[Metric, ...], trial: Trial) -> tuple[Metric
     return (*(metric for metric in metrics if metric.name not in predicted), *trial.predictions)
 
 
-def feedback_of(trial: Trial, outcome: TrialOutcome, reward: float) -> tuple[Proposal, Outcome]:
-    """What a controller is told of a trial that was not lost."""
+def feedback_of(
+    trial: Trial, outcome: TrialOutcome, reward: float, objective: Objective
+) -> tuple[Proposal, Outcome]:
+    """What a controller is told of a trial that was not lost: more is better of whatever it is told."""
     proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
-    told = Outcome(reward, accuracy=outcome.accuracy, fidelity=trial.fidelity, status=outcome.status.value)
-    return proposal, told
+    value = None if outcome.value is None else objective.goal.sign * outcome.value
+    return proposal, Outcome(reward, accuracy=value, fidelity=trial.fidelity, status=outcome.status.value)

@@ -92,7 +92,7 @@ class ProgressState:
             return
         self.learnt += 1
         self.without_gain += 1
-        if outcome.reward is None or outcome.accuracy is None:
+        if outcome.reward is None or outcome.value is None:
             return
         if trial.continues is None:
             self.worst_reward = (
@@ -105,7 +105,7 @@ class ProgressState:
         self.best = Best(
             number=trial.number,
             reward=outcome.reward,
-            accuracy=outcome.accuracy,
+            value=outcome.value,
             macs=trial.cost.macs,
             network=trial.network,
             fidelity=trial.fidelity,

@@ -11,7 +11,8 @@ from controllers import Controller
 from nas.argument_checks import whole
 from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
-from nas.objective import NETWORK_METRICS, Objective
+from nas.metrics import NETWORK_METRICS
+from nas.objective import Objective
 from nas.outcome import TrialOutcome
 from nas.rungs import Halving
 from nas.scheduling import Budget
@@ -83,7 +84,7 @@ def enqueued_candidates(
             ) from error
         for limit in objective.broken(costs, before_training=True):
             raise ObjectiveError(
-                f"enqueued candidate {position}: `{limit.metric} <= {limit.upper:,.12g}` must hold, but "
+                f"enqueued candidate {position}: `{limit.describe()}` must hold, but "
                 f"{limit.metric}={costs[limit.metric]:,.12g}: relax the constraint or leave the candidate out"
             )
         repeats = range(1, item.times + 1) if isinstance(item, Repeat) else (0,)

@@ -159,6 +159,7 @@ class Search:
         )
         catalogue = Catalogue(self.space, self.predictor)
         catalogue.check_predicts(self.objective)
+        self.objective.check_searchable()
         self._check_schedule()
         enqueued = enqueued_candidates(catalogue, self.objective, _listed(enqueue))
         require_feasible(catalogue, self.objective, seed=self.seed)
@@ -301,7 +302,7 @@ class Search:
     ) -> Loop:
         checkpoints = CheckpointStore(
             journal.folder,
-            metrics=self.objective.metrics or ("macs",),
+            goals=self.objective.front,
             best=self.keep_best,
             held=frozenset if halving is None else halving.held,
         )
@@ -325,6 +326,7 @@ class Search:
             decisions=self.space.decisions,
             objective=self.objective.describe(),
             note=self.objective.note,
+            metric=self.objective.goal.metric,
             controller=plan.identity.controller,
             trials=self.budget.trials,
             workers=loop.executor.slots,

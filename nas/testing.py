@@ -39,12 +39,20 @@ PATIENCE_SECONDS = 120.0
 """A job that an executor does not answer within so long is taken for lost."""
 
 
-def check_evaluator(evaluator: Evaluator, space: SearchSpace, *, samples: int = 2, seed: int = 0) -> None:
+def check_evaluator(
+    evaluator: Evaluator,
+    space: SearchSpace,
+    *,
+    metric: str = "accuracy",
+    samples: int = 2,
+    seed: int = 0,
+) -> None:
     """Checks that an evaluator prepares itself, measures random candidates, and can be sent to workers.
 
     Args:
         evaluator: The evaluator; it is prepared and used here.
         space: What it evaluates candidates of.
+        metric: What the objective maximises or minimises.
         samples: Number of candidates, each evaluated once.
         seed: Seed of the sample and of the trainings.
 
@@ -67,6 +75,10 @@ def check_evaluator(evaluator: Evaluator, space: SearchSpace, *, samples: int = 
         f"some of {samples} random candidates must complete, but all failed, the first with: "
         f"{failed[0].message}"
     )
+    for result in results:
+        names = [measured.name for measured in result.metrics]
+        is_measured = result.status is not Status.COMPLETED or metric in names
+        assert is_measured, f"an evaluator must measure `{metric}`, but gave {', '.join(names)}"
 
 
 def _check_weights(worker: Worker, job: Job) -> None:

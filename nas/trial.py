@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from nas.conversion import as_number, as_text, bounded, clean, shown
 from nas.errors import MetricError
+from nas.metrics import metric_info
 from search_spaces import Cost, Network
 
 MESSAGE_CHARACTERS = 500
@@ -48,7 +49,7 @@ class Metric:
         name: What was measured, the unit in the name where it is not obvious (`latency_ms`).
         value: The number; accuracy is a fraction in [0, 1]. Numbers of numpy, torch, `decimal` and
             `fractions`, and arrays of one element, are converted to a float.
-        unit: The unit in words (`fraction`, `ms`, `bytes`, `s`, `count`).
+        unit: The unit (`fraction`, `ms`, `bytes`, `s`, `count`); empty takes that of `nas.metrics`.
         environment: Where it was measured (`cpu, 1 thread, batch 1`).
 
     Raises:
@@ -57,7 +58,7 @@ class Metric:
 
     name: str
     value: float
-    unit: str
+    unit: str = ""
     environment: str = ""
 
     def __post_init__(self) -> None:
@@ -70,6 +71,7 @@ class Metric:
         object.__setattr__(self, "value", as_number(self.value, name))
         for label in ("unit", "environment"):
             object.__setattr__(self, label, as_text(getattr(self, label), f"the {label} of {name}"))
+        object.__setattr__(self, "unit", self.unit or metric_info(name).unit.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

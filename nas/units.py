@@ -1,4 +1,4 @@
-"""What people type for a quantity or a choice: `30M`, `5ms`, `2GiB`, a word among known words."""
+"""How quantities are read and printed: `30M`, `5ms`, `2GiB`, and a word among known words."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ MOST_PHIS = 100
 
 _COUNT_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "t": 1e12}
 _MILLISECOND_UNITS = {"": 1.0, "ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+_SECOND_UNITS = {"": 1.0, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0}
 _BYTE_UNITS = {
     "": 1.0,
     **{f"{letter}b": 1000.0**power for power, letter in enumerate("kmgt", start=1)},
@@ -42,6 +43,27 @@ def parse_milliseconds(text: str) -> float:
         UsageError: It is not one.
     """
     return _quantity(text, _MILLISECOND_UNITS, "a time such as 5ms, 800us or 0.01s")
+
+
+def parse_seconds(text: str) -> float:
+    """Reads a duration: `30s`, `5min`; a bare number is seconds.
+
+    Raises:
+        UsageError: It is not one.
+    """
+    return _quantity(text, _SECOND_UNITS, "a duration such as 30s, 5min or 2h")
+
+
+def parse_fraction(text: str) -> float:
+    """Reads a fraction: `0.75`.
+
+    Raises:
+        UsageError: It is not one, or above 1.
+    """
+    value = _quantity(text, {"": 1.0}, "a fraction such as 0.75")
+    if value > 1:
+        raise UsageError(f"a fraction must lie in (0, 1], but got {text!r}: divide percent by 100")
+    return value
 
 
 def parse_bytes(text: str) -> float:
@@ -72,6 +94,69 @@ def _quantity(text: str, units: Mapping[str, float], example: str) -> float:
     if not (math.isfinite(value) and value > 0):
         raise UsageError(f"a quantity must be greater than 0 and finite, but got {text!r}: give {example}")
     return value
+
+
+def show_count(value: float) -> str:
+    """Formats a count with three digits: `29.8M`, `1.05G`, `812`."""
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size:
+            return f"{_three_digits(value / size)}{unit}"
+    return f"{value:g}" if value == int(value) else f"{value:.3g}"
+
+
+def _three_digits(value: float) -> str:
+    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
+    return f"{value:.{digits}f}"
+
+
+def show_accuracy(value: float) -> str:
+    """Formats an accuracy as a fraction with four digits."""
+    return f"{value:.4f}"
+
+
+def show_share(value: float) -> str:
+    """Formats a share in percent: `41 %`, `0.2 %`, `0 %`."""
+    percent = 100 * value
+    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
+
+
+def show_seconds(seconds: float) -> str:
+    """Formats a duration with two units: `8 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    minutes, rest = divmod(whole, 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days} d {hours} h"
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def show_bytes(value: float) -> str:
+    """Formats an amount of memory: `512 MiB`."""
+    for unit, size in (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)):
+        if value >= size:
+            return f"{_three_digits(value / size)} {unit}"
+    return f"{value:.0f} B"
+
+
+def show_milliseconds(value: float) -> str:
+    """Formats a short time: `4.20 ms`."""
+    return f"{value:.2f} ms"
+
+
+def show_number(value: float) -> str:
+    """Formats a number of which nothing is known with four digits: `0.9132`, `87.5`, `29.8M`."""
+    return f"{value:.4g}" if abs(value) < 1000 else show_count(value)
+
+
+def number_text(value: float) -> str:
+    """The shortest text for a number that reads back as the same number, thousands apart: `30,000,000`."""
+    short = f"{value:,.12g}"
+    return short if float(short.replace(",", "")) == value else f"{float(value):,}"
 
 
 def parse_positive_int(text: str) -> int:
@@ -188,7 +273,7 @@ def one_of(what: str, options: Iterable[str]) -> Callable[[str], str]:
 
 
 def hint(word: str, options: Iterable[str]) -> str:
-    """Words what may have been meant: the nearest options, or all of them where none is near."""
+    """Says what may have been meant: the nearest options, or all of them where none is near."""
     known = list(dict.fromkeys(options))
     by_lower = {option.lower(): option for option in known}
     near = [by_lower[lower] for lower in get_close_matches(word.lower(), by_lower, n=3, cutoff=0.55)]

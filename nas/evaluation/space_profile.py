@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import UsageError
-from nas.objective import NETWORK_METRICS, Objective
+from nas.metrics import NETWORK_METRICS
+from nas.objective import Objective
 from nas.statistics import wilson_interval
 from search_spaces import Decision, Network, SearchSpace, cost, memory
 

@@ -16,7 +16,6 @@ from nas.protocols import Evaluator
 from nas.trial import (
     Candidate,
     Cause,
-    Evaluation,
     InfeasibleError,
     Job,
     Metric,
@@ -92,9 +91,11 @@ class Worker:
             network = self._space.decode(job.tokens)
             candidate = Candidate(job=job, network=network, weights=weights, progress=say)
             evaluation = as_evaluation(self._evaluator.evaluate(candidate))
+            if not evaluation.metrics:
+                raise MetricError("an evaluator must measure something, but gave no metrics")
             self._weights = evaluation.weights
             return Result(
-                job=job, status=Status.COMPLETED, metrics=_measured(evaluation), notes=evaluation.notes
+                job=job, status=Status.COMPLETED, metrics=usable(evaluation.metrics), notes=evaluation.notes
             )
         except KeyboardInterrupt:
             raise
@@ -133,10 +134,3 @@ def _accuracy(metric: Metric) -> Metric:
         remedy = "it looks like percent: divide by 100" if 1 < value <= 100 else "accuracy is a fraction"
         raise MetricError(f"`0 <= accuracy <= 1` must hold, but got accuracy={value:.12g}: {remedy}")
     return replace(metric, value=min(1.0, max(0.0, value)))
-
-
-def _measured(evaluation: Evaluation) -> tuple[Metric, ...]:
-    names = [metric.name for metric in evaluation.metrics]
-    if "accuracy" not in names:
-        raise MetricError(f"the evaluator must measure `accuracy`, but gave {shown(names)}")
-    return usable(evaluation.metrics)

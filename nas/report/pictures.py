@@ -16,6 +16,7 @@ import numpy.typing as npt
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from nas.errors import NasError
+from nas.metrics import ACCURACY, FRACTION, Goal, metric_info, show_metric
 from nas.report.figures import (
     BLUE,
     GREEN,
@@ -35,8 +36,8 @@ from nas.report.figures import (
     to_png,
 )
 from nas.report.network_picture import draw_network
-from nas.report.printing import show_accuracies, show_metric
-from nas.study.checkpoints import Entry, of_highest_fidelity, pareto_front
+from nas.report.printing import show_accuracies
+from nas.study.checkpoints import Entry, front_of, of_highest_fidelity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,23 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Mark", "SearchPicture", "draw_network", "draw_pareto", "draw_search"]
 
-COST_NAMES = {
-    "macs": "multiply-adds",
-    "params": "parameters",
-    "activations": "activations",
-    "latency_ms": "latency",
-    "predicted_latency_ms": "predicted latency",
-    "peak_memory_bytes": "peak memory",
-    "train_seconds": "training time",
-    "train_step_ms": "training step",
-}
-COST_UNITS = {
-    "latency_ms": "ms",
-    "predicted_latency_ms": "ms",
-    "peak_memory_bytes": "bytes",
-    "train_seconds": "s",
-    "train_step_ms": "ms",
-}
 LEAST_FOR_MEDIAN = 50
 """Trials from which on a running median of the reward is drawn."""
 
@@ -71,13 +55,13 @@ class Mark:
 
     Attributes:
         name: What it is called in the legend.
-        accuracy: Fraction in [0, 1], measured on the same split as the trials.
+        value: What the trials are compared by, measured on the same split as theirs.
         costs: One for each of the picture's costs, in its unit.
-        accuracies: Those that the accuracy is the mean of; empty where it is a single one.
+        accuracies: Those that the value is the mean of; empty where it is a single one.
     """
 
     name: str
-    accuracy: float
+    value: float
     costs: tuple[float, ...]
     accuracies: tuple[float, ...] = ()
 
@@ -87,9 +71,9 @@ class SearchPicture:
     """What there is to draw of a search.
 
     Attributes:
-        points: The completed trials; accuracy against cost is drawn of the highest fidelity among them.
+        points: The completed trials; value against cost is drawn of the highest fidelity among them.
         title: First line of the picture; empty for none.
-        costs: The metrics of the points' costs (`macs`, `params`, `latency_ms`, ...), a panel for each.
+        goals: What the points' value and their costs are, a panel for each of the costs.
         targets: The cost aimed at for each of them; None draws no line, and no tuple draws none at all.
         reference: The space's published network, trained alike; None where it was not.
         random_runs: Rewards of random searches in the order of their trials, one tuple for each search.
@@ -104,7 +88,7 @@ class SearchPicture:
 
     points: tuple[Entry, ...]
     title: str = ""
-    costs: tuple[str, ...] = ("macs",)
+    goals: tuple[Goal, ...] = (ACCURACY, Goal.of("macs"))
     targets: tuple[float | None, ...] = ()
     reference: Mark | None = None
     random_runs: tuple[tuple[float, ...], ...] = ()
@@ -114,7 +98,7 @@ class SearchPicture:
 
     def __post_init__(self) -> None:
         for point in self.points:
-            numbers = (point.accuracy, point.reward, *point.costs)
+            numbers = (point.value, point.reward, *point.costs)
             if not all(map(math.isfinite, numbers)) or min(point.costs, default=0) <= 0:
                 raise NasError(f"a point needs finite numbers and a cost above 0, but got {point}")
         rows: list[tuple[float | None, ...]] = [point.costs for point in self.points]
@@ -128,6 +112,20 @@ class SearchPicture:
                 raise NasError(f"`target > 0` must hold for a finite number, but got target={target!r}")
         if not all(self.random_runs):
             raise NasError("a random search to compare with must have at least one trial, but one is empty")
+
+    @property
+    def costs(self) -> tuple[str, ...]:
+        """Names of the costs, in the order of the points'."""
+        return tuple(goal.metric for goal in self.goals[1:])
+
+    @property
+    def metric(self) -> str:
+        """Name of the value."""
+        return self.goals[0].metric
+
+    def height(self, value: float) -> float:
+        """A value as it is drawn: a fraction in percent."""
+        return 100 * value if metric_info(self.metric).unit is FRACTION else value
 
     @property
     def winner(self) -> Entry | None:
@@ -182,7 +180,7 @@ def _draw_rewards(axes: Axes, picture: SearchPicture) -> None:
     shorter = [point for point in picture.points if points and point.fidelity < points[0].fidelity]
     numbers = [point.number for point in points]
     rewards = np.array([point.reward for point in points])
-    name = "accuracy" if all(p.reward == p.accuracy for p in points) else "reward"
+    name = picture.metric if all(p.reward == p.value for p in points) else "reward"
     if shorter:
         label = f"lower fidelity (n = {len(shorter)})"
         x, y = [point.number for point in shorter], [point.reward for point in shorter]
@@ -258,32 +256,34 @@ def _draw_pareto(axes: Axes, picture: SearchPicture, place: int) -> None:
     scale, word = scale_of(max(costs, default=1.0))
     if points:
         x = [point.costs[place] / scale for point in points]
-        _draw_dots(axes, x, np.array([100 * point.accuracy for point in points]))
+        _draw_dots(axes, x, np.array([picture.height(point.value) for point in points]))
         _draw_front(axes, picture, place, scale)
     if target is not None:
         label = f"target: {show_metric(metric, target)}"
         axes.axvline(target / scale, color=GREY, linestyle="--", linewidth=1.2, label=label)
     if picture.reference is not None:
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], 100 * picture.reference.accuracy - 0.5))
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], picture.height(picture.reference.value) - 0.5))
         _draw_mark(axes, picture, picture.reference, place, scale, _Style("D", GREEN, 55))
     mark = picture.chosen
     if mark is None and winner is not None:
-        mark = Mark(name=f"winner, trial {winner.number}", accuracy=winner.accuracy, costs=winner.costs)
+        mark = Mark(name=f"winner, trial {winner.number}", value=winner.value, costs=winner.costs)
     if mark is not None:
         _draw_mark(axes, picture, mark, place, scale, _Style("*", VERMILION, 190))
     if costs and max(costs) > 10 * min(costs):
         _log_axis(axes)
-    name, unit = COST_NAMES.get(metric, metric), COST_UNITS.get(metric, "")
+    name, unit = metric_info(metric).label, metric_info(metric).unit.symbol
     units = " ".join(part for part in (word, unit and f"of {unit}" if word else unit) if part)
-    title = f"Accuracy against {name} (n = {len(points)})"
+    of = metric_info(picture.metric)
+    title = f"{of.label.capitalize()} against {name} (n = {len(points)})"
     x_label = f"{name} ({units})" if units else name
-    _label(axes, title, x_label, f"accuracy on the {picture.split} (%)")
+    symbol = "%" if of.unit is FRACTION else of.unit.symbol
+    _label(axes, title, x_label, f"{of.label} on the {picture.split}{f' ({symbol})' if symbol else ''}")
 
 
 def _draw_front(axes: Axes, picture: SearchPicture, place: int, scale: float) -> None:
-    front = pareto_front(picture.points)
+    front = front_of(picture.points, picture.goals)
     x = [entry.costs[place] / scale for entry in front]
-    y = [100 * entry.accuracy for entry in front]
+    y = [picture.height(entry.value) for entry in front]
     label = f"Pareto front (n = {len(front)})"
     if len(picture.costs) > 1:
         label = f"Pareto front over all costs (n = {len(front)})"
@@ -304,19 +304,21 @@ def _draw_mark(
     axes: Axes, picture: SearchPicture, mark: Mark, place: int, scale: float, style: _Style
 ) -> None:
     cost = show_metric(picture.costs[place], mark.costs[place])
-    accuracy = f"{100 * mark.accuracy:.2f} %"
+    value = show_metric(picture.metric, mark.value)
+    if metric_info(picture.metric).unit is FRACTION:
+        value = f"{100 * mark.value:.2f} %"
     if mark.accuracies:
-        accuracy = show_accuracies(mark.accuracies)
+        value = show_accuracies(mark.accuracies)
     axes.scatter(
         [mark.costs[place] / scale],
-        [100 * mark.accuracy],
+        [picture.height(mark.value)],
         s=style.size,
         marker=style.marker,
         color=style.color,
         edgecolors="white",
         linewidths=0.9,
         zorder=5,
-        label=f"{mark.name}:\n{accuracy}, {cost}",
+        label=f"{mark.name}:\n{value}, {cost}",
     )
 
 

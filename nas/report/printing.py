@@ -13,7 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nas.metrics import show_metric as show_metric
 from nas.report.streams import json_output, tolerate
+from nas.units import show_accuracy as show_accuracy
+from nas.units import show_bytes as show_bytes
+from nas.units import show_count as show_count
+from nas.units import show_seconds as show_seconds
+from nas.units import show_share as show_share
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -206,68 +212,8 @@ def _cell(column: Column, value: object) -> str:
     return "–" if value is None else column.show(value)  # noqa: RUF001  # a dash, not a minus
 
 
-def show_count(value: float) -> str:
-    """Words a count with three digits: `29.8M`, `1.05G`, `812`."""
-    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= 0.9995 * size:
-            return f"{_three_digits(value / size)}{unit}"
-    return f"{value:g}" if value == int(value) else f"{value:.3g}"
-
-
-def _three_digits(value: float) -> str:
-    digits = 2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0
-    return f"{value:.{digits}f}"
-
-
-def show_accuracy(value: float) -> str:
-    """Words an accuracy as a fraction with four digits."""
-    return f"{value:.4f}"
-
-
 def show_accuracies(values: Sequence[float]) -> str:
-    """Words the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
+    """Formats the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
     if len(values) == 1:
         return show_accuracy(values[0])
     return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
-
-
-def show_share(value: float) -> str:
-    """Words a share in percent: `41 %`, `0.2 %`, `0 %`."""
-    percent = 100 * value
-    return f"{percent:.0f} %" if percent >= 10 or percent == 0 else f"{percent:.2g} %"
-
-
-def show_seconds(seconds: float) -> str:
-    """Words a duration with two units: `8 s`, `4 min 05 s`, `2 h 10 min`, `3 d 4 h`."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    minutes, rest = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days} d {hours} h"
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
-
-
-def show_bytes(value: float) -> str:
-    """Words an amount of memory: `512 MiB`."""
-    for unit, size in (("GiB", 2.0**30), ("MiB", 2.0**20), ("KiB", 2.0**10)):
-        if value >= size:
-            return f"{_three_digits(value / size)} {unit}"
-    return f"{value:.0f} B"
-
-
-def show_metric(name: str, value: float) -> str:
-    """Words a measured number by its name."""
-    if name == "accuracy":
-        return show_accuracy(value)
-    if name.endswith("_ms"):
-        return f"{value:.2f} ms"
-    if name.endswith("_bytes"):
-        return show_bytes(value)
-    if name.endswith("_seconds"):
-        return show_seconds(value)
-    return show_count(value)

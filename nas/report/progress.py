@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nas.events import Best, Counts, SearchEnd, SearchStart, TrialReport
+from nas.metrics import metric_info
 from nas.report.activity import TICK_SECONDS, Activity, Running
-from nas.report.printing import make_console, show_accuracy, show_count, show_metric, show_seconds
+from nas.report.printing import make_console, show_count, show_metric, show_seconds
 from nas.trial import Progress, Status
 
 if TYPE_CHECKING:
@@ -61,13 +62,14 @@ class TerminalReporter:
         self._start: SearchStart | None = None
         self._counts = Counts()
         self._best: Best | None = None
+        self._metric = "accuracy"
         self._began = clock()
         self._is_ended = False
         self._worker_seconds: list[float] = []
 
     def on_start(self, start: SearchStart) -> None:
         """Prints what is searched, and opens the live summary in a terminal."""
-        self._start = start
+        self._start, self._metric = start, start.metric
         self._is_ended = False
         self._counts, self._best = start.counts, start.best
         self._began = self._clock()
@@ -150,15 +152,15 @@ class TerminalReporter:
         width = len(str(report.total or report.counts.done))
         line = Text(f"[{report.counts.done:>{width}}{total}] ", style="dim")
         line.append(f"trial {report.number:<{width}}  ", style="none")
-        if report.reward is None or report.accuracy is None:
+        if report.reward is None or report.value is None:
             line.append(_failure(report), style="red")
             return line
-        values = f"reward {report.reward:.4f}  accuracy {show_accuracy(report.accuracy)}  "
+        values = f"reward {report.reward:.4f}  {self._metric} {show_metric(self._metric, report.value)}  "
         line.append(values, style="bold green" if report.is_best else "none")
         line.append(f"macs {show_count(report.macs):<6}", style="none")
         for metric in report.metrics:
             if metric.name in ("latency_ms", "predicted_latency_ms"):
-                words = "latency" if metric.name == "latency_ms" else "predicted"
+                words = metric_info(metric.name).label
                 line.append(f"  {words} {show_metric(metric.name, metric.value)}", style="none")
         if report.trial.fidelity < 1 or report.trial.continues is not None:
             line.append(f"  rung {report.trial.fidelity:.2g}", style="none")
@@ -204,7 +206,7 @@ class TerminalReporter:
             return Group(Text(), head, now)
         states = Text(f"failures {failures}   ", style=style)
         states.append(f"rejected before training {self._counts.rejected}", style="dim")
-        return Group(Text(), head, _best_line(self._best), states, now)
+        return Group(Text(), head, _best_line(self._best, self._metric), states, now)
 
     def eta_seconds(self) -> float | None:
         """Seconds until the last trial, from the mean trial of this run; None while nobody can tell."""
@@ -238,11 +240,11 @@ def _failure(report: TrialReport) -> str:
     return f"{report.status.value} ({cause}): {report.outcome.message}"
 
 
-def _best_line(best: Best | None) -> Text:
+def _best_line(best: Best | None, metric: str) -> Text:
     from rich.text import Text
 
     if best is None:
         return Text("best so far: none yet", style="dim")
     line = Text("best so far: ", style="dim")
-    values = f"trial {best.number}  reward {best.reward:.4f}  accuracy {show_accuracy(best.accuracy)}"
+    values = f"trial {best.number}  reward {best.reward:.4f}  {metric} {show_metric(metric, best.value)}"
     return line.append(f"{values}  macs {show_count(best.macs)}", style="green")

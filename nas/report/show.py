@@ -85,7 +85,7 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
     if comparison is not None and any(one.runs for one in comparison.contenders):
         tables.append(comparison_table(comparison, study.objective))
         tested = comparison_facts(comparison)
-    of = Fact(key="pareto_costs", label="", value=list(costs or study.objective.metrics or ("macs",)))
+    of = Fact(key="pareto_costs", label="", value=[goal.metric for goal in study.front_goals(*costs)[1:]])
     return Report(
         title=f"Study {study.folder}",
         facts=(*_facts(study), *_winner(study), of, model, *tested),
@@ -200,12 +200,13 @@ def _top(study: Study, top: int) -> Table:
 
 
 def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
-    metrics = costs or study.objective.metrics or ("macs",)
+    goal, *others = study.front_goals(*costs)
+    metrics = tuple(other.metric for other in others)
     words = f"at no more {metrics[0]}" if len(metrics) == 1 else f"at no more of {', '.join(metrics)}"
-    front = study.pareto_front(*metrics)
+    front = study.pareto_front(*costs)
     has_fidelities = len({trial.fidelity for trial in study.completed}) > 1
     of = f" of fidelity {front[0].fidelity:.3g}" if has_fidelities else ""
-    title = f"Pareto front ({len(front)}): no other trial{of} has as much accuracy {words}"
+    title = f"Pareto front ({len(front)}): no other trial{of} has as much {goal.metric} {words}"
     return _table(study, "pareto_front", title, front, metrics)
 
 

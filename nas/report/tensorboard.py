@@ -13,7 +13,7 @@ from dataclasses import fields, is_dataclass
 from nas.events import Best, SearchEnd, SearchStart, TrialReport
 from nas.outcome import all_costs
 from nas.report.event_file import EventFile, Value, charts, image, scalar, tag, text
-from nas.report.printing import show_accuracies, show_accuracy, show_count
+from nas.report.printing import show_accuracies, show_count, show_metric
 from nas.study.checkpoints import entry_of
 from nas.study.insight import entropy
 from nas.study.study import Study, open_study
@@ -139,12 +139,10 @@ class _Run:
 
     def __init__(self, start: SearchStart, study: Study) -> None:
         self._start = start
-        self._metric = next(iter(study.objective.metrics), "macs")
-        targets = [(term.metric, term.target) for term in study.objective.factors]
-        targets += [(term.metric, term.target) for term in study.objective.absolutes]
-        self._target = dict(targets).get(self._metric)
+        self._goals = study.objective.front[:2]
+        self._target = study.objective.targets.get(self._goals[1].metric)
         self._options = _option_tags(start.decisions)
-        self._entries = [entry for entry in study.entries(self._metric) if min(entry.costs) > 0]
+        self._entries = [entry for entry in study.entries(self._goals) if min(entry.costs) > 0]
         self._causes = Counter(trial.cause.value for trial in study.trials if trial.cause is not None)
         self.events = Counter(kind for _, kind, _ in study.events)
         self._diagnostics: Mapping[str, float] = {}
@@ -159,10 +157,10 @@ class _Run:
         self._last = report
         self._remember(report)
         numbers = {tag("trial", "number"): float(report.number), **_of_trial(report)}
-        if report.best is not None:
-            numbers |= {
-                tag("best", name): getattr(report.best, name) for name in ("reward", "accuracy", "macs")
-            }
+        metric, best = self._goals[0].metric, report.best
+        if best is not None:
+            of_best = {"reward": best.reward, metric: best.value, "macs": best.macs}
+            numbers |= {tag("best", name): value for name, value in of_best.items()}
         counts = report.counts
         numbers |= {
             tag("count", name): getattr(counts, name)
@@ -174,9 +172,9 @@ class _Run:
             self._diagnostics = dict(report.diagnostics)
             numbers |= {tag("controller", name): value for name, value in self._diagnostics.items()}
         values = [scalar(name, value) for name, value in numbers.items()]
-        if report.best is not None and report.best.number != self._best:
-            self._best = report.best.number
-            values.append(text(tag("best", "architecture"), _architecture(report.best)))
+        if best is not None and best.number != self._best:
+            self._best = best.number
+            values.append(text(tag("best", "architecture"), _architecture(best, metric)))
         return values
 
     def _remember(self, report: TrialReport) -> None:
@@ -185,9 +183,8 @@ class _Run:
         entry = entry_of(
             report.number,
             reward=report.reward,
-            accuracy=report.accuracy,
-            costs=all_costs(report.trial.cost, report.metrics),
-            metrics=(self._metric,),
+            metrics=all_costs(report.trial.cost, report.metrics),
+            goals=self._goals,
             fidelity=report.trial.fidelity,
         )
         if entry is not None and min(entry.costs) > 0:
@@ -219,8 +216,8 @@ class _Run:
             return []
         from nas.report.pictures import SearchPicture, draw_pareto
 
-        picture = SearchPicture(points=tuple(self._entries), costs=(self._metric,), targets=(self._target,))
-        return [image(tag("pareto", f"accuracy_{self._metric}"), draw_pareto(picture))]
+        picture = SearchPicture(points=tuple(self._entries), goals=self._goals, targets=(self._target,))
+        return [image(tag("pareto", "_".join(goal.metric for goal in self._goals)), draw_pareto(picture))]
 
     def write(self, step: int, values: list[Value]) -> None:
         """Appends a record, opening the file at the first."""
@@ -294,10 +291,10 @@ def _words(option: object) -> str:
     return "-".join([type(option).__name__, *closed])
 
 
-def _architecture(best: Best) -> str:
+def _architecture(best: Best, metric: str) -> str:
     """The best network as a table in Markdown."""
     lines = [
-        f"Trial {best.number}: reward {best.reward:.4f}, accuracy {show_accuracy(best.accuracy)}, "
+        f"Trial {best.number}: reward {best.reward:.4f}, {metric} {show_metric(metric, best.value)}, "
         f"{show_count(best.macs)} multiply-adds",
         "",
         "| stage | operator | resolution | channels | layers | multiply-adds | parameters |",

@@ -5,18 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from controllers.pareto import crowding, is_dominated
+from controllers.pareto import crowding
 from nas.errors import StudyError
 from nas.io import unfinished, write_whole
+from nas.metrics import Goal, losses, pareto_front
 from nas.outcome import TrialOutcome, all_costs
 from nas.trial import Result, Trial
 
@@ -33,14 +33,14 @@ class Entry:
     Attributes:
         number: The trial's number.
         reward: The objective's value.
-        accuracy: Fraction in [0, 1].
-        costs: What it costs, one finite number for each metric that is looked at.
+        value: What the objective maximises or minimises.
+        costs: The other metrics that are compared, mostly costs: one finite number each.
         fidelity: Share of the recipe's schedule, in (0, 1]; only equal ones are compared.
     """
 
     number: int
     reward: float
-    accuracy: float
+    value: float
     costs: tuple[float, ...]
     fidelity: float = 1.0
 
@@ -49,16 +49,15 @@ def entry_of(
     number: int,
     *,
     reward: float | None,
-    accuracy: float | None,
-    costs: Mapping[str, float],
-    metrics: Iterable[str],
+    metrics: Mapping[str, float],
+    goals: Iterable[Goal],
     fidelity: float,
 ) -> Entry | None:
-    """A trial with those of its costs that are looked at; None where one of them, or a result, is missing."""
-    values = tuple(float(costs.get(metric, math.nan)) for metric in metrics)
-    if reward is None or accuracy is None or not all(map(math.isfinite, values)):
+    """A trial with those of its metrics that are compared; None where one or the reward is missing."""
+    value, *costs = (float(metrics.get(goal.metric, math.nan)) for goal in goals)
+    if reward is None or not all(map(math.isfinite, (value, *costs))):
         return None
-    return Entry(number=number, reward=reward, accuracy=accuracy, costs=values, fidelity=fidelity)
+    return Entry(number=number, reward=reward, value=value, costs=tuple(costs), fidelity=fidelity)
 
 
 def of_highest_fidelity(entries: Iterable[Entry]) -> list[Entry]:
@@ -68,21 +67,18 @@ def of_highest_fidelity(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for entry in found if entry.fidelity == highest]
 
 
-def pareto_front(entries: Iterable[Entry]) -> list[Entry]:
-    """The entries of the highest fidelity that no other beats: at least its accuracy at no more of any cost.
+def front_of(entries: Iterable[Entry], goals: Sequence[Goal]) -> list[Entry]:
+    """The entries of the highest fidelity that no other beats in the goals of their value and their costs.
 
-    Cheapest first, by the first cost and then by the next; of equals the one with the lowest number.
+    In order of the first cost and then of the next; of equals the one with the lowest number.
     """
-    first: dict[tuple[float, ...], Entry] = {}
-    for entry in sorted(of_highest_fidelity(entries), key=lambda e: (e.costs, -e.accuracy, e.number)):
-        first.setdefault((entry.accuracy, *entry.costs), entry)
-    if not first:
-        return []
-    is_beaten = is_dominated(_points(first.values()))
-    return [entry for entry, beaten in zip(first.values(), is_beaten, strict=True) if not beaten]
+    ordered = sorted(
+        of_highest_fidelity(entries), key=lambda e: (e.costs, -goals[0].sign * e.value, e.number)
+    )
+    return [ordered[row] for row in pareto_front([(e.value, *e.costs) for e in ordered], goals)]
 
 
-def thinned(front: Iterable[Entry], most: int) -> list[Entry]:
+def thinned(front: Iterable[Entry], goals: Sequence[Goal], most: int) -> list[Entry]:
     """At most so many entries of a front, spread over it: one in the densest place leaves, again and again.
 
     Ends of the front stay as long as others are left; of equally dense places the latest trial leaves.
@@ -90,18 +86,12 @@ def thinned(front: Iterable[Entry], most: int) -> list[Entry]:
     Source: crowding distance, Deb et al., IEEE TEC 2002, section III-B; of costs, their logarithms.
     """
     left = sorted(front, key=lambda entry: entry.number)
+    tiny = np.finfo(np.float64).tiny
     while len(left) > most:
-        room = crowding(_points(left, are_logarithms=True))
+        points = [(entry.value, *np.log(np.maximum(entry.costs, tiny))) for entry in left]
+        room = crowding(losses(points, goals))
         del left[len(left) - 1 - int(np.argmin(room[::-1]))]
     return left
-
-
-def _points(entries: Iterable[Entry], *, are_logarithms: bool = False) -> npt.NDArray[np.float64]:
-    """Loss of accuracy and costs, `(n, 1 + costs)`: less is better in every column."""
-    points = np.array([(-entry.accuracy, *entry.costs) for entry in entries], dtype=np.float64)
-    if are_logarithms:
-        points[:, 1:] = np.log(np.maximum(points[:, 1:], np.finfo(np.float64).tiny))
-    return points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,16 +134,16 @@ class CheckpointStore:
 
     Args:
         folder: The study's folder.
-        metrics: Costs of the Pareto front, against accuracy.
+        goals: Of the Pareto front, that of the objective first.
         best: How many of the best by reward are kept.
         held: Gives the trials whose weights are kept as well, because their training may go on.
     """
 
     def __init__(
-        self, folder: Path, *, metrics: tuple[str, ...] = ("macs",), best: int = 3, held: Held = frozenset
+        self, folder: Path, *, goals: tuple[Goal, ...], best: int = 3, held: Held = frozenset
     ) -> None:
         self._folder = folder
-        self._metrics = metrics
+        self._goals = goals
         self._best = best
         self._held = held
         self._top: list[Entry] = []
@@ -168,7 +158,7 @@ class CheckpointStore:
             return False
         ranked = sorted([*self._top, entry], key=lambda e: (-e.fidelity, -e.reward, e.number))
         self._top = ranked[: self._best]
-        self._front = pareto_front([*self._front, entry])
+        self._front = front_of([*self._front, entry], self._goals)
         if outcome.weights_file is not None:
             self._files.add(trial.number)
         return trial.number in self._wanted(self._files | {trial.number})
@@ -180,17 +170,16 @@ class CheckpointStore:
         return entry_of(
             trial.number,
             reward=outcome.reward,
-            accuracy=outcome.accuracy,
-            costs=all_costs(trial.cost, outcome.metrics),
-            metrics=self._metrics,
+            metrics=all_costs(trial.cost, outcome.metrics),
+            goals=self._goals,
             fidelity=trial.fidelity,
         )
 
     def _wanted(self, available: AbstractSet[int]) -> set[int]:
         """Trials whose weights are wanted, of those whose weights are there or can be had."""
         front = [entry for entry in self._front if entry.number in available]
-        if len(self._metrics) > 1:
-            front = thinned(front, MOST_ON_FRONT)
+        if len(self._goals) > 2:
+            front = thinned(front, self._goals, MOST_ON_FRONT)
         return {entry.number for entry in (*self._top, *front)} | self._held()
 
     def unwanted(self) -> tuple[int, ...]:

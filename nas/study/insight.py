@@ -1,12 +1,9 @@
-"""What a study's results say of its decisions: which matter, and which option does better.
-
-It needs the journal alone, whichever controller ran.
-"""
+"""What a study's results say of its decisions: which matter, and which option does better."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,23 +15,24 @@ from controllers.importance import main_effects, total_effects
 from controllers.independent_policy import IndependentPolicy
 from controllers.predictor import Calibration, Predictor
 from controllers.results import Results
-from nas.objective import NETWORK_METRICS, Objective
+from nas.metrics import NETWORK_METRICS
+from nas.objective import Objective
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
-from search_spaces import Decision, SearchSpace, SpaceError
+from search_spaces import Decision, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
 
 LEAST_TRIALS = 10
-"""Completed trials from which on decisions are looked at."""
+"""Completed trials from which on decisions are explained."""
 
 FITTED_TRIALS = 150
 """Trials that the model's settings are fitted to, spread over the study; time grows with their cube."""
 
 LEAST_REPEATS = 4
-"""Repeated trainings from which on the noise of one is measured, and not left to the model."""
+"""Replicates from which on the noise of one training is measured, and not left to the model."""
 
 SAMPLES = 256
 """Random candidates behind an importance: its standard error is near a seventh of it."""
@@ -50,8 +48,8 @@ class DecisionInsight:
     Attributes:
         index: Its place in the space, which is that of its token.
         decision: The decision.
-        accuracy_importance: Share of the variance of the estimated accuracy over random candidates that
-            stays while only this decision is open.
+        accuracy_importance: Share of the variance of the estimated accuracy, or what the objective has in its
+            place, over random candidates that stays while only this decision is open.
         cost_importance: The same of the exact cost.
         reward_importance: The same of the estimated reward.
         option_rewards: Mean estimated reward of each option, all else as in good candidates; NaN where
@@ -95,9 +93,9 @@ class Insight:
         cost: The metric that `cost_importance` is about.
         calibration: How well the accuracy of each fitted trial is predicted from the others.
         fitted: Trials that `calibration` is about.
-        noise: Standard deviation of the accuracy of one training: measured where `repeats` says so, else
-            as the model has it, which is apt to be too low while trials are few.
-        repeats: Trainings beyond the first of each candidate that `noise` was measured on; 0 where on none.
+        noise: Standard deviation of the accuracy of one training: measured where there are `repeats`, else
+            as the model has it, which is often too low while trials are few.
+        repeats: Replicates, beyond the first training of each candidate, that `noise` was measured on.
         likely_best: The completed trial with the highest estimated reward.
         estimates: Estimated reward of each completed trial, by number.
     """
@@ -132,22 +130,20 @@ def unexplained(study: Study) -> str:
 
 
 def explain(study: Study) -> Insight:
-    """Fits a model to the results of a study and asks it; `unexplained` says whether that can be.
+    """Fits a model to the results of a study and asks it; `unexplained` says whether that is possible.
 
     Trials that are copies are left out, and so are infeasible ones where it is about accuracy.
     """
     assert study.space is not None, "unexplained says so"
-    space, objective = study.space, study.objective
+    space, sign = study.space, study.objective.goal.sign
     decisions = Decisions(space.cardinalities, space.conditions)
-    costs = _Costs(space, objective)
+    costs = _Costs(space, study.objective)
     accuracies = _own_results(study, with_infeasible=False)
-    accuracy = _fitted(Predictor(decisions, None, None), decisions, accuracies, _by_accuracy)
-    reward = _fitted(
-        Predictor(decisions, *((costs.table, costs.rewards) if costs.give_reward else (None, None))),
-        decisions,
-        _own_results(study, with_infeasible=True),
-        _by_reward,
-    )
+    values = [(trial, Outcome(sign * _value(trial))) for trial in accuracies]
+    accuracy = _fitted(Predictor(decisions, None, None), decisions, values)
+    known = (costs.table, costs.rewards) if costs.give_reward else (None, None)
+    rewards = [(trial, _outcome(trial, sign)) for trial in _own_results(study, with_infeasible=True)]
+    reward = _fitted(Predictor(decisions, *known), decisions, rewards)
     assert accuracy.calibration is not None, "it is fitted"
     spread, repeats = _spread_of_repeats(accuracies)
     completed = study.completed
@@ -159,7 +155,7 @@ def explain(study: Study) -> Insight:
     return Insight(
         decisions=_decisions(study, space, decisions, accuracy, reward, costs, good),
         good=len(good),
-        cost=costs.shown,
+        cost=costs.names[0],
         calibration=accuracy.calibration,
         fitted=min(len(accuracies), FITTED_TRIALS),
         noise=accuracy.noise if spread is None else spread,
@@ -190,34 +186,27 @@ class _Costs:
     """Exact costs of candidates, and the reward that follows from them and an accuracy."""
 
     def __init__(self, space: SearchSpace, objective: Objective) -> None:
-        known = [metric for metric in objective.metrics if metric in NETWORK_METRICS]
-        self.shown = known[0] if known else "macs"
-        self.give_reward = set(objective.metrics) <= set(NETWORK_METRICS)
-        self._names = tuple(dict.fromkeys([self.shown, *known]))
+        self.names = tuple(metric for metric in objective.costs if metric in NETWORK_METRICS) or ("macs",)
+        self.give_reward = set(objective.costs) <= set(NETWORK_METRICS)
         self._space, self._objective = space, objective
 
     def table(self, tokens: Tokens) -> Floats:
         """Costs `(n, costs)`, NaN for candidates that cannot be built."""
-        try:
-            return self._table(tokens)
-        except SpaceError:
-            result = np.full((len(tokens), len(self._names)), math.nan)
-            can_be_built = self._space.are_within(tokens)
-            result[can_be_built] = self._table(tokens[can_be_built])
-            return result
+        result = np.full((len(tokens), len(self.names)), math.nan)
+        can_be_built = self._space.are_within(tokens)
+        records = self._space.costs(tokens[can_be_built])
+        result[can_be_built] = np.stack([records[name] for name in self.names], axis=1)
+        return result
 
-    def shown_cost(self, tokens: Tokens) -> Floats:
-        """The cost that is reported, `(n,)`."""
+    def shown(self, tokens: Tokens) -> Floats:
+        """The first cost, which is reported, `(n,)`."""
         column: Floats = self.table(tokens)[:, 0]
         return column
 
-    def rewards(self, accuracies: Floats, costs: Floats) -> Floats:
-        """The objective's rewards `(n,)` from accuracies `(n,)` and a table of costs."""
-        return self._objective.rewards(accuracies, dict(zip(self._names, costs.T, strict=True)))
-
-    def _table(self, tokens: Tokens) -> Floats:
-        records = self._space.costs(tokens)
-        return np.stack([records[name].astype(np.float64) for name in self._names], axis=1)
+    def rewards(self, values: Floats, costs: Floats) -> Floats:
+        """The objective's rewards `(n,)` from values of which more is better `(n,)` and a table of costs."""
+        own = self._objective.goal.sign * values
+        return self._objective.rewards(own, dict(zip(self.names, costs.T, strict=True)))
 
 
 def _own_results(study: Study, *, with_infeasible: bool) -> list[StudyTrial]:
@@ -232,30 +221,28 @@ def _spread_of_repeats(trials: Sequence[StudyTrial]) -> tuple[float | None, int]
     """Pooled standard deviation of accuracies of one candidate, None if too few say it; and how many do."""
     by_digest: dict[str, list[float]] = {}
     for trial in trials:
-        by_digest.setdefault(trial.digest, []).append(trial.accuracy or 0.0)
+        by_digest.setdefault(trial.digest, []).append(_value(trial))
     repeats = len(trials) - len(by_digest)
     squares = sum(len(values) * np.var(values) for values in by_digest.values())
     return (math.sqrt(squares / repeats) if repeats >= LEAST_REPEATS else None), repeats
 
 
-def _by_accuracy(trial: StudyTrial) -> Outcome:
-    return Outcome(trial.accuracy if trial.accuracy is not None else math.nan)
+def _value(trial: StudyTrial) -> float:
+    assert trial.value is not None, "a completed trial has one"
+    return trial.value
 
 
-def _by_reward(trial: StudyTrial) -> Outcome:
+def _outcome(trial: StudyTrial, sign: float) -> Outcome:
     if trial.reward is None:
         return Outcome(status="infeasible")
-    return Outcome(trial.reward, accuracy=trial.accuracy)
+    return Outcome(trial.reward, accuracy=sign * _value(trial))
 
 
 def _fitted(
-    predictor: Predictor,
-    decisions: Decisions,
-    trials: Sequence[StudyTrial],
-    outcome: Callable[[StudyTrial], Outcome],
+    predictor: Predictor, decisions: Decisions, found: Sequence[tuple[StudyTrial, Outcome]]
 ) -> Predictor:
     """A predictor whose settings are fitted to some trials, and which knows all of them."""
-    results = [(Proposal(trial.tokens), outcome(trial)) for trial in trials]
+    results = [(Proposal(trial.tokens), outcome) for trial, outcome in found]
     chosen = np.linspace(0, len(results) - 1, min(len(results), FITTED_TRIALS)).astype(np.int64)
     some, everything = Results(decisions), Results(decisions)
     some.take([results[row] for row in chosen])
@@ -276,7 +263,7 @@ def _decisions(
 ) -> tuple[DecisionInsight, ...]:
     of_accuracy, of_reward, of_cost = (
         total_effects(function, decisions, samples=SAMPLES).tolist()
-        for function in (accuracy.estimate, reward.estimate, costs.shown_cost)
+        for function in (accuracy.estimate, reward.estimate, costs.shown)
     )
     options = main_effects(reward.estimate, decisions, around=good)
     policy = stored_policy(study, decisions)

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from controllers import State, state_from_json
-from nas.outcome import TrialOutcome
+from nas.metrics import ACCURACY, Goal
+from nas.objective import Objective
+from nas.outcome import TrialOutcome, all_costs
 from nas.study.journal_schema import Identity, Provenance
 from nas.study.journal_tables import columns
 from nas.study.stored_values import stored_count, stored_number, stored_text
@@ -63,7 +65,7 @@ def read_provenance(database: sqlite3.Connection) -> Provenance:
 def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     """Reads all trials and what became of them."""
     costs = {
-        digest: Cost(macs=macs, params=params, activations=activations)
+        digest: _cost(macs, params, activations)
         for digest, macs, params, activations in database.execute(
             "SELECT digest, macs, params, activations FROM candidate"
         )
@@ -101,6 +103,10 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     )
 
 
+def _cost(macs: int, params: int, activations: int) -> Cost:
+    return Cost(macs=macs, params=params, activations=activations)
+
+
 def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
     number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, continues = row
     tokens = tuple(json.loads(tokens_json))
@@ -129,7 +135,9 @@ def read_recommendation(database: sqlite3.Connection) -> tuple[str, ...]:
 
 
 def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
-    """Reads what became of the finished trials, by number."""
+    """Reads the outcomes of the finished trials, by number."""
+    (text,) = database.execute("SELECT objective FROM study").fetchone() or ("",)
+    goal = Objective.from_json(text).goal if text else ACCURACY
     metrics: dict[int, list[Metric]] = {}
     for trial, name, value, unit, environment in database.execute(
         "SELECT trial, metric, value, unit, environment FROM measurement ORDER BY trial, metric"
@@ -145,30 +153,33 @@ def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
                 )
             )
     finished = {}
-    for number, status, reward, cause, message, weights_file, copied_from in database.execute(
-        "SELECT number, status, reward, cause, message, weights_file, copied_from FROM trial "
-        "WHERE status IN ('completed', 'infeasible', 'lost')"
+    for number, status, reward, cause, message, weights_file, copied_from, *costs in database.execute(
+        "SELECT number, status, reward, cause, message, weights_file, copied_from, macs, params, activations "
+        "FROM trial JOIN candidate USING (digest) WHERE status IN ('completed', 'infeasible', 'lost')"
     ):
+        found = tuple(metrics.get(number, ()))
         finished[number] = _readable(
             TrialOutcome(
                 number=number,
                 status=Status(status),
-                metrics=tuple(metrics.get(number, ())),
+                metrics=found,
+                value=all_costs(_cost(*costs), found).get(goal.metric),
                 reward=stored_number(reward),
                 cause=None if cause is None else Cause(cause),
                 message=stored_text(message),
                 weights_file=weights_file,
                 copied_from=copied_from,
-            )
+            ),
+            goal,
         )
     return finished
 
 
-def _readable(outcome: TrialOutcome) -> TrialOutcome:
-    """The outcome as it is, or that of an infeasible trial where accuracy or reward cannot be read."""
-    if outcome.status is not Status.COMPLETED or None not in (outcome.reward, outcome.accuracy):
+def _readable(outcome: TrialOutcome, goal: Goal) -> TrialOutcome:
+    """The outcome as it is, or that of an infeasible trial where its reward or metric cannot be read."""
+    if outcome.status is not Status.COMPLETED or None not in (outcome.reward, outcome.value):
         return outcome
-    lost = "reward" if outcome.reward is None else "accuracy"
+    lost = "reward" if outcome.reward is None else goal.metric
     return replace(
         outcome,
         status=Status.INFEASIBLE,

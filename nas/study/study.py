@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from typing import Any
 
 from controllers import State, state_from_json
 from nas.errors import StudyError
+from nas.metrics import Goal
 from nas.objective import Objective
-from nas.study.checkpoints import Entry, entry_of, pareto_front
+from nas.study.checkpoints import Entry, entry_of, front_of
 from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.study.journal_schema import connect_readonly, explained
 from nas.study.study_trial import StudyTrial, read_trials, with_repeats
@@ -175,15 +176,24 @@ class Study:
             )
         return self.trials[number]
 
-    def entries(self, *metrics: str) -> tuple[Entry, ...]:
-        """The completed trials for which all of these costs are known, as the Pareto front compares them."""
+    def front_goals(self, *metrics: str) -> tuple[Goal, ...]:
+        """The goals of a Pareto front: the objective's, then these metrics or else its own costs and limits.
+
+        Each has the direction that the objective gives it, or that it has by itself.
+        """
+        own = {goal.metric: goal for goal in self.objective.front}
+        first = self.objective.goal
+        others = (own.get(name) or Goal.of(name) for name in metrics if name != first.metric)
+        return (first, *others) if metrics else self.objective.front
+
+    def entries(self, goals: Sequence[Goal]) -> tuple[Entry, ...]:
+        """The completed trials that have every metric of these goals, as the Pareto front compares them."""
         found = (
             entry_of(
                 trial.number,
                 reward=trial.reward,
-                accuracy=trial.accuracy,
-                costs=trial.costs,
-                metrics=metrics,
+                metrics=trial.costs,
+                goals=goals,
                 fidelity=trial.fidelity,
             )
             for trial in self.completed
@@ -191,7 +201,7 @@ class Study:
         return tuple(entry for entry in found if entry is not None)
 
     def pareto_front(self, *metrics: str) -> tuple[StudyTrial, ...]:
-        """The completed trials that no other beats in accuracy at no more of every cost, the cheapest first.
+        """The completed trials that no other beats in the objective's goal and every cost, cheapest first.
 
         Only trials of the highest fidelity that any has are compared.
 
@@ -201,18 +211,17 @@ class Study:
         Raises:
             StudyError: A cost was not measured in this study; names those that were.
         """
-        names = metrics or self.objective.metrics or ("macs",)
-        for name in names:
-            self._require_measured(name)
-        return tuple(self.trials[entry.number] for entry in pareto_front(self.entries(*names)))
-
-    def _require_measured(self, metric: str) -> None:
-        measured = sorted({name for trial in self.completed for name in trial.costs} - {"accuracy"})
-        if measured and metric not in measured:
-            raise StudyError(
-                f"no trial of the study in {self.folder} has {metric!r} beside its accuracy: there are "
-                f"{', '.join(measured)}"
-            )
+        goals = self.front_goals(*metrics)
+        own = goals[0].metric
+        measured = sorted({name for trial in self.completed for name in trial.costs} - {own})
+        for goal in goals[1:]:
+            if measured and goal.metric not in measured:
+                raise StudyError(
+                    f"no trial of the study in {self.folder} has {goal.metric!r} beside its {own}: there are "
+                    f"{', '.join(measured)}",
+                    field="metrics",
+                )
+        return tuple(self.trials[entry.number] for entry in front_of(self.entries(goals), goals))
 
     def summary(self) -> StudySummary:
         """The study in a few numbers."""

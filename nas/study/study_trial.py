@@ -91,6 +91,16 @@ class StudyTrial:
         return self.metric("accuracy")
 
     @property
+    def value(self) -> float | None:
+        """What the objective maximises or minimises, the accuracy by default; None unless measured."""
+        return self.costs.get(self.objective.goal.metric)
+
+    @property
+    def mean_value(self) -> float | None:
+        """The same over all trainings of its network, where it is the accuracy."""
+        return self.mean_accuracy if self.objective.goal.metric == "accuracy" else self.value
+
+    @property
     def mean_accuracy(self) -> float | None:
         """Mean over all trainings of its network: what repeats say of it, and not only its own training."""
         return statistics.fmean(self.accuracies) if self.accuracies else self.accuracy

@@ -49,6 +49,11 @@ class Forgetful(Sound):
         return Evaluation(metrics=())
 
 
+class Other(Sound):
+    def evaluate(self, candidate):  # noqa: ARG002
+        return Evaluation(metrics=(Metric(name="f1", value=0.5),))
+
+
 class Failing(Sound):
     def evaluate(self, candidate):  # noqa: ARG002
         raise RuntimeError("no such file")
@@ -73,7 +78,8 @@ class Locked(Sound):
 @pytest.mark.parametrize(
     ("kind", "law"),
     [
-        (Forgetful, "must measure `accuracy`"),
+        (Forgetful, "must measure something"),
+        (Other, "must measure `accuracy`, but gave f1"),
         (Failing, "some of 2 random candidates must complete.*no such file"),
         (Changing, "must not change the fingerprint"),
         (Texting, "must give safetensors bytes, but gave 'weights' of type str"),
@@ -83,6 +89,10 @@ class Locked(Sound):
 def test_an_evaluator_that_breaks_a_law_is_told_which(kind, law, small_space):
     with pytest.raises((AssertionError, ContractError), match=law):
         check_evaluator(kind(), small_space)
+
+
+def test_an_evaluator_of_another_metric_keeps_the_contract_of_its_objective(small_space):
+    check_evaluator(Other(), small_space, metric="f1")
 
 
 def test_the_executor_in_this_process_keeps_the_contract():

@@ -105,10 +105,12 @@ def _warm(cls):
 @pytest.mark.parametrize("cls", FIRST_VERSION, ids=lambda cls: cls.__name__)
 def test_a_field_added_to_a_term_later_counts_only_where_it_is_used(cls):
     values = {"target": 1.0, "exponent_under": -1.0, "exponent_over": -1.0, "beta": -1.0, "upper": 1.0}
+    values |= {"lower": 1.0, "direction": "max"}
     needed = {name: value for name, value in values.items() if name in FIRST_VERSION[cls]}
     grown = _with_one_more_field(cls)
-    assert counted_fields(grown(metric="macs", **needed), FIRST_VERSION[cls]) == {"metric": "macs", **needed}
-    used = grown(metric="macs", added_later=0.25, **needed)
+    needed["metric"] = "f1"
+    assert counted_fields(grown(**needed), FIRST_VERSION[cls]) == needed
+    used = grown(added_later=0.25, **needed)
     assert counted_fields(used, FIRST_VERSION[cls])["added_later"] == 0.25
 
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import ObjectiveError
-from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
+from nas.metrics import MEASURED_METRICS, Goal
+from nas.objective import AbsoluteTerm, Constraint, CostTerm, LowerLimit, Objective
 
 accuracies = st.floats(0.01, 1.0)
 costs = st.floats(1.0, 1e12)
@@ -90,6 +91,94 @@ def test_only_equal_exponents_are_noted_as_a_unit():
     assert Objective.absolute("macs", 30e6).note == ""
 
 
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_any_metric_is_maximised_or_minimised(direction):
+    goal = Goal(metric="quality", direction=direction)
+    objective = Objective(goals=(goal,))
+    assert objective.reward(3.5, {}) == (3.5 if direction == "max" else -3.5)
+    assert objective.metrics == objective.measured_metrics == ("quality",)
+    assert objective.costs == ()
+
+
+@given(value=accuracies, cost=costs, target=targets)
+def test_what_is_minimised_times_a_cost_is_worse_where_either_is_more(value, cost, target):
+    objective = Objective(
+        goals=(Goal(metric="rmse", direction="min"),), factors=Objective.soft("macs", target).factors
+    )
+    reward = objective.reward(value, {"macs": cost})
+    assert reward == pytest.approx(-value * (cost / target) ** 0.07)
+    assert objective.reward(value, {"macs": 2 * cost}) < reward
+    assert objective.reward(value / 2, {"macs": cost}) > reward
+
+
+def test_a_minimum_of_0_has_the_reward_0_and_not_minus_0():
+    for text in ("min rmse", "min rmse * (macs/3M)^(0, 1)"):
+        assert str(Objective.parse(text).reward(0.0, {"macs": 1e6})) == "0.0"
+
+
+@pytest.mark.parametrize("text", ["max f1 * macs^-0.07", "min rmse * macs^0.07", "accuracy * macs^-0.07"])
+@pytest.mark.parametrize(
+    ("value", "remedy"), [(87.5, "divide percent by 100"), (-0.1, "scale it"), (1e9, "scale it")]
+)
+def test_a_metric_that_factors_multiply_must_be_a_fraction(text, value, remedy):
+    objective = Objective.parse(text)
+    assert objective.reward(0.0, {"macs": 1e6}) == 0.0
+    with pytest.raises(ObjectiveError, match=remedy) as error:
+        objective.reward(value, {"macs": 1e6})
+    assert error.value.field == "objective"
+
+
+def test_a_lower_limit_is_broken_below_it_and_known_only_once_measured():
+    objective = Objective.parse("min macs, accuracy >= 0.7")
+    assert objective.broken({"accuracy": 0.7}) == ()
+    assert objective.broken({"accuracy": 0.69}) == objective.lower_limits
+    assert objective.broken({}, before_training=True) == ()
+    with pytest.raises(ObjectiveError, match="needs 'accuracy'"):
+        objective.broken({"macs": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower", "field"),
+    [("macs", 1.0, "metric"), ("accuracy", 70.0, "lower"), ("f1", 0.0, "lower"), ("f 1", 0.5, "metric")],
+)
+def test_a_lower_limit_that_cannot_be_meant_is_refused(metric, lower, field):
+    with pytest.raises(ObjectiveError) as error:
+        LowerLimit(metric=metric, lower=lower)
+    assert error.value.field == field
+
+
+def test_a_front_has_no_one_reward_and_is_no_goal_of_a_search():
+    front = Objective.parse("accuracy; macs")
+    for refused in (lambda: front.reward(0.5, {"macs": 1.0}), front.check_searchable):
+        with pytest.raises(ObjectiveError) as error:
+            refused()
+        assert error.value.field == "objective"
+
+
+def test_a_search_needs_metrics_that_its_evaluator_measures():
+    Objective.parse("accuracy * (latency/5ms)^-0.07, macs <= 3M").check_searchable(measured=MEASURED_METRICS)
+    Objective.parse("max f1").check_searchable()
+    for text in ("max f1", "accuracy, energy_mj <= 3", "min macs, f1 >= 0.5"):
+        with pytest.raises(ObjectiveError) as error:
+            Objective.parse(text).check_searchable(measured=MEASURED_METRICS)
+        assert error.value.field == "objective"
+
+
+@pytest.mark.parametrize(
+    ("text", "front"),
+    [
+        ("accuracy", "accuracy; min macs"),
+        ("accuracy * (latency/5ms)^-0.07, macs <= 3M", "accuracy; min latency_ms; min macs"),
+        ("max f1", "max f1; min macs"),
+        ("min macs", "min macs; accuracy"),
+        ("min macs, accuracy >= 0.7", "min macs; accuracy"),
+        ("min rmse; max f1, rmse <= 3", "min rmse; max f1"),
+    ],
+)
+def test_the_front_that_is_shown_is_of_the_goals_and_then_of_costs_and_limits(text, front):
+    assert "; ".join(goal.describe() for goal in Objective.parse(text).front) == front
+
+
 @pytest.mark.parametrize("target", [0, -1.0, math.nan, math.inf, True, "30M", None])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_target_that_is_not_a_positive_number_is_refused_with_its_value(form, target):
@@ -112,8 +201,9 @@ def test_exponents_that_reward_cost_are_refused():
 
 
 def test_a_misspelt_metric_is_answered_with_the_near_match():
-    with pytest.raises(ObjectiveError, match="did you mean 'params'"):
-        Objective.hard("parms", 1e6)
+    for metric, meant in {"parms": "params", "latency": "latency_ms"}.items():
+        with pytest.raises(ObjectiveError, match=f"did you mean {meant!r}"):
+            Objective.hard(metric, 1e6)
 
 
 def test_a_users_own_metric_is_welcome():
@@ -125,9 +215,9 @@ def test_a_cost_that_was_not_measured_is_named_with_what_there_is():
         Objective.hard("latency_ms", 5.0).reward(0.5, {"macs": 1e6})
 
 
-@pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
+@pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_cost_that_is_not_a_positive_number_is_refused(value):
-    with pytest.raises(ObjectiveError, match="`macs > 0` must hold"):
+    with pytest.raises(ObjectiveError, match=f"macs={value}"):
         Objective.soft("macs", 5.0).reward(0.5, {"macs": value})
 
 
@@ -150,6 +240,8 @@ def test_known_constraints_are_told_from_measured_ones():
         Objective.hard("macs", 30_000_000),
         Objective.soft("latency_ms", 5.5, constraints=(Constraint(metric="params", upper=5e6),)),
         Objective.absolute("macs", 3e7, beta=-0.2),
+        Objective.parse("min rmse * (macs/3M)^(0, 1), recall >= 0.5"),
+        Objective.parse("accuracy; min macs, memory <= 2GiB"),
     ],
 )
 def test_an_objective_survives_json(objective):

@@ -6,12 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import ObjectiveError
-from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
-from nas.objective_text import SHORT_NAMES, metric_name
+from nas.metrics import ACCURACY, Goal
+from nas.objective import AbsoluteTerm, Constraint, CostTerm, LowerLimit, Objective
 
 METRICS = ("macs", "params", "activations", "predicted_latency_ms", "latency_ms", "peak_memory_bytes")
 metrics = st.sampled_from((*METRICS, "train_step_ms", "train_seconds", "energy_mj", "x", "under", "Disk_2"))
 quantities = st.floats(min_value=0, exclude_min=True, allow_infinity=False)
+own = st.sampled_from(("accuracy", "f1", "max", "min", "subject"))
+directions = st.sampled_from(("max", "min"))
 exponents = st.floats(-8, 0).map(lambda exponent: exponent + 0.0)
 
 
@@ -25,12 +27,26 @@ def objectives(numbers, powers):
     )
     distance = st.builds(AbsoluteTerm, metric=metrics, target=numbers, beta=numbers.map(lambda size: -size))
     limit = st.builds(Constraint, metric=metrics, upper=numbers)
-    return st.builds(
+    least = st.builds(LowerLimit, metric=st.sampled_from(("f1", "max", "to")), lower=numbers)
+    least |= st.builds(LowerLimit, metric=st.just("accuracy"), lower=st.floats(0.01, 1))
+    limits = {
+        "constraints": st.lists(limit, max_size=3).map(tuple),
+        "lower_limits": st.lists(least, max_size=2).map(tuple),
+    }
+    single = st.builds(
         Objective,
         factors=st.lists(factor, max_size=3).map(tuple),
         absolutes=st.lists(distance, max_size=2).map(tuple),
-        constraints=st.lists(limit, max_size=3).map(tuple),
+        goals=st.tuples(st.builds(Goal, metric=own, direction=directions)),
+        **limits,
     )
+    goals = st.lists(
+        st.builds(Goal, metric=metrics | own, direction=directions),
+        min_size=2,
+        max_size=4,
+        unique_by=lambda goal: goal.metric,
+    )
+    return single | st.builds(Objective, goals=goals.map(tuple), **limits)
 
 
 def factor(metric, target, under, over=None):
@@ -43,33 +59,67 @@ def most(metric, upper):
     return Constraint(metric=metric, upper=upper)
 
 
+def least(metric, lower):
+    return LowerLimit(metric=metric, lower=lower)
+
+
+def goals(*pairs):
+    return tuple(Goal(metric=metric, direction=direction) for direction, metric in pairs)
+
+
 V2 = Objective.product(factor("train_step_ms", 1, -0.07), factor("params", 1, -0.05))
+F1, RMSE = goals(("max", "f1"), ("min", "rmse"))
 MEANT = {
     "accuracy": Objective(),
-    "accuracy x step_time^-0.07 x params^-0.05": V2,
-    "step_time**-0.07 * accuracy * params**-.05": V2,
-    "accuracy × step_time^−0.07 × params^−0.05": V2,  # noqa: RUF001  # as it is pasted from a paper
+    "max accuracy": Objective(),
+    "accuracy * step_time^-0.07 * params^-0.05": V2,
+    "step_time^-0.07 * accuracy * params^-.05": V2,
     "accuracy * (latency/5ms)^-0.07 * params^-0.05": Objective.product(
         factor("latency_ms", 5, -0.07), factor("params", 1, -0.05)
     ),
     "accuracy*(macs/300M)^(0,-1)": Objective.hard("macs", 300e6),
     "accuracy * (macs / 300 M)^(0 under, -1 over)": Objective.hard("macs", 300e6),
-    "accuracy * (macs / 300,000,000)^(-0.07)": Objective.soft("macs", 300e6),
+    "accuracy * (macs / 300,000,000)^-0.07": Objective.soft("macs", 300e6),
     "accuracy - 0.1 * |macs/300M - 1|": Objective.absolute("macs", 300e6),
-    "accuracy + -0.1 * abs(macs/3e8 - 1)": Objective.absolute("macs", 300e6),
+    "accuracy - 0.1 * |macs/3e8 - 1|": Objective.absolute("macs", 300e6),
     "accuracy - |params/5M-1|": Objective.absolute("params", 5e6, beta=-1.0),
     "accuracy, latency <= 5ms": Objective(constraints=(most("latency_ms", 5),)),
-    "accuracy subject to memory <= 2GiB and params <= 5,000,000": Objective(
+    "accuracy, subject to memory <= 2GiB, params <= 5,000,000": Objective(
         constraints=(most("peak_memory_bytes", 2**31), most("params", 5e6))
     ),
-    "accuracy, subject to predicted_latency ≤ 800us, train_seconds <= 30 s, energy_mj <= 4": Objective(
+    "accuracy, predicted_latency <= 800us, train_seconds <= 30 s, energy_mj <= 4": Objective(
         constraints=(most("predicted_latency_ms", 0.8), most("train_seconds", 30), most("energy_mj", 4))
+    ),
+    "max f1": Objective(goals=(F1,)),
+    "min rmse, macs <= 30M": Objective(goals=(RMSE,), constraints=(most("macs", 30e6),)),
+    "max (macs/30M)^(0,-1) * f1": Objective(goals=(F1,), factors=Objective.hard("macs", 30e6).factors),
+    "min rmse * (macs/30M)^(0,1)": Objective(goals=(RMSE,), factors=Objective.hard("macs", 30e6).factors),
+    "min rmse + 0.1 * |macs/30M - 1|": Objective(
+        goals=(RMSE,), absolutes=Objective.absolute("macs", 30e6).absolutes
+    ),
+    "min macs, accuracy >= 0.7": Objective(
+        goals=goals(("min", "macs")), lower_limits=(least("accuracy", 0.7),)
+    ),
+    "max f1, accuracy >= 0.7, recall >= 0.5, latency <= 5ms": Objective(
+        goals=(F1,),
+        constraints=(most("latency_ms", 5),),
+        lower_limits=(least("accuracy", 0.7), least("recall", 0.5)),
+    ),
+    "accuracy; macs": Objective(goals=(ACCURACY, Goal.of("macs"))),
+    "macs; accuracy; latency": Objective(
+        goals=goals(("min", "macs"), ("max", "accuracy"), ("min", "latency_ms"))
+    ),
+    "max accuracy; min macs, memory <= 2GiB": Objective(
+        goals=(ACCURACY, Goal.of("macs")), constraints=(most("peak_memory_bytes", 2**31),)
+    ),
+    "accuracy; max f1; images_per_second": Objective(
+        goals=(ACCURACY, F1, Goal(metric="images_per_second", direction="max"))
     ),
 }
 
 
 @pytest.mark.parametrize("text", MEANT)
-def test_what_people_write_means_what_they_read(text):
+def test_the_text_of_an_objective_means_what_it_says(text):
     assert Objective.parse(text) == MEANT[text]
 
 
@@ -79,7 +129,7 @@ def test_an_objective_reads_back_from_its_description(objective):
 
 
 @given(
-    objective=objectives(st.floats(1e-3, 1e9), st.floats(-2, 0)),
+    objective=objectives(st.floats(1e-3, 1e9), st.floats(-2, 0)).filter(lambda one: not one.is_front),
     accuracies=st.lists(st.floats(0.01, 1), min_size=1, max_size=4),
     data=st.data(),
 )
@@ -87,7 +137,7 @@ def test_many_rewards_at_once_are_those_of_one_by_one(objective, accuracies, dat
     read = Objective.parse(objective.describe())
     values = st.floats(1e-3, 1e9)
     row = st.lists(values, min_size=len(accuracies), max_size=len(accuracies))
-    costs = {metric: data.draw(row) for metric in read.metrics}
+    costs = {metric: data.draw(row) for metric in read.costs}
     found = read.rewards(np.array(accuracies), {name: np.array(column) for name, column in costs.items()})
     expected = [
         read.reward(accuracy, {name: column[place] for name, column in costs.items()})
@@ -105,57 +155,70 @@ def test_the_reward_without_targets_is_efficientnetv2s():
     ("text", "place", "law"),
     [
         ("", "at its end", "accuracy was expected"),
-        ("accuracy *", "at its end", "the name of a cost"),
+        ("accuracy *", "at its end", "the name of a metric"),
         ("accuracy * latncy^-0.07", "at 'latncy', character 12", "did you mean 'latency'?"),
         ("acuracy", "at 'acuracy', character 1", "did you mean 'accuracy'?"),
-        ("accuracy × (parms / 5M)^-1", "at 'parms', character 13", "did you mean 'params'?"),  # noqa: RUF001
+        ("accuracy * (parms / 5M)^-1", "at 'parms', character 13", "did you mean 'params'?"),
         ("accuracy * latency^0.07", "at 'latency'", "`exponent_under <= 0` must hold"),
         ("accuracy * latency", "at its end", "such as latency_ms^-0.07"),
+        ("latency * accuracy", "at 'latency', character 1", "such as latency_ms^-0.07"),
         ("accuracy * latency/5ms^-0.07", "at '/'", "a ratio stands in brackets"),
+        ("latency/5ms^-0.07 * accuracy", "at '/'", "a ratio stands in brackets"),
         ("accuracy / params", "at '/'", "negative exponent"),
-        ("accuracy^2", "at '^', character 9", "accuracy counts as it is"),
+        ("max f1 / params", "at '/'", "negative exponent"),
+        ("accuracy^2", "at '^', character 9", "only a cost has an exponent"),
         ("accuracy * accuracy", "at 'accuracy', character 12", "once"),
+        ("max f1 * f1", "at 'f1', character 10", "once"),
         ("macs^-0.07", "at its end", "accuracy is missing"),
-        ("accuracy * (macs/3M)^(0,-1,-2)", "at ','", "two with a comma"),
+        ("macs", "at 'macs'", "accuracy, `max macs` or `min macs` was expected"),
+        ("f1, macs <= 3M", "at 'f1'", "`max f1` or `min f1` was expected"),
+        ("accuracy; f1", "at 'f1', character 11", "`max` or `min` in front of f1"),
+        ("accuracy;", "at its end", "accuracy was expected"),
+        ("max", "at 'max'", "was expected"),
+        ("accuracy * (macs/3M)^(0,-1,-2)", "at ','", "two exponents"),
+        ("accuracy * (macs/3M)^(-1)", "at ')'", "the exponent above the target"),
         ("accuracy * (macs/3M)^-1ms", "at '1ms'", "a number was expected"),
+        ("accuracy * params**-0.05", "at '**'", "`^` and an exponent"),
         ("accuracy * (macs/0)^-1", "at '0'", "must be greater than 0"),
         ("accuracy * (macs/-3)^-1", "at '-'", "a quantity of macs was expected, such as 300M"),
+        ("accuracy * (accuracy/3)^-1", "at 'accuracy', character 13", "a cost was expected"),
         ("accuracy + 0.1 * |macs/3 - 1|", "at '+'", "`beta < 0` must hold"),
         ("accuracy - 0.1|macs/3 - 1|", "at '|'", "`*` and a distance"),
         ("accuracy - |macs/3 - 2|", "at '2'", "`1`, as in"),
-        ("accuracy, latency > 5", "at '>'", "the most that a cost may be"),
+        ("min rmse * macs^-0.07", "at 'macs'", "at least 0, such as macs^0.07"),
+        ("min rmse - 0.1 * |macs/3 - 1|", "at '-'", "`+` was expected"),
+        ("accuracy, latency > 5", "at '>'", "`<=` or `>=` and a quantity"),
+        ("accuracy, latency >= 5ms", "at 'latency'", "latency_ms is a cost"),
+        ("accuracy, accuracy >= 70", "at '70'", "divide percent by 100"),
         ("accuracy, latency <= 5GiB", "at '5GiB', character 22", "not a time such as 5ms"),
         ("accuracy, memory <= 5ms", "at '5ms'", "not an amount of memory"),
-        ("accuracy, accuracy <= 5", "at 'accuracy', character 11", "a cost was expected"),
+        ("accuracy, accuracy <= 0.5", "at 'accuracy', character 11", "must be of a cost"),
         ("latency <= 5ms", "at '<='", "begins with accuracy"),
         ("accuracy <= 3", "at '<='", "a limit stands behind a comma"),
-        ("accuracy subject latency <= 5", "at 'latency'", "`to`"),
+        ("max f1 >= 0.3", "at '>='", "a limit stands behind a comma"),
+        ("accuracy, subject latency <= 5", "at 'latency'", "`<=` or `>=`"),
+        ("accuracy subject to latency <= 5", "at 'subject'", "a comma and a limit"),
         ("accuracy $ 3", "at '$'", "was expected"),
-        ("accuracy, macs <= 5M and", "at its end", "the name of a cost"),
+        ("accuracy, macs <= 5M,", "at its end", "the name of a metric"),
+        ("accuracy * macs^-1; params", "makes no sense", "each goal of a front must be a metric alone"),
+        ("accuracy; macs; macs", "makes no sense", "each of another metric"),
+        ("max f1 * f1^-1", "makes no sense", "another metric than the goal"),
     ],
 )
 def test_a_mistake_is_shown_with_its_place_and_what_was_expected(text, place, law):
     with pytest.raises(ObjectiveError) as error:
         Objective.parse(text)
-    assert f"{text!r} makes no sense {place}" in str(error.value)
+    assert error.value.field == "objective"
+    assert f"the objective {text!r} makes no sense" in str(error.value)
+    assert place in str(error.value)
     assert law in str(error.value)
 
 
-@given(st.text("accuracy macs*^()/-|<=,0159.M$", max_size=30))
+@given(st.text("accuracy max min macs*^()/-+|<>=,;0159.M$", max_size=30))
 def test_no_text_is_answered_with_anything_but_an_objective_or_its_mistake(text):
     with suppress(ObjectiveError):
         objective = Objective.parse(text)
         assert Objective.parse(objective.describe()) == objective
-
-
-def test_short_names_are_of_metrics_of_ours_and_other_words_are_the_users_own():
-    assert [metric_name(word) for word in ("latency", "memory", "step_time")] == [
-        "latency_ms",
-        "peak_memory_bytes",
-        "train_step_ms",
-    ]
-    assert all(metric_name(name) == name for name in SHORT_NAMES.values())
-    assert metric_name("energy_mj") == "energy_mj"
 
 
 def test_a_bare_unit_is_no_target_and_is_not_noted():

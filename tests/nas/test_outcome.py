@@ -9,7 +9,7 @@ import nas
 from nas.cli.main import main
 from nas.errors import StudyError
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
-from nas.outcome import judge
+from nas.outcome import feedback_of, judge
 from nas.report.tensorboard import TensorBoardReporter
 from nas.trial import Cause, Metric, Result, Status, Trial
 from search_spaces import cost
@@ -69,6 +69,34 @@ def test_a_metric_that_the_objective_cannot_use_makes_the_trial_infeasible(
     assert outcome.metrics == result.metrics
 
 
+@pytest.mark.parametrize(
+    ("text", "measured", "reward", "message"),
+    [
+        ("max f1", {"f1": 0.8}, 0.8, ""),
+        ("min rmse", {"rmse": 87.5}, -87.5, ""),
+        ("min rmse", {"rmse": 0.0}, 0.0, ""),
+        ("min rmse * (energy_mj/2)^0.5", {"rmse": 0.5, "energy_mj": 8.0}, -1.0, ""),
+        ("min rmse * energy_mj^0.5", {"rmse": 0.0, "energy_mj": 8.0}, 0.0, ""),
+        ("max psnr * energy_mj^-1", {"psnr": 37.5, "energy_mj": 8.0}, None, "`0 <= psnr <= 1` must hold"),
+        ("max r2 * energy_mj^-1", {"r2": -0.5, "energy_mj": 8.0}, None, "`0 <= r2 <= 1` must hold"),
+        ("min params, accuracy >= 0.7", {"accuracy": 0.6}, None, "`accuracy >= 0.7` but accuracy=0.6"),
+        ("max f1", {"accuracy": 0.8}, None, "needs 'f1'"),
+    ],
+)
+def test_any_metric_is_judged_as_the_objective_says(small_space, text, measured, reward, message):
+    trial = some_trial(small_space)
+    metrics = tuple(Metric(name=name, value=value) for name, value in measured.items())
+    objective = Objective.parse(text)
+    outcome = judge(trial, Result(job=trial.job(1), status=Status.COMPLETED, metrics=metrics), objective)
+    assert outcome.reward == (reward if reward is None else pytest.approx(reward))
+    assert message in outcome.message
+    expected = measured | {"params": trial.cost.params}
+    assert outcome.value == expected.get(objective.goal.metric)
+    if reward is not None:
+        _, told = feedback_of(trial, outcome, outcome.reward, objective)
+        assert told.accuracy == objective.goal.sign * outcome.value
+
+
 def test_a_result_without_accuracy_makes_the_trial_infeasible(small_space):
     trial = some_trial(small_space)
     result = Result(job=trial.job(1), status=Status.COMPLETED, metrics=metrics_of(1.0)[1:])
@@ -89,6 +117,41 @@ def odd_numbers(candidate):
 def odd_search(space, out, objective, **options):
     given = {"trials": 24, "evaluator": nas.TableEvaluator(odd_numbers), "executor": "inline"}
     return nas.search(space, out=out, objective=objective, **{**given, **options})
+
+
+def rmse_of(candidate):
+    return {"rmse": 3.0 - 0.2 * sum(candidate.job.tokens), "f1": sum(candidate.job.tokens) / 40}
+
+
+@pytest.mark.parametrize("controller", ["dyna", "nsga2", "evolution", "ppo"])
+@pytest.mark.parametrize("text", ["min rmse", "max f1 * (macs/20M)^(0, -1)", "min macs, f1 >= 0.15"])
+def test_a_search_optimises_a_metric_that_only_a_users_evaluator_has(
+    tmp_path, small_space, capsys, text, controller
+):
+    evaluator = nas.TableEvaluator(rmse_of)
+    options = {"controller": controller, "evaluator": evaluator, "finalists": 1, "keep_best": 1}
+    odd_search(small_space, tmp_path, text, trials=16, **options)
+    study = odd_search(small_space, tmp_path, text, trials=30, reporters=[TensorBoardReporter()], **options)
+    assert len(study.trials) == 30
+    objective = study.objective
+    values = {trial.number: trial.costs[objective.goal.metric] for trial in study.completed}
+    assert all(trial.value == values[trial.number] for trial in study.completed)
+    assert all(
+        trial.reward == pytest.approx(objective.reward(trial.value, trial.costs)) for trial in study.completed
+    )
+    front = study.pareto_front()
+    ends = max if objective.goal.direction == "max" else min
+    assert ends(values.values()) in [trial.value for trial in front]
+    assert main(["show", str(tmp_path)]) == 0
+    assert objective.goal.metric in capsys.readouterr().out
+
+
+def test_a_search_for_a_minimum_finds_it(tmp_path, small_space):
+    evaluator = nas.TableEvaluator(rmse_of)
+    study = odd_search(small_space, tmp_path, "min rmse", controller="dyna", evaluator=evaluator, trials=40)
+    most = sum(count - 1 for count in small_space.cardinalities)
+    assert study.best.value == pytest.approx(3.0 - 0.2 * most)
+    assert study.best.value == min(trial.value for trial in study.completed)
 
 
 @pytest.mark.parametrize("objective", [LIMIT, SOFT, HARD, ABSOLUTE, STEEP], ids=lambda o: o.describe())

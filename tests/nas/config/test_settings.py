@@ -103,7 +103,7 @@ def test_a_target_beside_an_objective_that_is_written_out_is_refused_with_what_t
 
 
 def test_equal_objectives_are_stored_as_equal_text_however_they_are_written():
-    texts = ["accuracy*(latency/5ms)^-0.07", "(latency_ms / 5.0)**-0.070 x accuracy"]
+    texts = ["accuracy*(latency/5ms)^-0.07", "(latency_ms / 5.0)^-0.070 * accuracy"]
     assert len({read_objective(text) for text in texts}) == 1
     stored = settings(objective=read_objective(texts[0]))
     assert stored.resumed_with({"objective": read_objective(texts[1])}, FOLDER) == stored

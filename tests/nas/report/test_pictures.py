@@ -15,10 +15,13 @@ import pytest
 from PIL import Image
 
 from nas.errors import NasError
+from nas.metrics import ACCURACY, Goal
 from nas.report.pictures import Mark, SearchPicture, draw_network, draw_pareto, draw_search
-from nas.study.checkpoints import Entry, pareto_front
+from nas.study.checkpoints import Entry, front_of
 from search_spaces import Context, Conv, Head, MBConv, Network, Stage, describe, efficientnet, mnasnet
 from search_spaces.primitives import Node
+
+BOTH = (ACCURACY, Goal.of("macs"), Goal.of("latency_ms"))
 
 
 def entries(count: int, *, seed: int = 0, outliers: int = 0) -> tuple[Entry, ...]:
@@ -28,7 +31,7 @@ def entries(count: int, *, seed: int = 0, outliers: int = 0) -> tuple[Entry, ...
         cost = float(rng.uniform(10e6, 60e6))
         accuracy = 0.1 if number < outliers else 0.6 + 0.2 * cost / 60e6 + float(rng.normal(0, 0.02))
         found.append(
-            Entry(number=number, accuracy=accuracy, reward=accuracy * min(1.0, 30e6 / cost), costs=(cost,))
+            Entry(number=number, value=accuracy, reward=accuracy * min(1.0, 30e6 / cost), costs=(cost,))
         )
     return tuple(found)
 
@@ -55,12 +58,12 @@ def test_caption_says_how_many_trials_completed_and_failed(tmp_path: Path) -> No
 
 
 def test_legend_names_winner_reference_target_and_random_search(tmp_path: Path) -> None:
-    points = (*entries(20), Entry(number=20, accuracy=0.9, reward=0.9, costs=(25e6,)))
+    points = (*entries(20), Entry(number=20, value=0.9, reward=0.9, costs=(25e6,)))
     picture = SearchPicture(
         points=points,
         title="a search",
         targets=(30e6,),
-        reference=Mark(name="MobileNetV2", accuracy=0.55, costs=(87.5e6,)),
+        reference=Mark(name="MobileNetV2", value=0.55, costs=(87.5e6,)),
         random_runs=((0.5, 0.6), (0.4, 0.7), (0.5, 0.5)),
     )
     text = " ".join(svg_texts(draw_search(picture, tmp_path / "search.svg")))
@@ -71,7 +74,7 @@ def test_legend_names_winner_reference_target_and_random_search(tmp_path: Path) 
 
 
 def test_reward_is_called_accuracy_where_it_is_the_accuracy(tmp_path: Path) -> None:
-    points = tuple(replace(entry, reward=entry.accuracy) for entry in entries(5))
+    points = tuple(replace(entry, reward=entry.value) for entry in entries(5))
     texts = svg_texts(draw_search(SearchPicture(points=points), tmp_path / "search.svg"))
     assert "Accuracy of each trial (n = 5)" in texts
     assert "reward" not in texts
@@ -85,7 +88,7 @@ def test_outliers_are_counted_below_the_axis_and_flatten_nothing(tmp_path: Path)
 
 def test_front_is_counted_in_the_legend(tmp_path: Path) -> None:
     points = tuple(
-        Entry(number=number, accuracy=accuracy, reward=accuracy, costs=(cost,))
+        Entry(number=number, value=accuracy, reward=accuracy, costs=(cost,))
         for number, (accuracy, cost) in enumerate([(0.5, 1e6), (0.6, 2e6), (0.4, 3e6), (0.7, 4e6)])
     )
     path = tmp_path / "pareto.svg"
@@ -95,7 +98,7 @@ def test_front_is_counted_in_the_legend(tmp_path: Path) -> None:
 
 def test_winner_is_the_earliest_of_the_highest_rewards() -> None:
     points = tuple(
-        Entry(number=number, accuracy=0.5, reward=reward, costs=(1e6,))
+        Entry(number=number, value=0.5, reward=reward, costs=(1e6,))
         for number, reward in ((4, 0.3), (2, 0.8), (1, 0.8), (0, 0.1))
     )
     assert SearchPicture(points=points).winner == points[2]
@@ -108,7 +111,10 @@ def test_pareto_gives_the_bytes_of_a_png() -> None:
 
 def test_latency_is_drawn_with_its_unit(tmp_path: Path) -> None:
     points = tuple(replace(entry, costs=(entry.costs[0] / 1e7,)) for entry in entries(10))
-    draw_pareto(SearchPicture(points=points, costs=("latency_ms",), targets=(3.0,)), tmp_path / "pareto.svg")
+    draw_pareto(
+        SearchPicture(points=points, goals=(ACCURACY, BOTH[2]), targets=(3.0,)),
+        tmp_path / "pareto.svg",
+    )
     texts = svg_texts(tmp_path / "pareto.svg")
     assert {"latency (ms)", "target: 3.00 ms", "Accuracy against latency (n = 10)"} <= set(texts)
 
@@ -119,8 +125,8 @@ def with_latency(points: tuple[Entry, ...]) -> tuple[Entry, ...]:
 
 def test_every_cost_has_a_panel_with_its_target_and_the_front_over_all(tmp_path: Path) -> None:
     points = with_latency(entries(40))
-    front = len(pareto_front(points))
-    picture = SearchPicture(points=points, costs=("macs", "latency_ms"), targets=(None, 3.0))
+    front = len(front_of(points, BOTH))
+    picture = SearchPicture(points=points, goals=BOTH, targets=(None, 3.0))
     texts = svg_texts(draw_search(picture, tmp_path / "search.svg"))
     assert {
         "Accuracy against multiply-adds (n = 40)",
@@ -157,11 +163,11 @@ def test_equal_pictures_give_equal_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "law"),
     [
-        ({"points": (Entry(number=0, accuracy=float("nan"), reward=0.1, costs=(1.0,)),)}, "finite"),
-        ({"points": (Entry(number=0, accuracy=0.1, reward=0.1, costs=(0.0,)),)}, "cost above 0"),
+        ({"points": (Entry(number=0, value=float("nan"), reward=0.1, costs=(1.0,)),)}, "finite"),
+        ({"points": (Entry(number=0, value=0.1, reward=0.1, costs=(0.0,)),)}, "cost above 0"),
         ({"targets": (0.0,)}, "`target > 0` must hold"),
         ({"targets": (1.0, 2.0)}, "one number is needed for each of macs"),
-        ({"reference": Mark(name="a", accuracy=0.5, costs=(1.0, 2.0))}, "one number is needed"),
+        ({"reference": Mark(name="a", value=0.5, costs=(1.0, 2.0))}, "one number is needed"),
         ({"random_runs": ((0.1,), ())}, "at least one trial"),
     ],
 )

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.metrics import ACCURACY, Goal
 from nas.outcome import TrialOutcome
-from nas.study.checkpoints import MOST_ON_FRONT, CheckpointStore, Entry, entry_of, pareto_front, thinned
+from nas.study.checkpoints import MOST_ON_FRONT, CheckpointStore, Entry, entry_of, front_of, thinned
 from nas.trial import Metric, Status, Trial
 from search_spaces import Cost, Head, MBConv, Network, Stage
 
@@ -18,6 +19,9 @@ NETWORK = Network(
     num_classes=3,
 )
 
+MACS = (ACCURACY, Goal.of("macs"))
+BOTH = (*MACS, Goal.of("latency_ms"))
+ALL = (*BOTH, Goal.of("params"))
 WHOLE = st.just(1.0)
 shares = st.sampled_from((0.1, 0.2, 0.3, 0.4))
 
@@ -27,26 +31,26 @@ def entries(costs, *, fidelities=WHOLE, most=14):
     row = st.tuples(shares, cost, fidelities)
     return st.lists(row, max_size=most).map(
         lambda rows: [
-            Entry(number=number, accuracy=accuracy, reward=accuracy, costs=found, fidelity=fidelity)
+            Entry(number=number, value=accuracy, reward=accuracy, costs=found, fidelity=fidelity)
             for number, (accuracy, found, fidelity) in enumerate(rows)
         ]
     )
 
 
 def beats(one, other):
-    no_worse = one.accuracy >= other.accuracy and all(a <= b for a, b in zip(one.costs, other.costs))  # noqa: B905
-    return no_worse and (one.accuracy, one.costs) != (other.accuracy, other.costs)
+    no_worse = one.value >= other.value and all(a <= b for a, b in zip(one.costs, other.costs))  # noqa: B905
+    return no_worse and (one.value, one.costs) != (other.value, other.costs)
 
 
 @given(found=st.integers(1, 3).flatmap(entries))
 def test_the_front_is_what_no_other_beats_and_of_equals_the_first(found):
-    front = pareto_front(found)
+    front = front_of(found, ALL[: 1 + len(found[0].costs)] if found else ALL)
     expected = {
         one.number
         for one in found
         if not any(beats(other, one) for other in found)
         and not any(
-            (other.accuracy, other.costs) == (one.accuracy, one.costs) and other.number < one.number
+            (other.value, other.costs) == (one.value, one.costs) and other.number < one.number
             for other in found
         )
     }
@@ -57,14 +61,15 @@ def test_the_front_is_what_no_other_beats_and_of_equals_the_first(found):
 @given(found=entries(2, fidelities=st.sampled_from((0.2, 1.0))))
 def test_the_front_is_of_the_highest_fidelity_there_is(found):
     highest = max((entry.fidelity for entry in found), default=1.0)
-    assert pareto_front(found) == pareto_front(e for e in found if e.fidelity == highest)
+    assert front_of(found, BOTH) == front_of((e for e in found if e.fidelity == highest), BOTH)
 
 
 @pytest.mark.parametrize("missing", [{}, {"macs": 1.0}, {"macs": 1.0, "latency_ms": float("nan")}])
 def test_a_trial_without_one_of_the_costs_is_not_compared(missing):
-    given = {"reward": 0.5, "accuracy": 0.5, "metrics": ("macs", "latency_ms"), "fidelity": 1.0}
-    assert entry_of(0, costs=missing, **given) is None
-    assert entry_of(0, costs={"macs": 1, "latency_ms": 2}, **given).costs == (1.0, 2.0)
+    given = {"reward": 0.5, "goals": BOTH, "fidelity": 1.0}
+    assert entry_of(0, metrics={"accuracy": 0.5, **missing}, **given) is None
+    found = entry_of(0, metrics={"accuracy": 0.5, "macs": 1, "latency_ms": 2}, **given)
+    assert (found.value, found.costs) == (0.5, (1.0, 2.0))
 
 
 def finished(entry):
@@ -83,8 +88,9 @@ def finished(entry):
         number=entry.number,
         status=Status.COMPLETED,
         reward=entry.reward,
+        value=entry.value,
         metrics=(
-            Metric(name="accuracy", value=entry.accuracy, unit="fraction"),
+            Metric(name="accuracy", value=entry.value, unit="fraction"),
             Metric(name="latency_ms", value=latency, unit="ms"),
         ),
     )
@@ -111,13 +117,13 @@ def test_what_is_kept_does_not_depend_on_the_order_of_the_trials(tmp_path_factor
     folders = [tmp_path_factory.mktemp("study") for _ in range(2)]
     order = np.random.default_rng(seed).permutation(len(found))
     for folder, trials in zip(folders, (found, [found[place] for place in order]), strict=True):
-        keep(CheckpointStore(folder, metrics=("macs",), best=2), trials)
+        keep(CheckpointStore(folder, goals=MACS, best=2), trials)
     assert files(folders[0]) == files(folders[1])
 
 
 def test_over_several_costs_too_what_is_kept_is_the_whole_front_while_that_is_small(tmp_path):
     found = [
-        Entry(number=number, accuracy=accuracy, reward=0.0, costs=costs)
+        Entry(number=number, value=accuracy, reward=0.0, costs=costs)
         for number, (accuracy, costs) in enumerate(
             [(0.5, (1.0, 9.0)), (0.5, (9.0, 1.0)), (0.4, (5.0, 5.0)), (0.4, (6.0, 5.0))]
         )
@@ -125,19 +131,19 @@ def test_over_several_costs_too_what_is_kept_is_the_whole_front_while_that_is_sm
     for turn, order in enumerate(permutations(found)):
         folder = tmp_path / str(turn)
         folder.mkdir()
-        keep(CheckpointStore(folder, metrics=("macs", "latency_ms"), best=0), order)
+        keep(CheckpointStore(folder, goals=BOTH, best=0), order)
         assert files(folder) == {0, 1, 2}
 
 
 def test_the_best_are_of_the_highest_fidelity_first(tmp_path):
     rows = [(0.9, 0.2), (0.8, 0.2), (0.3, 1.0), (0.2, 1.0)]
     found = [
-        Entry(number=number, accuracy=reward, reward=reward, costs=(5.0,), fidelity=fidelity)
+        Entry(number=number, value=reward, reward=reward, costs=(5.0,), fidelity=fidelity)
         for number, (reward, fidelity) in enumerate(rows)
     ]
-    keep(CheckpointStore(tmp_path, best=2), found[:3])
+    keep(CheckpointStore(tmp_path, goals=MACS, best=2), found[:3])
     assert files(tmp_path) == {0, 2}
-    keep(CheckpointStore(tmp_path, best=2), found)
+    keep(CheckpointStore(tmp_path, goals=MACS, best=2), found)
     assert files(tmp_path) == {2, 3}
 
 
@@ -149,7 +155,7 @@ def spread_front(count, *, seed=0):
     return [
         Entry(
             number=number,
-            accuracy=float(point[0]),
+            value=float(point[0]),
             reward=0.0,
             costs=(float(1e6 * (2 - point[1])) // 1, float(2 - point[2])),
         )
@@ -159,12 +165,12 @@ def spread_front(count, *, seed=0):
 
 def test_a_large_front_over_several_costs_is_thinned_and_keeps_its_ends(tmp_path):
     found = spread_front(120)
-    assert len(pareto_front(found)) == 120
-    keep(CheckpointStore(tmp_path, metrics=("macs", "latency_ms"), best=1), found)
+    assert len(front_of(found, BOTH)) == 120
+    keep(CheckpointStore(tmp_path, goals=BOTH, best=1), found)
     kept = files(tmp_path)
     assert MOST_ON_FRONT <= len(kept) <= MOST_ON_FRONT + 1
     ends = [
-        max(found, key=lambda e: e.accuracy),
+        max(found, key=lambda e: e.value),
         min(found, key=lambda e: e.costs[0]),
         min(found, key=lambda e: e.costs[1]),
     ]
@@ -173,19 +179,18 @@ def test_a_large_front_over_several_costs_is_thinned_and_keeps_its_ends(tmp_path
 
 def test_a_front_over_one_cost_is_kept_whole(tmp_path):
     found = [
-        Entry(number=number, accuracy=number / 100, reward=0.0, costs=(float(number + 1),))
+        Entry(number=number, value=number / 100, reward=0.0, costs=(float(number + 1),))
         for number in range(50)
     ]
-    keep(CheckpointStore(tmp_path, best=1), found)
+    keep(CheckpointStore(tmp_path, goals=MACS, best=1), found)
     assert len(files(tmp_path)) == 50
 
 
 def test_what_a_resumed_search_keeps_is_what_was_kept_before(tmp_path):
     found = spread_front(80)
-    metrics = ("macs", "latency_ms")
-    keep(CheckpointStore(tmp_path, metrics=metrics, best=1), found)
+    keep(CheckpointStore(tmp_path, goals=BOTH, best=1), found)
     before = files(tmp_path)
-    again = CheckpointStore(tmp_path, metrics=metrics, best=1)
+    again = CheckpointStore(tmp_path, goals=BOTH, best=1)
     for entry in found:
         trial, outcome = finished(entry)
         file = f"weights/trial-{entry.number:05d}.safetensors" if entry.number in before else None
@@ -200,20 +205,20 @@ def as_fields(outcome):
 
 
 def test_thinning_leaves_the_front_evenly_spread():
-    dense = [Entry(number=n, accuracy=0.5 + n / 1e4, reward=0.0, costs=(1 + n / 1e4,)) for n in range(20)]
-    sparse = [Entry(number=20 + n, accuracy=0.6 + n / 10, reward=0.0, costs=(2.0 + n,)) for n in range(4)]
-    left = {entry.number for entry in thinned([*dense, *sparse], 6)}
+    dense = [Entry(number=n, value=0.5 + n / 1e4, reward=0.0, costs=(1 + n / 1e4,)) for n in range(20)]
+    sparse = [Entry(number=20 + n, value=0.6 + n / 10, reward=0.0, costs=(2.0 + n,)) for n in range(4)]
+    left = {entry.number for entry in thinned([*dense, *sparse], MACS, 6)}
     assert {entry.number for entry in sparse} <= left
     assert 0 in left
 
 
 def test_weights_that_training_may_go_on_from_are_held(tmp_path):
     held = {1}
-    checkpoints = CheckpointStore(tmp_path, best=1, held=lambda: held)
+    checkpoints = CheckpointStore(tmp_path, goals=MACS, best=1, held=lambda: held)
     rows = [(0.9, 1.0), (0.5, 2.0), (0.4, 3.0)]
     keep(
         checkpoints,
-        [Entry(number=n, accuracy=reward, reward=reward, costs=(c,)) for n, (reward, c) in enumerate(rows)],
+        [Entry(number=n, value=reward, reward=reward, costs=(c,)) for n, (reward, c) in enumerate(rows)],
     )
     assert files(tmp_path) == {0, 1}
     held.clear()

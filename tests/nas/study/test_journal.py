@@ -82,7 +82,7 @@ def test_everything_written_is_read_back(tmp_path, small_space):
         history = journal.history(small_space)
     assert history.trials == (first, second, third)
     assert history.finished == {
-        0: TrialOutcome(number=0, status=Status.COMPLETED, metrics=(ACCURACY,), reward=0.25)
+        0: TrialOutcome(number=0, status=Status.COMPLETED, metrics=(ACCURACY,), value=0.5, reward=0.25)
     }
     assert history.fed_back == (0,)
     assert dict(history.lost_attempts) == {1: 1}

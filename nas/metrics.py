@@ -1,0 +1,255 @@
+"""The registry of metrics: names, units, directions, origins and formats; Pareto fronts over them.
+
+A metric is added here, in `METRICS`, and nowhere else. A metric of a user's evaluator needs no entry.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from controllers.pareto import is_dominated
+from nas.errors import ObjectiveError
+from nas.units import (
+    parse_bytes,
+    parse_count,
+    parse_fraction,
+    parse_milliseconds,
+    parse_seconds,
+    show_accuracy,
+    show_bytes,
+    show_count,
+    show_milliseconds,
+    show_number,
+    show_seconds,
+)
+
+Direction = Literal["max", "min"]
+"""Whether more or less of a metric is better."""
+
+Origin = Literal["network", "predicted", "measured"]
+"""Where a metric comes from: the network alone, a table measured beforehand, or an evaluator."""
+
+WORD = r"[^\W\d]\w*"
+"""What a metric is called in an objective."""
+
+NEAR = 0.85
+"""Likeness from which on a word is taken for a metric misspelt; `val_accuracy` is a metric of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """How the numbers of a metric are read and printed.
+
+    Attributes:
+        name: The unit as it is stored with a measurement.
+        symbol: The unit behind a number on an axis; empty for none.
+        read: Reads a quantity above 0.
+        show: Prints a number.
+        example: A quantity as a user may write it.
+        is_time: Whether it measures time, which no two runs measure alike.
+    """
+
+    name: str
+    symbol: str = ""
+    read: Callable[[str], float]
+    show: Callable[[float], str]
+    example: str
+    is_time: bool = False
+
+
+FRACTION = Unit(name="fraction", read=parse_fraction, show=show_accuracy, example="0.75")
+COUNT = Unit(name="count", read=parse_count, show=show_count, example="300M")
+MILLISECONDS = Unit(
+    name="ms", symbol="ms", read=parse_milliseconds, show=show_milliseconds, example="5ms", is_time=True
+)
+SECONDS = Unit(name="s", symbol="s", read=parse_seconds, show=show_seconds, example="30s", is_time=True)
+BYTES = Unit(name="bytes", symbol="bytes", read=parse_bytes, show=show_bytes, example="2GiB")
+NATS = Unit(name="nats", symbol="nats", read=parse_count, show=show_number, example="0.5")
+PER_SECOND = Unit(name="1/s", symbol="1/s", read=parse_count, show=show_number, example="1000", is_time=True)
+NUMBER = Unit(name="number", read=parse_count, show=show_number, example="0.5")
+
+_ENDINGS = {"_ms": MILLISECONDS, "_bytes": BYTES, "_seconds": SECONDS}
+"""The unit of a metric that is not in the registry, by the end of its name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricInfo:
+    """What is known of a metric by its name.
+
+    Attributes:
+        name: The name in journals, objectives and JSON.
+        label: What it is called in a picture or a report.
+        unit: How its numbers are read and printed.
+        direction: Whether more or less of it is better, where an objective does not say.
+        origin: Where it comes from.
+        aliases: Short names that an objective may use.
+    """
+
+    name: str
+    label: str
+    unit: Unit
+    direction: Direction = "min"
+    origin: Origin = "measured"
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def is_known_before_training(self) -> bool:
+        """Whether it follows from the network, or from a table measured beforehand."""
+        return self.origin != "measured"
+
+    @property
+    def is_cost(self) -> bool:
+        """Whether it is in the registry and less of it is better."""
+        return self.direction == "min" and self.name in _BY_NAME
+
+
+METRICS = (
+    MetricInfo(name="accuracy", label="accuracy", unit=FRACTION, direction="max"),
+    MetricInfo(name="macs", label="multiply-adds", unit=COUNT, origin="network"),
+    MetricInfo(name="params", label="parameters", unit=COUNT, origin="network"),
+    MetricInfo(name="activations", label="activations", unit=COUNT, origin="network"),
+    MetricInfo(
+        name="predicted_latency_ms",
+        label="predicted latency",
+        unit=MILLISECONDS,
+        origin="predicted",
+        aliases=("predicted_latency",),
+    ),
+    MetricInfo(name="latency_ms", label="latency", unit=MILLISECONDS, aliases=("latency",)),
+    MetricInfo(name="peak_memory_bytes", label="peak memory", unit=BYTES, aliases=("memory",)),
+    MetricInfo(name="inference_memory_bytes", label="inference memory", unit=BYTES),
+    MetricInfo(name="train_step_ms", label="training step", unit=MILLISECONDS, aliases=("step_time",)),
+    MetricInfo(name="train_seconds", label="training time", unit=SECONDS),
+    MetricInfo(name="images_per_second", label="images per second", unit=PER_SECOND, direction="max"),
+    MetricInfo(name="loss", label="training loss", unit=NATS),
+)
+"""Every metric that our own evaluators, tables and networks have."""
+
+_BY_NAME: Mapping[str, MetricInfo] = {info.name: info for info in METRICS}
+_BY_ALIAS: Mapping[str, str] = {alias: info.name for info in METRICS for alias in info.aliases}
+
+NETWORK_METRICS = tuple(info.name for info in METRICS if info.origin == "network")
+"""Costs that follow from the network alone."""
+
+PREDICTED_METRICS = tuple(info.name for info in METRICS if info.origin == "predicted")
+"""Costs that follow from the network and a table that was measured beforehand."""
+
+KNOWN_METRICS = NETWORK_METRICS + PREDICTED_METRICS
+"""Costs that are known before anything is trained."""
+
+MEASURED_METRICS = tuple(info.name for info in METRICS if info.origin == "measured")
+"""What our own evaluators and probes measure; a user's evaluator may measure others, under other names."""
+
+
+def metric_info(name: str) -> MetricInfo:
+    """What is known of a metric; of one that is not in the registry, what the end of its name says."""
+    if name in _BY_NAME:
+        return _BY_NAME[name]
+    unit = next((unit for ending, unit in _ENDINGS.items() if name.endswith(ending)), NUMBER)
+    return MetricInfo(name=name, label=name, unit=unit)
+
+
+def show_metric(name: str, value: float) -> str:
+    """Formats a metric's number with its unit: `29.8M`, `4.20 ms`, `512 MiB`."""
+    return metric_info(name).unit.show(value)
+
+
+def metric_name(word: str) -> str:
+    """The metric that a word of an objective names: one of the registry, also by its alias, or a user's own.
+
+    Raises:
+        ObjectiveError: It nearly names one of the registry, but not quite.
+    """
+    name = _BY_ALIAS.get(word, word)
+    near = [] if name in _BY_NAME else get_close_matches(word, [*_BY_ALIAS, *_BY_NAME], n=1, cutoff=NEAR)
+    if near:
+        raise ObjectiveError(f"there is no metric {word!r}: did you mean {near[0]!r}?", field="metric")
+    return name
+
+
+def check_metric(name: object) -> None:
+    """Checks the full name of a metric; any word will do, but not an alias or a near miss of ours.
+
+    Raises:
+        ObjectiveError: It is none.
+    """
+    if not isinstance(name, str) or not re.fullmatch(WORD, name):
+        raise ObjectiveError(
+            f"a metric must be a word such as {', '.join(_BY_NAME)}, but got {name!r}", field="metric"
+        )
+    if metric_name(name) != name:
+        raise ObjectiveError(
+            f"there is no metric {name!r}: did you mean {metric_name(name)!r}?", field="metric"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """A metric, and whether it is to be maximised or minimised.
+
+    Attributes:
+        metric: Name of the metric.
+        direction: `max` or `min`.
+
+    Raises:
+        ObjectiveError: The metric is none, or the direction is another.
+    """
+
+    metric: str
+    direction: Direction
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric)
+        if self.direction not in get_args(Direction):
+            raise ObjectiveError(
+                f"`direction in ('max', 'min')` must hold, but got direction={self.direction!r}",
+                field="direction",
+            )
+
+    @classmethod
+    def of(cls, metric: str) -> Goal:
+        """The goal that a metric has by itself; one that is not in the registry is a cost."""
+        return cls(metric=metric, direction=metric_info(metric).direction)
+
+    @property
+    def sign(self) -> float:
+        """1 where more is better, -1 where less is."""
+        return 1.0 if self.direction == "max" else -1.0
+
+    def describe(self) -> str:
+        """The goal as an objective has it; a bare `accuracy` is maximised."""
+        return "accuracy" if self == ACCURACY else f"{self.direction} {self.metric}"
+
+
+ACCURACY = Goal(metric="accuracy", direction="max")
+"""What is maximised where nothing else is asked for."""
+
+
+def losses(points: npt.ArrayLike, goals: Sequence[Goal]) -> npt.NDArray[np.float64]:
+    """Points `(n, goals)` with every column turned so that less is better."""
+    signs = np.array([goal.sign for goal in goals])
+    return -signs * np.asarray(points, dtype=np.float64).reshape(-1, len(goals))
+
+
+def pareto_front(points: npt.ArrayLike, goals: Sequence[Goal]) -> tuple[int, ...]:
+    """Which points no other beats: none is at least as good in every goal and better in one.
+
+    Args:
+        points: The metrics of each, finite numbers, `(n, goals)`.
+        goals: What each column is, and its direction.
+
+    Returns:
+        Their rows in rising order; of equal points the first.
+    """
+    turned = losses(points, goals)
+    if not len(turned):
+        return ()
+    rows = np.sort(np.unique(turned, axis=0, return_index=True)[1])
+    return tuple(rows[~is_dominated(turned[rows])].tolist())
