@@ -129,9 +129,11 @@ def test_a_search_optimises_a_metric_that_only_a_users_evaluator_has(
     tmp_path, small_space, capsys, text, controller
 ):
     evaluator = nas.TableEvaluator(rmse_of)
-    options = {"controller": controller, "evaluator": evaluator, "finalists": 1, "keep_best": 1}
-    odd_search(small_space, tmp_path, text, trials=16, **options)
-    study = odd_search(small_space, tmp_path, text, trials=30, reporters=[TensorBoardReporter()], **options)
+    options = {"controller": controller, "evaluator": evaluator, "trials": None}
+    odd_search(small_space, tmp_path, text, budget=nas.Budget(trials=16, finalists=1), **options)
+    budget = nas.Budget(trials=30, finalists=1)
+    reporters = [TensorBoardReporter()]
+    study = odd_search(small_space, tmp_path, text, budget=budget, reporters=reporters, **options)
     assert len(study.trials) == 30
     objective = study.objective
     values = {trial.number: trial.costs[objective.goal.metric] for trial in study.completed}
