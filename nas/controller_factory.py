@@ -15,8 +15,7 @@ from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.metrics import KNOWN_METRICS
 from nas.objective import Objective
 from nas.objective_terms import metric_of
-from nas.study.differences import LATENCY_TABLE, differences
-from nas.study.journal_schema import Identity, Provenance
+from nas.study.identity import LATENCY_TABLE, Identity, Provenance, differences
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status

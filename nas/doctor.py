@@ -163,7 +163,7 @@ def check_gpus() -> Finding:
 
 def check_folder(folder: Path) -> Finding:
     """Tries which journal mode the folder's file system allows."""
-    from nas.study.journal_schema import journal_mode_of
+    from nas.study.journal_file import journal_mode_of
 
     place = _nearest(folder)
     try:

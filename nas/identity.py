@@ -14,8 +14,7 @@ from nas.export.preprocessing import Preprocessing
 from nas.objective import Objective
 from nas.protocols import Evaluator, HasData, HasRecipe
 from nas.rungs import Rungs
-from nas.study.differences import LATENCY_TABLE
-from nas.study.journal_schema import Identity, Provenance
+from nas.study.identity import LATENCY_TABLE, Identity, Provenance
 from nas.study.study import open_study
 from nas.study.study_folder import check_parts, has_study
 from nas.training.recipe import Recipe

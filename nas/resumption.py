@@ -14,8 +14,8 @@ from nas.outcome import TrialOutcome
 from nas.rungs import Halving
 from nas.scheduling import ATTEMPTS
 from nas.study.checkpoints import Swept
+from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_reading import History, read_provenance
-from nas.study.journal_schema import connect_readonly, explained
 from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe, is_of_first_version
 from nas.trial import Cause, Status, Trial

@@ -41,8 +41,8 @@ from nas.resumption import count_deaths, recipe_for, restore, with_predictions
 from nas.rungs import Halving, Rungs
 from nas.scheduling import Budget, Flow
 from nas.study.checkpoints import CheckpointStore
+from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
-from nas.study.journal_schema import Identity, Provenance
 from nas.study.study import Study
 from nas.training.recipe import Recipe
 from nas.trial import Progress, Say, say_nothing

@@ -90,7 +90,7 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
         title=f"Study {study.folder}",
         facts=(*_facts(study), *_winner(study), of, model, *tested),
         tables=tuple(tables),
-        notes=doubts_of(study),
+        notes=(*study.warnings, *doubts_of(study)),
     )
 
 

@@ -113,14 +113,16 @@ class Swept:
             trials = ", ".join(map(str, self.missing))
             found.append(("weights_missing", f"the weights of trials {trials} are gone from weights/"))
         if self.left:
-            names = ", ".join(self.left[:5]) + (" ..." if len(self.left) > 5 else "")
-            text = (
-                f"weights/ holds {len(self.left)} files of trials that the journal does not have: {names}. "
-                "They stay, renamed once a trial gets their number. If the journal was copied without its "
-                "-wal file, stop and put both files back"
-            )
-            found.append(("weights_unknown", text))
+            stay = "They stay, renamed once a trial gets their number"
+            remedy = "If the journal was copied without its -wal file, stop and put both files back"
+            found.append(("weights_unknown", f"{unknown_weights(self.left)}. {stay}. {remedy}"))
         return tuple(found)
+
+
+def unknown_weights(names: Sequence[str]) -> str:
+    """Says that there are files of weights without their trials."""
+    shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
+    return f"weights/ holds {len(names)} files of trials that the journal does not have: {shown}"
 
 
 class CheckpointStore:
@@ -269,6 +271,12 @@ class CheckpointStore:
                     f"attempt {result.job.attempt} on {node}: {fate}\n{result.message}\n{result.log}\n"
                 )
         return path
+
+
+def kept_weights(folder: Path) -> dict[int, str]:
+    """Names of the files of weights in a study's folder, by the number of their trial."""
+    numbers = {path.name: _number_of(path) for path in sorted((folder / "weights").glob("trial-*"))}
+    return {number: name for name, number in numbers.items() if number is not None}
 
 
 def _number_of(weights: Path) -> int | None:

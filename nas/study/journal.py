@@ -8,19 +8,20 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
-from controllers import State, state_to_json
+from controllers import ControllerError, State, state_to_json
 from nas.conversion import clean
-from nas.errors import StudyError
+from nas.errors import ControllerFailedError, StudyError
 from nas.outcome import TrialOutcome
+from nas.protocols import Clock, SystemClock
 from nas.study.driver import FolderLock, check_claim, claim, release_claim
+from nas.study.identity import Identity, Provenance
+from nas.study.journal_file import connect, explained
 from nas.study.journal_reading import IN_PROCESS, History, read_history, read_identity, read_provenance
-from nas.study.journal_schema import Identity, Provenance, connect, explained
 from nas.study.journal_tables import has_tables, make_tables
 from nas.study.study_folder import FILE_NAME, check_parts, has_study
-from nas.trial import Job, Result, Trial
+from nas.trial import Job, Result, Status, Trial
 from nas.version import package_version
 from search_spaces import SearchSpace
 
@@ -34,6 +35,7 @@ class Journal:
         provenance: Where the study comes from, in words.
         settings: How the search was asked for, for `nas resume`; JSON values. A resume overwrites it.
         in_process: Whether trials run in this process, so that one may end it.
+        clock: Tells when things happen.
 
     Attributes:
         identity: As given; a fixed schedule keeps the width the study was begun with.
@@ -52,9 +54,11 @@ class Journal:
         provenance: Provenance | None = None,
         settings: Mapping[str, object] | None = None,
         in_process: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         self.folder = folder
         self._node = IN_PROCESS if in_process else ""
+        self._clock: Clock = SystemClock() if clock is None else clock
         self.path = folder / FILE_NAME
         self.identity = identity
         self._session: int | None = None
@@ -71,9 +75,8 @@ class Journal:
             self._lock.release()
             raise
         try:
-            self.is_resumed = self._adopt(
-                identity, provenance or Provenance(), json.dumps(dict(settings or {}), default=str)
-            )
+            asked = json.dumps(dict(settings or {}), default=str)
+            self.is_resumed = self._adopt(identity, provenance or Provenance(), asked)
             self._lock.sign()
             self._into_main_file()
         except BaseException:
@@ -86,25 +89,22 @@ class Journal:
         with self._transaction() as database:
             if not has_tables(database):
                 make_tables(database)
-            row = database.execute("SELECT * FROM study").fetchone()
+            is_there = database.execute("SELECT 1 FROM study").fetchone() is not None
             session = claim(database, self.path, unlocked=self._lock.unlocked)
-            if row is None:
-                values = {
-                    "id": 1,
+            if is_there:
+                self._continue(database, identity, provenance, settings)
+            else:
+                self._insert(
+                    "study",
+                    id=1,
                     **asdict(identity),
                     **{name: clean(text) for name, text in asdict(provenance).items()},
-                    "settings_json": settings,
-                    "package_version": package_version(),
-                    "created_at": _now(),
-                }
-                marks = ", ".join("?" * len(values))
-                database.execute(
-                    f"INSERT INTO study ({', '.join(values)}) VALUES ({marks})", [*values.values()]
+                    settings_json=settings,
+                    package_version=package_version(),
+                    created_at=self._now(),
                 )
-            else:
-                self._continue(database, identity, provenance, settings)
         self._session = session
-        return row is not None
+        return is_there
 
     def _continue(
         self, database: sqlite3.Connection, identity: Identity, provenance: Provenance, settings: str
@@ -119,7 +119,10 @@ class Journal:
             [settings, provenance.data_json],
         )
         database.execute("DELETE FROM recommendation")
-        _interrupt(database, is_dead=True)
+        # Where the driver did not live to say so, what ran in its own process may have ended it.
+        died = "the process of the search ended while this ran in it"
+        self._interrupt("worker_died", died, node=IN_PROCESS)
+        self._interrupt("interrupted", "the search ended while this ran")
 
     def history(self, space: SearchSpace) -> History:
         """Reads what was done before.
@@ -132,54 +135,53 @@ class Journal:
 
     def propose(self, trial: Trial, state: State, *, rejected: int) -> None:
         """Writes a new trial down, with the controller's state after proposing it."""
-        proposal = trial.proposal_number if trial.proposal_number >= 0 else None
-        log_prob = None if math.isnan(trial.log_prob) else trial.log_prob
-        with self._transaction() as database:
-            database.execute(
-                "INSERT OR IGNORE INTO candidate VALUES (?, ?, ?, ?, ?)",
-                [
-                    trial.digest,
-                    trial.cost.macs,
-                    trial.cost.params,
-                    trial.cost.activations,
-                    trial.network.to_json(),
-                ],
+        with self._transaction():
+            self._insert(
+                "candidate",
+                "OR IGNORE",
+                digest=trial.digest,
+                macs=trial.cost.macs,
+                params=trial.cost.params,
+                activations=trial.cost.activations,
+                network_json=trial.network.to_json(),
             )
-            database.execute(
-                "INSERT INTO trial (number, digest, tokens_json, origin, proposal_number, log_prob, repeat, "
-                "seed, fidelity, continues, status, proposed_at) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'proposed', ?)",
-                [
-                    trial.number,
-                    trial.digest,
-                    json.dumps(trial.tokens),
-                    trial.origin,
-                    proposal,
-                    log_prob,
-                    trial.repeat,
-                    trial.seed,
-                    trial.fidelity,
-                    trial.continues,
-                    _now(),
-                ],
+            self._insert(
+                "trial",
+                number=trial.number,
+                digest=trial.digest,
+                tokens_json=json.dumps(trial.tokens),
+                origin=trial.origin,
+                proposal_number=trial.proposal_number if trial.proposal_number >= 0 else None,
+                log_prob=None if math.isnan(trial.log_prob) else trial.log_prob,
+                repeat=trial.repeat,
+                seed=trial.seed,
+                fidelity=trial.fidelity,
+                continues=trial.continues,
+                status=Status.PROPOSED,
+                proposed_at=self._now(),
             )
-            _write_state(database, state, rejected=rejected)
+            self._write_state(state, rejected=rejected)
 
     def start(self, job: Job) -> None:
         """Writes down that an attempt begins."""
-        with self._transaction() as database:
-            database.execute("UPDATE trial SET status = 'running' WHERE number = ?", [job.trial])
-            database.execute(
-                "INSERT INTO attempt (trial, number, status, node, seed, fidelity, started_at) "
-                "VALUES (?, ?, 'running', ?, ?, ?, ?)",
-                [job.trial, job.attempt, self._node, job.seed, job.fidelity, _now()],
+        with self._transaction():
+            self._update_trial(job.trial, status=Status.RUNNING)
+            self._insert(
+                "attempt",
+                trial=job.trial,
+                number=job.attempt,
+                status=Status.RUNNING,
+                node=self._node,
+                seed=job.seed,
+                fidelity=job.fidelity,
+                started_at=self._now(),
             )
 
     def lose(self, result: Result) -> None:
         """Writes down that a machine lost an attempt, and that the trial waits for another."""
-        with self._transaction() as database:
-            _end_attempt(database, result)
-            database.execute("UPDATE trial SET status = 'proposed' WHERE number = ?", [result.job.trial])
+        with self._transaction():
+            self._end_attempt(result)
+            self._update_trial(result.job.trial, status=Status.PROPOSED)
 
     def finish(
         self, outcome: TrialOutcome, result: Result | None = None, *, dropped: Iterable[int] = ()
@@ -191,39 +193,36 @@ class Journal:
             result: The attempt that settled it; None where another trial's result is copied.
             dropped: Trials whose weight files are about to be removed.
         """
-        with self._transaction() as database:
-            attempt = 0 if result is None else result.job.attempt
+        with self._transaction():
             if result is not None:
-                _end_attempt(database, result)
-            database.execute(
-                "UPDATE trial SET status = ?, cause = ?, message = ?, reward = ?, copied_from = ?, "
-                "weights_file = ?, finished_at = ? WHERE number = ?",
-                [
-                    outcome.status,
-                    outcome.cause,
-                    outcome.message,
-                    outcome.reward,
-                    outcome.copied_from,
-                    outcome.weights_file,
-                    _now(),
-                    outcome.number,
-                ],
+                self._end_attempt(result)
+            self._update_trial(
+                outcome.number,
+                status=outcome.status,
+                cause=outcome.cause,
+                message=outcome.message,
+                reward=outcome.reward,
+                copied_from=outcome.copied_from,
+                weights_file=outcome.weights_file,
+                finished_at=self._now(),
             )
-            database.executemany(
-                "INSERT OR REPLACE INTO measurement (trial, metric, value, unit, environment, attempt) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                [(outcome.number, m.name, m.value, m.unit, m.environment, attempt) for m in outcome.metrics],
-            )
-            self._drop(database, dropped)
+            for metric in outcome.metrics:
+                self._insert(
+                    "measurement",
+                    "OR REPLACE",
+                    trial=outcome.number,
+                    metric=metric.name,
+                    value=metric.value,
+                    unit=metric.unit,
+                    environment=metric.environment,
+                    attempt=0 if result is None else result.job.attempt,
+                )
+            self._drop(dropped)
 
     def forget_weights(self, dropped: Iterable[int]) -> None:
         """Writes down that weight files are not there any more."""
-        with self._transaction() as database:
-            self._drop(database, dropped)
-
-    def _drop(self, database: sqlite3.Connection, numbers: Iterable[int]) -> None:
-        rows = [(number,) for number in numbers]
-        database.executemany("UPDATE trial SET weights_file = NULL WHERE number = ?", rows)
+        with self._transaction():
+            self._drop(dropped)
 
     def fed_back(self, number: int, reward: float | None, rank: int, state: State, *, rejected: int) -> None:
         """Writes down that a trial counts, what the controller has learnt from it, and its state after that.
@@ -236,29 +235,20 @@ class Journal:
             state: The controller's state.
             rejected: Candidates rejected so far.
         """
-        with self._transaction() as database:
-            database.execute(
-                "UPDATE trial SET feedback_rank = ?, feedback_reward = ? WHERE number = ?",
-                [rank, reward, number],
-            )
-            _write_state(database, state, rejected=rejected)
+        with self._transaction():
+            self._update_trial(number, feedback_rank=rank, feedback_reward=reward)
+            self._write_state(state, rejected=rejected)
 
     def note(self, kind: str, message: str) -> None:
         """Writes an event down."""
-        with self._transaction() as database:
-            database.execute(
-                "INSERT INTO event (happened_at, kind, message) VALUES (?, ?, ?)", [_now(), kind, message]
-            )
+        with self._transaction():
+            self._insert("event", happened_at=self._now(), kind=kind, message=message)
 
     def end(self, ending: str) -> None:
-        """Writes down why the search ended, and that attempts still running were given up.
-
-        Args:
-            ending: Why.
-        """
+        """Writes down why the search ended, and that attempts still running were given up."""
         with self._transaction() as database:
-            _interrupt(database)
-            database.execute("UPDATE study SET ended_at = ?, ending = ?", [_now(), ending])
+            self._interrupt("interrupted", "the search ended while this ran")
+            database.execute("UPDATE study SET ended_at = ?, ending = ?", [self._now(), ending])
 
     def recommend(self, recommended: Sequence[str]) -> None:
         """Writes down the digests of the candidates that the controller would go with, best first."""
@@ -296,51 +286,53 @@ class Journal:
                     self._database.execute("ROLLBACK")
                 raise
 
-
-def _interrupt(database: sqlite3.Connection, *, is_dead: bool = False) -> None:
-    """Marks what was running when a driver ended: its trials will be run again.
-
-    Where the driver did not live to say so, what ran in its own process may have ended it.
-    """
-    if is_dead:
-        database.execute(
-            "UPDATE attempt SET status = 'lost', cause = 'worker_died', finished_at = ?, "
-            "message = 'the process of the search ended while this ran in it' "
-            "WHERE status = 'running' AND node = ?",
-            [_now(), IN_PROCESS],
+    def _insert(self, table: str, otherwise: str = "", /, **values: object) -> None:
+        marks = ", ".join("?" * len(values))
+        self._database.execute(
+            f"INSERT {otherwise} INTO {table} ({', '.join(values)}) VALUES ({marks})", [*values.values()]
         )
-    database.execute(
-        "UPDATE attempt SET status = 'lost', cause = 'interrupted', finished_at = ?, "
-        "message = 'the search ended while this ran' WHERE status = 'running'",
-        [_now()],
-    )
-    database.execute("UPDATE trial SET status = 'proposed' WHERE status = 'running'")
 
+    def _update_trial(self, number: int, /, **values: object) -> None:
+        columns = ", ".join(f"{name} = ?" for name in values)
+        self._database.execute(f"UPDATE trial SET {columns} WHERE number = ?", [*values.values(), number])
 
-def _end_attempt(database: sqlite3.Connection, result: Result) -> None:
-    database.execute(
-        "UPDATE attempt SET status = ?, cause = ?, message = ?, node = ?, worker_seconds = ?, "
-        "finished_at = ? WHERE trial = ? AND number = ?",
-        [
-            result.status,
-            result.cause,
-            result.message,
-            result.node,
-            result.seconds,
-            _now(),
-            result.job.trial,
-            result.job.attempt,
-        ],
-    )
+    def _drop(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._update_trial(number, weights_file=None)
 
+    def _end_attempt(self, result: Result) -> None:
+        self._database.execute(
+            "UPDATE attempt SET status = ?, cause = ?, message = ?, node = ?, worker_seconds = ?, "
+            "finished_at = ? WHERE trial = ? AND number = ?",
+            [
+                *(result.status, result.cause, result.message, result.node, result.seconds),
+                *(self._now(), result.job.trial, result.job.attempt),
+            ],
+        )
 
-def _write_state(database: sqlite3.Connection, state: State, *, rejected: int) -> None:
-    database.execute(
-        "INSERT OR REPLACE INTO controller (id, proposals, feedbacks, rejected, state_json) VALUES (1, "
-        "(SELECT count(*) FROM trial), (SELECT count(feedback_rank) FROM trial), ?, ?)",
-        [rejected, state_to_json(state)],
-    )
+    def _interrupt(self, cause: str, message: str, *, node: str | None = None) -> None:
+        """Marks what was running, on one node or on all, when a driver ended: its trials will run again."""
+        self._database.execute(
+            "UPDATE attempt SET status = 'lost', cause = ?, finished_at = ?, message = ? "
+            "WHERE status = 'running' AND node = coalesce(?, node)",
+            [cause, self._now(), message, node],
+        )
+        if node is None:
+            self._database.execute("UPDATE trial SET status = 'proposed' WHERE status = 'running'")
 
+    def _write_state(self, state: State, *, rejected: int) -> None:
+        try:
+            text = state_to_json(state)
+        except ControllerError as error:
+            raise ControllerFailedError(
+                f"`state_dict` of the controller {self.identity.controller} gave what cannot be stored: "
+                f"{error}; everything finished is in the journal: mend it and start again to continue"
+            ) from error
+        self._database.execute(
+            "INSERT OR REPLACE INTO controller (id, proposals, feedbacks, rejected, state_json) VALUES (1, "
+            "(SELECT count(*) FROM trial), (SELECT count(feedback_rank) FROM trial), ?, ?)",
+            [rejected, text],
+        )
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    def _now(self) -> str:
+        return self._clock.now().isoformat(timespec="milliseconds")

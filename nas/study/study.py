@@ -14,9 +14,9 @@ from controllers import State, state_from_json
 from nas.errors import StudyError
 from nas.metrics import Goal
 from nas.objective import Objective
-from nas.study.checkpoints import Entry, entry_of, front_of
+from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
+from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
-from nas.study.journal_schema import connect_readonly, explained
 from nas.study.study_trial import StudyTrial, read_trials, with_repeats
 from nas.trial import Status
 from search_spaces import SearchSpace
@@ -75,6 +75,7 @@ class Study:
         recommended: Digests that the controller recommended, best first; none before the search has ended.
         objective: What was searched for.
         settings: How the search was asked for.
+        warnings: What seems to be missing of it, a sentence each.
         space: The study's space; None where it was not given, or is another one than was searched.
 
     Raises:
@@ -83,6 +84,9 @@ class Study:
 
     def __init__(self, folder: Path | str, *, space: SearchSpace | None = None) -> None:
         self.folder = Path(folder)
+        weights = kept_weights(
+            self.folder
+        )  # before the journal, which has a trial before its weights are there
         with closing(connect_readonly(self.folder)) as database, explained(self.folder):
             database.execute("BEGIN")
             names = ("settings_json", "package_version", "created_at", "ended_at", "ending")
@@ -113,6 +117,9 @@ class Study:
                     "SELECT cause, count(*) FROM attempt WHERE cause IS NOT NULL GROUP BY cause"
                 ).fetchall()
             )
+        unknown = [name for number, name in weights.items() if number >= len(self.trials)]
+        remedy = "if the journal was copied without its -wal file, copy that too"
+        self.warnings = (f"{unknown_weights(unknown)}: {remedy}",) if unknown else ()
         self.settings: dict[str, Any] = json.loads(self._facts["settings_json"])
         is_same = space is not None and space.fingerprint == self.identity.space
         self.space = space if is_same else None

@@ -13,8 +13,8 @@ from nas.errors import StudyError
 from nas.objective import Objective
 from nas.outcome import all_costs
 from nas.study.checkpoints import log_name
+from nas.study.identity import Provenance
 from nas.study.journal_reading import read_outcomes
-from nas.study.journal_schema import Provenance
 from nas.trial import Cause, Metric, Status
 from search_spaces import Cost, Network, Op
 

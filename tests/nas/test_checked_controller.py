@@ -11,7 +11,7 @@ import nas
 from controllers import Proposal, RandomSearch, state_from_json, state_to_json
 from controllers.contract import ControllerError
 from nas.errors import ControllerFailedError, NasError
-from nas.study.journal_schema import FILE_NAME
+from nas.study.study_folder import FILE_NAME
 
 
 class Own(RandomSearch):
@@ -107,7 +107,7 @@ def test_a_mistake_of_a_controller_names_it_and_leaves_a_study_that_goes_on(
 
 
 def test_a_state_that_is_no_json_is_an_error_and_leaves_a_study_that_goes_on(tmp_path, small_space):
-    with pytest.raises(ControllerError, match="a controller's state must"):
+    with pytest.raises(ControllerFailedError, match="of the controller Own gave what cannot be stored"):
         run(small_space, tmp_path, controller=Own(small_space, "state_dict", lambda _: {"a": object()}, 6))
     assert len(run(small_space, tmp_path, controller=Own(small_space)).completed) == 5
 

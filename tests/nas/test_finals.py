@@ -12,8 +12,9 @@ import nas
 from nas.errors import StudyError, UsageError
 from nas.objective import Objective
 from nas.scheduling import FINAL_REPLICATES
-from nas.study.journal_schema import FILE_NAME, SCHEMA_VERSION
+from nas.study.journal_tables import SCHEMA_VERSION
 from nas.study.study import open_study
+from nas.study.study_folder import FILE_NAME
 from nas.trial import Status
 from search_spaces import efficientnet
 

@@ -22,7 +22,7 @@ from nas.objective import Constraint, Objective
 from nas.proposals import Repeat, trial_seed
 from nas.protocols import Reporter
 from nas.scheduling import Budget
-from nas.study.journal_schema import FILE_NAME
+from nas.study.study_folder import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
 from search_spaces import cost
 

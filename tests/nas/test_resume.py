@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.study.journal_schema import FILE_NAME
+from nas.study.study_folder import FILE_NAME
 from nas.trial import Status
 
 ROOT = Path(__file__).resolve().parents[2]

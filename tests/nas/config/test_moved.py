@@ -15,8 +15,8 @@ from nas.config.request import RANDOMS, SEEDS, request_of
 from nas.config.settings import Settings
 from nas.data.description import DataDescription
 from nas.errors import NasError, StudyError
-from nas.study.journal_schema import FILE_NAME
 from nas.study.study import open_study
+from nas.study.study_folder import FILE_NAME
 from nas.training.recipe import Recipe
 
 SPACE_FILE = """

@@ -5,24 +5,21 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from nas.errors import StudyError
+from nas.errors import ControllerFailedError, StudyError
 from nas.outcome import TrialOutcome
 from nas.proposals import trial_seed
+from nas.study.identity import Identity
 from nas.study.journal import Journal
-from nas.study.journal_schema import (
-    FILE_NAME,
-    SCHEMA_VERSION,
-    Identity,
-    connect_readonly,
-    journal_mode_of,
-    set_journal_mode,
-)
+from nas.study.journal_file import connect_readonly, journal_mode_of, set_journal_mode
+from nas.study.journal_tables import SCHEMA_VERSION
 from nas.study.study import open_study
+from nas.study.study_folder import FILE_NAME
 from nas.trial import Cause, Job, Metric, Result, Status, Trial
 from search_spaces import cost
 
@@ -118,7 +115,7 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from nas.study.journal import Journal
-from nas.study.journal_schema import Identity
+from nas.study.identity import Identity
 journal = Journal(Path(sys.argv[1]), Identity(**eval(sys.argv[2])))
 print("held", flush=True)
 time.sleep(60)
@@ -258,7 +255,7 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 def test_a_step_that_breaks_in_the_middle_leaves_no_half(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     with closing(Journal(tmp_path, IDENTITY)) as journal:
-        with pytest.raises(ValueError, match="state"):
+        with pytest.raises(ControllerFailedError, match="the controller C gave what cannot be stored"):
             journal.propose(trial, {"bad": object()}, rejected=0)
         assert journal.history(small_space).trials == ()
         journal.propose(trial, {}, rejected=0)
@@ -327,3 +324,31 @@ def test_a_study_on_a_read_only_disk_can_be_read(tmp_path, small_space):
 def test_a_job_carries_the_trials_seed_and_tokens(small_space):
     trial = make_trial(small_space, 3)
     assert trial.job(2) == Job(trial=3, attempt=2, tokens=trial.tokens, seed=trial.seed)
+
+
+class Moved:
+    """A clock that somebody else moves."""
+
+    def __init__(self):
+        self.seconds = 0.0
+
+    def monotonic(self):
+        return self.seconds
+
+    def now(self):
+        return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=self.seconds)
+
+
+def test_times_are_those_of_the_clock(tmp_path, small_space):
+    clock = Moved()
+    trial = make_trial(small_space, 0)
+    with closing(Journal(tmp_path, IDENTITY, clock=clock)) as journal:
+        clock.seconds = 60
+        journal.propose(trial, {}, rejected=0)
+        clock.seconds = 120
+        complete(journal, trial)
+        journal.end("trials")
+    study = open_study(tmp_path)
+    assert study.trials[0].proposed_at == "2030-01-01T00:01:00.000+00:00"
+    assert study.trials[0].finished_at == "2030-01-01T00:02:00.000+00:00"
+    assert study.summary().created_at == "2030-01-01T00:00:00.000+00:00"

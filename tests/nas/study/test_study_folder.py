@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 
 import nas
+from nas.cli.main import main
 from nas.errors import StudyError
 from nas.processes import this_process
 from nas.study.driver import FolderLock
+from nas.study.identity import Identity
 from nas.study.journal import Journal
-from nas.study.journal_schema import FILE_NAME, Identity
 from nas.study.study import open_study
-from nas.study.study_folder import LOCK_NAME, LOG_NAME, has_study
+from nas.study.study_folder import FILE_NAME, LOCK_NAME, LOG_NAME, has_study
 from nas.trial import Evaluation, Metric
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -191,6 +192,20 @@ def test_weights_that_the_journal_does_not_know_are_left_and_named(tmp_path, sma
     assert (weights / "trial-00009.old-1.safetensors").read_bytes() == b"other"
 
 
+def test_a_main_file_copied_without_its_wal_is_shown_with_a_warning(tmp_path, small_space, capsys):
+    whole = search(small_space, tmp_path / "a")
+    assert whole.warnings == ()
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    edit(tmp_path / "b", "DELETE FROM attempt WHERE trial = 3")
+    edit(tmp_path / "b", "DELETE FROM measurement WHERE trial = 3")
+    edit(tmp_path / "b", "DELETE FROM trial WHERE number = 3")  # as if it had still been in the -wal file
+    assert whole.trials[3].weights_file is not None
+    (warning,) = open_study(tmp_path / "b").warnings
+    assert "1 files of trials that the journal does not have: trial-00003.safetensors" in warning
+    assert main(["show", str(tmp_path / "b")]) == 0
+    assert "does not have: trial-00003.safetensors" in " ".join(capsys.readouterr().out.split())
+
+
 def test_weights_written_but_not_entered_before_a_kill_are_swept(tmp_path, small_space):
     study = search(small_space, tmp_path, trials=6)
     dropped = next(trial.number for trial in study.trials if trial.weights_file is None)
@@ -256,7 +271,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from nas.errors import StudyError
 from nas.study.journal import Journal
-from nas.study.journal_schema import Identity
+from nas.study.identity import Identity
 journal = Journal(Path(sys.argv[1]), Identity(**eval(sys.argv[2])))
 print("held", flush=True)
 for line in sys.stdin:

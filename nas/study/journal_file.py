@@ -1,4 +1,4 @@
-"""The journal as a file: what makes a study the same, its version, and what may be wrong with it."""
+"""Opens the file of a journal, and says what may be wrong with it."""
 
 from __future__ import annotations
 
@@ -7,94 +7,11 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nas.errors import StudyError
-from nas.study.differences import causes, differences
 from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, has_tables, header, upgrade
 from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
-    """What makes two runs the same study; all of it must be equal for a resume.
-
-    Attributes:
-        space: Fingerprint of the search space.
-        data: Fingerprint of the images.
-        split: Fingerprint of how they were split.
-        recipe: Fingerprint of the training recipe.
-        evaluator: Fingerprint of everything that decides what is measured.
-        objective: The objective as JSON.
-        controller: Name of the controller.
-        seed: Seed of the study.
-        deterministic_workers: Width of the fixed schedule; None when results count as they come.
-    """
-
-    space: str
-    evaluator: str
-    objective: str
-    controller: str
-    seed: int
-    deterministic_workers: int | None = None
-    data: str = ""
-    split: str = ""
-    recipe: str = ""
-
-    def at_width_of(self, other: Identity) -> Identity:
-        """This, with the width of the fixed schedule that the other was begun with, if both have one."""
-        if None in (self.deterministic_workers, other.deterministic_workers):
-            return self
-        return replace(self, deterministic_workers=other.deterministic_workers)
-
-    def check_same(
-        self,
-        other: Identity,
-        folder: Path,
-        *,
-        told: Provenance | None = None,
-        tells: Provenance | None = None,
-    ) -> None:
-        """Checks that the study in a folder (`other`) is this one.
-
-        Args:
-            other: The study's identity.
-            folder: Its folder.
-            told: What the study says of itself in words.
-            tells: The same of what is asked for now.
-
-        Raises:
-            StudyError: It is not; names every difference.
-        """
-        names = [
-            field.name for field in fields(self) if getattr(self, field.name) != getattr(other, field.name)
-        ]
-        if names:
-            found = differences(names, other, self, told or Provenance(), tells or Provenance())
-            raise StudyError(
-                f"{folder} holds another study: {'; '.join(found)}. Give the same "
-                f"{', '.join(causes(names))} to continue it, or another folder to begin another"
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provenance:
-    """Where a study comes from, in words, for whoever reads or exports it; empty where nobody knows.
-
-    Attributes:
-        space_name: Name of the space.
-        data_text: The images.
-        recipe_json: The training recipe.
-        preprocessing_json: What an image goes through before a network sees it.
-        data_json: The images' classes and how many there are of each in each split.
-    """
-
-    space_name: str = ""
-    data_text: str = ""
-    recipe_json: str = ""
-    preprocessing_json: str = ""
-    data_json: str = ""
 
 
 def connect(folder: Path) -> sqlite3.Connection:
