@@ -12,7 +12,16 @@ from dataclasses import replace
 import numpy as np
 
 from nas.conversion import as_number, as_text, digest
-from nas.protocols import ChecksNetworks, Evaluator, HasData, HasNotes, HasRecipe, Probe, ResolvesPrecision
+from nas.protocols import (
+    ChecksNetworks,
+    Evaluator,
+    HasData,
+    HasNotes,
+    HasRecipe,
+    NamesMetrics,
+    Probe,
+    ResolvesPrecision,
+)
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, as_evaluation, as_metrics
 from search_spaces import Network
 
@@ -133,6 +142,14 @@ class Probed:
     def notes(self) -> tuple[str, ...]:
         """The evaluator's."""
         return self.evaluator.notes if isinstance(self.evaluator, HasNotes) else ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """What both measure; empty where one of them does not say."""
+        both = [
+            part.measures if isinstance(part, NamesMetrics) else () for part in (self.evaluator, self.probe)
+        ]
+        return () if () in both else both[0] + both[1]
 
     def check(self, network: Network) -> None:
         """Checks that the evaluator can train a network, where it can tell."""

@@ -18,7 +18,7 @@ class Evaluator(Protocol):
     """A function from a candidate to its measurements, made by the driver and run in a worker.
 
     What an evaluator can do beyond this is asked for with `isinstance`: `ChecksNetworks`, `HasData`,
-    `HasNotes`, `HasRecipe`, `ResolvesPrecision`.
+    `HasNotes`, `HasRecipe`, `NamesMetrics`, `ResolvesPrecision`.
     """
 
     @property
@@ -60,6 +60,16 @@ class HasNotes(Protocol):
     @property
     def notes(self) -> tuple[str, ...]:
         """One sentence each."""
+        ...
+
+
+@runtime_checkable
+class NamesMetrics(Protocol):
+    """An evaluator or a probe that says beforehand what it measures."""
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of its metrics; empty where they are not known."""
         ...
 
 

@@ -32,6 +32,7 @@ from nas.protocols import (
     Executor,
     HasNotes,
     LatencyPredictor,
+    NamesMetrics,
     Probe,
     Reporter,
     SystemClock,
@@ -159,7 +160,8 @@ class Search:
         )
         catalogue = Catalogue(self.space, self.predictor)
         catalogue.check_predicts(self.objective)
-        self.objective.check_searchable()
+        names = self.evaluator.measures if isinstance(self.evaluator, NamesMetrics) else ()
+        self.objective.check_searchable(measured=names or None)
         self._check_schedule()
         enqueued = enqueued_candidates(catalogue, self.objective, _listed(enqueue))
         require_feasible(catalogue, self.objective, seed=self.seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import nn
@@ -70,6 +70,7 @@ class LatencyProbe:
     precision: LatencyPrecision = "float32"
     channels_last: bool = False
     reference_ms: float | None = None
+    measures: ClassVar[tuple[str, ...]] = ("latency_ms",)
     _prepared: list[_Prepared] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

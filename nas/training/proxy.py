@@ -107,6 +107,11 @@ class ProxyEvaluator:
             return digest(*parts)
         return digest(*parts, self.reduction.fingerprint, self._fidelity, self._shares)
 
+    measures = (
+        *("accuracy", "loss", "train_seconds", "images_per_second", "train_step_ms"),
+        "peak_memory_bytes",
+    )
+
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.
 

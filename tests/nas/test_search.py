@@ -83,6 +83,15 @@ def test_a_wrong_value_is_refused_by_its_field_in_a_check_and_in_a_run(tmp_path,
     assert not (tmp_path / "study").exists()
 
 
+class Naming(nas.TableEvaluator):
+    """Says what it measures."""
+
+    measures = ("accuracy",)
+
+    def __init__(self):
+        super().__init__(accuracy)
+
+
 def _odd(**members):
     return type("Odd", (), members)()
 
@@ -93,6 +102,9 @@ TOGETHER = [
     ("trials", {"rungs": nas.Rungs((0.5, 1.0)), "trials": 2}),
     ("objective", {"objective": "accuracy * (train_seconds/1s)^-0.07", "deterministic": True}),
     ("objective", {"objective": "accuracy, predicted_latency_ms <= 5ms"}),
+    ("objective", {"objective": "accuracy; macs"}),
+    ("objective", {"objective": "max f1", "evaluator": Naming()}),
+    ("objective", {"objective": "accuracy, memory <= 2GiB", "evaluator": Naming()}),
     ("", {"objective": "accuracy, macs <= 1"}),
     ("", {"enqueue": [(99,) * 8]}),
     ("", {"enqueue": [5]}),

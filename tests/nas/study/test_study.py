@@ -46,7 +46,9 @@ def test_the_best_builds_as_the_trained_module_that_was_measured(tmp_path, small
 
 
 def test_a_study_opens_from_its_folder_alone(tmp_path, small_space):
-    study = search(small_space, tmp_path, settings={"space": "small", "workers": 2})
+    described = nas.Search(small_space, evaluator=Initialised(), budget=nas.Budget(trials=8))
+    settings = {"space": "small", "workers": 2}
+    study = described.run(tmp_path, executor=nas.InlineExecutor(), settings=settings)
     again = nas.open_study(tmp_path)
     assert again.trials == study.trials
     assert again.best == study.best
