@@ -153,7 +153,7 @@ def run_all(problems: Sequence[Problem], options: argparse.Namespace, out: Path)
 
 
 def append(path: Path, line: str) -> None:
-    """Adds a line in one write, so that several processes can; after a line cut short it begins anew."""
+    """Adds a line in one write, so that several processes can; after a line cut short it begins a new one."""
     with path.open("ab+") as file:
         if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)

@@ -59,7 +59,7 @@ class SearchResult:
     Attributes:
         kind: `rungs` or `whole`.
         seed: Its seed.
-        trials: Trainings, those that went on included.
+        trials: Trainings, promoted ones included.
         candidates: Different networks.
         seconds: Wall time.
         regret: How far the table's mean accuracy of the network that is chosen lies below the best of all.

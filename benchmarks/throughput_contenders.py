@@ -50,7 +50,7 @@ class Setting:
     Attributes:
         network: The same for every contender.
         data: Decoded images in memory.
-        files: The same number of JPEG files, read anew in each epoch.
+        files: The same number of JPEG files, read again in each epoch.
         batch_size: Images a step.
         device: Where.
         workers: Loader processes of the plain loop and of timm's.
@@ -81,7 +81,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """A way to train, by its name; `start` builds all of it anew and takes the first steps."""
+    """A training loop, by its name; `start` builds all of it again and takes the first steps."""
 
     name: str
     start: Callable[[], Running]
@@ -332,17 +332,17 @@ def one_batch(setting: Setting) -> list[tuple[Tensor, Tensor]]:
 def fastest_way(setting: Setting) -> tuple[torch.memory_format, Precision]:
     """Times the plain step in both layouts and precisions, in turns, and returns the fastest pair."""
     bare = one_batch(setting)
-    ways: list[tuple[torch.memory_format, Precision]] = [
+    variants: list[tuple[torch.memory_format, Precision]] = [
         (layout, precision)
         for layout in (torch.contiguous_format, torch.channels_last)
         for precision in ("float32", "bfloat16")
     ]
-    steps = {way: plain(setting, bare, *way).step for way in ways}
-    seconds: dict[tuple[torch.memory_format, Precision], list[float]] = {way: [] for way in ways}
+    steps = {variant: plain(setting, bare, *variant).step for variant in variants}
+    seconds: dict[tuple[torch.memory_format, Precision], list[float]] = {variant: [] for variant in variants}
     for _ in range(WARMUP_TURNS + PROBE_TURNS):
-        for way, step in steps.items():
-            seconds[way].append(timed(step, setting.device))
-    return min(ways, key=lambda way: statistics.median(seconds[way][WARMUP_TURNS:]))
+        for variant, step in steps.items():
+            seconds[variant].append(timed(step, setting.device))
+    return min(variants, key=lambda variant: statistics.median(seconds[variant][WARMUP_TURNS:]))
 
 
 def endless(loader: Iterable[Any]) -> Iterator[Any]:

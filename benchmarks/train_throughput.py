@@ -118,19 +118,19 @@ def rate(training: Running, steps: int, setting: Setting) -> float:
 def side_by_side(task: Task, *, repeats: int, mps: bool) -> dict[str, list[float | str]]:
     """Images a second of one training and of several at once, in turns; a way that fails says why."""
     alone = Task(**{**asdict(task), "processes": 1})
-    ways: dict[str, Any] = {
+    variants: dict[str, Any] = {
         "one alone": lambda: in_processes(alone),
         f"{task.processes} processes": lambda: in_processes(task),
     }
     if task.device == "cuda":
-        ways[f"{task.processes} streams in one process"] = lambda: in_streams(task)
+        variants[f"{task.processes} streams in one process"] = lambda: in_streams(task)
         if mps:
-            ways[f"{task.processes} processes under MPS"] = lambda: under_mps(task)
-    found: dict[str, list[float | str]] = {name: [] for name in ways}
+            variants[f"{task.processes} processes under MPS"] = lambda: under_mps(task)
+    found: dict[str, list[float | str]] = {name: [] for name in variants}
     for _ in range(repeats):
-        for name, way in ways.items():
+        for name, variant in variants.items():
             try:
-                found[name].append(way())
+                found[name].append(variant())
             except RuntimeError as error:
                 found[name].append(str(error).splitlines()[0])
     return found

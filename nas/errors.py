@@ -48,7 +48,7 @@ class ContractError(NasError):
 
 
 class SearchStoppedError(NasError):
-    """The search ended early because going on would only waste the budget."""
+    """The search ended early because continuing would only waste the budget."""
 
 
 class ExportError(NasError):

@@ -38,10 +38,10 @@ class Loop:
     dry_at: int = -1
 
     def run(self) -> str:
-        """Runs until the budget is spent, the space is exhausted or a person stops it; says which.
+        """Runs until the budget is spent, the space is exhausted or a user stops it; says which.
 
         Raises:
-            NasError: Going on is pointless or impossible; everything finished is in the journal.
+            NasError: Continuing is pointless or impossible; everything finished is in the journal.
         """
         ending, message = "failed", ""
         try:
@@ -132,11 +132,11 @@ class Loop:
         self.flow.settle(trial, outcome, result)
 
     def _learn(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
-        """Tells of an outcome, and the controller unless it is lost or of a training that went on."""
+        """Tells of an outcome, and the controller unless it is lost or was promoted."""
         rank = self.progress.learnt
         self.progress.count(trial, outcome)
         if outcome.status is not Status.LOST:
-            reward = None  # what went on is of another fidelity than what controllers compare
+            reward = None  # what was promoted is of another fidelity than what controllers compare
             if trial.continues is None:
                 reward = self.progress.worst_reward if outcome.reward is None else outcome.reward
                 self.controller.feedback([feedback_of(trial, outcome, reward, self.objective)])

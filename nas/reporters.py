@@ -59,7 +59,7 @@ class Reporters:
 
     def _name_failure(self, where: str, error: BaseException) -> None:
         message = (
-            f"{where} failed and the search goes on, further failures of it are not named: "
+            f"{where} failed and the search continues, further failures of it are not named: "
             f"{failure_of(error).message}"
         )
         self.note("reporter_failed", message)

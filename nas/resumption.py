@@ -51,8 +51,8 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
         except KeyError as error:
             raise StudyError(
                 f"{loop.journal.folder} was searched by an earlier version of mnas, whose controllers "
-                f"remembered less (there is no {error}): go on with that version, or begin a new study with "
-                "this one as its warm start"
+                f"remembered less (there is no {error}): continue with that version, or begin a new study "
+                "with this one as its warm start"
             ) from error
     elif known:
         loop.controller.feedback(known)
@@ -87,7 +87,7 @@ def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
 
 
 def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:
-    """The recipe to train by; a study of an earlier version goes on with what its fields meant then."""
+    """The recipe to train by; a study of an earlier version continues with what its fields meant then."""
     way = recipe if recipe is not None else Recipe()
     if not has_study(folder):
         return way

@@ -1,4 +1,4 @@
-"""Finds the search space that a person names: a built-in one, or `file.py:name` of their own.
+"""Finds the search space that a user names: a built-in one, or `file.py:name` of their own.
 
 A user's file is run, as they asked; nothing else is.
 """
@@ -51,7 +51,7 @@ VARIANTS: Mapping[str, Callable[..., SearchSpace]] = {
     **{name: partial(resnet, around=name) for name in RESNETS},
     **{f"{name}_flat": partial(make, flat=True) for name, make in BUILT_IN.items()},
 }
-"""Forms of the built-in spaces by names of their own; other forms are a line in a person's own file."""
+"""Forms of the built-in spaces by names of their own; other forms are a line in a user's own file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class SpaceSource:
     """A space that was found, before it is known which images it is for.
 
     Attributes:
-        text: What the person typed.
+        text: What the user typed.
         maker: Makes the space from the keyword arguments it accepts; None where the space is ready-made.
         space: The ready-made space; None where it has to be made.
         modules: The user's own modules, which workers cannot import and must be sent by value.

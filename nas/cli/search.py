@@ -64,7 +64,7 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
     """Runs the search with everybody who watches it.
 
     Raises:
-        NasError: The study cannot be used as asked, the machines cannot be had, or going on is pointless.
+        NasError: The study cannot be used as asked, the machines cannot be had, or continuing is pointless.
     """
     from nas.report.progress import TerminalReporter
     from nas.report.tensorboard import TensorBoardReporter

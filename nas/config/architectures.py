@@ -1,4 +1,4 @@
-"""Finds the network that a person names: a published one, a file, or a study's winner."""
+"""Finds the network that a user names: a published one, a file, or a study's winner."""
 
 from __future__ import annotations
 

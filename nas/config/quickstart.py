@@ -21,7 +21,7 @@ RANDOMS = 4
 OWN_STEPS, OWN_BATCH_SIZE, OWN_RESOLUTION = 300, 16, 48
 OWN_TRIALS, OWN_SEEDS = 12, 2
 MOST_SEARCH_IMAGES = 3_000
-"""What a person's own images are searched with: within five minutes on two cores."""
+"""What a user's own images are searched with: within five minutes on two cores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +39,8 @@ class Images:
         steps: Optimiser steps of each training.
         batch_size: Images a step.
         trials: Trials of the search.
-        why: Why these, for people.
-        is_own: Whether they are a person's own, which may have another side than `resolution`.
+        why: Why these, in words.
+        is_own: Whether they are a user's own, which may have another side than `resolution`.
     """
 
     data: str
@@ -90,7 +90,7 @@ def choose_images(environment: Mapping[str, str] | None = None, here: Path | Non
 
 
 def own_images(data: str) -> Images:
-    """A person's own images, with small batches and more steps: a few hundred images have few of them.
+    """A user's own images, with small batches and more steps: a few hundred images have few of them.
 
     Args:
         data: A folder of images, a `.npz` pack, or the name of a data set.

@@ -132,7 +132,7 @@ class StreamedBatches:
 
     The processes start with the first pass and stay until this object is gone, so that neither an epoch
     nor the next training waits for them. Beside a GPU, a batch is copied there while the one before it is
-    used. One pass at a time: a pass that goes on after another began is an error.
+    used. One pass at a time: a pass that continues after another began is an error.
 
     An image that can no longer be read is left out of evaluation. In training, the next readable image of
     its batch takes its place, so that a batch keeps its size. Too many of them are an error.
@@ -259,7 +259,7 @@ class StreamedBatches:
 
 
 class PlaceSampler(Sampler[list[Place]]):
-    """Batches of places, set anew before each pass: the loader and its processes stay."""
+    """Batches of places, set again before each pass: the loader and its processes stay."""
 
     def __init__(self) -> None:
         self.batches: list[list[Place]] = []

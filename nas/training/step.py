@@ -91,7 +91,7 @@ class StepWork:
         self._label_smoothing = label_smoothing
 
     def __call__(self, draw: Draw) -> None:
-        """Does it once; gradients are let go before the backward pass, which gives them memory anew."""
+        """Does it once; gradients are let go before the backward pass, which gives them new memory."""
         images, labels = self._read(draw)
         with autocast(self.device, self._precision):
             logits = self._forward(self._normalise(images)).float()
@@ -141,9 +141,9 @@ class GraphedStep:
     """Takes a few eager steps, records the next one, and replays it for the rest of the training.
 
     The first steps are steps of the training like all others: nothing has to be undone after a warm-up.
-    A recording repeats what was launched: a module whose Python code decides anything anew at each step
+    A recording repeats what was launched: a module whose Python code decides something else at each step
     (by Python's own random numbers, by counting calls) would have that frozen. Where recording fails, the
-    steps go on eagerly and `report` says why.
+    later steps are eager and `report` says why.
 
     Args:
         work: What a step does.

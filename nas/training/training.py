@@ -237,7 +237,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def check_loss(loss: float, *, data: ImageData, recipe: Recipe, first: int, end: int) -> None:
-    """Checks that an epoch's mean training loss leaves a reason to go on.
+    """Checks that an epoch's mean training loss leaves a reason to continue.
 
     It must be finite. From the second whole epoch after the warm-up on, and from step 100 on, it must be
     at most 1.02 ln(classes) + 1/sqrt(images of an epoch): what knows nothing has ln(classes), with or without

@@ -1,4 +1,4 @@
-"""The house keeps its own rules: what is committed can be installed, imported and licensed."""
+"""What is committed can be installed, imported and licensed."""
 
 import subprocess
 import sys
