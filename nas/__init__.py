@@ -23,6 +23,7 @@ from nas.errors import (
 from nas.evaluators import Probed, TableEvaluator
 from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
+from nas.finalize import Finalized, finalize
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
 from nas.proposals import Repeat
 from nas.protocols import Evaluator, Executor, Probe, Reporter
@@ -84,6 +85,7 @@ __all__ = [
     "ExecutorError",
     "ExecutorOptions",
     "ExportError",
+    "Finalized",
     "InfeasibleError",
     "InlineExecutor",
     "LatencyError",
@@ -115,6 +117,7 @@ __all__ = [
     "StudySummary",
     "StudyTrial",
     "TableEvaluator",
+    "finalize",
     "from_arrays",
     "load_data",
     "measure_latency",

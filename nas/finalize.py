@@ -1,85 +1,182 @@
-"""What follows a search: the winner, its comparison, pictures and bundle, and where all of it is.
+"""Finalizes a search: compares its winner on the test split, tests its weights, draws and exports it.
 
-What exists already is not made again, so that a second call only prints.
+What exists already is not made again.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Protocol
 
-from nas.config.prepared import Prepared
+from nas.argument_checks import whole
+from nas.catalogue import Catalogue
 from nas.data.description import DataDescription
 from nas.errors import NasError, StudyError
-from nas.evaluation.comparison import Comparison, Contender, Run, choose_contenders, compare
-from nas.report.activity import Activity, Running
-from nas.report.doubts import doubts_of
-from nas.report.printing import Report, draw, draw_table, show_accuracy, write_json
-from nas.report.progress import SILENT_SECONDS
-from nas.report.result_report import comparison_facts, comparison_table, saved_report, winner_report
+from nas.evaluation.comparison import Comparison, Contender, choose_contenders, compare
+from nas.execution.inline_executor import InlineExecutor
+from nas.jobs import Finished
+from nas.measured_finalists import finalists_table
+from nas.protocols import Evaluator, Executor
+from nas.report.printing import Table
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.study.tested_weights import TestedWeights, read_tested_weights, weights_digest
-from nas.trial import InfeasibleError
+from nas.trial import InfeasibleError, Progress
+from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-    from nas.config.request import Request
     from nas.data.images import ImageData
-    from nas.report.pictures import Mark, SearchPicture
+    from nas.latency.table.table import LatencyTable
+
+RANDOMS, SEEDS = 3, 2
+"""Random candidates in the final comparison, and trainings of each network there."""
 
 
-def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> int:
-    """Compares, draws, exports, and prints what came of it.
+class Watcher(Protocol):
+    """Is told how far finalizing is, and of each result as it comes."""
+
+    def on_winner(self, images: DataDescription | None) -> None:
+        """There is a winner: the study's best."""
+        ...
+
+    def on_step(self, text: str, *, is_quiet: bool = False) -> None:
+        """Something that may last begins; a quiet one needs the processor for itself."""
+        ...
+
+    def on_finalists(self, table: Table) -> None:
+        """The latency of the finalists is measured."""
+        ...
+
+    def on_comparing(self, labels: Sequence[str]) -> None:
+        """The trainings of the comparison begin; each is called by its label."""
+        ...
+
+    def on_finished(self, finished: Finished) -> None:
+        """A training of the comparison has ended."""
+        ...
+
+    def on_progress(self, progress: Progress) -> None:
+        """Says what is going on in the comparison; the number of a trial is the place of its label."""
+        ...
+
+    def on_compared(self, comparison: Comparison) -> None:
+        """The comparison is there."""
+        ...
+
+    def on_saved(self, pictures: Sequence[Path], bundle: Path | None) -> None:
+        """Pictures of the search and of the winner are there, and the bundle where weights were kept."""
+        ...
+
+
+class Unwatched:
+    """Tells nobody."""
+
+    def on_winner(self, images: DataDescription | None) -> None:
+        """Does nothing."""
+
+    def on_step(self, text: str, *, is_quiet: bool = False) -> None:
+        """Does nothing."""
+
+    def on_finalists(self, table: Table) -> None:
+        """Does nothing."""
+
+    def on_comparing(self, labels: Sequence[str]) -> None:
+        """Does nothing."""
+
+    def on_finished(self, finished: Finished) -> None:
+        """Does nothing."""
+
+    def on_progress(self, progress: Progress) -> None:
+        """Does nothing."""
+
+    def on_compared(self, comparison: Comparison) -> None:
+        """Does nothing."""
+
+    def on_saved(self, pictures: Sequence[Path], bundle: Path | None) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finalized:
+    """What finalizing a search came to.
+
+    Attributes:
+        winner: The trial to go with.
+        comparison: How it compares on the test split; None where it was left out.
+        pictures: Files of the picture of the search and of that of the winner.
+        bundle: Folder of the exported winner; None where its weights were not kept.
+    """
+
+    winner: StudyTrial
+    comparison: Comparison | None
+    pictures: tuple[Path, Path]
+    bundle: Path | None
+
+
+def finalize(
+    study: Study,
+    *,
+    data: ImageData | None = None,
+    evaluator: Evaluator | None = None,
+    executor: Executor | None = None,
+    randoms: int = RANDOMS,
+    seeds: int = SEEDS,
+    latency_table: LatencyTable | None = None,
+    watcher: Watcher | None = None,
+) -> Finalized:
+    """Compares the winner on the test split, tests its own weights, draws the search, exports a bundle.
+
+    Args:
+        study: A study in which a trial has completed.
+        data: The images that were searched on; None leaves out the comparison.
+        evaluator: Trains and measures on the test split; None trains by the study's recipe.
+        executor: Runs the trainings; None runs them one at a time in this process.
+        randoms: Random candidates that are compared.
+        seeds: Trainings of each network in the comparison; 0 leaves it out.
+        latency_table: Predicted latencies of the search: finalists are measured where this is its device.
+        watcher: Told how far it is.
 
     Raises:
-        NasError: No trial has completed, or the comparison cannot run.
+        NasError: No trial has completed, the images are others than the study's, the comparison cannot run,
+            or the exported bundle does not reproduce the network.
     """
+    randoms, seeds = whole("randoms", randoms, least=0), whole("seeds", seeds, least=0)
     _require_completed(study)
-    winner = study.best
-    report = winner_report(winner, doubts=doubts_of(study, DataDescription.of(prepared.data)))
-    data: dict[str, Any] = {"winner": report.to_data()}
-    if not request.as_json:
-        console.print()
-        draw(report, console)
-        console.print()
-    if prepared.latency_table is not None:
-        from nas.measured_finalists import finalists_table
-
-        with Activity(console, "measuring the latency of the finalists", is_quiet=True):
-            measured = finalists_table(study, winner, prepared.latency_table)
-        data["finalists"] = Report(title="", tables=(measured,)).to_data()
-        if not request.as_json:
-            draw_table(measured, console)
-            console.print()
-    if request.seeds:
-        comparison = compare_winner(request, prepared, winner, console)
-        table = comparison_table(comparison, study.objective)
-        facts = comparison_facts(comparison)
-        data["comparison"] = Report(title="", facts=facts, tables=(table,)).to_data()
-        if not request.as_json:
-            console.print()
-            draw_table(table, console)
-            console.print()
-    with Activity(console) as activity:
-        activity("drawing the search and the winner")
-        pictures = save_pictures(study, winner)
-        activity("exporting the winner, and loading it in a new process")
-        saved = {
-            "study": str(study.folder),
-            **pictures,
-            **save_bundle(study, winner),
-            "watch": f"tensorboard --logdir {study.folder}",
-        }
-    if request.as_json:
-        write_json({**data, "saved": saved})
-    else:
-        draw(saved_report(saved), console)
-    return 0
+    winner, watcher = study.best, watcher or Unwatched()
+    watcher.on_winner(None if data is None else DataDescription.of(data))
+    if latency_table is not None:
+        watcher.on_step("measuring the latency of the finalists", is_quiet=True)
+        watcher.on_finalists(finalists_table(study, winner, latency_table))
+    comparison = None
+    if data is not None and seeds:
+        _require_same_images(study, data)
+        contenders = _contenders(study, Catalogue(_space_of(study), latency_table), winner, randoms)
+        watcher.on_comparing([one.name for _ in range(seeds) for one in contenders])
+        comparison = compare(
+            _space_of(study),
+            evaluator or _test_evaluator(study, data),
+            executor or InlineExecutor(),
+            contenders,
+            images=len(data.test),
+            class_counts=DataDescription.of(data).by_split()["test"],
+            seeds=seeds,
+            seed=study.identity.seed,
+            folder=study.folder,
+            on_finished=watcher.on_finished,
+            on_progress=watcher.on_progress,
+        )
+        watcher.on_step("testing the winner's own weights")
+        comparison = measure_weights(comparison, winner, data, study.folder)
+        watcher.on_compared(comparison)
+    watcher.on_step("drawing the search and the winner")
+    pictures = save_pictures(study)
+    watcher.on_step("exporting the winner, and loading it in a new process")
+    bundle = save_bundle(study, winner)
+    watcher.on_saved(pictures, bundle)
+    return Finalized(winner=winner, comparison=comparison, pictures=pictures, bundle=bundle)
 
 
 def _require_completed(study: Study) -> None:
@@ -90,56 +187,58 @@ def _require_completed(study: Study) -> None:
     words = ", ".join(f"{count} {state}" for state, count in states.items() if count) or "there is none"
     raise StudyError(
         f"no trial of {study.folder} completed ({words}): look at the causes with "
-        f"nas show {study.folder}, then relax the constraints or change the recipe in a new study"
+        f"nas show {study.folder}, then relax the constraints or change the recipe in a new study",
+        field="study",
     )
 
 
-def compare_winner(request: Request, prepared: Prepared, winner: StudyTrial, console: Console) -> Comparison:
-    """Trains the winner, the reference network and random candidates alike, measured on the test split.
+def _require_same_images(study: Study, data: ImageData) -> None:
+    """Checks that the images are the study's: on others the test split may hold what was trained on."""
+    there, here = (study.identity.data, study.identity.split), (data.fingerprint, data.split_fingerprint)
+    if any(there) and there != here:
+        raise StudyError(
+            f"{study.folder} was searched on other images, or on the same in another split: give those of "
+            "the study",
+            field="data",
+        )
 
-    Raises:
-        NasError: The machines cannot be had, or lose a training too often.
-    """
-    seed = prepared.settings.seed
-    console.print(
-        "Comparing on the test split: every network trained alike, from fresh seeds", soft_wrap=True
-    )
-    contenders = choose_contenders(
-        prepared.catalogue(),
-        prepared.objective,
+
+def _contenders(
+    study: Study, catalogue: Catalogue, winner: StudyTrial, randoms: int
+) -> tuple[Contender, ...]:
+    return choose_contenders(
+        catalogue,
+        study.objective,
         winner=winner.tokens,
         winner_name=f"trial {winner.number}",
-        randoms=request.randoms,
-        seed=seed,
+        randoms=randoms,
+        seed=study.identity.seed,
     )
-    names = [contender.name for contender in contenders]
-    running = Running(names.__getitem__)
-    with Activity(console, "comparing", first_seconds=SILENT_SECONDS) as activity:
-        comparison = compare(
-            prepared.space,
-            prepared.evaluator("test"),
-            prepared.executor(),
-            contenders,
-            images=len(prepared.data.test),
-            class_counts=DataDescription.of(prepared.data).by_split()["test"],
-            seeds=request.seeds,
-            seed=seed,
-            folder=request.folder,
-            on_run=_announcer(activity, running, names),
-            on_progress=running.teller(activity),
+
+
+def _space_of(study: Study) -> SearchSpace:
+    if study.space is None:
+        raise StudyError(
+            f"a comparison needs the space that {study.folder} was searched in: open the study with it, "
+            "nas.open_study(folder, space=space)",
+            field="study",
         )
-        activity("testing the winner's own weights")
-        return measure_weights(comparison, winner, prepared.data, request.folder)
+    return study.space
+
+
+def _test_evaluator(study: Study, data: ImageData) -> Evaluator:
+    """Trains by the study's recipe and measures on the test split."""
+    from nas.training.proxy import ProxyEvaluator
+    from nas.training.recipe import Recipe
+
+    return ProxyEvaluator(data, Recipe.from_json(study.provenance.recipe_json), split="test")
 
 
 def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData, folder: Path) -> Comparison:
     """Measures the winner's own weights on the test split, once, and keeps the result with the comparison."""
     if winner.weights_file is None or not winner.weights_file.is_file():
         reason = "they were not kept, so that the accuracies are of new trainings alone"
-        tested = TestedWeights(
-            trial=winner.number, digest="", right=None, images=comparison.images, message=reason
-        )
-        return _kept(replace(comparison, tested_weights=tested), folder)
+        return _with_weights(comparison, folder, trial=winner.number, message=reason)
     digest = weights_digest(winner.weights())
     known = comparison.tested_weights
     if known is not None and (known.trial, known.digest) == (winner.number, digest):
@@ -151,78 +250,52 @@ def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData,
         right = round(evaluate_accuracy(winner.build(), data, "test") * len(data.test))
     except (InfeasibleError, NasError, RuntimeError) as error:
         message = str(error).splitlines()[0]
-    tested = TestedWeights(
-        trial=winner.number, digest=digest, right=right, images=len(data.test), message=message
-    )
-    return _kept(replace(comparison, tested_weights=tested), folder)
+    return _with_weights(comparison, folder, trial=winner.number, digest=digest, right=right, message=message)
 
 
-def _kept(comparison: Comparison, folder: Path) -> Comparison:
-    comparison.save(folder)
-    return comparison
+def _with_weights(
+    comparison: Comparison,
+    folder: Path,
+    *,
+    trial: int,
+    digest: str = "",
+    right: int | None = None,
+    message: str = "",
+) -> Comparison:
+    tested = TestedWeights(trial=trial, digest=digest, right=right, images=comparison.images, message=message)
+    found = replace(comparison, tested_weights=tested)
+    found.save(folder)
+    return found
 
 
-def _announcer(
-    activity: Activity, running: Running, names: list[str]
-) -> Callable[[Contender, Run, int, int], None]:
-    """Prints a line for every training of the comparison."""
-    from rich.text import Text
+def save_pictures(study: Study) -> tuple[Path, Path]:
+    """Draws the search and its winner into the study's folder."""
+    from nas.report.pictures import SearchPicture, draw_network, draw_search
 
-    def announce(contender: Contender, run: Run, done: int, total: int) -> None:
-        line = Text(f"[{done:>{len(str(total))}}/{total}] ", style="dim")
-        line.append(f"{contender.name:<22} ", style="none")
-        if run.accuracy is None:
-            line.append(f"failed: {run.message}", style="red")
-        else:
-            line.append(f"test accuracy {show_accuracy(run.accuracy)}", style="none")
-            line.append(f"  {run.message}" if run.message else "", style="yellow")
-        running.end(names.index(contender.name))
-        activity.print(line)
-
-    return announce
-
-
-def save_pictures(study: Study, winner: StudyTrial) -> dict[str, str]:
-    """Draws the search and the winner into the study's folder; says where."""
-    from nas.report.pictures import draw_network, draw_search
-
-    search = draw_search(picture_of(study), study.folder / "search.png")
-    network = draw_network(
-        winner.network, study.folder / "winner.png", title=f"Trial {winner.number} of {study.folder.name}"
-    )
-    return {"picture of the search": str(search), "picture of the winner": str(network)}
-
-
-def picture_of(study: Study) -> SearchPicture:
-    """What there is to draw of a study."""
-    from nas.report.pictures import SearchPicture
-
-    goal, *others = study.objective.front
-    costs = tuple(other.metric for other in others)
-    targets = study.objective.targets
-    return SearchPicture(
-        points=tuple(entry for entry in study.entries((goal, *others)) if min(entry.costs) > 0),
-        goals=(goal, *others),
-        title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
-        targets=tuple(targets.get(metric) for metric in costs),
-        failed=len(study.trials) - len(study.completed),
-        chosen=_chosen(study, costs),
+    winner = study.best
+    title = f"Trial {winner.number} of {study.folder.name}"
+    return (
+        draw_search(SearchPicture.of(study), study.folder / "search.png"),
+        draw_network(winner.network, study.folder / "winner.png", title=title),
     )
 
 
-def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
-    """The trial to go with, where all of the costs are known of it."""
-    from nas.report.pictures import Mark
+def save_bundle(study: Study, trial: StudyTrial) -> Path | None:
+    """Exports a trial into the study's folder unless it is there; None where its weights were not kept.
 
-    best = study.best if study.completed else None
-    if best is None or best.mean_value is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
+    Raises:
+        ExportError: The bundle does not reproduce the network.
+    """
+    if trial.weights_file is None:
         return None
-    return Mark(
-        name=f"winner, trial {best.number}",
-        value=best.mean_value,
-        costs=tuple(best.costs[cost] for cost in costs),
-        accuracies=best.accuracies if study.objective.goal.metric == "accuracy" else (),
-    )
+    folder = study.folder / "export" / f"trial-{trial.number}"
+    tested = read_tested_weights(study.folder, trial.weights())
+    is_there = _is_bundle_of(folder, trial.weights_file, trial.network_json)
+    if not is_there or (
+        tested is not None and tested.where not in (folder / "card.md").read_text(encoding="utf-8")
+    ):
+        trial.export(folder, overwrite=True)
+    return folder
 
 
 def _is_bundle_of(folder: Path, weights: Path, network_json: str) -> bool:
@@ -232,21 +305,4 @@ def _is_bundle_of(folder: Path, weights: Path, network_json: str) -> bool:
         is_newer = (folder / "card.md").stat().st_mtime >= weights.stat().st_mtime
     except (OSError, ValueError):
         return False
-    return is_newer and network == json.loads(network_json)
-
-
-def save_bundle(study: Study, trial: StudyTrial) -> dict[str, str]:
-    """Exports a trial into the study's folder unless it is there; says where, or why not.
-
-    Raises:
-        ExportError: The bundle does not reproduce the network.
-    """
-    folder = study.folder / "export" / f"trial-{trial.number}"
-    if trial.weights_file is None:
-        return {"bundle": "none: the weights of this trial were not kept"}
-    card = folder / "card.md"
-    tested = read_tested_weights(study.folder, trial.weights())
-    is_there = _is_bundle_of(folder, trial.weights_file, trial.network_json)
-    if not is_there or (tested is not None and tested.where not in card.read_text(encoding="utf-8")):
-        trial.export(folder, overwrite=True)
-    return {"bundle": f"{folder}  (model.py, weights, ONNX; see card.md)"}
+    return bool(is_newer and network == json.loads(network_json))

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 from nas.config.prepared import Prepared, prepare_request
 from nas.config.request import Request, request_of
-from nas.finalize import conclude
+from nas.finalize import finalize
 from nas.report.activity import Activity
 from nas.report.data_facts import data_facts
+from nas.report.finalizing import FinalizeDisplay
 from nas.report.printing import make_console
 from nas.study.study import Study, open_study
 
@@ -39,13 +40,29 @@ def run_request(request: Request) -> int:
     if study.ending == "interrupted":
         return EXIT_INTERRUPTED
     try:
-        return conclude(request, prepared, study, console)
+        conclude(request, prepared, study, console)
+        return 0
     except KeyboardInterrupt:
         console.print(
             f"\nstopped; the search itself is done, finish the rest with: nas resume {request.folder}",
             soft_wrap=True,
         )
         return EXIT_INTERRUPTED
+
+
+def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> None:
+    """Finalizes the study as it was asked for, and shows it."""
+    with FinalizeDisplay(console, study, as_json=request.as_json) as display:
+        finalize(
+            study,
+            data=prepared.data,
+            evaluator=prepared.evaluator("test"),
+            executor=prepared.executor(),
+            randoms=request.randoms,
+            seeds=request.seeds,
+            latency_table=prepared.latency_table,
+            watcher=display,
+        )
 
 
 def announce(prepared: Prepared, console: Console) -> None:

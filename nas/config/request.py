@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas.config.settings import RANDOMS, SEEDS, Settings
+from nas.config.settings import Settings
 from nas.errors import StudyError, UsageError
+from nas.finalize import RANDOMS, SEEDS
 from nas.options import options_of
 from nas.study.study import open_study
 from nas.study.study_folder import has_study

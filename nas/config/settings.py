@@ -19,6 +19,7 @@ from nas.controller_factory import CONTROLLERS
 from nas.data.reading import Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.execution.executors import EXECUTORS
+from nas.finalize import RANDOMS, SEEDS
 from nas.latency.devices import DEVICES
 from nas.objective import Objective
 from nas.options import option, options_of
@@ -33,10 +34,6 @@ from nas.units import (
     parse_natural,
     parse_rungs,
 )
-
-RANDOMS, SEEDS = 3, 2
-"""Random candidates in the final comparison, and trainings of each network there."""
-
 
 STUDY, IMAGES, SPACE = "study", "images", "search space"
 OBJECTIVE = "objective: accuracy, and what it may cost"

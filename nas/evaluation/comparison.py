@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,16 +15,17 @@ import numpy as np
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.io import write_whole
+from nas.jobs import Finished, JobLog, OnFinished, Training, accuracy_of, earlier_result, run_trainings
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
-from nas.scheduling import ATTEMPTS
 from nas.statistics import t_quantile
 from nas.study.tested_weights import COMPARISON, TestedWeights
-from nas.trial import Job, Result, Status, Tell
+from nas.trial import Result, Status, Tell
 from search_spaces import SearchSpace, cost
 
-FILE_NAME = COMPARISON
-POLL_SECONDS = 1.0
+LOG = "comparison-trainings.jsonl"
+"""The file in a study's folder with every training; `comparison.json` is what came of them."""
+
 DRAWS_PER_CANDIDATE = 1_000
 
 Role = Literal["winner", "reference", "random"]
@@ -47,6 +48,14 @@ class Run:
     message: str = ""
     is_lost: bool = False
 
+    @classmethod
+    def of(cls, result: Result) -> Run:
+        """What a comparison keeps of a result."""
+        accuracy = accuracy_of(result)
+        message = "; ".join(result.notes) if accuracy is not None else result.message or result.status.value
+        is_lost = result.status is Status.LOST
+        return cls(seed=result.job.seed, accuracy=accuracy, message=message, is_lost=is_lost)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
@@ -54,7 +63,7 @@ class Contender:
 
     Attributes:
         role: Why it takes part.
-        name: What people call it (`trial 12`, `random 3`).
+        name: What users call it (`trial 12`, `random 3`).
         tokens: The candidate.
         digest: Its identity.
         macs: Its multiply-adds.
@@ -153,7 +162,7 @@ class Comparison:
 
     def save(self, folder: Path) -> Path:
         """Writes it into a study's folder, whole or not at all."""
-        return write_whole(folder / FILE_NAME, json.dumps(asdict(self), indent=1) + "\n")
+        return write_whole(folder / COMPARISON, json.dumps(asdict(self), indent=1) + "\n")
 
 
 def load_comparison(folder: Path) -> Comparison | None:
@@ -162,7 +171,7 @@ def load_comparison(folder: Path) -> Comparison | None:
     Raises:
         StudyError: The file is not what `Comparison.save` writes.
     """
-    path = folder / FILE_NAME
+    path = folder / COMPARISON
     if not path.is_file():
         return None
     try:
@@ -246,12 +255,10 @@ def compare(
     seeds: int,
     seed: int,
     folder: Path,
-    on_run: Callable[[Contender, Run, int, int], None] = lambda *_: None,
+    on_finished: OnFinished = lambda _: None,
     on_progress: Tell = lambda _: None,
 ) -> Comparison:
     """Trains every contender from every seed and measures it; what a folder has already is not done again.
-
-    Every finished training is on disk before the next one counts, so that it can be stopped and continued.
 
     Args:
         space: Where the contenders come from.
@@ -263,81 +270,70 @@ def compare(
         seeds: Trainings of each.
         seed: The study's; those of the trainings are derived from it, unlike any of the search.
         folder: The study's folder.
-        on_run: Told of each finished training, with the number done and the number of all.
-        on_progress: Told what goes on; a contender's place in the list is the number of its trial.
+        on_finished: Told of each finished training.
+        on_progress: Told what is going on, with the place in `trainings_of` as the number of the trial.
 
     Raises:
-        NasError: The machines cannot be had, or lose a training too often.
+        NasError: The machines cannot be had, or a file cannot be read or written.
     """
+    known = load_comparison(folder)
+    is_same = known is not None and known.evaluator == evaluator.fingerprint
     comparison = Comparison(
         evaluator=evaluator.fingerprint,
         images=images,
         seeds=seeds,
         contenders=tuple(contenders),
         class_counts=tuple(class_counts),
+        tested_weights=known.tested_weights if known is not None and is_same else None,
     )
-    comparison = _with_known_runs(comparison, load_comparison(folder))
-    todo = _missing_jobs(comparison, [_run_seed(seed, number) for number in range(seeds)])
-    if not todo:
-        return comparison
-    executor.watch(on_progress)
-    try:
-        executor.start(space, evaluator)
-        for result in _run_all(executor, todo):
-            comparison, contender, run = _with_result(comparison, result)
-            comparison.save(folder)
-            done = sum(len(one.runs) for one in comparison.contenders)
-            on_run(contender, run, done, len(contenders) * seeds)
-    finally:
-        executor.close()
+    trainings = trainings_of(comparison, seed)
+    with JobLog(folder / LOG, {}) as log:
+        if known is not None and is_same:
+            _take_over(known, comparison, log)
+
+        def save(finished: Finished) -> None:
+            _with_runs(comparison, trainings, log).save(folder)
+            on_finished(finished)
+
+        run_trainings(space, evaluator, executor, trainings, log, on_finished=save, on_progress=on_progress)
+        comparison = _with_runs(comparison, trainings, log)
+    comparison.save(folder)
     return comparison
 
 
-def _run_seed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, 0xC0, number]).generate_state(1)[0] & 0x7FFFFFFF)
-
-
-def _with_known_runs(comparison: Comparison, known: Comparison | None) -> Comparison:
-    """Takes over the trainings of equal networks that were measured in the same way."""
-    if known is None or known.evaluator != comparison.evaluator:
-        return comparison
-    runs = {one.digest: tuple(run for run in one.runs if not run.is_lost) for one in known.contenders}
-    contenders = tuple(replace(one, runs=runs.get(one.digest, ())) for one in comparison.contenders)
-    return replace(comparison, contenders=contenders, tested_weights=known.tested_weights)
-
-
-def _missing_jobs(comparison: Comparison, seeds: Sequence[int]) -> list[Job]:
-    """Jobs to do, all contenders with the first seed before any with the second."""
-    return [
-        Job(trial=index, attempt=1, tokens=one.tokens, seed=seed)
-        for seed in seeds
-        for index, one in enumerate(comparison.contenders)
-        if all(run.seed != seed for run in one.runs)
+def trainings_of(comparison: Comparison, seed: int) -> tuple[Training, ...]:
+    """The trainings of a comparison, all contenders with the first seed before any with the second."""
+    seeds = [
+        int(np.random.SeedSequence([seed, 0xC0, number]).generate_state(1)[0] & 0x7FFFFFFF)
+        for number in range(comparison.seeds)
     ]
+    return tuple(
+        Training(key=_key(comparison, one, each), label=one.name, tokens=one.tokens, seed=each)
+        for each in seeds
+        for one in comparison.contenders
+    )
 
 
-def _run_all(executor: Executor, jobs: Sequence[Job]) -> Iterator[Result]:
-    """Yields a result for every job; what a machine loses is tried again."""
-    waiting = list(jobs)
-    running = 0
-    while waiting or running:
-        while waiting and running < executor.slots:
-            executor.submit(waiting.pop(0))
-            running += 1
-        for result in executor.wait(POLL_SECONDS):
-            running -= 1
-            if result.status is Status.LOST and result.job.attempt < ATTEMPTS:
-                waiting.insert(0, replace(result.job, attempt=result.job.attempt + 1))
-                continue
-            yield result
+def _key(comparison: Comparison, contender: Contender, seed: int) -> str:
+    """Trainings of equal networks that are measured alike from one seed are the same."""
+    return f"{comparison.evaluator}/{contender.digest}/{seed}"
 
 
-def _with_result(comparison: Comparison, result: Result) -> tuple[Comparison, Contender, Run]:
-    accuracy = next((m.value for m in result.metrics if m.name == "accuracy"), None)
-    message = "; ".join(result.notes) if accuracy is not None else result.message or result.status.value
-    is_lost = result.status is Status.LOST
-    run = Run(seed=result.job.seed, accuracy=accuracy, message=message, is_lost=is_lost)
-    contenders = list(comparison.contenders)
-    index = result.job.trial
-    contenders[index] = replace(contenders[index], runs=(*contenders[index].runs, run))
-    return replace(comparison, contenders=tuple(contenders)), contenders[index], run
+def _take_over(known: Comparison, comparison: Comparison, log: JobLog) -> None:
+    """Takes over the trainings of a comparison of an earlier version, which had no log of its own."""
+    for contender in known.contenders:
+        for run in contender.runs:
+            key = _key(comparison, contender, run.seed)
+            if key not in log.results and not run.is_lost:
+                result = earlier_result(run.accuracy, run.message, tokens=contender.tokens, seed=run.seed)
+                log.add(key, result)
+
+
+def _with_runs(comparison: Comparison, trainings: Sequence[Training], log: JobLog) -> Comparison:
+    """The comparison with what the log has of its trainings."""
+    runs: dict[tuple[int, ...], list[Run]] = {}
+    for training in trainings:
+        if training.key in log.results:
+            runs.setdefault(training.tokens, []).append(Run.of(log.results[training.key]))
+    contenders = tuple(replace(one, runs=tuple(runs.get(one.tokens, ()))) for one in comparison.contenders)
+    return replace(comparison, contenders=contenders)

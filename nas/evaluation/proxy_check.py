@@ -1,10 +1,10 @@
-"""`check_proxies`, and `ProxyCheck`, what it finds out, with its file."""
+"""`check_proxies` trains a sample of candidates in several variants; `ProxyCheck` is what it finds out."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,33 +12,36 @@ import numpy as np
 
 from nas.contract import check_ways
 from nas.conversion import digest
-from nas.errors import DataError, RecipeError, StudyError
-from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, WayQuality, judge
+from nas.errors import RecipeError, SearchStoppedError, StudyError
+from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, VariantQuality, judge
 from nas.evaluation.proxy_sample import FEW, Candidate
-from nas.evaluation.proxy_trainings import check_lawful, train_all
-from nas.evaluation.proxy_variants import LONG, RECIPE, Proxy
-from nas.evaluation.run_log import Run, RunLog
+from nas.evaluation.proxy_variants import LONG, RECIPE, VariantsEvaluator, check_networks
 from nas.io import write_whole
+from nas.jobs import Finished, JobLog, OnFinished, Training, accuracy_of, earlier_result, run_trainings
 from nas.protocols import Evaluator, Executor
-from nas.training.recipe import Recipe
-from nas.training.reduction import LEAST_SIDE, SIDE_STEP
-from nas.trial import Tell
-from search_spaces import Network, SearchSpace
+from nas.trial import Result, Tell
+from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
-    from nas.training.proxy import ProxyEvaluator
+    from nas.training.recipe import Recipe
 
 FILE_NAME = "proxy-check.json"
-VERSION = 1
+LOG = "trainings.jsonl"
 
-LEAST_SEARCH_IMAGES = 50
-"""Search images below which accuracies are too coarse to be told apart."""
+VERSION = 2
+"""Of the file. Version 1 had `ways` for `variants`, and more figures of each."""
+
+LEAST_SEEDS = 2
+"""Trainings of each candidate: noise is what differs between them."""
+
+FAILURES_AT_FIRST = 5
+"""When so many trainings fail before one works, something else is wrong than a candidate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedCandidate:
-    """One of the sample, with its mean accuracy in every way by name; None where all trainings failed."""
+    """One of the sample, with its mean accuracy in each variant by name; None where all trainings failed."""
 
     digest: str
     macs: int
@@ -58,9 +61,9 @@ class ProxyCheck:
         epochs: Epochs of the recipe.
         long_epochs: Epochs of the longer schedule.
         search_images: Images that an accuracy is measured on.
-        seeds: Trainings of each candidate in each way.
+        seeds: Trainings of each candidate in each variant.
         candidates: The sample.
-        ways: The recipe, the proxies beside it, and the longer schedule.
+        variants: The longer schedule, the recipe, and the proxies beside it.
         rankers: Costs known without training, as rankers.
         warnings: What makes the figures less than they look.
     """
@@ -74,28 +77,28 @@ class ProxyCheck:
     search_images: int
     seeds: int
     candidates: tuple[CheckedCandidate, ...]
-    ways: tuple[WayQuality, ...]
+    variants: tuple[VariantQuality, ...]
     rankers: tuple[RankerQuality, ...]
     warnings: tuple[str, ...] = ()
 
-    def way(self, name: str) -> WayQuality:
-        """One of the ways by its name."""
-        return next(way for way in self.ways if way.name == name)
+    def variant(self, name: str) -> VariantQuality:
+        """One of the variants by its name."""
+        return next(variant for variant in self.variants if variant.name == name)
 
     @property
     def noise(self) -> float | None:
         """Standard deviation of one training's accuracy by the recipe, as a fraction; None if not known."""
-        noise = self.way(RECIPE).noise
+        noise = self.variant(RECIPE).noise
         return None if noise is None else noise.value
 
     @property
-    def best(self) -> WayQuality | None:
+    def best(self) -> VariantQuality | None:
         """The proxy with the largest gain; None where the longer schedule does not agree with itself."""
-        ceiling = self.way(LONG).tau
+        ceiling = self.variant(LONG).tau
         if ceiling is None or ceiling.low <= 0:
             return None
-        judged = [way for way in self.ways if way.gain is not None]
-        return max(judged, key=lambda way: way.gain or 0.0, default=None)
+        judged = [variant for variant in self.variants if variant.gain is not None]
+        return max(judged, key=lambda variant: variant.gain or 0.0, default=None)
 
     def save(self, folder: Path) -> Path:
         """Writes it into a folder as `proxy-check.json`, whole or not at all.
@@ -107,7 +110,7 @@ class ProxyCheck:
         try:
             return write_whole(path, json.dumps({"version": VERSION, **asdict(self)}, indent=1) + "\n")
         except OSError as error:
-            raise StudyError(f"{path} cannot be written: {error.strerror or error}") from error
+            raise StudyError(f"{path} cannot be written: {error.strerror or error}", field="out") from error
 
 
 def read_check(path: Path | str) -> ProxyCheck:
@@ -120,22 +123,41 @@ def read_check(path: Path | str) -> ProxyCheck:
     file = place / FILE_NAME if place.is_dir() else place
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
-        if data.pop("version") != VERSION:
-            raise ValueError(f"it is not of version {VERSION}")
+        version = data.pop("version")
+        if version not in (1, VERSION):
+            raise ValueError(f"it is of version {version}, and this program reads 1 and {VERSION}")
         candidates = tuple(CheckedCandidate(**one) for one in data.pop("candidates"))
-        ways = tuple(WayQuality(**_estimates(one)) for one in data.pop("ways"))
-        rankers = tuple(RankerQuality(**_estimates(one)) for one in data.pop("rankers"))
+        variants = tuple(
+            VariantQuality(**_known(VariantQuality, one))
+            for one in data.pop("ways" if version == 1 else "variants")
+        )
+        rankers = tuple(RankerQuality(**_known(RankerQuality, one)) for one in data.pop("rankers"))
         warnings = tuple(data.pop("warnings"))
-        check = ProxyCheck(**data, candidates=candidates, ways=ways, rankers=rankers, warnings=warnings)
-        check.way(RECIPE)
+        check = ProxyCheck(
+            **data, candidates=candidates, variants=variants, rankers=rankers, warnings=warnings
+        )
+        check.variant(RECIPE)
     except OSError as error:
         raise StudyError(
             f"{file} must be the result of a proxy check, but: {error.strerror or error}; make one with "
-            "nas proxy-check"
+            "nas proxy-check",
+            field="proxy_check",
         ) from error
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
-        raise StudyError(f"{file} cannot be read as a proxy check ({error}): make it anew") from error
+        raise StudyError(
+            f"{file} cannot be read as a proxy check ({error}): make it again", field="proxy_check"
+        ) from error
     return check
+
+
+def _known(kind: type[VariantQuality] | type[RankerQuality], values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a kind, its estimates read; version 1 had more."""
+    names = {field.name for field in fields(kind)}
+    return {
+        name: Estimate(**value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if name in names
+    }
 
 
 def read_noise(
@@ -148,7 +170,10 @@ def read_noise(
     """
     check = read_check(path)
     if check.noise is None:
-        raise StudyError(f"the check in {path} knows no noise, as too many trainings failed: make it anew")
+        raise StudyError(
+            f"the check in {path} knows no noise, as too many trainings failed: make it again",
+            field="proxy_check",
+        )
     pairs = {
         "recipe": (check.recipe, None if recipe is None else recipe.fingerprint),
         "images": (check.data, None if data is None else data.fingerprint),
@@ -158,74 +183,15 @@ def read_noise(
         if ours is not None and ours != theirs:
             raise StudyError(
                 f"the noise of {path} is that of another {name} ({theirs} there, {ours} here): check this "
-                "one, or leave it out"
+                "one, or leave it out",
+                field="proxy_check",
             )
     return check
 
 
-def _estimates(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: Estimate(**value) if isinstance(value, dict) else value for name, value in fields.items()}
-
-
-def ways_of(
-    data: ImageData, recipe: Recipe, long: Recipe, proxies: Sequence[Proxy], *, device: str = "auto"
-) -> dict[str, ProxyEvaluator]:
-    """Evaluators of the longer schedule and of every proxy, which share the images on a device.
-
-    Raises:
-        DataError: There are too few images or classes for accuracies to be told apart.
-        RecipeError: The longer schedule is not longer.
-    """
-    from nas.training.proxy import ProxyEvaluator
-
-    if data.num_classes < 2 or len(data.search) < LEAST_SEARCH_IMAGES:
-        raise DataError(
-            f"at least 2 classes and {LEAST_SEARCH_IMAGES} search images are needed for accuracies to be "
-            f"told apart, but {data.name} has {data.num_classes} and {len(data.search)}: give more images, "
-            "or a larger --search-fraction"
-        )
-    if long.epochs <= recipe.epochs:
-        raise RecipeError(
-            f"`long epochs > epochs` must hold, but got {long.epochs:g} and {recipe.epochs:g}: train longer"
-        )
-    first = ProxyEvaluator(data, long, device=device)
-    return {LONG: first} | {proxy.name: first.beside(recipe, proxy.reduction) for proxy in proxies}
-
-
-def possible_ways(
-    ways: Mapping[str, ProxyEvaluator], space: SearchSpace, candidates: Sequence[Candidate]
-) -> dict[str, ProxyEvaluator]:
-    """Those of the ways in which every candidate can be built, and which make some candidate smaller.
-
-    Raises:
-        DataError: The recipe itself is not possible.
-    """
-    networks = [space.decode(one.tokens) for one in candidates]
-    kept = {}
-    for name, way in ways.items():
-        try:
-            check_lawful({name: way}, networks)
-        except DataError:
-            if name in (LONG, RECIPE):
-                raise
-            continue
-        if name in (LONG, RECIPE) or _is_smaller(way, networks):
-            kept[name] = way
-    return kept
-
-
-def _is_smaller(way: ProxyEvaluator, networks: Sequence[Network]) -> bool:
-    """Whether a reduction makes anything smaller, and no image smaller than it says."""
-    smaller = way.reduction
-    if smaller.resolution * way.data.resolution < LEAST_SIDE - SIDE_STEP / 2:
-        return False
-    is_shorter = smaller.epochs < 1 or smaller.data < 1
-    return is_shorter or any(smaller.network(network) != network for network in networks)
-
-
 def check_proxies(
     space: SearchSpace,
-    ways: Mapping[str, Evaluator],
+    variants: Mapping[str, Evaluator],
     executor: Executor,
     candidates: Sequence[Candidate],
     *,
@@ -234,19 +200,19 @@ def check_proxies(
     search_images: int,
     data: str = "",
     split: str = "",
-    seeds: int = 2,
+    seeds: int = LEAST_SEEDS,
     seed: int = 0,
     folder: Path,
-    on_run: Callable[[Run, int, int], None] = lambda *_: None,
+    on_finished: OnFinished = lambda _: None,
     on_progress: Tell = lambda _: None,
 ) -> ProxyCheck:
-    """Trains the sample in every way and judges the ways; what the folder has already is not done again.
+    """Trains the sample in every variant and judges them; what the folder has already is not done again.
 
     Proxies and seeds may be added to a check later; all else must stay as it was.
 
     Args:
         space: Where the candidates come from.
-        ways: Evaluators by name, `long` and `recipe` among them.
+        variants: Evaluators by name, `long` and `recipe` among them.
         executor: Runs the trainings; started and closed here.
         candidates: The sample.
         recipe: The proxy that is checked.
@@ -254,44 +220,41 @@ def check_proxies(
         search_images: Images that an accuracy is measured on.
         data: Fingerprint of the images.
         split: Fingerprint of their split.
-        seeds: Trainings of each candidate in each way, at least 2.
+        seeds: Trainings of each candidate in each variant, at least 2.
         seed: Those of the trainings are derived from it.
         folder: Where trainings and result are written.
-        on_run: Told of each finished training, with the number done and the number of all.
-        on_progress: Told what goes on.
+        on_finished: Told of each finished training.
+        on_progress: Told what is going on, with the place in `trainings_of` as the number of the trial.
 
     Raises:
         NasError: The folder holds another check, a candidate is not valid, an evaluator, op or executor of
-            the user's own lacks something, or the machines cannot be had.
+            the user's own lacks something, the first trainings all fail, or the machines cannot be had.
     """
-    if seeds < 2:
-        raise RecipeError(f"`seeds >= 2` must hold, as noise is what differs between them, but got {seeds}")
-    check_ways(space, ways, executor)
+    if seeds < LEAST_SEEDS:
+        raise RecipeError(
+            f"`seeds >= {LEAST_SEEDS}` must hold, as noise is what differs between them, but got {seeds}",
+            field="seeds",
+        )
+    check_ways(space, variants, executor)
+    check_networks(variants, [space.decode(one.tokens) for one in candidates])
     settings = {
         "space": space.fingerprint,
         "data": data,
         "split": split,
         "recipe": recipe.fingerprint,
-        "longer schedule": ways[LONG].fingerprint,
+        "longer schedule": variants[LONG].fingerprint,
         "sample of candidates": digest(*(one.digest for one in candidates)),
         "seed": str(seed),
     }
-    with RunLog(folder, settings) as log:
-        train_all(
-            space,
-            ways,
-            executor,
-            candidates,
-            log,
-            seeds=seeds,
-            seed=seed,
-            on_run=on_run,
-            on_progress=on_progress,
-        )
-        runs = tuple(log.runs.values())
-    measured = {name: measured_of(name, runs, len(candidates), seeds) for name in ways}
+    trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
+    evaluator = VariantsEvaluator(variants, [one.key.rsplit("/", 2)[0] for one in trainings])
+    with JobLog(folder / LOG, settings, read_earlier=_read_earlier) as log:
+        told = _unless_all_fail(on_finished)
+        run_trainings(space, evaluator, executor, trainings, log, on_finished=told, on_progress=on_progress)
+        results = dict(log.results)
+    measured = {name: _measured(name, results, len(candidates), seeds) for name in variants}
     known = {"params": [float(c.params) for c in candidates], "macs": [float(c.macs) for c in candidates]}
-    judged, rankers = judge(measured, known, search_images=search_images, seed=seed)
+    judged, rankers = judge(measured, known, seed=seed)
     check = ProxyCheck(
         space=space.fingerprint,
         data=data,
@@ -302,7 +265,7 @@ def check_proxies(
         search_images=search_images,
         seeds=seeds,
         candidates=tuple(_checked(index, one, measured) for index, one in enumerate(candidates)),
-        ways=judged,
+        variants=judged,
         rankers=rankers,
         warnings=warnings_of(judged, len(candidates), search_images),
     )
@@ -310,28 +273,82 @@ def check_proxies(
     return check
 
 
-def measured_of(name: str, runs: Sequence[Run], candidates: int, seeds: int) -> Measured:
-    """Accuracies and seconds of one way as arrays."""
+def trainings_of(
+    variants: Mapping[str, Evaluator], candidates: Sequence[Candidate], *, seeds: int, seed: int
+) -> tuple[Training, ...]:
+    """Whole rounds, a seed each; in a round the longer schedule comes first, as it takes longest."""
+    order = sorted(variants, key=lambda name: name != LONG)
+    return tuple(
+        Training(
+            key=_key(name, index, number),
+            label=f"{name}, candidate {index + 1}",
+            tokens=candidate.tokens,
+            seed=training_seed(seed, name, index, number),
+        )
+        for number in range(seeds)
+        for name in order
+        for index, candidate in enumerate(candidates)
+    )
+
+
+def training_seed(seed: int, variant: str, candidate: int, number: int) -> int:
+    """Seed of one training, unlike any other's: variants that shared seeds would agree by their luck."""
+    word = int(digest("proxy check", variant), 16)
+    return int(np.random.SeedSequence([seed, word, candidate, number]).generate_state(1)[0] & 0x7FFFFFFF)
+
+
+def _key(variant: str, candidate: int, number: int) -> str:
+    return f"{variant}/{candidate}/{number}"
+
+
+def _read_earlier(line: Mapping[str, Any]) -> tuple[str, Result]:
+    """A training as version 1 of the log has it: accuracy and seconds."""
+    result = earlier_result(line["accuracy"], line["message"], seconds=line["seconds"])
+    return _key(line["way"], line["candidate"], line["number"]), result
+
+
+def _unless_all_fail(on_finished: OnFinished) -> OnFinished:
+    """Ends a check whose first trainings all fail."""
+    count, has_worked = 0, False
+
+    def told(finished: Finished) -> None:
+        nonlocal count, has_worked
+        on_finished(finished)
+        count += 1
+        has_worked = has_worked or accuracy_of(finished.result) is not None
+        if count == FAILURES_AT_FIRST and not has_worked:
+            raise SearchStoppedError(
+                f"the first {FAILURES_AT_FIRST} trainings all failed, the last with: "
+                f"{finished.result.message}"
+            )
+
+    return told
+
+
+def _measured(name: str, results: Mapping[str, Result], candidates: int, seeds: int) -> Measured:
+    """Accuracies and seconds of one variant as arrays."""
     accuracies, seconds = np.full((2, candidates, seeds), np.nan)
-    for run in runs:
-        if run.way == name and run.number < seeds:
-            seconds[run.candidate, run.number] = run.seconds
-            if run.accuracy is not None:
-                accuracies[run.candidate, run.number] = run.accuracy
+    for candidate, number in np.ndindex(candidates, seeds):
+        result = results.get(_key(name, candidate, number))
+        if result is not None:
+            accuracy = accuracy_of(result)
+            seconds[candidate, number] = result.seconds
+            accuracies[candidate, number] = np.nan if accuracy is None else accuracy
     return Measured(accuracies=accuracies, seconds=seconds)
 
 
-def warnings_of(ways: Sequence[WayQuality], candidates: int, search_images: int) -> tuple[str, ...]:
+def warnings_of(variants: Sequence[VariantQuality], candidates: int, search_images: int) -> tuple[str, ...]:
     """What makes the figures less than they look."""
     found = []
     if candidates < FEW:
         found.append(f"only {candidates} candidates: intervals are wide and may be too narrow still; take 16")
-    for way in ways:
-        if way.name in (LONG, RECIPE):
-            found += _chance_warnings(way, search_images)
-        if way.failed:
-            found.append(f"{way.name}: {way.failed} of {way.trainings} trainings failed, and are left out")
-    long = next(way for way in ways if way.name == LONG)
+    for variant in variants:
+        if variant.name in (LONG, RECIPE):
+            found += _chance_warnings(variant, search_images)
+        if variant.failed:
+            failed = f"{variant.failed} of {variant.trainings} trainings failed"
+            found.append(f"{variant.name}: {failed}, and are left out")
+    long = next(variant for variant in variants if variant.name == LONG)
     if long.tau is not None and long.tau.low <= 0:
         found.append(
             "the longer schedule's own seeds cannot be told from ranking at random: no proxy can be judged "
@@ -340,24 +357,28 @@ def warnings_of(ways: Sequence[WayQuality], candidates: int, search_images: int)
     return tuple(found)
 
 
-def _chance_warnings(way: WayQuality, search_images: int) -> list[str]:
-    if way.binomial is None or way.spread is None or way.binomial <= way.spread / 2:
+def _chance_warnings(variant: VariantQuality, search_images: int) -> list[str]:
+    """Whether so few images scatter accuracies by more than half of what lies between candidates."""
+    if variant.accuracy is None or variant.spread is None:
+        return []
+    chance = float(np.sqrt(variant.accuracy * (1 - variant.accuracy) / search_images))
+    if chance <= variant.spread / 2:
         return []
     return [
-        f"{way.name}: accuracies on {search_images:,} search images are off by {100 * way.binomial:.2g} "
-        f"points by chance, more than half of the {100 * way.spread:.2g} points between candidates: a larger "
-        "--search-fraction would tell them apart"
+        f"{variant.name}: accuracies on {search_images:,} search images are off by {100 * chance:.2g} "
+        f"points by chance, more than half of the {100 * variant.spread:.2g} points between candidates: a "
+        "larger --search-fraction would tell them apart"
     ]
 
 
 def _checked(index: int, candidate: Candidate, measured: Mapping[str, Measured]) -> CheckedCandidate:
-    def mean(way: Measured) -> float | None:
-        known = way.accuracies[index][np.isfinite(way.accuracies[index])]
+    def mean(variant: Measured) -> float | None:
+        known = variant.accuracies[index][np.isfinite(variant.accuracies[index])]
         return float(known.mean()) if known.size else None
 
     return CheckedCandidate(
         digest=candidate.digest,
         macs=candidate.macs,
         params=candidate.params,
-        accuracies={name: mean(way) for name, way in measured.items()},
+        accuracies={name: mean(variant) for name, variant in measured.items()},
     )

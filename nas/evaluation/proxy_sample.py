@@ -51,7 +51,8 @@ def sample_candidates(
     """
     if count < FEWEST:
         raise SpaceArgumentError(
-            f"at least {FEWEST} candidates are needed for rankings to be compared, but got {count}: take 16"
+            f"at least {FEWEST} candidates are needed for rankings to be compared, but got {count}: take 16",
+            field="candidates",
         )
     rng = np.random.default_rng([seed, 0x57A7])
     try:
@@ -61,7 +62,9 @@ def sample_candidates(
             else space.sample_many(rng, POOL * count)
         )
     except SpaceError as error:
-        raise SpaceArgumentError(f"no candidates can be drawn within the limits: {error}") from error
+        raise SpaceArgumentError(
+            f"no candidates can be drawn within the limits: {error}", field="limits"
+        ) from error
     macs = np.asarray(space.costs(rows)["macs"])
     pool: dict[str, tuple[int, ...]] = {}
     for row in rows[np.argsort(macs, kind="stable")]:
@@ -70,7 +73,8 @@ def sample_candidates(
     if len(pool) < count:
         raise SpaceArgumentError(
             f"the space {space.name!r} must have {count} candidates to compare, but {len(pool)} were found: "
-            "ask for fewer with --candidates, or relax the limits"
+            "ask for fewer with --candidates, or relax the limits",
+            field="candidates",
         )
     ordered = list(pool.items())
     edges = np.linspace(0, len(ordered), count + 1).astype(int)

@@ -1,16 +1,25 @@
-"""Which ways to train are compared: the recipe, smaller ones beside it, and the longer schedule."""
+"""The trainings that a proxy check compares: the recipe, smaller variants of it, and the longer schedule."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
-from nas.errors import RecipeError
+from nas.conversion import digest
+from nas.errors import DataError, RecipeError
+from nas.protocols import Evaluator
 from nas.training.recipe import Recipe
-from nas.training.reduction import Reduction
+from nas.training.reduction import LEAST_SIDE, SIDE_STEP, Reduction
+from nas.trial import Candidate, Evaluation, as_evaluation
+from search_spaces import Network, SpaceError
+
+if TYPE_CHECKING:
+    from nas.data.images import ImageData
+    from nas.training.proxy import ProxyEvaluator
 
 RECIPE, LONG = "recipe", "long"
 """Names of the user's own proxy and of the longer schedule that all are judged by."""
@@ -23,10 +32,13 @@ SHARES: Mapping[str, Fraction] = {
 }
 """The shares that are tried where nobody says which."""
 
+LEAST_SEARCH_IMAGES = 50
+"""Search images below which accuracies are too coarse to be told apart."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """A way to train, smaller than the recipe.
+    """A training that is smaller than the recipe.
 
     Attributes:
         name: `recipe`, or its shares such as `epochs=1/3` or `epochs=1/3+width=1/2`.
@@ -74,12 +86,15 @@ def _read_proxy(word: str) -> Proxy:
             near = get_close_matches(name, SHARES, n=1, cutoff=0.5) or SHARES
             raise RecipeError(
                 f"a proxy is a share of {', '.join(SHARES)}, each once, such as epochs=1/3 or "
-                f"width=1/2+data=1/3, but got {part.strip()!r}: did you mean {' or '.join(near)}=...?"
+                f"width=1/2+data=1/3, but got {part.strip()!r}: did you mean {' or '.join(near)}=...?",
+                field="proxies",
             )
         try:
             shares[name] = Fraction(value.strip())
         except (ValueError, ZeroDivisionError):
-            raise RecipeError(f"a share is a number such as 1/3 or 0.5, but got {part.strip()!r}") from None
+            raise RecipeError(
+                f"a share is a number such as 1/3 or 0.5, but got {part.strip()!r}", field="proxies"
+            ) from None
     return Proxy.of(shares)
 
 
@@ -98,6 +113,117 @@ def long_recipe(recipe: Recipe, *, epochs: float | None = None, times: float = 3
     if not (math.isfinite(wanted) and wanted > recipe.epochs):
         raise RecipeError(
             f"the longer schedule must be longer than the proxy's {recipe.epochs:g} epochs, but got "
-            f"{wanted:g}: give --long-epochs {3 * recipe.epochs:g}, or a shorter proxy with --epochs"
+            f"{wanted:g}: give --long-epochs {3 * recipe.epochs:g}, or a shorter proxy with --epochs",
+            field="long_epochs" if epochs is not None else "longer",
         )
     return replace(recipe, epochs=wanted)
+
+
+def variants_of(
+    data: ImageData, recipe: Recipe, long: Recipe, proxies: Sequence[Proxy], *, device: str = "auto"
+) -> dict[str, ProxyEvaluator]:
+    """Evaluators of the longer schedule and of every proxy, which share the images on a device.
+
+    Raises:
+        DataError: There are too few images or classes for accuracies to be told apart.
+    """
+    from nas.training.proxy import ProxyEvaluator
+
+    if data.num_classes < 2 or len(data.search) < LEAST_SEARCH_IMAGES:
+        raise DataError(
+            f"at least 2 classes and {LEAST_SEARCH_IMAGES} search images are needed for accuracies to be "
+            f"told apart, but {data.name} has {data.num_classes} and {len(data.search)}: give more images, "
+            "or a larger --search-fraction",
+            field="data",
+        )
+    first = ProxyEvaluator(data, long, device=device)
+    return {LONG: first} | {proxy.name: first.beside(recipe, proxy.reduction) for proxy in proxies}
+
+
+def possible_variants(
+    variants: Mapping[str, ProxyEvaluator], networks: Sequence[Network]
+) -> dict[str, ProxyEvaluator]:
+    """Those in which every network can be built, and which make some training smaller.
+
+    Raises:
+        DataError: The recipe itself is not possible.
+    """
+    kept = {}
+    for name, variant in variants.items():
+        is_needed = name in (LONG, RECIPE)
+        try:
+            check_networks({name: variant}, networks)
+        except DataError:
+            if is_needed:
+                raise
+            continue
+        if is_needed or _is_smaller(variant, networks):
+            kept[name] = variant
+    return kept
+
+
+def check_networks(variants: Mapping[str, Evaluator], networks: Sequence[Network]) -> None:
+    """Checks that every network can be trained in every variant of ours.
+
+    Raises:
+        DataError: One does not fit; names the variant.
+    """
+    from nas.training.proxy import ProxyEvaluator
+
+    for name, variant in variants.items():
+        if not isinstance(variant, ProxyEvaluator):
+            continue
+        for network in networks:
+            try:
+                variant.check(network)
+            except (DataError, SpaceError) as error:
+                raise DataError(f"the proxy {name} cannot be tried: {error}", field="proxies") from error
+
+
+def _is_smaller(variant: ProxyEvaluator, networks: Sequence[Network]) -> bool:
+    """Whether a reduction makes anything smaller, and no image smaller than it says."""
+    smaller = variant.reduction
+    if smaller.resolution * variant.data.resolution < LEAST_SIDE - SIDE_STEP / 2:
+        return False
+    is_shorter = smaller.epochs < 1 or smaller.data < 1
+    return is_shorter or any(smaller.network(network) != network for network in networks)
+
+
+class VariantsEvaluator:
+    """Several evaluators as one.
+
+    Args:
+        variants: Evaluators by name.
+        names: The name of the variant of each training in the list.
+    """
+
+    def __init__(self, variants: Mapping[str, Evaluator], names: Sequence[str]) -> None:
+        self._variants = dict(variants)
+        self._names = tuple(names)
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with each of them."""
+        return digest(*(f"{name} {each.fingerprint}" for name, each in self._variants.items()))
+
+    def resolve_precision(self, device: str, *, threads: int) -> None:
+        """Finds out here what the precision `auto` means for all workers of this machine."""
+        from nas.training.proxy import ProxyEvaluator
+
+        for variant in self._variants.values():
+            if isinstance(variant, ProxyEvaluator):
+                variant.resolve_precision(device, threads=threads)
+
+    def prepare(self) -> None:
+        """Prepares all of them."""
+        for variant in self._variants.values():
+            variant.prepare()
+
+    def evaluate(self, candidate: Candidate) -> Evaluation:
+        """Trains in the variant of this training; nobody wants the weights.
+
+        Raises:
+            InfeasibleError: The candidate is at fault.
+        """
+        variant = self._variants[self._names[candidate.job.trial]]
+        return replace(as_evaluation(variant.evaluate(candidate)), weights=None)

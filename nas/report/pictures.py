@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ from nas.report.figures import (
 from nas.report.network_picture import draw_network
 from nas.report.printing import show_accuracies
 from nas.study.checkpoints import Entry, front_of, of_highest_fidelity
+from nas.study.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,6 +114,21 @@ class SearchPicture:
         if not all(self.random_runs):
             raise NasError("a random search to compare with must have at least one trial, but one is empty")
 
+    @classmethod
+    def of(cls, study: Study) -> Self:
+        """What there is to draw of a study."""
+        goal, *others = study.objective.front
+        costs = tuple(other.metric for other in others)
+        targets = study.objective.targets
+        return cls(
+            points=tuple(entry for entry in study.entries((goal, *others)) if min(entry.costs) > 0),
+            goals=(goal, *others),
+            title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
+            targets=tuple(targets.get(metric) for metric in costs),
+            failed=len(study.trials) - len(study.completed),
+            chosen=_chosen(study, costs),
+        )
+
     @property
     def costs(self) -> tuple[str, ...]:
         """Names of the costs, in the order of the points'."""
@@ -132,6 +148,19 @@ class SearchPicture:
         """The point of highest reward at the highest fidelity, of equals the earliest; None for no points."""
         points = of_highest_fidelity(self.points)
         return max(points, key=lambda point: (point.reward, -point.number), default=None)
+
+
+def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
+    """The trial to go with, where all of the costs are known of it."""
+    best = study.best if study.completed else None
+    if best is None or best.mean_value is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
+        return None
+    return Mark(
+        name=f"winner, trial {best.number}",
+        value=best.mean_value,
+        costs=tuple(best.costs[cost] for cost in costs),
+        accuracies=best.accuracies if study.objective.goal.metric == "accuracy" else (),
+    )
 
 
 def draw_search(picture: SearchPicture, path: Path) -> Path:

@@ -217,3 +217,8 @@ def show_accuracies(values: Sequence[float]) -> str:
     if len(values) == 1:
         return show_accuracy(values[0])
     return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
+
+
+MACS = Column(key="macs", heading="macs", show=show_count, is_number=True)
+PARAMS = Column(key="params", heading="params", show=show_count, is_number=True)
+"""The columns that most tables of networks have."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from nas.errors import SpaceArgumentError, StudyError
 from nas.evaluation.comparison import load_comparison
+from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
-from nas.report.doubts import doubts_of
 from nas.report.printing import (
     Column,
     Fact,
@@ -23,8 +23,8 @@ from nas.report.printing import (
     show_seconds,
 )
 from nas.report.progress import ENDINGS
-from nas.report.result_report import comparison_facts, comparison_table, network_table
 from nas.report.rungs import rung_table
+from nas.report.winner_report import doubts_of, network_table
 from nas.spaces import find_space, is_built_in
 from nas.study.study import Study, open_study
 from nas.study.study_trial import StudyTrial
@@ -83,8 +83,9 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
     comparison = load_comparison(study.folder)
     tested: tuple[Fact, ...] = ()
     if comparison is not None and any(one.runs for one in comparison.contenders):
-        tables.append(comparison_table(comparison, study.objective))
-        tested = comparison_facts(comparison)
+        compared = comparison_report(comparison, study.objective)
+        tables += compared.tables
+        tested = compared.facts
     of = Fact(key="pareto_costs", label="", value=[goal.metric for goal in study.front_goals(*costs)[1:]])
     return Report(
         title=f"Study {study.folder}",

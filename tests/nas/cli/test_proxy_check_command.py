@@ -55,9 +55,14 @@ def test_a_whole_check_is_trained_shown_drawn_and_repeated_at_once(pack, tmp_pat
     assert main([*command(pack, tmp_path, *options), "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (tmp_path / "trainings.jsonl").read_bytes() == journal
-    assert [way["name"] for way in answer["ways"]] == ["long", "recipe", "epochs=1/2", "width=1/2+data=1/2"]
+    assert [variant["name"] for variant in answer["variants"]] == [
+        "long",
+        "recipe",
+        "epochs=1/2",
+        "width=1/2+data=1/2",
+    ]
     assert answer["noise"] == read_noise(tmp_path).noise > 0
-    assert all(way["failed"] == 0 and way["seconds"] > 0 for way in answer["ways"])
+    assert all(variant["failed"] == 0 and variant["seconds"] > 0 for variant in answer["variants"])
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from nas.evaluation.comparison import Comparison, Contender, Run, choose_contend
 from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
-from nas.report.result_report import comparison_notes, comparison_table
+from nas.report.comparison_report import comparison_notes, comparison_report
 from nas.study.tested_weights import TestedWeights
 from nas.trial import Cause, InfeasibleError, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost, small
@@ -45,7 +45,7 @@ def run(folder, *, table=by_size, noise=0.01, seeds=2, chosen=None, executor=Non
         seeds=seeds,
         seed=0,
         folder=folder,
-        on_run=lambda *said: told.append(said),
+        on_finished=told.append,
     )
     return comparison, told
 
@@ -111,7 +111,7 @@ def test_every_contender_is_trained_from_the_same_number_of_seeds(tmp_path):
     assert [len(one.accuracies) for one in comparison.contenders] == [3, 3, 3, 3]
     seeds = {tuple(r.seed for r in one.runs) for one in comparison.contenders}
     assert len(seeds) == 1
-    assert [(done, total) for _, _, done, total in told] == [(n, 12) for n in range(1, 13)]
+    assert [(one.done, one.total) for one in told] == [(n, 12) for n in range(1, 13)]
 
 
 def test_what_is_on_disk_is_not_trained_again(tmp_path):
@@ -122,20 +122,34 @@ def test_what_is_on_disk_is_not_trained_again(tmp_path):
 
 
 def test_a_stopped_comparison_continues_where_it_was(tmp_path):
-    run(tmp_path)
+    whole, _ = run(tmp_path)
+    (tmp_path / "comparison.json").unlink()
+    log = tmp_path / "comparison-trainings.jsonl"
+    lines = [line for line in log.read_text().splitlines() if "begun" not in line and "closed" not in line]
+    log.write_text("\n".join(lines[:5]) + "\n")
+    comparison, told = run(tmp_path)
+    assert len(told) == 4
+    assert comparison == whole
+
+
+def test_a_comparison_of_a_version_without_a_log_continues_where_it_was(tmp_path):
+    whole, _ = run(tmp_path)
+    (tmp_path / "comparison-trainings.jsonl").unlink()
     data = json.loads((tmp_path / "comparison.json").read_text())
     for one in data["contenders"]:
         one["runs"] = one["runs"][:1]
+    data["contenders"][1]["runs"][0] |= {"accuracy": None, "message": "no worker", "is_lost": True}
     (tmp_path / "comparison.json").write_text(json.dumps(data))
     comparison, told = run(tmp_path)
-    assert len(told) == 4
-    assert all(len(one.runs) == 2 for one in comparison.contenders)
+    assert len(told) == 5
+    assert comparison == whole
 
 
 def test_accuracies_measured_in_another_way_are_not_mixed_in(tmp_path):
     run(tmp_path)
     _, told = run(tmp_path, name="another recipe")
     assert len(told) == 8
+    assert run(tmp_path)[1] == []  # the former ones are still there
 
 
 def test_a_failed_training_is_left_out_of_the_mean_and_said(tmp_path):
@@ -152,28 +166,13 @@ def test_a_failed_training_is_left_out_of_the_mean_and_said(tmp_path):
     assert any("2 trainings failed" in note for note in comparison_notes(comparison))
 
 
-class Forgetful(InlineExecutor):
-    """Loses the first attempt at every job."""
-
-    def wait(self, timeout_seconds):
-        return [
-            replace(result, status=Status.LOST, metrics=()) if result.job.attempt == 1 else result
-            for result in super().wait(timeout_seconds)
-        ]
-
-
-def test_a_training_that_a_machine_lost_is_done_again(tmp_path):
-    comparison, _ = run(tmp_path, executor=Forgetful())
-    assert all(len(one.accuracies) == 2 for one in comparison.contenders)
-
-
 class LosingOne(InlineExecutor):
     """Loses every attempt at the second contender."""
 
     def wait(self, timeout_seconds):
         return [
             replace(result, status=Status.LOST, cause=Cause.WORKER_DIED, metrics=(), message="no worker")
-            if result.job.trial == 1
+            if result.job.trial % 4 == 1
             else result
             for result in super().wait(timeout_seconds)
         ]
@@ -182,11 +181,12 @@ class LosingOne(InlineExecutor):
 def test_a_training_that_was_lost_for_good_is_done_by_the_next_call(tmp_path):
     first, told = run(tmp_path, executor=LosingOne())
     assert [len(one.accuracies) for one in first.contenders] == [2, 0, 2, 2]
-    assert sum(run.accuracy is None for _, run, _, _ in told) == 2
+    assert [one.result.status for one in told].count(Status.LOST) == 2
+    assert load_comparison(tmp_path) == first
     again, told = run(tmp_path)
     assert [len(one.accuracies) for one in again.contenders] == [2, 2, 2, 2]
-    assert [contender.name for contender, _, _, _ in told] == [again.contenders[1].name] * 2
-    assert load_comparison(tmp_path).contenders[1].accuracies == again.contenders[1].accuracies
+    assert [one.training.label for one in told] == [again.contenders[1].name] * 2
+    assert load_comparison(tmp_path) == again
 
 
 def test_a_difference_that_seeds_explain_is_a_tie():
@@ -221,7 +221,7 @@ def test_candidates_that_differ_no_more_than_seeds_are_said_to():
 
 def test_the_table_states_n_spread_and_verdict_of_every_network():
     comparison = made((0.90, 0.92), (0.91, 0.93), (0.70, 0.72), (0.98, 1.0))
-    table = comparison_table(comparison, Objective.hard("macs", 200))
+    (table,) = comparison_report(comparison, Objective.hard("macs", 200)).tables
     assert [row["n"] for row in table.rows] == [2, 2, 2, 2]
     assert [row["outcome"] for row in table.rows] == [None, "tie", "winner ahead", "winner behind"]
     assert table.rows[2]["reward"] == pytest.approx(0.71 * 200 / 300)

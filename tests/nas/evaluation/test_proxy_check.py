@@ -8,13 +8,19 @@ import pytest
 
 from nas.data.loading import from_arrays
 from nas.errors import DataError, RecipeError, SearchStoppedError, SpaceArgumentError, StudyError
-from nas.evaluation.proxy_check import check_proxies, possible_ways, read_check, read_noise, ways_of
+from nas.evaluation.proxy_check import check_proxies, read_check, read_noise, training_seed
 from nas.evaluation.proxy_quality import Measured, best_of_normals, judge, pooled_noise
 from nas.evaluation.proxy_sample import sample_candidates
-from nas.evaluation.proxy_trainings import training_seed
-from nas.evaluation.proxy_variants import Proxy, long_recipe, read_proxies, usual_proxies
+from nas.evaluation.proxy_variants import (
+    Proxy,
+    long_recipe,
+    possible_variants,
+    read_proxies,
+    usual_proxies,
+    variants_of,
+)
 from nas.execution.inline_executor import InlineExecutor
-from nas.statistics import kendall_tau, spearman
+from nas.statistics import kendall_tau
 from nas.training.proxy import ProxyEvaluator
 from nas.training.recipe import Recipe
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric
@@ -70,7 +76,7 @@ def unrelated(network):
     return np.random.default_rng(int(network.digest, 16) % 2**31).normal()
 
 
-def check(folder, ways, *, count=24, seeds=2, space=None, **changes):
+def check(folder, variants, *, count=24, seeds=2, space=None, **changes):
     space = space or make_space()
     candidates = sample_candidates(space, count, seed=3)
     given = {
@@ -79,7 +85,7 @@ def check(folder, ways, *, count=24, seeds=2, space=None, **changes):
         "search_images": 5_000,
         "folder": folder,
     } | changes
-    return check_proxies(space, ways, InlineExecutor(), candidates, seeds=seeds, **given)
+    return check_proxies(space, variants, InlineExecutor(), candidates, seeds=seeds, **given)
 
 
 def tables(truth=None, **changes):
@@ -92,11 +98,11 @@ def tables(truth=None, **changes):
 
 def test_a_table_with_known_noise_and_agreement_gives_its_figures_back(tmp_path):
     found = check(tmp_path, tables(), count=30, seeds=4)
-    recipe, short, long = found.way("recipe"), found.way("epochs=1/3"), found.way("long")
+    recipe, short, long = found.variant("recipe"), found.variant("epochs=1/3"), found.variant("long")
     assert recipe.noise.low < 0.006 < recipe.noise.high
     assert recipe.noise.value == pytest.approx(0.006, rel=0.2)
     assert long.noise.value == pytest.approx(0.001, rel=0.2)
-    assert (recipe.degrees, recipe.trainings, recipe.failed) == (90, 120, 0)
+    assert (recipe.trainings, recipe.failed) == (120, 0)
     assert recipe.spread == pytest.approx(0.03, rel=0.4)
     expected = 2 / math.pi * math.asin(0.03 / math.hypot(0.03, 0.006))  # of normal values
     assert recipe.tau.value == pytest.approx(expected, abs=0.08)
@@ -116,23 +122,23 @@ def test_where_accuracy_follows_the_parameters_no_proxy_is_said_to_be_better(tmp
     found = check(tmp_path, tables(truth=by_params))
     params = next(ranker for ranker in found.rankers if ranker.name == "params")
     assert params.tau.value > 0.95
-    assert found.way("recipe").against_params != "better"
-    assert found.way("epochs=1/3").against_params == "worse"
+    assert found.variant("recipe").against_params != "better"
+    assert found.variant("epochs=1/3").against_params == "worse"
 
 
 def test_a_proxy_as_good_as_the_parameters_cannot_be_told_apart_from_them(tmp_path):
     def half(network):
         return 0.7 * by_params(network) + 0.7 * unrelated(network)
 
-    ways = tables(recipe=Table("recipe", noise=0.0, agreement=0.8, truth=half), truth=half)
-    assert check(tmp_path, ways, count=12).way("recipe").against_params == "not distinguishable"
+    variants = tables(recipe=Table("recipe", noise=0.0, agreement=0.8, truth=half), truth=half)
+    assert check(tmp_path, variants, count=12).variant("recipe").against_params == "not distinguishable"
 
 
 def test_a_proxy_that_ranks_where_parameters_do_not_is_said_to_be_better(tmp_path):
     found = check(tmp_path, tables(), count=30)
-    assert found.way("recipe").against_params == "better"
-    assert found.way("recipe").above_params.low > 0
-    assert found.way("long").against_params == "unknown"
+    assert found.variant("recipe").against_params == "better"
+    assert found.variant("recipe").above_params.low > 0
+    assert found.variant("long").against_params == "unknown"
 
 
 def test_correlations_are_those_of_each_seed_against_the_mean_of_the_long_ones():
@@ -143,12 +149,10 @@ def test_correlations_are_those_of_each_seed_against_the_mean_of_the_long_ones()
         "long": Measured(accuracies=long, seconds=seconds),
         "recipe": Measured(accuracies=recipe, seconds=seconds),
     }
-    ways, rankers = judge(measured, {"params": list(range(12))}, search_images=100)
+    variants, rankers = judge(measured, {"params": list(range(12))})
     means = long.mean(axis=1)
-    way = next(way for way in ways if way.name == "recipe")
-    assert way.tau.value == pytest.approx(np.mean([kendall_tau(column, means) for column in recipe.T]))
-    assert way.spearman.value == pytest.approx(np.mean([spearman(column, means) for column in recipe.T]))
-    assert way.tau_of_means == pytest.approx(kendall_tau(recipe.mean(axis=1), means))
+    variant = next(variant for variant in variants if variant.name == "recipe")
+    assert variant.tau.value == pytest.approx(np.mean([kendall_tau(column, means) for column in recipe.T]))
     assert rankers[0].tau.value == pytest.approx(kendall_tau(np.arange(12.0), means))
 
 
@@ -156,24 +160,21 @@ def test_the_gain_weighs_agreement_against_seconds():
     rng = np.random.default_rng(1)
     long = np.repeat(rng.normal(size=(40, 1)), 2, axis=1)
 
-    def way(noise, seconds):
+    def variant(noise, seconds):
         return Measured(
             accuracies=long + noise * rng.normal(size=long.shape), seconds=np.full(long.shape, seconds)
         )
 
     measured = {
-        "long": way(0, 30),
-        "recipe": way(0.3, 10),
-        "same, dearer": way(0.3, 40),
-        "quick": way(0.6, 0.1),
+        "long": variant(0, 30),
+        "recipe": variant(0.3, 10),
+        "same, more expensive": variant(0.3, 40),
+        "quick": variant(0.6, 0.1),
     }
-    ways, _ = judge(measured, {"params": list(range(40))}, search_images=100)
-    gains = {way.name: way.gain for way in ways}
+    variants, _ = judge(measured, {"params": list(range(40))})
+    gains = {variant.name: variant.gain for variant in variants}
     assert gains["long"] is None
-    assert gains["same, dearer"] < gains["recipe"] < gains["quick"]
-    assert sum(way.best_share for way in ways if way.best_share is not None) == pytest.approx(1)
-    by_name = {way.name: way for way in ways}
-    assert by_name["recipe"].bits_per_100_seconds > by_name["same, dearer"].bits_per_100_seconds
+    assert gains["same, more expensive"] < gains["recipe"] < gains["quick"]
 
 
 def test_the_best_of_many_normals_is_as_tables_say():
@@ -184,20 +185,20 @@ def test_the_best_of_many_normals_is_as_tables_say():
 
 def test_noise_is_pooled_over_candidates_and_leaves_failures_out():
     accuracies = np.array([[0.1, 0.3], [0.5, np.nan], [0.7, 0.7], [np.nan, np.nan]])
-    noise, degrees = pooled_noise(accuracies)
-    assert degrees == 2
+    noise = pooled_noise(accuracies)
     assert noise.value == pytest.approx(math.sqrt(0.02 / 2))
-    assert pooled_noise(accuracies[:, :1]) == (None, 0)
+    assert noise.low < noise.value < noise.high
+    assert pooled_noise(accuracies[:, :1]) is None
 
 
 def test_failures_are_counted_and_left_out(tmp_path):
     space = make_space()
     victim = sample_candidates(space, 24, seed=3)[2].tokens
     found = check(tmp_path, tables(recipe=Table("recipe", noise=0.006, fails=(victim,))), space=space)
-    assert found.way("recipe").failed == 2
+    assert found.variant("recipe").failed == 2
     assert found.candidates[2].accuracies["recipe"] is None
     assert found.candidates[2].accuracies["long"] is not None
-    assert found.way("recipe").tau is not None
+    assert found.variant("recipe").tau is not None
     assert "recipe: 2 of 48 trainings failed" in " ".join(found.warnings)
 
 
@@ -205,12 +206,12 @@ def test_what_fails_from_the_start_ends_the_check_and_is_tried_again(tmp_path):
     broken = tables(long=Table("long", noise=0.001, error=True))
     with pytest.raises(SearchStoppedError, match=r"first 5 trainings all failed.*no such thing"):
         check(tmp_path, broken)
-    assert check(tmp_path, tables()).way("long").failed == 0
+    assert check(tmp_path, tables()).variant("long").failed == 0
 
 
 def stop_after(count):
-    def stop(_run, done, _total):
-        if done == count:
+    def stop(finished):
+        if finished.done == count:
             raise KeyboardInterrupt
 
     return stop
@@ -219,28 +220,29 @@ def stop_after(count):
 def test_a_check_that_was_killed_goes_on_and_comes_to_the_same(tmp_path):
     whole = check(tmp_path / "whole", tables())
     with pytest.raises(KeyboardInterrupt):
-        check(tmp_path / "cut", tables(), on_run=stop_after(50))
+        check(tmp_path / "cut", tables(), on_finished=stop_after(50))
     journal = tmp_path / "cut" / "trainings.jsonl"
-    assert len(journal.read_text().splitlines()) == 51
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert sum("job" in line for line in lines) == 50
     with journal.open("a") as file:
-        file.write('{"way": "recipe", "candi')  # a kill in the middle of a line
-    ways = tables()
-    again = check(tmp_path / "cut", ways)
-    assert sum(len(way.asked) for way in ways.values()) == 3 * 24 * 2 - 50
-    assert [way.tau for way in again.ways] == [way.tau for way in whole.ways]
+        file.write('{"variant": "recipe", "candi')  # a kill in the middle of a line
+    variants = tables()
+    again = check(tmp_path / "cut", variants)
+    assert sum(len(variant.asked) for variant in variants.values()) == 3 * 24 * 2 - 50
+    assert [variant.tau for variant in again.variants] == [variant.tau for variant in whole.variants]
     assert again.candidates == whole.candidates
     untouched = tables()
     check(tmp_path / "cut", untouched)
-    assert not any(way.asked for way in untouched.values())
+    assert not any(variant.asked for variant in untouched.values())
 
 
 def test_proxies_and_seeds_can_be_added_to_a_check(tmp_path):
     check(tmp_path, tables())
-    ways = tables(**{"width=1/2": Table("narrow", noise=0.002)})
-    found = check(tmp_path, ways, seeds=3)
-    assert len(ways["width=1/2"].asked) == 3 * 24
-    assert len(ways["recipe"].asked) == 24
-    assert found.way("width=1/2").tau is not None
+    variants = tables(**{"width=1/2": Table("narrow", noise=0.002)})
+    found = check(tmp_path, variants, seeds=3)
+    assert len(variants["width=1/2"].asked) == 3 * 24
+    assert len(variants["recipe"].asked) == 24
+    assert found.variant("width=1/2").tau is not None
 
 
 @pytest.mark.parametrize(
@@ -254,13 +256,13 @@ def test_proxies_and_seeds_can_be_added_to_a_check(tmp_path):
 )
 def test_other_settings_are_refused_by_name(tmp_path, changes, named):
     check(tmp_path, tables())
-    with pytest.raises(StudyError, match=f"a check with another {named}"):
+    with pytest.raises(StudyError, match=f"trainings with another {named}"):
         check(tmp_path, tables(), **changes)
 
 
 def test_a_damaged_journal_is_refused(tmp_path):
     (tmp_path / "trainings.jsonl").write_text("{}\n")
-    with pytest.raises(StudyError, match="cannot be read as the trainings of a check"):
+    with pytest.raises(StudyError, match="cannot be read as a list of trainings"):
         check(tmp_path, tables())
 
 
@@ -272,7 +274,33 @@ def test_every_training_has_a_seed_of_its_own():
 def test_the_file_reads_back_as_it_was_written(tmp_path):
     found = check(tmp_path, tables())
     assert read_check(tmp_path) == read_check(tmp_path / "proxy-check.json") == found
-    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 1
+    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 2
+
+
+def test_trainings_of_the_first_version_are_not_done_again(tmp_path):
+    whole = check(tmp_path, tables())
+    path = tmp_path / "trainings.jsonl"
+    head, *lines = map(json.loads, path.read_text().splitlines())
+    earlier = [{"version": 1, "settings": head["settings"]}]
+    for line in (line for line in lines if "job" in line):
+        way, candidate, number = line["key"].rsplit("/", 2)
+        accuracy = line["metrics"][0]["value"]
+        place = {"way": way, "candidate": int(candidate), "number": int(number)}
+        earlier.append({**place, "accuracy": accuracy, "seconds": line["seconds"], "message": ""})
+    path.write_text("".join(json.dumps(line) + "\n" for line in earlier))
+    variants = tables()
+    assert check(tmp_path, variants) == whole
+    assert not any(variant.asked for variant in variants.values())
+
+
+def test_a_check_of_the_first_version_is_read(tmp_path):
+    found = check(tmp_path, tables())
+    data = json.loads((tmp_path / "proxy-check.json").read_text())
+    more = {"degrees": 24, "spearman": None, "against_params": "better", "best_share": 0.5}
+    data["ways"] = [{**variant, **more} for variant in data.pop("variants")]
+    data["rankers"] = [{**ranker, "spearman": None} for ranker in data["rankers"]]
+    (tmp_path / "proxy-check.json").write_text(json.dumps({**data, "version": 1}))
+    assert read_check(tmp_path) == found
 
 
 def test_noise_is_read_for_the_very_recipe_and_images_only(tmp_path):
@@ -290,7 +318,7 @@ def test_a_missing_or_damaged_file_is_refused_with_a_remedy(tmp_path):
     with pytest.raises(StudyError, match="make one with nas proxy-check"):
         read_noise(tmp_path)
     (tmp_path / "proxy-check.json").write_text('{"version": 9}')
-    with pytest.raises(StudyError, match="not of version 1"):
+    with pytest.raises(StudyError, match="of version 9, and this program reads 1 and 2"):
         read_noise(tmp_path)
 
 
@@ -379,20 +407,20 @@ def images(count=600, side=16):
 
 def test_the_ways_share_the_images_and_differ_in_the_reduction_alone():
     data = images()
-    ways = ways_of(data, RECIPE, long_recipe(RECIPE), usual_proxies(), device="cpu")
-    assert list(ways) == ["long", "recipe", "epochs=1/3", "resolution=1/2", "width=1/2", "data=1/3"]
-    assert ways["recipe"].fingerprint == ProxyEvaluator(data, RECIPE).fingerprint
-    assert len({way.fingerprint for way in ways.values()}) == 6
+    variants = variants_of(data, RECIPE, long_recipe(RECIPE), usual_proxies(), device="cpu")
+    assert list(variants) == ["long", "recipe", "epochs=1/3", "resolution=1/2", "width=1/2", "data=1/3"]
+    assert variants["recipe"].fingerprint == ProxyEvaluator(data, RECIPE).fingerprint
+    assert len({variant.fingerprint for variant in variants.values()}) == 6
 
 
 def test_too_few_search_images_are_refused():
     with pytest.raises(DataError, match="50 search images are needed"):
-        ways_of(images(count=200), RECIPE, long_recipe(RECIPE), usual_proxies())
+        variants_of(images(count=200), RECIPE, long_recipe(RECIPE), usual_proxies())
 
 
 def test_usual_proxies_that_the_networks_do_not_allow_are_left_out():
     space = make_space()  # of 8 pixels: half of it is no smaller, as 8 is the least
-    ways = ways_of(images(side=8), RECIPE, long_recipe(RECIPE), usual_proxies(), device="cpu")
-    kept = possible_ways(ways, space, sample_candidates(space, 5))
+    variants = variants_of(images(side=8), RECIPE, long_recipe(RECIPE), usual_proxies(), device="cpu")
+    kept = possible_variants(variants, [space.decode(one.tokens) for one in sample_candidates(space, 5)])
     assert "resolution=1/2" not in kept
     assert {"long", "recipe", "data=1/3"} <= set(kept)

@@ -15,8 +15,10 @@ import nas
 from nas.cli.main import main
 from nas.data.loading import load_data
 from nas.evaluation.comparison import load_comparison
-from nas.finalize import measure_weights, picture_of
-from nas.report.result_report import comparison_notes
+from nas.finalize import measure_weights
+from nas.report.comparison_report import comparison_notes
+from nas.report.pictures import SearchPicture
+from nas.spaces import find_space
 from nas.study.study import open_study
 from nas.study.tested_weights import weights_digest
 from nas.training.proxy import load_bytes
@@ -111,7 +113,7 @@ def test_the_accuracy_of_a_winner_trained_again_is_the_mean_wherever_it_is_print
     assert f"accuracy {words}" in said_by(capsys, *resumed)
     assert f"winner trial {best.number}, accuracy {words}" in said_by(capsys, "show", str(finished))
     assert words in (finished / "export" / f"trial-{best.number}" / "card.md").read_text()
-    chosen = picture_of(study).chosen
+    chosen = SearchPicture.of(study).chosen
     assert (chosen.accuracy, chosen.accuracies) == (mean, best.accuracies)
     shown = json.loads(said_by(capsys, "show", str(finished), "--json"))
     assert (shown["winner_accuracy"], shown["winner_accuracies"]) == (mean, list(best.accuracies))
@@ -146,6 +148,19 @@ def test_weights_that_were_not_kept_are_said_not_to_be_measured(finished, tmp_pa
         found = measure_weights(comparison, winner, data, tmp_path)
         assert "are not measured: they were not kept" in comparison_notes(found)[0]
         assert load_comparison(tmp_path) == found
+
+
+def test_what_the_command_finalized_is_not_made_again_from_python(finished, space_file):
+    study = open_study(
+        finished, space=find_space(space_file).make(resolution=8, num_classes=3, in_channels=1)
+    )
+    before = load_comparison(finished)
+    card = finished / "export" / f"trial-{study.best.number}" / "card.md"
+    written = card.stat().st_mtime_ns
+    found = nas.finalize(study, data=load_data(study.settings["data"]), randoms=1)
+    assert found.comparison == before
+    assert found.bundle == card.parent
+    assert card.stat().st_mtime_ns == written
 
 
 def test_events_say_the_mean_of_the_winner_too(finished):

@@ -1,118 +1,39 @@
-"""How a winner and its comparison are formatted: EfficientNet's Table 1, and accuracies with their spread."""
+"""The final comparison as a table, with what it says of the winner in sentences."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from nas.errors import ObjectiveError
 from nas.evaluation.comparison import Comparison, Contender
 from nas.objective import Objective
-from nas.report.doubts import chance_note
-from nas.report.network_report import stage_table
-from nas.report.printing import (
-    Column,
-    Fact,
-    Report,
-    Table,
-    show_accuracies,
-    show_accuracy,
-    show_count,
-    show_metric,
-)
-from nas.study.study_trial import StudyTrial
-from search_spaces import Network
-
-SHOWN = {"stage", "operator", "resolution", "channels", "layers", "macs", "params"}
-"""Columns of the winner's table."""
+from nas.report.printing import MACS, PARAMS, Column, Fact, Report, Table, show_accuracy
+from nas.report.winner_report import chance_note
 
 OUTCOMES = {"ahead": "winner ahead", "behind": "winner behind", "tie": "tie", "unknown": None}
 
 
-def network_table(network: Network, *, title: str = "Network") -> Table:
-    """The network stage by stage.
-
-    Source: EfficientNet (Tan & Le, ICML 2019), Table 1.
-    """
-    table = stage_table(network)
-    columns = tuple(column for column in table.columns if column.key in SHOWN)
-    return replace(table, key="network", title=title, columns=columns, notes=())
-
-
-def winner_report(trial: StudyTrial, *, doubts: Sequence[str] = ()) -> Report:
-    """The winner: what was measured on it, what it is made of, and what speaks against its accuracy."""
-    of_this = "  (of this training)" if trial.accuracies else ""
-    facts = [
-        Fact(key="trial", label="trial", value=trial.number),
-        Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}{of_this}"),
-        *accuracy_facts(trial),
-    ]
-    if trial.fidelity != 1:
-        words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
-        facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
-    shown = {"latency_ms", "peak_memory_bytes", "train_seconds", *trial.objective.metrics}
-    for metric in trial.metrics:
-        if metric.name in shown:
-            where = f"  ({metric.environment})" if metric.environment else ""
-            facts.append(
-                Fact(
-                    key=metric.name,
-                    label=metric.name,
-                    value=metric.value,
-                    text=f"{show_metric(metric.name, metric.value)}{where}",
-                )
-            )
-    facts += [
-        Fact(key="macs", label="macs", value=trial.macs, text=f"{show_count(trial.macs)}  ({trial.macs:,})"),
-        Fact(
-            key="params",
-            label="params",
-            value=trial.params,
-            text=f"{show_count(trial.params)}  ({trial.params:,})",
-        ),
-    ]
-    table = network_table(trial.network, title="Its stages (resolution is that of the input)")
-    title = f"Winner: trial {trial.number}"
-    return Report(title=title, facts=tuple(facts), tables=(table,), notes=tuple(doubts))
+def comparison_report(comparison: Comparison, objective: Objective) -> Report:
+    """The comparison; what the winner's own weights reach is a note for users and a fact in JSON."""
+    table = _table(comparison, objective)
+    tested = comparison.tested_weights
+    if tested is None:
+        return Report(title="", tables=(table,))
+    value = {**asdict(tested), "accuracy": tested.accuracy}
+    return Report(title="", facts=(Fact(key="tested_weights", label="", value=value),), tables=(table,))
 
 
-def accuracy_facts(trial: StudyTrial) -> tuple[Fact, ...]:
-    """The accuracy of a trial's network on the search split: a mean where it was trained several times."""
-    if trial.accuracy is None:
-        return ()
-    where = next((m.environment for m in trial.metrics if m.name == "accuracy"), "")
-    words = f"  ({where})" if where else ""
-    if not trial.accuracies:
-        text = f"{show_accuracy(trial.accuracy)}{words}"
-        return (Fact(key="accuracy", label="accuracy", value=trial.accuracy, text=text),)
-    return (
-        Fact(
-            key="accuracy",
-            label="accuracy",
-            value=trial.mean_accuracy,
-            text=f"{show_accuracies(trial.accuracies)}{words}",
-        ),
-        Fact(key="accuracies", label="", value=list(trial.accuracies)),
-        Fact(
-            key="training_accuracy",
-            label="this training",
-            value=trial.accuracy,
-            text=f"{show_accuracy(trial.accuracy)}  (the one whose weights are kept)",
-        ),
-    )
-
-
-def comparison_table(comparison: Comparison, objective: Objective) -> Table:
+def _table(comparison: Comparison, objective: Objective) -> Table:
     """Every contender with its accuracy on the test split, and what that says of the winner."""
     has_reward = _has_reward(objective)
     rows = [_row(comparison, one, objective if has_reward else None) for one in comparison.contenders]
     columns = [
         Column(key="network", heading="network"),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        MACS,
+        PARAMS,
         Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
         Column(key="deviation", heading="± seeds", show=show_accuracy, is_number=True),
         Column(key="n", heading="n", is_number=True),
@@ -131,14 +52,6 @@ def comparison_table(comparison: Comparison, objective: Objective) -> Table:
         rows=tuple(rows),
         notes=comparison_notes(comparison),
     )
-
-
-def comparison_facts(comparison: Comparison) -> tuple[Fact, ...]:
-    """What the winner's own weights reach, for JSON; people have it as a note of the table."""
-    tested = comparison.tested_weights
-    if tested is None:
-        return ()
-    return (Fact(key="tested_weights", label="", value={**asdict(tested), "accuracy": tested.accuracy}),)
 
 
 def _has_reward(objective: Objective) -> bool:
@@ -242,9 +155,3 @@ def _spread_note(comparison: Comparison, randoms: int) -> str:
     if seeds is not None and candidates is not None and candidates <= seeds:
         note += " Candidates differ no more than seeds do: so short a training can hardly tell them apart."
     return note
-
-
-def saved_report(saved: dict[str, str]) -> Report:
-    """Where everything is, by what it is."""
-    facts = tuple(Fact(key=name, label=name, value=path) for name, path in saved.items())
-    return Report(title="Saved", facts=facts)

@@ -3,7 +3,7 @@ import pytest
 
 from nas.data.description import DataDescription
 from nas.data.loading import from_arrays
-from nas.report.doubts import chance_note
+from nas.report.winner_report import chance_note
 from nas.training.notes import few_steps
 
 

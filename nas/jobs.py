@@ -1,0 +1,298 @@
+"""A list of trainings that runs on an executor, can be stopped at any time, and continues where it was."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from nas.errors import StudyError
+from nas.protocols import Evaluator, Executor
+from nas.scheduling import ATTEMPTS
+from nas.signals import Interruption
+from nas.trial import Cause, Job, Metric, Result, Status, Tell
+from search_spaces import SearchSpace
+
+POLL_SECONDS = 1.0
+
+VERSION = 2
+"""Of the file of a `JobLog`. Version 1 was the proxy check's alone, with lines of its own form."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One training of a list.
+
+    Attributes:
+        key: Its identity: a training with an equal key is not done again.
+        label: What users call it (`trial 12`, `random 3`).
+        tokens: The candidate, one option index per decision of the space.
+        seed: Seed of the training.
+        fidelity: Share of the recipe's schedule, in (0, 1].
+    """
+
+    key: str
+    label: str
+    tokens: tuple[int, ...]
+    seed: int
+    fidelity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """A training that has just ended.
+
+    Attributes:
+        training: Which.
+        result: What came of it.
+        done: Trainings of the list that are done, this one among them.
+        total: Trainings of the list.
+    """
+
+    training: Training
+    result: Result
+    done: int
+    total: int
+
+
+OnFinished = Callable[[Finished], None]
+"""Is told of each finished training, once it is on disk; the executor still has its weights then."""
+
+ReadEarlier = Callable[[Mapping[str, Any]], tuple[str, Result]]
+"""Reads a line of version 1: its key and its result."""
+
+
+def accuracy_of(result: Result) -> float | None:
+    """The accuracy that was measured; None where none was."""
+    return next((metric.value for metric in result.metrics if metric.name == "accuracy"), None)
+
+
+def earlier_result(
+    accuracy: float | None,
+    message: str,
+    *,
+    seconds: float = 0.0,
+    tokens: tuple[int, ...] = (),
+    seed: int = 0,
+) -> Result:
+    """A training as earlier versions stored it: its accuracy, or None and why; of others its notes."""
+    job = Job(trial=0, attempt=1, tokens=tokens, seed=seed)
+    if accuracy is None:
+        return Result(job=job, status=Status.INFEASIBLE, message=message, seconds=seconds)
+    metric = Metric(name="accuracy", value=accuracy, unit="fraction")
+    notes = (message,) if message else ()
+    return Result(job=job, status=Status.COMPLETED, metrics=(metric,), seconds=seconds, notes=notes)
+
+
+def is_final(result: Result) -> bool:
+    """Whether a result is the candidate's own: what a machine lost or an error ended is tried again later."""
+    return result.status is not Status.LOST and result.cause is not Cause.ERROR
+
+
+def run_trainings(
+    space: SearchSpace,
+    evaluator: Evaluator,
+    executor: Executor,
+    trainings: Sequence[Training],
+    log: JobLog,
+    *,
+    on_finished: OnFinished = lambda _: None,
+    on_progress: Tell = lambda _: None,
+) -> None:
+    """Runs in order what the log has no final result of; each result is on disk before it is told of.
+
+    What a machine loses is tried again, at most three times; then the loss is the result. SIGINT, SIGTERM and
+    SIGHUP end it between two steps, with KeyboardInterrupt.
+
+    Args:
+        space: Where the candidates come from.
+        evaluator: Trains and measures; a job's `trial` is the place of its training in the list.
+        executor: Runs the trainings; started and closed here, where there is anything to run.
+        trainings: The whole list, each key once.
+        log: What is done already, and where results go.
+        on_finished: Told of each finished training. An exception from it ends the run.
+        on_progress: Told what is going on, with the place of a training as the number of its trial.
+
+    Raises:
+        NasError: The machines cannot be had, or the log cannot be written.
+    """
+    is_in_process = executor.is_in_process
+    waiting = _unfinished(trainings, log)
+    if not waiting:
+        return
+    left = len(waiting)
+    executor.watch(on_progress)
+    with Interruption() as interruption:
+        try:
+            with interruption.breakable():
+                executor.start(space, evaluator)
+            while left:
+                while waiting and left - len(waiting) < executor.slots:
+                    job = waiting.pop(0)
+                    if is_in_process:
+                        log.begin(trainings[job.trial].key)
+                    executor.submit(job)
+                with interruption.breakable():
+                    results = executor.wait(POLL_SECONDS)
+                for result in results:
+                    if result.status is Status.LOST and result.job.attempt < ATTEMPTS:
+                        waiting.insert(0, replace(result.job, attempt=result.job.attempt + 1))
+                        continue
+                    left -= 1
+                    training = trainings[result.job.trial]
+                    log.add(training.key, result)
+                    done = len(trainings) - left
+                    on_finished(Finished(training=training, result=result, done=done, total=len(trainings)))
+            with interruption.breakable():
+                pass  # a signal that came with the last result
+        finally:
+            executor.close()
+
+
+def _unfinished(trainings: Sequence[Training], log: JobLog) -> list[Job]:
+    """Jobs for the trainings without a final result; those that ended this process three times get one."""
+    jobs = []
+    for place, one in enumerate(trainings):
+        job = Job(trial=place, attempt=1, tokens=one.tokens, seed=one.seed, fidelity=one.fidelity)
+        if log.deaths[one.key] >= ATTEMPTS:
+            message = f"the process ended {ATTEMPTS} times while this training ran in it"
+            cause = Cause.WORKER_DIED
+            log.add(one.key, Result(job=job, status=Status.INFEASIBLE, cause=cause, message=message))
+        elif one.key not in log.results or not is_final(log.results[one.key]):
+            jobs.append(job)
+    return jobs
+
+
+class JobLog:
+    """The results of a list of trainings in a file, a line of JSON each; a context that closes it.
+
+    A line that was cut short by a kill is left out: its training runs again.
+
+    Args:
+        path: The file; it is made where it is missing, with its folder.
+        settings: What makes its results comparable: fingerprints, candidates, seed.
+        read_earlier: Reads the lines of version 1.
+
+    Attributes:
+        path: The file.
+        results: The latest result of each key.
+        deaths: How often the process ended while a training ran in it, by key, since its latest result.
+
+    Raises:
+        StudyError: The file is of other settings, damaged, or cannot be written; names what differs.
+    """
+
+    def __init__(
+        self, path: Path, settings: Mapping[str, str], *, read_earlier: ReadEarlier | None = None
+    ) -> None:
+        self.path = path
+        self.results: dict[str, Result] = {}
+        self.deaths: Counter[str] = Counter()
+        self._has_begun = False
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._read(settings, read_earlier) if path.exists() else 0
+            self._file = path.open("a", encoding="utf-8")
+            self._file.truncate(whole)
+        except OSError as error:
+            raise StudyError(f"{path} cannot be written: {error.strerror or error}", field="out") from error
+        if not whole:
+            self._write({"version": VERSION, "settings": dict(settings)})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file:
+            if self._has_begun:
+                self._write({"closed": True})
+
+    def begin(self, key: str) -> None:
+        """Writes down that a training begins in this process."""
+        self._has_begun = True
+        self._write({"begun": key})
+
+    def add(self, key: str, result: Result) -> None:
+        """Writes a result down."""
+        values = asdict(result)
+        del values["has_weights"]  # whoever wants them fetches them now
+        self._write({"key": key, **values})
+        self.results[key] = result
+        self.deaths.pop(key, None)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._has_begun = False  # nothing may follow the piece of a line
+            raise StudyError(
+                f"{self.path} cannot be written: {error.strerror or error}", field="out"
+            ) from error
+
+    def _read(self, settings: Mapping[str, str], read_earlier: ReadEarlier | None) -> int:
+        """Reads whole lines; returns their length in bytes."""
+        text = self.path.read_bytes()
+        whole = text.rfind(b"\n") + 1
+        if not whole:
+            return 0
+        try:
+            head, *lines = (json.loads(line) for line in text[:whole].splitlines())
+            if head["version"] not in (1, VERSION):
+                raise ValueError(f"version {head['version']}, and this program writes {VERSION}")
+            there = head["settings"]
+            self._take(lines, read_earlier)
+        except (ValueError, TypeError, KeyError) as error:
+            raise StudyError(
+                f"{self.path} cannot be read as a list of trainings ({error}): give another --out",
+                field="out",
+            ) from error
+        names = dict.fromkeys([*there, *settings])
+        differing = [name for name in names if there.get(name) != settings.get(name)]
+        if differing:
+            raise StudyError(
+                f"{self.path} holds trainings with another {', '.join(differing)}: repeat the command with "
+                "the options it was begun with, or give another --out",
+                field="out",
+            )
+        return whole
+
+    def _take(self, lines: Sequence[Mapping[str, Any]], read_earlier: ReadEarlier | None) -> None:
+        """Takes over results, and counts how often the process ended during a training."""
+        begun: set[str] = set()
+        for line in lines:
+            if "begun" in line:
+                self.deaths[line["begun"]] += line["begun"] in begun
+                begun.add(line["begun"])
+            elif "closed" in line:
+                begun.clear()
+            else:
+                read = read_earlier if read_earlier is not None and "key" not in line else _read_result
+                key, result = read(line)
+                self.results[key] = result
+                self.deaths.pop(key, None)
+                begun.discard(key)
+        self.deaths.update(begun)
+
+
+def _read_result(line: Mapping[str, Any]) -> tuple[str, Result]:
+    values = dict(line)
+    key, job = values.pop("key"), values.pop("job")
+    return key, Result(
+        **{
+            **values,
+            "job": Job(**{**job, "tokens": tuple(job["tokens"])}),
+            "status": Status(values["status"]),
+            "cause": None if values["cause"] is None else Cause(values["cause"]),
+            "metrics": tuple(Metric(**metric) for metric in values["metrics"]),
+            "notes": tuple(values["notes"]),
+        }
+    )
