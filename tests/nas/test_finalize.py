@@ -17,8 +17,8 @@ def by_size(candidate):
 
 
 def made(space, out, accuracy=by_size, **options):
-    evaluator = nas.TableEvaluator(accuracy)
-    return nas.search(space, evaluator=evaluator, executor="inline", trials=6, out=out, **options)
+    given = {"budget": nas.Budget(trials=6), **options}
+    return nas.search(space, evaluator=nas.TableEvaluator(accuracy), executor="inline", out=out, **given)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_a_study_without_its_space_or_with_nothing_completed_is_refused(small_sp
         raise InfeasibleError(Cause.DIVERGED, "loss is nan")
 
     with pytest.raises(StudyError, match="4 infeasible") as error:
-        nas.finalize(made(small_space, tmp_path / "failed", never, patience=4))
+        nas.finalize(made(small_space, tmp_path / "failed", never, budget=nas.Budget(trials=4)))
     assert error.value.field == "study"
 
 

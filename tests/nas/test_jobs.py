@@ -4,9 +4,9 @@ import signal
 from dataclasses import replace
 
 import pytest
-from nas.table import TableEvaluator
 
 from nas.errors import StudyError
+from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.jobs import JobLog, Training, accuracy_of, earlier_result, run_trainings
 from nas.trial import Cause, InfeasibleError, Status

@@ -7,7 +7,8 @@ from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
 from nas.rungs import Rungs
-from nas.search import search
+from nas.scheduling import Budget
+from nas.search import Search, search
 from nas.trial import Cause, InfeasibleError
 from search_spaces import cost
 
@@ -20,16 +21,15 @@ def sometimes(candidate):
 
 @pytest.fixture(scope="module")
 def study(small_space, tmp_path_factory):
-    return search(
+    described = Search(
         small_space,
         evaluator=TableEvaluator(sometimes),
         controller="random",
         objective=Objective.soft("macs", 50_000),
-        trials=12,
-        executor=InlineExecutor(),
-        out=tmp_path_factory.mktemp("study"),
-        settings={"trials": 12},
+        budget=Budget(trials=12),
     )
+    folder = tmp_path_factory.mktemp("study")
+    return described.run(folder, executor=InlineExecutor(), settings={"trials": 12})
 
 
 def shown(study, capsys, *options):
