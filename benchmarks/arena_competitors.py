@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 from arena_problems import Candidate, Problem
 
+import controllers
 from controllers import (
     NSGA2,
     PPO,
@@ -176,14 +177,15 @@ def make_competitor(name: str, problem: Problem, seed: int, workers: int) -> Com
     if name in PEERS:
         return Optuna(_sampler(name, seed, workers), problem)
     space = problem.field.benchmark.space
-    given: dict[str, Any] = {"seed": seed}
-    if name == "dyna":
-        given |= {"costs": problem.field.macs, "reward": problem.rewards}
-    elif name == "nsga2" and problem.is_pareto:
-        given["costs"] = problem.field.macs
-    elif name == "ppo-lstm":
-        given["policy"] = "lstm"
-    controller = KINDS[name](space.cardinalities, space.conditions, **given)
+    knows_costs = name == "dyna" or (name == "nsga2" and problem.is_pareto)
+    numbers = controllers.Problem(
+        space.cardinalities,
+        space.conditions,
+        costs=problem.field.macs if knows_costs else None,
+        reward=problem.rewards if name == "dyna" else None,
+    )
+    settings = {"policy": "lstm"} if name == "ppo-lstm" else {}
+    controller = KINDS[name](numbers, seed=seed, **settings)
     return Ours(controller, problem, is_bare=name == "dyna-bare")
 
 

@@ -4,6 +4,9 @@ They see numbers only: how many options each decision has and when it is active.
 LSTM policy is asked for. A controller of one's own is checked by `controllers.testing.check_controller`.
 """
 
+from collections.abc import Callable
+
+from controllers.algorithm import Algorithm
 from controllers.contract import Candidate, Controller, ControllerError, Feedback, Outcome, Proposal, State
 from controllers.dyna import Dyna
 from controllers.evolution import RegularizedEvolution
@@ -11,16 +14,30 @@ from controllers.importance import main_effects, total_effects
 from controllers.local_search import LocalSearch
 from controllers.nsga2 import NSGA2
 from controllers.ppo import PPO
+from controllers.problem import Problem
 from controllers.random_search import RandomSearch
 from controllers.reinforce import Reinforce
 from controllers.state import state_from_json, state_to_json
+
+CONTROLLERS: dict[str, Callable[..., Controller]] = {
+    "dyna": Dyna,
+    "reinforce": Reinforce,
+    "ppo": PPO,
+    "evolution": RegularizedEvolution,
+    "local": LocalSearch,
+    "nsga2": NSGA2,
+    "random": RandomSearch,
+}
+"""Our controllers by the names that users give, the default first; each is made of a `Problem` and a seed."""
 
 Default = Dyna
 """The controller that a search uses unless told otherwise."""
 
 __all__ = [
+    "CONTROLLERS",
     "NSGA2",
     "PPO",
+    "Algorithm",
     "Candidate",
     "Controller",
     "ControllerError",
@@ -29,6 +46,7 @@ __all__ = [
     "Feedback",
     "LocalSearch",
     "Outcome",
+    "Problem",
     "Proposal",
     "RandomSearch",
     "RegularizedEvolution",

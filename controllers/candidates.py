@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
 
-from controllers.contract import (
-    Conditions,
-    ControllerError,
-    Feasible,
-    Floats,
-    Key,
-    Proposal,
-    State,
-    Tokens,
-)
-from controllers.decisions import Decisions
+from controllers.contract import Candidate, ControllerError, Floats, Proposal, State, Tokens
+from controllers.problem import DIGEST_BYTES, Problem
 
 DRAWS_PER_ROUND = 256
 """Most candidates drawn at a time, unless more are asked for."""
@@ -35,8 +25,6 @@ UNIFORM_ROUNDS = 16
 
 LISTED = 65_536
 """A space of at most so many candidates is listed, so that none of them is ever missed."""
-
-_DIGEST_BYTES = 8  # at 10^5 candidates two share a digest with a chance of 3e-10
 
 
 class Draw(Protocol):
@@ -56,35 +44,22 @@ class Candidates:
     happens only where almost nothing is feasible. Either way the caller gets fewer than were asked for.
 
     Args:
-        cardinalities: Number of options of each decision.
-        conditions: When each decision is active; None means always.
+        problem: What is searched.
         seed: Of the generator behind all draws, at least 0.
-        key: Identity of a candidate; None means its canonical tokens.
-        feasible: Which candidates may be proposed; None means all.
 
     Raises:
-        ControllerError: Decisions or seed break their laws.
+        ControllerError: The seed is no integer or below 0.
     """
 
-    def __init__(
-        self,
-        cardinalities: Sequence[int],
-        conditions: Conditions | None,
-        *,
-        seed: int,
-        key: Key | None,
-        feasible: Feasible | None,
-    ) -> None:
+    def __init__(self, problem: Problem, seed: int) -> None:
         if not isinstance(seed, int | np.integer) or seed < 0:
-            raise ControllerError(f"seed must be an integer of at least 0, but got {seed!r}")
-        self.decisions = Decisions(cardinalities, conditions)
+            raise ControllerError(f"seed must be an integer of at least 0, but got {seed!r}", field="seed")
         self.proposed = 0
-        self._key = key
-        self._feasible = feasible
         self.rng = np.random.Generator(np.random.PCG64(int(seed)))
+        self._problem = problem
         self._seen: set[bytes] = set()
         self._seen_in_order = bytearray()
-        self._known: set[tuple[int, ...]] = set()  # spares calls of `key`; never needed to continue
+        self._known: set[Candidate] = set()  # spares calls of `key`; never needed to continue
         self._listed: Tokens | None = None
         self._open: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
 
@@ -97,11 +72,9 @@ class Candidates:
             log_prob: Log-probabilities `(n,)` of candidates `(n, decisions)` under the policy.
 
         Raises:
-            ControllerError: `n` is below 1, or `key` or `feasible` returns what it must not.
+            ControllerError: `key` or `feasible` returns what it must not.
         """
-        if n < 1:
-            raise ControllerError(f"n >= 1 must hold, but got n={n}")
-        found: list[tuple[int, ...]] = []
+        found: list[Candidate] = []
         for rows in self._rounds(n, draw):
             self._take(rows, n, found)
             if len(found) == n:
@@ -115,7 +88,7 @@ class Candidates:
             for number, (tokens, value) in enumerate(zip(found, log_probs, strict=True), start=first)
         ]
 
-    def note(self, tokens: tuple[int, ...]) -> None:
+    def note(self, tokens: Candidate) -> None:
         """Marks a candidate, in canonical form, as seen: somebody else chose it."""
         if tokens not in self._known:
             self._is_new(tokens)
@@ -133,8 +106,8 @@ class Candidates:
         _unpack_rng(self.rng, state["rng"])
         self.proposed = int(state["proposed"])
         self._seen_in_order = bytearray(np.asarray(state["seen"], dtype=np.uint64).tobytes())
-        starts = range(0, len(self._seen_in_order), _DIGEST_BYTES)
-        self._seen = {bytes(self._seen_in_order[i : i + _DIGEST_BYTES]) for i in starts}
+        starts = range(0, len(self._seen_in_order), DIGEST_BYTES)
+        self._seen = {bytes(self._seen_in_order[i : i + DIGEST_BYTES]) for i in starts}
         self._known.clear()
         self._open = None
 
@@ -146,7 +119,7 @@ class Candidates:
         for temperature in TEMPERATURES:
             yield draw(self.rng, DRAWS_PER_ROUND, temperature)
         if self._listed is None:
-            self._listed = self.decisions.enumerate(LISTED)
+            self._listed = self._problem.decisions.enumerate(LISTED)
         if self._listed is None:
             for _ in range(UNIFORM_ROUNDS):
                 yield draw(self.rng, DRAWS_PER_ROUND, math.inf)
@@ -165,7 +138,7 @@ class Candidates:
             yield listed[rows]
             self._open[rows] = False  # only reached when none of them is left
 
-    def _take(self, rows: Tokens, n: int, found: list[tuple[int, ...]]) -> None:
+    def _take(self, rows: Tokens, n: int, found: list[Candidate]) -> None:
         """Moves unseen feasible rows to `found` until it holds `n`."""
         unknown = [row for row in dict.fromkeys(map(tuple, rows.tolist())) if row not in self._known]
         for row in self._only_feasible(unknown):
@@ -174,35 +147,21 @@ class Candidates:
             if self._is_new(row):
                 found.append(row)
 
-    def _only_feasible(self, rows: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-        if self._feasible is None or not rows:
+    def _only_feasible(self, rows: list[Candidate]) -> list[Candidate]:
+        if self._problem.feasible is None or not rows:
             return rows
-        mask = np.asarray(self._feasible(np.array(rows, dtype=np.int64)))
-        if mask.shape != (len(rows),):
-            raise ControllerError(
-                f"feasible must return one truth value per candidate, shape ({len(rows)},), "
-                f"but got shape {mask.shape}"
-            )
-        return [row for row, is_feasible in zip(rows, mask.tolist(), strict=True) if is_feasible]
+        mask = self._problem.are_feasible(np.array(rows, dtype=np.int64)).tolist()
+        return [row for row, is_feasible in zip(rows, mask, strict=True) if is_feasible]
 
-    def _is_new(self, tokens: tuple[int, ...]) -> bool:
+    def _is_new(self, tokens: Candidate) -> bool:
         """Returns whether the candidate is seen for the first time, and marks it."""
         self._known.add(tokens)
-        digest = self._digest(tokens)
+        digest = self._problem.digest(tokens)
         if digest in self._seen:
             return False
         self._seen.add(digest)
         self._seen_in_order += digest
         return True
-
-    def _digest(self, tokens: tuple[int, ...]) -> bytes:
-        key = tokens if self._key is None else self._key(tokens)
-        if not isinstance(key, str | bytes | int | tuple):
-            raise ControllerError(
-                f"key must return a str, bytes, int or tuple, but got {type(key).__name__} for tokens "
-                f"{tokens}: only those look the same in every process"
-            )
-        return hashlib.blake2b(repr(key).encode(), digest_size=_DIGEST_BYTES).digest()
 
 
 def _pack_rng(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

@@ -1,11 +1,12 @@
-"""The seam between a search and whoever chooses: proposals, outcomes and the controller protocol."""
+"""The contract between a search and its controller: proposals, outcomes and the controller protocol."""
 
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,32 @@ State: TypeAlias = dict[str, Any]
 
 
 class ControllerError(ValueError):
-    """A controller was used against its contract: the message states the law, the value and the remedy."""
+    """A controller was used against its contract.
+
+    Args:
+        message: States the law, the value and the remedy.
+        field: Name of the argument or field that is wrong, as Python spells it; empty where the mistake is
+            not in one of them.
+    """
+
+    def __init__(self, message: str = "", *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def require_count(field: str, value: object, *, least: int = 1) -> int:
+    """Returns an argument that counts something, as an int.
+
+    Raises:
+        ControllerError: It is no integer, or below `least`.
+    """
+    try:
+        count = operator.index(value)  # type: ignore[arg-type]  # refusing what is no integer is the point
+    except TypeError:
+        raise ControllerError(f"{field} must be an integer, but got {field}={value!r}", field=field) from None
+    if count < least:
+        raise ControllerError(f"{field} >= {least} must hold, but got {field}={count}", field=field)
+    return count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +77,7 @@ class Proposal:
     Attributes:
         tokens: One option index per decision; decisions that are not active hold 0. May be positional.
         log_prob: Natural logarithm of the probability of the tokens under the policy that proposed them;
-            NaN where no policy did (a candidate enqueued by a person).
+            NaN where no policy did.
         number: Which proposal of its controller this is, counted from 0; -1 where no controller made it.
     """
 
@@ -84,17 +110,21 @@ class Outcome:
         if self.status not in ("completed", "infeasible"):
             raise ControllerError(
                 f'status must be "completed" or "infeasible", but got {self.status!r}: a lost trial teaches '
-                "nothing and is not fed back"
+                "nothing and is not fed back",
+                field="status",
             )
         if self.status == "completed" and not math.isfinite(self.reward):
             raise ControllerError(
                 f"the reward of a completed trial must be finite, but got {self.reward!r}: feed back "
-                'Outcome(status="infeasible") for a candidate that could not be trained'
+                'Outcome(status="infeasible") for a candidate that could not be trained',
+                field="reward",
             )
         if self.accuracy is not None and not math.isfinite(self.accuracy):
-            raise ControllerError(f"accuracy must be finite or None, but got {self.accuracy!r}")
+            raise ControllerError(
+                f"accuracy must be finite or None, but got {self.accuracy!r}", field="accuracy"
+            )
         if not 0 < self.fidelity <= 1:
-            raise ControllerError(f"fidelity must lie in (0, 1], but got {self.fidelity!r}")
+            raise ControllerError(f"fidelity must lie in (0, 1], but got {self.fidelity!r}", field="fidelity")
 
     @property
     def is_feasible(self) -> bool:
@@ -107,12 +137,12 @@ Feedback: TypeAlias = Sequence[tuple[Proposal, float | Outcome]]
 
 
 class Controller(Protocol):
-    """Chooses candidates and learns from what became of them: ask, tell, save.
+    """Chooses candidates and learns from their outcomes: ask, tell, save.
 
-    These five methods are all it needs. Two more are asked for where they are there: `diagnostics()`, see
-    `diagnostics_of`, and `probabilities()`, see `probabilities_of`.
+    These five methods are all it needs. Two more are used where a controller has them: `diagnostics()`, see
+    `HasDiagnostics`, and `probabilities()`, see `HasProbabilities`.
 
-    `controllers.testing.check_controller` checks every law that is stated here.
+    `controllers.testing.check_controller` checks everything that is stated here.
     """
 
     def propose(self, n: int = 1) -> list[Proposal]:
@@ -148,18 +178,32 @@ class Controller(Protocol):
         ...
 
 
-def diagnostics_of(controller: Controller) -> dict[str, float]:
-    """Numbers about the last update, named as in cleanrl; empty where a controller has no `diagnostics`."""
-    ask = getattr(controller, "diagnostics", None)
-    found: dict[str, float] = {} if ask is None else ask()
-    return found
+@runtime_checkable
+class HasDiagnostics(Protocol):
+    """A controller that reports numbers about its last update."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Returns finite floats, named as in cleanrl."""
+        ...
 
 
-def probabilities_of(controller: Controller) -> list[Floats] | None:
+@runtime_checkable
+class HasProbabilities(Protocol):
+    """A controller that reports how likely it is to choose each option."""
+
+    def probabilities(self) -> list[Floats] | None:
+        """Returns for each decision the probability of each option; None where there is no policy."""
+        ...
+
+
+def diagnostics_of(controller: object) -> dict[str, float]:
+    """Numbers about the last update; empty where a controller has no `diagnostics`."""
+    return controller.diagnostics() if isinstance(controller, HasDiagnostics) else {}
+
+
+def probabilities_of(controller: object) -> list[Floats] | None:
     """For each decision the probability of each option; None where a controller has no `probabilities`."""
-    ask = getattr(controller, "probabilities", None)
-    found: list[Floats] | None = None if ask is None else ask()
-    return found
+    return controller.probabilities() if isinstance(controller, HasProbabilities) else None
 
 
 def as_outcome(proposal: Proposal, result: float | Outcome) -> Outcome:
@@ -173,4 +217,6 @@ def as_outcome(proposal: Proposal, result: float | Outcome) -> Outcome:
     try:
         return Outcome(float(result))
     except (TypeError, ValueError) as error:
-        raise ControllerError(f"proposal {proposal.number} with tokens {proposal.tokens}: {error}") from error
+        raise ControllerError(
+            f"proposal {proposal.number} with tokens {proposal.tokens}: {error}", field="reward"
+        ) from error

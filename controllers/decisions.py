@@ -112,13 +112,15 @@ class Decisions:
         if len(tokens) != len(self):
             raise ControllerError(
                 f"a candidate must have {len(self)} tokens, one per decision, but got {len(tokens)}: "
-                f"{tokens!r}"
+                f"{tokens!r}",
+                field="tokens",
             )
         for decision, (token, cardinality) in enumerate(zip(tokens, self.cardinalities, strict=True)):
-            if not 0 <= _integer(token, f"token of decision {decision}") < cardinality:
+            if not 0 <= _integer(token, f"token of decision {decision}", "tokens") < cardinality:
                 raise ControllerError(
                     f"0 <= token < {cardinality} must hold for decision {decision}, but got {token} "
-                    f"in {tokens!r}"
+                    f"in {tokens!r}",
+                    field="tokens",
                 )
         row = self.canonical(np.array([tokens], dtype=np.int64))[0]
         return tuple(row.tolist())
@@ -138,22 +140,24 @@ class Decisions:
         return tokens
 
 
-def _integer(value: object, what: str) -> int:
+def _integer(value: object, what: str, field: str) -> int:
     try:
         return operator.index(value)  # type: ignore[arg-type]  # refusing what is no integer is the point
     except TypeError:
-        raise ControllerError(f"{what} must be an integer, but got {value!r}") from None
+        raise ControllerError(f"{what} must be an integer, but got {value!r}", field=field) from None
 
 
 def _cardinalities(cardinalities: Iterable[int]) -> tuple[int, ...]:
-    result = tuple(_integer(c, f"cardinality of decision {d}") for d, c in enumerate(cardinalities))
+    field = "cardinalities"
+    result = tuple(_integer(c, f"cardinality of decision {d}", field) for d, c in enumerate(cardinalities))
     if not result:
-        raise ControllerError("a search needs at least one decision, but cardinalities is empty")
+        raise ControllerError("a search needs at least one decision, but cardinalities is empty", field=field)
     for decision, cardinality in enumerate(result):
         if cardinality < 1:
             raise ControllerError(
                 f"cardinality >= 1 must hold, but got {cardinality} for decision {decision}: "
-                "every decision needs an option"
+                "every decision needs an option",
+                field=field,
             )
     return result
 
@@ -166,7 +170,8 @@ def _conditions(
     if len(conditions) != len(cardinalities):
         raise ControllerError(
             f"there must be one entry of conditions per decision, but got {len(conditions)} for "
-            f"{len(cardinalities)} decisions: give () for a decision that is always active"
+            f"{len(cardinalities)} decisions: give () for a decision that is always active",
+            field="conditions",
         )
     return tuple(
         tuple(_condition(cardinalities, decision, parent, options) for parent, options in alternatives)
@@ -177,15 +182,18 @@ def _conditions(
 def _condition(
     cardinalities: tuple[int, ...], decision: int, parent: int, options: Sequence[int]
 ) -> Condition:
-    parent = _integer(parent, f"parent of decision {decision}")
+    field = "conditions"
+    parent = _integer(parent, f"parent of decision {decision}", field)
     if not 0 <= parent < decision:
         raise ControllerError(
-            f"a parent must come before its child, but decision {decision} names parent {parent}"
+            f"a parent must come before its child, but decision {decision} names parent {parent}", field=field
         )
-    chosen = tuple(_integer(option, f"option in a condition of decision {decision}") for option in options)
+    what = f"option in a condition of decision {decision}"
+    chosen = tuple(_integer(option, what, field) for option in options)
     if not chosen or not all(0 <= option < cardinalities[parent] for option in chosen):
         raise ControllerError(
             f"a condition must name options of its parent, 0 to {cardinalities[parent] - 1}, but decision "
-            f"{decision} names {chosen} of decision {parent}"
+            f"{decision} names {chosen} of decision {parent}",
+            field=field,
         )
     return parent, chosen

@@ -7,27 +7,23 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from controllers.advantages import Advantages
-from controllers.candidates import Candidates
+from controllers.algorithm import Algorithm
 from controllers.contract import (
     Candidate,
     Conditions,
     ControllerError,
-    Costs,
-    Feasible,
-    Feedback,
     Floats,
-    Key,
     Proposal,
-    Reward,
     State,
     Tokens,
+    require_count,
 )
-from controllers.independent_policy import IndependentPolicy
-from controllers.mutation import mutate, neighbours, without_policy
+from controllers.mutation import mutate, neighbours
+from controllers.policies import IndependentPolicy
+from controllers.policy_gradient import Advantages
 from controllers.predictor import MOST_RESULTS, Predictor
-from controllers.results import Results, require_count
-from controllers.state import check_made_alike
+from controllers.problem import Problem
+from controllers.results import Told
 
 LEARNING_RATE = 0.2
 """Adam's, of the policy."""
@@ -51,10 +47,10 @@ RANKED = 256
 """Candidates that a climb gives, the best first, in case that others have been proposed."""
 
 MOST_PENDING = 64
-"""Candidates under way that are reckoned with: a result that has not come after so many hardly comes."""
+"""Most candidates under way that count: an older one has probably been lost."""
 
 
-class Dyna:
+class Dyna(Algorithm):
     """A policy that learns from results and from imagination, and a predictor that imagines and picks.
 
     The first `first` candidates are drawn from the policy, which begins uniform. From then on a predictor of
@@ -65,28 +61,20 @@ class Dyna:
     did what is expected, so that many can be evaluated side by side.
 
     The best so far is the best by its estimated reward: a lucky measurement stands out from what is known of
-    its neighbours and is not chased, nor recommended. Given `costs` and `reward`, and accuracies in the
-    outcomes, the predictor may learn the accuracy alone: see `controllers.predictor.Predictor`.
-
-    Results may come late or never. `Outcome.fidelity` is not looked at: feed back rewards that can be
-    compared.
+    its neighbours and is not chased, nor recommended. Where the problem has `costs` and `reward`, and
+    outcomes have accuracies, the predictor may learn the accuracy alone: see `Predictor`.
 
     Args:
-        cardinalities: Number of options of each decision. Options that stand in an order, such as kernel
-            sizes, are best listed in it: the predictor starts from steps in that order counting alike.
-        conditions: For each decision the `(parent, options)` of which any makes it active; None: always.
+        problem: What is searched; cardinalities stand for `Problem(cardinalities, conditions)`.
+        conditions: As in `Problem`.
         seed: The same seed and the same results give the same proposals.
-        key: Identity of a candidate, for not proposing one twice; None means its canonical tokens.
-        feasible: Which candidates may be proposed; None means all.
-        costs: Exact costs of candidates, used together with `reward`.
-        reward: How the reward follows from accuracies and those costs.
-        first: Results before the predictor is asked, at least 2.
+        first: Results before the predictor is used, at least 2.
         entropy_coef: Weight of each decision's entropy in nats beside advantages of unit size.
         noise: Standard deviation of one measurement of the accuracy, as a fraction, known from measuring
             beforehand; None has it estimated from the results. It is used where accuracies are told.
 
     Raises:
-        ControllerError: An argument breaks its law.
+        ControllerError: An argument is wrong.
 
     Source: Sutton, Dyna, SIGART Bulletin 2, 1991, for learning from real and imagined results alike; Jones et
     al., Journal of Global Optimization 13, 1998, for expected improvement.
@@ -94,78 +82,73 @@ class Dyna:
 
     def __init__(
         self,
-        cardinalities: Sequence[int],
+        problem: Problem | Sequence[int],
         conditions: Conditions | None = None,
         *,
         seed: int = 0,
-        key: Key | None = None,
-        feasible: Feasible | None = None,
-        costs: Costs | None = None,
-        reward: Reward | None = None,
         first: int = 10,
         entropy_coef: float = 0.1,
         noise: float | None = None,
     ) -> None:
-        if first < 2:
-            raise ControllerError(f"first >= 2 must hold, but got first={first}")
+        self._first = require_count("first", first, least=2)
         if noise is not None and not 0 <= noise < math.inf:
             raise ControllerError(
-                f"`noise >= 0` must hold for a deviation of accuracies, but got noise={noise}"
+                f"`noise >= 0` must hold for a deviation of accuracies, but got noise={noise}", field="noise"
             )
-        self._candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
-        self._decisions = self._candidates.decisions
-        self._feasible = feasible
-        self._first = first
+        problem = Problem.of(problem, conditions)
+        settings: State = {
+            "first": self._first,
+            "entropy_coef": entropy_coef,
+            "learns_accuracy": problem.costs is not None and problem.reward is not None,
+        }
+        if noise is not None:
+            settings["noise"] = noise
+        super().__init__("Dyna", problem, None, seed=seed, settings=settings)
         self._entropy_coef = entropy_coef
-        self._results = Results(self._decisions)
         self._pending: list[Candidate] = []
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
-        self._predictor = Predictor(self._decisions, costs, reward, noise=noise)
+        self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=noise)
         self._conditioned: tuple[int, int, tuple[Candidate, ...]] | None = None
         self._diagnostics: dict[str, float] = {}
-        self._made: State = {
-            "controller": "Dyna",
-            "decisions": self._decisions.fingerprint,
-            "first": first,
-            "entropy_coef": entropy_coef,
-            "learns_accuracy": costs is not None and reward is not None,
-        }
-        if noise is not None:
-            self._made["noise"] = noise
+
+    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
+        """Draws the candidates with the largest expected improvement; from the policy before `first`."""
+        if temperature != 1.0 or not self._can_predict:
+            return self._policy.sample(rng, n, temperature)
+        best, reward = self._ranked()
+        self._condition(self._pending)
+        parents = np.array(best[:BEAM], dtype=np.int64)
+        start = [parents, self._policy.sample(rng, DRAWN)]
+        for changes in CHANGED:
+            chosen = parents[rng.integers(0, len(parents), MUTATED // len(CHANGED))]
+            start.append(mutate(self._decisions, rng, chosen, changes))
+        return self._climb(np.concatenate(start), lambda tokens: self._predictor.improvement(tokens, reward))
 
     def propose(self, n: int = 1) -> list[Proposal]:
-        """Returns up to `n` unseen candidates, fewer or none only when no others can be found."""
-        require_count(n)
+        """Returns up to `n` unseen candidates, each chosen with the ones before it under way."""
         found: list[Proposal] = []
-        for _ in range(n):
-            proposals = self._candidates.propose(1, self._draw, without_policy)
+        for _ in range(require_count("n", n)):
+            proposals = super().propose()
             if not proposals:
                 break
             found += proposals
             self._pending = [*self._pending, proposals[0].tokens][-MOST_PENDING:]
         return found
 
-    def feedback(self, results: Feedback) -> None:
-        """Learns from results: the predictor where it is due, the policy each time.
-
-        Raises:
-            ControllerError: A result is not valid; then none of them is taken.
-        """
-        taken = self._results.take(results)
-        for _, tokens, _ in taken:
-            self._candidates.note(tokens)
-        done = {tokens for _, tokens, _ in taken}
+    def _learn(self, told: Sequence[Told]) -> None:
+        """Learns from results: the predictor where it is due, the policy each time."""
+        done = {tokens for _, tokens, _ in told}
         self._pending = [tokens for tokens in self._pending if tokens not in done]
-        if not taken or not self._can_predict:
+        if not told or not self._can_predict:
             return
         self._predictor.fit(self._results)
         self._condition(())
-        rewards = [outcome.reward if outcome.is_feasible else self._results.worst for *_, outcome in taken]
-        self._learn(np.array([tokens for _, tokens, _ in taken]), np.array(rewards))
+        rewards = [outcome.reward if outcome.is_feasible else self._results.worst for *_, outcome in told]
+        self._step(np.array([tokens for _, tokens, _ in told]), np.array(rewards))
         for _ in range(IMAGINED):
-            imagined = self._policy.sample(self._candidates.rng, IMAGINED_BATCH)
-            self._learn(imagined, self._predictor.estimate(imagined))
+            imagined = self._policy.sample(self._rng, IMAGINED_BATCH)
+            self._step(imagined, self._predictor.estimate(imagined))
         self._diagnose()
 
     def recommend(self, n: int = 1) -> list[Candidate]:
@@ -174,15 +157,10 @@ class Dyna:
         Raises:
             ControllerError: `n` is below 1.
         """
-        require_count(n)
-        return self._ranked(most=len(self._results))[0][:n]
+        return self._ranked(most=len(self._results))[0][: require_count("n", n)]
 
-    def state_dict(self) -> State:
-        """Returns everything needed to continue exactly."""
+    def _own_state(self) -> State:
         return {
-            "made": dict(self._made),
-            "candidates": self._candidates.state_dict(),
-            "results": self._results.state_dict(),
             "pending": np.array(self._pending, dtype=np.int64).reshape(-1, len(self._decisions)),
             "policy": self._policy.state_dict(),
             "advantages": self._advantages.state_dict(),
@@ -190,15 +168,7 @@ class Dyna:
             "diagnostics": dict(self._diagnostics),
         }
 
-    def load_state_dict(self, state: State) -> None:
-        """Continues where the state was taken.
-
-        Raises:
-            ControllerError: The state is of a controller made otherwise.
-        """
-        check_made_alike(state, self._made)
-        self._candidates.load_state_dict(state["candidates"])
-        self._results.load_state_dict(state["results"])
+    def _load_own_state(self, state: State) -> None:
         self._pending = [tuple(row) for row in np.asarray(state["pending"]).tolist()]
         self._policy.load_state_dict(state["policy"])
         self._advantages.load_state_dict(state["advantages"])
@@ -234,7 +204,7 @@ class Dyna:
             self._predictor.condition(self._results, rows, most=most)
             self._conditioned = wanted
 
-    def _learn(self, tokens: Tokens, rewards: Floats) -> None:
+    def _step(self, tokens: Tokens, rewards: Floats) -> None:
         advantages = self._advantages.of(rewards)
         self._policy.step(tokens, advantages / len(advantages), self._entropy_coef)
 
@@ -248,20 +218,8 @@ class Dyna:
         order = np.argsort(-estimates, kind="stable")
         return list(map(tuple, completed[order].tolist())), float(estimates[order[0]])
 
-    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        if temperature != 1.0 or not self._can_predict:
-            return self._policy.sample(rng, n, temperature)
-        best, reward = self._ranked()
-        self._condition(self._pending)
-        parents = np.array(best[:BEAM], dtype=np.int64)
-        start = [parents, self._policy.sample(rng, DRAWN)]
-        for changes in CHANGED:
-            chosen = parents[rng.integers(0, len(parents), MUTATED // len(CHANGED))]
-            start.append(mutate(self._decisions, rng, chosen, changes))
-        return self._climb(np.concatenate(start), lambda tokens: self._predictor.improvement(tokens, reward))
-
     def _climb(self, start: Tokens, score: Callable[[Tokens], Floats]) -> Tokens:
-        """Goes from the best candidates to their neighbours until none of these is better; best first."""
+        """Moves from the best candidates to their neighbours until none is better; returns the best first."""
         scores: dict[Candidate, float] = {}
         expanded: set[Candidate] = set()
         fresh = start
@@ -282,11 +240,10 @@ class Dyna:
         if not rows:
             return {}
         tokens = np.array(rows, dtype=np.int64)
-        if self._feasible is not None:
-            tokens = tokens[np.asarray(self._feasible(tokens))]
-        return (
-            dict(zip(map(tuple, tokens.tolist()), score(tokens).tolist(), strict=True)) if len(tokens) else {}
-        )
+        tokens = tokens[self._problem.are_feasible(tokens)]
+        if not len(tokens):
+            return {}
+        return dict(zip(map(tuple, tokens.tolist()), score(tokens).tolist(), strict=True))
 
     def _diagnose(self) -> None:
         calibration = self._predictor.calibration

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from controllers.contract import ControllerError, Floats, Tokens
+from controllers.contract import Floats, Tokens, require_count
 from controllers.decisions import Decisions
 
 Function: TypeAlias = Callable[[Tokens], Floats]
@@ -117,6 +117,5 @@ def _raw(decisions: Decisions, rng: np.random.Generator, n: int) -> Tokens:
 
 
 def _generator(samples: int, seed: int) -> np.random.Generator:
-    if samples < 2:
-        raise ControllerError(f"samples >= 2 must hold, but got samples={samples}")
+    require_count("samples", samples, least=2)
     return np.random.default_rng(seed)

@@ -7,117 +7,56 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controllers.candidates import Candidates
-from controllers.contract import (
-    Candidate,
-    Conditions,
-    ControllerError,
-    Costs,
-    Feasible,
-    Feedback,
-    Floats,
-    Key,
-    Proposal,
-    Reward,
-    State,
-    Tokens,
-)
-from controllers.mutation import changes_at, mutate, without_policy
-from controllers.results import Results
-from controllers.state import check_made_alike
+from controllers.algorithm import Algorithm
+from controllers.contract import Candidate, Conditions, State, Tokens, require_count
+from controllers.mutation import changes_at, mutate
+from controllers.problem import Problem
+from controllers.results import Told
 
 
-class LocalSearch:
+class LocalSearch(Algorithm):
     """Hill climbing from the best candidate so far.
 
-    After `first` results from uniform draws, a candidate is the incumbent with one decision taken otherwise.
-    When all such neighbours have been seen, two decisions change, then four, then eight: so it leaves a local
-    optimum by itself. Hard to beat where rewards are exact, and easily led astray where they are not: of many
-    noisy measurements the best is a lucky one. Results of a candidate that come again are averaged.
-
-    Results may come late or never. `Outcome.fidelity` is not looked at: feed back rewards that can be
-    compared.
+    After `first` results from uniform draws, a candidate is the incumbent with one decision changed. When all
+    such neighbours have been seen, two decisions change, then four, then eight: so it leaves a local optimum
+    by itself. Hard to beat where rewards are exact, and easily led astray where they are not: of many noisy
+    measurements the best is a lucky one. Results of a candidate that come again are averaged.
 
     Args:
-        cardinalities: Number of options of each decision.
-        conditions: For each decision the `(parent, options)` of which any makes it active; None: always.
+        problem: What is searched; cardinalities stand for `Problem(cardinalities, conditions)`.
+        conditions: As in `Problem`.
         seed: The same seed and the same results give the same proposals.
-        key: Identity of a candidate, for not proposing one twice; None means its canonical tokens.
-        feasible: Which candidates may be proposed; None means all.
-        costs: Accepted so that all controllers are made alike; local search learns from rewards alone.
-        reward: Likewise.
         first: Results from uniform draws before the climb, at least 1.
 
     Raises:
-        ControllerError: An argument breaks its law.
+        ControllerError: An argument is wrong.
 
     Source: as a baseline for architecture search, White et al., UAI 2021.
     """
 
     def __init__(
         self,
-        cardinalities: Sequence[int],
+        problem: Problem | Sequence[int],
         conditions: Conditions | None = None,
         *,
         seed: int = 0,
-        key: Key | None = None,
-        feasible: Feasible | None = None,
-        costs: Costs | None = None,  # noqa: ARG002  # see the docstring
-        reward: Reward | None = None,  # noqa: ARG002
         first: int = 10,
     ) -> None:
-        if first < 1:
-            raise ControllerError(f"first >= 1 must hold, but got first={first}")
-        self._candidates = Candidates(cardinalities, conditions, seed=seed, key=key, feasible=feasible)
-        self._decisions = self._candidates.decisions
-        self._results = Results(self._decisions)
-        self._first = first
+        self._first = require_count("first", first)
         self._incumbent: list[Candidate] = []  # empty before the first reward
-        self._made: State = {
-            "controller": "LocalSearch",
-            "decisions": self._decisions.fingerprint,
-            "first": first,
-        }
+        super().__init__("LocalSearch", problem, conditions, seed=seed, settings={"first": self._first})
 
-    def propose(self, n: int = 1) -> list[Proposal]:
-        """Returns up to `n` unseen candidates, fewer or none only when no others can be found."""
-        return self._candidates.propose(n, self._draw, without_policy)
+    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
+        if len(self._results) < self._first or not self._incumbent or math.isinf(temperature):
+            return self._decisions.sample(rng, n)
+        parents = np.tile(np.array(self._incumbent, dtype=np.int64), (n, 1))
+        return mutate(self._decisions, rng, parents, changes_at(temperature))
 
-    def feedback(self, results: Feedback) -> None:
-        """Makes the candidate with the best mean reward the incumbent.
-
-        Raises:
-            ControllerError: A result is not valid; then none of them is taken.
-        """
-        for _, tokens, _ in self._results.take(results):
-            self._candidates.note(tokens)
+    def _learn(self, told: Sequence[Told]) -> None:  # noqa: ARG002  # all results count
+        """Makes the candidate with the best mean reward the incumbent."""
         self._incumbent = self._results.best(1)
 
-    def recommend(self, n: int = 1) -> list[Candidate]:
-        """Returns the up to `n` candidates with the best mean reward, best first.
-
-        Raises:
-            ControllerError: `n` is below 1.
-        """
-        return self._results.best(n)
-
-    def state_dict(self) -> State:
-        """Returns everything needed to continue exactly: the results and the candidates seen."""
-        return {
-            "made": dict(self._made),
-            "candidates": self._candidates.state_dict(),
-            "results": self._results.state_dict(),
-        }
-
-    def load_state_dict(self, state: State) -> None:
-        """Continues where the state was taken.
-
-        Raises:
-            ControllerError: The state is of a controller made otherwise.
-        """
-        check_made_alike(state, self._made)
-        self._candidates.load_state_dict(state["candidates"])
-        self._results.load_state_dict(state["results"])
+    def _load_own_state(self, state: State) -> None:  # noqa: ARG002  # the results say it
         self._incumbent = self._results.best(1)
 
     def diagnostics(self) -> dict[str, float]:
@@ -126,13 +65,3 @@ class LocalSearch:
             return {}
         rewards = self._results.rewards_of(*self._incumbent)
         return {"incumbent_reward": float(rewards.mean()), "incumbent_results": float(len(rewards))}
-
-    def probabilities(self) -> list[Floats] | None:
-        """Returns None: there is no policy."""
-        return None
-
-    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        if len(self._results) < self._first or not self._incumbent or math.isinf(temperature):
-            return self._decisions.sample(rng, n)
-        parents = np.tile(np.array(self._incumbent, dtype=np.int64), (n, 1))
-        return mutate(self._decisions, rng, parents, changes_at(temperature))

@@ -1,4 +1,4 @@
-"""The autoregressive policy: an LSTM that decides one thing after another, knowing what came before.
+"""The autoregressive policy: an LSTM that makes each decision knowing the ones before it.
 
 The only module here that loads torch.
 """
@@ -56,7 +56,7 @@ class TokenLSTM(nn.Module):
     offsets: Tensor
     missing: Tensor
 
-    def __init__(self, cardinalities: tuple[int, ...], hidden: int = HIDDEN) -> None:
+    def __init__(self, cardinalities: tuple[int, ...], hidden: int) -> None:
         super().__init__()
         counts = torch.tensor(cardinalities)
         width = max(cardinalities)
@@ -102,7 +102,7 @@ class LSTMPolicy:
     def __init__(self, decisions: Decisions, *, learning_rate: float, seed: int) -> None:
         self._decisions = decisions
         with torch.random.fork_rng(devices=[]):  # torch's own initialisation would move its global generator
-            self._network = TokenLSTM(decisions.cardinalities)
+            self._network = TokenLSTM(decisions.cardinalities, HIDDEN)
         generator = torch.Generator().manual_seed(seed)
         for parameter in self._network.parameters():
             nn.init.uniform_(parameter, -INIT_RANGE, INIT_RANGE, generator=generator)
@@ -137,7 +137,7 @@ class LSTMPolicy:
 
     @one_thread()
     def step(self, tokens: Tokens, weights: Floats, entropy_coef: float) -> None:
-        """Takes one Adam step; see `controllers.policy.Policy.step`."""
+        """Takes one Adam step; see `controllers.policies.Policy.step`."""
         log_prob, entropies, active = self._log_prob(torch.from_numpy(tokens))
         entropy = (entropies * active).sum(dim=1).mean()
         objective = (torch.from_numpy(weights).float() * log_prob).sum() + entropy_coef * entropy

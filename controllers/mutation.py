@@ -1,19 +1,17 @@
-"""The steps of evolution and local search: decisions taken otherwise, or after one of two parents."""
+"""Changes to candidates: mutation, recombination of two parents, and all neighbours."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from controllers.contract import Floats, Tokens
+from controllers.contract import Tokens
 from controllers.decisions import Decisions
 
 
 def mutate(decisions: Decisions, rng: np.random.Generator, parents: Tokens, changes: int = 1) -> Tokens:
-    """Takes some active decisions of each parent otherwise, the option uniform among the others.
+    """Changes some active decisions of each parent to another option, drawn uniformly.
 
-    A decision that becomes active by that is decided uniformly.
+    A decision that becomes active by that is drawn uniformly.
 
     Args:
         decisions: What the tokens mean.
@@ -35,10 +33,10 @@ def mutate(decisions: Decisions, rng: np.random.Generator, parents: Tokens, chan
 
 
 def recombine(decisions: Decisions, rng: np.random.Generator, one: Tokens, other: Tokens) -> Tokens:
-    """Takes each decision after one parent or the other, after both alike where it is active in both.
+    """Takes each decision from one parent or the other, from either with equal chance where both have it.
 
-    A decision that is active in one of them only is taken after that one, so that everything that is active
-    in a child was decided by a parent.
+    A decision that is active in one of them only is taken from that one, so that everything that is active in
+    a child comes from a parent.
 
     Args:
         decisions: What the tokens mean.
@@ -52,29 +50,24 @@ def recombine(decisions: Decisions, rng: np.random.Generator, one: Tokens, other
     Source: Syswerda, ICGA 1989, uniform crossover.
     """
     in_one, in_other = decisions.active(one), decisions.active(other)
-    is_after_other = in_other & (~in_one | (rng.random(one.shape) < 0.5))
-    return decisions.canonical(np.where(is_after_other, other, one))
+    takes_other = in_other & (~in_one | (rng.random(one.shape) < 0.5))
+    return decisions.canonical(np.where(takes_other, other, one))
 
 
 def changes_at(temperature: float) -> int:
-    """Decisions to change when candidates nearer by have all been seen."""
+    """Returns how many decisions to change: more when nearer candidates have all been seen."""
     return max(1, round(temperature))
 
 
-def without_policy(tokens: Tokens) -> Floats:
-    """Log-probabilities `(n,)` of what no policy drew: unknown."""
-    return np.full(len(tokens), math.nan)
-
-
 def neighbours(decisions: Decisions, tokens: Tokens) -> Tokens:
-    """Takes each decision of each candidate otherwise, in every way; decisions that become active take 0.
+    """Changes one decision of each candidate, to each other option; decisions that become active take 0.
 
     Args:
         decisions: What the tokens mean.
         tokens: Canonical tokens `(n, decisions)`.
 
     Returns:
-        Canonical tokens `(n * ways, decisions)`, where `ways` is the sum of all cardinalities minus 1.
+        Canonical tokens `(n * changes, decisions)`; `changes` is the sum of all cardinalities, each less 1.
     """
     found = [tokens[:0]]
     for decision, cardinality in enumerate(decisions.cardinalities):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from array import array
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from controllers.contract import (
     Candidate,
-    ControllerError,
     Feedback,
     Floats,
     Outcome,
@@ -18,8 +18,12 @@ from controllers.contract import (
     State,
     Tokens,
     as_outcome,
+    require_count,
 )
 from controllers.decisions import Decisions
+
+Told: TypeAlias = tuple[Proposal, Candidate, Outcome]
+"""A result: the proposal as it was given, its candidate in canonical form, and its outcome."""
 
 
 class Results:
@@ -106,11 +110,8 @@ class Results:
         completed = ~np.isnan(self.rewards)
         return bool(completed.any() and not np.isnan(self.accuracies[completed]).any())
 
-    def take(self, results: Feedback) -> list[tuple[Proposal, Candidate, Outcome]]:
-        """Checks results and takes them in.
-
-        Returns:
-            Each proposal with its candidate in canonical form and its outcome.
+    def take(self, results: Feedback) -> list[Told]:
+        """Checks results, keeps and returns them.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
@@ -130,7 +131,7 @@ class Results:
         Raises:
             ControllerError: `n` is below 1.
         """
-        require_count(n)
+        n = require_count("n", n)
         means = self.means(self.rewards)
         order = np.argsort(-means, kind="stable")[: min(n, int((~np.isnan(means)).sum()))]  # NaN is last
         return [tuple(row) for row in self.candidates[order].tolist()]
@@ -164,13 +165,3 @@ class Results:
         self._accuracies.append(accuracy)
         if reward < self.worst:  # NaN is not
             self.worst = reward
-
-
-def require_count(n: int) -> None:
-    """Checks how many candidates are asked for.
-
-    Raises:
-        ControllerError: `n` is below 1.
-    """
-    if n < 1:
-        raise ControllerError(f"n >= 1 must hold, but got n={n}")

@@ -44,27 +44,6 @@ def state_from_json(text: str) -> State:
     return state
 
 
-def check_made_alike(state: State, made: State) -> None:
-    """Compares how the controller of a state was made with how this one is made.
-
-    Args:
-        state: As given to `load_state_dict`.
-        made: Name, decisions and settings of this controller, as `state["made"]` would hold them.
-
-    Raises:
-        ControllerError: They differ, and going on would not be the same search.
-    """
-    saved = state.get("made")
-    if not isinstance(saved, dict):
-        raise ControllerError(f"a controller's state must say how it was made, but it holds {sorted(state)}")
-    for name in made.keys() | saved.keys():
-        if saved.get(name) != made.get(name):
-            raise ControllerError(
-                f"a state must be loaded into a controller made alike, but {name} was {saved.get(name)!r} "
-                f"and is {made.get(name)!r} now"
-            )
-
-
 def _encode(value: object) -> Any:
     if isinstance(value, np.bool_ | np.integer | np.floating):
         return value.item()

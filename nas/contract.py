@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from controllers import Controller
-from controllers.quick_check import check_copy
+from controllers.testing import check_copy
 from nas.conversion import shown
 from nas.errors import ContractError
 from nas.evaluators import Probed

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
-from controllers import Controller, Outcome, Proposal
+import controllers
+from controllers import CONTROLLERS, Controller, Outcome, Proposal
 from nas.argument_checks import real
 from nas.catalogue import Catalogue
 from nas.errors import ObjectiveError, StudyError, UsageError
@@ -21,24 +21,13 @@ from nas.study.study_trial import StudyTrial
 from nas.trial import Status
 from nas.units import hint
 
-CONTROLLERS = {
-    "dyna": "Dyna",
-    "reinforce": "Reinforce",
-    "ppo": "PPO",
-    "evolution": "RegularizedEvolution",
-    "local": "LocalSearch",
-    "nsga2": "NSGA2",
-    "random": "RandomSearch",
-}
-"""Names that users give, the default first, and the classes of `controllers` that they mean."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOptions:
     """Which of our controllers chooses, and its options.
 
     Attributes:
-        name: One of `CONTROLLERS`; may be positional.
+        name: One of `controllers.CONTROLLERS`; may be positional.
         accuracy_noise: Standard deviation of one measured accuracy, a fraction, as `nas proxy-check` finds
             it, for controllers that reckon with noise; None leaves them to estimate it.
 
@@ -65,8 +54,6 @@ class ControllerOptions:
         It is told the known costs of the objective, or macs where there is none; and how the reward follows
         from accuracy and costs, where no cost has to be measured.
         """
-        import controllers
-
         metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
         limits = objective.known_limits
 
@@ -82,20 +69,17 @@ class ControllerOptions:
             values = objective.goal.sign * accuracies  # a controller is told that more is better
             return objective.rewards(values, dict(zip(metrics, table.T, strict=True)))
 
-        reckons_with_noise = self.name == "dyna" and self.accuracy_noise is not None
-        return cast(
-            Controller,
-            getattr(controllers, CONTROLLERS[self.name])(
-                catalogue.space.cardinalities,
-                catalogue.space.conditions,
-                seed=seed,
-                key=catalogue.digest,
-                feasible=feasible if limits else None,
-                costs=costs,
-                reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
-                **({"noise": self.accuracy_noise} if reckons_with_noise else {}),
-            ),
+        problem = controllers.Problem(
+            catalogue.space.cardinalities,
+            catalogue.space.conditions,
+            key=catalogue.digest,
+            feasible=feasible if limits else None,
+            costs=costs,
+            reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
         )
+        if self.name == "dyna":
+            return controllers.Dyna(problem, seed=seed, noise=self.accuracy_noise)
+        return CONTROLLERS[self.name](problem, seed=seed)
 
 
 def earlier_results(

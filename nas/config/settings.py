@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from controllers import CONTROLLERS
 from nas.config.readers import (
     absolute_if_there,
     absolute_path,
@@ -15,7 +16,6 @@ from nas.config.readers import (
     read_network,
     read_objective,
 )
-from nas.controller_factory import CONTROLLERS
 from nas.data.reading import Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.execution.executors import EXECUTORS

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from controllers import ControllerError, Outcome, Proposal
 from controllers.decisions import Decisions
 from controllers.importance import main_effects, total_effects
-from controllers.independent_policy import IndependentPolicy
+from controllers.policies import IndependentPolicy
 from controllers.predictor import Calibration, Predictor
 from controllers.results import Results
 from nas.metrics import NETWORK_METRICS

@@ -3,7 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controllers import NSGA2, PPO, LocalSearch, RandomSearch, RegularizedEvolution, Reinforce
+from controllers import (
+    NSGA2,
+    PPO,
+    Dyna,
+    LocalSearch,
+    Problem,
+    RandomSearch,
+    RegularizedEvolution,
+    Reinforce,
+)
 
 INDEPENDENT = {
     "reinforce": lambda c, k, seed: Reinforce(c, k, seed=seed),
@@ -27,20 +36,24 @@ def costs(rows):
 
 ALL = {
     "random": lambda c, k, seed: RandomSearch(c, k, seed=seed),
-    "nsga2-costs": lambda c, k, seed: NSGA2(c, k, seed=seed, population=8, costs=costs),
+    "nsga2-costs": lambda c, k, seed: NSGA2(Problem(c, k, costs=costs), seed=seed, population=8),
+    "dyna": lambda c, k, seed: Dyna(c, k, seed=seed),
+    "dyna-noise": lambda c, k, seed: Dyna(c, k, seed=seed, noise=0.01),
     **INDEPENDENT,
     **LSTM,
     **MUTATING,
 }
 
 
-@pytest.fixture(params=ALL.values(), ids=ALL.keys())
-def make(request):
-    return request.param
+@pytest.fixture(params=ALL)
+def make(request, monkeypatch):
+    if "lstm" in request.param:
+        monkeypatch.setattr("controllers.lstm_policy.HIDDEN", 8)  # the contract does not depend on it
+    return ALL[request.param]
 
 
 @pytest.fixture(
-    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch, NSGA2],
+    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch, NSGA2, Dyna],
     ids=lambda cls: cls.__name__,
 )
 def controller_class(request):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from controllers import ControllerError, Proposal, state_from_json, state_to_json
+from controllers import ControllerError, Problem, Proposal, state_from_json, state_to_json
 from controllers.candidates import DRAWS_PER_ROUND, UNIFORM_ROUNDS, Candidates
 
 LARGE = [4] * 12
@@ -21,14 +21,14 @@ def all_proposals(controller, limit=1000):
 
 def test_candidates_with_equal_keys_are_one_candidate(controller_class):
     # The order of the tokens does not matter: 10 multisets of 3 out of 3 options.
-    controller = controller_class([3, 3, 3], key=lambda tokens: str(sorted(tokens)))
+    controller = controller_class(Problem([3, 3, 3], key=lambda tokens: str(sorted(tokens))))
     found = all_proposals(controller)
     assert len(found) == 10
     assert len({tuple(sorted(tokens)) for tokens in found}) == 10
 
 
 def test_a_foreign_candidate_blocks_every_candidate_with_its_key(controller_class):
-    controller = controller_class([3, 3], key=lambda tokens: tuple(sorted(tokens)))
+    controller = controller_class(Problem([3, 3], key=lambda tokens: tuple(sorted(tokens))))
     controller.feedback([(Proposal(tokens=(0, 2)), 0.5)])
     assert not {(0, 2), (2, 0)} & set(all_proposals(controller))
 
@@ -40,10 +40,10 @@ def test_a_loaded_state_remembers_keys_without_asking_for_them(controller_class)
         asked.append(tokens)
         return str(sorted(tokens))
 
-    old = controller_class([3, 3, 3], key=key)
+    old = controller_class(Problem([3, 3, 3], key=key))
     first = [p.tokens for p in old.propose(4)]
     state = state_from_json(state_to_json(old.state_dict()))
-    new = controller_class([3, 3, 3], key=key)
+    new = controller_class(Problem([3, 3, 3], key=key))
     asked.clear()
     new.load_state_dict(state)
     assert asked == []
@@ -51,26 +51,21 @@ def test_a_loaded_state_remembers_keys_without_asking_for_them(controller_class)
     assert len(found) == len({tuple(sorted(tokens)) for tokens in found}) == 10
 
 
-def test_a_key_that_differs_between_processes_is_refused(controller_class):
-    with pytest.raises(ControllerError, match="key must return a str, bytes, int or tuple, but got object"):
-        controller_class([3, 3], key=lambda tokens: object()).propose()  # noqa: ARG005
-
-
 def test_only_feasible_candidates_are_proposed_and_all_of_them(controller_class):
-    controller = controller_class([4, 4, 4], feasible=lambda tokens: tokens.sum(axis=1) == 5)
+    controller = controller_class(Problem([4, 4, 4], feasible=lambda tokens: tokens.sum(axis=1) == 5))
     found = all_proposals(controller)
     assert {sum(tokens) for tokens in found} == {5}
     assert len(found) == len(set(found)) == 12
 
 
 def test_one_feasible_candidate_among_thousands_is_found(controller_class):
-    controller = controller_class([4] * 7, feasible=lambda tokens: (tokens == 3).all(axis=1))
+    controller = controller_class(Problem([4] * 7, feasible=lambda tokens: (tokens == 3).all(axis=1)))
     assert all_proposals(controller) == [(3,) * 7]
 
 
 def leftovers(seed):
     """What is handed out one by one when the policy can draw a single candidate only."""
-    candidates = Candidates([3, 3], None, seed=seed, key=None, feasible=None)
+    candidates = Candidates(Problem([3, 3]), seed)
 
     def draw(rng, n, temperature):  # noqa: ARG001
         return np.zeros((n, 2), dtype=np.int64)
@@ -96,13 +91,8 @@ def test_nothing_feasible_means_nothing_proposed_after_a_bounded_number_of_tries
         tried.append(len(tokens))
         return np.zeros(len(tokens), dtype=bool)
 
-    assert controller_class(LARGE, feasible=feasible).propose(2) == []
+    assert controller_class(Problem(LARGE, feasible=feasible)).propose(2) == []
     assert UNIFORM_ROUNDS * DRAWS_PER_ROUND < sum(tried) < 2 * UNIFORM_ROUNDS * DRAWS_PER_ROUND
-
-
-def test_the_feasibility_test_must_answer_for_every_candidate(controller_class):
-    with pytest.raises(ControllerError, match=r"shape \(2,\), but got shape \(\)"):
-        controller_class(LARGE, feasible=lambda tokens: True).propose(2)  # noqa: ARG005
 
 
 def test_a_policy_that_has_decided_still_finds_candidates_it_has_not_proposed(make_independent):
@@ -117,7 +107,7 @@ def test_a_policy_that_has_decided_still_finds_candidates_it_has_not_proposed(ma
 
 def test_a_search_resumed_near_the_end_of_its_space_continues_exactly(controller_class):
     def make():
-        return controller_class([3, 3, 3], feasible=lambda tokens: tokens[:, 0] > 0, seed=4)
+        return controller_class(Problem([3, 3, 3], feasible=lambda tokens: tokens[:, 0] > 0), seed=4)
 
     old = make()
     for _ in range(15):
@@ -156,5 +146,6 @@ def _find(state, name):
 
 @pytest.mark.parametrize("seed", [-1, 1.5, None])
 def test_a_seed_must_be_an_integer_of_at_least_zero(controller_class, seed):
-    with pytest.raises(ControllerError, match="seed must be an integer of at least 0"):
+    with pytest.raises(ControllerError) as error:
         controller_class([2, 2], seed=seed)
+    assert error.value.field == "seed"

@@ -82,34 +82,29 @@ def test_sampling_without_probabilities_is_uniform_over_the_options():
 
 
 @pytest.mark.parametrize(
-    ("cardinalities", "conditions", "message"),
+    ("cardinalities", "conditions", "field"),
     [
-        ([], None, "at least one decision"),
-        ([2, 0], None, "cardinality >= 1 must hold, but got 0 for decision 1"),
-        ([2.5], None, "must be an integer, but got 2.5"),
-        ([2, 2], [()], "one entry of conditions per decision, but got 1 for 2"),
-        ([2, 2], [[(1, (0,))], ()], "must come before its child, but decision 0 names parent 1"),
-        ([2, 2], [(), [(0, (2,))]], "0 to 1, but decision 1 names"),
-        ([2, 2], [(), [(0, ())]], "must name options of its parent"),
+        ([], None, "cardinalities"),
+        ([2, 0], None, "cardinalities"),
+        ([2.5], None, "cardinalities"),
+        ([2, 2], [()], "conditions"),
+        ([2, 2], [[(1, (0,))], ()], "conditions"),
+        ([2, 2], [(), [(0, (2,))]], "conditions"),
+        ([2, 2], [(), [(0, ())]], "conditions"),
+        ([2, 2], [(), [(0, (0.5,))]], "conditions"),
     ],
 )
-def test_decisions_that_break_a_law_are_refused_with_the_value(cardinalities, conditions, message):
-    with pytest.raises(ControllerError, match=message):
+def test_decisions_that_are_wrong_are_refused_by_field(cardinalities, conditions, field):
+    with pytest.raises(ControllerError) as error:
         Decisions(cardinalities, conditions)
+    assert error.value.field == field
 
 
-@pytest.mark.parametrize(
-    ("tokens", "message"),
-    [
-        ((0,), "must have 2 tokens"),
-        ((0, 3), "0 <= token < 3"),
-        ((-1, 0), "0 <= token < 2"),
-        ((0, 1.0), "integer"),
-    ],
-)
-def test_tokens_that_do_not_fit_are_refused_with_the_value(tokens, message):
-    with pytest.raises(ControllerError, match=message):
+@pytest.mark.parametrize("tokens", [(0,), (0, 0, 0), (0, 3), (-1, 0), (0, 1.0)])
+def test_tokens_that_do_not_fit_are_refused(tokens):
+    with pytest.raises(ControllerError) as error:
         Decisions([2, 3]).check(tokens)
+    assert error.value.field == "tokens"
 
 
 def test_numpy_integers_pass_for_tokens_and_come_back_plain():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from controllers.decisions import Decisions
 from controllers.gaussian_process import GaussianProcess
-from controllers.testing import CONDITIONAL, PLAIN
+from controllers.testing.tools import CONDITIONAL, PLAIN
 
 
 def sample(space, n, seed=0):

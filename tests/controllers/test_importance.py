@@ -120,5 +120,6 @@ def test_the_same_seed_gives_the_same_shares_and_the_global_generator_is_left_al
 
 def test_too_few_samples_are_refused():
     for effects in (total_effects, main_effects):
-        with pytest.raises(ControllerError, match="samples >= 2 must hold, but got samples=1"):
+        with pytest.raises(ControllerError) as error:
             effects(interacting, CONDITIONAL, samples=1)
+        assert error.value.field == "samples"

@@ -29,10 +29,6 @@ def test_a_search_with_independent_logits_loads_no_torch(name):
     assert not {"torch", "ray", "nas", "search_spaces"} & loaded
 
 
-def test_an_lstm_policy_loads_torch():
-    assert "torch" in loaded_after("import controllers; controllers.PPO([3, 2], policy='lstm')")
-
-
 def test_all_names_exist_and_nothing_else_is_public():
     assert sorted(controllers.__all__, key=str.lower) == sorted(set(controllers.__all__), key=str.lower)
     for name in controllers.__all__:
@@ -41,7 +37,3 @@ def test_all_names_exist_and_nothing_else_is_public():
             "Feedback",
             "State",
         )
-
-
-def test_a_controller_error_is_a_value_error():
-    assert issubclass(controllers.ControllerError, ValueError)

@@ -117,8 +117,9 @@ def test_one_bad_result_keeps_all_of_them_out(bad):
 
 def test_none_or_fewer_cannot_be_asked_for():
     for n in (0, -2):
-        with pytest.raises(ControllerError, match=f"n >= 1 must hold, but got n={n}"):
+        with pytest.raises(ControllerError) as error:
             taken([((1, 2), 0.5)]).best(n)
+        assert error.value.field == "n"
 
 
 @given(told, told)

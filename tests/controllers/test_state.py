@@ -16,6 +16,8 @@ arrays = npst.arrays(
     npst.array_shapes(min_dims=0, min_side=0, max_dims=3),
 )
 
+names = st.text(st.sampled_from('aZ_0 "\\\n\u20ac\U0001f600\x00'))
+
 
 @given(arrays)
 def test_an_array_comes_back_bit_for_bit(array):
@@ -23,7 +25,7 @@ def test_an_array_comes_back_bit_for_bit(array):
     assert (back.dtype, back.shape, back.tobytes()) == (array.dtype, array.shape, array.tobytes())
 
 
-@given(st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)))
+@given(st.dictionaries(names, st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False)))
 def test_json_values_come_back_equal(state):
     assert state_from_json(state_to_json(state)) == state
 
@@ -50,11 +52,6 @@ def test_what_is_neither_array_nor_json_is_refused(value):
 def test_a_damaged_text_is_refused(text):
     with pytest.raises(ControllerError, match=r"cannot be read|must be a JSON object"):
         state_from_json(text)
-
-
-def test_a_state_that_is_no_state_is_refused():
-    with pytest.raises(ControllerError, match="must say how it was made"):
-        Reinforce([2, 2]).load_state_dict({"nothing": 1})
 
 
 def test_infinite_and_missing_numbers_survive():

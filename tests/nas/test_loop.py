@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import nas
-from controllers import Proposal, RandomSearch
+from controllers import CONTROLLERS, Proposal, RandomSearch
 from nas.catalogue import Catalogue
-from nas.controller_factory import CONTROLLERS, ControllerOptions
+from nas.controller_factory import ControllerOptions
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker

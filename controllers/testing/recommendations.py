@@ -1,4 +1,4 @@
-"""The laws of `recommend`, as checks that anybody can run on a controller of their own."""
+"""Checks of what a controller recommends."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from functools import partial
 
 from controllers.contract import Outcome, Proposal
 from controllers.decisions import Decisions
-from controllers.law_tools import (
+from controllers.testing.tools import (
     CONDITIONAL,
     PLAIN,
     SPACES,

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from controllers.contract import Controller, Floats
-from controllers.law_tools import Make
 from controllers.random_search import RandomSearch
+from controllers.testing.tools import Make
 
 CARDINALITIES = (3, 2, 3, 2) * 5
 """Twenty decisions like those of a block-wise space: 6^10, sixty million candidates."""

@@ -1,4 +1,4 @@
-"""What the laws of the contract are checked with: small spaces, searches through them, and comparisons."""
+"""What the checks of the contract use: small spaces, searches through them, and comparisons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from controllers.contract import Conditions, Controller, Proposal, State
+from controllers.contract import Candidate, Conditions, Controller, Proposal, State
 from controllers.state import state_from_json, state_to_json
 
 Make: TypeAlias = Callable[[Sequence[int], Conditions | None, int], Controller]
@@ -28,10 +28,10 @@ TINY_CONDITIONAL: Space = ((2, 3), ((), ((0, (1,)),)))
 SPACES = (PLAIN, CONDITIONAL)
 
 
-def require(holds: bool, law: str) -> None:
-    """Raises an AssertionError with the law where it does not hold."""
+def require(holds: bool, rule: str) -> None:
+    """Raises an AssertionError with the rule where it does not hold."""
     if not holds:
-        raise AssertionError(law)
+        raise AssertionError(rule)
 
 
 def refuses(call: Callable[[], object], what: str) -> None:
@@ -112,3 +112,8 @@ def through_npz(state: State) -> State:
     with np.load(file, allow_pickle=False) as saved:
         loaded: State = json.loads(text, object_hook=lambda d: saved[d["npz"]] if d.keys() == {"npz"} else d)
     return loaded
+
+
+def distance(one: Candidate, other: Candidate) -> int:
+    """How many decisions two candidates take differently."""
+    return sum(a != b for a, b in zip(one, other, strict=True))

@@ -1,4 +1,4 @@
-"""Checks a controller of the user's own on a copy of it, in a moment, before a search depends on it."""
+"""Checks a user's controller quickly, on a copy of it, before a search depends on it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from controllers.contract import Conditions, Controller, ControllerError, Outcome, Proposal
 from controllers.decisions import Decisions
-from controllers.law_tools import require, through_json
+from controllers.testing.tools import require, through_json
 
 MISTAKES = (
     TypeError,
@@ -42,7 +42,7 @@ def check_copy(controller: Controller, cardinalities: Sequence[int], conditions:
         conditions: Conditions of each decision.
 
     Raises:
-        AssertionError: A law is broken; the message says which and by what.
+        AssertionError: The contract is broken; the message says where and how.
     """
     with _generators_kept():
         _check_state(controller)
