@@ -37,9 +37,9 @@ from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, Pro
 if TYPE_CHECKING:
     from nas.data.loading import from_arrays, load_data
     from nas.execution.ray_executor import RayExecutor
-    from nas.latency.measurement import LatencyMeasurement
+    from nas.latency.measurement import LatencyMeasurement, measure_latency
     from nas.latency.passes import prepare_pass
-    from nas.latency.probe import LatencyProbe, measure_latency
+    from nas.latency.probe import LatencyProbe
     from nas.latency.session import measure_together
     from nas.latency.table.table import LatencyTable
     from nas.training.proxy import ProxyEvaluator
@@ -56,7 +56,7 @@ _LAZY = {
     "Reduction": "nas.training.reduction",
     "from_arrays": "nas.data.loading",
     "load_data": "nas.data.loading",
-    "measure_latency": "nas.latency.probe",
+    "measure_latency": "nas.latency.measurement",
     "measure_together": "nas.latency.session",
     "prepare_pass": "nas.latency.passes",
 }

@@ -5,7 +5,8 @@ from __future__ import annotations
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
 from nas.latency.table.table import LatencyTable
-from nas.report.printing import Column, Table, show_share
+from nas.report.latency_report import show_ms
+from nas.report.printing import Column, Table, show_accuracy, show_share
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 
@@ -14,11 +15,11 @@ MOST = 8
 
 COLUMNS = (
     Column(key="trial", heading="trial", is_number=True),
-    Column(key="accuracy", heading="accuracy", show=lambda value: f"{value:.4f}", is_number=True),
-    Column(key="predicted_ms", heading="predicted ms", show=lambda value: f"{value:.4g}", is_number=True),
-    Column(key="median_ms", heading="measured ms", show=lambda value: f"{value:.4g}", is_number=True),
-    Column(key="q1_ms", heading="q1", show=lambda value: f"{value:.4g}", is_number=True),
-    Column(key="q3_ms", heading="q3", show=lambda value: f"{value:.4g}", is_number=True),
+    Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
+    Column(key="predicted_ms", heading="predicted ms", show=show_ms, is_number=True),
+    Column(key="median_ms", heading="measured ms", show=show_ms, is_number=True),
+    Column(key="q1_ms", heading="q1", show=show_ms, is_number=True),
+    Column(key="q3_ms", heading="q3", show=show_ms, is_number=True),
     Column(key="error", heading="predicted is off by", show=show_share, is_number=True),
 )
 
@@ -26,7 +27,7 @@ COLUMNS = (
 def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Table:
     """Measures finalists on this machine where the table is of it; keeps every sample.
 
-    What stands in the way is said in the table's notes: a search that has ended is not spoilt by it.
+    Where they cannot be measured, the table's notes say why: a search that has ended is not spoilt by it.
     """
     finalists = _finalists(study, winner)
     title = f"Finalists on {table.device_name}: predicted, and measured now"
@@ -64,29 +65,30 @@ def _measure(
     Raises:
         LatencyError: This is another machine, or it is busy, or cannot measure.
     """
-    from nas.latency.environment import busy
+    from nas.latency.environment import require_quiet
     from nas.latency.measurement import add_measurements, measure_networks
 
-    settings = _here(table)
-    busyness = busy(settings)
-    if busyness.is_too_busy:
-        raise LatencyError(f"{busyness.text}; measure later with nas measure {study.folder}")
+    settings = _settings_here(table)
     names = {f"trial {trial.number}": trial.network for trial in finalists}
-    session, measurements = measure_networks(names, settings, busyness=busyness)
+    measurements = measure_networks(names, settings, busyness=require_quiet(settings))
     for row, found in zip(rows, measurements, strict=True):
-        row.update(median_ms=found.median_ms, q1_ms=found.q1_ms, q3_ms=found.q3_ms)
-        row["error"] = float(str(row["predicted_ms"])) / found.median_ms - 1
+        timing = found.timing
+        row.update(median_ms=timing.median_ms, q1_ms=timing.q1_ms, q3_ms=timing.q3_ms)
+        row["error"] = float(str(row["predicted_ms"])) / timing.median_ms - 1
     path = study.folder / f"latency-{settings.device}.json"
     add_measurements(path, measurements)
+    session = measurements[0].session
+    error = (
+        "" if session.repeat_error is None else f"; two halves differ by {show_share(session.repeat_error)}"
+    )
     doubts = dict.fromkeys(flag for found in measurements for flag in found.flags)
     return (
-        f"{session.rounds} rounds in turns; two halves differ by {show_share(session.repeat_error)}; every "
-        f"sample is in {path}",
+        f"{session.rounds} rounds in turns{error}; every sample is in {path}",
         *(f"doubtful: {doubt}" for doubt in doubts),
     )
 
 
-def _here(table: LatencyTable) -> DeviceSettings:
+def _settings_here(table: LatencyTable) -> DeviceSettings:
     """The table's settings, where this machine is its device.
 
     Raises:

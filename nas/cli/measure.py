@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
 
 from nas.config.architectures import Architecture, find_architecture
-from nas.errors import LatencyError, UsageError
+from nas.errors import UsageError
 from nas.latency.devices import DeviceSettings
-from nas.latency.environment import Busyness, busy
+from nas.latency.environment import Busyness, require_quiet
 from nas.latency.measurement import LatencyMeasurement, add_measurements, measure_networks, read_measurements
 from nas.latency.passes import require_device
+from nas.latency.stored import require_writable
 from nas.report.activity import Activity
 from nas.report.latency_report import latency_report
 from nas.report.printing import emit, make_console
@@ -20,39 +20,62 @@ from nas.report.printing import emit, make_console
 
 def run(arguments: Namespace) -> int:
     """Measures, prints and stores."""
-    settings = DeviceSettings(
-        device=arguments.device,
-        batch=arguments.batch,
-        threads=arguments.threads,
-        precision=arguments.precision,
-        channels_last=arguments.channels_last,
-    )
+    settings = device_settings(arguments)
     found = _find(arguments.architectures)
-    places = {
-        architecture.name: _place(arguments.out, text, architecture, settings)
+    files = {
+        architecture.name: _file_of(arguments.out, text, architecture, settings)
         for text, architecture in found.items()
     }
     require_device(settings)
-    _check_places(places)
-    busyness = busy(settings)
-    _check_busyness(busyness, is_forced=arguments.force)
+    for path in dict.fromkeys(files.values()):  # before time is spent
+        require_writable(path)
+        if path.exists():
+            read_measurements(path)
+    busyness = quiet_device(settings, arguments)
     networks = {architecture.name: architecture.network for architecture in found.values()}
     with Activity(make_console(to_stderr=True), "measuring", is_quiet=True) as activity:
-        session, measurements = measure_networks(
+        measurements = measure_networks(
             networks,
             settings,
             busyness=busyness,
             rounds=arguments.runs,
             on_round=lambda done, rounds: activity(f"round {done} of {rounds}"),
         )
-    _store(measurements, places)
-    files = {name: str(path) for name, path in places.items()}
-    emit(latency_report(measurements, session, networks, busyness, files), as_json=arguments.json)
+    _store(measurements, files)
+    emit(latency_report(measurements, networks, files), as_json=arguments.json)
     return 0
 
 
+def device_settings(arguments: Namespace) -> DeviceSettings:
+    """The device that the options of a command name.
+
+    Raises:
+        LatencyError: Two of them do not fit together.
+    """
+    return DeviceSettings(
+        device=arguments.device,
+        batch=arguments.batch,
+        threads=arguments.threads,
+        precision=arguments.precision,
+        channels_last=arguments.channels_last,
+    )
+
+
+def quiet_device(settings: DeviceSettings, arguments: Namespace) -> Busyness:
+    """How busy the device is; warns where results will be doubtful.
+
+    Raises:
+        LatencyError: It is too busy, and the command is not forced to measure all the same.
+    """
+    busyness = require_quiet(settings, is_forced=arguments.force)
+    if busyness.is_busy:
+        sys.stderr.write(f"WARNING: {busyness.text}; the result is flagged as doubtful\n")
+        sys.stderr.flush()
+    return busyness
+
+
 def _find(texts: list[str]) -> dict[str, Architecture]:
-    """The networks by what the person called them; two of one name are refused."""
+    """The networks by what the user called them; two of one name are refused."""
     found: dict[str, Architecture] = {}
     names: dict[str, str] = {}
     for text in dict.fromkeys(texts):
@@ -61,13 +84,14 @@ def _find(texts: list[str]) -> dict[str, Architecture]:
         if other != text:
             raise UsageError(
                 f"networks measured together need names of their own, but {other} and {text} are both called "
-                f"{architecture.name!r}: rename one's file or folder"
+                f"{architecture.name!r}: rename one's file or folder",
+                field="architectures",
             )
         found[text] = architecture
     return found
 
 
-def _place(out: str | None, text: str, architecture: Architecture, settings: DeviceSettings) -> Path:
+def _file_of(out: str | None, text: str, architecture: Architecture, settings: DeviceSettings) -> Path:
     """Where a measurement is stored: as asked, in a bundle's or study's folder, or under runs/latency."""
     if out is not None:
         return Path(out).expanduser()
@@ -77,39 +101,9 @@ def _place(out: str | None, text: str, architecture: Architecture, settings: Dev
     return Path("runs/latency") / f"{architecture.name}-{settings.device}.json"
 
 
-def _check_places(places: dict[str, Path]) -> None:
-    """Fails before the session where its results could not be added."""
-    for path in dict.fromkeys(places.values()):
-        if path.is_dir():
-            raise LatencyError(f"--out must be a file, but {path} is a folder: name a file in it")
-        if path.exists():
-            read_measurements(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LatencyError(f"{path} cannot be written ({error}): choose another --out") from error
-        if not os.access(path.parent, os.W_OK):
-            raise LatencyError(f"{path.parent} must be a folder you may write to: choose another --out")
-
-
-def _check_busyness(busyness: Busyness, *, is_forced: bool) -> None:
-    if busyness.is_too_busy and not is_forced:
-        raise LatencyError(
-            f"a latency needs a quiet machine, but {busyness.text}: end what else runs here, or measure all "
-            "the same with --force (the result is then flagged as doubtful)"
-        )
-    if busyness.is_busy:
-        _say(f"WARNING: {busyness.text}; the result is flagged as doubtful")
-
-
-def _store(measurements: tuple[LatencyMeasurement, ...], places: dict[str, Path]) -> None:
+def _store(measurements: tuple[LatencyMeasurement, ...], files: dict[str, Path]) -> None:
     by_path: dict[Path, list[LatencyMeasurement]] = {}
     for measurement in measurements:
-        by_path.setdefault(places[measurement.name], []).append(measurement)
+        by_path.setdefault(files[measurement.timing.name], []).append(measurement)
     for path, group in by_path.items():
         add_measurements(path, group)
-
-
-def _say(words: str) -> None:
-    sys.stderr.write(f"{words}\n")
-    sys.stderr.flush()

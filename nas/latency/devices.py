@@ -41,21 +41,25 @@ class DeviceSettings:
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
-            raise LatencyError(f"`device in {DEVICES}` must hold, but got {self.device!r}")
+            raise LatencyError(f"`device in {DEVICES}` must hold, but got {self.device!r}", field="device")
         if self.precision not in PRECISIONS:
-            raise LatencyError(f"`precision in {PRECISIONS}` must hold, but got {self.precision!r}")
+            raise LatencyError(
+                f"`precision in {PRECISIONS}` must hold, but got {self.precision!r}", field="precision"
+            )
         for name, count in (("batch", self.batch), ("threads", self.threads)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise LatencyError(f"`{name} >= 1` must hold, but got {name}={count!r}")
+                raise LatencyError(f"`{name} >= 1` must hold, but got {name}={count!r}", field=name)
         if self.is_onnx and self.precision != "float32":
             raise LatencyError(
                 f"precision {self.precision!r} is not offered on {self.device}: ONNX Runtime lacks such "
-                "convolutions on a CPU; measure in float32, or on cpu, cuda or cuda-graph"
+                "convolutions on a CPU; measure in float32, or on cpu, cuda or cuda-graph",
+                field="precision",
             )
         if self.is_onnx and self.channels_last:
             raise LatencyError(
                 f"channels last is not offered on {self.device}: an ONNX file states images with channels "
-                "first, and ONNX Runtime chooses its own layout inside; leave it out"
+                "first, and ONNX Runtime chooses its own layout inside; leave it out",
+                field="channels_last",
             )
 
     @property

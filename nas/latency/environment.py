@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import torch
 
-from nas.latency.allocator import keep_freed_memory
+from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
+from nas.machine import keep_freed_memory, processor_name, usable_cores
 
 SAMPLING_SECONDS = 0.5
 BUSY_SHARE, TOO_BUSY_SHARE = 0.10, 0.30
@@ -32,7 +33,6 @@ class Environment:
         onnxruntime: Version of ONNX Runtime where it ran the network, else empty.
         cuda: Version of CUDA that torch was built for where a GPU ran the network, else empty.
         governor: Frequency governor of the first core; empty where it cannot be read.
-        load_average: Of the last minute; None where the system has none.
         options: What else changes speed: TF32 and cuDNN's benchmark mode of torch on a GPU, on a CPU whether
             the process keeps the memory that it frees.
     """
@@ -44,7 +44,6 @@ class Environment:
     onnxruntime: str = ""
     cuda: str = ""
     governor: str = ""
-    load_average: float | None = None
     options: str = ""
 
     @property
@@ -79,41 +78,15 @@ def describe_environment(settings: DeviceSettings) -> Environment:
     """Reads what identifies this device; whatever cannot be read is left empty."""
     on_gpu = settings.is_cuda
     return Environment(
-        device_name=_gpu_name() if on_gpu else cpu_name(),
+        device_name=_gpu_name() if on_gpu else processor_name(),
         machine=f"{platform.machine()} {platform.system()}",
         cores=usable_cores(),
         torch=torch.__version__,
         onnxruntime=onnxruntime_version() if settings.is_onnx else "",
         cuda=(torch.version.cuda or "") if on_gpu else "",
         governor=_first_line(Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
-        load_average=_load_average(),
         options=_options(settings),
     )
-
-
-def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Names the processor: its model where the system tells it, else its architecture.
-
-    Args:
-        cpuinfo: The file that Linux describes processors in.
-    """
-    try:
-        lines = cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    facts = {key.strip().lower(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    # ARM kernels name the board under `Hardware` or `Model`, or nothing at all.
-    names = [facts.get(key, "") for key in ("model name", "hardware", "model")]
-    return next((name for name in names if name and not name.isdigit()), "") or (
-        platform.processor() or platform.machine() or "unknown processor"
-    )
-
-
-def usable_cores() -> int:
-    """Counts the logical cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def onnxruntime_version() -> str:
@@ -126,6 +99,26 @@ def onnxruntime_version() -> str:
     return ""
 
 
+def require_quiet(settings: DeviceSettings, *, is_forced: bool = False) -> Busyness:
+    """Returns how busy the device is, where it is quiet enough to measure on.
+
+    Args:
+        settings: Whose device.
+        is_forced: Whether any device is quiet enough.
+
+    Raises:
+        LatencyError: Others use more than 30 % of it.
+    """
+    found = busy(settings)
+    if found.is_too_busy and not is_forced:
+        raise LatencyError(
+            f"a latency needs a quiet machine, but {found.text}: end what else runs here, or measure all the "
+            "same with --force (the result is then flagged as doubtful)",
+            field="force",
+        )
+    return found
+
+
 def busy(settings: DeviceSettings, *, seconds: float = SAMPLING_SECONDS) -> Busyness:
     """Watches for a moment how much of the device others use; this process must be idle meanwhile.
 
@@ -133,12 +126,16 @@ def busy(settings: DeviceSettings, *, seconds: float = SAMPLING_SECONDS) -> Busy
         settings: Whose device.
         seconds: How long.
     """
-    return _gpu_busyness(seconds) if settings.is_cuda else _cpu_busyness(seconds)
+    if settings.is_cuda:
+        return _gpu_busyness(seconds)
+    before = read_cpu_times()
+    time.sleep(seconds)
+    return judge_share(share_of_others(before, read_cpu_times()), "CPU")
 
 
 @dataclass(frozen=True, slots=True)
-class CpuTicks:
-    """Ticks of all cores since the machine started.
+class CpuTimes:
+    """Seconds of all cores since the machine started.
 
     Attributes:
         total: All of them.
@@ -146,27 +143,29 @@ class CpuTicks:
         own: Those that this process used.
     """
 
-    total: int
-    idle: int
-    own: int
+    total: float
+    idle: float
+    own: float
 
 
-def read_ticks(proc: Path = Path("/proc")) -> CpuTicks | None:
-    """Reads the ticks from Linux; None on a system without them.
+def read_cpu_times() -> CpuTimes | None:
+    """Reads the times; None where the system does not tell them.
 
     Time stolen by other guests of the same host counts as used by others: it slows a measurement as well.
     """
     try:
-        first = (proc / "stat").read_text(encoding="ascii").splitlines()[0].split()
-        own = (proc / "self" / "stat").read_text(encoding="utf-8", errors="replace")
-        ticks = [int(word) for word in first[1:9]]  # user to steal; guests' time is within user's
-        user, system = own.rpartition(")")[2].split()[11:13]
-        return CpuTicks(total=sum(ticks), idle=ticks[3] + ticks[4], own=int(user) + int(system))
-    except (OSError, ValueError, IndexError):
+        times, own = psutil.cpu_times()._asdict(), psutil.Process().cpu_times()
+    except (psutil.Error, OSError, RuntimeError):
         return None
+    guests = times.get("guest", 0.0) + times.get("guest_nice", 0.0)  # Linux has them within the user's time
+    return CpuTimes(
+        total=sum(times.values()) - guests,
+        idle=times["idle"] + times.get("iowait", 0.0),
+        own=own.user + own.system,
+    )
 
 
-def share_of_others(before: CpuTicks | None, after: CpuTicks | None) -> float | None:
+def share_of_others(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
     """Returns the share of all cores' time that other processes used; None where it cannot be told."""
     if before is None or after is None or after.total <= before.total:
         return None
@@ -175,7 +174,7 @@ def share_of_others(before: CpuTicks | None, after: CpuTicks | None) -> float | 
 
 
 def judge_share(share: float | None, device: str) -> Busyness:
-    """Words a share, and says whether it is too much."""
+    """Says in words what share others use of a device, and whether it is too much."""
     if share is None:
         text = f"how much of the {device} others use cannot be known on this system"
         return Busyness(share=None, text=text, is_busy=False, is_too_busy=False)
@@ -185,12 +184,6 @@ def judge_share(share: float | None, device: str) -> Busyness:
         is_busy=share > BUSY_SHARE,
         is_too_busy=share > TOO_BUSY_SHARE,
     )
-
-
-def _cpu_busyness(seconds: float) -> Busyness:
-    before = read_ticks()
-    time.sleep(seconds)
-    return judge_share(share_of_others(before, read_ticks()), "CPU")
 
 
 def _gpu_busyness(seconds: float) -> Busyness:
@@ -210,12 +203,11 @@ def _gpu_busyness(seconds: float) -> Busyness:
 def _judge_memory() -> Busyness:
     free, total = torch.cuda.mem_get_info()
     foreign = max(0, total - free - torch.cuda.memory_reserved())
-    is_busy = foreign > FOREIGN_MEMORY_BYTES
     words = (
         f"{foreign / 2**30:.1f} GiB of the GPU's memory are held outside this process's tensors (its load "
         "cannot be known without nvidia-ml-py)"
     )
-    return Busyness(share=None, text=words, is_busy=is_busy, is_too_busy=False)
+    return Busyness(share=None, text=words, is_busy=foreign > FOREIGN_MEMORY_BYTES, is_too_busy=False)
 
 
 def _gpu_name() -> str:
@@ -225,21 +217,12 @@ def _gpu_name() -> str:
 def _options(settings: DeviceSettings) -> str:
     if settings.device == "cpu":
         return "freed memory kept" * keep_freed_memory()
-    return _gpu_options() if settings.is_cuda and not settings.is_onnx else ""
-
-
-def _gpu_options() -> str:
+    if settings.is_onnx or not settings.is_cuda:
+        return ""
     matmul = "on" if torch.backends.cuda.matmul.allow_tf32 else "off"
     convolution = "on" if torch.backends.cudnn.allow_tf32 else "off"
     benchmark = "on" if torch.backends.cudnn.benchmark else "off"
     return f"TF32 {matmul} in matmul and {convolution} in convolutions, cuDNN benchmark {benchmark}"
-
-
-def _load_average() -> float | None:
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (OSError, AttributeError):
-        return None
 
 
 def _first_line(path: Path) -> str:

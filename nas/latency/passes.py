@@ -5,19 +5,31 @@ from __future__ import annotations
 import copy
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from nas.devices import CudaRecorder, pinned_threads, synchronize
 from nas.errors import ExportError, LatencyError
-from nas.latency.allocator import keep_freed_memory
-from nas.latency.devices import DeviceSettings as DeviceSettings
-from search_spaces import Network, build
+from nas.latency.devices import DeviceSettings
+from nas.machine import keep_freed_memory
+from nas.onnx_file import INPUT, OUTPUT, write_onnx
+from search_spaces import Conv, Head, MBConv, Network, Stage, build
 
 CAPTURE_WARMUP = 3
 CUDA_PROVIDER, CPU_PROVIDER = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+REFERENCE = Network(
+    stem=Stage(op=Conv(), channels=24, stride=2),
+    stages=(Stage(op=MBConv(expand_ratio=4), channels=24, repeats=3),),
+    head=Head(),
+    resolution=48,
+    num_classes=24,
+)
+"""The network of the reference workload: the kinds of layer that are measured, dense, depthwise and 1x1."""
 
 Shape = tuple[int, int, int]
 
@@ -28,25 +40,6 @@ class Pass(Protocol):
     def __call__(self) -> object:
         """Runs it once."""
         ...
-
-
-class _PinnedPass:
-    """A pass on a fixed number of threads of torch; the number is put back where it was another."""
-
-    def __init__(self, run: Callable[[], object], threads: int) -> None:
-        self._run = run
-        self._threads = threads
-
-    def __call__(self) -> None:
-        before = torch.get_num_threads()
-        if before == self._threads:
-            self._run()
-            return
-        torch.set_num_threads(self._threads)
-        try:
-            self._run()
-        finally:
-            torch.set_num_threads(before)
 
 
 def prepare_pass(
@@ -74,17 +67,26 @@ def prepare_pass(
             run = _onnx_run(module, shape, images, settings)
         else:
             run = _torch_run(module, images, settings)
-        prepared = _PinnedPass(run, settings.threads)
+        prepared = _pinned(run, settings.threads)
         prepared()
     except LatencyError:
         raise
     except torch.OutOfMemoryError as error:
         raise LatencyError(
             f"a forward pass of batch {settings.batch} does not fit the memory of {settings.device}: measure "
-            "with a smaller batch"
+            "with a smaller batch",
+            field="batch",
         ) from error
     except (RuntimeError, ExportError) as error:
         raise LatencyError(_failure(error, shape, settings)) from error
+    return prepared
+
+
+def _pinned(run: Pass, threads: int) -> Pass:
+    def prepared() -> object:
+        with pinned_threads(threads):
+            return run()
+
     return prepared
 
 
@@ -101,7 +103,8 @@ def _module_and_shape(model: nn.Module | Network, input_shape: Shape | None) -> 
         return build(model, seed=0).eval(), (model.in_channels, model.resolution, model.resolution)
     if input_shape is None:
         raise LatencyError(
-            "the latency of a module needs the input_shape=(channels, height, width) of an image"
+            "the latency of a module needs the input_shape=(channels, height, width) of an image",
+            field="input_shape",
         )
     return copy.deepcopy(model).cpu().eval(), input_shape
 
@@ -117,16 +120,18 @@ def require_device(settings: DeviceSettings) -> None:
         if settings.is_cuda and CUDA_PROVIDER not in providers:
             raise LatencyError(
                 f"device {settings.device!r} was asked for, but this ONNX Runtime offers only "
-                f"{', '.join(providers)}: install onnxruntime-gpu, or measure on onnx-cpu"
+                f"{', '.join(providers)}: install onnxruntime-gpu, or measure on onnx-cpu",
+                field="device",
             )
     elif settings.is_cuda and not torch.cuda.is_available():
         raise LatencyError(
             f"device {settings.device!r} was asked for, but torch {torch.__version__} sees no GPU: measure "
-            "on cpu, or install torch for the driver of this machine"
+            "on cpu, or install torch for the driver of this machine",
+            field="device",
         )
 
 
-def _torch_run(module: nn.Module, images: Tensor, settings: DeviceSettings) -> Callable[[], object]:
+def _torch_run(module: nn.Module, images: Tensor, settings: DeviceSettings) -> Pass:
     if not settings.is_cuda:
         keep_freed_memory()
     where = torch.device("cuda" if settings.is_cuda else "cpu")
@@ -134,48 +139,32 @@ def _torch_run(module: nn.Module, images: Tensor, settings: DeviceSettings) -> C
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     module = module.to(device=where, dtype=dtype).to(memory_format=layout)
     images = images.to(device=where, dtype=dtype, memory_format=layout)
-    if settings.device == "cuda-graph":
-        return _captured(module, images)
 
-    def run() -> None:
+    def forward() -> None:
         with torch.inference_mode():
             module(images)
-        if settings.is_cuda:
-            torch.cuda.synchronize()
 
-    return run
-
-
-def _captured(module: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Captures one pass as a CUDA graph, after passes on a side stream that settle its libraries' choices."""
-    side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.inference_mode():
-        with torch.cuda.stream(side):
-            for _ in range(CAPTURE_WARMUP):
-                module(images)
-        torch.cuda.current_stream().wait_stream(side)
-        torch.cuda.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            logits = module(images)
-    # The graph reads and writes fixed addresses: what it was captured with must live as long as it does.
-    kept = (module, images, logits)
+    launch = _recorded(forward, where) if settings.device == "cuda-graph" else forward
 
     def run() -> object:
-        graph.replay()
-        torch.cuda.synchronize()
-        return kept
+        launch()
+        synchronize(where)
+        return forward  # a graph reads and writes fixed addresses: module and images must live as long as it
 
     return run
 
 
-def _onnx_run(
-    module: nn.Module, shape: Shape, images: Tensor, settings: DeviceSettings
-) -> Callable[[], object]:
-    """Writes the module as a bundle does, and binds its input to a session on the device once."""
-    from nas.onnx_file import INPUT, OUTPUT, write_onnx
+def _recorded(forward: Callable[[], None], device: torch.device) -> Callable[[], None]:
+    """Records a pass as a CUDA graph, after passes that settle its libraries' choices."""
+    recorder = CudaRecorder(device)
+    for _ in range(CAPTURE_WARMUP):
+        recorder.run(forward)
+    synchronize(device)
+    return recorder.record(forward)
 
+
+def _onnx_run(module: nn.Module, shape: Shape, images: Tensor, settings: DeviceSettings) -> Pass:
+    """Writes the module as a bundle does, and binds its input to a session on the device once."""
     onnxruntime = _onnxruntime()
     with tempfile.TemporaryDirectory(prefix="nas-latency-") as folder:
         path = Path(folder) / "model.onnx"
@@ -231,33 +220,6 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-class _ReferenceNetwork(nn.Module):
-    """A small network of the kinds of layer that are measured: dense, depthwise and 1x1 convolutions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        layers: list[nn.Module] = [nn.Conv2d(3, 24, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(24)]
-        for _ in range(3):
-            layers += [
-                nn.Conv2d(24, 96, 1, bias=False),
-                nn.BatchNorm2d(96),
-                nn.SiLU(),
-                nn.Conv2d(96, 96, 3, padding=1, groups=96, bias=False),
-                nn.BatchNorm2d(96),
-                nn.SiLU(),
-                nn.Conv2d(96, 24, 1, bias=False),
-                nn.BatchNorm2d(24),
-            ]
-        self.layers = nn.Sequential(*layers)
-
-    def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.layers(images)
-        return features.mean((2, 3))
-
-
-REFERENCE_RESOLUTION = 48
-
-
 def prepare_reference(settings: DeviceSettings) -> Pass:
     """Prepares the fixed workload that a device's clock is read by: three small MBConv layers at batch 1.
 
@@ -267,17 +229,4 @@ def prepare_reference(settings: DeviceSettings) -> Pass:
     Raises:
         LatencyError: The device is not there.
     """
-    generator_state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    try:
-        module = _ReferenceNetwork()
-    finally:
-        torch.random.set_rng_state(generator_state)
-    alone = DeviceSettings(
-        device=settings.device,
-        threads=settings.threads,
-        precision=settings.precision,
-        channels_last=settings.channels_last,
-    )
-    side = REFERENCE_RESOLUTION
-    return prepare_pass(module, alone, input_shape=(3, side, side))
+    return prepare_pass(REFERENCE, replace(settings, batch=1))

@@ -1,20 +1,21 @@
-"""Measures latency during a search (`LatencyProbe`), and of any one module (`measure_latency`)."""
+"""Measures the latency of candidates during a search, at the speed that one reference workload had."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import ClassVar, Literal, cast
 
 import torch
-from torch import nn
 
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceKind, DeviceSettings, LatencyPrecision
 from nas.latency.environment import describe_environment
+from nas.latency.measurement import choose_latency_device
 from nas.latency.passes import Pass, prepare_pass, prepare_reference
-from nas.latency.session import LEAST_CALLS, Session, measure_together
+from nas.latency.session import LEAST_CALLS, Timing, measure_together
 from nas.trial import Cause, InfeasibleError, Metric
 from search_spaces import Network
 
@@ -24,14 +25,7 @@ REFERENCE_ROUNDS = 25
 LEAST_PROBE_ROUNDS = 8
 
 
-def choose_latency_device(name: str = "auto") -> DeviceKind:
-    """Resolves `auto` to the GPU where torch sees one, else to the CPU; leaves other names as they are."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return cast(DeviceKind, name)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Prepared:
     """What a probe holds once it is prepared: where it measures, and the reference it states times at."""
 
@@ -75,20 +69,24 @@ class LatencyProbe:
 
     def __post_init__(self) -> None:
         if self.runs < 1:
-            raise LatencyError(f"`runs >= 1` must hold, but got runs={self.runs}")
+            raise LatencyError(f"`runs >= 1` must hold, but got runs={self.runs}", field="runs")
         if self.reference_ms is not None and not 0 < self.reference_ms < math.inf:
-            raise LatencyError(f"`reference_ms > 0` must hold, but got {self.reference_ms}")
+            raise LatencyError(
+                f"`reference_ms > 0` must hold, but got {self.reference_ms}", field="reference_ms"
+            )
         self._settings("cpu" if self.device == "auto" else self.device)
 
-    def __reduce__(self) -> tuple[Callable[..., LatencyProbe], tuple[object, ...]]:
+    def __reduce__(self) -> tuple[Callable[[], LatencyProbe], tuple[()]]:
         # Sent to a worker without what was prepared here: passes belong to a process.
-        values = (self.device, self.batch, self.threads, self.runs, self.precision, self.channels_last)
-        return _make_probe, (*values, self.reference_ms)
+        given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
+        return partial(LatencyProbe, **given), ()
 
     @property
     def fingerprint(self) -> str:
         """Changes with every setting that latency depends on."""
-        return f"latency 1: {self._settings_text}, runs {self.runs}"
+        text = self._settings("cpu" if self.device == "auto" else self.device).text
+        text = text.replace("cpu", "auto", 1) if self.device == "auto" else text
+        return f"latency 1: {text}, runs {self.runs}"
 
     def prepare(self) -> None:
         """Times the reference workload on the device.
@@ -125,7 +123,8 @@ class LatencyProbe:
             raise InfeasibleError(Cause.OUT_OF_MEMORY if is_memory else Cause.ERROR, str(error)) from error
         rounds = max(LEAST_PROBE_ROUNDS, math.ceil(self.runs / LEAST_CALLS))
         session = measure_together({"network": run}, reference=prepared.reference, rounds=rounds)
-        metrics: tuple[Metric, ...] = (_metric(session, prepared),)
+        now_ms = cast(float, session.reference_median_ms)
+        metrics: tuple[Metric, ...] = (_latency(session.timings["network"], now_ms, prepared),)
         if prepared.settings.device == "cuda":
             metrics += (_memory(run, held, prepared),)
         return metrics
@@ -139,41 +138,15 @@ class LatencyProbe:
             channels_last=self.channels_last,
         )
 
-    @property
-    def _settings_text(self) -> str:
-        text = self._settings("cpu" if self.device == "auto" else self.device).text
-        return text.replace("cpu", "auto", 1) if self.device == "auto" else text
 
-
-def _make_probe(
-    device: ProbeDevice,
-    batch: int,
-    threads: int,
-    runs: int,
-    precision: LatencyPrecision,
-    channels_last: bool,
-    reference_ms: float | None,
-) -> LatencyProbe:
-    return LatencyProbe(
-        device=device,
-        batch=batch,
-        threads=threads,
-        runs=runs,
-        precision=precision,
-        channels_last=channels_last,
-        reference_ms=reference_ms,
-    )
-
-
-def _metric(session: Session, prepared: _Prepared) -> Metric:
+def _latency(timing: Timing, now_ms: float, prepared: _Prepared) -> Metric:
     """The latency at the speed that the reference is stated at."""
-    timing = session.timings["network"]
-    factor = prepared.reference_ms / session.reference_median_ms
+    factor = prepared.reference_ms / now_ms
     environment = (
         f"{prepared.device_name}, {prepared.settings.text}, n {timing.n} of {timing.calls} passes, quartiles "
         f"{timing.q1_ms * factor:.3g} to {timing.q3_ms * factor:.3g} ms, halves differ by "
-        f"{100 * timing.repeat_error:.1f} %, at the speed at which the reference workload takes "
-        f"{prepared.reference_ms:.4g} ms (now {session.reference_median_ms:.4g} ms)"
+        f"{100 * (timing.repeat_error or 0):.1f} %, at the speed at which the reference workload takes "
+        f"{prepared.reference_ms:.4g} ms (now {now_ms:.4g} ms)"
     )
     return Metric(name="latency_ms", value=timing.median_ms * factor, unit="ms", environment=environment)
 
@@ -187,75 +160,4 @@ def _memory(run: Pass, held_before: int, prepared: _Prepared) -> Metric:
         value=float(torch.cuda.max_memory_allocated() - held_before),
         unit="bytes",
         environment=f"{prepared.device_name}, {prepared.settings.text}, peak of the CUDA allocator",
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyResult:
-    """Time of one forward pass in eval mode.
-
-    Attributes:
-        median_ms: Median over the samples.
-        q1_ms: First quartile.
-        q3_ms: Third quartile.
-        samples_ms: Every sample in order, the drift of the clock divided out.
-        environment: Device, batch, threads and precision in words.
-    """
-
-    median_ms: float
-    q1_ms: float
-    q3_ms: float
-    samples_ms: tuple[float, ...]
-    environment: str
-
-    @property
-    def n(self) -> int:
-        """Number of samples."""
-        return len(self.samples_ms)
-
-
-def measure_latency(
-    model: nn.Module | Network,
-    *,
-    input_shape: tuple[int, int, int] | None = None,
-    device: str | torch.device = "auto",
-    batch: int = 1,
-    threads: int = 1,
-    runs: int = 50,
-) -> LatencyResult:
-    """Times a copy of the model once its times have settled, in turns with a reference workload.
-
-    The number of threads is put back afterwards. To rank several networks, time them in one session
-    (`measure_together`, or `nas measure A B C`): a session divides out the drift within itself only.
-
-    Args:
-        model: A module, or a network to build.
-        input_shape: (channels, height, width) of one image; needed for a module only.
-        device: `auto`, or where `DeviceSettings` says.
-        batch: Images a pass.
-        threads: Threads of the CPU.
-        runs: Samples; each is the median of a few passes.
-
-    Raises:
-        LatencyError: The device is not there, or the model cannot run on it.
-        ValueError: A count is below 1, or the shape of a module's input is missing.
-    """
-    if min(batch, threads, runs) < 1:
-        raise ValueError(f"batch, threads and runs must be at least 1, but got {batch}, {threads} and {runs}")
-    if not isinstance(model, Network) and input_shape is None:
-        raise ValueError(
-            "the latency of a module needs the input_shape=(channels, height, width) of an image"
-        )
-    name = device.type if isinstance(device, torch.device) else device
-    settings = DeviceSettings(device=choose_latency_device(name), batch=batch, threads=threads)
-    run = prepare_pass(model, settings, input_shape=input_shape)
-    session = measure_together({"model": run}, reference=prepare_reference(settings), rounds=runs)
-    timing = session.timings["model"]
-    words = settings.text.partition(", ")[2]
-    return LatencyResult(
-        median_ms=timing.median_ms,
-        q1_ms=timing.q1_ms,
-        q3_ms=timing.q3_ms,
-        samples_ms=timing.normalised_ms,
-        environment=f"{settings.device} {describe_environment(settings).device_name}, {words}",
     )

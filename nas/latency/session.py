@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import numpy as np
 
@@ -44,6 +43,9 @@ class Timing:
         normalised_ms: The same at the session's median speed of the reference; equal where there is none.
         calls: Calls in each visit.
         is_settled: Whether the warm-up ended with chunks that agreed within 5 %.
+
+    Raises:
+        LatencyError: There is no sample, or one is no time.
     """
 
     name: str
@@ -51,6 +53,13 @@ class Timing:
     normalised_ms: tuple[float, ...]
     calls: int
     is_settled: bool
+
+    def __post_init__(self) -> None:
+        for name, samples in (("samples_ms", self.samples_ms), ("normalised_ms", self.normalised_ms)):
+            if not samples or not all(math.isfinite(sample) and sample >= 0 for sample in samples):
+                raise LatencyError(
+                    f"`{name}` must hold finite times of at least 0, but is {samples}", field=name
+                )
 
     @property
     def n(self) -> int:
@@ -60,33 +69,34 @@ class Timing:
     @property
     def median_ms(self) -> float:
         """Median of the normalised samples."""
-        return self._quartile(0.5)
+        return statistics.median(self.normalised_ms)
 
     @property
     def q1_ms(self) -> float:
         """First quartile of the normalised samples."""
-        return self._quartile(0.25)
+        return float(np.quantile(self.normalised_ms, 0.25))
 
     @property
     def q3_ms(self) -> float:
         """Third quartile of the normalised samples."""
-        return self._quartile(0.75)
+        return float(np.quantile(self.normalised_ms, 0.75))
 
     @property
-    def halves_ms(self) -> tuple[float, float]:
-        """Medians of the even and the odd rounds; nan where there is one round only."""
+    def halves_ms(self) -> tuple[float, float] | None:
+        """Medians of the even and the odd rounds; None where there is one round only."""
         if self.n < 2:
-            return math.nan, math.nan
+            return None
         return statistics.median(self.normalised_ms[::2]), statistics.median(self.normalised_ms[1::2])
 
     @property
-    def repeat_error(self) -> float:
-        """How far the two halves disagree, as a share of their mean; nan where there is one round only."""
-        first, second = self.halves_ms
-        return abs(first - second) / ((first + second) / 2)
+    def repeat_error(self) -> float | None:
+        """How far the two halves disagree, as a share of their mean; None where there is one round only."""
+        return None if self.halves_ms is None else half_difference(*self.halves_ms)
 
-    def _quartile(self, share: float) -> float:
-        return float(np.quantile(self.normalised_ms, share))
+
+def half_difference(first: float, second: float) -> float:
+    """How far two medians of the same thing disagree, as a share of their mean."""
+    return abs(first - second) / ((first + second) / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,8 +107,8 @@ class Comparison:
         first: Name of one.
         second: Name of the other.
         ratio: Median over the rounds of second / first.
-        low: Lower end of the interval of that median, 95 % where the rounds suffice.
-        high: Its upper end.
+        low: Lower end of the 95 % interval of that median; 0 where there are too few rounds for one.
+        high: Its upper end; infinite likewise.
         is_safe: Whether their order can be relied on: the interval leaves out 1, and the difference exceeds
             what the session's two halves disagree by.
     """
@@ -113,11 +123,40 @@ class Comparison:
     @property
     def text(self) -> str:
         """The comparison in words."""
-        spread = f"ratio {self.ratio:.3f}, 95 % interval {self.low:.3f} to {self.high:.3f}"
+        interval = f"95 % interval {self.low:.3f} to {self.high:.3f}"
+        if math.isinf(self.high):
+            interval = "too few rounds for an interval"
+        spread = f"ratio {self.ratio:.3f}, {interval}"
         if not self.is_safe:
             return f"{self.first} and {self.second} cannot be told apart ({spread})"
         faster, slower = (self.first, self.second) if self.ratio > 1 else (self.second, self.first)
         return f"{faster} is faster than {slower} ({spread})"
+
+
+def compare_timings(first: Timing, second: Timing, *, repeat_error: float | None) -> Comparison:
+    """Compares two passes of one session round by round, which leaves out whatever both of a round share.
+
+    Args:
+        first: One.
+        second: The other.
+        repeat_error: What the session's two halves disagree by; None where it had one round only.
+    """
+    from scipy.stats import quantile_test
+
+    ratios = [b / a for a, b in zip(first.normalised_ms, second.normalised_ms, strict=True)]
+    ratio = statistics.median(ratios)
+    # The sign test's interval: it holds whatever the distribution is, and is nan below 6 rounds.
+    ends = quantile_test(ratios, q=1, p=0.5).confidence_interval(CONFIDENCE)
+    low, high = (0.0, math.inf) if math.isnan(ends.low + ends.high) else (float(ends.low), float(ends.high))
+    apart = repeat_error is not None and abs(ratio - 1) > repeat_error
+    return Comparison(
+        first=first.name,
+        second=second.name,
+        ratio=ratio,
+        low=low,
+        high=high,
+        is_safe=apart and (low > 1 or high < 1),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,72 +176,42 @@ class Session:
     seconds: float
 
     @property
-    def reference_median_ms(self) -> float:
-        """Median reading of the reference; nan without one."""
-        return statistics.median(self.reference_ms) if self.reference_ms else math.nan
+    def reference_median_ms(self) -> float | None:
+        """Median reading of the reference; None without one."""
+        return statistics.median(self.reference_ms) if self.reference_ms else None
 
     @property
-    def drift(self) -> float:
-        """How far the clock wandered: the reference's middle 90 % over its median; nan without one."""
+    def drift(self) -> float | None:
+        """How far the clock wandered: the reference's middle 90 % over its median; None without one."""
         if not self.reference_ms:
-            return math.nan
+            return None
         low, high = np.quantile(_medians_of_three(self.reference_ms), (0.05, 0.95))
-        return float(high - low) / self.reference_median_ms
+        return float(high - low) / statistics.median(self.reference_ms)
 
     @property
-    def repeat_error(self) -> float:
-        """How far the even and odd rounds disagree: median over the passes; nan with one round only."""
-        return statistics.median(timing.repeat_error for timing in self.timings.values())
+    def repeat_error(self) -> float | None:
+        """How far the even and odd rounds disagree: median over the passes; None with one round only."""
+        errors = [timing.repeat_error for timing in self.timings.values() if timing.repeat_error is not None]
+        return statistics.median(errors) if errors else None
 
     @property
-    def repeat_tau(self) -> float:
-        """Kendall's tau-b of the orders in even and odd rounds; nan below two passes or rounds."""
-        if len(self.timings) < 2 or self.rounds < 2:
-            return math.nan
-        even, odd = zip(*(timing.halves_ms for timing in self.timings.values()), strict=True)
-        return kendall_tau(even, odd)
-
-    @property
-    def unsettled(self) -> tuple[str, ...]:
-        """Passes whose time was still changing when their warm-up ended."""
-        return tuple(name for name, timing in self.timings.items() if not timing.is_settled)
+    def repeat_tau(self) -> float | None:
+        """Kendall's tau-b of the orders in even and odd rounds; None where there is no order."""
+        halves = [timing.halves_ms for timing in self.timings.values() if timing.halves_ms is not None]
+        return order_agreement(*zip(*halves, strict=True)) if halves else None
 
     def compare(self, first: str, second: str) -> Comparison:
-        """Compares two passes round by round, which leaves out whatever both of a round share."""
-        one, other = self.timings[first].normalised_ms, self.timings[second].normalised_ms
-        ratios = sorted(b / a for a, b in zip(one, other, strict=True))
-        ratio = statistics.median(ratios)
-        skipped = _ranks_outside(len(ratios))
-        low, high = ratios[skipped or 0], ratios[-1 - (skipped or 0)]
-        apart = abs(ratio - 1) > self.repeat_error
-        return Comparison(
-            first=first,
-            second=second,
-            ratio=ratio,
-            low=low,
-            high=high,
-            is_safe=skipped is not None and apart and (low > 1 or high < 1),
-        )
+        """Compares two passes by their names, as `compare_timings` does."""
+        one, other = self.timings[first], self.timings[second]
+        return compare_timings(one, other, repeat_error=self.repeat_error)
 
 
-def is_ranking_safe(session: Session) -> bool:
-    """Says whether every pass can be told apart from the next slower one."""
-    ranked = sorted(session.timings.values(), key=lambda timing: timing.median_ms)
-    return all(session.compare(fast.name, slow.name).is_safe for fast, slow in pairwise(ranked))
-
-
-def _ranks_outside(n: int) -> int | None:
-    """How many samples may be left out at each end of n for an interval of the median at 95 %, or None.
-
-    Source: the sign test; the interval holds whatever the distribution is.
-    """
-    outside, tail = None, 0.0
-    for index in range(n // 2):
-        tail += math.comb(n, index) / 2.0**n
-        if 2 * tail > 1 - CONFIDENCE:
-            break
-        outside = index
-    return outside
+def order_agreement(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Kendall's tau-b between two orders of the same things; None where one of them is no order."""
+    if len(first) < 2:
+        return None
+    tau = kendall_tau(first, second)
+    return None if math.isnan(tau) else tau
 
 
 def measure_together(
@@ -235,7 +244,10 @@ def measure_together(
         LatencyError: There is nothing to time, or no round.
     """
     if not passes or rounds < 1:
-        raise LatencyError(f"a session needs a pass and a round, but got {len(passes)} and rounds={rounds}")
+        raise LatencyError(
+            f"a session needs a pass and a round, but got {len(passes)} passes and rounds={rounds}",
+            field="rounds" if passes else "passes",
+        )
     started = clock()
     with _without_collector():
         visitors = {name: _warm_up(run, clock) for name, run in passes.items()}

@@ -1,5 +1,8 @@
 """What the operating system says of this machine, containers among them."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,3 +38,38 @@ def test_the_processor_is_named_as_the_system_names_it(tmp_path: Path):
     info.write_text("processor\t: 0\nBogoMIPS\t: 108.00\n\nModel\t\t: Small Board 5\n")
     assert processor_name(info) == "Small Board 5"
     assert processor_name(tmp_path / "none")
+
+
+FAULTS = """
+import ctypes, resource, sys
+from nas.machine import keep_freed_memory
+
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+if sys.argv[1] == "keep":
+    assert keep_freed_memory()
+
+
+def touch():
+    place = libc.malloc(100 << 20)
+    libc.memset(place, 1, 100 << 20)
+    libc.free(place)
+
+
+touch()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+touch()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc is Linux's")
+def test_freed_memory_is_taken_again_without_asking_the_system():
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("the C library is another one")
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, check=True).stdout)
+        for how in ("keep", "default")
+    )
+    assert kept < 100 < given_back

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
-from nas.latency.table.correction import Check, Correction
+from nas.latency.measurement import SessionRecord
+from nas.latency.stored import read_file, read_record, write_file
 from nas.latency.table.estimator import BlockEstimator
+from nas.latency.table.prediction import Check, Correction
 from search_spaces import Network, SearchSpace
 from search_spaces.blocks import Block, blocks_of
 from search_spaces.lowering import Part
 from search_spaces.part_sums import PartSums, inference_parts
+
+FORMAT, VERSION = "nas-latency-table", 2
 
 RANGE_SAMPLE = 20_000
 """Random networks that the range of predictions is taken from where it cannot be said exactly."""
@@ -58,7 +62,9 @@ class BlockLatency:
         for name in ("latency_ms", "q1_ms", "q3_ms"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise LatencyError(f"`{name} > 0` must hold for block {self.key}, but got {value!r}")
+                raise LatencyError(
+                    f"`{name} > 0` must hold for block {self.key}, but got {value!r}", field=name
+                )
 
     @property
     def is_estimated(self) -> bool:
@@ -108,27 +114,6 @@ class SpaceFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TableSession:
-    """How the latencies of a table were measured.
-
-    Attributes:
-        rounds: Samples of each block and network.
-        seconds: What the session took.
-        drift: How far the clock wandered; None without a reference.
-        block_repeat_error: How far two halves of the session disagree about blocks, mean over them.
-        taken_at: When, as ISO 8601 in UTC.
-        notes: What makes it doubtful, if anything.
-    """
-
-    rounds: int
-    seconds: float
-    drift: float | None
-    block_repeat_error: float | None
-    taken_at: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PredictedRange:
     """The smallest and the largest predicted latency of a space.
 
@@ -157,9 +142,13 @@ class LatencyTable:
         is_complete: Whether they are all that the space has; else one that is missing is estimated.
         correction: From sums over blocks to networks.
         check: How well predictions hold; None where no networks were measured.
-        estimator: Of blocks that were not measured; None where there are none, or too few were measured.
+        estimator: Of blocks that were not measured; None where all were.
         session: How it was measured; None where the latencies were measured by other means.
+        flags: What makes the session doubtful, in words.
         range: The least and most that is predicted; None before it was worked out.
+
+    Raises:
+        LatencyError: There is no block, or one stands in it twice.
     """
 
     device_name: str
@@ -172,8 +161,18 @@ class LatencyTable:
     correction: Correction
     check: Check | None = None
     estimator: BlockEstimator | None = None
-    session: TableSession | None = None
+    session: SessionRecord | None = None
+    flags: tuple[str, ...] = ()
     range: PredictedRange | None = None
+
+    def __post_init__(self) -> None:
+        distinct = len({block.key for block in self.blocks})
+        if not 0 < distinct == len(self.blocks):
+            raise LatencyError(
+                f"a table must hold each block once and at least one, but has {len(self.blocks)} entries for "
+                f"{distinct} blocks",
+                field="blocks",
+            )
 
     @classmethod
     def load(cls, path: str | Path) -> LatencyTable:
@@ -182,24 +181,28 @@ class LatencyTable:
         Raises:
             LatencyError: The file cannot be read, is none, is damaged, or is of a newer version.
         """
-        from nas.latency.table.file import read_table
-
-        return read_table(Path(path))
+        data, version = read_file(Path(path), kind=FORMAT, version=VERSION)
+        try:
+            return read_record(cls, data if version > 1 else _from_version_1(data), "table")
+        except LatencyError as error:
+            message = f"the latency table {path} cannot be used: {error}; restore it, or measure it again"
+            raise LatencyError(message, field=error.field) from error
 
     def save(self, path: str | Path) -> None:
-        """Writes the table as JSON.
+        """Writes the table as JSON; beside its fields, `check` states its errors for other programs.
 
         Raises:
             LatencyError: The file cannot be written.
         """
-        from nas.latency.table.file import write_table
+        data: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        if self.check is not None:
+            check = self.check
+            data["check"] |= {"mape": check.mape, "tau": check.tau, "repeat_error": check.repeat_error}
+        write_file(Path(path), data)
 
-        write_table(self, Path(path))
-
-    def __reduce__(self) -> tuple[Callable[..., LatencyTable], tuple[object, ...]]:
-        from nas.latency.table.file import table_from_data, table_to_data
-
-        return table_from_data, (table_to_data(self),)
+    def __getstate__(self) -> dict[str, Any]:
+        # Sent to another process without what was looked up here.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def error_text(self) -> str:
@@ -288,13 +291,8 @@ class LatencyTable:
         Raises:
             LatencyError: A block is not in the table.
         """
-        correction = self.correction
         return sum(
-            correction.per_ms * self.block_ms(block)
-            + correction.per_block_ms
-            + correction.per_weight_ms * block.part.tally.params / 1e6
-            + correction.per_map_ms * block.part.tally.activations / 1e6
-            for block in blocks_of(part)
+            self.correction.block_ms(self.block_ms(block), block.part.tally) for block in blocks_of(part)
         )
 
     def block_ms(self, block: Block) -> float:
@@ -311,21 +309,6 @@ class LatencyTable:
         estimated = self._by_key[block.key] = self.estimator.estimate(block)
         return estimated
 
-    def require(self, settings: DeviceSettings) -> None:
-        """Checks that the table is for such a device.
-
-        Raises:
-            LatencyError: It was measured with other settings, or by other means.
-        """
-        if self.settings != settings:
-            has = f"was measured by other means on {self.device_name}"
-            if self.settings is not None:
-                has = f"is for {self.settings.text}"
-            raise LatencyError(
-                f"the latency table {has}, but {settings.text} was asked for: measure a table for that with "
-                "nas latency-table, or ask for what the table is for"
-            )
-
     def require_space(self, space: SearchSpace) -> None:
         """Checks that the table is for a space.
 
@@ -341,7 +324,8 @@ class LatencyTable:
         raise LatencyError(
             f"the latency table is for {self.space.text}, but the space is {asked.text}{differs}: measure a "
             f"table for it with nas latency-table --space {asked.name}, at the resolution, width and number "
-            "of classes of the search"
+            "of classes of the search",
+            field="space",
         )
 
     @cached_property
@@ -360,16 +344,18 @@ class LatencyTable:
         return self._sums[id(space)][1]
 
     def _missing(self, block: Block) -> str:
-        shape = tuple(block.in_shape)
-        words = f"the block of {block.stage} ({block.words}, input {' x '.join(map(str, shape))})"
-        remedy = "measure the table again with nas latency-table"
-        alike = [known for known in self.blocks if known.words == block.words]
-        if any(known.in_shape == shape for known in alike):
-            return (
-                f"{words} is in the latency table with other layers: the op, or the network's activation, "
-                f"padding or normalisation, was changed since; {remedy}"
-            )
-        if alike:
-            sides = ", ".join(sorted({" x ".join(map(str, known.in_shape)) for known in alike}))
-            return f"{words} is in the latency table for inputs of {sides} only: {remedy} at this resolution"
-        return f"{words} is not in the latency table of {self.space.text}: {remedy} for the space it is of"
+        shape = " x ".join(map(str, block.in_shape))
+        return (
+            f"the block of {block.stage} ({block.words}, input {shape}) is not in the latency table of "
+            f"{self.space.text} with the layers that it has now: measure the table again with nas "
+            "latency-table, for the space and the ops as they are"
+        )
+
+
+def _from_version_1(data: dict[str, Any]) -> dict[str, Any]:
+    """The values of version 1 as those of version 2: it kept flags as the session's notes."""
+    session = data.get("session", data.get("sitting"))
+    if not isinstance(session, dict):
+        return data
+    session = session | {"repeat_error": session.get("block_repeat_error")}
+    return {**data, "session": session, "flags": session.get("notes", ())}

@@ -11,10 +11,17 @@ from torch import nn
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
 from nas.latency.passes import prepare_pass, prepare_reference
-from search_spaces import efficientnet
+from search_spaces import Conv, Head, MBConv, Network, Stage
 
 SHAPE = (3, 8, 8)
-TINY = efficientnet(resolution=16, num_classes=3, in_channels=1, width=0.25).reference
+TINY = Network(
+    stem=Stage(op=Conv(), channels=8, stride=2),
+    stages=(Stage(op=MBConv(), channels=8),),
+    head=Head(channels=16),
+    resolution=16,
+    num_classes=3,
+    in_channels=1,
+)
 
 
 class Recorder(nn.Module):
@@ -131,24 +138,26 @@ def test_the_reference_workload_leaves_the_random_numbers_alone():
 
 
 def test_a_module_without_the_shape_of_its_input_is_refused():
-    with pytest.raises(LatencyError, match="input_shape"):
+    with pytest.raises(LatencyError) as error:
         prepare_pass(nn.Identity(), DeviceSettings(device="cpu"))
+    assert error.value.field == "input_shape"
 
 
 @pytest.mark.parametrize(
-    ("wrong", "words"),
+    ("wrong", "field"),
     [
-        ({"device": "tpu"}, "but got 'tpu'"),
-        ({"precision": "int8"}, "but got 'int8'"),
-        ({"batch": 0}, "`batch >= 1` must hold, but got batch=0"),
-        ({"threads": True}, "`threads >= 1` must hold, but got threads=True"),
-        ({"device": "onnx-cpu", "precision": "bfloat16"}, "bfloat16.* not offered on onnx-cpu"),
-        ({"device": "onnx-cuda", "channels_last": True}, "channels last is not offered on onnx-cuda"),
+        ({"device": "tpu"}, "device"),
+        ({"precision": "int8"}, "precision"),
+        ({"batch": 0}, "batch"),
+        ({"threads": True}, "threads"),
+        ({"device": "onnx-cpu", "precision": "bfloat16"}, "precision"),
+        ({"device": "onnx-cuda", "channels_last": True}, "channels_last"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(wrong, words):
-    with pytest.raises(LatencyError, match=words):
+def test_settings_that_do_not_fit_are_refused(wrong, field):
+    with pytest.raises(LatencyError) as error:
         DeviceSettings(**{"device": "cpu"} | wrong)
+    assert error.value.field == field
 
 
 def test_settings_say_what_they_are():

@@ -10,18 +10,17 @@ import torch
 from nas.cli.main import main
 from nas.latency.table.table import LatencyTable
 
-from .synthetic import table_of
-from .test_csv_form import rows_of, write_rows
+from ..latency.table.synthetic import table_of
+from ..latency.table.test_form import rows_of, write_rows
 
 OWN_SPACE = """
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice
 
 
 def tiny(resolution=8, num_classes=3):
-    op = MBConv(kernel_size=choice(3, 5), expand_ratio=choice(1, 3))
     template = Network(
         stem=Stage(op=Conv(), channels=8, stride=2),
-        stages=(Stage(op=op, channels=8, repeats=choice(1, 2)),),
+        stages=(Stage(op=choice(Conv(), MBConv()), channels=8),),
         head=Head(channels=16),
         resolution=resolution,
         num_classes=num_classes,
@@ -79,13 +78,13 @@ def test_a_gpu_that_is_not_there_is_said_before_anything_runs(capsys, tmp_path, 
     assert "distinct blocks" not in said
 
 
-def test_a_table_is_shown_with_its_error_and_verdict(capsys, tmp_path):
+def test_a_table_is_shown_with_its_error_and_advice(capsys, tmp_path):
     table = table_of(check=12)
     path = tmp_path / "table.json"
     table.save(path)
     data = answer(capsys, "--show", path)
     assert data["error_text"] == table.error_text
-    assert data["verdict"] == table.check.verdict
+    assert data["advice"] == table.check.advice
     assert (data["mape"], data["tau"]) == (table.check.mape, table.check.tau)
     assert (data["least_ms"], data["most_ms"]) == (table.range.least_ms, table.range.most_ms)
     assert (data["blocks_measured"], data["blocks_estimated"]) == (62, 0)
@@ -93,22 +92,24 @@ def test_a_table_is_shown_with_its_error_and_verdict(capsys, tmp_path):
     assert len(data["networks"]) == 12
     assert main(["latency-table", "--show", str(path)]) == 0
     drawn = capsys.readouterr().out
-    for word in ("synthetic", "MAPE", "verdict", "predicted", "repeat error", "5 slowest of 62 blocks"):
+    for word in ("Synthetic", "MAPE", "advice", "predicted", "random order", "5 slowest of 62 blocks"):
         assert word in drawn
 
 
 def test_a_form_is_written_filled_in_and_read(capsys, tmp_path, own_space):
     folder, out = tmp_path / "form", tmp_path / "table.json"
     words = ("--space", own_space, "--resolution", 8, "--num-classes", 3)
-    data = answer(capsys, *words, "--write-blocks", folder, "--check", 2)
-    assert data["blocks"] + data["networks"] == data["models"] == len(list(folder.rglob("*.onnx")))
-    rows = rows_of(folder / "blocks.csv")
-    write_rows(folder / "blocks.csv", [{**row, "latency_ms": 1 + place} for place, row in enumerate(rows)])
+    data = answer(capsys, *words, "--write-blocks", folder, "--check", 0)
+    assert data["blocks"] + data["networks"] == len(list(folder.rglob("*.onnx")))
+    rows = rows_of(folder / "latencies.csv")
+    times = ["" if row["stage"] == "network" else 1 + place for place, row in enumerate(rows)]
+    pairs = zip(rows, times, strict=True)
+    write_rows(folder / "latencies.csv", [{**row, "latency_ms": value} for row, value in pairs])
     read = (*words, "--from-csv", folder, "--device-name", "Pixel 8", "--out", out)
     data = answer(capsys, *read)
     assert data["device_name"] == "Pixel 8"
     assert "no error can be stated" in data["error_text"]
-    assert "verdict" not in data
+    assert "advice" not in data
     assert LatencyTable.load(out).blocks[1].latency_ms == 2.0
     assert "--num-classes as when it was written" in complaint(
         capsys, *words[:4], "--num-classes", 4, *read[6:]
@@ -124,7 +125,7 @@ def test_a_busy_machine_is_refused_unless_forced(capsys, tmp_path, monkeypatch, 
     assert "needs a quiet machine, but others used 80 % of the CPU" in complaint(capsys, *words)
     assert not out.exists()
     assert main(["latency-table", *map(str, words), "--force"]) == 0
-    assert "others used 80 % of the CPU before the session" in LatencyTable.load(out).session.notes
+    assert "others used 80 % of the CPU before the session" in LatencyTable.load(out).flags
     assert "WARNING" in capsys.readouterr().err
 
 

@@ -5,8 +5,10 @@ import math
 import numpy as np
 
 from nas.latency.devices import DeviceSettings
+from nas.latency.environment import Environment
+from nas.latency.measurement import DeviceSession, SessionRecord
 from nas.latency.session import measure_together
-from nas.latency.table.session import plan_table, table_of_session
+from nas.latency.table.building import plan_table, table_of_session
 from search_spaces import blocks_of, inference_parts, small
 from search_spaces.blocks import leaves_of
 
@@ -49,16 +51,28 @@ class Device:
 
         return run
 
-    def sit(self, plan, rounds=6):
+    def measure(self, plan, rounds=6):
         passes = {block.key: self.workload(block_truth_ms(block)) for block in plan.blocks}
         passes |= {network.digest: self.workload(network_truth_ms(network)) for network in plan.networks}
         return measure_together(passes, reference=self.workload(1.0), rounds=rounds, clock=self.clock)
 
 
-def table_of(space=None, *, noise=0.01, rounds=6, **plan):
-    """A table of a session on such a device."""
-    made = plan_table(space or small_space(), **plan)
-    session = Device(noise).sit(made, rounds)
-    return table_of_session(
-        made, session, settings=SETTINGS, device_name="Synthetic", environment="synthetic"
+def session_of(plan, *, noise=0.01, rounds=6):
+    """A session on such a device."""
+    session = Device(noise).measure(plan, rounds)
+    record = SessionRecord(
+        rounds=rounds,
+        seconds=session.seconds,
+        reference_ms=session.reference_median_ms,
+        drift=session.drift,
+        repeat_error=session.repeat_error,
+        repeat_tau=session.repeat_tau,
     )
+    environment = Environment(device_name="Synthetic", machine="none", cores=1, torch="0")
+    return DeviceSession(session=session, record=record, environment=environment, flags=())
+
+
+def table_of(space=None, *, noise=0.01, rounds=6, **plan):
+    """A table of such a session."""
+    made = plan_table(space or small_space(), **plan)
+    return table_of_session(made, session_of(made, noise=noise, rounds=rounds), SETTINGS)

@@ -7,29 +7,36 @@ import sys
 import pytest
 import torch
 
-from nas.cli import measure
 from nas.cli.main import COMMANDS, main, parse
 from nas.latency.environment import judge_share
 from nas.latency.measurement import read_measurements
-from search_spaces import cost, efficientnet
+from search_spaces import Conv, Head, MBConv, Network, Stage, cost, efficientnet
+
+SMALL = Network(
+    stem=Stage(op=Conv(), channels=8, stride=2),
+    stages=(Stage(op=MBConv(), channels=8),),
+    head=Head(channels=16),
+    resolution=16,
+    num_classes=3,
+)
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
     """A machine of which others use a share that a test chooses; tests run beside each other."""
     state = {"share": 0.0}
-    monkeypatch.setattr(measure, "busy", lambda settings: judge_share(state["share"], settings.device))
+    monkeypatch.setattr(
+        "nas.latency.environment.busy", lambda settings: judge_share(state["share"], settings.device)
+    )
     return state
 
 
 @pytest.fixture
 def networks(tmp_path):
     """Two files of networks, of which `small` is much faster."""
-    paths = {}
-    for name, width, resolution in (("small", 0.25, 16), ("large", 1.0, 64)):
-        paths[name] = tmp_path / f"{name}.json"
-        network = efficientnet(resolution=resolution, num_classes=3, width=width).reference
-        paths[name].write_text(network.to_json())
+    paths = {"small": tmp_path / "small.json", "large": tmp_path / "large.json"}
+    paths["small"].write_text(SMALL.to_json())
+    paths["large"].write_text(efficientnet(resolution=32, num_classes=3, width=0.25).reference.to_json())
     return paths
 
 
@@ -46,7 +53,7 @@ def answer(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
-def test_networks_are_ranked_in_one_sitting_and_stored_with_every_sample(
+def test_networks_are_ranked_in_one_session_and_stored_with_every_sample(
     capsys, networks, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
@@ -57,22 +64,21 @@ def test_networks_are_ranked_in_one_sitting_and_stored_with_every_sample(
     assert data["settings"]["device"] == "cpu"
     assert data["environment"]["cores"] >= 1
     for row in (first, second):
-        network = efficientnet(num_classes=3, width=0.25, resolution=16).reference
         if row["name"] == "small":
-            assert (row["macs"], row["params"]) == (cost(network).macs, cost(network).params)
+            assert (row["macs"], row["params"]) == (cost(SMALL).macs, cost(SMALL).params)
         assert row["file"] == f"runs/latency/{row['name']}-cpu.json"
         (stored,) = read_measurements(tmp_path / row["file"])
-        assert (stored.name, stored.digest, stored.median_ms) == (
+        assert (stored.timing.name, stored.digest, stored.median_ms) == (
             row["name"],
             row["digest"],
             row["median_ms"],
         )
-        assert list(stored.samples_ms) == row["samples_ms"]
+        assert list(stored.timing.samples_ms) == row["samples_ms"]
         assert len(row["normalised_ms"]) == row["n"] == 8
     assert any("small is faster than large" in note for note in data["notes"])
 
 
-def test_the_table_is_drawn_for_people(capsys, networks, tmp_path):
+def test_the_table_is_drawn_for_users(capsys, networks, tmp_path):
     out = tmp_path / "mine.json"
     words = ["measure", str(networks["small"]), str(networks["large"]), "--runs", "6", "--out", str(out)]
     assert main(words) == 0
@@ -93,12 +99,11 @@ def test_the_table_is_drawn_for_people(capsys, networks, tmp_path):
 def test_other_settings_are_added_to_what_a_folder_has(capsys, tmp_path):
     folder = tmp_path / "bundle"
     folder.mkdir()
-    network = efficientnet(resolution=16, num_classes=3, width=0.25).reference
-    (folder / "architecture.json").write_text(network.to_json())
+    (folder / "architecture.json").write_text(SMALL.to_json())
     answer(capsys, folder, "--runs", "2")
     answer(capsys, folder, "--runs", "2", "--batch", "4", "--channels-last", "--precision", "bfloat16")
     one, other = read_measurements(folder / "latency-cpu.json")
-    assert (one.name, one.settings.batch, one.settings.channels_last) == ("bundle", 1, False)
+    assert (one.timing.name, one.settings.batch, one.settings.channels_last) == ("bundle", 1, False)
     assert (other.settings.batch, other.settings.channels_last, other.settings.precision) == (
         4,
         True,
@@ -154,7 +159,7 @@ def test_mistakes_are_told_before_any_time_is_spent(capsys, networks, tmp_path):
     assert "is a folder" in complaint(capsys, small, "--out", tmp_path)
     assert "from 1 to 2**63 - 1 is needed, but got '0'" in complaint(capsys, small, "--threads", "0")
     (tmp_path / "other.json").write_text("{}")
-    assert "must hold measured latencies" in complaint(capsys, small, "--out", tmp_path / "other.json")
+    assert "is another file" in complaint(capsys, small, "--out", tmp_path / "other.json")
     assert "cannot be written" in complaint(capsys, small, "--out", small / "x.json")
 
 
