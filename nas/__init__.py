@@ -24,7 +24,7 @@ from nas.evaluators import Probed, TableEvaluator
 from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
 from nas.finalize import Finalized, finalize
-from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
+from nas.objective import AbsoluteTerm, Constraint, CostTerm, Goal, Objective
 from nas.proposals import Repeat
 from nas.protocols import Evaluator, Executor, Probe, Reporter
 from nas.rungs import Rungs
@@ -86,6 +86,7 @@ __all__ = [
     "ExecutorOptions",
     "ExportError",
     "Finalized",
+    "Goal",
     "InfeasibleError",
     "InlineExecutor",
     "LatencyError",

@@ -120,8 +120,8 @@ class Catalogue:
                 field="objective",
             )
         least = self.latency.least_ms(self.space)
-        budget = objective.budgets.get(PREDICTED, math.inf)
-        if budget < least:
+        budgets = [term.target for term in objective.terms if term.metric == PREDICTED and term.is_budget]
+        if (budget := min(budgets, default=math.inf)) < least:
             raise ObjectiveError(
                 f"no network of the space {self.space.name!r} is predicted to take less than {least:.4g} ms, "
                 f"but the target is {PREDICTED}={budget:.4g}: raise it, or choose a smaller width or "

@@ -90,6 +90,7 @@ class MetricInfo:
         direction: Whether more or less of it is better, where an objective does not say.
         origin: Where it comes from.
         aliases: Short names that an objective may use.
+        is_reported: Whether the report of a network shows it, also where the objective does not look at it.
     """
 
     name: str
@@ -98,16 +99,12 @@ class MetricInfo:
     direction: Direction = "min"
     origin: Origin = "measured"
     aliases: tuple[str, ...] = ()
+    is_reported: bool = False
 
     @property
     def is_known_before_training(self) -> bool:
         """Whether it follows from the network, or from a table measured beforehand."""
         return self.origin != "measured"
-
-    @property
-    def is_cost(self) -> bool:
-        """Whether it is in the registry and less of it is better."""
-        return self.direction == "min" and self.name in _BY_NAME
 
 
 METRICS = (
@@ -122,17 +119,19 @@ METRICS = (
         origin="predicted",
         aliases=("predicted_latency",),
     ),
-    MetricInfo(name="latency_ms", label="latency", unit=MILLISECONDS, aliases=("latency",)),
-    MetricInfo(name="peak_memory_bytes", label="peak memory", unit=BYTES, aliases=("memory",)),
+    MetricInfo(name="latency_ms", label="latency", unit=MILLISECONDS, aliases=("latency",), is_reported=True),
+    MetricInfo(
+        name="peak_memory_bytes", label="peak memory", unit=BYTES, aliases=("memory",), is_reported=True
+    ),
     MetricInfo(name="inference_memory_bytes", label="inference memory", unit=BYTES),
     MetricInfo(name="train_step_ms", label="training step", unit=MILLISECONDS, aliases=("step_time",)),
-    MetricInfo(name="train_seconds", label="training time", unit=SECONDS),
+    MetricInfo(name="train_seconds", label="training time", unit=SECONDS, is_reported=True),
     MetricInfo(name="images_per_second", label="images per second", unit=PER_SECOND, direction="max"),
     MetricInfo(name="loss", label="training loss", unit=NATS),
 )
 """Every metric that our own evaluators, tables and networks have."""
 
-_BY_NAME: Mapping[str, MetricInfo] = {info.name: info for info in METRICS}
+REGISTRY: Mapping[str, MetricInfo] = {info.name: info for info in METRICS}
 _BY_ALIAS: Mapping[str, str] = {alias: info.name for info in METRICS for alias in info.aliases}
 
 NETWORK_METRICS = tuple(info.name for info in METRICS if info.origin == "network")
@@ -150,8 +149,8 @@ MEASURED_METRICS = tuple(info.name for info in METRICS if info.origin == "measur
 
 def metric_info(name: str) -> MetricInfo:
     """What is known of a metric; of one that is not in the registry, what the end of its name says."""
-    if name in _BY_NAME:
-        return _BY_NAME[name]
+    if name in REGISTRY:
+        return REGISTRY[name]
     unit = next((unit for ending, unit in _ENDINGS.items() if name.endswith(ending)), NUMBER)
     return MetricInfo(name=name, label=name, unit=unit)
 
@@ -168,7 +167,7 @@ def metric_name(word: str) -> str:
         ObjectiveError: It nearly names one of the registry, but not quite.
     """
     name = _BY_ALIAS.get(word, word)
-    near = [] if name in _BY_NAME else get_close_matches(word, [*_BY_ALIAS, *_BY_NAME], n=1, cutoff=NEAR)
+    near = [] if name in REGISTRY else get_close_matches(word, [*_BY_ALIAS, *REGISTRY], n=1, cutoff=NEAR)
     if near:
         raise ObjectiveError(f"there is no metric {word!r}: did you mean {near[0]!r}?", field="metric")
     return name
@@ -182,7 +181,7 @@ def check_metric(name: object) -> None:
     """
     if not isinstance(name, str) or not re.fullmatch(WORD, name):
         raise ObjectiveError(
-            f"a metric must be a word such as {', '.join(_BY_NAME)}, but got {name!r}", field="metric"
+            f"a metric must be a word such as {', '.join(REGISTRY)}, but got {name!r}", field="metric"
         )
     if metric_name(name) != name:
         raise ObjectiveError(

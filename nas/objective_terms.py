@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from nas.errors import ObjectiveError
-from nas.metrics import FRACTION, check_metric, metric_info
+from nas.metrics import FRACTION, Goal, check_metric, metric_info
 from nas.units import number_text
+from search_spaces.fingerprints import counted_fields
 
 _RELATIONS: dict[str, Callable[[float, float], bool]] = {
     "> 0": operator.gt,
@@ -31,8 +32,7 @@ def _check_cost(metric: object) -> None:
     check_metric(metric)
     if metric == "accuracy":
         raise ObjectiveError(
-            "a term or an upper limit must be of a cost, but got the accuracy: name a cost such as macs, or "
-            "the least accuracy, accuracy >= 0.7",
+            "a term or an upper limit must be of a cost, but got the accuracy: name a cost such as macs",
             field="metric",
         )
 
@@ -51,10 +51,9 @@ def metric_of(metrics: Mapping[str, float], name: str) -> float:
             f"{remedy}, or name another metric",
             field="objective",
         )
-    value = metrics[name]
-    if not math.isfinite(value):
-        raise ObjectiveError(f"{name} must be finite, but got {name}={value!r}", field="objective")
-    return value
+    if not math.isfinite(metrics[name]):
+        raise ObjectiveError(f"{name} must be finite, but got {name}={metrics[name]!r}", field="objective")
+    return metrics[name]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,45 +83,24 @@ class CostTerm:
         _check_number("exponent_under", self.exponent_under, "<= 0")
         _check_number("exponent_over", self.exponent_over, "<= 0")
 
-    def factor(self, cost: float, *, sign: float = 1.0) -> float:
-        """The factor by which this cost changes what is optimised; 1 at the target.
-
-        Args:
-            cost: The cost.
-            sign: 1 where it is maximised; -1 where it is minimised, which turns the exponents.
-
-        Raises:
-            ObjectiveError: The cost is negative, or 0 to a power that is not 0, or the power is no number.
-        """
-        exponent = sign * (self.exponent_under if cost <= self.target else self.exponent_over)
-        if not (cost > 0 or (cost == 0 and exponent == 0)):
-            raise ObjectiveError(
-                f"`{self.metric} > 0` must hold for {self.describe(sign)}, but got {self.metric}={cost!r}",
-                field="objective",
-            )
-        try:
-            factor = float((cost / self.target) ** exponent)
-        except (OverflowError, ZeroDivisionError):  # the share of a tiny cost may be 0
-            factor = math.inf
-        if not math.isfinite(factor):
-            raise ObjectiveError(
-                f"{self.describe(sign)} is no number for {self.metric}={number_text(cost)}: use exponents "
-                "nearer to 0",
-                field="objective",
-            )
-        return factor
+    @property
+    def is_budget(self) -> bool:
+        """Whether the exponents differ, so that the target is more than a unit."""
+        return self.exponent_under != self.exponent_over
 
     @property
     def is_unit(self) -> bool:
         """Whether the target is 1 of the metric's unit and nothing that is aimed at: `params^-0.05`."""
-        return self.target == 1 and self.exponent_under == self.exponent_over
+        return self.target == 1 and not self.is_budget
+
+    def can_take(self, cost: float) -> bool:
+        """Whether the cost has this power: it is above 0, or 0 without an exponent."""
+        return cost > 0 or (cost == 0 and self.exponent_under == 0)
 
     def describe(self, sign: float = 1.0) -> str:
-        """The factor as `Objective.parse` reads it."""
-        under, over = (
-            number_text(sign * exponent + 0.0) for exponent in (self.exponent_under, self.exponent_over)
-        )
-        exponents = under if under == over else f"({under} under, {over} over)"
+        """The factor as `Objective.parse` reads it; of what is minimised (sign -1) the exponents turn."""
+        under, over = (number_text(sign * one + 0.0) for one in (self.exponent_under, self.exponent_over))
+        exponents = f"({under} under, {over} over)" if self.is_budget else under
         ratio = self.metric if self.is_unit else f"({self.metric} / {number_text(self.target)})"
         return f"{ratio}^{exponents}"
 
@@ -145,96 +123,87 @@ class AbsoluteTerm:
     metric: str
     target: float
     beta: float
+    is_budget: ClassVar[bool] = True
+    is_unit: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_cost(self.metric)
         _check_number("target", self.target, "> 0")
         _check_number("beta", self.beta, "< 0")
 
-    def summand(self, cost: float) -> float:
-        """What this cost adds to the reward; 0 at the target, negative elsewhere."""
-        return self.beta * abs(cost / self.target - 1)
-
     def describe(self, sign: float = 1.0) -> str:
-        """The summand as `Objective.parse` reads it: added to what is minimised, else subtracted."""
+        """The summand as `Objective.parse` reads it; it is added to what is minimised (sign -1)."""
         size, target = number_text(-self.beta), number_text(self.target)
         return f"{'-' if sign > 0 else '+'} {size} * |{self.metric} / {target} - 1|"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A hard limit: a candidate above it is infeasible at any accuracy.
+    """A hard limit: a candidate beyond it is infeasible, whatever else it reaches.
 
     Attributes:
-        metric: Name of the cost. Those in `KNOWN_METRICS` are checked before training.
-        upper: The largest cost allowed, in the metric's unit.
+        metric: Name of the metric. One that is known before training is checked before training.
+        upper: The largest cost allowed, in the metric's unit; None where the limit is a lower one.
+        lower: The smallest value allowed of a measured metric; None where the limit is an upper one.
 
     Raises:
-        ObjectiveError: The limit is not a positive finite number.
+        ObjectiveError: The limit is not one positive finite number, or not of this kind of metric.
     """
 
     metric: str
-    upper: float
+    upper: float | None = None
+    lower: float | None = None
 
     def __post_init__(self) -> None:
-        _check_cost(self.metric)
-        _check_number("upper", self.upper, "> 0")
+        if self.lower is None:
+            _check_cost(self.metric)
+            _check_number("upper", self.upper, "> 0")
+            return
+        check_metric(self.metric)
+        _check_number("lower", self.lower, "> 0")
+        most = 1 if metric_info(self.metric).unit is FRACTION else math.inf
+        if self.upper is not None or self.is_known_before_training:
+            aim = f"- 0.1 * |{self.metric} / {number_text(self.lower)} - 1|"
+            law = f"a lower limit must stand alone and be of what is measured: for a range of costs add {aim}"
+        elif self.lower > most:
+            law = f"`lower <= 1` must hold for {self.metric}, a fraction: divide percent by 100"
+        else:
+            return
+        raise ObjectiveError(f"{law}; got {self.metric}, lower={self.lower!r}", field="lower")
 
     @property
     def is_known_before_training(self) -> bool:
-        """Whether the cost needs no training: it follows from the network, or from a table of latencies."""
+        """Whether the metric needs no training: it follows from the network, or from a table of latencies."""
         return metric_info(self.metric).is_known_before_training
 
     def excess(self, metrics: Mapping[str, float]) -> float:
-        """How far the cost lies above the limit, as a share of the limit; 0 where it is met."""
-        return max(0.0, metric_of(metrics, self.metric) / self.upper - 1)
+        """How far the metric lies beyond the limit, as a share of the limit; 0 where it is met."""
+        value = metric_of(metrics, self.metric)
+        if self.upper is None:
+            return max(0.0, 1 - value / cast(float, self.lower))
+        return max(0.0, value / self.upper - 1)
 
     def describe(self) -> str:
         """The limit as `Objective.parse` reads it."""
-        return f"{self.metric} <= {number_text(self.upper)}"
+        relation, bound = ("<=", self.upper) if self.upper is not None else (">=", self.lower)
+        return f"{self.metric} {relation} {number_text(cast(float, bound))}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LowerLimit:
-    """The least of a measured metric that is allowed: `min macs, accuracy >= 0.7`.
+Term = CostTerm | AbsoluteTerm | Constraint | Goal
 
-    Attributes:
-        metric: Name of a metric of which more is better: the accuracy, or one of the user's own.
-        lower: The smallest value allowed, in the metric's unit.
+FIRST_VERSION: Mapping[type, tuple[str, ...]] = {
+    CostTerm: ("metric", "target", "exponent_under", "exponent_over"),
+    AbsoluteTerm: ("metric", "target", "beta"),
+    Constraint: ("metric", "upper"),
+    Goal: ("metric", "direction"),
+}
+"""Fields of the first objectives that are in journals as JSON; new fields are not added here."""
 
-    Raises:
-        ObjectiveError: The limit is not a positive finite number, or the metric is a cost.
-    """
 
-    metric: str
-    lower: float
-
-    def __post_init__(self) -> None:
-        check_metric(self.metric)
-        _check_number("lower", self.lower, "> 0")
-        info = metric_info(self.metric)
-        if info.is_cost:
-            raise ObjectiveError(
-                f"a lower limit must be of a metric of which more is better, but {self.metric} is a cost: "
-                f"add - 0.1 * |{self.metric} / {number_text(self.lower)} - 1| to land on it from both sides",
-                field="metric",
-            )
-        if info.unit is FRACTION and self.lower > 1:
-            raise ObjectiveError(
-                f"`lower <= 1` must hold for {self.metric}, which is a fraction, but got "
-                f"lower={self.lower!r}: divide percent by 100",
-                field="lower",
-            )
-
-    @property
-    def is_known_before_training(self) -> bool:
-        """Never: it is measured."""
-        return False
-
-    def excess(self, metrics: Mapping[str, float]) -> float:
-        """How far the metric lies below the limit, as a share of the limit; 0 where it is met."""
-        return max(0.0, 1 - metric_of(metrics, self.metric) / self.lower)
-
-    def describe(self) -> str:
-        """The limit as `Objective.parse` reads it."""
-        return f"{self.metric} >= {number_text(self.lower)}"
+def terms_to_json(terms: Sequence[Term]) -> list[dict[str, str | float | None]]:
+    """The fields of terms for JSON; a field that was added later only where it is not at its default."""
+    counted = [counted_fields(term, FIRST_VERSION[type(term)]) for term in terms]
+    return [
+        {name: float(value) if isinstance(value, int) else value for name, value in fields.items()}
+        for fields in counted
+    ]

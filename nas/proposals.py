@@ -283,7 +283,7 @@ def require_feasible(catalogue: Catalogue, objective: Objective, *, seed: int) -
     except SpaceError as error:
         raise SpaceArgumentError(f"no candidate of the space {space.name!r} can be built: {error}") from error
     limits = "; ".join(
-        f"`{c.metric} <= {c.upper:,.12g}`, nearest {c.metric}={costs[c.metric]:,.6g}"
+        f"`{c.describe()}`, nearest {c.metric}={costs[c.metric]:,.6g}"
         for c in objective.constraints
         if c.is_known_before_training
     )

@@ -210,7 +210,7 @@ def _shares(objective: Objective, costs: Records) -> tuple[Share, ...]:
     samples = len(costs)
     limits: list[tuple[str, float, Literal["constraint", "target"]]] = [
         *((metric, target, "target") for metric, target in objective.targets.items()),
-        *((limit.metric, limit.upper, "constraint") for limit in objective.constraints),
+        *((limit.metric, limit.upper, "constraint") for limit in objective.constraints if limit.upper),
     ]
     known = [(metric, upper, kind) for metric, upper, kind in limits if metric in NETWORK_METRICS]
     shares = [

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from nas.data.description import DataDescription
 from nas.errors import RecipeError
+from nas.metrics import metric_info
 from nas.report.network_report import stage_table
 from nas.report.printing import (
     Fact,
@@ -44,9 +45,8 @@ def winner_report(study: Study, images: DataDescription | None = None) -> Report
     if trial.fidelity != 1:
         words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
         facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
-    shown = {"latency_ms", "peak_memory_bytes", "train_seconds", *trial.objective.metrics}
     for metric in trial.metrics:
-        if metric.name in shown:
+        if metric_info(metric.name).is_reported or metric.name in trial.objective.metrics:
             where = f"  ({metric.environment})" if metric.environment else ""
             text = f"{show_metric(metric.name, metric.value)}{where}"
             facts.append(Fact(key=metric.name, label=metric.name, value=metric.value, text=text))

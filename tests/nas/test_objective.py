@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from nas.errors import ObjectiveError
 from nas.metrics import MEASURED_METRICS, Goal
-from nas.objective import AbsoluteTerm, Constraint, CostTerm, LowerLimit, Objective
+from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
 
 accuracies = st.floats(0.01, 1.0)
 costs = st.floats(1.0, 1e12)
@@ -86,7 +86,7 @@ def test_no_objective_rewards_being_dearer_above_the_target(accuracy, low, high,
 
 
 def test_only_equal_exponents_are_noted_as_a_unit():
-    assert "macs 30,000,000" in Objective.soft("macs", 30e6).note
+    assert "(macs / 30,000,000)^-0.07" in Objective.soft("macs", 30e6).note
     assert Objective.hard("macs", 30e6).note == ""
     assert Objective.absolute("macs", 30e6).note == ""
 
@@ -131,7 +131,7 @@ def test_a_metric_that_factors_multiply_must_be_a_fraction(text, value, remedy):
 def test_a_lower_limit_is_broken_below_it_and_known_only_once_measured():
     objective = Objective.parse("min macs, accuracy >= 0.7")
     assert objective.broken({"accuracy": 0.7}) == ()
-    assert objective.broken({"accuracy": 0.69}) == objective.lower_limits
+    assert objective.broken({"accuracy": 0.69}) == objective.constraints
     assert objective.broken({}, before_training=True) == ()
     with pytest.raises(ObjectiveError, match="needs 'accuracy'"):
         objective.broken({"macs": 1.0})
@@ -139,11 +139,11 @@ def test_a_lower_limit_is_broken_below_it_and_known_only_once_measured():
 
 @pytest.mark.parametrize(
     ("metric", "lower", "field"),
-    [("macs", 1.0, "metric"), ("accuracy", 70.0, "lower"), ("f1", 0.0, "lower"), ("f 1", 0.5, "metric")],
+    [("macs", 1.0, "lower"), ("accuracy", 70.0, "lower"), ("f1", 0.0, "lower"), ("f 1", 0.5, "metric")],
 )
 def test_a_lower_limit_that_cannot_be_meant_is_refused(metric, lower, field):
     with pytest.raises(ObjectiveError) as error:
-        LowerLimit(metric=metric, lower=lower)
+        Constraint(metric=metric, lower=lower)
     assert error.value.field == field
 
 
@@ -217,7 +217,7 @@ def test_a_cost_that_was_not_measured_is_named_with_what_there_is():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan, math.inf])
 def test_a_cost_that_is_not_a_positive_number_is_refused(value):
-    with pytest.raises(ObjectiveError, match=f"macs={value}"):
+    with pytest.raises(ObjectiveError, match=f"macs={value:g}"):
         Objective.soft("macs", 5.0).reward(0.5, {"macs": value})
 
 
@@ -272,7 +272,7 @@ def test_a_predicted_latency_is_known_before_training_and_measured_by_nobody():
 
 def test_a_reward_too_large_for_a_number_is_refused_with_its_term():
     objective = Objective.parse("accuracy * (macs / 1G)^-100")
-    with pytest.raises(ObjectiveError, match=r"is no number for macs=1: use exponents nearer to 0"):
+    with pytest.raises(ObjectiveError, match=r"macs=1: use exponents nearer to 0"):
         objective.reward(0.5, {"macs": 1.0})
 
 

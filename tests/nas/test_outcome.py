@@ -2,18 +2,20 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
 import nas
 from nas.cli.main import main
-from nas.errors import StudyError
+from nas.errors import ObjectiveError, StudyError
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Objective
 from nas.outcome import feedback_of, judge
 from nas.report.tensorboard import TensorBoardReporter
 from nas.trial import Cause, Metric, Result, Status, Trial
 from search_spaces import cost
 
+GOLDEN = Path(__file__).parent / "golden" / "version-3"
 LIMIT = Objective(constraints=(Constraint(metric="energy_mj", upper=10),))
 SOFT = Objective.soft("energy_mj", 10.0)
 HARD = Objective.hard("energy_mj", 10.0)
@@ -146,6 +148,22 @@ def test_a_search_optimises_a_metric_that_only_a_users_evaluator_has(
     assert ends(values.values()) in [trial.value for trial in front]
     assert main(["show", str(tmp_path)]) == 0
     assert objective.goal.metric in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("controller", ["dyna", "nsga2"])
+def test_a_front_is_refused_before_anything_is_written(tmp_path, small_space, controller):
+    with pytest.raises(ObjectiveError) as error:
+        odd_search(small_space, tmp_path / "a", "accuracy; macs", controller=controller)
+    assert error.value.field == "objective"
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_metric_that_training_on_images_does_not_measure_is_refused(tmp_path, small_space):
+    data = nas.load_data(str(GOLDEN / "squares.npz"), resolution=small_space.template.resolution)
+    with pytest.raises(ObjectiveError) as error:
+        nas.search(small_space, data=data, objective="max f1", executor="inline", out=tmp_path / "a")
+    assert error.value.field == "objective"
+    assert not (tmp_path / "a").exists()
 
 
 def test_a_search_for_a_minimum_finds_it(tmp_path, small_space):
