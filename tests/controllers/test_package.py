@@ -32,8 +32,12 @@ def test_a_search_with_independent_logits_loads_no_torch(name):
 def test_all_names_exist_and_nothing_else_is_public():
     assert sorted(controllers.__all__, key=str.lower) == sorted(set(controllers.__all__), key=str.lower)
     for name in controllers.__all__:
-        assert getattr(controllers, name).__module__.startswith("controllers") or name in (
-            "Candidate",
-            "Feedback",
-            "State",
-        )
+        value = getattr(controllers, name)
+        is_ours = getattr(value, "__module__", "").startswith("controllers")
+        assert is_ours or name in ("CONTROLLERS", "Candidate", "Feedback", "State")
+
+
+def test_every_controller_has_a_name_that_users_give_and_the_default_is_the_first():
+    classes = list(controllers.CONTROLLERS.values())
+    assert classes[0] is controllers.Default
+    assert {kind.__name__ for kind in classes} <= set(controllers.__all__)
