@@ -22,8 +22,8 @@ from search_spaces.families import (
     resnet,
     small,
 )
-from search_spaces.lowering import Part, cost, lower, memory
-from search_spaces.network import Head, Network, Stage
+from search_spaces.lowering import Part
+from search_spaces.network import Network, cost, lower, memory
 from search_spaces.notation import parse, to_strings
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
 from search_spaces.part_sums import PartSums, inference_parts
@@ -48,6 +48,7 @@ from search_spaces.scaling import (
 )
 from search_spaces.source import to_source
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Head, Stage
 from search_spaces.tables import LayerRow, Row, describe, describe_layers
 
 if TYPE_CHECKING:

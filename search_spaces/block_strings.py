@@ -9,8 +9,8 @@ from functools import partial
 
 from search_spaces.context import require_kernel, require_se_ratio
 from search_spaces.errors import SpaceError, located, require_integer, require_one_of
-from search_spaces.network import MOST_CHANNELS, MOST_REPEATS
 from search_spaces.ops import MBConv
+from search_spaces.stages import MOST_CHANNELS, MOST_REPEATS
 
 DIALECTS = {"mnasnet": "MnasNet's", "timm": "timm's"}
 """The dialects, and what messages call them."""
@@ -123,7 +123,7 @@ class BlockString:
 
     def mistake(self, key: str, law: str) -> SpaceError:
         """What is wrong with a field."""
-        return SpaceError(f"`{key}` {law}, but got `{self.fields[key]}` in {self.place}")
+        return SpaceError(f"`{key}` {law}, but got `{self.fields[key]}` in {self.place}", field=key)
 
     def _text(self, key: str) -> str:
         return self.fields[key].removeprefix(key)
@@ -154,10 +154,14 @@ def split_all(block_strings: object) -> Iterator[BlockString]:
         if dialect != first:
             raise SpaceError(
                 f"all strings must be in one dialect, but the first is in {DIALECTS[first]}, and in "
-                f"{DIALECTS[dialect]} is {said.place}"
+                f"{DIALECTS[dialect]} is {said.place}",
+                field="block_strings",
             )
         if is_nested and dialect == "mnasnet":
-            raise SpaceError(f"only timm's strings may stand in lists of their own, but so does {said.place}")
+            raise SpaceError(
+                f"only timm's strings may stand in lists of their own, but so does {said.place}",
+                field="block_strings",
+            )
         yield said
 
 
@@ -165,7 +169,8 @@ def _flat(block_strings: object) -> Iterator[tuple[object, bool, bool]]:
     """Every string, whether it stands in a list of its own, and whether behind another one there."""
     if not isinstance(block_strings, list | tuple) or not block_strings:
         raise SpaceError(
-            f"block strings must be a list of at least one such as {EXAMPLES}, but got {block_strings!r}"
+            f"block strings must be a list of at least one such as {EXAMPLES}, but got {block_strings!r}",
+            field="block_strings",
         )
     for item in block_strings:
         if not isinstance(item, list | tuple):
@@ -173,17 +178,24 @@ def _flat(block_strings: object) -> Iterator[tuple[object, bool, bool]]:
         elif item:
             yield from ((text, True, index > 0) for index, text in enumerate(item))
         else:
-            raise SpaceError("a list within the list of block strings must not be empty: leave it out")
+            raise SpaceError(
+                "a list within the list of block strings must not be empty: leave it out",
+                field="block_strings",
+            )
 
 
 def _split(text: object, place: str, *, is_later: bool) -> BlockString:
     """Splits one string, and checks that its fields are those of its kind."""
     fields = text.split("_") if isinstance(text, str) else [""]
     if fields[0] in TIMM_ALONE:
-        raise SpaceError(f"no op here is timm's `{fields[0]}`: use ds, dsa, ir, er or cn in {place}")
+        raise SpaceError(
+            f"no op here is timm's `{fields[0]}`: use ds, dsa, ir, er or cn in {place}", field="block_strings"
+        )
     kind = fields[0] if fields[0] in NEEDED and fields[0] != "mnasnet" else "mnasnet"
     if kind == "mnasnet" and not re.fullmatch("noskip|[a-z]{1,2}[0-9].*", fields[0]):
-        raise SpaceError(f"a block string must be one such as {EXAMPLES}, but got {place}")
+        raise SpaceError(
+            f"a block string must be one such as {EXAMPLES}, but got {place}", field="block_strings"
+        )
     known = (*NEEDED[kind], *OPTIONAL[kind])
     found: dict[str, str] = {}
     for field in fields if kind == "mnasnet" else fields[1:]:
@@ -192,13 +204,19 @@ def _split(text: object, place: str, *, is_later: bool) -> BlockString:
             keys, words = (", ".join(n for n in known if (n in _WORDS) is w) for w in (False, True))
             raise SpaceError(
                 f"a field must be one of {keys} with a number behind it, or {words}, but got `{field}` in "
-                f"{place}"
+                f"{place}",
+                field="block_strings",
             )
         key = _WORDS[field][0] if field in _WORDS else name
         if key in found:
-            raise SpaceError(f"a field must stand once, but got `{found[key]}` and `{field}` in {place}")
+            raise SpaceError(
+                f"a field must stand once, but got `{found[key]}` and `{field}` in {place}",
+                field="block_strings",
+            )
         found[key] = field
     for key in NEEDED[kind]:
         if key not in found:
-            raise SpaceError(f"`{key}` must be there, with a number behind it, but is missing in {place}")
+            raise SpaceError(
+                f"`{key}` must be there, with a number behind it, but is missing in {place}", field=key
+            )
     return BlockString(place=place, kind=kind, fields=found, is_later=is_later)

@@ -15,10 +15,10 @@ import numpy as np
 from search_spaces.costs import Tally, tally_tree
 from search_spaces.errors import SpaceError
 from search_spaces.lowering import Part, canonical_text
-from search_spaces.network import Head, Stage
 from search_spaces.ops import op_label
 from search_spaces.part_sums import inference_parts
 from search_spaces.primitives import Chain, Dropout, Gate, Layer, Node, Residual, Shape, out_shape
+from search_spaces.stages import Head, Stage
 
 if TYPE_CHECKING:
     from search_spaces.space import SearchSpace

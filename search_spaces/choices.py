@@ -88,7 +88,9 @@ def choice(*options: Any, name: str | None = None) -> Any:
         if not any(type(option) is type(kept) and option == kept for kept in distinct):
             distinct.append(option)
     if not distinct:
-        raise SpaceError("`choice` needs at least one option, but got none: write choice(3, 5)")
+        raise SpaceError(
+            "`choice` needs at least one option, but got none: write choice(3, 5)", field="options"
+        )
     return distinct[0] if len(distinct) == 1 else Choice(tuple(distinct), name)
 
 

@@ -49,7 +49,7 @@ def check_bounds(bounds: Mapping[str, Bound | None]) -> dict[str, Bound]:
         is_pair = isinstance(bound, tuple | list) and len(bound) == 2
         if not is_pair or math.isnan(bound[0]) or not bound[0] <= bound[1]:
             raise SpaceError(
-                f"a bound must be (least, most), such as {name}=(270e6, 330e6), but got {bound!r}"
+                f"a bound must be (least, most), such as {name}=(270e6, 330e6), but got {bound!r}", field=name
             )
     return {name: (float(least), float(most)) for name, (least, most) in given.items()}
 

@@ -176,7 +176,10 @@ def require_kernel(kernel_size: object) -> None:
     """
     require_integer("kernel_size", kernel_size, least=1, most=31)
     if isinstance(kernel_size, int) and kernel_size % 2 == 0:
-        raise SpaceError(f"`kernel_size` must be odd, such as 3 or 5, but got kernel_size={kernel_size}")
+        raise SpaceError(
+            f"`kernel_size` must be odd, such as 3 or 5, but got kernel_size={kernel_size}",
+            field="kernel_size",
+        )
 
 
 def require_se_ratio(se_ratio: object) -> None:
@@ -187,7 +190,10 @@ def require_se_ratio(se_ratio: object) -> None:
     """
     is_number = isinstance(se_ratio, int | float) and not isinstance(se_ratio, bool)
     if not is_number or not 0 <= se_ratio <= 1:  # type: ignore[operator]
-        raise SpaceError(f"`0 <= se_ratio <= 1` must hold, but got se_ratio={se_ratio!r}: 0 leaves it out")
+        raise SpaceError(
+            f"`0 <= se_ratio <= 1` must hold, but got se_ratio={se_ratio!r}: 0 leaves it out",
+            field="se_ratio",
+        )
 
 
 def require_activation(activation: object) -> None:

@@ -18,20 +18,11 @@ import numpy.typing as npt
 from search_spaces.context import SqueezeExcite
 from search_spaces.costs import VALUE_BYTES, Tally
 from search_spaces.errors import SpaceError, located
-from search_spaces.lowering import (
-    Part,
-    Surroundings,
-    image_shape,
-    lower_head,
-    lower_stage,
-    surroundings,
-    tally,
-    tally_head,
-    tally_stage,
-)
-from search_spaces.network import Stage, has_placed_ops
+from search_spaces.lowering import Part, Surroundings, lower_head, lower_stage, tally_head, tally_stage
+from search_spaces.network import image_shape, surroundings, tally
 from search_spaces.primitives import Shape
 from search_spaces.slots import Slot, Slots
+from search_spaces.stages import Stage, has_placed_ops
 
 Array = npt.NDArray[np.int64]
 
@@ -90,7 +81,7 @@ class _Table:
         self.combinations = math.prod(counts)
         self.weights = [math.prod(counts[place + 1 :]) for place in range(len(counts))]
         self.states: dict[State, int] = {}
-        self.errors: dict[int, str] = {}
+        self.errors: dict[int, SpaceError] = {}
         self.counts = counts
         self._slot = slot
         self._make = make
@@ -126,7 +117,7 @@ class _Table:
         try:
             one, after = self._make(value, state)
         except SpaceError as error:
-            self.errors[number] = str(error)
+            self.errors[number] = error.with_traceback(None)
             one, after = Tally(state.shape), state
         values = [int(getattr(one, name)) for name in _TALLY]
         state_after = next_states.setdefault(after, len(next_states))
@@ -201,18 +192,18 @@ class CostTables:
         for column, table in enumerate(self._tables):
             self._weights[list(table.indices), column] = table.weights if self.is_tabular else 0
 
-    def fold(self, tokens: Array) -> tuple[npt.NDArray[np.void], dict[int, str]]:
+    def fold(self, tokens: Array) -> tuple[npt.NDArray[np.void], dict[int, SpaceError]]:
         """Costs of candidates (n, decisions), and what is wrong with those that cannot be built, by row.
 
         A row that cannot be built has costs without meaning.
         """
         records = np.zeros(len(tokens), RECORD)
-        errors: dict[int, str] = {}
+        errors: dict[int, SpaceError] = {}
         fold = self._fold if self.is_tabular else self._fold_one_by_one
         for start in range(0, len(tokens), CHUNK):
             part = slice(start, start + CHUNK)
             found = fold(tokens[part], records[part])
-            errors.update((start + row, text) for row, text in found.items())
+            errors.update((start + row, error) for row, error in found.items())
         return records, errors
 
     def part_choices(self, metric: str) -> list[PartChoices] | None:
@@ -248,14 +239,14 @@ class CostTables:
         indices = [index for table in self._tables for index in table.indices]
         return len(set(indices)) != len(indices)
 
-    def rows(self, tokens: Array) -> tuple[Array, dict[int, str]]:
+    def rows(self, tokens: Array) -> tuple[Array, dict[int, SpaceError]]:
         """The row of each part (candidates, tables), and what is wrong with candidates that cannot be built.
 
         Only for a tabular space. The first table is that of what all parts share.
         """
         keys = (tokens @ self._weights).astype(np.int64)
         rows = np.zeros(keys.shape, np.int64)
-        errors: dict[int, str] = {}
+        errors: dict[int, SpaceError] = {}
         state: Array = np.zeros(len(tokens), np.int64)
         for place, table in enumerate(self._tables):
             numbers, columns = table.look_up(keys[:, place] + state * table.combinations, self._after(place))
@@ -296,9 +287,9 @@ class CostTables:
         """The states of the table after this one."""
         return self._tables[place + 1].states if place + 1 < len(self._tables) else {}
 
-    def _fold(self, tokens: Array, records: npt.NDArray[np.void]) -> dict[int, str]:
+    def _fold(self, tokens: Array, records: npt.NDArray[np.void]) -> dict[int, SpaceError]:
         keys = (tokens @ self._weights).astype(np.int64)
-        errors: dict[int, str] = {}
+        errors: dict[int, SpaceError] = {}
         total: dict[str, Array] = {}
         state: Array = np.zeros(len(tokens), np.int64)
         image = state
@@ -315,15 +306,15 @@ class CostTables:
         _write(records, total, image)
         return errors
 
-    def _fold_one_by_one(self, tokens: Array, records: npt.NDArray[np.void]) -> dict[int, str]:
+    def _fold_one_by_one(self, tokens: Array, records: npt.NDArray[np.void]) -> dict[int, SpaceError]:
         """The same where parts depend on more than a table holds, such as the number of a block."""
-        errors: dict[int, str] = {}
+        errors: dict[int, SpaceError] = {}
         for row, candidate in enumerate(tokens.tolist()):
             try:
                 network = self._slots.network(candidate)
                 one = tally(network)
             except SpaceError as error:
-                errors[row] = str(error)
+                errors[row] = error.with_traceback(None)
                 continue
             total = {name: np.array([int(getattr(one, name))]) for name in _TALLY}
             _write(records[row : row + 1], total, np.array([image_shape(network).elements]))

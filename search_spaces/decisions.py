@@ -9,7 +9,7 @@ from typing import Any
 
 from search_spaces.choices import Choice, children
 from search_spaces.errors import SpaceError
-from search_spaces.network import Stage
+from search_spaces.stages import Stage
 
 Tokens = tuple[int, ...]
 Conditions = tuple[tuple[int, tuple[int, ...]], ...]
@@ -49,7 +49,8 @@ def collect(template: object) -> tuple[tuple[Choice, ...], tuple[Decision, ...]]
         if value.name is not None and named.setdefault(value.name, value) != value:
             raise SpaceError(
                 f"one name must mean one decision, but {value.name!r} stands for "
-                f"{named[value.name].options!r} and for {value.options!r}: rename one of them"
+                f"{named[value.name].options!r} and for {value.options!r}: rename one of them",
+                field="name",
             )
         is_new = value not in paths
         paths.setdefault(value, path.lstrip("."))
@@ -66,7 +67,10 @@ def collect(template: object) -> tuple[tuple[Choice, ...], tuple[Decision, ...]]
 
     visit(template, "", None)
     if not paths:
-        raise SpaceError("a search space needs at least one choice: put choice(3, 5) where a value stands")
+        raise SpaceError(
+            "a search space needs at least one choice: put choice(3, 5) where a value stands",
+            field="template",
+        )
     order = _parents_first(list(paths), parents)
     return tuple(order), _decisions(order, paths, parents)
 
@@ -99,7 +103,8 @@ def _parents_first(
         if ready is None:
             raise SpaceError(
                 "no decision may depend on itself, but these exist only where each other are chosen: "
-                f"{', '.join(map(repr, left))}: give them names of their own"
+                f"{', '.join(map(repr, left))}: give them names of their own",
+                field="template",
             )
         order.append(ready)
         left.remove(ready)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TypeGuard
 
 from search_spaces.choices import Choice, children, has_choice
-from search_spaces.network import Stage
+from search_spaces.stages import Stage
 
 
 class Mismatch:

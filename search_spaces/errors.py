@@ -4,7 +4,17 @@ from __future__ import annotations
 
 
 class SpaceError(ValueError):
-    """A network or a search space breaks a law; the message names the law, the value and the remedy."""
+    """A network or a search space is not valid.
+
+    Args:
+        message: States the law, the value and the remedy.
+        field: Name of the argument or field that is wrong, as Python spells it; empty where the mistake is
+            not in one of them.
+    """
+
+    def __init__(self, message: str = "", *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 def require_integer(name: str, value: object, *, least: int, most: int) -> None:
@@ -14,7 +24,9 @@ def require_integer(name: str, value: object, *, least: int, most: int) -> None:
         SpaceError: The value is of another type (a bool too) or out of range.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise SpaceError(f"`{least} <= {name} <= {most}` must hold for an integer, but got {name}={value!r}")
+        raise SpaceError(
+            f"`{least} <= {name} <= {most}` must hold for an integer, but got {name}={value!r}", field=name
+        )
 
 
 def require_fraction(name: str, value: object) -> None:
@@ -24,7 +36,7 @@ def require_fraction(name: str, value: object) -> None:
         SpaceError: It is not (NaN fails too).
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
-        raise SpaceError(f"`0 <= {name} < 1` must hold, but got {name}={value!r}")
+        raise SpaceError(f"`0 <= {name} < 1` must hold, but got {name}={value!r}", field=name)
 
 
 def require_one_of(name: str, value: object, options: tuple[object, ...]) -> None:
@@ -34,7 +46,7 @@ def require_one_of(name: str, value: object, options: tuple[object, ...]) -> Non
         SpaceError: It is not.
     """
     if not any(value is option or (type(value) is type(option) and value == option) for option in options):
-        raise SpaceError(f"`{name} in {options}` must hold, but got {name}={value!r}")
+        raise SpaceError(f"`{name} in {options}` must hold, but got {name}={value!r}", field=name)
 
 
 class located:  # noqa: N801 - reads as a statement
@@ -48,4 +60,4 @@ class located:  # noqa: N801 - reads as a statement
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, SpaceError):
-            raise SpaceError(f"{error} in {self.place}") from None
+            raise SpaceError(f"{error} in {self.place}", field=error.field) from None

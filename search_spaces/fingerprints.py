@@ -8,9 +8,10 @@ from typing import Any
 
 from search_spaces.choices import Choice
 from search_spaces.context import SqueezeExcite
-from search_spaces.network import Head, Network, Stage
+from search_spaces.network import Network
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv
 from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
+from search_spaces.stages import Head, Stage
 
 FIRST_VERSION: Mapping[type[Any], tuple[str, ...]] = {
     BasicBlock: ("kernel_size", "se_ratio", "activation"),

@@ -61,9 +61,9 @@ def from_json(cls: type[T], text: str, op_types: tuple[type[Op], ...], place: st
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise SpaceError(f"an architecture must be JSON, but {error}") from None
+        raise SpaceError(f"an architecture must be JSON, but {error}", field="text") from None
     if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-        raise SpaceError(f'an architecture must be a JSON object with "format": "{FORMAT}"')
+        raise SpaceError(f'an architecture must be a JSON object with "format": "{FORMAT}"', field="text")
     made: T = _read(data, cls, {op_name(op): op for op in (*BUILT_IN_OPS, *op_types)}, place)
     return made
 
@@ -74,7 +74,7 @@ def _read(data: Any, hint: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
         return _read_op(data, ops, place)
     if get_origin(hint) is tuple:
         if not isinstance(data, list):
-            raise SpaceError(f"`{place}` must be a list, but got {data!r}")
+            raise SpaceError(f"`{place}` must be a list, but got {data!r}", field=place)
         item = place.removesuffix("s")
         return tuple(
             _read(part, get_args(hint)[0], ops, f"{item}{n}") for n, part in enumerate(data, start=1)
@@ -95,7 +95,8 @@ def _read_op(data: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
     if name not in ops:
         raise SpaceError(
             f"op {name!r} in {place} is not known here: it is none of {', '.join(ops)}; "
-            "give the class in `op_types`, or the file of the user's own space"
+            "give the class in `op_types`, or the file of the user's own space",
+            field="op_types",
         )
     values = _fields_of(ops[name], rest, place)
     return ops[name](**{key: _read_op_field(value, ops, place) for key, value in values.items()})
@@ -109,10 +110,12 @@ def _read_op_field(value: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
 
 def _fields_of(cls: type[Any], data: Any, place: str) -> dict[str, Any]:
     if not isinstance(data, dict):
-        raise SpaceError(f"{place} must be an object, but got {data!r}")
+        raise SpaceError(f"{place} must be an object, but got {data!r}", field=place)
     known = [field.name for field in fields(cls)]
     needed = {field.name for field in fields(cls) if field.default is MISSING}
     unknown, missing = sorted(set(data) - set(known)), sorted(needed - set(data))
     if unknown or missing:
-        raise SpaceError(f"{place} must have just the fields {known}: unknown {unknown}, missing {missing}")
+        raise SpaceError(
+            f"{place} must have just the fields {known}: unknown {unknown}, missing {missing}", field=place
+        )
     return data

@@ -1,25 +1,18 @@
-"""The lowering of a network to trees, part by part, and folds over the whole: digest, cost, memory.
-
-Parts that repeat among networks are made, added up and digested once.
-"""
+"""The lowering of stages and heads to trees, with what they cost; equal parts are made and added up once."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
 from search_spaces.choices import has_choice
 from search_spaces.context import Context, SqueezeExcite
-from search_spaces.costs import Cost, Memory, Tally, memory_of, tally_tree
-from search_spaces.errors import SpaceError, located
+from search_spaces.costs import Cost, Tally, tally_tree
+from search_spaces.errors import SpaceError
 from search_spaces.ops import Op
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape
-
-if TYPE_CHECKING:
-    from search_spaces.network import Head, Network, Stage
+from search_spaces.stages import Head, Stage
 
 Surroundings = tuple[str, float, float, float, str, SqueezeExcite]
 """What all parts of a network share: the last fields of a `Context`, in its order."""
@@ -60,117 +53,6 @@ class Part:
         return "".join(f"{canonical_text(block)};" for _, block in blocks if block != Chain(()))
 
 
-def lower(network: Network) -> tuple[Part, ...]:
-    """Says the network's layers: stem, stages with blocks, and head, each as a tree with its input shape.
-
-    Raises:
-        SpaceError: An op does not fit where it stands; the message names the stage.
-    """
-    parts: list[Part] = []
-    shape = image_shape(network)
-    shared = surroundings(network)
-    has_drop_path = bool(network.drop_path_rate)
-    for name, stage, block, blocks in _placed_stages(network, has_drop_path=has_drop_path):
-        with located(name):
-            parts.append(lower_stage(name, stage, shape, shared, block, blocks))
-        shape = parts[-1].out_shape
-    with located("head"):
-        parts.append(lower_head(network.head, shape, shared, network.num_classes))
-    return tuple(parts)
-
-
-def tally(network: Network) -> Tally:
-    """Adds up a network on one image, without making its trees where a stage is known.
-
-    Raises:
-        SpaceError: An op does not fit where it stands; the message names the stage.
-    """
-    shape = image_shape(network)
-    shared = surroundings(network)
-    total: Tally | None = None
-    for name, stage, block, blocks in _placed_stages(network, has_drop_path=False):
-        try:
-            part = tally_stage(stage, shape, shared, block, blocks)
-        except SpaceError as error:
-            raise SpaceError(f"{error} in {name}") from None
-        total = part if total is None else total.then(part)
-        shape = part.out
-    with located("head"):
-        head = tally_head(network.head, shape, shared, network.num_classes)
-    return head if total is None else total.then(head)
-
-
-def cost(network: Network) -> Cost:
-    """Exact cost of a network for one image, without torch.
-
-    Equal to fvcore's count of convolutions and linear layers in eval mode.
-
-    Raises:
-        SpaceError: The network cannot be lowered, for instance because channels do not divide.
-    """
-    return tally(network).cost
-
-
-def memory(network: Network) -> Memory:
-    """What a network holds in memory, in inference and in training, without torch.
-
-    Raises:
-        SpaceError: The network cannot be lowered.
-    """
-    return memory_of(tally(network), image_shape(network))
-
-
-def digest(network: Network) -> str:
-    """Identity of a network: equal for all descriptions that mean the same layers (16 hex digits).
-
-    Which stage a block stands in does not count, so a layer left out first and one left out later are one.
-
-    Raises:
-        SpaceError: The network cannot be lowered.
-    """
-    image = f"{network.in_channels} x {network.resolution};"
-    layers = "".join(part.text for part in lower(network))
-    return hashlib.sha256((image + layers).encode()).hexdigest()[:16]
-
-
-def image_shape(network: Network) -> Shape:
-    """Shape of the input image."""
-    return Shape(network.in_channels, network.resolution, network.resolution)
-
-
-def surroundings(network: Network) -> Surroundings:
-    """What all parts of the network share."""
-    return (
-        network.activation,
-        network.norm_eps,
-        network.norm_momentum,
-        network.drop_path_rate,
-        network.padding,
-        network.squeeze_excite,
-    )
-
-
-def _placed_stages(network: Network, *, has_drop_path: bool) -> Iterator[tuple[str, Stage, int, int]]:
-    """The stem and the stages that have blocks, each with the number of its first block and of all blocks.
-
-    Blocks count from the first stage; the stem is none. Where nothing depends on a block's number it is 0 of
-    1, so that equal stages of different networks are one: costs do not depend on stochastic depth.
-    """
-    stages = network.stages
-    has_place = has_drop_path or network.has_placed_ops
-    block, blocks = 0, 1
-    if has_place:
-        if has_choice(stages):
-            raise SpaceError(OPEN)
-        blocks = sum(stage.repeats for stage in stages)
-    for name, stage in network.present_stages():
-        if name == "stem":
-            yield name, stage, 0, 1
-        else:
-            yield name, stage, block, blocks
-            block += stage.repeats if has_place else 0
-
-
 MOST_SUM = 10**16
 """Multiply-adds, parameters or values of one part beyond which a description is a mistake."""
 
@@ -191,14 +73,16 @@ def tally_stage(stage: Stage, shape: Shape, shared: Surroundings, block: int, bl
     if stage.stride > min(shape.height, shape.width):
         raise SpaceError(
             f"`stride <= side of the input` must hold, but got stride={stage.stride} for an input of "
-            f"{shape.height} x {shape.width} pixels: raise the resolution or leave out strides"
+            f"{shape.height} x {shape.width} pixels: raise the resolution or leave out strides",
+            field="stride",
         )
     total: Tally | None = None
     for index, context in _contexts(stage, shape, shared, block, blocks):
         one = _tally_block(stage.op, context)
         if one.out.channels != stage.channels:
             raise SpaceError(
-                f"block {index} must put out {stage.channels} channels, but puts out {one.out.channels}"
+                f"block {index} must put out {stage.channels} channels, but puts out {one.out.channels}",
+                field="op",
             )
         total = one if total is None else total.then(one)
     assert total is not None, "one without blocks was answered above"
@@ -236,7 +120,8 @@ def _node_of(op: Op, context: Context) -> Node:
         remedy = "end it with `return`" if node is None else "return one of these"
         raise SpaceError(
             f"`layers(context)` of {type(op).__name__} must return a layer, Chain, Residual or Gate, but "
-            f"returned {node!r}: {remedy}"
+            f"returned {node!r}: {remedy}",
+            field="op",
         )
     return node
 

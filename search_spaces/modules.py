@@ -10,8 +10,8 @@ from torch import nn
 
 from search_spaces.errors import SpaceError
 from search_spaces.layers import GatedBlock, ResidualBlock, chain, initialise
-from search_spaces.lowering import Part, cost, lower
-from search_spaces.network import Network
+from search_spaces.lowering import Part
+from search_spaces.network import Network, cost, lower
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
 
 MOST_PARAMS = 10**10

@@ -1,99 +1,26 @@
-"""`Network`: an architecture as frozen data, its laws and its identity."""
+"""`Network`: an architecture as frozen data, and what follows from it: layers, cost, memory and identity."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from search_spaces.choices import Choice, has_choice
-from search_spaces.context import Context, SqueezeExcite
+from search_spaces.choices import has_choice
+from search_spaces.context import SqueezeExcite
+from search_spaces.costs import Cost, Memory, Tally, memory_of
 from search_spaces.errors import SpaceError, located, require_fraction, require_integer, require_one_of
 from search_spaces.json_form import from_json, to_json
-from search_spaces.lowering import digest
-from search_spaces.ops import BUILT_IN_OPS, Op, check_op
-from search_spaces.primitives import (
-    ACTIVATIONS,
-    PADDINGS,
-    Chain,
-    Dropout,
-    Flatten,
-    GlobalPool,
-    Linear,
-    Node,
-)
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from search_spaces.lowering import OPEN, Part, Surroundings, lower_head, lower_stage, tally_head, tally_stage
+from search_spaces.ops import Op
+from search_spaces.primitives import ACTIVATIONS, PADDINGS, Shape
+from search_spaces.stages import MOST_CHANNELS, MOST_REPEATS, Head, Stage, has_placed_ops
 
 IN_INPUT = SqueezeExcite()
 """Squeeze-and-excitation of MnasNet and EfficientNet."""
 
-MOST_CHANNELS = 65_536
-MOST_REPEATS = 1_000
 MOST_RESOLUTION = 8_192
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Blocks of one op, all alike but for the first, which takes the stride and changes the channels.
-
-    With `repeats=0` the stage is absent: there is no first block, so neither its channels nor its stride
-    count, and what follows takes the map as it arrives, at its resolution. `repeats=choice(0, 1, 2)` makes a
-    stage optional; its other decisions then exist only where it has blocks. Where the resolution shall shrink
-    in any case, the stride belongs into a stage that is always there. The stem is never absent.
-
-    Attributes:
-        op: What each block is.
-        channels: Output channels of every block.
-        repeats: Number of blocks (the papers' layers); 0 leaves the stage out.
-        stride: Step of the first block, 1 or 2.
-    """
-
-    op: Op
-    channels: int
-    repeats: int = 1
-    stride: int = 1
-
-    def check(self) -> None:
-        """Raises `SpaceError` where a field is out of range or the op breaks its own law."""
-        check_op(self.op)
-        require_integer("channels", self.channels, least=1, most=MOST_CHANNELS)
-        require_integer("repeats", self.repeats, least=0, most=MOST_REPEATS)
-        require_one_of("stride", self.stride, (1, 2))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """What follows the last stage: 1x1 convolution, global pooling, hidden layer, dropout, classifier.
-
-    Attributes:
-        channels: Output channels of the 1x1 convolution; 0 leaves it out.
-        dropout: Rate of dropout before the classifier.
-        hidden: Outputs of a linear layer with activation after the pooling (MobileNetV3); 0 leaves it out.
-    """
-
-    channels: int = 1280
-    dropout: float = 0.2
-    hidden: int = 0
-
-    def check(self) -> None:
-        """Raises `SpaceError` where a field is out of range."""
-        require_integer("channels", self.channels, least=0, most=MOST_CHANNELS)
-        require_fraction("dropout", self.dropout)
-        require_integer("hidden", self.hidden, least=0, most=MOST_CHANNELS)
-
-    def layers(self, context: Context, classes: int) -> Chain:
-        """The layers from the last feature map to the logits."""
-        units: list[tuple[str, Node]] = []
-        if self.channels:
-            units.extend(context.convolution(self.channels).layers)
-        units += [("pool", GlobalPool()), ("flatten", Flatten())]
-        if self.hidden:
-            units += [("hidden", Linear(features=self.hidden)), ("act2", context.act())]
-        if self.dropout:
-            units.append(("dropout", Dropout(rate=self.dropout)))
-        units.append(("classifier", Linear(features=classes)))
-        return Chain(tuple(units))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +77,10 @@ class Network:
         require_fraction("drop_path_rate", self.drop_path_rate)
         require_one_of("padding", self.padding, PADDINGS)
         if not isinstance(self.stages, tuple) or not self.stages:
-            raise SpaceError("`stages` must be a tuple of at least one Stage")
+            raise SpaceError("`stages` must be a tuple of at least one Stage", field="stages")
         for name, stage in self.named_stages():
             if not isinstance(stage, Stage):
-                raise SpaceError(f"`{name}` must be a Stage, but got {stage!r}")
+                raise SpaceError(f"`{name}` must be a Stage, but got {stage!r}", field=name)
             with located(name):
                 stage.check()
                 if name == "stem":
@@ -163,7 +90,7 @@ class Network:
             ("squeeze_excite", self.squeeze_excite, SqueezeExcite),
         ):
             if not isinstance(part, kind):
-                raise SpaceError(f"`{name}` must be a {kind.__name__}, but got {part!r}")
+                raise SpaceError(f"`{name}` must be a {kind.__name__}, but got {part!r}", field=name)
             with located(name):
                 part.check()
 
@@ -213,13 +140,115 @@ class Network:
         return from_json(cls, text, tuple(op_types), "network")
 
 
-def has_placed_ops(value: object) -> bool:
-    """Whether stages, choices and all, hold an op that may ask for its block's number: a user's own."""
-    if isinstance(value, Choice):
-        return any(map(has_placed_ops, value.options))
-    if isinstance(value, tuple):
-        return any(map(has_placed_ops, value))
-    return has_placed_ops(value.op) if isinstance(value, Stage) else type(value) not in BUILT_IN_OPS
-
-
 _FIELDS = tuple(field.name for field in fields(Network))
+
+
+def lower(network: Network) -> tuple[Part, ...]:
+    """Says the network's layers: stem, stages with blocks, and head, each as a tree with its input shape.
+
+    Raises:
+        SpaceError: An op does not fit where it stands; the message names the stage.
+    """
+    parts: list[Part] = []
+    shape = image_shape(network)
+    shared = surroundings(network)
+    has_drop_path = bool(network.drop_path_rate)
+    for name, stage, block, blocks in _placed_stages(network, has_drop_path=has_drop_path):
+        with located(name):
+            parts.append(lower_stage(name, stage, shape, shared, block, blocks))
+        shape = parts[-1].out_shape
+    with located("head"):
+        parts.append(lower_head(network.head, shape, shared, network.num_classes))
+    return tuple(parts)
+
+
+def tally(network: Network) -> Tally:
+    """Adds up a network on one image, without making its trees where a stage is known.
+
+    Raises:
+        SpaceError: An op does not fit where it stands; the message names the stage.
+    """
+    shape = image_shape(network)
+    shared = surroundings(network)
+    total: Tally | None = None
+    for name, stage, block, blocks in _placed_stages(network, has_drop_path=False):
+        try:
+            part = tally_stage(stage, shape, shared, block, blocks)
+        except SpaceError as error:
+            raise SpaceError(f"{error} in {name}", field=error.field) from None
+        total = part if total is None else total.then(part)
+        shape = part.out
+    with located("head"):
+        head = tally_head(network.head, shape, shared, network.num_classes)
+    return head if total is None else total.then(head)
+
+
+def cost(network: Network) -> Cost:
+    """Exact cost of a network for one image, without torch.
+
+    Equal to fvcore's count of convolutions and linear layers in eval mode.
+
+    Raises:
+        SpaceError: The network cannot be lowered, for instance because channels do not divide.
+    """
+    return tally(network).cost
+
+
+def memory(network: Network) -> Memory:
+    """What a network holds in memory, in inference and in training, without torch.
+
+    Raises:
+        SpaceError: The network cannot be lowered.
+    """
+    return memory_of(tally(network), image_shape(network))
+
+
+def digest(network: Network) -> str:
+    """Identity of a network: equal for all descriptions that mean the same layers (16 hex digits).
+
+    Which stage a block stands in does not count, so a layer left out first and one left out later are one.
+
+    Raises:
+        SpaceError: The network cannot be lowered.
+    """
+    image = f"{network.in_channels} x {network.resolution};"
+    layers = "".join(part.text for part in lower(network))
+    return hashlib.sha256((image + layers).encode()).hexdigest()[:16]
+
+
+def image_shape(network: Network) -> Shape:
+    """Shape of the input image."""
+    return Shape(network.in_channels, network.resolution, network.resolution)
+
+
+def surroundings(network: Network) -> Surroundings:
+    """What all parts of the network share."""
+    return (
+        network.activation,
+        network.norm_eps,
+        network.norm_momentum,
+        network.drop_path_rate,
+        network.padding,
+        network.squeeze_excite,
+    )
+
+
+def _placed_stages(network: Network, *, has_drop_path: bool) -> Iterator[tuple[str, Stage, int, int]]:
+    """The stem and the stages that have blocks, each with the number of its first block and of all blocks.
+
+    Blocks count from the first stage; the stem is none. Where nothing depends on a block's number it is 0 of
+    1, so that equal stages of different networks are one: costs do not depend on stochastic depth.
+    """
+    stages = network.stages
+    has_place = has_drop_path or network.has_placed_ops
+    block, blocks = 0, 1
+    if has_place:
+        if has_choice(stages):
+            raise SpaceError(OPEN)
+        blocks = sum(stage.repeats for stage in stages)
+    for name, stage in network.present_stages():
+        if name == "stem":
+            yield name, stage, 0, 1
+        else:
+            yield name, stage, block, blocks
+            block += stage.repeats if has_place else 0

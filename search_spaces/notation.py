@@ -11,8 +11,9 @@ from search_spaces.block_strings import DIALECTS, TIMM_ACTIVATIONS, BlockString,
 from search_spaces.choices import has_choice
 from search_spaces.context import SqueezeExcite
 from search_spaces.errors import SpaceError, located, require_one_of
-from search_spaces.network import IN_INPUT, Head, Network, Stage
+from search_spaces.network import IN_INPUT, Network
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, MBConv, hidden_channels
+from search_spaces.stages import Head, Stage
 
 Coded = MBConv | FusedMBConv | DepthwiseSeparable | Conv
 """The ops that block strings name."""
@@ -185,14 +186,17 @@ def to_strings(
     """
     require_one_of("dialect", dialect, tuple(DIALECTS))
     if has_choice(network):
-        raise SpaceError("open choices have no block strings: decode the template with SearchSpace first")
+        raise SpaceError(
+            "open choices have no block strings: decode the template with SearchSpace first", field="network"
+        )
     strings: list[str] = []
     arriving = network.stem.channels
     _, *stages = network.present_stages()
     if not stages:
         raise SpaceError(
             "block strings need at least one stage with blocks, but every stage is absent: keep the network "
-            "as JSON"
+            "as JSON",
+            field="network",
         )
     for name, stage in stages:
         writer = _Writer(network, stage, arriving, dialect, squeeze_excite)

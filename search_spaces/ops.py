@@ -43,11 +43,15 @@ def check_op(op: Op) -> None:
         SpaceError: The value is not an op, or breaks its law.
     """
     if not callable(getattr(op, "layers", None)) or not hasattr(op, "__dataclass_fields__"):
-        raise SpaceError(f"an op must be a frozen dataclass with a method `layers(context)`, but got {op!r}")
+        raise SpaceError(
+            f"an op must be a frozen dataclass with a method `layers(context)`, but got {op!r}", field="op"
+        )
     try:
         hash(op)
     except TypeError:
-        raise SpaceError(f"an op must be frozen and hold tuples, not lists, but {op!r} has no hash") from None
+        raise SpaceError(
+            f"an op must be frozen and hold tuples, not lists, but {op!r} has no hash", field="op"
+        ) from None
     check = getattr(op, "check", None)
     if check is not None:
         check()
@@ -71,7 +75,10 @@ def _check_fields(
     require_activation(activation)
     is_number = isinstance(expand_ratio, int | float) and not isinstance(expand_ratio, bool)
     if not is_number or not 1 <= expand_ratio <= 64:  # type: ignore[operator]
-        raise SpaceError(f"`1 <= expand_ratio <= 64` must hold, but got expand_ratio={expand_ratio!r}")
+        raise SpaceError(
+            f"`1 <= expand_ratio <= 64` must hold, but got expand_ratio={expand_ratio!r}",
+            field="expand_ratio",
+        )
 
 
 def _label(

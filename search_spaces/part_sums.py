@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from search_spaces.cost_tables import CHUNK, Array, CostTables
 from search_spaces.errors import SpaceError
-from search_spaces.lowering import Part, lower
+from search_spaces.lowering import Part
+from search_spaces.network import lower
 from search_spaces.slots import Slots
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class PartSums:
         rows, errors = self._tables.rows(tokens)
         if errors:
             row = min(errors)
-            raise SpaceError(f"{errors[row]} (candidate {start + row})")
+            raise SpaceError(f"{errors[row]} (candidate {start + row})", field=errors[row].field)
         total = np.zeros(len(tokens))
         for place in range(rows.shape[1]):
             total += self._values(place, rows[:, place])
@@ -124,6 +125,6 @@ class PartSums:
             try:
                 parts = inference_parts(self._slots.network(candidate))
             except SpaceError as error:
-                raise SpaceError(f"{error} (candidate {start + row})") from None
+                raise SpaceError(f"{error} (candidate {start + row})", field=error.field) from None
             total[row] = sum(self._value(part) for part in parts)
         return total

@@ -150,7 +150,8 @@ class Convolution:
         if shape.channels % self.groups or self.channels % self.groups:
             raise SpaceError(
                 f"groups must divide input and output channels, but got groups={self.groups} for "
-                f"{shape.channels} input and {self.channels} output channels"
+                f"{shape.channels} input and {self.channels} output channels",
+                field="groups",
             )
         out = Shape(self.channels, -(-shape.height // self.stride), -(-shape.width // self.stride))
         weights = self.channels * (shape.channels // self.groups) * self.kernel_size**2

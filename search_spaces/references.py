@@ -9,7 +9,7 @@ from functools import partial
 
 from search_spaces.context import SqueezeExcite
 from search_spaces.errors import SpaceError, require_one_of
-from search_spaces.network import Head, Network, Stage
+from search_spaces.network import Network
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, MBConv, Op
 from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
 from search_spaces.scaling import (
@@ -22,6 +22,7 @@ from search_spaces.scaling import (
     Scaling,
     apply_scaling,
 )
+from search_spaces.stages import Head, Stage
 
 Row = tuple[Op, int, int, int]
 """One stage of a published table: op, channels, layers, stride."""
@@ -369,7 +370,7 @@ def reference(name: str, *, like: str = "paper") -> Network:
     is_tensorflow = plain.startswith("tf")
     known = _BY_PLAIN_NAME.get(plain.removeprefix("tf"))
     if known is None or (is_tensorflow and not known.startswith(TENSORFLOW)):
-        raise SpaceError(f"there is no reference network {name!r}: {_near(str(name))}")
+        raise SpaceError(f"there is no reference network {name!r}: {_near(str(name))}", field="name")
     network = NETWORKS[known]()
     if is_tensorflow:
         return replace(network, padding="same")

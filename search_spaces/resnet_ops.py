@@ -105,7 +105,8 @@ class Bottleneck:
         if channels % self.reduction:
             raise SpaceError(
                 f"`reduction` must divide the channels, but got reduction={self.reduction} for "
-                f"{channels} channels"
+                f"{channels} channels",
+                field="reduction",
             )
         narrow = channels // self.reduction
         units: list[tuple[str, Node]] = [

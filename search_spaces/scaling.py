@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 from search_spaces.costs import Cost, Memory
 from search_spaces.errors import SpaceError, require_integer
-from search_spaces.lowering import cost, memory
-from search_spaces.network import MOST_RESOLUTION, Head, Network, Stage
+from search_spaces.network import MOST_RESOLUTION, Network, cost, memory
 from search_spaces.rounding import round_channels, round_repeats
+from search_spaces.stages import Head, Stage
 
 DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE = 1.2, 1.1, 1.15
 """EfficientNet's coefficients (Tan & Le, ICML 2019, section 3.3); multiply-adds grow by 1.92 for each phi."""
@@ -93,7 +93,9 @@ def compound(
     Source: EfficientNet (Tan & Le, ICML 2019), equation 3.
     """
     if isinstance(phi, bool) or not isinstance(phi, int | float) or not LEAST_PHI <= phi <= MOST_PHI:
-        raise SpaceError(f"`{LEAST_PHI:g} <= phi <= {MOST_PHI:g}` must hold, but got phi={phi!r}")
+        raise SpaceError(
+            f"`{LEAST_PHI:g} <= phi <= {MOST_PHI:g}` must hold, but got phi={phi!r}", field="phi"
+        )
     bases = {"depth": depth_base, "width": width_base, "resolution": resolution_base}
     for name, base in bases.items():
         _require_factor(f"{name}_base", base)
@@ -143,7 +145,8 @@ def scale(
     if (phi is None) == (not factors):
         raise SpaceError(
             f"scaling needs phi or factors, not both, but got phi={phi!r} and "
-            f"{', '.join(factors) or 'no factor'}: write scale(network, phi=1) or scale(network, depth=2.0)"
+            f"{', '.join(factors) or 'no factor'}: write scale(network, phi=1) or scale(network, depth=2.0)",
+            field="phi",
         )
     if phi is None:
         return apply_scaling(network, Scaling(**factors), rule=rule, resolution_multiple=resolution_multiple)
@@ -278,7 +281,7 @@ def largest_phi(
     limits = {"macs": macs, "params": params, "inference_bytes": inference_bytes}
     for name, limit in limits.items():
         if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
-            raise SpaceError(f"`{name} > 0` must hold for a limit, but got {name}={limit!r}")
+            raise SpaceError(f"`{name} > 0` must hold for a limit, but got {name}={limit!r}", field=name)
     if all(math.isinf(limit) for limit in limits.values()):
         raise SpaceError("the largest scaling needs a limit: macs, params or inference_bytes")
 
@@ -350,7 +353,7 @@ def coefficient_grid(
     """
     for name, value in (("step", step), ("tolerance", tolerance)):
         if not 0 < value <= 1:
-            raise SpaceError(f"`0 < {name} <= 1` must hold, but got {name}={value!r}")
+            raise SpaceError(f"`0 < {name} <= 1` must hold, but got {name}={value!r}", field=name)
     return tuple(
         point
         for point in _grid(step, most)
@@ -369,4 +372,4 @@ def _grid(step: float, most: float) -> Iterator[tuple[float, float, float]]:
 def _require_factor(name: str, factor: object) -> None:
     is_number = isinstance(factor, int | float) and not isinstance(factor, bool)
     if not is_number or not 0 < factor <= MOST_FACTOR:  # type: ignore[operator]
-        raise SpaceError(f"`0 < {name} <= {MOST_FACTOR:g}` must hold, but got {name}={factor!r}")
+        raise SpaceError(f"`0 < {name} <= {MOST_FACTOR:g}` must hold, but got {name}={factor!r}", field=name)

@@ -7,8 +7,7 @@ import keyword
 from collections.abc import Callable, Iterator
 
 from search_spaces.errors import SpaceError
-from search_spaces.lowering import lower
-from search_spaces.network import Network
+from search_spaces.network import Network, lower
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
 from search_spaces.tables import describe
 

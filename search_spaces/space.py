@@ -23,11 +23,12 @@ from search_spaces.decisions import (
 from search_spaces.encoding import Mismatch, unify
 from search_spaces.errors import SpaceError, located, require_one_of
 from search_spaces.fingerprints import template_text
-from search_spaces.lowering import Part, lower
-from search_spaces.network import Network, Stage
+from search_spaces.lowering import Part
+from search_spaces.network import Network, lower
 from search_spaces.ops import BUILT_IN_OPS, Op
 from search_spaces.part_sums import PartSums, Sums, Value
 from search_spaces.slots import Slots
+from search_spaces.stages import Stage
 
 
 class SearchSpace:
@@ -139,7 +140,7 @@ class SearchSpace:
         for assignment in unify(self.template, network, {}, "network", furthest):
             tokens = tuple(assignment.get(choice, 0) for choice in self._choices)
             return self.canonical(tokens)
-        raise SpaceError(f"the network is not in the space {self.name!r}: {furthest.text}")
+        raise SpaceError(f"the network is not in the space {self.name!r}: {furthest.text}", field="network")
 
     def costs(self, tokens: npt.ArrayLike) -> np.recarray[Any, np.dtype[np.void]]:
         """Exact costs of many candidates at once, equal to those of `cost` and `memory` one by one.
@@ -159,7 +160,7 @@ class SearchSpace:
         records, errors = self._tables.fold(self._check_array(tokens))
         if errors:
             row = min(errors)
-            raise SpaceError(f"{errors[row]} (candidate {row})")
+            raise SpaceError(f"{errors[row]} (candidate {row})", field=errors[row].field)
         found: np.recarray[Any, np.dtype[np.void]] = records.view(np.recarray)
         return found
 
@@ -279,9 +280,9 @@ class SearchSpace:
         )
 
         if not given:
-            raise SpaceError("sampling within bounds needs one, such as macs=(270e6, 330e6)")
+            raise SpaceError("sampling within bounds needs one, such as macs=(270e6, 330e6)", field="bounds")
         if count < 1:
-            raise SpaceError(f"`count >= 1` must hold, but got count={count!r}")
+            raise SpaceError(f"`count >= 1` must hold, but got count={count!r}", field="count")
         with located(f"the space {self.name!r}"):
             found = draw_within(self._tables, lambda size: self._draw(rng, size), rng, count, given)
         return self._canonical_array(found)
@@ -312,17 +313,22 @@ class SearchSpace:
 
     def _check_tokens(self, tokens: Sequence[int]) -> None:
         if len(tokens) != len(self.decisions):
-            raise SpaceError(f"a candidate needs {len(self.decisions)} tokens, but got {len(tokens)}")
+            raise SpaceError(
+                f"a candidate needs {len(self.decisions)} tokens, but got {len(tokens)}", field="tokens"
+            )
         for token, count, decision in zip(tokens, self.cardinalities, self.decisions, strict=True):
             if not 0 <= token < count:
-                raise SpaceError(f"`0 <= token < {count}` must hold for {decision.name}, but got {token}")
+                raise SpaceError(
+                    f"`0 <= token < {count}` must hold for {decision.name}, but got {token}", field="tokens"
+                )
 
     def _check_array(self, tokens: npt.ArrayLike) -> Array:
         array = np.asarray(tokens)
         if array.ndim != 2 or array.shape[1] != len(self.decisions) or array.dtype.kind not in "iu":
             raise SpaceError(
                 f"candidates must be integers of the shape (n, {len(self.decisions)}), but got {array.dtype} "
-                f"of the shape {array.shape}"
+                f"of the shape {array.shape}",
+                field="tokens",
             )
         outside = (array < 0) | (array >= np.array(self.cardinalities))
         if outside.any():
@@ -339,7 +345,7 @@ class SearchSpace:
                 culprit = self._culprit(index, tokens)
                 decision = self.decisions[culprit]
                 option = decision.options[tokens[culprit]]
-                raise SpaceError(f"option {option!r} of decision {decision.name}: {error}")
+                raise SpaceError(f"option {option!r} of decision {decision.name}: {error}", field=error.field)
 
     def _culprit(self, index: int, tokens: Tokens) -> int:
         """The decision whose other options mend a candidate: the one that was looked at, if it does."""

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from search_spaces.costs import VALUE_BYTES, Tally
-from search_spaces.lowering import lower
-from search_spaces.network import Head, Network
+from search_spaces.network import Network, lower
 from search_spaces.ops import op_label
 from search_spaces.primitives import Chain, Gate, Layer, Node, Residual, Shape, out_shape
+from search_spaces.stages import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 
 from search_spaces.context import SqueezeExcite
-from search_spaces.lowering import Part, cost, lower
-from search_spaces.network import Head, Network, Stage
+from search_spaces.lowering import Part
+from search_spaces.network import Network, cost, lower
 from search_spaces.ops import BUILT_IN_OPS, Conv
 from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_shape
 from search_spaces.source import to_source
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Head, Stage
 
 
 def check_space(space: SearchSpace, *, samples: int = 10, seed: int = 0) -> None:

@@ -93,7 +93,10 @@ def load_weights(
     classifier = layers[-1].prefix
     if not with_classifier:
         if not layers[-1].is_linear:
-            raise SpaceError(f"`with_classifier=False` needs a linear layer last, but got `{classifier}`")
+            raise SpaceError(
+                f"`with_classifier=False` needs a linear layer last, but got `{classifier}`",
+                field="with_classifier",
+            )
         layers, classifier = layers[:-1], ""
     prefix = next((prefix for prefix in ("", _shared_prefix(source)) if _has_any(source, prefix, own)), None)
     if prefix is None:
@@ -111,13 +114,16 @@ def load_weights(
 def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
     """The module's parameters and buffers, in the order in which its layers run."""
     if not isinstance(module, nn.Module):
-        raise SpaceError(f"`module` must be what build(network) makes, but got {type(module).__name__}")
+        raise SpaceError(
+            f"`module` must be what build(network) makes, but got {type(module).__name__}", field="module"
+        )
     own = {name: value for name, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
     if not own:
-        raise SpaceError("`module` must have weights, but has neither parameters nor buffers")
+        raise SpaceError("`module` must have weights, but has neither parameters nor buffers", field="module")
     if any(tensor.is_meta for tensor in own.values()):
         raise SpaceError(
-            "`module` must have memory, but is on the meta device: call its to_empty(device=...)"
+            "`module` must have memory, but is on the meta device: call its to_empty(device=...)",
+            field="module",
         )
     return own
 
@@ -126,16 +132,21 @@ def _checked(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict, if it maps names to tensors and nothing else."""
     law = "`state_dict` must map names to tensors"
     if isinstance(state_dict, nn.Module):
-        raise SpaceError(f"{law}, but got a module: pass its state_dict()")
+        raise SpaceError(f"{law}, but got a module: pass its state_dict()", field="state_dict")
     if not isinstance(state_dict, Mapping):
-        raise SpaceError(f"{law}, but got {type(state_dict).__name__}: pass what torch.load read")
+        raise SpaceError(
+            f"{law}, but got {type(state_dict).__name__}: pass what torch.load read", field="state_dict"
+        )
     if not state_dict:
-        raise SpaceError(f"{law}, but is empty")
+        raise SpaceError(f"{law}, but is empty", field="state_dict")
     for name, value in state_dict.items():
         if not isinstance(name, str):
-            raise SpaceError(f"{law}, but has the key {name!r}")
+            raise SpaceError(f"{law}, but has the key {name!r}", field="state_dict")
         if not isinstance(value, torch.Tensor):
-            raise SpaceError(f"{law}, but {name!r} is of type {type(value).__name__}{_entries(state_dict)}")
+            raise SpaceError(
+                f"{law}, but {name!r} is of type {type(value).__name__}{_entries(state_dict)}",
+                field="state_dict",
+            )
     return dict(state_dict)
 
 
@@ -189,19 +200,23 @@ def _by_name(
                 continue
             if theirs not in source:
                 remedy = _remedy(layer, classifier)
-                raise SpaceError(f"{layer.said(suffix)} is missing from the state dict: {remedy}")
+                raise SpaceError(
+                    f"{layer.said(suffix)} is missing from the state dict: {remedy}", field="state_dict"
+                )
             if tensor.shape != source[theirs].shape:
                 raise SpaceError(
                     f"{layer.said(suffix)} must have the shape of its counterpart, but that is `{theirs}` "
                     f"{tuple(source[theirs].shape)}: "
-                    f"{_remedy(layer, classifier)}"
+                    f"{_remedy(layer, classifier)}",
+                    field="state_dict",
                 )
             names[layer.name(suffix)] = theirs
     for name, tensor in source.items():
         if name.removeprefix(prefix) not in own:
             raise SpaceError(
                 f"`{name}` {tuple(tensor.shape)} of the state dict has no place in the network: "
-                f"{VERY_NETWORK}"
+                f"{VERY_NETWORK}",
+                field="state_dict",
             )
     return names
 
@@ -231,13 +246,15 @@ def _by_structure(
             remedy = _remedy(mine, classifier if len(ours) == len(theirs) else "")
             raise SpaceError(
                 f"the state dict does not fit the network in {stage}: {trouble} (layer {number}; the network "
-                f"has {len(ours)} and the state dict {len(theirs)}): {remedy}"
+                f"has {len(ours)} and the state dict {len(theirs)}): {remedy}",
+                field="state_dict",
             )
         names |= {mine.name(suffix): other.name(suffix) for suffix in mine.tensors if suffix in other.tensors}
     if len(theirs) < len(ours):
         raise SpaceError(
             f"{ours[len(theirs)].first} has no counterpart: the state dict has {len(theirs)} layers, the "
-            f"network {len(ours)}: {_remedy(ours[len(theirs)], classifier)}"
+            f"network {len(ours)}: {_remedy(ours[len(theirs)], classifier)}",
+            field="state_dict",
         )
     surplus = theirs[len(ours) :]
     if not classifier and surplus and surplus[0].is_linear:
@@ -245,7 +262,8 @@ def _by_structure(
     if surplus:
         raise SpaceError(
             f"{surplus[0].first} of the state dict has no place in the network: it has {len(theirs)} layers, "
-            f"the network {len(ours)}: {VERY_NETWORK}"
+            f"the network {len(ours)}: {VERY_NETWORK}",
+            field="state_dict",
         )
     return names
 
@@ -309,7 +327,8 @@ def _sorted_siblings(names: tuple[str, ...], *, is_registered: bool) -> Sequence
         raise SpaceError(
             f"the layers {', '.join(sorted(names))} are not of timm's or torchvision's layout, and the state "
             f"dict is sorted (a bias stands before its weight), so the order in which they run is unknown: "
-            f"pass it in the order of the module's own state_dict()"
+            f"pass it in the order of the module's own state_dict()",
+            field="state_dict",
         )
     return names
 
@@ -322,14 +341,19 @@ def _check_values(ours: str, own: torch.Tensor, theirs: str, tensor: torch.Tenso
     """
     if tensor.is_meta or tensor.layout is not torch.strided:
         raise SpaceError(
-            f"`{theirs}` must hold plain values for `{ours}`, but is on {tensor.device}, {tensor.layout}"
+            f"`{theirs}` must hold plain values for `{ours}`, but is on {tensor.device}, {tensor.layout}",
+            field="state_dict",
         )
     if own.is_floating_point() and not tensor.is_floating_point():
         raise SpaceError(
             f"`{theirs}` must be of a floating-point type for `{ours}`, but is of {tensor.dtype}: pass "
-            f"weights that are not quantised"
+            f"weights that are not quantised",
+            field="state_dict",
         )
     dtype = own.dtype if own.is_floating_point() else torch.float64
     if not bool(torch.isfinite(tensor.to(dtype)).all()):
         remedy = ": leave it out, it may be absent" if ours.endswith(f".{COUNTER}") else ""
-        raise SpaceError(f"`{theirs}` must be finite as {dtype} for `{ours}`, but is not everywhere{remedy}")
+        raise SpaceError(
+            f"`{theirs}` must be finite as {dtype} for `{ours}`, but is not everywhere{remedy}",
+            field="state_dict",
+        )

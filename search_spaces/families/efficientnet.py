@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from search_spaces.choices import choice
 from search_spaces.families.skeleton import Names, fit, require_flags, require_width
-from search_spaces.network import Head, Network, Stage
+from search_spaces.network import Network
 from search_spaces.ops import Conv, MBConv
 from search_spaces.references import EFFICIENTNET_B0, reference, stages
 from search_spaces.scaling import Rule, Scaling, apply_scaling
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Head, Stage
 
 
 def efficientnet(

@@ -13,11 +13,11 @@ from search_spaces.families.skeleton import (
     require_flags,
     require_known,
 )
-from search_spaces.network import Stage
 from search_spaces.ops import FusedMBConv, MBConv, Op
 from search_spaces.references import EFFICIENTNET_V2_BASE, V2_CHANNELS, reference
 from search_spaces.scaling import EFFICIENTNET_V2_RULE
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Stage
 
 AROUND = tuple(f"efficientnet_v2_{size}" for size in (*V2_CHANNELS, *EFFICIENTNET_V2_BASE))
 """Networks whose channels, layers and strides the space is built around."""

@@ -15,11 +15,11 @@ from search_spaces.families.skeleton import (
     require_flags,
     require_known,
 )
-from search_spaces.network import Stage
 from search_spaces.ops import Conv, DepthwiseSeparable, MBConv, Op
 from search_spaces.references import reference
 from search_spaces.scaling import MNASNET_RULE
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Stage
 
 AROUND = ("mobilenet_v2", "mnasnet_a1")
 """Networks whose channels and layers the space is built around."""
@@ -119,7 +119,8 @@ def _checked_name(around: str, form: str, pooling_skip: bool, flat: bool) -> str
     require_flags(pooling_skip=pooling_skip, flat=flat)
     if pooling_skip and form == "vertex":
         raise SpaceError(
-            "`pooling_skip` needs a skip decision, but got form='vertex', which has none: leave one out"
+            "`pooling_skip` needs a skip decision, but got form='vertex', which has none: leave one out",
+            field="pooling_skip",
         )
     marks = {"a1": around == "mnasnet_a1", "vertex": form == "vertex", "pool": pooling_skip, "flat": flat}
     return "_".join(("mnasnet", *(mark for mark, is_there in marks.items() if is_there)))

@@ -6,10 +6,10 @@ from dataclasses import replace
 
 from search_spaces.choices import choice
 from search_spaces.families.skeleton import Names, fit, open_repeats, require_flags, require_known
-from search_spaces.network import Stage
 from search_spaces.ops import MBConv, Op
 from search_spaces.references import reference
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Stage
 
 AROUND = ("mobilenet_v3_large", "mobilenet_v3_small")
 """Networks whose rows the space is built around."""

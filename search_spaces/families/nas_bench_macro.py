@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from search_spaces.choices import choice
 from search_spaces.families.skeleton import Names, fit, require_flags
-from search_spaces.network import Head, Network, Stage
+from search_spaces.network import Network
 from search_spaces.ops import Conv, Identity, MBConv
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Head, Stage
 
 LAYERS = (2, 3, 3)
 """Layers of the three stages; the first of each halves the side and doubles the channels."""

@@ -13,11 +13,11 @@ from search_spaces.families.skeleton import (
     require_flags,
     require_known,
 )
-from search_spaces.network import Stage
 from search_spaces.ops import Op
 from search_spaces.references import RESNET, reference
 from search_spaces.resnet_ops import BasicBlock, Bottleneck
 from search_spaces.space import SearchSpace
+from search_spaces.stages import Stage
 
 AROUND = tuple(f"resnet{size}" for size in RESNET)
 """Networks whose blocks, channels and layers the space is built around."""

@@ -51,7 +51,9 @@ def require_known(name: str, value: object, known: Sequence[str]) -> None:
     if value not in known:
         near = get_close_matches(str(value).lower(), known, n=3, cutoff=0.5)
         words = f": did you mean {' or '.join(near)}?" if near else ""
-        raise SpaceError(f"`{name}` must be one of {', '.join(known)}, but got {name}={value!r}{words}")
+        raise SpaceError(
+            f"`{name}` must be one of {', '.join(known)}, but got {name}={value!r}{words}", field=name
+        )
 
 
 def require_flags(**flags: object) -> None:
@@ -71,7 +73,9 @@ def require_width(width: object) -> None:
         SpaceError: It is no number above 0 and at most 16 (NaN fails too).
     """
     if isinstance(width, bool) or not isinstance(width, int | float) or not 0 < width <= 16:
-        raise SpaceError(f"`0 < width <= 16` must hold, but got width={width!r}: 1.0 is the published width")
+        raise SpaceError(
+            f"`0 < width <= 16` must hold, but got width={width!r}: 1.0 is the published width", field="width"
+        )
 
 
 def fit(

@@ -11,7 +11,7 @@ import pytest
 
 import nas
 import search_spaces
-from controllers import PPO, Proposal, RandomSearch
+from controllers import PPO, Problem, Proposal, RandomSearch
 from controllers.decisions import Decisions
 from controllers.dyna import Dyna
 from nas.cli.main import main
@@ -209,9 +209,8 @@ class OnlyWhatCanBeBuilt(RandomSearch):
 
 def own_study(out, trials=30, name="own"):
     space = make_own_space(name)
-    controller = OnlyWhatCanBeBuilt(
-        space.cardinalities, space.conditions, seed=0, key=space.digest, feasible=space.are_within
-    )
+    problem = Problem(space.cardinalities, space.conditions, key=space.digest, feasible=space.are_within)
+    controller = OnlyWhatCanBeBuilt(problem, seed=0)
     return run(
         out, space=space, lookup=lambda c: 0.5 + 0.1 * c.job.tokens[0], controller=controller, trials=trials
     )
