@@ -136,7 +136,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """What an evaluator returns: `accuracy` must be among the metrics.
+    """What an evaluator returns: what the objective needs, the `accuracy` by default, must be measured.
 
     Attributes:
         metrics: Everything measured, each name once.

@@ -1,4 +1,4 @@
-"""A study as a person sees it: its trials, the best of them, and what can be made of them."""
+"""A study as it is read from its folder: its trials, the best of them, its Pareto fronts."""
 
 from __future__ import annotations
 

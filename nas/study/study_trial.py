@@ -1,4 +1,4 @@
-"""One trial as a person sees it: its numbers, its network, its trained module, its export."""
+"""One trial of a study: its numbers, its network, its trained module, its export."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class StudyTrial:
         if self.weights_file is None or not self.weights_file.is_file():
             raise StudyError(
                 f"the weights of trial {self.number} are not kept: only the best trials and the Pareto front "
-                "have theirs, if the evaluator gives any; choose one of those, or train its network anew"
+                "have theirs, if the evaluator gives any; choose one of those, or train its network again"
             )
         return self.weights_file.read_bytes()
 

@@ -98,7 +98,9 @@ def test_a_goal_that_is_none_is_refused(values, field):
     st.tuples(*(st.sampled_from(("max", "min")),) * 3),
 )
 def test_the_front_is_what_no_other_point_beats_and_of_equals_the_first(points, directions):
-    goals = [Goal(metric=name, direction=way) for name, way in zip("abc", directions, strict=True)]
+    goals = [
+        Goal(metric=name, direction=direction) for name, direction in zip("abc", directions, strict=True)
+    ]
     signs = np.array([goal.sign for goal in goals])
     turned = [tuple(signs * point) for point in points]
     expected = [

@@ -78,7 +78,7 @@ def test_with_equal_exponents_the_target_cannot_change_which_network_wins(
 
 
 @given(accuracy=accuracies, low=costs, high=costs, target=targets)
-def test_no_objective_rewards_being_dearer_above_the_target(accuracy, low, high, target):
+def test_no_objective_rewards_a_higher_cost_above_the_target(accuracy, low, high, target):
     low, high = sorted((max(low, target), max(high, target)))
     for form in FORMS:
         objective = form("macs", target)
@@ -221,7 +221,7 @@ def test_a_cost_that_is_not_a_positive_number_is_refused(value):
         Objective.soft("macs", 5.0).reward(0.5, {"macs": value})
 
 
-def test_known_constraints_are_told_from_measured_ones():
+def test_known_constraints_are_distinguished_from_measured_ones():
     objective = Objective(
         constraints=(Constraint(metric="params", upper=10), Constraint(metric="latency_ms", upper=10))
     )

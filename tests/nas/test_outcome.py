@@ -1,4 +1,4 @@
-"""What becomes of a trial whose metrics the objective cannot use, and that nothing that reads it raises."""
+"""The outcome of a trial whose metrics the objective can or cannot use, and searches with such trials."""
 
 import json
 import math

@@ -11,6 +11,7 @@ from nas.units import (
     parse_bases,
     parse_bytes,
     parse_count,
+    parse_fraction,
     parse_hours,
     parse_milliseconds,
     parse_natural,
@@ -18,6 +19,12 @@ from nas.units import (
     parse_phis,
     parse_positive_int,
     parse_rungs,
+    parse_seconds,
+    show_bytes,
+    show_count,
+    show_number,
+    show_seconds,
+    show_share,
 )
 
 
@@ -35,6 +42,9 @@ from nas.units import (
         (parse_milliseconds, "800us", 0.8),
         (parse_bytes, "2GiB", 2 * 1024**3),
         (parse_bytes, "500MB", 500e6),
+        (parse_seconds, "30", 30.0),
+        (parse_seconds, "2min", 120.0),
+        (parse_fraction, "0.75", 0.75),
         (parse_hours, "90min", 1.5),
         (parse_hours, "2d", 48.0),
         (parse_hours, "1.5", 1.5),
@@ -48,6 +58,32 @@ def test_a_quantity_is_read_with_its_unit(read, text, value):
 def test_what_is_no_positive_count_is_an_error(text):
     with pytest.raises(UsageError):
         parse_count(text)
+
+
+@pytest.mark.parametrize(
+    ("show", "value", "text"),
+    [
+        (show_count, 29_840_000, "29.8M"),
+        (show_count, 999_600, "1.00M"),
+        (show_count, 812, "812"),
+        (show_number, 0.91324, "0.9132"),
+        (show_number, 29_840_000, "29.8M"),
+        (show_bytes, 2**29, "512 MiB"),
+        (show_bytes, 12, "12 B"),
+        (show_seconds, 8.04, "8.0 s"),
+        (show_seconds, 245, "4 min 05 s"),
+        (show_seconds, 7800, "2 h 10 min"),
+        (show_share, 0.413, "41 %"),
+        (show_share, 0.0021, "0.21 %"),
+    ],
+)
+def test_a_quantity_is_printed_with_its_unit(show, value, text):
+    assert show(value) == text
+
+
+def test_percent_are_no_fraction():
+    with pytest.raises(UsageError, match="divide percent by 100"):
+        parse_fraction("75")
 
 
 def test_a_target_of_zero_says_that_it_must_be_greater_than_zero():
@@ -86,7 +122,7 @@ def test_a_word_that_is_near_to_nothing_is_answered_with_all_there_are():
     assert hint("zzz", ("hard", "soft")) == "there are hard, soft"
 
 
-READERS = (parse_count, parse_milliseconds, parse_bytes, parse_hours, parse_natural, parse_number,
+READERS = (parse_count, parse_milliseconds, parse_seconds, parse_fraction, parse_bytes, parse_hours, parse_natural, parse_number,
            parse_positive_int, parse_phis, parse_rungs, parse_bases)  # fmt: skip
 NUMBERLIKE = st.text(alphabet="0123456789_.,eE+-xXinfaMGhs \u0663\u00b2", max_size=12)
 

@@ -78,14 +78,14 @@ def test_show_names_the_decisions_that_matter_for_the_accuracy(folder, capsys):
 def test_importance_for_the_cost_is_exact_and_names_what_costs_most(folder, capsys):
     rows = json.loads(shown(folder, capsys, "--json"))["decisions"]
     assert {row["cost"] for row in rows} == {"macs"}
-    dearest = max(rows, key=lambda row: row["cost_importance"])
+    most_expensive = max(rows, key=lambda row: row["cost_importance"])
     tokens = EFFICIENTNET.sample_many(np.random.default_rng(0), 4000)
     macs = EFFICIENTNET.costs(tokens).macs.astype(float)
-    index = NAMES.index(dearest["decision"])
+    index = NAMES.index(most_expensive["decision"])
     changed = tokens.copy()
     changed[:, index] = np.random.default_rng(1).integers(0, EFFICIENTNET.cardinalities[index], len(tokens))
     exact = ((EFFICIENTNET.costs(changed).macs - macs) ** 2).mean() / (2 * macs.var())
-    assert dearest["cost_importance"] == pytest.approx(exact, rel=0.3)
+    assert most_expensive["cost_importance"] == pytest.approx(exact, rel=0.3)
 
 
 def test_show_draws_the_most_important_decisions_and_how_far_to_trust_them(folder, capsys):
@@ -108,7 +108,7 @@ def test_show_draws_the_most_important_decisions_and_how_far_to_trust_them(folde
         assert part in text
 
 
-def test_accuracy_is_foretold_about_as_well_as_its_noise_allows(folder):
+def test_accuracy_is_predicted_about_as_well_as_its_noise_allows(folder):
     insight = explain(open_with_space(str(folder)))
     assert insight.repeats == 0
     assert 0 < insight.noise < insight.calibration.error
@@ -136,7 +136,7 @@ def test_noise_is_measured_where_candidates_were_trained_again(tmp_path):
     assert any("18 trained a candidate again" in note for note in decision_table(study).notes)
 
 
-def test_lucky_measurement_is_told_from_the_best_trial(small_space, tmp_path):
+def test_a_lucky_measurement_is_distinguished_from_the_best_trial(small_space, tmp_path):
     def true_accuracy(tokens):
         return 0.7 + 0.02 * tokens[0] + 0.02 * tokens[1]
 
@@ -171,8 +171,8 @@ def test_stored_policy_is_the_controllers(kind, tmp_path):
 
 @pytest.mark.parametrize("controller", ["random", "lstm"])
 def test_study_without_stored_logits_has_no_policy(controller, tmp_path):
-    chooser = controller if controller == "random" else PPO(EFFICIENTNET.cardinalities, policy="lstm")
-    table = decision_table(run(tmp_path, controller=chooser, trials=12))
+    chosen = controller if controller == "random" else PPO(EFFICIENTNET.cardinalities, policy="lstm")
+    table = decision_table(run(tmp_path, controller=chosen, trials=12))
     assert len(table.rows) == len(NAMES)
     assert not any("policy_option" in row for row in table.rows)
     assert not any(note.startswith("Policy") for note in table.notes)
@@ -319,7 +319,7 @@ def test_entropy_is_0_when_decided_and_the_logarithm_of_the_options_when_not():
     assert entropy((0.25,) * 4) == pytest.approx(np.log(4))
 
 
-def test_options_are_told_apart_by_what_differs():
+def test_options_are_described_by_what_differs():
     ops = (MBConv(expand_ratio=3), MBConv(expand_ratio=6), Conv(kernel_size=choice(3, 5)))
     assert option_words(ops) == ("MBConv expand_ratio=3", "MBConv expand_ratio=6", "Conv")
     assert option_words((3, 5)) == ("3", "5")
