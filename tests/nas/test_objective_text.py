@@ -122,6 +122,7 @@ def test_the_text_of_an_objective_means_what_it_says(text):
 @given(objective=objectives(quantities, exponents))
 def test_an_objective_reads_back_from_its_description(objective):
     assert Objective.parse(objective.describe()) == objective
+    assert Objective.from_json(objective.to_json()) == objective
 
 
 @given(

@@ -122,8 +122,8 @@ def test_a_word_that_is_near_to_nothing_is_answered_with_all_there_are():
     assert hint("zzz", ("hard", "soft")) == "there are hard, soft"
 
 
-READERS = (parse_count, parse_milliseconds, parse_seconds, parse_fraction, parse_bytes, parse_hours, parse_natural, parse_number,
-           parse_positive_int, parse_phis, parse_rungs, parse_bases)  # fmt: skip
+READERS = (parse_count, parse_milliseconds, parse_seconds, parse_fraction, parse_bytes, parse_hours,
+           parse_natural, parse_number, parse_positive_int, parse_phis, parse_rungs, parse_bases)  # fmt: skip
 NUMBERLIKE = st.text(alphabet="0123456789_.,eE+-xXinfaMGhs \u0663\u00b2", max_size=12)
 
 
