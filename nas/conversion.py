@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from nas.errors import MetricError
 
 SHOWN = 100
 """Characters of a value that a message repeats."""
+
+LISTED = 5
+"""Things that a message names; the others are counted."""
 
 
 def as_number(value: object, what: str) -> float:
@@ -91,6 +95,12 @@ def bounded(text: str, most: int) -> str:
     head = kept // 4
     left_out = len(text) - kept
     return f"{text[:head]} ... ({left_out:,} characters left out) ... {text[head + left_out :]}"
+
+
+def few(names: Sequence[str], word: Callable[[str], str] = str) -> str:
+    """Lists the first five names, each as `word` has it, and says how many more there are."""
+    more = len(names) - LISTED
+    return ", ".join(map(word, names[:LISTED])) + (f" and {more:,} more" if more > 0 else "")
 
 
 def shown(value: object) -> str:

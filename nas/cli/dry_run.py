@@ -13,8 +13,7 @@ from nas.config.request import Request
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import estimate_trial_time
 from nas.report.activity import Activity
-from nas.report.data_facts import data_facts
-from nas.report.plan_report import profile_report
+from nas.report.plan_report import data_facts, profile_report
 from nas.report.printing import Column, Fact, Table, emit, make_console, show_count
 from nas.study.study import open_study
 from nas.study.study_folder import has_study

@@ -11,8 +11,7 @@ from nas.config.settings import Settings
 from nas.errors import UsageError
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.report.activity import Activity
-from nas.report.data_facts import data_facts
-from nas.report.plan_report import profile_report
+from nas.report.plan_report import data_facts, profile_report
 from nas.report.printing import Fact, emit, make_console
 from nas.spaces import BUILT_IN, find_space
 from nas.trial import Say

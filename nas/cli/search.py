@@ -9,8 +9,8 @@ from nas.config.prepared import Prepared, prepare_request
 from nas.config.request import Request, request_of
 from nas.finalize import finalize
 from nas.report.activity import Activity
-from nas.report.data_facts import data_facts
 from nas.report.finalizing import FinalizeDisplay
+from nas.report.plan_report import data_facts
 from nas.report.printing import make_console
 from nas.study.study import Study, open_study
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from nas.conversion import few
 from nas.data.images import Labels
-from nas.data.tree import SHOWN, printable
+from nas.data.tree import printable
 
 # One number per image; two images have the same number if, and only if, they are copies of each other.
 Contents = npt.NDArray[np.int64]
@@ -75,9 +76,8 @@ def conflicting_labels(
                 )
     if not pairs:
         return ()
-    more = f" and {len(pairs) - SHOWN:,} more" if len(pairs) > SHOWN else ""
     are = "image is a copy" if len(pairs) == 1 else "images are copies"
-    return (f"{len(pairs):,} {are} with another label: {', '.join(pairs[:SHOWN])}{more}",)
+    return (f"{len(pairs):,} {are} with another label: {few(pairs)}",)
 
 
 def shared_images(contents: Mapping[str, Contents]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from nas import conversion
 from nas.conversion import digest
 from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.decoding import Probe, decode_all, probe_all, unreadable_warning
@@ -17,7 +18,7 @@ from nas.data.layout import Layout, find_layout
 from nas.data.reading import Fit, Reading
 from nas.data.splits import Source, by_split
 from nas.data.survey import survey_images
-from nas.data.tree import SHOWN, Tree, count, few, is_within, list_tree, printable
+from nas.data.tree import Tree, count, few, is_within, list_tree, printable
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
 
@@ -123,9 +124,8 @@ def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ..
     """Warns of images that are there and not used, but for damaged ones."""
     warnings = []
     if tree.skipped:
-        named = [f"{printable(skipped.path)} ({skipped.reason})" for skipped in tree.skipped[:SHOWN]]
-        more = f" and {len(tree.skipped) - SHOWN:,} more" if len(tree.skipped) > SHOWN else ""
-        warnings.append(f"skipped {count(tree.skipped, 'path')}: {', '.join(named)}{more}")
+        named = [f"{printable(skipped.path)} ({skipped.reason})" for skipped in tree.skipped]
+        warnings.append(f"skipped {count(tree.skipped, 'path')}: {conversion.few(named)}")
     undecodable = [path for path in sorted(kinds.undecodable) if _is_looked_at(path, layout)]
     return tuple(warnings) + describe_undecodable(undecodable)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nas import conversion
 from nas.errors import DataError
 
 # Folders and files that systems and programs leave behind; names that begin with a dot are hidden anyway.
@@ -120,8 +121,7 @@ def printable(name: str) -> str:
 
 def few(names: Sequence[str]) -> str:
     """Lists the first five names, and says how many more there are."""
-    more = len(names) - SHOWN
-    return ", ".join(map(printable, names[:SHOWN])) + (f" and {more:,} more" if more > 0 else "")
+    return conversion.few(names, printable)
 
 
 def count(things: Sequence[object], noun: str) -> str:

@@ -1,11 +1,13 @@
-"""How a space's profile and a search's plan are formatted: the report of `nas profile` and of `--dry-run`."""
+"""What is known before anything runs: the images, a space's profile, and a search's plan."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields, is_dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from nas.evaluation.space_profile import Plan, SpaceProfile
+from nas.report.decisions import option_words
 from nas.report.printing import (
     Column,
     Fact,
@@ -19,10 +21,36 @@ from nas.report.printing import (
 )
 from search_spaces import Decision
 
+if TYPE_CHECKING:
+    from nas.data.images import ImageData
+    from nas.training.recipe import Recipe
+
 LONGEST_OPTIONS = 100
 BAR = 40
 
 METRIC_WORDS = {"macs": "macs", "params": "params", "inference_bytes": "inference memory"}
+
+
+def data_facts(data: ImageData, recipe: Recipe) -> tuple[Fact, ...]:
+    """Notes, then the augmentation, then warnings."""
+    from nas.training.mirroring import describe_augmentation, mirror_warning
+    from nas.training.training import settle_augmentation
+
+    alarm = mirror_warning(recipe, data)
+    augmentation = Fact(
+        key="augmentation",
+        label="augmentation",
+        value=settle_augmentation(recipe, data),
+        text=describe_augmentation(recipe, data),
+    )
+    warnings = (*data.warnings, *([alarm] if alarm else []))
+    return (*_numbered("note", data.notes), augmentation, *_numbered("warning", warnings))
+
+
+def _numbered(kind: str, texts: Sequence[str]) -> list[Fact]:
+    return [
+        Fact(key=f"{kind}_{number}", label=kind, value=text) for number, text in enumerate(texts, start=1)
+    ]
 
 
 def profile_report(profile: SpaceProfile, plan: Plan, *, title: str, facts: tuple[Fact, ...] = ()) -> Report:
@@ -56,11 +84,11 @@ def _size(profile: SpaceProfile) -> str:
 
 
 def _decisions(decisions: tuple[Decision, ...]) -> Table:
-    """Every decision; for people those with equal options and conditions in one row."""
+    """Every decision; users see those with equal options and conditions in one row."""
     rows = tuple(
         {
             "decision": decision.name,
-            "options": option_words(decision),
+            "options": _options(decision),
             "only_if": _condition(decision, decisions),
         }
         for decision in decisions
@@ -110,24 +138,13 @@ def _join(options: list[object]) -> str:
     return text if len(text) <= LONGEST_OPTIONS else text[: LONGEST_OPTIONS - 4] + " ..."
 
 
-def option_words(decision: Decision) -> list[object]:
-    """Options as they are, or for ops their class with the fields in which options of that class differ."""
-    return [_option(option, decision.options) for option in decision.options]
-
-
-def _option(option: object, all_options: tuple[object, ...]) -> object:
-    if option is None or isinstance(option, bool | int | float | str):
-        return option
-    if not is_dataclass(option) or isinstance(option, type):
-        return str(option)
-    alike = [other for other in all_options if type(other) is type(option)]
-    words = [
-        f" {field.name}={getattr(option, field.name)}"
-        for field in fields(option)
-        if len(alike) > 1
-        and any(getattr(other, field.name) != getattr(option, field.name) for other in alike)
+def _options(decision: Decision) -> list[object]:
+    """Options as they are where JSON has them, and in words where it does not."""
+    words = option_words(decision.options)
+    return [
+        option if option is None or isinstance(option, bool | int | float | str) else word
+        for option, word in zip(decision.options, words, strict=True)
     ]
-    return type(option).__name__ + ",".join(words)
 
 
 def _condition(decision: Decision, decisions: tuple[Decision, ...]) -> str | None:
@@ -138,8 +155,8 @@ def _condition(decision: Decision, decisions: tuple[Decision, ...]) -> str | Non
             return None
     words = []
     for parent, tokens in decision.conditions:
-        names = option_words(decisions[parent])
-        words.append(f"{decisions[parent].name} is {' or '.join(str(names[token]) for token in tokens)}")
+        names = option_words(decisions[parent].options)
+        words.append(f"{decisions[parent].name} is {' or '.join(names[token] for token in tokens)}")
     return " or ".join(words) or None
 
 

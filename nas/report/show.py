@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import statistics
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -23,9 +25,9 @@ from nas.report.printing import (
     show_seconds,
 )
 from nas.report.progress import ENDINGS
-from nas.report.rungs import rung_table
 from nas.report.winner_report import doubts_of, network_table
 from nas.spaces import find_space, is_built_in
+from nas.statistics import kendall_tau
 from nas.study.study import Study, open_study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
@@ -33,6 +35,9 @@ from search_spaces import SpaceError
 
 MOST_FAILURES = 20
 """Failures drawn; JSON has all of them."""
+
+LEAST_PAIRS = 4
+"""Candidates on two rungs from which a rank correlation is worth a number."""
 
 
 def open_with_space(folder: str) -> Study:
@@ -233,7 +238,7 @@ def _failures(failures: list[StudyTrial]) -> Table:
             "message": trial.message,
             "log": None if trial.log_file is None else str(trial.log_file),
         }
-        for trial in failures[:MOST_FAILURES]
+        for trial in failures
     )
     columns = (
         Column(key="trial", heading="trial", is_number=True),
@@ -243,9 +248,15 @@ def _failures(failures: list[StudyTrial]) -> Table:
         Column(key="message", heading="message"),
         Column(key="log", heading="log"),
     )
-    left = len(failures) - len(rows)
-    notes = (f"{left} more are in the view `failures` of the journal",) if left else ()
-    return Table(key="failures", title=f"Failures ({len(failures)})", columns=columns, rows=rows, notes=notes)
+    left = len(failures) - MOST_FAILURES
+    return Table(
+        key="failures",
+        title=f"Failures ({len(failures)})",
+        columns=columns,
+        rows=rows,
+        drawn=rows[:MOST_FAILURES],
+        notes=(f"{left} more are in --json, and in the view `failures` of the journal",) if left > 0 else (),
+    )
 
 
 def _best_network(study: Study) -> Table:
@@ -253,3 +264,51 @@ def _best_network(study: Study) -> Table:
         return network_table(study.best.network, title=f"Trial {study.best.number}, stage by stage")
     except ValueError as error:
         raise StudyError(f"the network of trial {study.best.number} cannot be read: {error}") from error
+
+
+def rung_table(study: Study) -> Table | None:
+    """The rungs of a study; None where every candidate was trained whole.
+
+    The correlation of a rung's rewards with those of the last one is over the candidates that reached it, who
+    are those that did well: it is lower than over all candidates, and says so.
+    """
+    by_rung: dict[float, list[StudyTrial]] = {}
+    for trial in study.trials:
+        by_rung.setdefault(trial.fidelity, []).append(trial)
+    if len(by_rung) < 2:
+        return None
+    top = {trial.digest: trial.reward for trial in by_rung[max(by_rung)] if trial.reward is not None}
+    promoted = {trial.continues for trial in study.trials if trial.continues is not None}
+    rows = [_rung(share, by_rung[share], top, promoted) for share in sorted(by_rung)]
+    columns = (
+        Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True),
+        Column(key="trials", heading="trials", show=str, is_number=True),
+        Column(key="promoted", heading="promoted", show=str, is_number=True),
+        Column(key="median_seconds", heading="time", show=show_seconds, is_number=True),
+        Column(key="best_reward", heading="best", show=lambda reward: f"{reward:.4f}", is_number=True),
+        Column(key="kendall", heading="tau with the last", show=lambda tau: f"{tau:.2f}", is_number=True),
+        Column(key="pairs", heading="over", show=str, is_number=True),
+    )
+    notes = (
+        "time is of the training on this rung alone; tau compares those that reached the last rung, who are "
+        "the best of each, so that it is lower than over all candidates",
+    )
+    return Table(key="rungs", title="Rungs", columns=columns, rows=tuple(rows), notes=notes)
+
+
+def _rung(
+    share: float, trials: list[StudyTrial], top: dict[str, float], promoted: set[int]
+) -> dict[str, Any]:
+    rewards = {trial.digest: trial.reward for trial in trials if trial.reward is not None}
+    pairs = [(reward, top[digest]) for digest, reward in rewards.items() if digest in top]
+    seconds = [trial.seconds for trial in trials if trial.attempts]
+    tau = kendall_tau(*zip(*pairs, strict=True)) if len(pairs) >= LEAST_PAIRS and share < 1 else math.nan
+    return {
+        "fidelity": share,
+        "trials": len(trials),
+        "promoted": sum(trial.number in promoted for trial in trials),
+        "median_seconds": statistics.median(seconds) if seconds else None,
+        "best_reward": max(rewards.values(), default=None),
+        "kendall": None if math.isnan(tau) else tau,
+        "pairs": len(pairs),
+    }

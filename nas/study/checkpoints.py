@@ -121,8 +121,7 @@ class Swept:
 
 def unknown_weights(names: Sequence[str]) -> str:
     """Says that there are files of weights without their trials."""
-    shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-    return f"weights/ holds {len(names)} files of trials that the journal does not have: {shown}"
+    return f"weights/ holds {len(names)} files of trials that the journal does not have: {few(names)}"
 
 
 class CheckpointStore:

@@ -8,7 +8,7 @@ import pytest
 import nas
 from nas.errors import RecipeError
 from nas.outcome import TrialOutcome
-from nas.report.rungs import rung_table
+from nas.report.show import rung_table
 from nas.rungs import Halving, Rungs
 from nas.study.study import open_study
 from nas.trial import Evaluation, Metric, Status, Trial
@@ -255,7 +255,7 @@ def test_show_says_what_each_rung_cost_and_predicted(tmp_path, small_space):
     table = rung_table(study)
     assert [row["fidelity"] for row in table.rows] == list(THREE.shares)
     assert sum(row["trials"] for row in table.rows) == 60
-    going = [row["went_on"] for row in table.rows]
+    going = [row["promoted"] for row in table.rows]
     assert going == [row["trials"] for row in table.rows[1:]] + [0]
     reached = table.rows[-1]["trials"]
     assert [row["pairs"] for row in table.rows] == [reached] * 3

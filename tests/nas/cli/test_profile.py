@@ -7,7 +7,8 @@ import pytest
 from nas.cli.main import main
 from nas.evaluation.space_profile import Plan, Share, profile_space
 from nas.objective import Constraint, Objective
-from nas.report.plan_report import option_words, profile_report
+from nas.report.decisions import option_words
+from nas.report.plan_report import profile_report
 from search_spaces import cost, mnasnet
 
 
@@ -85,8 +86,8 @@ def test_a_plan_without_seconds_claims_nothing():
 
 
 def test_options_of_one_class_are_told_apart_by_the_fields_that_differ():
-    words = option_words(mnasnet().decisions[0])
-    assert words == ["Conv", "DepthwiseSeparable", "MBConv expand_ratio=3", "MBConv expand_ratio=6"]
+    words = option_words(mnasnet().decisions[0].options)
+    assert words == ("Conv", "DepthwiseSeparable", "MBConv expand_ratio=3", "MBConv expand_ratio=6")
 
 
 def test_decisions_of_neighbouring_blocks_are_drawn_as_one_row_and_kept_apart_in_json():

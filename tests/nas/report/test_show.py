@@ -129,6 +129,27 @@ def test_show_of_a_study_in_which_nothing_completed_has_no_best(small_space, tmp
     assert len(data["failures"]) == 2
 
 
+def test_show_draws_the_first_failures_and_json_has_all_of_them(small_space, tmp_path, capsys):
+    def late(candidate):
+        if candidate.job.trial > 0:
+            raise InfeasibleError(Cause.DIVERGED, "loss is nan")
+        return 0.5
+
+    found = search(
+        small_space,
+        evaluator=TableEvaluator(late),
+        controller="random",
+        trials=24,
+        executor=InlineExecutor(),
+        out=tmp_path,
+    )
+    data = json.loads(shown(found, capsys, "--json"))
+    assert len(data["failures"]) == 23
+    text = shown(found, capsys)
+    assert text.count("loss is nan") == 20
+    assert "3 more are in --json" in text
+
+
 def test_export_of_a_trial_without_weights_says_which_have_theirs(study, capsys):
     assert main(["export", str(study.folder), "--trial", "0"]) == 2
     assert "weights of trial 0 are not kept" in capsys.readouterr().err
