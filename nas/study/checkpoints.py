@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from controllers.pareto import crowding
+from nas.conversion import few
 from nas.errors import StudyError
 from nas.io import unfinished, write_whole
 from nas.metrics import Goal, losses, pareto_front
