@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from controllers import Controller, RandomSearch, Reinforce
+from controllers import Controller, Problem, RandomSearch, Reinforce
 from nas.evaluators import TableEvaluator
 from nas.events import SearchEnd, TrialReport
 from nas.report.tensorboard import TensorBoardReporter
@@ -53,10 +53,11 @@ def accuracy(candidate: Candidate) -> float:
 
 def make(name: str, seed: int) -> Controller:
     """A controller by name."""
+    problem = Problem(SPACE.cardinalities, SPACE.conditions, key=SPACE.digest)
     if name == "RandomSearch":
-        return RandomSearch(SPACE.cardinalities, SPACE.conditions, seed=seed, key=SPACE.digest)
+        return RandomSearch(problem, seed=seed)
     policy = "lstm" if name == "Reinforce, LSTM" else "independent"
-    return Reinforce(SPACE.cardinalities, SPACE.conditions, seed=seed, key=SPACE.digest, policy=policy)
+    return Reinforce(problem, seed=seed, policy=policy)
 
 
 def measure(name: str, seed: int, trials: int) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Controllers choose which candidates of a search are evaluated: ask with `propose`, tell with `feedback`.
 
 They see numbers only: how many options each decision has and when it is active. No torch is loaded unless an
-LSTM policy is asked for. A controller of one's own is checked by `controllers.testing.check_controller`.
+LSTM policy is used. `Algorithm` makes a controller of a function that draws candidates, and
+`controllers.testing.check_controller` checks any controller. Imports run one way: contract, decisions,
+problem, candidates and results, `Algorithm`, the algorithms (none imports another), testing.
 """
 
 from collections.abc import Callable

@@ -39,9 +39,9 @@ class Candidates:
     """Hands out candidates that were never handed out before.
 
     Draws that were seen or are infeasible are drawn again: from the policy, then from flatter versions of it,
-    then from all candidates alike. A space of at most `LISTED` candidates is searched to its last one; in a
-    larger one the search ends after `UNIFORM_ROUNDS * DRAWS_PER_ROUND` uniform draws without success, which
-    happens only where almost nothing is feasible. Either way the caller gets fewer than were asked for.
+    then uniformly. A space of at most `LISTED` candidates is searched to its last one; in a larger one the
+    search ends after `UNIFORM_ROUNDS * DRAWS_PER_ROUND` uniform draws without success, which happens only
+    where almost nothing is feasible. In both cases the caller gets fewer than were asked for.
 
     Args:
         problem: What is searched.
@@ -89,7 +89,7 @@ class Candidates:
         ]
 
     def note(self, tokens: Candidate) -> None:
-        """Marks a candidate, in canonical form, as seen: somebody else chose it."""
+        """Marks a candidate, in canonical form, as seen: it was chosen elsewhere."""
         if tokens not in self._known:
             self._is_new(tokens)
 

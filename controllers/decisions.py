@@ -82,7 +82,7 @@ class Decisions:
         Args:
             rng: Source of randomness.
             n: Number of candidates.
-            probabilities: Of each option, `(decisions, width)`; None means all options alike.
+            probabilities: Of each option, `(decisions, width)`; None means uniform.
 
         Returns:
             Canonical tokens `(n, decisions)`.

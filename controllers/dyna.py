@@ -76,7 +76,7 @@ class Dyna(Algorithm):
     Raises:
         ControllerError: An argument is wrong.
 
-    Source: Sutton, Dyna, SIGART Bulletin 2, 1991, for learning from real and imagined results alike; Jones et
+    Source: Sutton, Dyna, SIGART Bulletin 2, 1991, for learning from real and imagined results; Jones et
     al., Journal of Global Optimization 13, 1998, for expected improvement.
     """
 

@@ -13,7 +13,7 @@ LEARNING_RATE = 0.1
 """Adam's step on the logarithms of the hyperparameters."""
 
 OWN_SHARE = 0.3
-"""Share of what neither trend nor likeness explains that is taken for the candidate's own, and not for noise.
+"""Share of what trend and similarity leave unexplained that is the candidate's own, and not noise.
 
 Only measuring again could tell the two apart. On Accel-NASBench the best surrogates miss held-out accuracies
 by 0.40 points, where trainings of one network deviate by 0.27 to 0.31: half of the variance.
@@ -25,10 +25,10 @@ _JITTER = 1e-6  # of the values' variance; keeps the matrix of equal candidates 
 class GaussianProcess:
     """Values of candidates as a linear trend of each decision's order plus a smooth function of all of them.
 
-    Two candidates are alike by `exp(-sum over decisions of weight * distance)`, where the distance of two
-    options is half their being different and half the square of how far apart they stand in the order in
-    which they are listed. A decision that matters gets a large weight, one that does not a small one; so
-    interactions of any order are learnt, and a list of kernel sizes is used as the scale that it is. Weights,
+    The similarity of two candidates is `exp(-sum over decisions of weight * distance)`, where the
+    distance of two options is half their being different and half the square of how far apart they are in
+    the order in which they are listed. A decision that matters gets a large weight, one that does not a small
+    one; so interactions of any order are learnt, and a list of kernel sizes is used as a scale. Weights,
     amplitudes and noise maximise the posterior density of the values under log-normal priors. Where the noise
     is known from measuring beforehand it is held there, and only a candidate's own part is estimated.
 
@@ -113,20 +113,20 @@ class GaussianProcess:
 
     def mean(self, tokens: Tokens) -> Floats:
         """Returns the expected value of each candidate, `(n,)`."""
-        similarity = self._likeness_to_measured(self._encode(tokens))
+        similarity = self._similarity_to_measured(self._encode(tokens))
         expected: Floats = similarity @ self._coefficients * self._scale + self._offset
         return expected
 
     def predict(self, tokens: Tokens) -> tuple[Floats, Floats]:
         """Returns expected values and their standard deviations, noise apart, each `(n,)`."""
         features = self._encode(tokens)
-        similarity = self._likeness_to_measured(features)
+        similarity = self._similarity_to_measured(features)
         explained = ((similarity @ self._inverse) * similarity).sum(axis=1)
         variance = np.maximum(self._variance(features) - explained, 1e-10)
         expected = similarity @ self._coefficients * self._scale + self._offset
         return expected, np.sqrt(variance) * self._scale
 
-    def likeness(self, one: Tokens, other: Tokens) -> Floats:
+    def similarity(self, one: Tokens, other: Tokens) -> Floats:
         """Returns how much the values of candidates vary together, trend apart, `(n, m)`."""
         return self._similarity(self._encode(one), self._encode(other))[1]
 
@@ -167,7 +167,7 @@ class GaussianProcess:
         trend = (one[:, self._width :] * shares) @ other[:, self._width :].T
         return trend, smooth
 
-    def _likeness_to_measured(self, features: Floats) -> Floats:
+    def _similarity_to_measured(self, features: Floats) -> Floats:
         """Covariance of values, `(n, measured)`: a candidate's own part is shared by its own measurements."""
         trend, smooth = self._similarity(features, self._features)
         return trend + smooth + self._own * _equal(smooth, self._parameters[1])
@@ -223,11 +223,11 @@ class GaussianProcess:
 
 
 def _equal(smooth: Floats, log_amplitude: float) -> Floats:
-    """1 where two candidates are one, as none is as much like another as itself."""
+    """1 where two candidates are one, as none is as similar to another as to itself."""
     return np.asarray(smooth >= math.exp(log_amplitude) * (1 - 1e-9), dtype=np.float64)
 
 
 def _spread(values: Floats) -> float:
-    """Standard deviation, or 1 where all values are alike."""
+    """Standard deviation, or 1 where all values are equal."""
     spread = float(values.std())
     return spread if spread > 0 else 1.0

@@ -24,7 +24,7 @@ from controllers.results import Told
 
 
 class NSGA2(Algorithm):
-    """Evolution in which the least dominated survive, and of those alike the ones with the most room.
+    """Evolution in which the least dominated survive, and of equal ones those with the most room.
 
     Objectives are the accuracy, to be raised, and every column of the problem's `costs`, to be lowered. The
     accuracy is `Outcome.accuracy` where it is told and the reward elsewhere; results of a candidate that come

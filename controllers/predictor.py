@@ -53,9 +53,9 @@ class Predictor:
     """A Gaussian process of the accuracy or of the reward, whichever predicts the rewards of results better.
 
     Where costs are known and the reward follows from accuracy and costs, only the accuracy has to be learnt.
-    But where accuracy is traded for cost everywhere alike, as by a soft objective, the reward is the flatter
-    function of the two and needs fewer results. Which of them serves is judged at each fit by predicting each
-    result's reward from all others.
+    But where accuracy is traded for cost at one rate everywhere, as by a soft objective, the reward is the
+    flatter function of the two and needs fewer results. Each fit chooses the one that predicts each result's
+    reward from all others better.
 
     Args:
         decisions: What the tokens mean.
@@ -94,7 +94,7 @@ class Predictor:
         return self._processes[self._target].noise
 
     def fit(self, results: Results) -> None:
-        """Fits anew where enough results have come since the last time; needs a completed one."""
+        """Fits again where enough results have come since the last fit; needs a completed one."""
         if len(results) < self._next_fit:
             return
         steps = LATER_STEPS if self._next_fit else FIRST_STEPS
@@ -185,10 +185,10 @@ class Predictor:
         return np.asarray(self._reward(values, self._costs(tokens)), dtype=np.float64)
 
     def _noise_of(self, target: str, results: Results) -> float | None:
-        """The known deviation of one measurement of a target; None where nobody knows it.
+        """The known deviation of one measurement of a target; None where it is unknown.
 
         The reward's is the accuracy's times how steeply the reward follows the accuracy, the median over the
-        results: one for all, though a cost term makes dear candidates' rewards less noisy than others'.
+        results: one for all, though a cost term makes the rewards of expensive candidates less noisy.
         """
         noise = self._known_noise
         if noise is None or target == "accuracy":
@@ -201,8 +201,8 @@ class Predictor:
             return noise if np.array_equal(rewards[told], accuracies[told]) else None
         costs, step = self._costs(results.tokens[told]), max(noise, 1e-6)
         above, below = (
-            np.asarray(self._reward(accuracies[told] + way * step, costs), dtype=np.float64)
-            for way in (1.0, -1.0)
+            np.asarray(self._reward(accuracies[told] + sign * step, costs), dtype=np.float64)
+            for sign in (1.0, -1.0)
         )
         return noise * float(np.median(np.abs(above - below))) / (2 * step)
 
@@ -216,7 +216,7 @@ class Predictor:
         if count <= most:
             return np.arange(count), values
         best = np.array(results.best(1), dtype=np.int64)
-        order = np.argsort(-self._processes[target].likeness(best, tokens)[0], kind="stable")
+        order = np.argsort(-self._processes[target].similarity(best, tokens)[0], kind="stable")
         near = int(LIKE_THE_BEST * most)
         others = np.sort(order[near:])
         spread = others[np.linspace(0, len(others) - 1, most - near).astype(np.int64)]

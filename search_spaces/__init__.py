@@ -1,6 +1,7 @@
 """What can be built: networks as data, spaces of them, their exact costs, modules and source.
 
-Importing this loads no torch.
+Imports run one way: primitives, context, ops, stages, lowering, network, what folds a network (cost tables,
+notation, scaling, source), space, families. Importing this loads no torch.
 """
 
 from __future__ import annotations

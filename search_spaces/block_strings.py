@@ -1,4 +1,4 @@
-"""The grammar of block strings: the dialects, their fields, and the law of what stands behind a key."""
+"""The grammar of block strings: the dialects, their fields, and the rule for the value of each key."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ _LAWS: Mapping[str, Callable[[object], None]] = {
     "c": _require_channels,
     "se": require_se_ratio,
 }
-"""The law of the number behind each key."""
+"""The rule for the number behind each key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class BlockString:
         """The integer behind a key.
 
         Raises:
-            SpaceError: It is none, or breaks its law; so do the other readers.
+            SpaceError: It is none, or is not valid; so do the other readers.
         """
         return self._lawful_whole(key, self._text(key))
 
@@ -121,9 +121,9 @@ class BlockString:
         """What a word decides; None where no word does."""
         return _WORDS[self.fields[what]][1] if what in self.fields else None
 
-    def mistake(self, key: str, law: str) -> SpaceError:
+    def mistake(self, key: str, rule: str) -> SpaceError:
         """What is wrong with a field."""
-        return SpaceError(f"`{key}` {law}, but got `{self.fields[key]}` in {self.place}", field=key)
+        return SpaceError(f"`{key}` {rule}, but got `{self.fields[key]}` in {self.place}", field=key)
 
     def _text(self, key: str) -> str:
         return self.fields[key].removeprefix(key)

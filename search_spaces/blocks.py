@@ -38,8 +38,8 @@ class Block:
         key: Identity: equal for equal layers on equal inputs, in every process (16 hex digits). Layers that
             inference leaves out (dropout, stochastic depth) do not count.
         stage: The part it was found in.
-        words: What people read: the op, its channels and stride. Another version of an op keeps its words and
-            changes its key.
+        words: What reports show: the op, its channels and stride. Another version of an op keeps its words
+            and changes its key.
         part: Its layers, input shape and costs, to be built alone with `build_part`.
     """
 
@@ -59,7 +59,7 @@ class FoundBlocks:
     """The distinct blocks of a space.
 
     Attributes:
-        blocks: Each once, in the order in which they stand in networks.
+        blocks: Each once, in the order of networks.
         is_complete: Whether there are no others; False where networks had to be drawn to find them.
         origin: How they were found, in words.
     """
@@ -88,7 +88,7 @@ def find_blocks(space: SearchSpace, *, seed: int = 0) -> FoundBlocks:
     """Finds the distinct blocks of all networks of a space, without decoding all networks.
 
     Where a part depends on its own decisions and on what reaches it, the parts are walked and the list is
-    complete (and may hold a block that stands in no network, where one decision reaches several parts).
+    complete (and may hold a block that occurs in no network, where one decision reaches several parts).
     Else all networks are looked at where there are few; else networks are drawn, and some may be missing.
 
     Args:
@@ -136,7 +136,7 @@ def _parts_of(space: SearchSpace, candidates: Iterable[tuple[int, ...]]) -> Iter
     for tokens in candidates:
         try:
             yield from inference_parts(space.decode(tokens))
-        except SpaceError:  # the combination breaks a law: it is no network, and has no blocks
+        except SpaceError:  # the combination is not valid: it is no network, and has no blocks
             continue
 
 

@@ -1,4 +1,4 @@
-"""`choice`: a value that is still open, standing where the value will stand."""
+"""`choice`: a value that is still open, put where the value will be."""
 
 from __future__ import annotations
 

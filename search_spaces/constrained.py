@@ -1,6 +1,6 @@
 """Draws random candidates whose costs lie between bounds, exactly, however rare they are.
 
-A cost that is a sum over the parts of a network is drawn part by part: a table says how many ways the
+A cost that is a sum over the parts of a network is drawn part by part: a table says how many paths the
 parts to come have of reaching each sum, so every draw ends within the bounds. Sums are counted in bins, a
 little too generously; what is outside after all is thrown away, so the draws are those of plain
 rejection, without its wait.
@@ -19,7 +19,7 @@ from search_spaces.errors import SpaceError
 
 Bound = tuple[float, float]
 Mask = npt.NDArray[np.bool_]
-Ways = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.float64]
 
 WIDE_CHUNK = 65_536
 """Candidates drawn at a time where most are thrown away."""
@@ -125,7 +125,7 @@ def _draw_until(
 class SumSampler:
     """Draws raw tokens whose sum over the parts lies, up to a bin, between bounds.
 
-    Every way to make a part is equally likely beforehand, as when each decision is drawn by itself.
+    Every variant of a part is equally likely beforehand, as when each decision is drawn by itself.
 
     Args:
         parts: The parts in order; the first has one state.
@@ -142,21 +142,21 @@ class SumSampler:
         self._binned = [part.values // width for part in parts]
         # Each part loses less than a bin by rounding down.
         self._least, self._most = int(least // width) - len(parts), int(most // width)
-        self._ways = self._count_ways() if least <= most else []
+        self._paths = self._count_paths() if least <= most else []
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing lies between the bounds."""
-        return not self._ways or self._between(0, np.zeros(1, np.int64), np.zeros(1, np.int64))[0] == 0
+        return not self._paths or self._between(0, np.zeros(1, np.int64), np.zeros(1, np.int64))[0] == 0
 
-    def _count_ways(self) -> list[Ways]:
-        """For each part and state, the number of ways to reach at most each sum from there on, cumulative."""
+    def _count_paths(self) -> list[Counts]:
+        """For each part and state, the number of paths from there on that reach at most each sum."""
         bins = self._most + 1
         last = np.zeros((1, bins))
         last[0, 0] = 1
-        ways = [last]
+        paths = [last]
         for part, binned in zip(reversed(self._parts), reversed(self._binned), strict=True):
-            after, here = ways[0], np.zeros((len(binned), bins))
+            after, here = paths[0], np.zeros((len(binned), bins))
             for state in range(len(binned)):
                 valid = part.is_valid[state] & (binned[state] < bins)
                 pairs, counts = np.unique(
@@ -167,18 +167,18 @@ class SumSampler:
                 for (value, next_state), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
                     row = after[next_state if len(after) > 1 else 0]
                     here[state, value:] += count * row[: bins - value]
-            ways.insert(0, here)
-        return [np.cumsum(table, axis=1) for table in ways]
+            paths.insert(0, here)
+        return [np.cumsum(table, axis=1) for table in paths]
 
-    def _between(self, place: int, states: Array, sums: Array) -> Ways:
-        """Ways to end between the bounds from a part on, for states and sums so far."""
-        table = self._ways[place]
+    def _between(self, place: int, states: Array, sums: Array) -> Counts:
+        """Number of paths that end between the bounds from a part on, for states and sums so far."""
+        table = self._paths[place]
         states = states if len(table) > 1 else np.zeros_like(states)
         upper = self._most - sums
         lower = np.maximum(self._least - sums, 0) - 1
         high = np.where(upper >= 0, table[states, np.maximum(upper, 0)], 0.0)
         low = np.where(lower >= 0, table[states, np.clip(lower, 0, self._most)], 0.0)
-        between: Ways = np.maximum(high - low, 0.0)
+        between: Counts = np.maximum(high - low, 0.0)
         return between
 
     def draw(self, rng: np.random.Generator, count: int) -> Array:
@@ -189,10 +189,10 @@ class SumSampler:
         for place, (part, binned) in enumerate(zip(self._parts, self._binned, strict=True)):
             after_sums = sums[:, None] + binned[states]
             after_states = part.next_state[states]
-            ways = self._between(place + 1, after_states, after_sums) * part.is_valid[states]
-            cumulative = np.cumsum(ways, axis=1)
+            paths = self._between(place + 1, after_states, after_sums) * part.is_valid[states]
+            cumulative = np.cumsum(paths, axis=1)
             marks = rng.random(count) * cumulative[:, -1]
-            chosen = np.minimum((cumulative <= marks[:, None]).sum(axis=1), ways.shape[1] - 1)
+            chosen = np.minimum((cumulative <= marks[:, None]).sum(axis=1), paths.shape[1] - 1)
             rows = np.arange(count)
             tokens[:, part.indices] = part.tokens[chosen]
             states, sums = after_states[rows, chosen], after_sums[rows, chosen]

@@ -1,4 +1,4 @@
-"""Where an op stands in its network, and the small trees that ops share: unit, squeeze-excite, skip."""
+"""The place of an op in its network, and the small trees that ops share: unit, squeeze-excite, skip."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class SqueezeExcite:
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """Where an op stands in its network.
+    """The place of an op in its network.
 
     Attributes:
         in_channels: Channels of the input.

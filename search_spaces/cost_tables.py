@@ -47,7 +47,7 @@ MOST_DENSE = 1 << 22
 """Keys that a part's table has a place for; a part with more looks its keys up one by one."""
 
 MOST_WAYS = 200_000
-"""States and ways of a part that are all worked out for drawing candidates within bounds."""
+"""Most states and variants of a part that are all worked out for drawing candidates within bounds."""
 
 _SUMS = ("macs", "params", "activations", "buffers", "traffic")
 _TALLY = (*_SUMS, "is_alias", "held", "peak", "kept", "keeps_input", "keeps_output", "training")
@@ -133,14 +133,14 @@ class _Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartChoices:
-    """All ways to make one part of a network, for each state that may reach it.
+    """All variants of one part of a network, for each state that may reach it.
 
     Attributes:
-        tokens: Tokens of each way (ways, decisions of the part).
+        tokens: Tokens of each variant (variants, decisions of the part).
         indices: Numbers of those decisions in the space.
-        values: What each way adds to the sum (states, ways).
-        next_state: The state that it hands on (states, ways).
-        is_valid: Whether it can be built (states, ways).
+        values: What each variant adds to the sum (states, variants).
+        next_state: The state that it hands on (states, variants).
+        is_valid: Whether it can be built (states, variants).
     """
 
     tokens: Array
@@ -151,13 +151,13 @@ class PartChoices:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ways:
-    """All valid ways through one table, from the states that networks reach it in.
+class Variants:
+    """All valid variants of one part, from the states that networks reach it in.
 
     Attributes:
-        numbers: The row of each way (ways,).
-        states: The state it starts from (ways,).
-        next_states: The state it hands on (ways,).
+        numbers: The row of each variant (variants,).
+        states: The state it starts from (variants,).
+        next_states: The state it hands on (variants,).
     """
 
     numbers: Array
@@ -207,9 +207,10 @@ class CostTables:
         return records, errors
 
     def part_choices(self, metric: str) -> list[PartChoices] | None:
-        """All ways to make each part, and what they add to a cost that is a sum over the parts.
+        """All variants of each part, and what they add to a cost that is a sum over the parts.
 
-        None where the space is not of that kind: a decision reaches two parts, or a part has too many ways.
+        None where the space is not of that kind: a decision reaches two parts, or a part has too many of
+        them.
         """
         if not self.is_tabular or self.is_tied:
             return None
@@ -221,10 +222,10 @@ class CostTables:
                 return None
             _, columns = table.look_up(np.arange(math.prod(shape)), after)
             weights = np.array(table.weights, np.int64)
-            ways = np.arange(table.combinations)[:, None]
+            variants = np.arange(table.combinations)[:, None]
             parts.append(
                 PartChoices(
-                    tokens=ways // weights % np.array(table.counts, np.int64),
+                    tokens=variants // weights % np.array(table.counts, np.int64),
                     indices=table.indices,
                     values=columns[_ROW[metric]].reshape(shape),
                     next_state=columns[_ROW["state"]].reshape(shape),
@@ -255,11 +256,11 @@ class CostTables:
             rows[:, place], state = numbers, columns[_ROW["state"]]
         return rows, errors
 
-    def walk(self) -> list[Ways] | None:
-        """All ways through each table in order; None where the space is not tabular or has too many."""
+    def walk(self) -> list[Variants] | None:
+        """All variants of each part in order; None where the space is not tabular or has too many."""
         if not self.is_tabular:
             return None
-        found: list[Ways] = []
+        found: list[Variants] = []
         reached: Array = np.zeros(1, np.int64)
         for place, table in enumerate(self._tables):
             if len(reached) * table.combinations > MOST_WAYS:
@@ -269,7 +270,7 @@ class CostTables:
             numbers, columns = table.look_up(keys, self._after(place))
             valid = columns[_ROW["is_valid"]] != 0
             after = columns[_ROW["state"]][valid]
-            found.append(Ways(numbers=numbers[valid], states=states[valid], next_states=after))
+            found.append(Variants(numbers=numbers[valid], states=states[valid], next_states=after))
             reached = np.unique(after)
         return found
 

@@ -56,7 +56,7 @@ def from_json(cls: type[T], text: str, op_types: tuple[type[Op], ...], place: st
         place: What messages call the whole.
 
     Raises:
-        SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or breaks a law.
+        SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or is not valid.
     """
     try:
         data = json.loads(text)

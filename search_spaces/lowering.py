@@ -103,7 +103,7 @@ def _require_sane(total: Tally) -> Tally:
 def _contexts(
     stage: Stage, shape: Shape, shared: Surroundings, block: int, blocks: int
 ) -> Iterator[tuple[int, Context]]:
-    """Where each block of a stage stands; the second block's side is known once the first is added up."""
+    """The place of each block of a stage; the second block's side is known once the first is added up."""
     first = Context(shape.channels, stage.channels, stage.stride, shape.height, block, blocks, *shared)
     yield 0, first
     if stage.repeats > 1:

@@ -42,7 +42,7 @@ class Network:
         squeeze_excite: How squeeze-and-excitation is made where an op has it.
 
     Raises:
-        SpaceError: No choice is left in the fields and one of them breaks its law.
+        SpaceError: No choice is left in the fields and one of them is not valid.
     """
 
     stem: Stage
@@ -63,10 +63,10 @@ class Network:
             self.check()
 
     def check(self) -> None:
-        """Checks every field, and the laws of stem, stages, ops and head.
+        """Checks every field, and those of stem, stages, ops and head.
 
         Raises:
-            SpaceError: A law is broken; the message names stage and field.
+            SpaceError: A field is not valid; the message names it and its stage.
         """
         require_integer("resolution", self.resolution, least=1, most=MOST_RESOLUTION)
         require_integer("num_classes", self.num_classes, least=1, most=10_000_000)
@@ -116,7 +116,7 @@ class Network:
 
     @classmethod
     def of_checked(cls, values: Mapping[str, Any]) -> Self:
-        """Makes a network of values for all its fields that are known to keep their laws; checks nothing."""
+        """Makes a network of values for all its fields that are known to be valid; checks nothing."""
         network = object.__new__(cls)
         for name in _FIELDS:
             object.__setattr__(network, name, values[name])
@@ -135,7 +135,7 @@ class Network:
             op_types: The user's own op classes that may occur, beside the built-in ones.
 
         Raises:
-            SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or breaks a law.
+            SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or is not valid.
         """
         return from_json(cls, text, tuple(op_types), "network")
 
@@ -147,7 +147,7 @@ def lower(network: Network) -> tuple[Part, ...]:
     """Says the network's layers: stem, stages with blocks, and head, each as a tree with its input shape.
 
     Raises:
-        SpaceError: An op does not fit where it stands; the message names the stage.
+        SpaceError: An op does not fit in its place; the message names the stage.
     """
     parts: list[Part] = []
     shape = image_shape(network)
@@ -166,7 +166,7 @@ def tally(network: Network) -> Tally:
     """Adds up a network on one image, without making its trees where a stage is known.
 
     Raises:
-        SpaceError: An op does not fit where it stands; the message names the stage.
+        SpaceError: An op does not fit in its place; the message names the stage.
     """
     shape = image_shape(network)
     shared = surroundings(network)
@@ -206,7 +206,7 @@ def memory(network: Network) -> Memory:
 def digest(network: Network) -> str:
     """Identity of a network: equal for all descriptions that mean the same layers (16 hex digits).
 
-    Which stage a block stands in does not count, so a layer left out first and one left out later are one.
+    The stage of a block does not count, so a layer left out first and one left out later are one.
 
     Raises:
         SpaceError: The network cannot be lowered.

@@ -120,18 +120,18 @@ def _declared_skip(said: BlockString, arriving: int, skip: str, *, is_first: boo
 
     TensorFlow's code takes the skip by the declaration, and hidden and squeezed channels too.
     """
-    law = f"must be the {arriving} channels that arrive"
+    rule = f"must be the {arriving} channels that arrive"
     if not is_first:
-        raise said.mistake("i", f"{law} from the stage before")
+        raise said.mistake("i", f"{rule} from the stage before")
     declared, channels, keeps_size = said.whole("i"), said.whole("o"), said.stride() == 1
-    law += f" (or give stem={declared})"
+    rule += f" (or give stem={declared})"
     if said.whole("e") != 1 or said.number("se", 0):
-        raise said.mistake("i", f"{law} where hidden or squeezed channels are a share of it")
+        raise said.mistake("i", f"{rule} where hidden or squeezed channels are a share of it")
     if keeps_size and skip == "identity" and declared == channels:
-        raise said.mistake("i", f"{law} where it equals `o` and so declares a skip")
+        raise said.mistake("i", f"{rule} where it equals `o` and so declares a skip")
     if keeps_size and skip == "identity" and arriving == channels:
         if said.whole("r") != 1:
-            raise said.mistake("i", f"{law} where it would forbid the skip of one of several blocks")
+            raise said.mistake("i", f"{rule} where it would forbid the skip of one of several blocks")
         return "none"
     return skip
 

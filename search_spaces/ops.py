@@ -1,6 +1,6 @@
-"""The ops that stages are made of, and the law of an op: a frozen dataclass that says its layers.
+"""The ops that stages are made of, and the contract of an op: a frozen dataclass that says its layers.
 
-ResNet's blocks stand in `search_spaces.resnet_ops`.
+ResNet's blocks are in `search_spaces.resnet_ops`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from search_spaces.rounding import round_channels
 class Op(Protocol):
     """What a stage repeats. Open: a user's own op is a frozen dataclass with this method.
 
-    An op may also have `check(self) -> None`, which raises `SpaceError` where its fields break a law; it runs
+    An op may also have `check(self) -> None`, which raises `SpaceError` where a field is not valid; it runs
     when no choice is left in them. And `label(self) -> str`, the op in a table. And `general(self)`, the same
     layers as an op of another class, by which `SearchSpace.encode` knows them.
     """
@@ -32,15 +32,15 @@ class Op(Protocol):
     def __hash__(self) -> int: ...
 
     def layers(self, context: Context) -> Node:
-        """Says what the op is made of, where it stands."""
+        """Says what the op is made of, in its place in the network."""
         ...
 
 
 def check_op(op: Op) -> None:
-    """Runs an op's own law, if it states one.
+    """Runs an op's own check, if it has one.
 
     Raises:
-        SpaceError: The value is not an op, or breaks its law.
+        SpaceError: The value is not an op, or is not valid.
     """
     if not callable(getattr(op, "layers", None)) or not hasattr(op, "__dataclass_fields__"):
         raise SpaceError(

@@ -29,7 +29,7 @@ def inference_parts(network: Network) -> tuple[Part, ...]:
     """The parts of a network as inference sees them: those of `lower`, without stochastic depth.
 
     Raises:
-        SpaceError: An op does not fit where it stands; the message names the stage.
+        SpaceError: An op does not fit in its place; the message names the stage.
     """
     return lower(replace(network, drop_path_rate=0.0) if network.drop_path_rate else network)
 
@@ -63,7 +63,7 @@ class PartSums:
             Sums (candidates,) in float64.
 
         Raises:
-            SpaceError: The tokens are not of this space, or a combination breaks a law; the message says in
+            SpaceError: The tokens are not of this space, or a combination is not valid; the message says in
                 which row. What `value` raises is passed on.
         """
         array = self._check(tokens)
@@ -76,7 +76,7 @@ class PartSums:
     def extremes(self) -> tuple[float, float] | None:
         """The least and the most that candidates sum to; None where that cannot be said exactly.
 
-        Exact where every decision reaches one part only and the parts have few enough ways.
+        Exact where every decision reaches one part only and the parts have few enough variants.
 
         Raises:
             SpaceError: No candidate can be built. What `value` raises is passed on.
@@ -85,14 +85,14 @@ class PartSums:
         if walk is None:
             return None
         least, most = np.zeros(1), np.zeros(1)
-        for place, ways in enumerate(walk):
-            if not len(ways.numbers):
+        for place, variants in enumerate(walk):
+            if not len(variants.numbers):
                 raise SpaceError("no candidate of the space can be built")
-            values = self._values(place, ways.numbers)
-            low = np.full(int(ways.next_states.max()) + 1, np.inf)
+            values = self._values(place, variants.numbers)
+            low = np.full(int(variants.next_states.max()) + 1, np.inf)
             high = np.full(len(low), -np.inf)
-            np.minimum.at(low, ways.next_states, least[ways.states] + values)
-            np.maximum.at(high, ways.next_states, most[ways.states] + values)
+            np.minimum.at(low, variants.next_states, least[variants.states] + values)
+            np.maximum.at(high, variants.next_states, most[variants.states] + values)
             least, most = low, high
         return float(least.min()), float(most.max())
 

@@ -334,7 +334,7 @@ class Residual:
     Attributes:
         body: Gives the shape that the shortcut gives.
         drop_rate: Probability of leaving the body out (stochastic depth; Huang et al., ECCV 2016).
-        shortcut: What stands beside the body; None hands the input on.
+        shortcut: What is beside the body; None hands the input on.
     """
 
     body: Node

@@ -385,7 +385,7 @@ def _near(name: str) -> str:
 
 
 def _like(network: Network, name: str, like: str) -> Network:
-    """The network with the batch normalisation, and the deviations, of somebody's code."""
+    """The network with the batch normalisation, and the deviations, of a library's code."""
     if like == "timm":
         made = replace(network, norm_eps=1e-5, norm_momentum=0.1)
         if name.startswith("mnasnet_small"):  # takes the skip that the original code leaves out

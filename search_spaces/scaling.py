@@ -136,7 +136,7 @@ def scale(
             divides by 32, avoids feature maps that are rounded up at every stride and cost more than need be.
 
     Raises:
-        SpaceError: Both phi and a factor are given, or neither; one is out of range; the result breaks a law.
+        SpaceError: Both phi and a factor are given, or neither; one is out of range; the result is not valid.
 
     Source: EfficientNet (Tan & Le, ICML 2019), equations 2 and 3.
     """
@@ -164,7 +164,7 @@ def apply_scaling(
     """Scales a network by given factors; a factor of 1 changes nothing in its dimension.
 
     Raises:
-        SpaceError: The result breaks a law, for instance by absurd sizes.
+        SpaceError: The result is not valid, for instance by absurd sizes.
     """
     require_integer("resolution_multiple", resolution_multiple, least=1, most=MOST_RESOLUTION)
     present = [index for index, stage in enumerate(network.stages) if stage.repeats]
@@ -233,7 +233,7 @@ def member(
     """Scales a baseline and says what came of it, the effective factor of its multiply-adds included.
 
     Raises:
-        SpaceError: The result breaks a law.
+        SpaceError: The result is not valid.
     """
     network = apply_scaling(baseline, scaling, rule=rule, resolution_multiple=resolution_multiple)
     price = cost(network)

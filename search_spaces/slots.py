@@ -11,14 +11,14 @@ from search_spaces.choices import Choice, children, substitute
 from search_spaces.network import Network
 
 MOST_KEPT = 100_000
-"""Values that a place remembers; then it starts anew."""
+"""Values that a place remembers before it is cleared."""
 
 
 class Slot:
     """One place of a template: the values it takes, by the tokens of the decisions within it.
 
     Args:
-        value: What stands there in the template.
+        value: What the template has there.
         index: Number of every decision of the space, by its choice.
 
     Attributes:
@@ -34,7 +34,7 @@ class Slot:
         self._index = index
 
     def known(self, tokens: Sequence[int]) -> Any:
-        """The value for these tokens where it was made before and kept its laws; None otherwise."""
+        """The value for these tokens where it was made before and was valid; None otherwise."""
         return self._known.get(self._key(tokens))
 
     def make(self, tokens: Sequence[int] | Mapping[int, int]) -> Any:
@@ -42,7 +42,7 @@ class Slot:
         return substitute(self.value, lambda choice: choice.options[tokens[self._index[choice]]])
 
     def keep(self, tokens: Sequence[int], value: object) -> None:
-        """Remembers a value that keeps its laws."""
+        """Remembers a valid value."""
         if len(self._known) >= MOST_KEPT:
             self._known.clear()
         self._known[self._key(tokens)] = value
@@ -78,7 +78,7 @@ class Slots:
         """The network for these tokens, checked where one of its places has a new value.
 
         Raises:
-            SpaceError: The combination breaks a law.
+            SpaceError: The combination is not valid.
         """
         found = [slot.known(tokens) for slot in self._all]
         is_known = None not in found

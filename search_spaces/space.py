@@ -1,4 +1,4 @@
-"""`SearchSpace`: the decisions that a template's choices mean, and the way between tokens and networks."""
+"""`SearchSpace`: the decisions of a template's choices, and the translation of tokens to networks and back."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class SearchSpace:
 
     Attributes:
         template: The network with its choices.
-        name: Name of the space for people.
+        name: Name of the space, for reports.
         reference: A published network the space was built around, to compare with; None if there is none.
         decisions: The decisions, each after the ones its conditions name, else in reading order.
         cardinalities: Number of options of each decision.
 
     Raises:
         SpaceError: There is no choice in the template, one name stands for different options, an option
-            breaks a law of its place, or the reference is not in the space.
+            is not valid in its place, or the reference is not in the space.
     """
 
     def __init__(self, template: Network, *, name: str = "custom", reference: Network | None = None) -> None:
@@ -125,7 +125,7 @@ class SearchSpace:
         """The candidate's network.
 
         Raises:
-            SpaceError: The tokens are not of this space, or the combination breaks a law.
+            SpaceError: The tokens are not of this space, or the combination is not valid.
         """
         self._check_tokens(tokens)
         return self._slots.network(tokens)
@@ -154,7 +154,7 @@ class SearchSpace:
             field is an array, by name (`costs["macs"]`) or as an attribute (`costs.macs`).
 
         Raises:
-            SpaceError: The tokens are not of this space, or a combination breaks a law; the message says in
+            SpaceError: The tokens are not of this space, or a combination is not valid; the message says in
                 which row.
         """
         records, errors = self._tables.fold(self._check_array(tokens))
@@ -216,7 +216,7 @@ class SearchSpace:
             Sums (candidates,) in float64.
 
         Raises:
-            SpaceError: The tokens are not of this space, or a combination breaks a law; the message says in
+            SpaceError: The tokens are not of this space, or a combination is not valid; the message says in
                 which row. What `value` raises is passed on.
         """
         return self.part_sums(value)(tokens)
@@ -230,14 +230,18 @@ class SearchSpace:
         return PartSums(self._tables, self._slots, value, self._check_array)
 
     def distinct_parts(self) -> list[Part] | None:
-        """Every way to make each part, in order; None where they cannot be listed part by part.
+        """Every variant of each part, in order; None where they cannot be listed part by part.
 
-        Where one decision reaches several parts, some may stand in no network.
+        Where one decision reaches several parts, some may occur in no network.
         """
         walk = self._tables.walk()
         if walk is None:
             return None
-        rows = [(place, int(number)) for place, ways in enumerate(walk) for number in np.unique(ways.numbers)]
+        rows = [
+            (place, int(number))
+            for place, variants in enumerate(walk)
+            for number in np.unique(variants.numbers)
+        ]
         parts = [self._tables.part(place, number) for place, number in rows]
         return [part for part in parts if part is not None]
 

@@ -16,7 +16,7 @@ MOST_REPEATS = 1_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """Blocks of one op, all alike but for the first, which takes the stride and changes the channels.
+    """Blocks of one op, all equal but for the first, which takes the stride and changes the channels.
 
     With `repeats=0` the stage is absent: there is no first block, so neither its channels nor its stride
     count, and what follows takes the map as it arrives, at its resolution. `repeats=choice(0, 1, 2)` makes a
@@ -36,7 +36,7 @@ class Stage:
     stride: int = 1
 
     def check(self) -> None:
-        """Raises `SpaceError` where a field is out of range or the op breaks its own law."""
+        """Raises `SpaceError` where a field is out of range or the op refuses its own."""
         check_op(self.op)
         require_integer("channels", self.channels, least=1, most=MOST_CHANNELS)
         require_integer("repeats", self.repeats, least=0, most=MOST_REPEATS)

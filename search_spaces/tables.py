@@ -1,4 +1,4 @@
-"""The tables of a network that people read: stage by stage, and layer by layer."""
+"""Tables of a network for reading: stage by stage, and layer by layer."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from search_spaces.stages import Head, Stage
 
 
 def check_space(space: SearchSpace, *, samples: int = 10, seed: int = 0) -> None:
-    """Checks the laws that search, journal and export rely on, over random candidates.
+    """Checks what search, journal and export rely on, over random candidates.
 
     Tokens and networks go back and forth; JSON, digests and pickles keep the meaning; the counted cost and
     the parameters of the built module agree; the module maps images to logits, and the exported source has
@@ -31,7 +31,7 @@ def check_space(space: SearchSpace, *, samples: int = 10, seed: int = 0) -> None
         seed: Seed of the sample.
 
     Raises:
-        AssertionError: A law is broken; the message names it.
+        AssertionError: The contract is broken; the message says where.
     """
     rng = np.random.default_rng(seed)
     twin = pickle.loads(pickle.dumps(space))
@@ -54,8 +54,8 @@ def check_own_parts(space: SearchSpace) -> None:
     stage that has it is built on its real input, run, trained for a step and exported.
 
     Raises:
-        AssertionError: A law is broken; the message names it and the candidate's part.
-        SpaceError: An op breaks its law or cannot be exported.
+        AssertionError: The contract is broken; the message says where, with the candidate's part.
+        SpaceError: An op is not valid or cannot be exported.
     """
     if not space.own_types:
         return

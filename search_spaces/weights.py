@@ -130,21 +130,21 @@ def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:
 
 def _checked(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The state dict, if it maps names to tensors and nothing else."""
-    law = "`state_dict` must map names to tensors"
+    rule = "`state_dict` must map names to tensors"
     if isinstance(state_dict, nn.Module):
-        raise SpaceError(f"{law}, but got a module: pass its state_dict()", field="state_dict")
+        raise SpaceError(f"{rule}, but got a module: pass its state_dict()", field="state_dict")
     if not isinstance(state_dict, Mapping):
         raise SpaceError(
-            f"{law}, but got {type(state_dict).__name__}: pass what torch.load read", field="state_dict"
+            f"{rule}, but got {type(state_dict).__name__}: pass what torch.load read", field="state_dict"
         )
     if not state_dict:
-        raise SpaceError(f"{law}, but is empty", field="state_dict")
+        raise SpaceError(f"{rule}, but is empty", field="state_dict")
     for name, value in state_dict.items():
         if not isinstance(name, str):
-            raise SpaceError(f"{law}, but has the key {name!r}", field="state_dict")
+            raise SpaceError(f"{rule}, but has the key {name!r}", field="state_dict")
         if not isinstance(value, torch.Tensor):
             raise SpaceError(
-                f"{law}, but {name!r} is of type {type(value).__name__}{_entries(state_dict)}",
+                f"{rule}, but {name!r} is of type {type(value).__name__}{_entries(state_dict)}",
                 field="state_dict",
             )
     return dict(state_dict)

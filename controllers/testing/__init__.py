@@ -1,4 +1,4 @@
-"""The contract of `controllers.Controller` as checks; run them on a controller of your own.
+"""The contract of `controllers.Controller` as checks; run them on your controller.
 
     import pytest
     from controllers.testing import CHECKS

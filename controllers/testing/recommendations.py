@@ -36,7 +36,7 @@ def nothing_is_recommended_before_a_reward(make: Make) -> None:
 
 
 def only_candidates_that_completed_are_recommended(make: Make) -> None:
-    """Whoever chose them, in canonical form, and none that was infeasible at any time."""
+    """Wherever they were chosen, in canonical form, and none that was infeasible at any time."""
     for cardinalities, conditions in SPACES:
         controller = make(cardinalities, conditions, 12)
         completed = set()

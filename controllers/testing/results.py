@@ -34,7 +34,7 @@ def results_may_come_in_any_order_late_or_never(make: Make) -> None:
         tokens = [p.tokens for p in proposals]
         require(len(set(tokens)) == len(tokens), f"late results must not lead to repeats, but got {tokens}")
         require(
-            bool(controller.propose(1)), "a controller must go on when results are missing, but it stopped"
+            bool(controller.propose(1)), "a controller must continue when results are missing, but it stopped"
         )
 
 
@@ -63,7 +63,7 @@ def candidates_of_others_are_learned_from_and_not_proposed(make: Make) -> None:
     found = sorted(p.tokens for p in search(controller, 10))
     require(
         found == [(1, 0), (1, 2)],
-        f"a candidate somebody else had evaluated must not be proposed, but got {found}",
+        f"a candidate that was evaluated elsewhere must not be proposed, but got {found}",
     )
 
 

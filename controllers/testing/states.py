@@ -21,7 +21,7 @@ from controllers.testing.tools import (
 
 
 def a_saved_state_continues_exactly(make: Make) -> None:
-    """A fresh controller with a saved state, through JSON or npz, goes on as the old one does."""
+    """A fresh controller with a saved state, through JSON or npz, continues as the old one does."""
     cases = (
         (PLAIN, 0, through_json),
         (PLAIN, 23, through_npz),
@@ -43,7 +43,7 @@ def a_saved_state_continues_exactly(make: Make) -> None:
             controller.feedback([(p, reward_of(p.tokens)) for p in waiting])
         require(
             same(search(old, 16), search(new, 16)),
-            f"a loaded controller must go on exactly as the saved one, but after {trials} trials it does not",
+            f"a loaded controller must continue as the saved one, but after {trials} trials it does not",
         )
 
 

@@ -1,4 +1,4 @@
-"""What the built-in spaces share: the laws of their arguments, and a network fitted to images and width."""
+"""What the built-in spaces share: the checks of their arguments, and a network fitted to images and width."""
 
 from __future__ import annotations
 

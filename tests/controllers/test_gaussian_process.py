@@ -131,7 +131,7 @@ def test_what_is_not_active_makes_no_difference():
     decisions = Decisions((2, 3), ((), ((0, (1,)),)))
     process = GaussianProcess(decisions)
     inactive, active = np.array([[0, 0]]), np.array([[1, 0], [1, 2]])
-    same, other = process.likeness(inactive, np.array([[0, 0]])), process.likeness(inactive, active)
+    same, other = process.similarity(inactive, np.array([[0, 0]])), process.similarity(inactive, active)
     assert same[0, 0] > other.max()
     assert other[0, 0] == pytest.approx(other[0, 1])
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 
-from controllers import Controller, RandomSearch, Reinforce
+from controllers import Controller, Problem, RandomSearch, Reinforce
 from controllers.dyna import Dyna
 from nas.evaluators import TableEvaluator
 from nas.events import TrialReport
@@ -72,7 +72,8 @@ def run(
     return search(
         SPACE,
         evaluator=TableEvaluator(lookup, noise=0.01, name="test"),  # type: ignore[arg-type]
-        controller=controller or Reinforce(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest),
+        controller=controller
+        or Reinforce(Problem(SPACE.cardinalities, SPACE.conditions, key=SPACE.digest), seed=0),
         objective=Objective.hard("macs", TARGET),
         trials=trials,
         executor="inline",
@@ -156,7 +157,7 @@ def test_record_is_on_disk_before_the_file_is_closed(tmp_path: Path) -> None:
 
 
 def test_policy_has_the_probability_of_each_option_of_each_decision(tmp_path: Path) -> None:
-    controller = Reinforce(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest)
+    controller = Reinforce(Problem(SPACE.cardinalities, SPACE.conditions, key=SPACE.digest), seed=0)
     run(tmp_path, 25, controller=controller, reporter=TensorBoardReporter(policy_every=5, clock=lambda: 0.0))
     events = read(tmp_path)
     for decision, probabilities in zip(SPACE.decisions, controller.probabilities() or (), strict=True):
@@ -169,7 +170,7 @@ def test_policy_has_the_probability_of_each_option_of_each_decision(tmp_path: Pa
 
 
 def test_each_decision_has_the_entropy_of_its_probabilities_at_the_same_steps(tmp_path: Path) -> None:
-    controller = Reinforce(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest)
+    controller = Reinforce(Problem(SPACE.cardinalities, SPACE.conditions, key=SPACE.digest), seed=0)
     run(tmp_path, 25, controller=controller, reporter=TensorBoardReporter(policy_every=5, clock=lambda: 0.0))
     events = read(tmp_path)
     for decision, p in zip(SPACE.decisions, controller.probabilities() or (), strict=True):
@@ -180,7 +181,7 @@ def test_each_decision_has_the_entropy_of_its_probabilities_at_the_same_steps(tm
 
 
 def test_the_predictor_of_dyna_says_how_well_it_predicts(tmp_path: Path) -> None:
-    controller = Dyna(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest)
+    controller = Dyna(Problem(SPACE.cardinalities, SPACE.conditions, key=SPACE.digest), seed=0)
     run(tmp_path, 14, controller=controller)
     events = read(tmp_path)
     names = ("prediction_error", "calibration", "rank_correlation", "noise", "learns_accuracy")
@@ -216,7 +217,7 @@ def test_controller_without_probabilities_has_no_policy(tmp_path: Path) -> None:
 
 
 def test_controller_numbers_are_those_of_its_last_update(tmp_path: Path) -> None:
-    controller = Reinforce(SPACE.cardinalities, SPACE.conditions, seed=0, key=SPACE.digest)
+    controller = Reinforce(Problem(SPACE.cardinalities, SPACE.conditions, key=SPACE.digest), seed=0)
     run(tmp_path, 40, controller=controller)
     events = read(tmp_path)
     diagnostics = controller.diagnostics()
