@@ -90,7 +90,9 @@ def _read(data: Any, hint: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
 
 def _read_op(data: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
     if not isinstance(data, dict) or "op" not in data:
-        raise SpaceError(f'an op must be an object with a field "op", but got {data!r} in {place}')
+        raise SpaceError(
+            f'an op must be an object with a field "op", but got {data!r} in {place}', field="op"
+        )
     name, rest = data["op"], {key: value for key, value in data.items() if key != "op"}
     if name not in ops:
         raise SpaceError(

@@ -1,4 +1,4 @@
-"""`SearchSpace`: the decisions of a template's choices, and the translation of tokens to networks and back."""
+"""`SearchSpace`: the decisions of a template's choices, and the mapping of tokens to and from networks."""
 
 from __future__ import annotations
 

@@ -115,13 +115,15 @@ def test_a_candidate_that_breaks_a_law_is_named_by_its_row():
         make_network(*(Stage(op=Conv(), channels=8, stride=choice(1, 2)) for _ in range(4)), resolution=8)
     )
     assert deep.sums([[0, 0, 0, 0]], worth)[0] > 0
-    with pytest.raises(SpaceError, match=r"stride <= side.*\(candidate 1\)"):
+    with pytest.raises(SpaceError, match=r"\(candidate 1\)") as error:
         deep.sums([[0, 0, 0, 0], [1, 1, 1, 1]], worth)
+    assert error.value.field == "stride"
 
 
 def test_tokens_of_another_space_are_refused():
-    with pytest.raises(SpaceError, match="candidates must be integers"):
+    with pytest.raises(SpaceError) as error:
         small().sums([[0, 0]], worth)
+    assert error.value.field == "tokens"
 
 
 def test_extremes_of_the_sums_are_those_of_all_candidates():
@@ -140,7 +142,13 @@ def test_extremes_are_not_stated_where_a_decision_reaches_two_parts():
     assert SearchSpace(make_network(tied, tied)).part_sums(worth).extremes() is None
 
 
-@pytest.mark.parametrize("space", SPACES, ids=lambda space: space.name)
+MANY_BLOCKS = ("mnasnet", "mnasnet_flat")
+
+
+@pytest.mark.parametrize(
+    "space",
+    [pytest.param(s, marks=[pytest.mark.slow] if s.name in MANY_BLOCKS else [], id=s.name) for s in SPACES],
+)
 def test_every_block_of_every_network_is_among_those_found(space):
     found = find_blocks(space)
     keys = [block.key for block in found.blocks]

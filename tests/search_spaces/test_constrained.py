@@ -73,8 +73,8 @@ def test_many_draws_are_distributed_as_single_ones():
 @pytest.mark.parametrize("space", [efficientnet(), mnasnet(resolution=32)], ids=lambda space: space.name)
 def test_one_candidate_in_ten_thousand_is_found_and_lies_within(space):
     rng = np.random.default_rng(1)
-    macs = np.sort(space.costs(space.sample_many(rng, 100_000)).macs)
-    rare = (float(macs[0]), float(macs[9]))
+    macs = np.sort(space.costs(space.sample_many(rng, 20_000)).macs)
+    rare = (float(macs[0]), float(macs[1]))
     found = space.sample_within(rng, 500, macs=rare)
     assert found.shape == (500, len(space.decisions))
     costs = space.costs(found).macs
@@ -120,18 +120,19 @@ def test_a_gap_between_sums_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "field"),
     [
-        ({}, "needs one"),
-        ({"macs": (2, 1)}, r"least, most.*\(2, 1\)"),
-        ({"macs": (float("nan"), 1)}, "nan"),
-        ({"macs": 3e6}, "3000000"),
-        ({"count": 0, "macs": (1, 1e9)}, "count=0"),
+        ({}, "bounds"),
+        ({"macs": (2, 1)}, "macs"),
+        ({"macs": (float("nan"), 1)}, "macs"),
+        ({"macs": 3e6}, "macs"),
+        ({"count": 0, "macs": (1, 1e9)}, "count"),
     ],
 )
-def test_bounds_that_are_none_are_refused(arguments, message):
-    with pytest.raises(SpaceError, match=message):
+def test_bounds_that_are_none_are_refused_by_field(arguments, field):
+    with pytest.raises(SpaceError) as error:
         efficientnet().sample_within(np.random.default_rng(0), **arguments)
+    assert error.value.field == field
 
 
 def test_candidates_within_bounds_are_told_from_those_beyond_and_those_that_cannot_be_built():

@@ -342,19 +342,20 @@ def test_the_contract_of_spaces_holds(space):
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("field", "value"),
     [
-        ({"width": 0}, "0 < width <= 16.*width=0.*published width"),
-        ({"width": float("nan")}, "width=nan"),
-        ({"resolution": 0}, "resolution=0"),
-        ({"num_classes": 0}, "num_classes=0"),
-        ({"in_channels": -1}, "in_channels=-1"),
-        ({"flat": "yes"}, "flat='yes'"),
+        ("width", 0),
+        ("width", float("nan")),
+        ("resolution", 0),
+        ("num_classes", 0),
+        ("in_channels", -1),
+        ("flat", "yes"),
     ],
 )
-def test_impossible_arguments_are_refused(make, arguments, message):
-    with pytest.raises(SpaceError, match=message):
-        make(**arguments)
+def test_impossible_arguments_are_refused_by_field(make, field, value):
+    with pytest.raises(SpaceError) as error:
+        make(**{field: value})
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize(
@@ -367,14 +368,18 @@ def test_impossible_arguments_are_refused(make, arguments, message):
     ],
 )
 def test_an_unknown_network_to_build_around_is_answered_with_the_near_ones(make, around, near):
-    with pytest.raises(
-        SpaceError, match=f"`around` must be one of .*around='{around}': did you mean .*{near}"
-    ):
+    with pytest.raises(SpaceError, match=f"did you mean .*{near}") as error:
         make(around=around)
+    assert error.value.field == "around"
 
 
 def test_a_pooling_skip_needs_a_form_with_skips():
-    with pytest.raises(SpaceError, match=r"`pooling_skip` needs a skip decision.*form='vertex'"):
+    with pytest.raises(SpaceError) as error:
         mnasnet(form="vertex", pooling_skip=True)
-    with pytest.raises(SpaceError, match="`form` must be one of paper, vertex, but got form='papers'"):
+    assert error.value.field == "pooling_skip"
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(SpaceError) as error:
         mnasnet(form="papers")
+    assert error.value.field == "form"

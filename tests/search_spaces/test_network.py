@@ -51,35 +51,37 @@ def change(path, value):
 
 
 @pytest.mark.parametrize(
-    ("mutate", "message"),
+    ("mutate", "field"),
     [
-        (change(["format"], "other/1"), "format"),
-        (change(["colour"], 1), r"unknown \['colour'\]"),
-        (change(["resolution"], KeyError), r"missing \['resolution'\]"),
-        (change(["resolution"], -1), "resolution=-1"),
-        (change(["resolution"], 10**9), "resolution=1000000000"),
-        (change(["num_classes"], True), "num_classes=True"),
-        (change(["drop_path_rate"], float("nan")), "drop_path_rate=nan"),
-        (change(["stages"], {}), "`stages` must be a list"),
-        (change(["stages", 0, "stride"], "2"), "stride='2' in stage1"),
-        (change(["stages", 0, "op", "op"], "os:system"), "'os:system' in stage1 is not known"),
-        (change(["stages", 0, "op", "kernel_size"], 4), "odd.*in stage1"),
-        (change(["stages", 0, "op", "warp"], 4), r"unknown \['warp'\]"),
-        (change(["stages", 0, "op"], "MBConv"), "an op must be an object"),
-        (change(["head", "channels"], 10**9), "channels=1000000000 in head"),
-        (change(["activation"], "tanh"), "activation='tanh'"),
+        (change(["format"], "other/1"), "text"),
+        (change(["colour"], 1), "network"),
+        (change(["resolution"], KeyError), "network"),
+        (change(["resolution"], -1), "resolution"),
+        (change(["resolution"], 10**9), "resolution"),
+        (change(["num_classes"], True), "num_classes"),
+        (change(["drop_path_rate"], float("nan")), "drop_path_rate"),
+        (change(["stages"], {}), "stages"),
+        (change(["stages", 0, "stride"], "2"), "stride"),
+        (change(["stages", 0, "op", "op"], "os:system"), "op_types"),
+        (change(["stages", 0, "op", "kernel_size"], 4), "kernel_size"),
+        (change(["stages", 0, "op", "warp"], 4), "stage1"),
+        (change(["stages", 0, "op"], "MBConv"), "op"),
+        (change(["head", "channels"], 10**9), "channels"),
+        (change(["activation"], "tanh"), "activation"),
     ],
 )
-def test_json_that_breaks_a_law_is_refused_by_name(mutate, message):
+def test_json_that_is_not_valid_is_refused_by_field(mutate, field):
     data = json.loads(make_network(Stage(op=MBConv(), channels=8)).to_json())
     mutate(data)
-    with pytest.raises(SpaceError, match=message):
+    with pytest.raises(SpaceError) as error:
         Network.from_json(json.dumps(data))
+    assert error.value.field == field
 
 
 def test_text_that_is_no_json_is_refused():
-    with pytest.raises(SpaceError, match="must be JSON"):
+    with pytest.raises(SpaceError) as error:
         Network.from_json("{")
+    assert error.value.field == "text"
 
 
 def test_a_users_op_is_read_only_when_its_class_is_given(shuffle_op):
@@ -95,8 +97,9 @@ def test_a_template_has_no_layers():
 
 
 def test_an_empty_network_is_refused():
-    with pytest.raises(SpaceError, match="at least one Stage"):
+    with pytest.raises(SpaceError) as error:
         make_network()
+    assert error.value.field == "stages"
 
 
 def test_the_digest_changes_with_whatever_changes_the_layers():
@@ -191,29 +194,32 @@ def test_a_module_that_does_not_fit_any_memory_is_refused_before_it_is_built():
 
 
 @pytest.mark.parametrize(
-    ("op", "message"),
+    ("op", "field"),
     [
-        (MBConv(expand_ratio=float("nan")), "expand_ratio=nan in stage1"),
-        (FusedMBConv(expand_ratio=0.5), "1 <= expand_ratio <= 64.*expand_ratio=0.5"),
-        (FusedMBConv(kernel_size=2), "odd.*kernel_size=2 in stage1"),
-        (MBConv(se_ratio=float("nan")), "se_ratio=nan"),
-        (MBConv(activation="tanh"), "activation='tanh'"),
-        (MBConv(skip="pooling"), "skip='pooling'"),
-        (Bottleneck(reduction=0), "reduction=0"),
-        (BasicBlock(se_ratio=-1), "se_ratio=-1"),
-        (ConvPool(pool_stride=3), "pool_stride=3"),
+        (MBConv(expand_ratio=float("nan")), "expand_ratio"),
+        (FusedMBConv(expand_ratio=0.5), "expand_ratio"),
+        (FusedMBConv(kernel_size=2), "kernel_size"),
+        (MBConv(se_ratio=float("nan")), "se_ratio"),
+        (MBConv(activation="tanh"), "activation"),
+        (MBConv(skip="pooling"), "skip"),
+        (Bottleneck(reduction=0), "reduction"),
+        (BasicBlock(se_ratio=-1), "se_ratio"),
+        (ConvPool(pool_stride=3), "pool_stride"),
     ],
 )
-def test_an_op_whose_field_is_out_of_range_is_refused_with_the_stage(op, message):
-    with pytest.raises(SpaceError, match=message):
+def test_an_op_whose_field_is_out_of_range_is_refused_with_field_and_stage(op, field):
+    with pytest.raises(SpaceError, match="in stage1") as error:
         make_network(Stage(op=op, channels=8))
+    assert error.value.field == field
 
 
 def test_a_bottleneck_whose_reduction_does_not_divide_the_channels_is_refused():
-    with pytest.raises(SpaceError, match="reduction=4 for 10 channels in stage1"):
+    with pytest.raises(SpaceError) as error:
         lower(make_network(Stage(op=Bottleneck(), channels=10)))
+    assert error.value.field == "reduction"
 
 
 def test_the_form_of_squeeze_excite_is_checked():
-    with pytest.raises(SpaceError, match="gate='relu' in squeeze_excite"):
+    with pytest.raises(SpaceError, match="in squeeze_excite") as error:
         make_network(Stage(op=MBConv(), channels=8), squeeze_excite=SqueezeExcite(gate="relu"))
+    assert error.value.field == "gate"

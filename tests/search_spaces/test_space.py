@@ -140,8 +140,9 @@ def test_one_name_for_different_options_is_refused():
 
 
 def test_a_template_without_choices_is_refused():
-    with pytest.raises(SpaceError, match="at least one choice"):
+    with pytest.raises(SpaceError) as error:
         SearchSpace(make_network(Stage(op=Conv(), channels=8)))
+    assert error.value.field == "template"
 
 
 @pytest.mark.parametrize(
@@ -192,10 +193,11 @@ def test_tokens_that_mean_the_same_layers_are_one_candidate():
     assert space.digest((0,)) == space.digest((1,)) != space.digest((2,))
 
 
-@pytest.mark.parametrize(("tokens", "message"), [((0,), "needs 6 tokens"), ((3, 0, 0, 0, 0, 0), "token < 3")])
-def test_tokens_of_another_space_are_refused(tokens, message):
-    with pytest.raises(SpaceError, match=message):
+@pytest.mark.parametrize("tokens", [(0,), (3, 0, 0, 0, 0, 0), (-1, 0, 0, 0, 0, 0)])
+def test_tokens_of_another_space_are_refused(tokens):
+    with pytest.raises(SpaceError) as error:
         SearchSpace(nested_template()).decode(tokens)
+    assert error.value.field == "tokens"
 
 
 def test_samples_reach_every_option():
