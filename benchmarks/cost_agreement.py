@@ -18,10 +18,10 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
-from fvcore.nn import FlopCountAnalysis
 
+from nas.evaluation.cost_check import check_costs
 from nas.machine import processor_name, usable_cores
-from search_spaces import Network, SearchSpace, build, cost
+from search_spaces import SearchSpace
 from search_spaces.families import (
     efficientnet,
     efficientnet_v2,
@@ -53,18 +53,6 @@ def spaces() -> list[SearchSpace]:
     ]
 
 
-def counted_by_others(network: Network) -> tuple[int, int]:
-    """Multiply-adds as fvcore traces them, and parameters of the module."""
-    module = build(network, seed=0).eval()
-    images = torch.zeros(1, network.in_channels, network.resolution, network.resolution)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        analysis = FlopCountAnalysis(module, images)
-        counted = analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).by_operator()
-    params = sum(parameter.numel() for parameter in module.parameters())
-    return int(counted["conv"] + counted["linear"]), params
-
-
 def compare(space: SearchSpace, networks: int, seed: int) -> tuple[int, int, int]:
     """How many of so many random networks agree, and the largest differences of macs and parameters."""
     rng = np.random.default_rng(seed)
@@ -73,8 +61,8 @@ def compare(space: SearchSpace, networks: int, seed: int) -> tuple[int, int, int
     agreeing, worst_macs, worst_params = 0, 0, 0
     for row, candidate in enumerate(tokens):
         network = space.decode(candidate)
-        one = cost(network)
-        macs, params = counted_by_others(network)
+        one = check_costs(network)
+        macs, params = one.counted_macs, one.counted_params
         off_macs = max(abs(one.macs - macs), abs(int(together.macs[row]) - macs))
         off_params = max(abs(one.params - params), abs(int(together.params[row]) - params))
         agreeing += off_macs == off_params == 0

@@ -36,6 +36,7 @@ from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, Pro
 
 if TYPE_CHECKING:
     from nas.data.loading import from_arrays, load_data
+    from nas.evaluation.cost_check import check_costs
     from nas.execution.ray_executor import RayExecutor
     from nas.latency.measurement import LatencyMeasurement, measure_latency
     from nas.latency.passes import prepare_pass
@@ -54,6 +55,7 @@ _LAZY = {
     "RayExecutor": "nas.execution.ray_executor",
     "Recipe": "nas.training.recipe",
     "Reduction": "nas.training.reduction",
+    "check_costs": "nas.evaluation.cost_check",
     "from_arrays": "nas.data.loading",
     "load_data": "nas.data.loading",
     "measure_latency": "nas.latency.measurement",
@@ -118,6 +120,7 @@ __all__ = [
     "StudySummary",
     "StudyTrial",
     "TableEvaluator",
+    "check_costs",
     "finalize",
     "from_arrays",
     "load_data",

@@ -10,9 +10,11 @@ from nas.config.architectures import find_architecture
 from nas.report.network_report import network_report
 from nas.report.printing import emit
 
+EXIT_DIFFERS = 1
+
 
 def run(arguments: Namespace) -> int:
-    """Prints the network, and draws it where that is asked for."""
+    """Prints the network, draws and checks it where asked to; returns 1 where the counts differ."""
     found = find_architecture(arguments.architecture)
     changes = {
         name: getattr(arguments, name)
@@ -25,8 +27,18 @@ def run(arguments: Namespace) -> int:
         from nas.report.network_picture import draw_network
 
         picture = draw_network(network, Path(arguments.draw).expanduser(), title=found.name)
+    check = None
+    if arguments.check:
+        from nas.evaluation.cost_check import check_costs
+
+        check = check_costs(network)
     report = network_report(
-        found.name, network, picture, batch_size=arguments.batch_size, with_layers=arguments.layers
+        found.name,
+        network,
+        picture,
+        batch_size=arguments.batch_size,
+        with_layers=arguments.layers,
+        check=check,
     )
     emit(report, as_json=arguments.json)
-    return 0
+    return EXIT_DIFFERS if check is not None and not check.is_equal else 0

@@ -40,7 +40,7 @@ USAGE = {
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
     "profile": "nas profile --space NAME [options]",
     "proxy-check": "nas proxy-check --data PATH --space NAME --out DIR [options]",
-    "describe": "nas describe ARCH [--layers] [--draw FILE] [options]",
+    "describe": "nas describe ARCH [--layers] [--draw FILE] [--check] [options]",
     "scale": "nas scale ARCH --phi 1..7 [options]",
     "measure": "nas measure ARCH [ARCH ...] [--device NAME] [options]",
     "latency-table": "nas latency-table --space NAME --out FILE [--device NAME] [options]",
@@ -295,6 +295,11 @@ def fill_describe(parser: Parser) -> None:
     parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
     parser.add_argument("--layers", action="store_true", help="list every layer too")
     parser.add_argument("--draw", metavar="FILE", help="draw it, as .svg or .png")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="count the built network with fvcore too; the exit status is 1 where the counts differ",
+    )
     take(parser, "--resolution", parse_positive_int, "PX", "image side (default: the network's own)")
     take(parser, "--num-classes", parse_positive_int, "N", "classes (default: the network's own)")
     take(parser, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default: the network's own)")
@@ -411,7 +416,7 @@ def fill_latency_table(parser: Parser) -> None:
     other.add_argument(
         "--write-blocks",
         metavar="DIR",
-        help="write every block and network to be measured as ONNX, with tables to fill in",
+        help="write every block and network to be measured as ONNX, with a table to fill in",
     )
     other.add_argument("--from-csv", metavar="DIR", help="make the table of such a folder, filled in")
     other.add_argument("--device-name", metavar="NAME", help="what --from-csv was measured on")

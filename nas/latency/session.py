@@ -367,7 +367,6 @@ def _medians_of_three(values: Sequence[float]) -> list[float]:
 def _without_collector() -> Iterator[None]:
     """Keeps Python's cycle collector from running within a timed call."""
     was_enabled = gc.isenabled()
-    gc.collect()
     gc.disable()
     try:
         yield

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
+from nas.evaluation.cost_check import CostCheck
 from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count
 from search_spaces import Network, SpaceError, cost, describe, describe_layers, memory, to_strings
 
 
 def network_report(
-    name: str, network: Network, picture: Path | None, *, batch_size: int, with_layers: bool
+    name: str,
+    network: Network,
+    picture: Path | None,
+    *,
+    batch_size: int,
+    with_layers: bool,
+    check: CostCheck | None = None,
 ) -> Report:
     """The report of `nas describe`.
+
+    Args:
+        name: What the network is called.
+        network: The network.
+        picture: Where it was drawn; None where it was not.
+        batch_size: Images of the training memory.
+        with_layers: Whether every layer is listed.
+        check: Its costs counted again; None where they were not.
 
     Raises:
         SpaceError: The network cannot be lowered.
@@ -63,6 +79,9 @@ def network_report(
     tables = [stage_table(network)]
     if with_layers:
         tables.append(_layer_table(network))
+    if check is not None:
+        facts.append(Fact(key="is_cost_equal", label="", value=check.is_equal))
+        tables += _check_tables(check)
     return Report(title=name, facts=tuple(facts), tables=(*tables, *_strings(network)))
 
 
@@ -133,6 +152,40 @@ def _layer_table(network: Network) -> Table:
         Column(key="traffic_bytes", heading="traffic", show=show_bytes, is_number=True),
     )
     return Table(key="layers", title="Layers", columns=columns, rows=rows)
+
+
+def _check_tables(check: CostCheck) -> list[Table]:
+    """Both counts side by side, and the types of layer that differ where they do."""
+    counts = (
+        ("macs", check.macs, check.counted_macs),
+        ("params", check.params, check.counted_params),
+    )
+    rows = tuple(
+        {"quantity": name, "ours": ours, "fvcore": theirs, "difference": ours - theirs}
+        for name, ours, theirs in counts
+    )
+    columns = (
+        Column(key="quantity", heading=""),
+        Column(key="ours", heading="counted here", show=_exact, is_number=True),
+        Column(key="fvcore", heading="by fvcore", show=_exact, is_number=True),
+        Column(key="difference", heading="difference", show=_exact, is_number=True),
+    )
+    note = "fvcore counts the built module: its convolutions and linear layers on one image, its parameters"
+    tables = [Table(key="check", title="Costs, counted twice", columns=columns, rows=rows, notes=(note,))]
+    if check.differences:
+        columns = (
+            Column(key="module", heading="type of layer"),
+            Column(key="layers", heading="layers that differ", is_number=True),
+            Column(key="macs", heading="macs, ours less fvcore's", show=_exact, is_number=True),
+            Column(key="params", heading="params, likewise", show=_exact, is_number=True),
+        )
+        rows = tuple(asdict(one) for one in check.differences)
+        tables.append(Table(key="differences", title="Where they differ", columns=columns, rows=rows))
+    return tables
+
+
+def _exact(value: int) -> str:
+    return f"{value:,}"
 
 
 def _strings(network: Network) -> tuple[Table, ...]:

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -40,11 +42,80 @@ def test_describe_says_what_the_library_counts(capsys):
     assert data["strings_timm"][1] == {"string": "ir_r2_k3_s2_e6_c24_se0.25"}
 
 
-def test_describe_is_drawn_for_people(capsys):
+def test_describe_is_drawn_for_users(capsys):
     assert main(["describe", "mobilenet_v3_small", "--num-classes", "10", "--resolution", "96"]) == 0
     text = capsys.readouterr().out
     assert "3 x 96 x 96, 10 classes" in text
     assert "MBConv4.5, k3x3, relu" in text
+
+
+def test_describe_counts_the_costs_again_by_fvcore(capsys):
+    data = answer(capsys, "describe", "mobilenet_v3_small", "--resolution", "64", "--check")
+    network = replace(reference("mobilenet_v3_small"), resolution=64)
+    assert data["is_cost_equal"]
+    assert data["check"] == [
+        {"quantity": "macs", "ours": cost(network).macs, "fvcore": cost(network).macs, "difference": 0},
+        {"quantity": "params", "ours": data["params"], "fvcore": data["params"], "difference": 0},
+    ]
+
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "version-3"
+WRONG_OP = """
+from dataclasses import dataclass
+
+from search_spaces import Conv, Head, Network, SearchSpace, Stage, choice
+from search_spaces.primitives import Call, Chain, Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Free:
+    def at(self, shape):
+        call = Call("Conv2d", (shape.channels, shape.channels, 1))
+        return Layer(out=shape, call=call, params=72)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreeConv:
+    number: int = 1
+
+    def check(self):
+        pass
+
+    def layers(self, context):
+        return Chain(tuple((f"free{index}", Free()) for index in range(self.number)))
+
+
+def space(resolution=8, num_classes=2, in_channels=1):
+    stage = Stage(op=FreeConv(number=choice(1, 2)), channels=8)
+    stem = Stage(op=Conv(), channels=8)
+    return SearchSpace(
+        Network(
+            stem=stem,
+            stages=(stage,),
+            head=Head(),
+            resolution=resolution,
+            num_classes=num_classes,
+            in_channels=in_channels,
+        )
+    )
+"""
+
+
+@pytest.mark.slow
+def test_describe_ends_with_1_where_the_winner_of_a_study_says_its_costs_wrongly(capsys, tmp_path):
+    path = tmp_path / "wrong_op_space.py"
+    path.write_text(WRONG_OP)
+    out = str(tmp_path / "study")
+    data = ("--data", str(GOLDEN / "squares.npz"), "--space", f"{path}:space", "--max-params", "15550")
+    train = ("--trials", "1", "--executor", "inline", "--compare-seeds", "0")
+    assert main(["search", *data, *train, "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["describe", out, "--check", "--json"]) == 1
+    data = json.loads(capsys.readouterr().out)
+    assert not data["is_cost_equal"]
+    assert data["differences"] == [{"module": "Conv2d", "layers": 1, "macs": -8 * 8 * 64, "params": 0}]
+    assert main(["describe", out, "--check"]) == 1
+    assert "Where they differ" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png"])
