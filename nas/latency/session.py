@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from nas.errors import LatencyError
 from nas.latency.passes import Pass
 from nas.statistics import kendall_tau
 
 Clock = Callable[[], float]
+Visit = tuple[float, float]
+"""The moment of a visit, and the median seconds of a call in it."""
+
 
 STABLE_WITHIN = 0.05
 WARMUP_CHUNK = 5
@@ -254,18 +258,18 @@ def measure_together(
         track = _Reference(reference, clock)
         rng = np.random.default_rng(seed)
         names = list(passes)
-        raw: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+        visits: dict[str, list[Visit]] = {name: [] for name in names}
         for done in range(1, rounds + 1):
             for index in rng.permutation(len(names)):
                 track.read_if_due()
-                raw[names[index]].append(visitors[names[index]].visit(clock))
+                visits[names[index]].append(visitors[names[index]].visit(clock))
             if on_round is not None:
                 on_round(done, rounds)
         track.read()
     return Session(
-        timings={name: _timing(name, raw[name], visitors[name], track) for name in names},
+        timings={name: _timing(name, visits[name], visitors[name], track.readings) for name in names},
         rounds=rounds,
-        reference_ms=tuple(1000 * seconds for seconds in track.seconds),
+        reference_ms=tuple(1000 * seconds for _, seconds in track.readings),
         seconds=clock() - started,
     )
 
@@ -278,19 +282,24 @@ class _Visitor:
     calls: int
     is_settled: bool
 
-    def visit(self, clock: Clock) -> tuple[float, float]:
-        """Returns the moment of the visit and the median seconds of a call."""
+    def visit(self, clock: Clock) -> Visit:
+        """Makes the calls of a visit."""
         self.run()
         began = clock()
         seconds = statistics.median(_timed(self.run, clock) for _ in range(self.calls))
         return (began + clock()) / 2, seconds
 
 
-def _timing(name: str, visits: Sequence[tuple[float, float]], visitor: _Visitor, track: _Reference) -> Timing:
+def _timing(name: str, visits: Sequence[Visit], visitor: _Visitor, readings: Sequence[Visit]) -> Timing:
+    moments, seconds = np.array(visits).T
+    factors = np.ones(len(moments))
+    if readings:
+        read_at, read = np.array(readings).T
+        factors = np.median(read) / np.interp(moments, read_at, _medians_of_three(read))
     return Timing(
         name=name,
-        samples_ms=tuple(1000 * seconds for _, seconds in visits),
-        normalised_ms=tuple(1000 * seconds * track.correction(moment) for moment, seconds in visits),
+        samples_ms=tuple((1000 * seconds).tolist()),
+        normalised_ms=tuple((1000 * seconds * factors).tolist()),
         calls=visitor.calls,
         is_settled=visitor.is_settled,
     )
@@ -317,22 +326,20 @@ def _warm_up(run: Pass, clock: Clock, visit_seconds: float = VISIT_SECONDS) -> _
 
 
 class _Reference:
-    """The readings of the reference over a session, and the correction that follows from them."""
+    """Reads a reference workload now and then; without one there are no readings."""
 
     def __init__(self, run: Pass | None, clock: Clock) -> None:
         self._visitor = _warm_up(run, clock, REFERENCE_VISIT_SECONDS) if run is not None else None
         self._clock = clock
-        self._moments: list[float] = []
-        self._smooth: list[float] = []
         self._visits_since = 0
-        self.seconds: list[float] = []
+        self.readings: list[Visit] = []
 
     def read_if_due(self) -> None:
         """Reads before the first visit, and after 4 visits or 50 ms."""
         is_due = (
-            not self._moments
+            not self.readings
             or self._visits_since >= REFERENCE_EVERY_VISITS
-            or self._clock() - self._moments[-1] >= REFERENCE_EVERY_SECONDS
+            or self._clock() - self.readings[-1][0] >= REFERENCE_EVERY_SECONDS
         )
         if is_due:
             self.read()
@@ -341,26 +348,15 @@ class _Reference:
     def read(self) -> None:
         """Reads the reference once."""
         self._visits_since = 0
-        if self._visitor is None:
-            return
-        moment, seconds = self._visitor.visit(self._clock)
-        self._moments.append(moment)
-        self.seconds.append(seconds)
-
-    def correction(self, moment: float) -> float:
-        """Factor that states a time of this moment at the session's median speed; 1 without a reference."""
-        if not self._moments:
-            return 1.0
-        if len(self._smooth) != len(self.seconds):
-            self._smooth = _medians_of_three(self.seconds)
-        local = float(np.interp(moment, self._moments, self._smooth))
-        return statistics.median(self.seconds) / local
+        if self._visitor is not None:
+            self.readings.append(self._visitor.visit(self._clock))
 
 
-def _medians_of_three(values: Sequence[float]) -> list[float]:
+def _medians_of_three(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Replaces each value by the median of itself and its neighbours; the ends stay."""
-    inner = [statistics.median(values[index - 1 : index + 2]) for index in range(1, len(values) - 1)]
-    return [values[0], *inner, *values[max(1, len(values) - 1) :]]
+    array = np.asarray(values, np.float64)
+    inner = np.median([array[:-2], array[1:-1], array[2:]], axis=0) if len(array) > 2 else array[1:-1]
+    return np.concatenate([array[:1], inner, array[1:][-1:]])
 
 
 @contextmanager
