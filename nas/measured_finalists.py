@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
+from nas.latency.session import Timing
 from nas.latency.table.table import LatencyTable
 from nas.report.latency_report import show_ms
 from nas.report.printing import Column, Table, show_accuracy, show_share
@@ -27,17 +30,21 @@ COLUMNS = (
 def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Table:
     """Measures finalists on this machine where the table is of it; keeps every sample.
 
-    Where they cannot be measured, the table's notes say why: a search that has ended is not spoilt by it.
+    Where they cannot be measured, the table's notes say why; the search has ended well all the same.
     """
     finalists = _finalists(study, winner)
-    title = f"Finalists on {table.device_name}: predicted, and measured now"
-    rows = [_row(trial, table) for trial in finalists]
+    timings: Sequence[Timing | None] = (None,) * len(finalists)
     try:
-        notes = _measure(study, finalists, rows, table)
+        timings, notes = _measure(study, finalists, table)
     except LatencyError as error:
         notes = (f"not measured: {error}",)
-    notes = (*notes, f"the table's own check: {table.error_text}")
-    return Table(key="finalists", title=title, columns=COLUMNS, rows=tuple(rows), notes=notes)
+    return Table(
+        key="finalists",
+        title=f"Finalists on {table.device_name}: predicted, and measured now",
+        columns=COLUMNS,
+        rows=tuple(_row(trial, timing, table) for trial, timing in zip(finalists, timings, strict=True)),
+        notes=(*notes, f"the table's own check: {table.error_text}"),
+    )
 
 
 def _finalists(study: Study, winner: StudyTrial) -> list[StudyTrial]:
@@ -48,19 +55,23 @@ def _finalists(study: Study, winner: StudyTrial) -> list[StudyTrial]:
     return [*chosen.values()][:MOST]
 
 
-def _row(trial: StudyTrial, table: LatencyTable) -> dict[str, object]:
+def _row(trial: StudyTrial, timing: Timing | None, table: LatencyTable) -> dict[str, float | None]:
+    predicted = table.predict(trial.network)
     return {
         "trial": trial.number,
         "accuracy": trial.accuracy,
-        "predicted_ms": table.predict(trial.network),
-        **dict.fromkeys(("median_ms", "q1_ms", "q3_ms", "error")),
+        "predicted_ms": predicted,
+        "median_ms": None if timing is None else timing.median_ms,
+        "q1_ms": None if timing is None else timing.q1_ms,
+        "q3_ms": None if timing is None else timing.q3_ms,
+        "error": None if timing is None else predicted / timing.median_ms - 1,
     }
 
 
 def _measure(
-    study: Study, finalists: list[StudyTrial], rows: list[dict[str, object]], table: LatencyTable
-) -> tuple[str, ...]:
-    """Adds what is measured to the rows; returns what speaks against it.
+    study: Study, finalists: list[StudyTrial], table: LatencyTable
+) -> tuple[tuple[Timing, ...], tuple[str, ...]]:
+    """Measures the finalists and stores that in the study's folder; returns what speaks against it too.
 
     Raises:
         LatencyError: This is another machine, or it is busy, or cannot measure.
@@ -69,22 +80,17 @@ def _measure(
     from nas.latency.measurement import add_measurements, measure_networks
 
     settings = _settings_here(table)
-    names = {f"trial {trial.number}": trial.network for trial in finalists}
-    measurements = measure_networks(names, settings, busyness=require_quiet(settings))
-    for row, found in zip(rows, measurements, strict=True):
-        timing = found.timing
-        row.update(median_ms=timing.median_ms, q1_ms=timing.q1_ms, q3_ms=timing.q3_ms)
-        row["error"] = float(str(row["predicted_ms"])) / timing.median_ms - 1
+    networks = {f"trial {trial.number}": trial.network for trial in finalists}
+    measurements = measure_networks(networks, settings, busyness=require_quiet(settings))
     path = study.folder / f"latency-{settings.device}.json"
     add_measurements(path, measurements)
     session = measurements[0].session
-    error = (
-        "" if session.repeat_error is None else f"; two halves differ by {show_share(session.repeat_error)}"
-    )
+    error = "" if session.repeat_error is None else f"; halves differ by {show_share(session.repeat_error)}"
     doubts = dict.fromkeys(flag for found in measurements for flag in found.flags)
+    notes = (f"{session.rounds} rounds in turns{error}; every sample is in {path}",)
     return (
-        f"{session.rounds} rounds in turns{error}; every sample is in {path}",
-        *(f"doubtful: {doubt}" for doubt in doubts),
+        tuple(found.timing for found in measurements),
+        (*notes, *(f"doubtful: {doubt}" for doubt in doubts)),
     )
 
 

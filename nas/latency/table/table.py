@@ -36,7 +36,7 @@ class BlockLatency:
     Attributes:
         key: Identity of the block (`search_spaces.Block.key`).
         stage: Part of a network that it was first found in.
-        words: What people read.
+        words: What it is, for users: the op, its channels and stride.
         in_shape: Channels, height and width of its input.
         macs: Multiply-adds.
         latency_ms: Median.
