@@ -106,6 +106,9 @@ def _winner(study: Study) -> tuple[Fact, ...]:
         return ()
     best = study.best
     text = f"trial {best.number}"
+    goal = study.objective.goal.metric
+    if goal != "accuracy" and best.value is not None:
+        text += f", {goal} {show_metric(goal, best.value)}"
     if best.accuracy is not None:
         text += f", accuracy {show_accuracies(best.accuracies or (best.accuracy,))}"
     return (
