@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
+from nas.argument_checks import real
 from nas.conversion import as_number, as_text, digest
 from nas.protocols import (
     ChecksNetworks,
@@ -42,19 +42,16 @@ class TableEvaluator:
         name: Goes into the fingerprint: change it when a function's results change.
 
     Raises:
-        ValueError: Noise or seconds are negative or not finite.
+        UsageError: Noise or seconds are negative or not finite.
         MetricError: The name is no text.
     """
 
     def __init__(
         self, table: Table | Lookup, *, noise: float = 0.0, seconds: float = 0.0, name: str = "table"
     ) -> None:
-        for label, value in (("noise", noise), ("seconds", seconds)):
-            if not math.isfinite(value) or value < 0:
-                raise ValueError(f"`{label} >= 0` must hold, but got {label}={value!r}")
         self._table = table
-        self._noise = noise
-        self._seconds = seconds
+        self._noise = real("noise", noise, least=0)
+        self._seconds = real("seconds", seconds, least=0)
         self._name = as_text(name, "the table's name")
 
     @property

@@ -119,7 +119,7 @@ def _is_old(path: Path) -> bool:
     try:
         newest = max(one.stat().st_mtime for one in (path, *path.rglob("*")))
     except OSError:
-        return False  # somebody is at work in it
+        return False  # another process is at work in it
     return time.time() - newest > ABANDONED_SECONDS
 
 

@@ -32,7 +32,7 @@ class Process:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs on this machine; a killed process that nobody has waited for does not."""
+        """Whether it runs on this machine; a zombie, which was killed and not waited for, does not."""
         import psutil
 
         try:

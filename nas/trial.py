@@ -98,7 +98,7 @@ class Progress:
     """What is going on at the moment.
 
     Attributes:
-        text: One line for people.
+        text: One line for users.
         trial: Number of the trial it is about; None where it is about the whole search.
     """
 
@@ -114,7 +114,7 @@ Say = Callable[[str], None]
 
 
 def say_nothing(_: str) -> None:
-    """Is told how far something is, and tells nobody."""
+    """Is told how far something is, and does nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class Candidate:
     Attributes:
         job: What is asked for.
         network: Its tokens as a network.
-        weights: Weights to go on from, as safetensors bytes; None starts anew.
+        weights: Weights to continue from, as safetensors bytes; None starts from new ones.
         progress: May be called with a line of text now and then (`epoch 2 of 5`), for those who watch.
     """
 
@@ -141,7 +141,7 @@ class Evaluation:
     Attributes:
         metrics: Everything measured, each name once.
         weights: Gives the trained weights as safetensors bytes when they are asked for, or None.
-        notes: What a person should know of it, such as images that could not be read; each is said once.
+        notes: What users should know of it, such as images that could not be read; each is said once.
 
     Raises:
         MetricError: The metrics are something else, two have one name, the weights are no function, or the
@@ -220,7 +220,7 @@ class Result:
         status: COMPLETED, INFEASIBLE (the candidate's fault) or LOST (the machine's fault).
         metrics: What was measured; empty unless completed.
         cause: Why it did not complete.
-        message: One line for people, cut where it is very long.
+        message: One line for users, cut where it is very long.
         log: Traceback or other detail, for the trial's log file, cut where it is very long.
         node: Where it ran.
         seconds: Wall time in the worker.
@@ -259,11 +259,11 @@ class Trial:
         predictions: What a table predicts of it.
         seed: Seed of its training, derived from the study's seed and the number.
         fidelity: Share of the recipe's schedule, in (0, 1].
-        repeat: 0, or counts the repetitions that were asked for of one candidate.
+        repeat: 0, or counts the replicates that were asked for of one candidate.
         proposal_number: The controller's number for it; -1 where it did not propose it.
         log_prob: Log-probability under the policy that proposed it; NaN where none did.
         origin: `user` where the user put it in, else `controller`.
-        continues: Number of the trial whose training it goes on with; None where it starts anew.
+        continues: Number of the trial whose training it continues; None where it starts from new weights.
     """
 
     number: int

@@ -16,7 +16,7 @@ from nas.config.readers import (
     read_network,
     read_objective,
 )
-from nas.data.reading import Fit
+from nas.data.images import Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.execution.executors import EXECUTORS
 from nas.finalize import RANDOMS, SEEDS

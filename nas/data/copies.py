@@ -63,7 +63,7 @@ def conflicting_labels(
     contents: Mapping[str, Contents],
     classes: Sequence[str],
 ) -> tuple[str, ...]:
-    """Words the warning for copies of one image under different labels; all arguments are by split."""
+    """The warning for copies of one image under different labels; all arguments are by split."""
     met: dict[int, tuple[str, int]] = {}
     pairs = []
     for part, numbers in contents.items():
@@ -81,7 +81,7 @@ def conflicting_labels(
 
 
 def shared_images(contents: Mapping[str, Contents]) -> tuple[str, ...]:
-    """Words a warning for every two splits with copies of the same images."""
+    """A warning for every two splits with copies of the same images."""
     pairs = [("search", "training"), ("test", "training"), ("test", "search")]
     numbers = {{"train": "training"}.get(part, part): each for part, each in contents.items()}
     warnings = []

@@ -15,8 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nas.data.decoder import decode_image, fit_square, has_alpha
-from nas.data.images import Images
-from nas.data.reading import WHITE, Fit, Reading
+from nas.data.images import WHITE, Fit, Images, Reading
 from nas.data.tree import few
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
@@ -181,7 +180,7 @@ def tolerated(total: int) -> int:
 
 
 def unreadable_warning(names: Sequence[str], total: int) -> tuple[str, ...]:
-    """Words the warning for images that were skipped; none when there are none.
+    """The warning for images that were skipped; none when there are none.
 
     Raises:
         DataError: More than 1 % of the images, and more than one, cannot be read.

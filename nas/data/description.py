@@ -21,7 +21,7 @@ class DataDescription:
     """Images as a study remembers them.
 
     Attributes:
-        name: What people call them; it may change without the images.
+        name: What users call them; it may change without the images.
         classes: Names of the classes.
         channels: 1 (grey) or 3 (colour).
         resolution: Height and width in pixels.

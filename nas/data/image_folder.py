@@ -12,13 +12,22 @@ from nas import conversion
 from nas.conversion import digest
 from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.decoding import Probe, decode_all, probe_all, unreadable_warning
-from nas.data.images import Files, Part, Pixels
-from nas.data.kinds import Kinds, describe_others, describe_undecodable, find_kinds
+from nas.data.images import Files, Fit, Part, Pixels, Reading
 from nas.data.layout import Layout, find_layout
-from nas.data.reading import Fit, Reading
-from nas.data.splits import Source, by_split
+from nas.data.splits import Source
 from nas.data.survey import survey_images
-from nas.data.tree import Tree, count, few, is_within, list_tree, printable
+from nas.data.tree import (
+    Kinds,
+    Tree,
+    count,
+    describe_others,
+    describe_undecodable,
+    few,
+    find_kinds,
+    is_within,
+    list_tree,
+    printable,
+)
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
 
@@ -72,19 +81,16 @@ def load_folder(
         notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
     warnings += survey.warnings + unreadable_warning(unreadable, total)
     _check_no_class_is_empty(folder, layout, files, warnings)
-    by_name = by_split(parts)
     contents = _contents(tree, files)
     return Source(
         name=printable(folder.resolve().name),
         classes=layout.classes,
         reading=survey.reading,
-        train=by_name["train"],
-        search=by_name.get("search"),
-        test=by_name.get("test"),
+        parts=parts,
         content_digest=content,
         notes=notes,
         warnings=warnings + _conflicts(files, contents, layout.classes),
-        contents=by_split(contents),
+        contents=contents,
     )
 
 

@@ -3,14 +3,55 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.conversion import digest
-from nas.data.reading import Reading
 from nas.errors import DataError
+
+Fit = Literal["crop", "pad", "stretch"]
+WHITE = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """How images become pixels, one way for the whole data set, so that they stay comparable.
+
+    Attributes:
+        channels: 1 (grey) or 3 (colour).
+        resolution: Height and width of the result, in pixels.
+        fit: How an image that is not square becomes square: its centre is cut out (`crop`), it is padded
+            with black (`pad`), or it is distorted (`stretch`).
+        bits: Bits that the largest value needs in images of 16 or 32 bits a pixel.
+        float_white: Value that is white in images of floating point numbers: 1 or 255.
+        background: Grey level behind transparent pixels; None ignores transparency, as earlier versions did.
+
+    Raises:
+        DataError: `fit` is unknown.
+    """
+
+    channels: int
+    resolution: int
+    fit: Fit = "crop"
+    bits: int = 16
+    float_white: float = 255.0
+    background: int | None = WHITE
+
+    def __post_init__(self) -> None:
+        check_fit(self.fit)
+
+    @property
+    def image_bytes(self) -> int:
+        """Size of one decoded image."""
+        return self.channels * self.resolution**2
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What a fingerprint says of it: nothing for the default, so that older studies can be resumed."""
+        return () if self.fit == "crop" else (f"fit={self.fit}",)
+
 
 if TYPE_CHECKING:
     from search_spaces import Network
@@ -54,7 +95,7 @@ class Pixels:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Files:
-    """Images left on disk, read anew each time: for data that does not fit in memory.
+    """Images left on disk, read again each time: for data that does not fit in memory.
 
     Attributes:
         root: Folder the paths are relative to; every worker must see it under this name.
@@ -78,12 +119,24 @@ class Files:
 Part = Pixels | Files
 
 
+def check_fit(fit: str) -> None:
+    """Checks that it is known how images become square.
+
+    Raises:
+        DataError: It is not.
+    """
+    if fit not in get_args(Fit):
+        raise DataError(
+            f"`fit in {get_args(Fit)}` must hold, but got fit={fit!r}: give one of these", field="fit"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageData:
     """Labelled images in three splits that share nothing.
 
     Attributes:
-        name: What people call the data.
+        name: What users call the data.
         classes: Names of the classes; a label is an index into them.
         reading: How image files become pixels; the size of all images.
         train: What networks learn from.
@@ -162,5 +215,6 @@ def check_fits(network: Network, data: ImageData) -> None:
         if has != needs:
             raise DataError(
                 f"the network must have {field}={needs} to fit {data.name}, but has {field}={has}: "
-                f"build the space with {field}={needs}"
+                f"build the space with {field}={needs}",
+                field=field,
             )

@@ -7,8 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from nas.data.kinds import Kinds
-from nas.data.tree import Tree, count, few, is_within, join, printable
+from nas.data.tree import Kinds, Tree, count, few, is_within, join, printable
 from nas.errors import DataError
 
 # The words that name a split, the usual ones first; a name also holds words such as `images` or `set`.

@@ -29,10 +29,9 @@ import numpy.typing as npt
 from nas.conversion import digest
 from nas.data.copies import Contents, array_contents, conflicting_labels
 from nas.data.decoding import decode_all, probe_all, resize, unreadable_warning
-from nas.data.images import Images, Labels, Pixels
+from nas.data.images import Fit, Images, Labels, Pixels, Reading
 from nas.data.layout import PART_WORDS, part_name
-from nas.data.reading import Fit, Reading
-from nas.data.splits import Source, by_split
+from nas.data.splits import Source
 from nas.data.survey import cut_notes, survey_images
 from nas.data.tree import few, printable
 from nas.errors import DataError
@@ -81,7 +80,7 @@ def array_source(
     """Makes a source from arrays in memory.
 
     Args:
-        name: What people call the data.
+        name: What users call the data.
         images: Images and labels of `train` and, where given, `val` and `test`. Images are uint8 of shape
             (n, h, w), (n, h, w, channels) or (n, channels, h, w); labels are integers, (n,) or (n, 1).
         classes: Names of the classes; by default the labels' numbers.
@@ -112,20 +111,17 @@ def array_source(
                 f"all parts of {name} must hold images of one shape, but train has {train.images.shape[1:]} "
                 f"and {part} has {other.images.shape[1:]}"
             )
-    by_name = by_split(parts)
     contents = array_contents(first)
     return Source(
         name=name,
         classes=classes,
         reading=Reading(channels=train.images.shape[1], resolution=train.images.shape[2], fit=fit),
-        train=train,
-        search=by_name.get("search"),
-        test=by_name.get("test"),
+        parts=parts,
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
         notes=_cropped(first) if fit == "crop" else (),
         warnings=_conflicts(labels, contents, classes),
-        contents=by_split(contents),
+        contents=contents,
     )
 
 
@@ -213,18 +209,15 @@ def _encoded_source(
         if not len(readable):
             raise DataError(f"none of the {len(images)} images of {path} {part} can be read: replace them")
         unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
-    by_name = by_split(parts)
     return Source(
         name=printable(path.stem),
         classes=classes,
         reading=survey.reading,
-        train=parts["train"],
-        search=by_name.get("search"),
-        test=by_name.get("test"),
+        parts=parts,
         content_digest=digest(content, *survey.marks) if survey.marks else content,
         notes=survey.notes,
         warnings=survey.warnings + unreadable_warning(unreadable, total) + conflicts,
-        contents=by_split(contents),
+        contents=contents,
     )
 
 

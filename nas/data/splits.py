@@ -14,9 +14,8 @@ from nas.argument_checks import real, seed_of
 from nas.conversion import clean, digest
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
-from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, SplitName
-from nas.data.pixel_checks import pixel_warnings
-from nas.data.reading import Reading
+from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, Reading, SplitName
+from nas.data.survey import pixel_warnings
 from nas.data.tree import few
 from nas.errors import DataError
 
@@ -31,29 +30,30 @@ class Source:
     """Images as they came, all of one resolution, before they are split.
 
     Attributes:
-        train: Images to learn from; what is not given beside them is carved from them.
-        search: A given selection set, or None.
-        test: A given test set, or None.
+        parts: The images of `train`, and of `val` and `test` where they are given: what is missing is carved
+            from `train`. `val` is the search split beside `test`, and alone the test split.
         content_digest: See `ImageData`; so are the other fields.
-        contents: For `train`, and `search` and `test` where given, a number per image that only its copies
-            share; copies are kept in one split. Without them every image is taken to be different.
+        contents: By part, a number per image that only its copies share; copies are kept in one split.
+            Without them every image is taken to be different.
     """
 
     name: str
     classes: tuple[str, ...]
     reading: Reading
-    train: Part
-    search: Part | None = None
-    test: Part | None = None
+    parts: Mapping[str, Part]
     content_digest: str
     mirrors: bool = True
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     contents: Mapping[str, Contents] = field(default_factory=dict)
 
+    def given(self, name: SplitName) -> Part | None:
+        """The part that is a split; None where it is to be carved."""
+        return _by_split(self.parts).get(name)
 
-def by_split(parts: Mapping[str, T]) -> dict[str, T]:
-    """Names parts by split: `val` is the search split beside `test`, and alone the test split."""
+
+def _by_split(parts: Mapping[str, T]) -> dict[str, T]:
+    """Names parts by split."""
     val = "search" if "test" in parts else "test"
     return {val if part == "val" else part: each for part, each in parts.items()}
 
@@ -74,8 +74,10 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         real(name, fraction, above=0, below=1, error=DataError)
     _check_classes(source)
     rng = np.random.default_rng(seed_of(seed, error=DataError))
-    pool = Pool(part=source.train, contents=_contents(source, "train", source.train))
-    rest, test, test_where = _carve(pool, source, "test", test_fraction, rng, 1 if source.search else 2)
+    everything = source.parts["train"]
+    pool = Pool(part=everything, contents=_contents(source, "train", everything))
+    reserve = 2 if source.given("search") is None else 1
+    rest, test, test_where = _carve(pool, source, "test", test_fraction, rng, reserve)
     train, search, search_where = _carve(rest, source, "search", search_fraction, rng, 1)
     sample = sample_images(train.part, source.reading)
     mean, std = channel_statistics(sample)
@@ -189,7 +191,7 @@ def _carve(
     pool: Pool, source: Source, name: SplitName, fraction: float, rng: np.random.Generator, reserve: int
 ) -> tuple[Pool, Pool, npt.NDArray[np.int64]]:
     """Returns what stays, what was carved or given, and the carved indices (none when it was given)."""
-    given = source.search if name == "search" else source.test
+    given = source.given(name)
     if given is not None:
         return pool, Pool(part=given, contents=_contents(source, name, given)), np.empty(0, dtype=np.int64)
     where = stratified(pool.part.labels, fraction, rng, contents=pool.contents, reserve=reserve)
@@ -199,7 +201,7 @@ def _carve(
 
 def _contents(source: Source, name: SplitName, part: Part) -> Contents:
     """The numbers of a part's contents; where they are not known, numbers that no other image has."""
-    known = source.contents.get(name)
+    known = _by_split(source.contents).get(name)
     start = {"train": 0, "search": 1, "test": 2}[name] << 40
     return known if known is not None else np.arange(start, start + len(part))
 
@@ -213,8 +215,8 @@ def _copies_note(pool: Pool, *, are_apart: bool) -> tuple[str, ...]:
 def _missing_classes(source: Source) -> tuple[str, ...]:
     """Warns of given splits without images of some classes."""
     warnings = []
-    for name, part in (("search", source.search), ("test", source.test)):
-        if part is not None:
+    for name, part in _by_split(source.parts).items():
+        if name != "train":
             counts = np.bincount(part.labels, minlength=len(source.classes))
             missing = [source.classes[label] for label in np.flatnonzero(counts == 0)]
             if missing:
@@ -226,7 +228,7 @@ def _missing_classes(source: Source) -> tuple[str, ...]:
 def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
         raise DataError(f"at least 2 classes are needed, but {source.name} has {len(source.classes)}")
-    counts = np.bincount(source.train.labels, minlength=len(source.classes))
+    counts = np.bincount(source.parts["train"].labels, minlength=len(source.classes))
     fewest = int(counts.argmin())
     if counts[fewest] < LEAST_IMAGES_PER_CLASS:
         raise DataError(

@@ -16,7 +16,7 @@ class Failure:
 
     Attributes:
         cause: Why.
-        message: One line for people.
+        message: One line for users.
         log: The traceback.
     """
 

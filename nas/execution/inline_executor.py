@@ -54,13 +54,15 @@ class InlineExecutor:
             ) from error
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
-        """Remembers a job, and the weights it goes on from.
+        """Remembers a job, and the weights it continues from.
 
         Raises:
             ExecutorError: It was not started, or has a job already.
         """
         if self._worker is None or len(self._jobs) >= self.slots:
-            raise ExecutorError(f"a started executor takes one job at a time, but has {len(self._jobs)}")
+            raise ExecutorError(
+                f"a started executor takes one job at a time, but has {len(self._jobs)}: start it, or wait"
+            )
         self._jobs.append((job, weights))
 
     def wait(self, timeout_seconds: float) -> list[Result]:  # noqa: ARG002 - the job runs to its end here

@@ -1,4 +1,4 @@
-"""What has to be known of a Ray cluster: that it answers in time, runs our version, offers a resource."""
+"""Joins or starts a Ray cluster, and checks that it answers in time and offers what is needed."""
 
 from __future__ import annotations
 
@@ -6,20 +6,53 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from nas.errors import ExecutorError
-from nas.execution.failures import failure_of
 from nas.trial import Say
-from nas.version import package_fingerprint
 
 FETCH_SECONDS = 60.0
 """A result, weights or a worker's greeting that do not arrive for so long are lost with their worker."""
 
+JOIN_SECONDS = 60.0
+"""A cluster that cannot be joined within so long is an error."""
+
+STORE_BYTES = 160 << 20
+"""Object store beside what the evaluator needs; Ray's least is 75 MiB."""
+
 CONNECT_SECONDS = 5.0
 """A cluster that does not answer for so long is unreachable."""
+
+
+def connect(ray: Any, address: str | None, *, cpus: int, resources: Mapping[str, float], stored: int) -> None:
+    """Joins the cluster at an address, or starts Ray on this machine.
+
+    Args:
+        ray: The module.
+        address: `auto`, `host:port` or `ray://host:port`; None starts Ray.
+        cpus: CPU cores that a Ray started here offers.
+        resources: Custom resources that it offers.
+        stored: Bytes that will be put into its object store.
+
+    Raises:
+        ExecutorError: The cluster cannot be reached.
+    """
+    quiet = {"log_to_driver": False, "logging_level": "error"}
+    if address is not None:
+        _check_reachable(address)
+        what = f"the Ray cluster at {address}"
+        _bounded(lambda: ray.init(address=address, **quiet), seconds=JOIN_SECONDS, what=what)
+        return
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        resources=dict(resources) or None,
+        include_dashboard=False,
+        object_store_memory=STORE_BYTES + int(1.2 * stored),
+        **quiet,
+    )
 
 
 def stored_bytes(ray: Any, value: object) -> int:
@@ -29,7 +62,7 @@ def stored_bytes(ray: Any, value: object) -> int:
     return len(head) + sum(int(buffer.raw().nbytes) for buffer in buffers)
 
 
-def check_reachable(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Checks that something listens at a cluster's address, which Ray takes a minute to find out."""
     if address in ("auto", "local"):
         return
@@ -39,17 +72,21 @@ def check_reachable(address: str) -> None:
     except ValueError:
         host = port = None
     if host is None or port is None:
-        raise ExecutorError(f"an address is auto, host:port or ray://host:port, but got {address!r}")
+        raise ExecutorError(
+            f"an address is auto, host:port or ray://host:port, but got {address!r}: give one of these",
+            field="address",
+        )
     try:
         socket.create_connection((host, port), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise ExecutorError(
             f"nothing answers at {host}:{port} ({error}): start the cluster with `ray start --head`, check "
-            "the address and the firewall, or leave the address out to run on this machine"
+            "the address and the firewall, or leave the address out to run on this machine",
+            field="address",
         ) from error
 
 
-def bounded(action: Callable[[], object], *, seconds: float, what: str) -> None:
+def _bounded(action: Callable[[], object], *, seconds: float, what: str) -> None:
     """Does something that may hang; gives up on it in time."""
     failures: list[BaseException] = []
 
@@ -63,39 +100,11 @@ def bounded(action: Callable[[], object], *, seconds: float, what: str) -> None:
     thread.start()
     thread.join(seconds)
     if thread.is_alive():
-        raise ExecutorError(f"{what} did not answer within {seconds:g} s: check that it is one, and runs")
+        raise ExecutorError(
+            f"{what} did not answer within {seconds:g} s: check that it is one, and runs", field="address"
+        )
     if failures:
-        raise ExecutorError(f"{what} cannot be joined: {failures[0]}") from failures[0]
-
-
-def version_problem(driver: str, worker: str) -> str:
-    """What is wrong when driver and worker have these fingerprints; empty when they agree."""
-    if driver == worker:
-        return ""
-    return (
-        f"every worker must run the driver's version of mnas, but the driver's source is {driver} and that "
-        f"on {socket.gethostname()} is {worker}: install the same version on every node"
-    )
-
-
-def problem_of(fingerprint: str, what: str, prepare: Callable[[], None]) -> str:
-    """Prepares an actor; returns what went wrong as text, or nothing.
-
-    Args:
-        fingerprint: The driver's.
-        what: The actor in words.
-        prepare: Does it, where the versions agree.
-    """
-    problem = version_problem(fingerprint, package_fingerprint())
-    if not problem:
-        try:
-            prepare()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            failure = failure_of(error)
-            problem = f"{what} could not be prepared: {failure.message}\n{failure.log}"
-    return problem
+        raise ExecutorError(f"{what} cannot be joined: {failures[0]}", field="address") from failures[0]
 
 
 def await_ready(ray: Any, greetings: list[Any], *, seconds: float, say: Say) -> int:
@@ -138,7 +147,8 @@ def check_offered(ray: Any, resource: str) -> None:
     raise ExecutorError(
         f"no node of the cluster offers the latency resource {resource!r} (offered: "
         f"{', '.join(names) or 'none'}): start the device's node with "
-        f"ray start --address=HEAD:PORT --resources='{{\"{resource}\": 1}}'"
+        f"ray start --address=HEAD:PORT --resources='{{\"{resource}\": 1}}'",
+        field="probe_resource",
     )
 
 
@@ -162,17 +172,9 @@ def check_gpus(ray: Any, workers: int, gpus: float, *, probe_gpus: float = 0.0) 
     if room < workers:
         raise ExecutorError(
             f"{workers} workers with {gpus:g} GPUs each{beside} were asked for, but there are "
-            f"{sum(nodes):g} GPUs, room for {max(0, room)}: use fewer workers or a smaller --gpus-per-worker"
+            f"{sum(nodes):g} GPUs, room for {max(0, room)}: use fewer workers or a smaller --gpus-per-worker",
+            field="workers",
         )
-
-
-def limit_gpu_memory(share: float) -> None:
-    """Holds this process to its share of a GPU's memory, which Ray only counts; does nothing at 0 and 1."""
-    if 0 < share < 1:
-        import torch
-
-        if torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(share)
 
 
 def _is_custom(name: str) -> bool:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from types import ModuleType
 from typing import Any
 
@@ -13,32 +14,16 @@ from nas.argument_checks import real, whole
 from nas.errors import ExecutorError
 from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
-from nas.execution.progress_board import BoardWriter, ProgressBoard
-from nas.execution.ray_cluster import (
-    FETCH_SECONDS,
-    await_ready,
-    bounded,
-    check_gpus,
-    check_reachable,
-    limit_gpu_memory,
-    problem_of,
-    stored_bytes,
-)
+from nas.execution.progress_board import ProgressBoard
+from nas.execution.ray_actor import Slot, start_actor
+from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus, connect, stored_bytes
 from nas.execution.ray_prober import RayProber
-from nas.execution.ray_slot import Slot
-from nas.execution.worker import Worker
 from nas.protocols import Evaluator, HasDevice, Probe, ResolvesPrecision
-from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError, say_nothing
-from nas.version import package_fingerprint
+from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError
 from search_spaces import SearchSpace
 
-JOIN_SECONDS = 60.0
-"""A cluster that cannot be joined within so long is an error."""
 
-STORE_BYTES = 160 << 20
-"""Object store beside what the evaluator needs; Ray's least is 75 MiB."""
-
-
+@dataclass(eq=False)
 class RayExecutor:
     """Keeps one Ray actor for each slot, gives it one job at a time, and replaces it when it dies.
 
@@ -60,56 +45,50 @@ class RayExecutor:
         modules: The user's own modules, which workers cannot import and get by value.
         start_timeout_seconds: Workers that are not up by then are an error.
 
-    Attributes:
-        is_in_process: A candidate that ends its process ends a worker, not the search.
-
     Raises:
         ExecutorError: A number is out of its range.
     """
 
-    is_in_process = False
+    workers: int = 1
+    _: KW_ONLY
+    cpus_per_worker: float = 1.0
+    gpus_per_worker: float = 0.0
+    address: str | None = None
+    trial_timeout_seconds: float | None = None
+    recycle_after: int = 200
+    resources: Mapping[str, float] | None = None
+    probe_resource: str | None = None
+    probe_gpus: float = 0.0
+    modules: Sequence[ModuleType] = ()
+    start_timeout_seconds: float = 180.0
 
-    def __init__(
-        self,
-        workers: int = 1,
-        *,
-        cpus_per_worker: float = 1.0,
-        gpus_per_worker: float = 0.0,
-        address: str | None = None,
-        trial_timeout_seconds: float | None = None,
-        recycle_after: int = 200,
-        resources: Mapping[str, float] | None = None,
-        probe_resource: str | None = None,
-        probe_gpus: float = 0.0,
-        modules: Sequence[ModuleType] = (),
-        start_timeout_seconds: float = 180.0,
-    ) -> None:
-        self._workers = whole("workers", workers, least=1, error=ExecutorError)
-        self._cpus = real("cpus_per_worker", cpus_per_worker, least=0, error=ExecutorError)
-        self._gpus = real("gpus_per_worker", gpus_per_worker, least=0, error=ExecutorError)
-        is_gpu_share = self._gpus <= 1 or self._gpus.is_integer()
-        _require(is_gpu_share, "gpus_per_worker is a share in [0, 1] or a whole number", gpus_per_worker)
-        self._address = address
-        self._timeout = (
-            None
-            if trial_timeout_seconds is None
-            else real("trial_timeout_seconds", trial_timeout_seconds, above=0, error=ExecutorError)
-        )
-        self._recycle_after = whole("recycle_after", recycle_after, least=1, error=ExecutorError)
-        self._resources = dict(resources or {})
-        self._probe_resource = probe_resource
-        self._probe_gpus = real("probe_gpus", probe_gpus, least=0, error=ExecutorError)
-        self._modules = tuple(modules)
-        self._start_timeout = real(
-            "start_timeout_seconds", start_timeout_seconds, above=0, error=ExecutorError
-        )
+    def __post_init__(self) -> None:
+        for name, least in (("workers", 1), ("recycle_after", 1)):
+            setattr(self, name, whole(name, vars(self)[name], least=least, error=ExecutorError))
+        for name in ("cpus_per_worker", "gpus_per_worker", "probe_gpus"):
+            setattr(self, name, real(name, vars(self)[name], least=0, error=ExecutorError))
+        limits = ["start_timeout_seconds"]
+        limits += [] if self.trial_timeout_seconds is None else ["trial_timeout_seconds"]
+        for name in limits:
+            setattr(self, name, real(name, vars(self)[name], above=0, error=ExecutorError))
+        if self.gpus_per_worker > 1 and not self.gpus_per_worker.is_integer():
+            raise ExecutorError(
+                "`gpus_per_worker` must be a share in [0, 1] or a whole number, but got "
+                f"gpus_per_worker={self.gpus_per_worker!r}: give one of these",
+                field="gpus_per_worker",
+            )
         self._slots: list[Slot] = []
         self._ray: Any = None
         self._shared: Any = None
         self._prober: RayProber | None = None
         self._tell: Tell | None = None
         self._board: ProgressBoard | None = None
-        self._owns_ray = False
+        self._has_connected = False
+
+    @property
+    def is_in_process(self) -> bool:
+        """No: a candidate that ends its process ends a worker, not the search."""
+        return False
 
     def watch(self, tell: Tell) -> None:
         """Tells of progress from the next start on, between two waits."""
@@ -118,12 +97,12 @@ class RayExecutor:
     @property
     def slots(self) -> int:
         """How many jobs run at the same time."""
-        return self._workers
+        return self.workers
 
     def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
         """Checks that what the user made can be sent to workers; raises `ContractError` if not."""
         for what, part in own_parts(space, evaluator, probe).items():
-            send_by_value(_import_ray().cloudpickle, what, part, is_here=self._address is None)
+            send_by_value(_import_ray().cloudpickle, what, part, is_here=self.address is None)
 
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.
@@ -134,32 +113,32 @@ class RayExecutor:
         """
         self.check(space, evaluator)
         probe = None
-        if self._probe_resource is None:
-            _check_alone_on_gpu(evaluator, self._gpus)
+        if self.probe_resource is None:
+            _check_alone_on_gpu(evaluator, self.gpus_per_worker)
         elif isinstance(evaluator, Probed):
             probe, evaluator = evaluator.probe, evaluator.evaluator
         self._ray = _import_ray()
-        for module in self._modules:
+        for module in self.modules:
             self._ray.cloudpickle.register_pickle_by_value(module)
         try:
-            self._resolve_precision(evaluator)
-            if not self._ray.is_initialized():
-                self._say("starting Ray" if self._address is None else f"joining {self._address}")
-                self._connect(stored_bytes(self._ray, (space, evaluator)))
-            check_gpus(self._ray, self._workers, self._gpus, probe_gpus=self._probe_gpus)
-            self._say("giving the images to the workers")
-            self._shared = self._ray.put((space, evaluator))
-            if probe is not None and self._probe_resource is not None:
-                self._prober = RayProber(
-                    self._ray, space, probe, resource=self._probe_resource, gpus=self._probe_gpus
-                )
-            self._slots = [self._spawn() for _ in range(self._workers)]
-            self._await_workers()
-            if self._tell is not None:
-                self._board = ProgressBoard(self._ray, self._tell)
+            self._bring_up(space, evaluator, probe)
         except BaseException:
             self.close()
             raise
+
+    def _bring_up(self, space: SearchSpace, evaluator: Evaluator, probe: Probe | None) -> None:
+        self._resolve_precision(evaluator)
+        if not self._ray.is_initialized():
+            self._connect(space, evaluator)
+        check_gpus(self._ray, self.workers, self.gpus_per_worker, probe_gpus=self.probe_gpus)
+        self._say("giving the images to the workers")
+        self._shared = self._ray.put((space, evaluator))
+        if probe is not None and self.probe_resource is not None:
+            self._prober = RayProber(space, probe, resource=self.probe_resource, gpus=self.probe_gpus)
+        self._slots = [self._spawn() for _ in range(self.workers)]
+        self._await_workers()
+        if self._tell is not None:
+            self._board = ProgressBoard(self._ray, self._tell)
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
         """Starts a job on an idle worker, from weights where there are any.
@@ -169,8 +148,8 @@ class RayExecutor:
         """
         index = next((i for i, slot in enumerate(self._slots) if slot.job is None), None)
         if index is None:
-            raise ExecutorError(f"at most {self._workers} jobs run at the same time: wait for one to end")
-        if self._slots[index].jobs_done >= self._recycle_after:
+            raise ExecutorError(f"at most {self.workers} jobs run at the same time: wait for one to end")
+        if self._slots[index].jobs_done >= self.recycle_after:
             self._replace(self._slots[index])
         slot = self._slots[index]
         slot.job, slot.since = job, time.monotonic()
@@ -232,8 +211,8 @@ class RayExecutor:
         if self._board is not None:
             self._board.close()
             self._board = None
-        if self._owns_ray:
-            self._owns_ray = False
+        if self._has_connected:
+            self._has_connected = False
             self._say("ending Ray's processes")
             self._ray.shutdown()
 
@@ -246,45 +225,35 @@ class RayExecutor:
 
         Workers with GPUs, which may differ, and those of other machines find out for themselves.
         """
-        if isinstance(evaluator, ResolvesPrecision) and not self._gpus:
+        if isinstance(evaluator, ResolvesPrecision) and not self.gpus_per_worker:
             self._say("choosing float32 or bfloat16, in about a second at most")
-            evaluator.resolve_precision("cpu", threads=max(1, int(self._cpus)))
+            evaluator.resolve_precision("cpu", threads=max(1, int(self.cpus_per_worker)))
 
-    def _connect(self, stored_bytes: int) -> None:
-        """Joins the cluster at the address, or starts Ray on this machine."""
-        quiet = {"log_to_driver": False, "logging_level": "error"}
-        if self._address is not None:
-            check_reachable(self._address)
-            bounded(
-                lambda: self._ray.init(address=self._address, **quiet),
-                seconds=JOIN_SECONDS,
-                what=f"the Ray cluster at {self._address}",
-            )
-        else:
-            offered = {name: self._workers * amount for name, amount in self._resources.items()}
-            if self._probe_resource is not None:
-                offered[self._probe_resource] = offered.get(self._probe_resource, 0.0) + 1
-            self._ray.init(
-                address="local",
-                num_cpus=max(1, math.ceil(self._workers * self._cpus)) + (self._probe_resource is not None),
-                resources=offered or None,
-                include_dashboard=False,
-                object_store_memory=STORE_BYTES + int(1.2 * stored_bytes),
-                **quiet,
-            )
-        self._owns_ray = True
+    def _connect(self, space: SearchSpace, evaluator: Evaluator) -> None:
+        """Joins the cluster at the address, or starts Ray on this machine with room for all workers."""
+        self._say("starting Ray" if self.address is None else f"joining {self.address}")
+        offered = {name: self.workers * amount for name, amount in (self.resources or {}).items()}
+        if self.probe_resource is not None:
+            offered[self.probe_resource] = offered.get(self.probe_resource, 0.0) + 1
+        connect(
+            self._ray,
+            self.address,
+            cpus=max(1, math.ceil(self.workers * self.cpus_per_worker)) + (self.probe_resource is not None),
+            resources=offered,
+            stored=stored_bytes(self._ray, (space, evaluator)),
+        )
+        self._has_connected = True
 
     def _spawn(self) -> Slot:
-        kind = self._ray.remote(_Actor).options(
-            num_cpus=self._cpus,
-            num_gpus=self._gpus,
-            resources=self._resources or None,
-            max_restarts=0,
-            max_task_retries=0,
+        actor, greeting = start_actor(
+            self._ray,
+            self._shared,
+            "a worker",
+            cpus=self.cpus_per_worker,
+            gpus=self.gpus_per_worker,
+            resources=self.resources,
         )
-        # The reference goes inside a list, so that a worker that cannot read it can still say why.
-        actor = kind.remote([self._shared], package_fingerprint(), self._gpus)
-        return Slot(actor=actor, greeting=actor.prepare.remote(), since=time.monotonic())
+        return Slot(actor=actor, greeting=greeting, since=time.monotonic())
 
     def _replace(self, slot: Slot) -> None:
         self._ray.kill(slot.actor)
@@ -294,12 +263,14 @@ class RayExecutor:
         """Waits until all workers are prepared."""
         greetings = [slot.greeting for slot in self._slots]
         greetings += [] if self._prober is None else [self._prober.greeting]
-        late = await_ready(self._ray, greetings, seconds=self._start_timeout, say=self._say)
+        late = await_ready(self._ray, greetings, seconds=self.start_timeout_seconds, say=self._say)
         if late:
             free = ", ".join(f"{n:g} {name}" for name, n in sorted(self._ray.available_resources().items()))
             raise ExecutorError(
-                f"{late} of {len(greetings)} workers were not up after {self._start_timeout:g} s; each "
-                f"needs {self._cpus:g} CPU, {self._gpus:g} GPU; free at present: {free}. Use fewer workers"
+                f"{late} of {len(greetings)} workers were not up after {self.start_timeout_seconds:g} s; "
+                f"each needs {self.cpus_per_worker:g} CPU, {self.gpus_per_worker:g} GPU; free at present: "
+                f"{free}. Use fewer workers",
+                field="workers",
             )
 
     def _expires_in(self, slot: Slot) -> float:
@@ -308,7 +279,7 @@ class RayExecutor:
             slot.is_ready = bool(self._ray.wait([slot.greeting], timeout=0)[0])
             if slot.is_ready:
                 slot.since = time.monotonic()
-        limit = self._timeout if slot.is_ready else self._start_timeout
+        limit = self.trial_timeout_seconds if slot.is_ready else self.start_timeout_seconds
         return math.inf if limit is None else slot.since + limit - time.monotonic()
 
     def _collect(self, slot: Slot) -> Result:
@@ -335,9 +306,9 @@ class RayExecutor:
         if self._prober is not None and is_trained:
             self._prober.replace()  # what it hangs on would hold up all others
         if slot.is_ready:
-            text = f"it took longer than the limit of {self._timeout:g} s"
+            text = f"it took longer than the limit of {self.trial_timeout_seconds:g} s"
             return self._give_up(slot, Status.INFEASIBLE, Cause.TIMEOUT, text, "")
-        text = f"its worker was not up after {self._start_timeout:g} s"
+        text = f"its worker was not up after {self.start_timeout_seconds:g} s"
         return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, "")
 
     def _give_up(self, slot: Slot, status: Status, cause: Cause, message: str, log: str) -> Result:
@@ -354,49 +325,6 @@ class RayExecutor:
         )
 
 
-class _Actor:
-    """A worker in a process of its own; everything that can go wrong before its first job is said as text."""
-
-    def __init__(self, shared: list[Any], fingerprint: str, gpus: float) -> None:
-        self._shared = shared
-        self._fingerprint = fingerprint
-        self._gpus = gpus
-        self._worker: Worker | None = None
-        self._problem = "it was not prepared"
-        if not gpus:
-            # Ray no longer hides the GPUs from a worker that asked for none.
-            os.environ["CUDA_VISIBLE_DEVICES"] = ""
-
-    def prepare(self) -> str:
-        """Prepares the evaluator; returns what went wrong, or nothing."""
-        self._problem = problem_of(self._fingerprint, "a worker", self._make_worker)
-        return self._problem
-
-    def _make_worker(self) -> None:
-        limit_gpu_memory(self._gpus)
-        self._worker = Worker(*_fetch(self._shared[0]))
-
-    def run(self, job: Job, weights: bytes | None = None, board: Any = None) -> Result:
-        """Runs a job, and writes its progress to the board."""
-        if self._worker is None:
-            line = self._problem.splitlines()[0]
-            return Result(
-                job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message=line, log=self._problem
-            )
-        progress = say_nothing if board is None else BoardWriter(board, job)
-        return self._worker.run(job, weights, progress=progress)
-
-    def weights(self, job: Job) -> bytes | None:
-        """The weights of the job run last."""
-        return None if self._worker is None else self._worker.weights(job)
-
-
-def _fetch(reference: Any) -> Any:
-    import ray
-
-    return ray.get(reference)
-
-
 def _import_ray() -> Any:
     """Imports Ray without its usage reports and without its notice about accelerators."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -404,11 +332,6 @@ def _import_ray() -> Any:
     import ray
 
     return ray
-
-
-def _require(holds: bool, law: str, value: object) -> None:
-    if not holds:
-        raise ExecutorError(f"`{law}` must hold, but got {value!r}")
 
 
 def _check_alone_on_gpu(evaluator: Evaluator, gpus: float) -> None:

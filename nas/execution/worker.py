@@ -94,9 +94,8 @@ class Worker:
             if not evaluation.metrics:
                 raise MetricError("an evaluator must measure something, but gave no metrics")
             self._weights = evaluation.weights
-            return Result(
-                job=job, status=Status.COMPLETED, metrics=usable(evaluation.metrics), notes=evaluation.notes
-            )
+            metrics = _usable(evaluation.metrics)
+            return Result(job=job, status=Status.COMPLETED, metrics=metrics, notes=evaluation.notes)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -110,8 +109,8 @@ class Worker:
             )
 
 
-def usable(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
-    """Checks what a worker or a probe measured; an accuracy outside [0, 1] by rounding is put at its end.
+def _usable(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """Checks what was measured; an accuracy outside [0, 1] by rounding is put at its end.
 
     Raises:
         InfeasibleError: The accuracy is not finite, so the training diverged.

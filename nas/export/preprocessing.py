@@ -7,7 +7,7 @@ import math
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
-from nas.data.reading import Fit
+from nas.data.images import Fit
 from nas.errors import ExportError
 
 if TYPE_CHECKING:

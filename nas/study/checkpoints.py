@@ -108,7 +108,7 @@ class Swept:
     left: tuple[str, ...] = ()
 
     def messages(self) -> tuple[tuple[str, str], ...]:
-        """Kind and text of an event for each thing that a person has to know."""
+        """Kind and text of an event for each thing that users have to know."""
         found = []
         if self.missing:
             trials = ", ".join(map(str, self.missing))
@@ -138,7 +138,7 @@ class CheckpointStore:
         folder: The study's folder.
         goals: Of the Pareto front, that of the objective first.
         best: How many of the best by reward are kept.
-        held: Gives the trials whose weights are kept as well, because their training may go on.
+        held: Gives the trials whose weights are kept as well, because their training may be continued.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class CheckpointStore:
         return replace(outcome, weights_file=name)
 
     def weights(self, number: int | None) -> bytes | None:
-        """The weights of a trial, to go on from; None where there are none."""
+        """The weights of a trial, to continue from; None where there are none."""
         if number is None or number not in self._files:
             return None
         with suppress(OSError):
@@ -253,7 +253,7 @@ class CheckpointStore:
         try:
             path.rename(next(other for other in free if not other.exists()))
         except FileNotFoundError:
-            pass  # somebody has put it away
+            pass  # it was moved away
         except OSError as error:
             raise StudyError(f"{path} cannot be renamed ({error}): move it away") from error
         self._left.discard(number)
@@ -265,10 +265,10 @@ class CheckpointStore:
         with suppress(OSError):
             path.parent.mkdir(exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
-                fate = f"{result.status.value}, {result.cause.value if result.cause else 'no cause'}"
+                ended = f"{result.status.value}, {result.cause.value if result.cause else 'no cause'}"
                 node = result.node or "an unknown node"
                 file.write(
-                    f"attempt {result.job.attempt} on {node}: {fate}\n{result.message}\n{result.log}\n"
+                    f"attempt {result.job.attempt} on {node}: {ended}\n{result.message}\n{result.log}\n"
                 )
         return path
 

@@ -12,7 +12,7 @@ from nas.processes import Process, this_process
 from nas.study.study_folder import LOCK_NAME
 
 SIGNATURE_FROM = 1
-"""Where the signature begins in the lock file: Windows lets nobody read or write the byte that is locked."""
+"""Where the signature begins in the lock file: on Windows the byte that is locked cannot be read."""
 
 _held: set[Path] = set()
 """Folders locked by this process, which a file system without locks would let it lock again."""
@@ -22,7 +22,7 @@ class FolderLock:
     """Makes sure that one driver at a time works on a study.
 
     The system gives the lock free when the process ends, however it ends. On a file system without locks it
-    stops nobody: there the claim in the journal does.
+    stops no other driver: there the claim in the journal does.
 
     Attributes:
         unlocked: Who had the lock last, as the file said before; empty in a new study, and without locks.

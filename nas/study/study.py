@@ -179,7 +179,9 @@ class Study:
         """
         if not 0 <= number < len(self.trials):
             raise StudyError(
-                f"`0 <= trial < {len(self.trials)}` must hold in {self.folder}, but got trial={number}"
+                f"`0 <= trial < {len(self.trials)}` must hold in {self.folder}, but got trial={number}: give "
+                "the number of one of its trials",
+                field="trial",
             )
         return self.trials[number]
 

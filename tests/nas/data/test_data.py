@@ -229,3 +229,29 @@ def test_a_network_of_another_resolution_does_not_fit():
 def test_loading_a_pack_or_folder_imports_no_torch():
     program = "import sys, nas.data.loading, nas.training.recipe; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"spec": "no-such-set"}, "data"),
+        ({"spec": "./nowhere"}, "data"),
+        ({"spec": "cifar10", "root": "/nowhere"}, "data_root"),
+        ({"spec": "mnist5k", "fit": "squeeze"}, "fit"),
+        ({"spec": "mnist5k", "resolution": 1}, "resolution"),
+        ({"spec": "mnist5k", "search_fraction": 1.5}, "search_fraction"),
+        ({"spec": "mnist5k", "test_fraction": 0}, "test_fraction"),
+        ({"spec": "mnist5k", "seed": -1}, "seed"),
+    ],
+)
+def test_a_refusal_names_the_argument(options, field):
+    with pytest.raises(DataError) as error:
+        load_data(**options)
+    assert error.value.field == field
+
+
+def test_a_test_set_without_its_labels_is_refused():
+    images = np.zeros((9, 4, 4), dtype=np.uint8)
+    with pytest.raises(DataError) as error:
+        from_arrays(images, np.arange(9) % 3, test_images=images)
+    assert error.value.field == "test_labels"

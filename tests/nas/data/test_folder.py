@@ -4,8 +4,8 @@ from PIL import Image
 
 from nas.data.decoding import Probe as Header
 from nas.data.decoding import decode, probe
+from nas.data.images import Reading
 from nas.data.loading import Files, Pixels, load_data
-from nas.data.reading import Reading
 from nas.data.survey import infer_resolution
 from nas.errors import DataError
 

@@ -10,9 +10,8 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 
 from nas.data.decoding import decode, probe
-from nas.data.images import Files, Pixels
+from nas.data.images import Files, Pixels, Reading
 from nas.data.loading import from_arrays, load_data
-from nas.data.reading import Reading
 from nas.errors import DataError, ExportError
 from nas.export.card import IMAGE
 from nas.export.preprocessing import Preprocessing

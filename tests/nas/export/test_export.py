@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from nas.data.decoding import decode
+from nas.data.images import Reading
 from nas.data.loading import from_arrays
-from nas.data.reading import Reading
 from nas.errors import ExportError
 from nas.export.bundle import Bundle, Origin, Preprocessing, export_bundle
 from nas.export.card import IMAGE

@@ -1,0 +1,141 @@
+"""A worker in a process of its own on a Ray cluster, and what the driver knows of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.execution.failures import failure_of
+from nas.execution.progress_board import BoardWriter
+from nas.execution.worker import Worker
+from nas.trial import Cause, Job, Result, Status, say_nothing
+from nas.version import package_fingerprint
+
+MEASURED = "the probe"
+"""What an actor is called that measures and does not train."""
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Slot:
+    """One worker, and the job it has.
+
+    Attributes:
+        actor: Ray's handle.
+        greeting: What its preparation answers: what went wrong, or nothing.
+        since: When it was started, or its job was; seconds of a monotonic clock.
+        is_ready: Whether it is prepared.
+        job: What it runs.
+        answer: The training's answer.
+        measured: The probe's, where that measures elsewhere.
+        last_job: The job it ran last, whose weights it holds.
+        jobs_done: How many it has run.
+    """
+
+    actor: Any
+    greeting: Any
+    since: float
+    is_ready: bool = False
+    job: Job | None = None
+    answer: Any = None
+    measured: Any = None
+    last_job: Job | None = None
+    jobs_done: int = 0
+
+    @property
+    def awaited(self) -> list[Any]:
+        """What its job is still to give: the training's answer, and the probe's."""
+        return [answer for answer in (self.answer, self.measured) if answer is not None]
+
+
+class Actor:
+    """The process: everything that can go wrong before its first job is said as text.
+
+    Args:
+        what: What it is called in messages.
+        shared: Reference to space and evaluator, in a list, so that one that cannot be read can be reported.
+        fetch: Reads it: `ray.get`.
+        fingerprint: The driver's version.
+        gpus: GPUs that it holds, or its share of one.
+    """
+
+    def __init__(
+        self, what: str, shared: list[Any], fetch: Callable[[Any], Any], fingerprint: str, gpus: float
+    ) -> None:
+        self._what = what
+        self._shared = shared
+        self._fetch = fetch
+        self._fingerprint = fingerprint
+        self._gpus = gpus
+        self._worker: Worker | None = None
+        self._problem = "it was not prepared"
+        if not gpus:
+            # Ray no longer hides the GPUs from a worker that asked for none.
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+    def prepare(self) -> str:
+        """Prepares the evaluator, where the versions agree; returns what went wrong, or nothing."""
+        self._problem = version_problem(self._fingerprint, package_fingerprint())
+        if not self._problem:
+            try:
+                limit_gpu_memory(self._gpus)
+                space, evaluator = self._fetch(self._shared[0])
+                self._worker = Worker(space, evaluator)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                failure = failure_of(error)
+                self._problem = f"{self._what} could not be prepared: {failure.message}\n{failure.log}"
+        return self._problem
+
+    def run(self, job: Job, weights: bytes | None = None, board: Any = None) -> Result:
+        """Runs a job, and writes its progress to the board."""
+        if self._worker is None:
+            line = self._problem.splitlines()[0]
+            return Result(
+                job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message=line, log=self._problem
+            )
+        progress = say_nothing if board is None else BoardWriter(board, job)
+        return self._worker.run(job, weights, progress=progress)
+
+    def weights(self, job: Job) -> bytes | None:
+        """The weights of the job run last."""
+        return None if self._worker is None else self._worker.weights(job)
+
+
+def start_actor(
+    ray: Any,
+    shared: Any,
+    what: str,
+    *,
+    cpus: float,
+    gpus: float,
+    resources: Mapping[str, float] | None = None,
+) -> tuple[Any, Any]:
+    """Starts a process; returns Ray's handle of it, and the reference to what `prepare` answers."""
+    kind = ray.remote(Actor).options(
+        num_cpus=cpus, num_gpus=gpus, resources=resources or None, max_restarts=0, max_task_retries=0
+    )
+    actor = kind.remote(what, [shared], ray.get, package_fingerprint(), gpus)
+    return actor, actor.prepare.remote()
+
+
+def version_problem(driver: str, worker: str) -> str:
+    """What is wrong when driver and worker have these fingerprints; empty when they agree."""
+    if driver == worker:
+        return ""
+    return (
+        f"every worker must run the driver's version of mnas, but the driver's source is {driver} and that "
+        f"on {socket.gethostname()} is {worker}: install the same version on every node"
+    )
+
+
+def limit_gpu_memory(share: float) -> None:
+    """Holds this process to its share of a GPU's memory, which Ray only counts; does nothing at 0 and 1."""
+    if 0 < share < 1:
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(share)
