@@ -11,11 +11,10 @@ import numpy as np
 from nas import conversion
 from nas.conversion import digest
 from nas.data.copies import Contents, conflicting_labels, file_contents
-from nas.data.decoding import Probe, decode_all, probe_all, unreadable_warning
-from nas.data.images import Files, Fit, Part, Pixels, Reading
+from nas.data.encoded import EncodedPart, decode_parts
+from nas.data.images import Files, Fit
 from nas.data.layout import Layout, find_layout
 from nas.data.splits import Source
-from nas.data.survey import survey_images
 from nas.data.tree import (
     Kinds,
     Tree,
@@ -64,29 +63,32 @@ def load_folder(
     notes = layout.notes + _describe_passed_over(tree, layout, kinds)
     warnings = layout.warnings + _describe_skipped(tree, layout, kinds)
     _check_no_class_is_empty(folder, layout, listed, warnings)
-    total = sum(map(len, listed.values()))
     content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
-    files, probes, unreadable = _probe_parts(listed, progress)
-    unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
-    names = [printable(path) for chosen in files.values() for path in chosen.paths]
-    survey = survey_images(probes, names, resolution=resolution, fit=fit)
+    encoded = {
+        part: EncodedPart(
+            sources=[Path(files.root) / path for path in files.paths],
+            names=list(map(printable, files.paths)),
+            labels=files.labels,
+        )
+        for part, files in listed.items()
+    }
+    decoded = decode_parts(
+        encoded, resolution=resolution, fit=fit, progress=progress, resident_bytes=resident_bytes
+    )
+    files = {part: every.take(decoded.kept[part]) for part, every in listed.items()}
+    survey = decoded.survey
     content = digest(content, *survey.marks) if survey.marks else content
     notes += survey.notes
-    parts: dict[str, Part] = dict(files)
-    if len(probes) * survey.reading.image_bytes <= resident_bytes:
-        for part, chosen in files.items():
-            parts[part], files[part], damaged = _decode(chosen, survey.reading, progress)
-            unreadable += damaged
-    else:
-        notes += (f"{len(probes):,} images stay on disk and are read as they are needed",)
-    warnings += survey.warnings + unreadable_warning(unreadable, total)
+    if not decoded.pixels:
+        notes += (f"{sum(map(len, files.values())):,} images stay on disk and are read as they are needed",)
+    warnings += decoded.warnings
     _check_no_class_is_empty(folder, layout, files, warnings)
     contents = _contents(tree, files)
     return Source(
         name=printable(folder.resolve().name),
         classes=layout.classes,
         reading=survey.reading,
-        parts=parts,
+        parts=decoded.pixels or files,
         content_digest=content,
         notes=notes,
         warnings=warnings + _conflicts(files, contents, layout.classes),
@@ -154,30 +156,6 @@ def _is_looked_at(path: str, layout: Layout) -> bool:
     """Whether a path is in a split, or beside it in a folder above; other folders are named as a whole."""
     above = path.rpartition("/")[0]
     return any(is_within(path, folder) or is_within(folder, above) for folder in layout.parts.values())
-
-
-def _probe_parts(
-    listed: Mapping[str, Files], progress: Say
-) -> tuple[dict[str, Files], list[Probe], list[str]]:
-    """Returns the readable files of each part, their headers, and the paths of the unreadable ones."""
-    files: dict[str, Files] = {}
-    found: list[Probe] = []
-    unreadable: list[str] = []
-    for part, every in listed.items():
-        probes = probe_all([Path(every.root) / path for path in every.paths], progress=progress)
-        files[part] = every.take(np.array([i for i, p in enumerate(probes) if p is not None], dtype=np.int64))
-        found += [p for p in probes if p is not None]
-        unreadable += [printable(path) for path, p in zip(every.paths, probes, strict=True) if p is None]
-    return files, found, unreadable
-
-
-def _decode(files: Files, reading: Reading, progress: Say) -> tuple[Pixels, Files, list[str]]:
-    """Returns the images that can be decoded, their files, and the names of the damaged ones."""
-    sources = [Path(files.root) / path for path in files.paths]
-    images, readable = decode_all(sources, reading, progress=progress)
-    damaged = np.setdiff1d(np.arange(len(files)), readable)
-    left = files.take(readable)
-    return Pixels(images=images, labels=left.labels), left, [printable(files.paths[i]) for i in damaged]
 
 
 def _check_no_class_is_empty(

@@ -28,11 +28,12 @@ import numpy.typing as npt
 
 from nas.conversion import digest
 from nas.data.copies import Contents, array_contents, conflicting_labels
-from nas.data.decoding import decode_all, probe_all, resize, unreadable_warning
+from nas.data.decoding import resize
+from nas.data.encoded import EncodedPart, decode_parts
 from nas.data.images import Fit, Images, Labels, Pixels, Reading
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source
-from nas.data.survey import cut_notes, survey_images
+from nas.data.survey import cut_notes
 from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
@@ -191,33 +192,29 @@ def _encoded_source(
     classes = _class_names(path, arrays) or _number_classes(f"{path} train", labels["train"])
     for part, each in labels.items():
         _check_range(f"{path} {part}", each, len(classes))
-    total = sum(map(len, encoded.values()))
-    names = [f"{part} image {i}" for part, images in encoded.items() for i in range(len(images))]
-    every = [image for part in encoded.values() for image in part]
-    found = zip(names, probe_all(every, progress=progress), strict=True)
-    probes = {name: one for name, one in found if one is not None}
-    if not probes:
-        raise DataError(f"none of the {total} images in {path} can be read")
-    survey = survey_images([*probes.values()], [*probes], resolution=resolution, fit=fit)
     contents = array_contents(encoded)
     conflicts = _conflicts(labels, contents, classes)
-    parts, unreadable = {}, []
-    for part, images in encoded.items():
-        pixels, readable = decode_all(images, survey.reading, progress=progress)
-        parts[part] = Pixels(images=pixels, labels=labels[part][readable])
-        contents[part] = contents[part][readable]
-        if not len(readable):
-            raise DataError(f"none of the {len(images)} images of {path} {part} can be read: replace them")
-        unreadable += [f"{part} image {i}" for i in np.setdiff1d(np.arange(len(images)), readable)]
+    parts = {
+        part: EncodedPart(sources=images, names=_image_names(part, len(images)), labels=labels[part])
+        for part, images in encoded.items()
+    }
+    decoded = decode_parts(parts, resolution=resolution, fit=fit, progress=progress)
+    for part, kept in decoded.kept.items():
+        if not len(kept):
+            raise DataError(
+                f"none of the {len(labels[part])} images of {path} {part} can be read: replace them",
+                field="data",
+            )
+    survey = decoded.survey
     return Source(
         name=printable(path.stem),
         classes=classes,
         reading=survey.reading,
-        parts=parts,
+        parts=decoded.pixels,
         content_digest=digest(content, *survey.marks) if survey.marks else content,
         notes=survey.notes,
-        warnings=survey.warnings + unreadable_warning(unreadable, total) + conflicts,
-        contents=contents,
+        warnings=decoded.warnings + conflicts,
+        contents={part: contents[part][kept] for part, kept in decoded.kept.items()},
     )
 
 
@@ -258,8 +255,12 @@ def _cropped(images: Mapping[str, Images]) -> tuple[str, ...]:
 def _conflicts(
     labels: Mapping[str, Labels], contents: Mapping[str, Contents], classes: tuple[str, ...]
 ) -> tuple[str, ...]:
-    names = {part: [f"{part} image {index}" for index in range(len(each))] for part, each in labels.items()}
+    names = {part: _image_names(part, len(each)) for part, each in labels.items()}
     return conflicting_labels(names, labels, contents, classes)
+
+
+def _image_names(part: str, count: int) -> list[str]:
+    return [f"{part} image {index}" for index in range(count)]
 
 
 def _need(path: Path, arrays: Mapping[str, Array], *names: str) -> list[Array]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,7 +20,9 @@ from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.study.study_trial import StudyTrial, read_trials, with_repeats
 from nas.trial import Status
-from search_spaces import SearchSpace
+from search_spaces import Op, SearchSpace
+
+_FACTS = ("settings_json", "package_version", "created_at", "ended_at", "ending")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,45 +87,41 @@ class Study:
 
     def __init__(self, folder: Path | str, *, space: SearchSpace | None = None) -> None:
         self.folder = Path(folder)
-        weights = kept_weights(
-            self.folder
-        )  # before the journal, which has a trial before its weights are there
+        weights = kept_weights(self.folder)  # first: the journal has a trial before its weights are there
         with closing(connect_readonly(self.folder)) as database, explained(self.folder):
             database.execute("BEGIN")
-            names = ("settings_json", "package_version", "created_at", "ended_at", "ending")
-            row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
-            if row is None:
-                raise StudyError(f"the study in {self.folder} was never begun: start the search again")
-            self._facts: dict[str, Any] = dict(zip(names, row, strict=True))
-            self.identity = read_identity(database)
-            self.provenance = read_provenance(database)
-            self.objective = Objective.from_json(self.identity.objective)
-            trials = read_trials(
-                database,
-                self.folder,
-                provenance=self.provenance,
-                objective=self.objective,
-                op_types=() if space is None else space.op_types,
-            )
-            self.trials = tuple(with_repeats(trials))
-            self.events: tuple[tuple[str, str, str], ...] = tuple(
-                database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
-            )
-            self.recommended = read_recommendation(database)
-            self._rejected = database.execute("SELECT coalesce(sum(rejected), 0) FROM controller").fetchone()[
-                0
-            ]
-            self._causes = dict(
-                database.execute(
-                    "SELECT cause, count(*) FROM attempt WHERE cause IS NOT NULL GROUP BY cause"
-                ).fetchall()
-            )
+            self._read(database, op_types=() if space is None else space.op_types)
         unknown = [name for number, name in weights.items() if number >= len(self.trials)]
         remedy = "if the journal was copied without its -wal file, copy that too"
         self.warnings = (f"{unknown_weights(unknown)}: {remedy}",) if unknown else ()
-        self.settings: dict[str, Any] = json.loads(self._facts["settings_json"])
         is_same = space is not None and space.fingerprint == self.identity.space
         self.space = space if is_same else None
+
+    def _read(self, database: sqlite3.Connection, *, op_types: tuple[type[Op], ...]) -> None:
+        row = database.execute(f"SELECT {', '.join(_FACTS)} FROM study").fetchone()
+        if row is None:
+            raise StudyError(f"the study in {self.folder} was never begun: start the search again")
+        self._facts: dict[str, Any] = dict(zip(_FACTS, row, strict=True))
+        self.settings: dict[str, Any] = json.loads(self._facts["settings_json"])
+        self.identity = read_identity(database)
+        self.provenance = read_provenance(database)
+        self.objective = Objective.from_json(self.identity.objective)
+        trials = read_trials(
+            database,
+            self.folder,
+            provenance=self.provenance,
+            objective=self.objective,
+            op_types=op_types,
+        )
+        self.trials = tuple(with_repeats(trials))
+        events = database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
+        self.events: tuple[tuple[str, str, str], ...] = tuple(events)
+        self.recommended = read_recommendation(database)
+        (self._rejected,) = database.execute("SELECT coalesce(sum(rejected), 0) FROM controller").fetchone()
+        causes = database.execute(
+            "SELECT cause, count(*) FROM attempt WHERE cause IS NOT NULL GROUP BY cause"
+        )
+        self._causes: dict[str, int] = dict(causes.fetchall())
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self.trials)} trials)"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from nas.errors import StudyError
 from nas.objective import Objective
-from nas.outcome import all_costs
+from nas.outcome import TrialOutcome, all_costs
 from nas.study.checkpoints import log_name
 from nas.study.identity import Provenance
 from nas.study.journal_reading import read_outcomes
+from nas.study.journal_tables import columns
 from nas.trial import Cause, Metric, Status
 from search_spaces import Cost, Network, Op
 
@@ -232,23 +233,12 @@ def read_trials(
 ) -> Iterator[StudyTrial]:
     """Reads every trial with its candidate, attempts and measurements."""
     outcomes = read_outcomes(database)
-    attempts = {
-        trial: (count, seconds)
-        for trial, count, seconds in database.execute(
-            "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
-        )
-    }
-    columns = {name for _, name, *_ in database.execute("PRAGMA table_info(trial)")}
-    continues_if_known = "continues" if "continues" in columns else "NULL"  # a journal of an earlier version
-    for row in database.execute(
-        "SELECT number, status, tokens_json, digest, macs, params, activations, origin, seed, fidelity, "
-        f"repeat, {continues_if_known}, proposed_at, finished_at, network_json "
-        "FROM trial JOIN candidate USING (digest) ORDER BY number"
-    ):
-        number, status, tokens, digest, macs, params, activations, *rest, network_json = row
-        origin, seed, fidelity, repeat, continues, proposed_at, finished_at = rest
-        outcome = outcomes.get(number)
-        weights = None if outcome is None else outcome.weights_file
+    attempts = {trial: rest for trial, *rest in database.execute(_ATTEMPTS)}
+    known = columns(database, "trial")
+    continues = "continues" if "continues" in known else "NULL"  # a journal of an earlier version
+    for row in database.execute(_TRIALS.format(continues=continues)):
+        number, status, tokens, digest, *cost, origin, seed, fidelity, repeat = row[:11]
+        outcome = outcomes.get(number) or TrialOutcome(number=number, status=Status(status))
         count, seconds = attempts.get(number, (0, 0.0))
         yield StudyTrial(
             folder=folder,
@@ -256,24 +246,30 @@ def read_trials(
             objective=objective,
             op_types=op_types,
             number=number,
-            status=Status(status) if outcome is None else outcome.status,
+            status=outcome.status,
             tokens=tuple(json.loads(tokens)),
             digest=digest,
-            cost=Cost(macs=macs, params=params, activations=activations),
-            reward=None if outcome is None else outcome.reward,
-            metrics=() if outcome is None else outcome.metrics,
-            cause=None if outcome is None else outcome.cause,
-            message="" if outcome is None else outcome.message,
+            cost=Cost(**dict(zip(("macs", "params", "activations"), cost, strict=True))),
+            reward=outcome.reward,
+            metrics=outcome.metrics,
+            cause=outcome.cause,
+            message=outcome.message,
             origin=origin,
             seed=seed,
             fidelity=fidelity,
             repeat=repeat,
             attempts=count,
             seconds=seconds,
-            copied_from=None if outcome is None else outcome.copied_from,
-            continues=continues,
-            weights_file=None if weights is None else folder / weights,
-            proposed_at=proposed_at,
-            finished_at=finished_at,
-            network_json=network_json,
+            copied_from=outcome.copied_from,
+            weights_file=None if outcome.weights_file is None else folder / outcome.weights_file,
+            **dict(zip(("continues", "proposed_at", "finished_at", "network_json"), row[11:], strict=True)),
         )
+
+
+_ATTEMPTS = "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
+
+_TRIALS = (
+    "SELECT number, status, tokens_json, digest, macs, params, activations, origin, seed, fidelity, repeat, "
+    "{continues}, proposed_at, finished_at, network_json "
+    "FROM trial JOIN candidate USING (digest) ORDER BY number"
+)

@@ -1,0 +1,94 @@
+"""Reads the encoded images of a data set, in files or in memory: what each says, one way for all, pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.data.decoding import Encoded, Probe, decode_all, probe_all, unreadable_warning
+from nas.data.images import Fit, Labels, Pixels
+from nas.data.survey import Survey, survey_images
+from nas.errors import DataError
+from nas.trial import Say
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EncodedPart:
+    """The encoded images of one part of a data set.
+
+    Attributes:
+        sources: A file or bytes for each image.
+        names: Their names, for messages.
+        labels: int64 of shape (count,).
+    """
+
+    sources: Sequence[Encoded]
+    names: Sequence[str]
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Decoded:
+    """What became of encoded images.
+
+    Attributes:
+        survey: How they are read.
+        kept: Indices of those that can be read, by part.
+        pixels: Those decoded, by part; empty where they would take too much memory.
+        warnings: What users should look at.
+    """
+
+    survey: Survey
+    kept: Mapping[str, npt.NDArray[np.int64]]
+    pixels: Mapping[str, Pixels]
+    warnings: tuple[str, ...]
+
+
+def decode_parts(
+    parts: Mapping[str, EncodedPart],
+    *,
+    resolution: int | None,
+    fit: Fit,
+    progress: Say,
+    resident_bytes: int | None = None,
+) -> Decoded:
+    """Looks at all images, decides how they are read, and decodes them.
+
+    Args:
+        parts: The images.
+        resolution: Height and width in pixels; None to infer it.
+        fit: How an image that is not square becomes square.
+        progress: Told how many images were read.
+        resident_bytes: Images that take more bytes when decoded are not; None decodes them in any case.
+
+    Raises:
+        DataError: Too many images cannot be read, or their values cannot be scaled.
+    """
+    kept: dict[str, npt.NDArray[np.int64]] = {}
+    probes: list[Probe] = []
+    names: list[str] = []
+    unreadable: list[str] = []
+    for part, images in parts.items():
+        found = probe_all(images.sources, progress=progress)
+        kept[part] = np.array([i for i, one in enumerate(found) if one is not None], dtype=np.int64)
+        probes += [one for one in found if one is not None]
+        for name, one in zip(images.names, found, strict=True):
+            (unreadable if one is None else names).append(name)
+    total = len(probes) + len(unreadable)
+    if not probes:
+        raise DataError(f"none of {total} images can be read: replace them", field="data")
+    unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
+    survey = survey_images(probes, names, resolution=resolution, fit=fit)
+    pixels = {}
+    if resident_bytes is None or len(probes) * survey.reading.image_bytes <= resident_bytes:
+        for part, images in parts.items():
+            sources = [images.sources[i] for i in kept[part].tolist()]
+            decoded, readable = decode_all(sources, survey.reading, progress=progress)
+            unreadable += [images.names[i] for i in np.delete(kept[part], readable).tolist()]
+            kept[part] = kept[part][readable]
+            pixels[part] = Pixels(images=decoded, labels=images.labels[kept[part]])
+    warnings = survey.warnings + unreadable_warning(unreadable, total)
+    return Decoded(survey=survey, kept=kept, pixels=pixels, warnings=warnings)
