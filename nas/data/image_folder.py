@@ -64,16 +64,12 @@ def load_folder(
     warnings = layout.warnings + _describe_skipped(tree, layout, kinds)
     _check_no_class_is_empty(folder, layout, listed, warnings)
     content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
-    encoded = {
-        part: EncodedPart(
-            sources=[Path(files.root) / path for path in files.paths],
-            names=list(map(printable, files.paths)),
-            labels=files.labels,
-        )
-        for part, files in listed.items()
-    }
     decoded = decode_parts(
-        encoded, resolution=resolution, fit=fit, progress=progress, resident_bytes=resident_bytes
+        {part: _encoded(files) for part, files in listed.items()},
+        resolution=resolution,
+        fit=fit,
+        progress=progress,
+        resident_bytes=resident_bytes,
     )
     files = {part: every.take(decoded.kept[part]) for part, every in listed.items()}
     survey = decoded.survey
@@ -108,6 +104,14 @@ def _list_parts(tree: Tree, layout: Layout) -> dict[str, Files]:
         )
         for part, by_class in layout.images.items()
     }
+
+
+def _encoded(files: Files) -> EncodedPart:
+    return EncodedPart(
+        sources=[Path(files.root) / path for path in files.paths],
+        names=[printable(path) for path in files.paths],
+        labels=files.labels,
+    )
 
 
 def _contents(tree: Tree, parts: Mapping[str, Files]) -> dict[str, Contents]:

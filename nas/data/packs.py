@@ -105,18 +105,12 @@ def array_source(
         _check_range(f"{name} {part}", labels[part], len(classes))
         side = resolution or _side(pixels.shape[2], pixels.shape[3], fit)
         parts[part] = Pixels(images=np.ascontiguousarray(resize(pixels, side, fit)), labels=labels[part])
-    train = parts["train"]
-    for part, other in parts.items():
-        if other.images.shape[1:] != train.images.shape[1:]:
-            raise DataError(
-                f"all parts of {name} must hold images of one shape, but train has {train.images.shape[1:]} "
-                f"and {part} has {other.images.shape[1:]}"
-            )
+    channels, side, _ = _shape(name, parts)
     contents = array_contents(first)
     return Source(
         name=name,
         classes=classes,
-        reading=Reading(channels=train.images.shape[1], resolution=train.images.shape[2], fit=fit),
+        reading=Reading(channels=channels, resolution=side, fit=fit),
         parts=parts,
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
@@ -124,6 +118,18 @@ def array_source(
         warnings=_conflicts(labels, contents, classes),
         contents=contents,
     )
+
+
+def _shape(name: str, parts: Mapping[str, Pixels]) -> tuple[int, ...]:
+    """The one shape of all images."""
+    shapes = {part: pixels.images.shape[1:] for part, pixels in parts.items()}
+    for part, shape in shapes.items():
+        if shape != shapes["train"]:
+            raise DataError(
+                f"all parts of {name} must hold images of one shape, but train has {shapes['train']} and "
+                f"{part} has {shape}"
+            )
+    return shapes["train"]
 
 
 def channels_first(name: str, images: Array) -> Images:
@@ -182,13 +188,7 @@ def _encoded_source(
     content: str,
     progress: Say,
 ) -> Source:
-    encoded: dict[str, list[bytes]] = {}
-    labels: dict[str, Labels] = {}
-    for part in PART_WORDS:
-        if f"{part}_jpeg" in arrays:
-            stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
-            labels[part] = _check_labels(f"{path} {part}", label)
-            encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
+    encoded, labels = _encoded_parts(path, arrays)
     classes = _class_names(path, arrays) or _number_classes(f"{path} train", labels["train"])
     for part, each in labels.items():
         _check_range(f"{path} {part}", each, len(classes))
@@ -216,6 +216,20 @@ def _encoded_source(
         warnings=decoded.warnings + conflicts,
         contents={part: contents[part][kept] for part, kept in decoded.kept.items()},
     )
+
+
+def _encoded_parts(
+    path: Path, arrays: Mapping[str, Array]
+) -> tuple[dict[str, list[bytes]], dict[str, Labels]]:
+    """The bytes of each image, and the labels, by part."""
+    encoded: dict[str, list[bytes]] = {}
+    labels: dict[str, Labels] = {}
+    for part in PART_WORDS:
+        if f"{part}_jpeg" in arrays:
+            stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
+            labels[part] = _check_labels(f"{path} {part}", label)
+            encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
+    return encoded, labels
 
 
 def _usual_names(arrays: Mapping[str, Array]) -> tuple[dict[str, Array], tuple[str, ...]]:
