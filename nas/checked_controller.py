@@ -13,7 +13,7 @@ from controllers import Candidate, Controller, ControllerError, Feedback, Propos
 from controllers.contract import diagnostics_of, probabilities_of
 from nas.conversion import as_number, clean, shown
 from nas.errors import ControllerFailedError
-from nas.execution.failures import failure_of
+from nas.failures import failure_of
 
 
 class CheckedController:

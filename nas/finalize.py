@@ -18,12 +18,11 @@ from nas.errors import NasError, StudyError
 from nas.evaluation.comparison import Comparison, Contender, choose_contenders, compare
 from nas.execution.inline_executor import InlineExecutor
 from nas.jobs import Finished
-from nas.measured_finalists import finalists_table
 from nas.protocols import Evaluator, Executor
 from nas.report.printing import Table
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
-from nas.study.tested_weights import TestedWeights, read_tested_weights, weights_digest
+from nas.tested_weights import TestedWeights, read_tested_weights, weights_digest
 from nas.trial import InfeasibleError, Progress
 from search_spaces import SearchSpace
 
@@ -149,6 +148,8 @@ def finalize(
     watcher.on_winner(None if data is None else DataDescription.of(data))
     if latency_table is not None:
         watcher.on_step("measuring the latency of the finalists", is_quiet=True)
+        from nas.measured_finalists import finalists_table  # loads torch
+
         watcher.on_finalists(finalists_table(study, winner, latency_table))
     comparison = None
     if data is not None and seeds:

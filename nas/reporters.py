@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from nas.events import SearchEnd, SearchStart, TrialReport
-from nas.execution.failures import failure_of
+from nas.failures import failure_of
 from nas.protocols import Reporter
 from nas.trial import Progress
 

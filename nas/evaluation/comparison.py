@@ -19,7 +19,7 @@ from nas.jobs import Finished, JobLog, OnFinished, Training, accuracy_of, earlie
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
 from nas.statistics import t_quantile
-from nas.study.tested_weights import COMPARISON, TestedWeights
+from nas.tested_weights import COMPARISON, TestedWeights
 from nas.trial import Result, Status, Tell
 from search_spaces import SearchSpace, cost
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from nas.errors import ExecutorError, NasError
-from nas.execution.failures import failure_of
 from nas.execution.worker import Worker
+from nas.failures import failure_of
 from nas.protocols import Evaluator, Probe
 from nas.trial import Job, Progress, Result, Tell
 from search_spaces import SearchSpace

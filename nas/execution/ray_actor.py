@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.execution.failures import failure_of
 from nas.execution.progress_board import BoardWriter
 from nas.execution.worker import Worker
+from nas.failures import failure_of
 from nas.trial import Cause, Job, Result, Status, say_nothing
 from nas.version import package_fingerprint
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from nas.conversion import shown
 from nas.errors import MetricError
-from nas.execution.failures import failure_of
+from nas.failures import failure_of
 from nas.protocols import Evaluator
 from nas.trial import (
     Candidate,

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from nas.data import decoder
 from nas.export.preprocessing import Preprocessing
-from nas.report.printing import show_accuracies
-from nas.study.tested_weights import TestedWeights
+from nas.tested_weights import TestedWeights
 from nas.trial import Metric
+from nas.units import show_accuracies
 from search_spaces import Network, cost, describe
 
 SELECTED_ON = (

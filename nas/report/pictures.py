@@ -36,9 +36,9 @@ from nas.report.figures import (
     to_png,
 )
 from nas.report.network_picture import draw_network
-from nas.report.printing import show_accuracies
 from nas.study.checkpoints import Entry, front_of, of_highest_fidelity
 from nas.study.study import Study
+from nas.units import show_accuracies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

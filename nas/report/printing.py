@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -210,13 +209,6 @@ def draw_table(table: Table, console: Console) -> None:
 
 def _cell(column: Column, value: object) -> str:
     return "–" if value is None else column.show(value)  # noqa: RUF001  # a dash, not a minus
-
-
-def show_accuracies(values: Sequence[float]) -> str:
-    """Formats the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
-    if len(values) == 1:
-        return show_accuracy(values[0])
-    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
 
 
 MACS = Column(key="macs", heading="macs", show=show_count, is_number=True)

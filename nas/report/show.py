@@ -18,7 +18,6 @@ from nas.report.printing import (
     Fact,
     Report,
     Table,
-    show_accuracies,
     show_accuracy,
     show_count,
     show_metric,
@@ -31,6 +30,7 @@ from nas.statistics import kendall_tau
 from nas.study.study import Study, open_study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
+from nas.units import show_accuracies
 from search_spaces import SpaceError
 
 MOST_FAILURES = 20

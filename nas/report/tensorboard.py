@@ -13,11 +13,12 @@ from dataclasses import fields, is_dataclass
 from nas.events import Best, SearchEnd, SearchStart, TrialReport
 from nas.outcome import all_costs
 from nas.report.event_file import EventFile, Value, charts, image, scalar, tag, text
-from nas.report.printing import show_accuracies, show_count, show_metric
+from nas.report.printing import show_count, show_metric
 from nas.study.checkpoints import entry_of
 from nas.study.insight import entropy
 from nas.study.study import Study, open_study
 from nas.trial import Progress
+from nas.units import show_accuracies
 from search_spaces import Decision, describe
 from search_spaces.choices import has_choice
 

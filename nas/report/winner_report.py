@@ -9,20 +9,13 @@ from nas.data.description import DataDescription
 from nas.errors import RecipeError
 from nas.metrics import metric_info
 from nas.report.network_report import stage_table
-from nas.report.printing import (
-    Fact,
-    Report,
-    Table,
-    show_accuracies,
-    show_accuracy,
-    show_count,
-    show_metric,
-)
+from nas.report.printing import Fact, Report, Table, show_accuracy, show_count, show_metric
 from nas.statistics import CONFIDENCE, wilson_interval
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.training.notes import few_steps
 from nas.training.recipe import Recipe
+from nas.units import show_accuracies
 from search_spaces import Network
 
 STAGE_COLUMNS = {"stage", "operator", "resolution", "channels", "layers", "macs", "params"}

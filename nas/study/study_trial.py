@@ -184,7 +184,7 @@ class StudyTrial:
         from nas.export.bundle import export_bundle
         from nas.export.card import Origin
         from nas.export.preprocessing import Preprocessing
-        from nas.study.tested_weights import read_tested_weights
+        from nas.tested_weights import read_tested_weights
 
         text = self.provenance.preprocessing_json
         origin = Origin(

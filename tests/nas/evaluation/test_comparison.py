@@ -10,7 +10,7 @@ from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
 from nas.report.comparison_report import comparison_notes, comparison_report
-from nas.study.tested_weights import TestedWeights
+from nas.tested_weights import TestedWeights
 from nas.trial import Cause, InfeasibleError, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost, small
 

@@ -20,7 +20,7 @@ from nas.report.comparison_report import comparison_notes
 from nas.report.pictures import SearchPicture
 from nas.spaces import find_space
 from nas.study.study import open_study
-from nas.study.tested_weights import weights_digest
+from nas.tested_weights import weights_digest
 from nas.training.proxy import load_bytes
 from nas.training.training import evaluate_accuracy
 from search_spaces import build
