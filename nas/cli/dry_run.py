@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nas.cli.search import earlier_study
-from nas.config.prepared import Prepared, prepare_request
+from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import estimate_trial_time

@@ -5,14 +5,14 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from nas.config.prepared import Prepared, prepare_request
+from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
 from nas.finalize import finalize
 from nas.report.activity import Activity
 from nas.report.finalizing import FinalizeDisplay
 from nas.report.plan_report import data_facts
 from nas.report.printing import make_console
-from nas.study.study import Study, open_study
+from nas.study.study import Study
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,8 +98,3 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
         )
     finally:
         terminal.close()
-
-
-def earlier_study(request: Request, prepared: Prepared) -> Study | None:
-    """The study to learn from first, where one is named."""
-    return None if request.warm_start is None else open_study(request.warm_start, space=prepared.space)

@@ -22,7 +22,7 @@ from nas.rungs import Rungs
 from nas.scheduling import Budget
 from nas.search import Search
 from nas.spaces import SpaceSource, find_space
-from nas.study.study import open_study
+from nas.study.study import Study, open_study
 from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe
 from nas.trial import Say, say_nothing
@@ -187,6 +187,11 @@ def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepare
     if has_study(request.folder):
         width = open_study(request.folder).identity.deterministic_workers
     return prepare(request.settings, download=request.download, width=width, progress=progress)
+
+
+def earlier_study(request: Request, prepared: Prepared) -> Study | None:
+    """The study to learn from first, where one is named."""
+    return None if request.warm_start is None else open_study(request.warm_start, space=prepared.space)
 
 
 def make_evaluator(

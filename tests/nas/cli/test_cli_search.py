@@ -148,7 +148,7 @@ def test_images_that_changed_since_are_another_study(inputs, tmp_path, capsys):
 
 def test_a_new_search_must_say_images_and_space(tmp_path, capsys):
     text = complaint(capsys, "search", "--out", str(tmp_path / "none"))
-    assert "a new search needs --data and --space" in text
+    assert "a new one needs --data and --space" in text
     assert not (tmp_path / "none").exists()
 
 
@@ -167,7 +167,7 @@ def test_resuming_what_is_not_there_says_how_to_begin(tmp_path, capsys):
         (("--batch-size", "999"), "at least one batch of 999"),
         (("--workers", "2"), "--workers needs --executor ray"),
         (("--executor", "ray", "--address", "auto"), "say how many --workers"),
-        (("--objective", "soft"), "--objective soft needs a target"),
+        (("--objective", "soft"), "--objective: the objective 'soft' needs a target"),
         (("--deterministic", "--target-latency", "5ms"), "deterministic"),
         (("--learning-rate", "0"), "learning_rate > 0"),
         (("--resolution", "9999"), "resolution"),
