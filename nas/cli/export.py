@@ -33,7 +33,8 @@ def _export_bundle(arguments: Namespace) -> Report:
     if Path(arguments.folder).expanduser().is_file():
         raise UsageError(
             f"a bundle holds trained weights, which {arguments.folder} does not: give a study's folder, or "
-            "--format timm"
+            "--format timm",
+            field="folder",
         )
     trial, default = _trial(arguments)
     bundle = trial.export(_place(arguments, default), overwrite=True)
@@ -75,14 +76,17 @@ class _Described:
 
 
 def _described(arguments: Namespace) -> _Described:
-    """The network that is meant: a study's trial, or whatever else a person can name."""
+    """The network that is meant: a study's trial, or whatever else a user can name."""
     folder = Path(arguments.folder).expanduser()
     if folder.is_dir() and not (folder / "architecture.json").is_file():
         trial, place = _trial(arguments)
         default = place.with_name(f"{place.name}-timm")
         return _Described(name=f"trial {trial.number}", network=trial.network, default=default)
     if arguments.trial is not None:
-        raise UsageError(f"--trial chooses a trial of a study, which {arguments.folder} is not: leave it out")
+        raise UsageError(
+            f"--trial chooses a trial of a study, which {arguments.folder} is not: leave it out",
+            field="trial",
+        )
     found = find_architecture(arguments.folder)
     return _Described(name=found.name, network=found.network, default=Path("runs", f"{found.name}-timm"))
 
@@ -100,7 +104,7 @@ def _timm_report(described: _Described, written: TimmExport) -> Report:
             Fact(key="arch_def", label="", value=facts.arch_def),
         ),
         notes=(
-            "timm_model.build() makes it anew; timm_model.load(FILE) with the weights.safetensors of the "
+            "timm_model.build() makes it again; timm_model.load(FILE) with the weights.safetensors of the "
             "network's bundle",
         ),
     )

@@ -25,7 +25,9 @@ UNKNOWN = "unknown: give --seconds-per-trial, or --data to measure it"
 def run(arguments: Namespace) -> int:
     """Prints the profile."""
     if arguments.space is None:
-        raise UsageError(f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own")
+        raise UsageError(
+            f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own", field="space"
+        )
     with Activity(make_console(to_stderr=True)) as activity:
         settings = Settings(**given_options(arguments))
         source = find_space(arguments.space)
@@ -59,7 +61,8 @@ def _image_arguments(arguments: Namespace, ready: Any, images: Any) -> dict[str,
         for name in ("num_classes", "in_channels"):
             if getattr(arguments, name) is not None:
                 raise UsageError(
-                    f"--{name.replace('_', '-')} is what the data say: leave it out, or leave --data out"
+                    f"--{name.replace('_', '-')} is what the data say: leave it out, or leave --data out",
+                    field=name,
                 )
         return {
             "resolution": images.resolution,

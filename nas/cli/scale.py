@@ -64,11 +64,11 @@ def _scalings(arguments: Namespace, found: Architecture) -> list[tuple[str, floa
         "inference_bytes": arguments.max_memory_bytes,
     }
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    ways = [bool(arguments.phi), bool(factors), bool(given)]
-    if sum(ways) != 1:
+    if sum(map(bool, (arguments.phi, factors, given))) != 1:
         raise UsageError(
             "say how to scale, in one way: --phi 1..7, or factors such as --depth 2 or --width 1.4, or "
-            "limits such as --max-macs 1G for the largest network that keeps them"
+            "limits such as --max-macs 1G for the largest network that keeps them",
+            field="phi",
         )
     if factors:
         words = "-".join(f"{name}-{factor:g}" for name, factor in factors.items())
@@ -110,5 +110,7 @@ def _write(folder: Path, steps: tuple[Step, ...]) -> tuple[str, ...]:
         for step in steps:
             (folder / f"{step.name}.json").write_text(step.member.network.to_json(), encoding="utf-8")
     except OSError as error:
-        raise ExportError(f"{folder} cannot be written: {error}; choose another --out") from error
+        raise ExportError(
+            f"{folder} cannot be written: {error}; choose another --out", field="out"
+        ) from error
     return tuple(f"{step.name}.json" for step in steps)

@@ -194,7 +194,7 @@ def load_comparison(folder: Path) -> Comparison | None:
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(
-            f"{path} cannot be read as a comparison ({error}): remove it to compare again"
+            f"{path} cannot be read as a comparison ({error}): remove it to compare again", field="folder"
         ) from error
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.errors import UsageError
+from nas.argument_checks import whole
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
 from nas.statistics import wilson_interval
@@ -163,8 +163,7 @@ def profile_space(
         UsageError: There is nothing to sample.
         SpaceError: A candidate cannot be built.
     """
-    if samples < 1:
-        raise UsageError(f"`samples >= 1` must hold, but got samples={samples}")
+    samples = whole("samples", samples, least=1)
     costs = space.costs(space.sample_many(np.random.default_rng(seed), samples))
     aim = objective or Objective()
     return SpaceProfile(

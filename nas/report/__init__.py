@@ -1,1 +1,1 @@
-"""What people see of a search: live progress, tables, pictures, TensorBoard, the final comparison."""
+"""What users see of a search: live progress, tables, pictures, TensorBoard, the final comparison."""

@@ -29,14 +29,14 @@ MOST_SHOWN = 3
 
 
 class Activity:
-    """Shows what goes on, and since when; a context, to be entered for as long as it may last.
+    """Shows what is going on, and since when; a context, to be entered for as long as it may last.
 
     In a terminal it is one line that is written over and leaves nothing behind. Elsewhere a plain line comes
     when nothing was printed for a while, and then at most one every 30 s: what is soon over prints nothing.
 
     Args:
         console: Where to.
-        words: What goes on.
+        words: What is going on.
         first_seconds: Silence before a plain line.
         is_quiet: Draws seldom and simply, for times at which the processor must be left alone.
         clock: Seconds.
@@ -92,7 +92,7 @@ class Activity:
         self.close()
 
     def __call__(self, text: str) -> None:
-        """Says how far it is, or what goes on now."""
+        """Says how far it is, or what is going on now."""
         self._text = text
         self.tick()
 
@@ -107,7 +107,7 @@ class Activity:
         self._heard = self._clock()
 
     def tick(self) -> None:
-        """Prints what goes on where it is time to."""
+        """Prints what is going on where it is time to."""
         if self._live is not None:
             return
         with self._lock:
@@ -155,7 +155,7 @@ class Running:
     """The trainings that run now, and what each of them said last.
 
     Args:
-        name: Number of a trial to what people call it.
+        name: Number of a trial to what users call it.
     """
 
     def __init__(self, name: Callable[[int], str] = "trial {}".format) -> None:
@@ -185,7 +185,7 @@ class Running:
 
     @property
     def text(self) -> str:
-        """What goes on, in one line: the trials that run, or else what was last said of the whole."""
+        """What is going on, in one line: the trials that run, or else what was last said of the whole."""
         said = [f"{self._name(trial)}: {text}" for trial, text in sorted(self._said.copy().items())]
         more = [f"{len(said) - MOST_SHOWN} more"] if len(said) > MOST_SHOWN else []
         return "; ".join([*said[:MOST_SHOWN], *more]) or self._phase

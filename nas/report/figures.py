@@ -62,11 +62,15 @@ def save(figure: Figure, path: Path) -> Path:
     """
     suffix = path.suffix.lower()
     if suffix not in FORMATS:
-        raise NasError(f"a picture's name must end in {' or '.join(FORMATS)}, but got {path.name!r}")
+        raise NasError(
+            f"a picture's name must end in {' or '.join(FORMATS)}, but got {path.name!r}", field="path"
+        )
     try:
         path.write_bytes(_rendered(figure, suffix[1:]))
     except OSError as error:
-        raise NasError(f"the picture {path} cannot be written: {error.strerror or error}") from error
+        raise NasError(
+            f"the picture {path} cannot be written: {error.strerror or error}", field="path"
+        ) from error
     return path
 
 

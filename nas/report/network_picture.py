@@ -110,7 +110,7 @@ def _lines(rows: tuple[Row, ...]) -> list[_Line]:
 
 
 def _words(label: str) -> tuple[str, str]:
-    """Parts an op's label into its name and the rest, as people write it: `MBConv6`, `5×5, SE 0.25`.
+    """Parts an op's label into its name and the rest, as papers write it: `MBConv6`, `5×5, SE 0.25`.
 
     A user's own op without a label of its own (`Shuffle(groups=2, ratio=3)`) stays as it is.
     """

@@ -360,7 +360,7 @@ def _log_axis(axes: Axes) -> None:
 
 
 def _label(axes: Axes, title: str, x: str, y: str) -> None:
-    """Words a panel; the legend stands below it, where it cannot hide data."""
+    """Labels a panel; the legend stands below it, where it cannot hide data."""
     axes.set_title(title, fontsize=NORMAL, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=NORMAL, color=INK)
     axes.set_ylabel(y, fontsize=NORMAL, color=INK)

@@ -1,6 +1,6 @@
-"""How results look: reports of facts and tables, drawn for people or written as JSON from the same data.
+"""How results look: reports of facts and tables, drawn for users or written as JSON from the same data.
 
-Numbers keep their full value in JSON and are shortened for people only.
+Numbers keep their full value in JSON and are shortened for users only.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Column:
 
     Attributes:
         key: Name of the value in a row, and in JSON.
-        heading: What people read above it.
-        show: Words a value; None in a row is always drawn as a dash.
+        heading: What users read above it.
+        show: Formats a value; None in a row is always drawn as a dash.
         is_number: Whether it is set flush right.
     """
 
@@ -49,10 +49,10 @@ class Table:
 
     Attributes:
         key: Its name in JSON.
-        title: What people read above it.
+        title: What users read above it.
         columns: What is drawn; values of a row without a column are in JSON only.
         rows: The values.
-        drawn: Rows for people where they are fewer than those in JSON; None draws `rows`.
+        drawn: Rows for users where they are fewer than those in JSON; None draws `rows`.
         notes: Lines drawn below.
     """
 
@@ -70,9 +70,9 @@ class Fact:
 
     Attributes:
         key: Its name in JSON.
-        label: What people read in front of it; empty where the value is in JSON only.
+        label: What users read in front of it; empty where the value is in JSON only.
         value: The value in JSON.
-        text: The value for people; the value itself by default.
+        text: The value for users; the value itself by default.
     """
 
     key: str
@@ -106,7 +106,7 @@ class Report:
 
 
 def emit(report: Report, *, as_json: bool, console: Console | None = None) -> None:
-    """Prints a report to standard output, drawn for people or as one JSON object."""
+    """Prints a report to standard output, drawn for users or as one JSON object."""
     if as_json:
         write_json(report.to_data())
         return
@@ -149,7 +149,7 @@ def make_console(*, to_stderr: bool = False) -> Console:
 
 
 def draw(report: Report, console: Console) -> None:
-    """Draws a report for people."""
+    """Draws a report for users."""
     from rich.text import Text
 
     if report.title:

@@ -219,7 +219,7 @@ def test_candidates_that_differ_no_more_than_seeds_are_said_to():
     assert any("can hardly tell them apart" in note for note in notes)
 
 
-def test_the_table_states_n_spread_and_verdict_of_every_network():
+def test_the_table_states_n_spread_and_outcome_of_every_network():
     comparison = made((0.90, 0.92), (0.91, 0.93), (0.70, 0.72), (0.98, 1.0))
     (table,) = comparison_report(comparison, Objective.hard("macs", 200)).tables
     assert [row["n"] for row in table.rows] == [2, 2, 2, 2]
@@ -230,8 +230,9 @@ def test_the_table_states_n_spread_and_verdict_of_every_network():
 
 def test_a_damaged_file_says_what_to_do(tmp_path):
     (tmp_path / "comparison.json").write_text('{"contenders": [')
-    with pytest.raises(StudyError, match=r"comparison\.json cannot be read.*remove it"):
+    with pytest.raises(StudyError, match=r"remove it to compare again") as error:
         load_comparison(tmp_path)
+    assert error.value.field == "folder"
 
 
 def test_the_weights_themselves_and_chance_are_spoken_of_beside_the_trainings(tmp_path):

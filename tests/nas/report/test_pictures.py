@@ -218,7 +218,7 @@ def test_picture_of_a_network_grows_with_its_stages(name: str, tmp_path: Path) -
     assert picture.size[1] - Image.open(draw_network(shorter, tmp_path / "short.png")).size[1] == 150
 
 
-def test_operator_is_worded_as_people_write_it(tmp_path: Path) -> None:
+def test_operator_is_formatted_as_papers_write_it(tmp_path: Path) -> None:
     network = Network(
         stem=Stage(op=Conv(), channels=8, stride=2),
         stages=(Stage(op=MBConv(kernel_size=5, se_ratio=0.25, skip="none"), channels=16, repeats=13),),
