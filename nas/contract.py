@@ -12,10 +12,9 @@ from nas.conversion import shown
 from nas.errors import ContractError
 from nas.evaluators import Probed
 from nas.protocols import Evaluator, Executor, LatencyPredictor, Probe, Reporter
+from nas.version import is_ours
 from search_spaces import Network, SearchSpace, SpaceError
 from search_spaces.testing import check_own_parts
-
-OURS = ("nas", "search_spaces", "controllers")
 
 REMEDIES: dict[type, str] = {
     Evaluator: "a function of a candidate is given as nas.TableEvaluator(function)",
@@ -135,11 +134,6 @@ def members_of(protocol: type) -> Iterator[tuple[str, object]]:
     for name, member in vars(protocol).items():
         if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
             yield name, member
-
-
-def is_ours(value: object) -> bool:
-    """Whether an object is of a class of this project, which keeps the contract."""
-    return not isinstance(value, type) and type(value).__module__.partition(".")[0] in OURS
 
 
 def evaluators_of(evaluator: object) -> Iterable[object]:

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 DISTRIBUTION = "mnas"
+PACKAGES = ("nas", "search_spaces", "controllers")
 WORKER_PACKAGES = ("nas", "search_spaces")
 """The packages that run in workers; controllers stay with the driver."""
 
@@ -18,6 +19,11 @@ def package_version() -> str:
         return version(DISTRIBUTION)
     except PackageNotFoundError:
         return "source"
+
+
+def is_ours(value: object) -> bool:
+    """Whether an object is of a class of this project, which keeps the contracts."""
+    return not isinstance(value, type) and type(value).__module__.partition(".")[0] in PACKAGES
 
 
 @cache

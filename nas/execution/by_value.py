@@ -14,9 +14,8 @@ from typing import Any
 
 from nas.errors import ContractError
 from nas.evaluators import Probed, TableEvaluator
+from nas.version import PACKAGES, is_ours
 from search_spaces import SearchSpace
-
-OURS = ("nas", "search_spaces", "controllers")
 
 MOST_DEEP = 6
 """How far a value is looked into for the part that cannot be pickled."""
@@ -86,8 +85,8 @@ def own_parts(space: SearchSpace, evaluator: object, probe: object = None) -> di
     parts: dict[str, object] = {f"the space {space.name!r}": space} if space.own_types else {}
     pair = (evaluator.evaluator, evaluator.probe) if isinstance(evaluator, Probed) else (evaluator, probe)
     for what, part in zip(("the evaluator", "the probe"), pair, strict=True):
-        is_ours = type(part).__module__.partition(".")[0] in OURS and not isinstance(part, TableEvaluator)
-        if part is not None and not is_ours:
+        may_hold_own = not is_ours(part) or isinstance(part, TableEvaluator)  # a user's function
+        if part is not None and may_hold_own:
             parts[what] = part
     return parts
 
@@ -108,7 +107,7 @@ def is_own(module: ModuleType) -> bool:
     libraries = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")}
     is_installed = bool({"site-packages", "dist-packages"} & set(path.parts))
     return (
-        module.__name__.partition(".")[0] not in OURS
+        module.__name__.partition(".")[0] not in PACKAGES
         and not is_installed
         and not libraries & set(path.parents)
     )
