@@ -25,7 +25,7 @@ from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
 from nas.finalize import Finalized, finalize
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Goal, Objective
-from nas.proposals import Repeat
+from nas.proposals import Replicate
 from nas.protocols import Evaluator, Executor, Probe, Reporter
 from nas.rungs import Rungs
 from nas.scheduling import Budget
@@ -108,7 +108,7 @@ __all__ = [
     "RayExecutor",
     "Recipe",
     "Reduction",
-    "Repeat",
+    "Replicate",
     "Reporter",
     "Rungs",
     "Search",

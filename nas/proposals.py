@@ -28,15 +28,15 @@ REJECTIONS_IN_A_ROW = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Repeat:
+class Replicate:
     """Asks for a candidate to be trained again with new seeds, which never happens unasked.
 
     Attributes:
         candidate: The network, or its tokens; may be positional.
-        times: How many repetitions, beside the first training.
+        times: How many replicates, beside the first training.
 
     Raises:
-        SpaceArgumentError: There is nothing to repeat.
+        SpaceArgumentError: There is nothing to train again.
     """
 
     candidate: Network | Tokens = field(kw_only=False)
@@ -48,10 +48,10 @@ class Repeat:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Enqueued:
-    """A candidate that the user put in; `repeat` counts its repetitions from 1, 0 is the first training."""
+    """A candidate that the user put in; `replicate` counts from 1, 0 is the first training."""
 
     tokens: Tokens
-    repeat: int = 0
+    replicate: int = 0
 
 
 def trial_seed(study_seed: int, number: int) -> int:
@@ -60,7 +60,7 @@ def trial_seed(study_seed: int, number: int) -> int:
 
 
 def enqueued_candidates(
-    catalogue: Catalogue, objective: Objective, enqueued: Iterable[Network | Tokens | Repeat]
+    catalogue: Catalogue, objective: Objective, enqueued: Iterable[Network | Tokens | Replicate]
 ) -> tuple[Enqueued, ...]:
     """Checks the user's own candidates and writes them as tokens.
 
@@ -71,7 +71,7 @@ def enqueued_candidates(
     space = catalogue.space
     found: list[Enqueued] = []
     for position, item in enumerate(enqueued):
-        candidate = item.candidate if isinstance(item, Repeat) else item
+        candidate = item.candidate if isinstance(item, Replicate) else item
         try:
             tokens = space.encode(candidate) if isinstance(candidate, Network) else space.canonical(candidate)
             costs = catalogue.describe(tokens).costs
@@ -79,7 +79,7 @@ def enqueued_candidates(
             raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
         except TypeError as error:
             raise SpaceArgumentError(
-                f"enqueued candidate {position} must be a network, its tokens or nas.Repeat, but got "
+                f"enqueued candidate {position} must be a network, its tokens or nas.Replicate, but got "
                 f"{candidate!r:.60}: give one of these"
             ) from error
         for limit in objective.broken(costs, before_training=True):
@@ -87,8 +87,8 @@ def enqueued_candidates(
                 f"enqueued candidate {position}: `{limit.describe()}` must hold, but "
                 f"{limit.metric}={costs[limit.metric]:,.12g}: relax the constraint or leave the candidate out"
             )
-        repeats = range(1, item.times + 1) if isinstance(item, Repeat) else (0,)
-        found.extend(Enqueued(tokens=tokens, repeat=repeat) for repeat in repeats)
+        replicates = range(1, item.times + 1) if isinstance(item, Replicate) else (0,)
+        found.extend(Enqueued(tokens=tokens, replicate=replicate) for replicate in replicates)
     return tuple(found)
 
 
@@ -135,14 +135,14 @@ class Source:
         self._controller = controller
         self._objective = objective
         self._seed = seed
-        known = set() if history is None else {(trial.digest, trial.repeat) for trial in history.trials}
-        self._enqueued = [e for e in enqueued if (catalogue.digest(e.tokens), e.repeat) not in known]
+        known = set() if history is None else {(trial.digest, trial.replicate) for trial in history.trials}
+        self._enqueued = [e for e in enqueued if (catalogue.digest(e.tokens), e.replicate) not in known]
         self._budget = budget
         self._halving = halving
         self._helps_out = helps_out
-        self._repeats: dict[str, int] = {}  # of each candidate so far, by digest
-        for digest, repeat in known:
-            self._repeats[digest] = max(repeat, self._repeats.get(digest, 0))
+        self._replicates: dict[str, int] = {}  # of each candidate so far, by digest
+        for digest, replicate in known:
+            self._replicates[digest] = max(replicate, self._replicates.get(digest, 0))
         self.rejected = 0 if history is None else history.rejected
 
     def next(self, number: int) -> Trial | None:
@@ -153,13 +153,13 @@ class Source:
         """
         if self._enqueued:
             candidate = self._enqueued.pop(0)
-            return self._trial(number, candidate.tokens, repeat=candidate.repeat, origin="user")
+            return self._trial(number, candidate.tokens, replicate=candidate.replicate, origin="user")
         if self._budget.is_final(number):
             finalists = self._controller.recommend(self._budget.finalists)
             if finalists:
-                tokens = min(finalists, key=lambda one: self._repeats.get(self._catalogue.digest(one), 0))
-                repeat = self._repeats.get(self._catalogue.digest(tokens), 0) + 1
-                return self._trial(number, tokens, repeat=repeat)
+                tokens = min(finalists, key=lambda one: self._replicates.get(self._catalogue.digest(one), 0))
+                replicate = self._replicates.get(self._catalogue.digest(tokens), 0) + 1
+                return self._trial(number, tokens, replicate=replicate)
         promoted = None if self._halving is None else self._halving.next()
         if promoted is not None:
             paused, rung = promoted
@@ -204,7 +204,7 @@ class Source:
         except SpaceError:
             return None
         for tokens in map(tuple, rows.tolist()):
-            if self._catalogue.digest(tokens) not in self._repeats:
+            if self._catalogue.digest(tokens) not in self._replicates:
                 trial = self._trial(number, tokens)
                 if trial is not None:
                     return trial
@@ -227,7 +227,7 @@ class Source:
         number: int,
         tokens: Sequence[int],
         *,
-        repeat: int = 0,
+        replicate: int = 0,
         proposal_number: int = -1,
         log_prob: float = float("nan"),
         origin: str = "controller",
@@ -236,7 +236,7 @@ class Source:
         if not self._catalogue.is_feasible(tokens, self._objective):
             return None
         description = self._catalogue.describe(tokens)
-        self._repeats[description.digest] = max(repeat, self._repeats.get(description.digest, 0))
+        self._replicates[description.digest] = max(replicate, self._replicates.get(description.digest, 0))
         return Trial(
             number=number,
             tokens=tuple(int(token) for token in tokens),
@@ -246,7 +246,7 @@ class Source:
             predictions=description.predictions,
             seed=trial_seed(self._seed, number),
             fidelity=1.0 if self._halving is None else self._halving.rungs.shares[0],
-            repeat=repeat,
+            replicate=replicate,
             proposal_number=proposal_number,
             log_prob=log_prob,
             origin=origin,

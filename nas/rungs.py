@@ -153,10 +153,10 @@ class Halving:
             self.note(by_number[outcome.number], outcome)
 
     def note(self, trial: Trial, outcome: TrialOutcome) -> None:
-        """Takes an outcome; repeats, copies of a result and what machines lost stand on no rung."""
+        """Takes an outcome; replicates, copies of a result and what machines lost stand on no rung."""
         if trial.continues is not None:
             self._arrived.add(trial.continues)
-        if trial.repeat or outcome.copied_from is not None or outcome.status is Status.LOST:
+        if trial.replicate or outcome.copied_from is not None or outcome.status is Status.LOST:
             return
         self._counts[trial.fidelity] += 1
         if outcome.reward is not None:

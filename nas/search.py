@@ -24,7 +24,7 @@ from nas.identity import check_folder, identity_of, provenance_of
 from nas.loop import Loop
 from nas.objective import Objective
 from nas.progress_state import ProgressState
-from nas.proposals import Enqueued, Repeat, Source, enqueued_candidates, require_feasible
+from nas.proposals import Enqueued, Replicate, Source, enqueued_candidates, require_feasible
 from nas.protocols import (
     ChecksNetworks,
     Clock,
@@ -130,7 +130,7 @@ class Search:
         out: Path | str | None = None,
         *,
         executor: Executor | None = None,
-        enqueue: Iterable[Network | Tokens | Repeat] = (),
+        enqueue: Iterable[Network | Tokens | Replicate] = (),
         warm_start: Study | None = None,
         reporters: Sequence[Reporter] = (),
     ) -> Plan:
@@ -224,7 +224,7 @@ class Search:
         out: Path | str,
         *,
         executor: Executor,
-        enqueue: Iterable[Network | Tokens | Repeat] = (),
+        enqueue: Iterable[Network | Tokens | Replicate] = (),
         warm_start: Study | None = None,
         reporters: Sequence[Reporter] = (),
         settings: Mapping[str, object] | None = None,
@@ -357,7 +357,7 @@ def search(
     workers: int = 1,
     seed: int = 0,
     deterministic: bool = False,
-    enqueue: Iterable[Network | Tokens | Repeat] = (),
+    enqueue: Iterable[Network | Tokens | Replicate] = (),
     warm_start: Study | None = None,
     reporters: Sequence[Reporter] = (),
 ) -> Study:
@@ -496,10 +496,10 @@ def _folder(out: Path | str) -> Path:
     return Path(out)
 
 
-def _listed(enqueue: object) -> Iterable[Network | Tokens | Repeat]:
+def _listed(enqueue: object) -> Iterable[Network | Tokens | Replicate]:
     if isinstance(enqueue, str | bytes | Mapping | Network) or not isinstance(enqueue, Iterable):
         raise UsageError(
-            "`enqueue` must be a list of candidates, each a network, its tokens, or nas.Repeat, but got "
+            "`enqueue` must be a list of candidates, each a network, its tokens, or nas.Replicate, but got "
             f"enqueue={enqueue!r:.60}: put it in a list",
             field="enqueue",
         )

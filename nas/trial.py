@@ -259,7 +259,7 @@ class Trial:
         predictions: What a table predicts of it.
         seed: Seed of its training, derived from the study's seed and the number.
         fidelity: Share of the recipe's schedule, in (0, 1].
-        repeat: 0, or counts the replicates that were asked for of one candidate.
+        replicate: 0, or counts the replicates that were asked for of one candidate.
         proposal_number: The controller's number for it; -1 where it did not propose it.
         log_prob: Log-probability under the policy that proposed it; NaN where none did.
         origin: `user` where the user put it in, else `controller`.
@@ -273,7 +273,7 @@ class Trial:
     cost: Cost
     seed: int
     fidelity: float = 1.0
-    repeat: int = 0
+    replicate: int = 0
     proposal_number: int = -1
     log_prob: float = math.nan
     origin: str = "controller"
@@ -283,7 +283,7 @@ class Trial:
     @property
     def key(self) -> tuple[str, float, int]:
         """Trials with equal keys are trained once; recipe and data are fixed in a study."""
-        return self.digest, self.fidelity, self.repeat
+        return self.digest, self.fidelity, self.replicate
 
     def job(self, attempt: int) -> Job:
         """The trial as work for an executor."""

@@ -51,7 +51,7 @@ def _model_fact(insight: Insight | None) -> Fact:
         "accuracy_error": insight.calibration.error,
         "calibration": insight.calibration.ratio,
         "noise": insight.noise,
-        "noise_repeats": insight.repeats,
+        "noise_replicates": insight.replicates,
         "likely_best": insight.likely_best.number,
         "likely_best_estimate": insight.estimates[insight.likely_best.number],
     }
@@ -161,9 +161,9 @@ def _notes(study: Study, insight: Insight) -> tuple[str, ...]:
 
 
 def _origin(insight: Insight) -> str:
-    if insight.repeats:
-        return f"measured on {insight.repeats} repeated trainings"
-    return "as the model has it, apt to be too low while trials are few; repeats measure it"
+    if insight.replicates:
+        return f"measured on {insight.replicates} replicates"
+    return "as the model has it, apt to be too low while trials are few; replicates measure it"
 
 
 def _left_note(insight: Insight) -> str:

@@ -31,7 +31,7 @@ LEAST_TRIALS = 10
 FITTED_TRIALS = 150
 """Trials that the model's settings are fitted to, spread over the study; time grows with their cube."""
 
-LEAST_REPEATS = 4
+LEAST_REPLICATES = 4
 """Replicates from which on the noise of one training is measured, and not left to the model."""
 
 SAMPLES = 256
@@ -93,9 +93,9 @@ class Insight:
         cost: The metric that `cost_importance` is about.
         calibration: How well the accuracy of each fitted trial is predicted from the others.
         fitted: Trials that `calibration` is about.
-        noise: Standard deviation of the accuracy of one training: measured where there are `repeats`, else
+        noise: Standard deviation of the accuracy of one training: measured where there are `replicates`, else
             as the model has it, which is often too low while trials are few.
-        repeats: Replicates, beyond the first training of each candidate, that `noise` was measured on.
+        replicates: Replicates, beyond the first training of each candidate, that `noise` was measured on.
         likely_best: The completed trial with the highest estimated reward.
         estimates: Estimated reward of each completed trial, by number.
     """
@@ -106,7 +106,7 @@ class Insight:
     calibration: Calibration
     fitted: int
     noise: float
-    repeats: int
+    replicates: int
     likely_best: StudyTrial
     estimates: Mapping[int, float]
 
@@ -145,7 +145,7 @@ def explain(study: Study) -> Insight:
     rewards = [(trial, _outcome(trial, sign)) for trial in _own_results(study, with_infeasible=True)]
     reward = _fitted(Predictor(decisions, *known), decisions, rewards)
     assert accuracy.calibration is not None, "it is fitted"
-    spread, repeats = _spread_of_repeats(accuracies)
+    spread, replicates = _spread_of_replicates(accuracies)
     completed = study.completed
     tokens = np.array([trial.tokens for trial in completed], dtype=np.int64)
     estimates = reward.estimate(tokens).tolist()
@@ -159,7 +159,7 @@ def explain(study: Study) -> Insight:
         calibration=accuracy.calibration,
         fitted=min(len(accuracies), FITTED_TRIALS),
         noise=accuracy.noise if spread is None else spread,
-        repeats=0 if spread is None else repeats,
+        replicates=0 if spread is None else replicates,
         likely_best=completed[ranked[0]],
         estimates={trial.number: value for trial, value in zip(completed, estimates, strict=True)},
     )
@@ -217,14 +217,14 @@ def _own_results(study: Study, *, with_infeasible: bool) -> list[StudyTrial]:
     return [trial for trial in trials if trial.fidelity == most]
 
 
-def _spread_of_repeats(trials: Sequence[StudyTrial]) -> tuple[float | None, int]:
+def _spread_of_replicates(trials: Sequence[StudyTrial]) -> tuple[float | None, int]:
     """Pooled standard deviation of accuracies of one candidate, None if too few say it; and how many do."""
     by_digest: dict[str, list[float]] = {}
     for trial in trials:
         by_digest.setdefault(trial.digest, []).append(_value(trial))
-    repeats = len(trials) - len(by_digest)
+    replicates = len(trials) - len(by_digest)
     squares = sum(len(values) * np.var(values) for values in by_digest.values())
-    return (math.sqrt(squares / repeats) if repeats >= LEAST_REPEATS else None), repeats
+    return (math.sqrt(squares / replicates) if replicates >= LEAST_REPLICATES else None), replicates
 
 
 def _value(trial: StudyTrial) -> float:

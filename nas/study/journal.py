@@ -153,7 +153,7 @@ class Journal:
                 origin=trial.origin,
                 proposal_number=trial.proposal_number if trial.proposal_number >= 0 else None,
                 log_prob=None if math.isnan(trial.log_prob) else trial.log_prob,
-                repeat=trial.repeat,
+                repeat=trial.replicate,
                 seed=trial.seed,
                 fidelity=trial.fidelity,
                 continues=trial.continues,

@@ -117,7 +117,7 @@ def _cost(macs: int, params: int, activations: int) -> Cost:
 
 
 def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
-    number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, continues = row
+    number, digest, tokens_json, proposal_number, log_prob, replicate, seed, fidelity, origin, continues = row
     tokens = tuple(json.loads(tokens_json))
     number_given, log_prob_given = stored_count(proposal_number), stored_number(log_prob)
     return Trial(
@@ -128,7 +128,7 @@ def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) 
         cost=costs[digest],
         seed=seed,
         fidelity=fidelity,
-        repeat=repeat,
+        replicate=replicate,
         proposal_number=-1 if number_given is None else number_given,
         log_prob=math.nan if log_prob_given is None else log_prob_given,
         origin=origin,

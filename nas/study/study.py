@@ -18,7 +18,7 @@ from nas.objective import Objective
 from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
 from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
-from nas.study.study_trial import StudyTrial, read_trials, with_repeats
+from nas.study.study_trial import StudyTrial, read_trials, with_replicates
 from nas.trial import Status
 from search_spaces import Op, SearchSpace
 
@@ -113,7 +113,7 @@ class Study:
             objective=self.objective,
             op_types=op_types,
         )
-        self.trials = tuple(with_repeats(trials))
+        self.trials = tuple(with_replicates(trials))
         events = database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
         self.events: tuple[tuple[str, str, str], ...] = tuple(events)
         self.recommended = read_recommendation(database)

@@ -45,7 +45,7 @@ class StudyTrial:
         origin: `controller`, or `user` for an enqueued candidate.
         seed: Seed of its training.
         fidelity: Share of the recipe's schedule.
-        repeat: 0, or counts the repetitions asked for.
+        replicate: 0, or counts the replicates asked for.
         attempts: How often it was begun.
         seconds: Wall time in workers, all attempts together.
         copied_from: The trial with an equal candidate whose result this is.
@@ -72,7 +72,7 @@ class StudyTrial:
     origin: str
     seed: int
     fidelity: float
-    repeat: int
+    replicate: int
     attempts: int
     seconds: float
     copied_from: int | None
@@ -103,7 +103,7 @@ class StudyTrial:
 
     @property
     def mean_accuracy(self) -> float | None:
-        """Mean over all trainings of its network: what repeats say of it, and not only its own training."""
+        """Mean over all trainings of its network, replicates included."""
         return statistics.fmean(self.accuracies) if self.accuracies else self.accuracy
 
     @property
@@ -210,7 +210,7 @@ class StudyTrial:
         )
 
 
-def with_repeats(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
+def with_replicates(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
     """Tells each completed trial the accuracies of all trainings of its network at its fidelity."""
     known = tuple(trials)
     found: dict[tuple[str, float], list[float]] = {}
@@ -237,7 +237,7 @@ def read_trials(
     known = columns(database, "trial")
     continues = "continues" if "continues" in known else "NULL"  # a journal of an earlier version
     for row in database.execute(_TRIALS.format(continues=continues)):
-        number, status, tokens, digest, *cost, origin, seed, fidelity, repeat = row[:11]
+        number, status, tokens, digest, *cost, origin, seed, fidelity, replicate = row[:11]
         outcome = outcomes.get(number) or TrialOutcome(number=number, status=Status(status))
         count, seconds = attempts.get(number, (0, 0.0))
         yield StudyTrial(
@@ -257,7 +257,7 @@ def read_trials(
             origin=origin,
             seed=seed,
             fidelity=fidelity,
-            repeat=repeat,
+            replicate=replicate,
             attempts=count,
             seconds=seconds,
             copied_from=outcome.copied_from,

@@ -19,7 +19,7 @@ from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgume
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
-from nas.proposals import Repeat, trial_seed
+from nas.proposals import Replicate, trial_seed
 from nas.protocols import Reporter
 from nas.scheduling import Budget
 from nas.study.study_folder import FILE_NAME
@@ -314,10 +314,10 @@ def test_a_repeat_asked_for_is_trained_again_with_a_new_seed(tmp_path, small_spa
     evaluator = nas.TableEvaluator(lambda _: 0.5, noise=0.1)
     network = small_space.decode(tokens)
     study = run(
-        small_space, tmp_path, evaluator=evaluator, enqueue=[network, Repeat(network, times=2)], trials=3
+        small_space, tmp_path, evaluator=evaluator, enqueue=[network, Replicate(network, times=2)], trials=3
     )
     assert [t.digest for t in study.trials] == [network.digest] * 3
-    assert [t.repeat for t in study.trials] == [0, 1, 2]
+    assert [t.replicate for t in study.trials] == [0, 1, 2]
     assert len({t.seed for t in study.trials}) == len({t.reward for t in study.trials}) == 3
 
 

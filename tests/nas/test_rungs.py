@@ -121,7 +121,7 @@ def test_a_failed_candidate_counts_on_its_rung_but_never_goes_on():
 
 def test_repeats_copies_and_lost_trials_stand_on_no_rung():
     halving = Halving(Rungs((0.5, 1.0), reduction_factor=2))
-    halving.note(trial(0, 0.5, repeat=1), done(0, 0.5))
+    halving.note(trial(0, 0.5, replicate=1), done(0, 0.5))
     halving.note(trial(1, 0.5), done(1, 0.5, copied_from=0))
     halving.note(trial(2, 0.5), done(2, None, Status.LOST))
     assert halving.next() is None

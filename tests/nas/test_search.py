@@ -149,7 +149,7 @@ ACCEPTED = [
     {"rungs": nas.Rungs((0.5, 1.0), reduction_factor=2), "trials": 5},
     {"objective": "accuracy * (macs/20k)^-0.07, params <= 1G"},
     {"controller": "evolution", "seed": 2**63 - 1},
-    {"enqueue": [(0,) * 8, nas.Repeat((0,) * 8)]},
+    {"enqueue": [(0,) * 8, nas.Replicate((0,) * 8)]},
     {"keep_best": 0},
 ]
 

@@ -122,12 +122,12 @@ def test_how_far_to_trust_the_model_is_in_json(folder, capsys):
     model = json.loads(shown(folder, capsys, "--json"))["decision_model"]
     assert model["rank_correlation"] == insight.calibration.rank_correlation
     assert model["accuracy_error"] == insight.calibration.error
-    assert (model["noise"], model["noise_repeats"]) == (insight.noise, 0)
+    assert (model["noise"], model["noise_replicates"]) == (insight.noise, 0)
     assert model["likely_best_estimate"] == max(insight.estimates.values())
 
 
 def test_noise_is_measured_where_candidates_were_trained_again(tmp_path):
-    wanted = [nas.Repeat(EFFICIENTNET.sample(np.random.default_rng(seed)), times=10) for seed in range(2)]
+    wanted = [nas.Replicate(EFFICIENTNET.sample(np.random.default_rng(seed)), times=10) for seed in range(2)]
     study = run(tmp_path, enqueue=wanted, trials=30, noise=0.01)
     insight = explain(study)
     assert insight.repeats == 18
