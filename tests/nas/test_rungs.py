@@ -119,7 +119,7 @@ def test_a_failed_candidate_counts_on_its_rung_but_never_goes_on():
     assert halving.next()[0].number == 1
 
 
-def test_repeats_copies_and_lost_trials_stand_on_no_rung():
+def test_replicates_copies_and_lost_trials_are_on_no_rung():
     halving = Halving(Rungs((0.5, 1.0), reduction_factor=2))
     halving.note(trial(0, 0.5, replicate=1), done(0, 0.5))
     halving.note(trial(1, 0.5), done(1, 0.5, copied_from=0))

@@ -110,7 +110,7 @@ def test_show_draws_the_most_important_decisions_and_how_far_to_trust_them(folde
 
 def test_accuracy_is_predicted_about_as_well_as_its_noise_allows(folder):
     insight = explain(open_with_space(str(folder)))
-    assert insight.repeats == 0
+    assert insight.replicates == 0
     assert 0 < insight.noise < insight.calibration.error
     assert 0.002 < insight.calibration.error < 0.006
     assert insight.calibration.rank_correlation > 0.6
@@ -130,9 +130,9 @@ def test_noise_is_measured_where_candidates_were_trained_again(tmp_path):
     wanted = [nas.Replicate(EFFICIENTNET.sample(np.random.default_rng(seed)), times=10) for seed in range(2)]
     study = run(tmp_path, enqueue=wanted, trials=30, noise=0.01)
     insight = explain(study)
-    assert insight.repeats == 18
+    assert insight.replicates == 18
     assert 0.006 < insight.noise < 0.015
-    assert any("measured on 18 repeated trainings" in note for note in decision_table(study).notes)
+    assert any("measured on 18 replicates" in note for note in decision_table(study).notes)
     assert any("18 trained a candidate again" in note for note in decision_table(study).notes)
 
 
