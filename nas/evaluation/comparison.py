@@ -161,8 +161,18 @@ class Comparison:
         return squares, freedom
 
     def save(self, folder: Path) -> Path:
-        """Writes it into a study's folder, whole or not at all."""
-        return write_whole(folder / COMPARISON, json.dumps(asdict(self), indent=1) + "\n")
+        """Writes it into a study's folder, whole or not at all.
+
+        Raises:
+            StudyError: It cannot be written.
+        """
+        path = folder / COMPARISON
+        try:
+            return write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
+        except OSError as error:
+            raise StudyError(
+                f"{path} cannot be written: {error.strerror or error}", field="folder"
+            ) from error
 
 
 def load_comparison(folder: Path) -> Comparison | None:

@@ -235,6 +235,12 @@ def test_a_damaged_file_says_what_to_do(tmp_path):
     assert error.value.field == "folder"
 
 
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    with pytest.raises(StudyError, match="none/comparison.json cannot be written") as error:
+        made((0.5, 0.6)).save(tmp_path / "none")
+    assert error.value.field == "folder"
+
+
 def test_the_weights_themselves_and_chance_are_spoken_of_beside_the_trainings(tmp_path):
     comparison = replace(made((0.52, 0.5)), class_counts=(50, 50))
     assert "the largest class alone is 0.5000 of the 100 test images" in comparison_notes(comparison)[0]
