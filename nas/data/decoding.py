@@ -70,7 +70,7 @@ def probe(encoded: Encoded) -> Probe | None:
     """Reads the header and looks for the end of the file; None when the image cannot be read.
 
     A JPEG or PNG whose last bytes hold its end marker is taken to be whole. All others are decoded, and so
-    are images whose way into 8 bits depends on their values.
+    are images whose conversion to 8 bits depends on their values.
     """
     try:
         with Image.open(_stream(encoded)) as image:

@@ -1,4 +1,4 @@
-"""Reads the encoded images of a data set, in files or in memory: what each says, one way for all, pixels."""
+"""Looks at the encoded images of a data set, decides how all are read, and decodes them."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ WHITE = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How images become pixels, one way for the whole data set, so that they stay comparable.
+    """How images become pixels, the same for the whole data set, so that they stay comparable.
 
     Attributes:
         channels: 1 (grey) or 3 (colour).

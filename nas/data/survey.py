@@ -31,7 +31,7 @@ class Survey:
     """How a set of image files is read.
 
     Attributes:
-        reading: The way, one for all.
+        reading: How all images become pixels.
         notes: What that does to the images.
         marks: What is read unlike in earlier versions, for the digest of the content.
         warnings: Images of which that leaves nothing to see.

@@ -129,7 +129,7 @@ def _dumps(cloudpickle: Any, what: str, value: object) -> None:
 
 
 def _culprit(dumps: Callable[[object], object], value: object, path: str) -> tuple[str, object]:
-    """The innermost part that cannot be pickled, with the way to it."""
+    """The innermost part that cannot be pickled, with the path to it."""
     for _ in range(MOST_DEEP):
         for step, part in _parts(value):
             try:
