@@ -634,7 +634,7 @@ def test_an_objective_that_needs_what_nobody_measures_ends_the_search_with_its_n
 
 
 def test_an_objective_and_a_target_together_are_refused(tmp_path, small_space):
-    with pytest.raises(ObjectiveError, match="leave one of them out") as error:
+    with pytest.raises(ObjectiveError, match="leave it out") as error:
         run(small_space, tmp_path, objective=Objective(), target_macs=1e6)
     assert error.value.field == "objective"
 

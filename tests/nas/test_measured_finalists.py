@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from nas.table import TableEvaluator
+from nas.evaluators import TableEvaluator
 
 from nas.latency.environment import judge_share
 from nas.latency.measurement import read_measurements

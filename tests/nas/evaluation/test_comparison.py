@@ -236,8 +236,9 @@ def test_a_damaged_file_says_what_to_do(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    with pytest.raises(StudyError, match=r"none/comparison\.json cannot be written") as error:
-        made((0.5, 0.6)).save(tmp_path / "none")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StudyError, match=r"file/comparison\.json cannot be written") as error:
+        made((0.5, 0.6)).save(tmp_path / "file")
     assert error.value.field == "folder"
 
 
