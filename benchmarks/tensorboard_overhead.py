@@ -17,7 +17,7 @@ from controllers import Controller, Problem, RandomSearch, Reinforce
 from nas.evaluators import TableEvaluator
 from nas.events import SearchEnd, TrialReport
 from nas.report.tensorboard import TensorBoardReporter
-from nas.search import search
+from nas.short_form import search
 from nas.trial import Candidate
 from search_spaces import cost, mnasnet
 

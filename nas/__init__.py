@@ -29,7 +29,8 @@ from nas.proposals import Replicate
 from nas.protocols import Evaluator, Executor, Probe, Reporter
 from nas.rungs import Rungs
 from nas.scheduling import Budget
-from nas.search import Plan, Search, search
+from nas.search import Plan, Search
+from nas.short_form import search
 from nas.study.study import Study, StudySummary, open_study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, Progress, Status

@@ -6,7 +6,7 @@ import pytest
 
 import nas
 from nas.protocols import ChecksNetworks, HasData, HasNotes, HasRecipe, ResolvesPrecision
-from nas.search import search
+from nas.short_form import search
 from nas.study.study import open_study
 
 

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from nas.evaluators import TableEvaluator
 
+from nas.evaluators import TableEvaluator
 from nas.latency.environment import judge_share
 from nas.latency.measurement import read_measurements
 from nas.machine import processor_name
 from nas.measured_finalists import MOST, finalists_table
-from nas.search import search
+from nas.short_form import search
 from search_spaces import cost
 
 from .latency.table.synthetic import small_space, table_of

@@ -12,7 +12,7 @@ from nas.cli.options import RULES as OFFERED
 from nas.cli.scale import RULES
 from nas.errors import UsageError
 from nas.evaluators import TableEvaluator
-from nas.search import search
+from nas.short_form import search
 from nas.units import parse_bases, parse_phis
 from search_spaces import Network, cost, describe, memory, reference, scale
 

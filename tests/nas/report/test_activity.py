@@ -8,7 +8,7 @@ from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.report.activity import EVERY_SECONDS, FIRST_SECONDS, Activity, Running
 from nas.report.progress import SILENT_SECONDS, TerminalReporter
-from nas.search import search
+from nas.short_form import search
 from nas.training.epoch_progress import EpochProgress
 from nas.trial import Progress
 

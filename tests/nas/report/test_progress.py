@@ -6,7 +6,7 @@ from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
 from nas.report.progress import TerminalReporter
-from nas.search import search
+from nas.short_form import search
 from nas.trial import Cause, InfeasibleError
 
 

@@ -8,7 +8,8 @@ from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Objective
 from nas.rungs import Rungs
 from nas.scheduling import Budget
-from nas.search import Search, search
+from nas.search import Search
+from nas.short_form import search
 from nas.trial import Cause, InfeasibleError
 from search_spaces import cost
 

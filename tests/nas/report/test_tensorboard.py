@@ -21,7 +21,7 @@ from nas.events import TrialReport
 from nas.objective import Objective
 from nas.report.event_file import EventFile, scalar, tag
 from nas.report.tensorboard import TensorBoardReporter
-from nas.search import search
+from nas.short_form import search
 from nas.study.study import Study
 from nas.trial import Candidate, Cause, InfeasibleError
 from search_spaces import Conv, Decision, Head, MBConv, Network, SearchSpace, Stage, choice, cost

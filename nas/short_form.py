@@ -1,0 +1,188 @@
+"""`nas.search`: the short form of `nas.Search`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from controllers import Controller
+from nas.argument_checks import flag, instance, real, whole
+from nas.catalogue import Tokens
+from nas.contract import check_members, check_space, listed_reporters
+from nas.controller_factory import ControllerOptions
+from nas.data.images import ImageData
+from nas.errors import UsageError
+from nas.evaluators import Probed
+from nas.execution.executors import ExecutorOptions
+from nas.objective import Objective
+from nas.proposals import Replicate
+from nas.protocols import (
+    Evaluator,
+    Executor,
+    LatencyPredictor,
+    Probe,
+    Reporter,
+)
+from nas.reporters import Reporters
+from nas.resumption import recipe_for
+from nas.rungs import Rungs
+from nas.scheduling import Budget
+from nas.search import Search, folder_of
+from nas.study.study import Study
+from nas.training.recipe import Recipe
+from nas.trial import Progress, Say, say_nothing
+from search_spaces import Network, SearchSpace
+
+LatencySource = LatencyPredictor | Probe
+"""Where latencies come from: predicted from a table before training, or measured beside it."""
+
+
+def search(
+    space: SearchSpace,
+    *,
+    out: Path | str,
+    data: ImageData | Path | str | None = None,
+    evaluator: Evaluator | None = None,
+    objective: Objective | str | None = None,
+    target_macs: float | None = None,
+    controller: Controller | ControllerOptions | str | None = None,
+    trials: int | None = None,
+    budget: Budget | None = None,
+    recipe: Recipe | None = None,
+    rungs: Rungs | None = None,
+    latency: LatencySource | None = None,
+    executor: Executor | ExecutorOptions | str = "ray",
+    workers: int = 1,
+    seed: int = 0,
+    deterministic: bool = False,
+    enqueue: Iterable[Network | Tokens | Replicate] = (),
+    warm_start: Study | None = None,
+    reporters: Sequence[Reporter] = (),
+) -> Study:
+    """Searches a space, or continues the search in `out`, and returns the study: the short form of `Search`.
+
+    Args:
+        space: What can be built.
+        out: The study's folder; a study that is there is continued.
+        data: Images to train on: a folder, a `.npz` pack, a torchvision name, or loaded by `nas.load_data`.
+        evaluator: What measures candidates instead of training them on `data`.
+        objective: What is maximised; by default the accuracy, or `Objective.hard` of the target.
+        target_macs: Multiply-adds aimed at, in place of an objective.
+        controller: Who chooses; by default `controllers.Default`, which needs the fewest trials.
+        trials: How many trials the study has in the end, earlier runs included; by default those of `Budget`.
+        budget: All that ends a search, in place of `trials`.
+        recipe: How to train on `data`.
+        rungs: See `Search`.
+        latency: A table that predicts latencies, or a probe that measures them beside each training. An
+            objective that needs `latency_ms` has one by default, on the device that trains.
+        executor: Who runs trials: `ray` or `inline`, one of them with options, or one made by the caller.
+        workers: How many trials run at the same time on `ray`, where no options are given.
+        seed: Seed of everything.
+        deterministic: Fixes the schedule, so that the same seed gives the same study.
+        enqueue: Candidates of the user's own, tried first.
+        warm_start: An earlier study to learn from.
+        reporters: Who shows the search.
+
+    Raises:
+        NasError: Something is wrong, or continuing is pointless; all that is finished is in the journal.
+    """
+    folder = folder_of(out)
+    check_space(space)
+    instance("recipe", recipe, (Recipe, type(None)), "give nas.Recipe(...)")
+    if trials is not None and budget is not None:
+        raise UsageError(
+            f"give trials or a budget, but got both: put trials={trials} into the budget", field="trials"
+        )
+    if budget is None:
+        budget = Budget() if trials is None else Budget(trials=trials)
+    instance("objective", objective, (Objective, str, type(None)), "give nas.Objective or arithmetic as text")
+    target = None if target_macs is None else real("target_macs", target_macs, above=0)
+    goal = Objective.of(objective, targets={"macs": target})
+    predictor, probe = _latency(latency)
+    runner = _executor(executor, workers)
+    everybody = Reporters(listed_reporters(reporters))
+    measure, events = _evaluator(
+        space,
+        goal,
+        data=data,
+        evaluator=evaluator,
+        recipe=recipe_for(recipe, folder),
+        rungs=rungs,
+        probe=probe,
+        deterministic=flag("deterministic", deterministic),
+        say=lambda text: everybody.on_progress(Progress(text=text)),
+    )
+    described = Search(
+        space,
+        evaluator=measure,
+        objective=goal,
+        controller=ControllerOptions() if controller is None else cast(Any, controller),
+        budget=budget,
+        rungs=rungs,
+        predictor=predictor,
+        seed=seed,
+        deterministic=deterministic,
+    )
+    return described.run(
+        folder, executor=runner, enqueue=enqueue, warm_start=warm_start, reporters=reporters, events=events
+    )
+
+
+def _latency(source: LatencySource | None) -> tuple[LatencyPredictor | None, Probe | None]:
+    """The source as what it is: a predictor has `predict`, a probe has `measure`."""
+    if source is None:
+        return None, None
+    if hasattr(source, "measure"):
+        check_members("the latency probe", source, Probe)
+        return None, cast(Probe, source)
+    check_members("the latency table", source, LatencyPredictor)
+    return source, None
+
+
+def _executor(executor: Executor | ExecutorOptions | str, workers: int) -> Executor:
+    count = whole("workers", workers, least=1)
+    if isinstance(executor, str):
+        executor = ExecutorOptions(executor, workers=count)
+    return executor.make() if isinstance(executor, ExecutorOptions) else executor
+
+
+def _evaluator(
+    space: SearchSpace,
+    objective: Objective,
+    *,
+    data: ImageData | Path | str | None,
+    evaluator: Evaluator | None,
+    recipe: Recipe,
+    rungs: Rungs | None,
+    probe: Probe | None,
+    deterministic: bool,
+    say: Say = say_nothing,
+) -> tuple[Evaluator, list[tuple[str, str]]]:
+    """The evaluator given, or proxy training on the data given, and what there is to tell of the data."""
+    if (data is None) == (evaluator is None):
+        given = "neither" if data is None else "both"
+        raise UsageError(
+            f"a search needs data to train on or an evaluator, but got {given}: give one of them",
+            field="data",
+        )
+    if evaluator is not None:
+        return (evaluator if probe is None else Probed(evaluator, probe)), []
+    from nas.data.loading import load_data
+    from nas.latency.probe import LatencyProbe
+    from nas.training.proxy import ProxyEvaluator
+
+    if isinstance(data, Path | str):
+        say("loading the images")
+        data = load_data(str(data), resolution=space.template.resolution, progress=say)
+    images = cast(ImageData, data)
+    if probe is None and "latency_ms" in objective.metrics:
+        probe = LatencyProbe()
+    trained = ProxyEvaluator(
+        images,
+        recipe.without_probes() if deterministic else recipe,
+        rungs=rungs,
+    )
+    events = [("data_note", note) for note in images.notes]
+    events += [("data_warning", warning) for warning in images.warnings]
+    return (trained if probe is None else Probed(trained, probe)), events
