@@ -23,7 +23,6 @@ from nas.errors import (
 from nas.evaluators import Probed, TableEvaluator
 from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
-from nas.finalize import Finalized, finalize
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Goal, Objective
 from nas.proposals import Replicate
 from nas.protocols import Evaluator, Executor, Probe, Reporter
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from nas.data.loading import from_arrays, load_data
     from nas.evaluation.cost_check import check_costs
     from nas.execution.ray_executor import RayExecutor
+    from nas.finalize import Finalized, finalize
     from nas.latency.measurement import LatencyMeasurement, measure_latency
     from nas.latency.passes import prepare_pass
     from nas.latency.probe import LatencyProbe
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from nas.training.reduction import Reduction
 
 _LAZY = {
+    "Finalized": "nas.finalize",
+    "finalize": "nas.finalize",
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",
     "LatencyTable": "nas.latency.table.table",

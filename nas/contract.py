@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from controllers import Controller
-from controllers.testing import check_copy
 from nas.conversion import shown
 from nas.errors import ContractError
 from nas.evaluators import Probed
@@ -211,6 +210,8 @@ def _check_slots(executor: object) -> None:
 def _check_controller(controller: object, space: SearchSpace) -> None:
     if is_ours(controller):
         return
+    from controllers.testing import check_copy
+
     name = type(controller).__name__
     try:
         check_copy(controller, space.cardinalities, space.conditions)  # type: ignore[arg-type]

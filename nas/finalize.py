@@ -15,7 +15,7 @@ from nas.argument_checks import whole
 from nas.catalogue import Catalogue
 from nas.data.description import DataDescription
 from nas.errors import NasError, StudyError
-from nas.evaluation.comparison import Comparison, Contender, choose_contenders, compare
+from nas.evaluation.comparison import RANDOMS, SEEDS, Comparison, Contender, choose_contenders, compare
 from nas.execution.inline_executor import InlineExecutor
 from nas.jobs import Finished
 from nas.protocols import Evaluator, Executor
@@ -29,9 +29,6 @@ from search_spaces import SearchSpace
 if TYPE_CHECKING:
     from nas.data.images import ImageData
     from nas.latency.table.table import LatencyTable
-
-RANDOMS, SEEDS = 3, 2
-"""Random candidates in the final comparison, and trainings of each network there."""
 
 
 class Watcher(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.config.settings import Settings
 from nas.errors import StudyError, UsageError
-from nas.finalize import RANDOMS, SEEDS
+from nas.evaluation.comparison import RANDOMS, SEEDS
 from nas.options import options_of
 from nas.study.study import open_study
 from nas.study.study_folder import has_study

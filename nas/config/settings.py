@@ -18,8 +18,8 @@ from nas.config.readers import (
 )
 from nas.data.images import Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
+from nas.evaluation.comparison import RANDOMS, SEEDS
 from nas.execution.executors import EXECUTORS
-from nas.finalize import RANDOMS, SEEDS
 from nas.latency.devices import DEVICES
 from nas.objective import Objective
 from nas.options import option, options_of

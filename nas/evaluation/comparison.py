@@ -26,6 +26,9 @@ from search_spaces import SearchSpace, cost
 LOG = "comparison-trainings.jsonl"
 """The file in a study's folder with every training; `comparison.json` is what came of them."""
 
+RANDOMS, SEEDS = 3, 2
+"""Random candidates beside the winner by default, and trainings of each network."""
+
 DRAWS_PER_CANDIDATE = 1_000
 
 Role = Literal["winner", "reference", "random"]
