@@ -16,6 +16,9 @@ LatencyPrecision = Literal["float32", "bfloat16"]
 DEVICES: tuple[str, ...] = get_args(DeviceKind)
 PRECISIONS: tuple[str, ...] = get_args(LatencyPrecision)
 
+MOST_THREADS = 1024
+"""No processor has more; a slip of the finger must not start tens of thousands."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceSettings:
@@ -49,6 +52,12 @@ class DeviceSettings:
         for name, count in (("batch", self.batch), ("threads", self.threads)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise LatencyError(f"`{name} >= 1` must hold, but got {name}={count!r}", field=name)
+        if self.threads > MOST_THREADS:
+            raise LatencyError(
+                f"`threads <= {MOST_THREADS}` must hold, as all of them are started, but got "
+                f"threads={self.threads}: give as many as the device has cores",
+                field="threads",
+            )
         if self.is_onnx and self.precision != "float32":
             raise LatencyError(
                 f"precision {self.precision!r} is not offered on {self.device}: ONNX Runtime lacks such "

@@ -150,6 +150,7 @@ def test_a_module_without_the_shape_of_its_input_is_refused():
         ({"precision": "int8"}, "precision"),
         ({"batch": 0}, "batch"),
         ({"threads": True}, "threads"),
+        ({"threads": 10_000}, "threads"),
         ({"device": "onnx-cpu", "precision": "bfloat16"}, "precision"),
         ({"device": "onnx-cuda", "channels_last": True}, "channels_last"),
     ],
