@@ -10,7 +10,20 @@ from controllers import Controller
 from nas.conversion import shown
 from nas.errors import ContractError
 from nas.evaluators import Probed
-from nas.protocols import Evaluator, Executor, LatencyPredictor, Probe, Reporter
+from nas.protocols import (
+    ChecksNetworks,
+    Clock,
+    Evaluator,
+    Executor,
+    HasData,
+    HasNotes,
+    HasRecipe,
+    LatencyPredictor,
+    NamesMetrics,
+    Probe,
+    Reporter,
+    ResolvesPrecision,
+)
 from nas.version import is_ours
 from search_spaces import Network, SearchSpace, SpaceError
 from search_spaces.testing import check_own_parts
@@ -22,8 +35,12 @@ REMEDIES: dict[type, str] = {
     Probe: "such as nas.LatencyProbe()",
     Reporter: "its methods may do nothing",
     LatencyPredictor: "nas.LatencyTable.load(path) reads one",
+    Clock: "nas.protocols.SystemClock() is this machine's",
 }
 """What to do beside mending the object, by protocol."""
+
+OPTIONAL = (ChecksNetworks, HasData, HasNotes, HasRecipe, NamesMetrics, ResolvesPrecision)
+"""What an evaluator or a probe may have beyond its protocol; one member each."""
 
 
 def check_given(
@@ -43,20 +60,19 @@ def check_given(
     """
     check_space(space)
     for value in evaluators_of(evaluator):
-        check_members("the evaluator", value, Evaluator)
-        _check_fingerprint("the evaluator", value)
+        _check_measuring("the evaluator", value, Evaluator)
     if isinstance(evaluator, Probed):
-        check_members("the probe", evaluator.probe, Probe)
-        _check_fingerprint("the probe", evaluator.probe)
+        _check_measuring("the probe", evaluator.probe, Probe)
     if predictor is not None:
-        check_members("the latency table", predictor, LatencyPredictor)
+        check_members("the latency table", predictor, LatencyPredictor, field="predictor")
+        _check_fingerprint("the latency table", predictor, field="predictor")
     if executor is not None:
-        check_members("the executor", executor, Executor)
+        check_members("the executor", executor, Executor, field="executor")
         _check_slots(executor)
     for place, reporter in enumerate(listed_reporters(reporters)):
-        check_members(f"reporter {place}", reporter, Reporter)
+        check_members(f"reporter {place}", reporter, Reporter, field="reporters")
     if controller is not None:
-        check_members("the controller", controller, Controller)
+        check_members("the controller", controller, Controller, field="controller")
         _check_controller(controller, space)
     if executor is not None:
         executor.check(space, evaluator)
@@ -71,8 +87,7 @@ def check_ways(space: SearchSpace, evaluators: Mapping[str, Evaluator], executor
     check_given(space, executor=executor)
     for name, evaluator in evaluators.items():
         if not is_ours(evaluator):
-            check_members(f"the evaluator {name!r}", evaluator, Evaluator)
-            _check_fingerprint(f"the evaluator {name!r}", evaluator)
+            _check_measuring(f"the evaluator {name!r}", evaluator, Evaluator)
         executor.check(space, evaluator)
 
 
@@ -86,16 +101,18 @@ def check_space(space: object) -> None:
         remedy = "call it" if callable(space) else "give one, such as search_spaces.mnasnet()"
         if isinstance(space, Network):
             remedy = "write SearchSpace(network), with a choice(...) where a value is open"
-        raise ContractError(f"`space` must be a search_spaces.SearchSpace, but got {shown(space)}: {remedy}")
+        raise ContractError(
+            f"`space` must be a search_spaces.SearchSpace, but got {shown(space)}: {remedy}", field="space"
+        )
     try:
         check_own_parts(space)
     except (SpaceError, AssertionError) as error:
-        raise ContractError(_space_text(space, str(error))) from error
+        raise ContractError(_space_text(space, str(error)), field="space") from error
     except Exception as error:
         text = f"an op of your own raised {type(error).__name__}: {error}"
         if isinstance(error, NameError):
             text += ": exported source has only torch, nn and math, so import everything else inside a method"
-        raise ContractError(_space_text(space, text)) from error
+        raise ContractError(_space_text(space, text), field="space") from error
 
 
 def _space_text(space: SearchSpace, text: str) -> str:
@@ -106,25 +123,34 @@ def _space_text(space: SearchSpace, text: str) -> str:
     )
 
 
-def check_members(what: str, value: object, protocol: type) -> None:
+def check_members(what: str, value: object, protocol: type, *, field: str, remedy: str | None = None) -> None:
     """Checks that an object has every method and value of a protocol, callable as the protocol says.
+
+    Args:
+        what: Name of the object, for the message.
+        value: The object.
+        protocol: What it must have.
+        field: The argument that it was given as.
+        remedy: What else may be done; by default that of the protocol.
 
     Raises:
         ContractError: It has not; lists everything at once with its signature.
     """
     if is_ours(value):
         return
-    remedy = REMEDIES[protocol]
+    remedy = remedy or REMEDIES[protocol]
     if isinstance(value, type):
         raise ContractError(
             f"{what} must be an object, but got the class {value.__name__} itself: give "
-            f"{value.__name__}(...) ({remedy})"
+            f"{value.__name__}(...) ({remedy})",
+            field=field,
         )
     wrong = [text for name, member in members_of(protocol) if (text := _wrong(value, name, member))]
     if wrong:
         raise ContractError(
             f"{what} must have all that `{protocol.__name__}` has, but {shown(value)} lacks "
-            f"{'; '.join(wrong)}: add {'it' if len(wrong) == 1 else 'them'} ({remedy})"
+            f"{'; '.join(wrong)}: add {'it' if len(wrong) == 1 else 'them'} ({remedy})",
+            field=field,
         )
 
 
@@ -184,17 +210,47 @@ def _takes(method: Callable[..., object], member: object) -> bool:
     return True
 
 
-def _check_fingerprint(what: str, value: object) -> None:
+def _check_measuring(what: str, value: object, protocol: type) -> None:
+    """Checks an evaluator or a probe, also what it may leave out but has."""
+    check_members(what, value, protocol, field="evaluator")
+    _check_fingerprint(what, value, field="evaluator")
+    if is_ours(value):
+        return
+    for optional in OPTIONAL:
+        ((name, _),) = members_of(optional)
+        if _has(value, name):
+            check_members(what, value, optional, field="evaluator", remedy=f"or leave `{name}` out")
+    for protocol, name in ((HasNotes, "notes"), (NamesMetrics, "measures")):
+        found = getattr(value, name) if isinstance(value, protocol) else ()
+        if not isinstance(found, tuple) or not all(isinstance(text, str) for text in found):
+            raise ContractError(
+                f"`{name}` of {what} must be a tuple of texts, but got {shown(found)}: write one such as "
+                f"('accuracy',), or leave `{name}` out",
+                field="evaluator",
+            )
+
+
+def _has(value: object, name: str) -> bool:
+    """Whether a member is there, also where it raises an error; a method that is None counts as absent."""
+    try:
+        return getattr(value, name, None) is not None
+    except Exception:
+        return True
+
+
+def _check_fingerprint(what: str, value: object, *, field: str) -> None:
     found = value.fingerprint  # type: ignore[attr-defined]  # it is there: checked before
     if not isinstance(found, str) or not found:
         raise ContractError(
             f"the fingerprint of {what} must be a text that changes whenever its results do, but got "
-            f"{shown(found)}: return one such as 'mine, version 1'"
+            f"{shown(found)}: return one such as 'mine, version 1'",
+            field=field,
         )
     if value.fingerprint != found:  # type: ignore[attr-defined]
         raise ContractError(
             f"the fingerprint of {what} must stay the same while it measures the same, but it changes from "
-            "one call to the next: make it of what decides the results"
+            "one call to the next: make it of what decides the results",
+            field=field,
         )
 
 
@@ -203,7 +259,8 @@ def _check_slots(executor: object) -> None:
     if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
         raise ContractError(
             f"`slots >= 1` must hold for an executor, an integer, but got slots={shown(slots)}: say how "
-            "many jobs it runs at the same time"
+            "many jobs it runs at the same time",
+            field="executor",
         )
 
 
@@ -218,7 +275,8 @@ def _check_controller(controller: object, space: SearchSpace) -> None:
     except AssertionError as error:
         raise ContractError(
             f"the controller {name} does not keep the contract of controllers: {error}. Mend it; "
-            "controllers.testing.check_controller checks every law"
+            "controllers.testing.check_controller checks every law",
+            field="controller",
         ) from error
 
 
@@ -231,7 +289,7 @@ def listed_reporters(reporters: object) -> Sequence[Any]:
     if isinstance(reporters, Sequence) and not isinstance(reporters, str):
         return reporters
     raise ContractError(
-        f"`reporters` must be a list of objects with on_start, on_trial, on_event and on_end, but got "
-        f"{shown(reporters)}: write reporters=[reporter]",
+        f"`reporters` must be a list of objects with on_start, on_trial, on_event, on_progress and on_end, "
+        f"but got {shown(reporters)}: write reporters=[reporter]",
         field="reporters",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,6 +11,7 @@ import numpy as np
 from controllers import Controller
 from nas.argument_checks import whole
 from nas.catalogue import Catalogue, Tokens
+from nas.conversion import shown
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
@@ -76,16 +78,18 @@ def enqueued_candidates(
             tokens = space.encode(candidate) if isinstance(candidate, Network) else space.canonical(candidate)
             costs = catalogue.describe(tokens).costs
         except SpaceError as error:
-            raise SpaceArgumentError(f"enqueued candidate {position}: {error}") from error
+            raise SpaceArgumentError(f"enqueued candidate {position}: {error}", field="enqueue") from error
         except TypeError as error:
             raise SpaceArgumentError(
                 f"enqueued candidate {position} must be a network, its tokens or nas.Replicate, but got "
-                f"{candidate!r:.60}: give one of these"
+                f"{shown(candidate)}: give one of these",
+                field="enqueue",
             ) from error
         for limit in objective.broken(costs, before_training=True):
             raise ObjectiveError(
                 f"enqueued candidate {position}: `{limit.describe()}` must hold, but "
-                f"{limit.metric}={costs[limit.metric]:,.12g}: relax the constraint or leave the candidate out"
+                f"{limit.metric}={costs[limit.metric]:,.12g}: relax the constraint, or leave this one out",
+                field="enqueue",
             )
         replicates = range(1, item.times + 1) if isinstance(item, Replicate) else (0,)
         found.extend(Enqueued(tokens=tokens, replicate=replicate) for replicate in replicates)
@@ -281,15 +285,18 @@ def require_feasible(catalogue: Catalogue, objective: Objective, *, seed: int) -
     try:
         costs = catalogue.describe(nearest).costs
     except SpaceError as error:
-        raise SpaceArgumentError(f"no candidate of the space {space.name!r} can be built: {error}") from error
+        raise SpaceArgumentError(
+            f"no candidate of the space {space.name!r} can be built: {error}", field="space"
+        ) from error
     limits = "; ".join(
-        f"`{c.describe()}`, nearest {c.metric}={costs[c.metric]:,.6g}"
+        f"`{c.describe()}`, nearest {c.metric}={costs.get(c.metric, math.nan):,.6g}"
         for c in objective.constraints
         if c.is_known_before_training
     )
     raise SpaceArgumentError(
         f"no candidate of the space {space.name!r} was found that meets the constraints: {limits}, for "
-        f"tokens {nearest}. Relax the constraints, or choose a smaller width or resolution"
+        f"tokens {nearest}. Relax the constraints, or choose a smaller width or resolution",
+        field="objective",
     )
 
 

@@ -12,8 +12,9 @@ from controllers import Controller, Feedback
 from nas.argument_checks import flag, instance, seed_of, whole
 from nas.catalogue import Catalogue, Tokens
 from nas.checked_controller import CheckedController
-from nas.contract import check_given
+from nas.contract import check_given, check_members
 from nas.controller_factory import ControllerOptions, earlier_results
+from nas.conversion import shown
 from nas.errors import ObjectiveError, RecipeError, UsageError
 from nas.events import SearchStart
 from nas.identity import check_folder, identity_of, provenance_of
@@ -102,6 +103,8 @@ class Search:
         instance("objective", self.objective, (Objective, str), "give nas.Objective or arithmetic as text")
         instance("budget", self.budget, (Budget,), "give nas.Budget(...)")
         instance("rungs", self.rungs, (Rungs, none), "make it with nas.Rungs.of(...)")
+        _given("evaluator", self.evaluator, Evaluator)
+        _given("controller", self.controller, Controller)
         changed = {
             "objective": Objective.parse(self.objective)
             if isinstance(self.objective, str)
@@ -242,6 +245,10 @@ class Search:
         """
         folder = folder_of(out)
         instance("settings", settings, (Mapping, type(None)), "give a dict of JSON values")
+        clock = SystemClock() if clock is None else clock
+        check_members("the clock", clock, Clock, field="clock")
+        _given("executor", executor, Executor)
+        events = tuple(events)
         plan = self.check(
             folder, executor=executor, enqueue=enqueue, warm_start=warm_start, reporters=reporters
         )
@@ -270,9 +277,7 @@ class Search:
                 helps_out=isinstance(self.controller, ControllerOptions),
                 history=history,
             )
-            loop = self._loop(
-                source, plan.controller, executor, journal, everybody, halving, clock or SystemClock()
-            )
+            loop = self._loop(source, plan.controller, executor, journal, everybody, halving, clock)
             swept = restore(loop, history, halving, plan.earlier)
             everybody.on_start(self._start(loop, plan))
             for kind, message in (*swept.messages(), *(() if journal.is_resumed else events)):
@@ -330,6 +335,12 @@ class Search:
         )
 
 
+def _given(name: str, value: object, protocol: type) -> None:
+    """Refuses None, which `check_given` takes for what is left out."""
+    if value is None:
+        check_members(f"the {name}", value, protocol, field=name)
+
+
 def folder_of(out: Path | str) -> Path:
     """The study's folder; raises `UsageError` where it is no path."""
     instance("out", out, (str, os.PathLike), "give the path of the study's folder")
@@ -342,7 +353,7 @@ def _listed(enqueue: object) -> Iterable[Network | Tokens | Replicate]:
     if isinstance(enqueue, str | bytes | Mapping | Network) or not isinstance(enqueue, Iterable):
         raise UsageError(
             "`enqueue` must be a list of candidates, each a network, its tokens, or nas.Replicate, but got "
-            f"enqueue={enqueue!r:.60}: put it in a list",
+            f"enqueue={shown(enqueue)}: put it in a list",
             field="enqueue",
         )
     return enqueue

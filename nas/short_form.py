@@ -134,9 +134,9 @@ def _latency(source: LatencySource | None) -> tuple[LatencyPredictor | None, Pro
     if source is None:
         return None, None
     if hasattr(source, "measure"):
-        check_members("the latency probe", source, Probe)
+        check_members("the latency probe", source, Probe, field="latency")
         return None, cast(Probe, source)
-    check_members("the latency table", source, LatencyPredictor)
+    check_members("the latency table", source, LatencyPredictor, field="latency")
     return source, None
 
 
@@ -175,6 +175,7 @@ def _evaluator(
     if isinstance(data, Path | str):
         say("loading the images")
         data = load_data(str(data), resolution=space.template.resolution, progress=say)
+    instance("data", data, (ImageData,), "give a path, or what nas.load_data or nas.from_arrays returns")
     images = cast(ImageData, data)
     if probe is None and "latency_ms" in objective.metrics:
         probe = LatencyProbe()

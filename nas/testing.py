@@ -23,7 +23,7 @@ from nas.contract import check_given
 from nas.errors import ExecutorError, NasError
 from nas.execution.ray_executor import RayExecutor
 from nas.execution.worker import Worker
-from nas.protocols import ChecksNetworks, Evaluator, Executor, HasNotes
+from nas.protocols import ChecksNetworks, Evaluator, Executor
 from nas.trial import (
     Candidate,
     Cause,
@@ -65,7 +65,6 @@ def check_evaluator(
     """
     check_given(space, evaluator=evaluator, executor=RayExecutor())
     before = evaluator.fingerprint
-    _check_capabilities(evaluator)
     worker = Worker(space, evaluator)
     rng = np.random.default_rng(seed)
     results = []
@@ -85,13 +84,6 @@ def check_evaluator(
         names = [measured.name for measured in result.metrics]
         is_measured = result.status is not Status.COMPLETED or metric in names
         assert is_measured, f"an evaluator must measure `{metric}`, but gave {', '.join(names)}"
-
-
-def _check_capabilities(evaluator: Evaluator) -> None:
-    notes = evaluator.notes if isinstance(evaluator, HasNotes) else ()
-    assert isinstance(notes, tuple) and all(isinstance(note, str) for note in notes), (  # noqa: PT018 - one law
-        f"`notes` must be a tuple of texts, but is {notes!r}"
-    )
 
 
 def _check_accepted(evaluator: Evaluator, space: SearchSpace, job: Job) -> None:

@@ -125,7 +125,7 @@ class Locked(Sound):
         (Texting, "must give safetensors bytes, but gave 'weights' of type str"),
         (Strange, "weights must be those of the network, as safetensors"),
         (Stubborn, "must continue from weights that the evaluator gave, but: .*only from new weights"),
-        (Noted, "`notes` must be a tuple of texts"),
+        (Noted, "`notes` of the evaluator must be a tuple of texts"),
         (Strict, "`check` must accept a network that completes, but says: no network fits"),
         (Locked, r"evaluator\.lock, of type _thread\.lock"),
     ],

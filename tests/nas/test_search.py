@@ -1,3 +1,5 @@
+# ruff: noqa: ARG001, ARG002, ARG005 - what stands for a user's own has arguments that it does not need
+
 import math
 from decimal import Decimal
 from fractions import Fraction
@@ -83,17 +85,42 @@ def test_a_wrong_value_is_refused_by_its_field_in_a_check_and_in_a_run(tmp_path,
     assert not (tmp_path / "study").exists()
 
 
-class Naming(nas.TableEvaluator):
-    """Says what it measures."""
-
-    measures = ("accuracy",)
-
-    def __init__(self):
-        super().__init__(accuracy)
+def _odd(*bases, **members):
+    return type("Odd", bases, members)()
 
 
-def _odd(**members):
-    return type("Odd", (), members)()
+def naming(**members):
+    """An evaluator that says what it measures, and has other members too."""
+    return type("Naming", (nas.TableEvaluator,), {"measures": ("accuracy",), **members})(accuracy)
+
+
+def _fail(self):
+    raise RuntimeError("not me")
+
+
+class Silent:
+    """Cannot be shown."""
+
+    __repr__ = _fail
+
+
+class Predicting:
+    """Predicts the same latency of every network."""
+
+    origin = "a table"
+
+    def __init__(self, latency_ms, fingerprint="one"):
+        self.latency_ms = latency_ms
+        self.fingerprint = fingerprint
+
+    def predict(self, network):
+        return self.latency_ms
+
+    def predict_many(self, space, tokens):
+        return np.full(len(tokens), self.latency_ms)
+
+    def least_ms(self, space):
+        return self.latency_ms
 
 
 TOGETHER = [
@@ -103,19 +130,37 @@ TOGETHER = [
     ("objective", {"objective": "accuracy * (train_seconds/1s)^-0.07", "deterministic": True}),
     ("objective", {"objective": "accuracy, predicted_latency_ms <= 5ms"}),
     ("objective", {"objective": "accuracy; macs"}),
-    ("objective", {"objective": "max f1", "evaluator": Naming()}),
-    ("objective", {"objective": "accuracy, memory <= 2GiB", "evaluator": Naming()}),
-    ("", {"objective": "accuracy, macs <= 1"}),
-    ("", {"enqueue": [(99,) * 8]}),
-    ("", {"enqueue": [5]}),
-    ("", {"evaluator": _odd()}),
-    ("", {"executor": _odd(slots=0)}),
+    ("objective", {"objective": "max f1", "evaluator": naming()}),
+    ("objective", {"objective": "accuracy, memory <= 2GiB", "evaluator": naming()}),
+    ("objective", {"objective": "accuracy, macs <= 1"}),
+    ("objective", {"objective": "accuracy, predicted_latency_ms <= 5ms", "predictor": Predicting(math.nan)}),
+    ("enqueue", {"enqueue": [(99,) * 8]}),
+    ("enqueue", {"enqueue": [5]}),
+    ("enqueue", {"enqueue": [Silent()]}),
+    ("enqueue", {"enqueue": Silent()}),
+    ("enqueue", {"enqueue": [(1,) * 8], "objective": "accuracy, params <= 1k"}),
+    ("evaluator", {"evaluator": _odd()}),
+    ("evaluator", {"evaluator": None}),
+    ("evaluator", {"evaluator": naming(fingerprint=3)}),
+    ("evaluator", {"evaluator": naming(notes=None)}),
+    ("evaluator", {"evaluator": naming(notes=(3,))}),
+    ("evaluator", {"evaluator": naming(measures="accuracy")}),
+    ("evaluator", {"evaluator": naming(measures=["accuracy"])}),
+    ("evaluator", {"evaluator": naming(measures=property(_fail))}),
+    ("evaluator", {"evaluator": naming(data=property(_fail))}),
+    ("evaluator", {"evaluator": naming(check=3)}),
+    ("evaluator", {"evaluator": naming(check=lambda self: None)}),
+    ("executor", {"executor": _odd(slots=0)}),
+    ("executor", {"executor": _odd(InlineExecutor, slots=0)}),
     ("reporters", {"reporters": print}),
-    ("", {"controller": _odd()}),
-    ("", {"predictor": _odd()}),
-    ("", {"space": "mnasnet"}),
+    ("reporters", {"reporters": [_odd()]}),
+    ("controller", {"controller": _odd()}),
+    ("controller", {"controller": None}),
+    ("predictor", {"predictor": _odd()}),
+    ("predictor", {"predictor": Predicting(1.0, fingerprint=3)}),
+    ("space", {"space": "mnasnet"}),
 ]
-"""What is refused although each value is of its kind, with the field that the error names, if any."""
+"""What is refused although each value is of its kind, with the field that the error names."""
 
 
 @pytest.mark.parametrize(("field", "options"), TOGETHER)
@@ -125,8 +170,17 @@ def test_a_check_refuses_what_a_run_refuses(tmp_path, small_space, field, option
         with pytest.raises(NasError) as error:
             take(small_space, out=tmp_path / "study", **options)
         said.append((type(error.value), str(error.value)))
-        assert error.value.field == field or not field
+        assert error.value.field == field
     assert said[0] == said[1]
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(("name", "value"), [("executor", None), ("clock", 3), ("clock", _odd())])
+def test_a_run_needs_what_a_check_leaves_out(tmp_path, small_space, name, value):
+    search, given = described(small_space, out=tmp_path / "study")
+    with pytest.raises(nas.ContractError) as error:
+        search.run(given.pop("out"), **{**given, name: value})
+    assert error.value.field == name
     assert not (tmp_path / "study").exists()
 
 
@@ -179,6 +233,8 @@ def short(a_space, folder, **options):
         ("executor", "dask"),
         ("controller", "dynaa"),
         ("data", "photos"),
+        *(("data", value) for value in (3, b"photos", Silent())),
+        *(("latency", value) for value in (3, "table.json", _odd(measure=None))),
         ("budget", nas.Budget()),
     ],
     ids=label,
