@@ -27,7 +27,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "references.md"
 HEAD = """\
 # Reference networks
 
-`reference(name)` gives each of these as data. Made by
+`reference(name)` returns each of these networks as data. The table was made by
 
 ```sh
 python benchmarks/reference_table.py
@@ -35,15 +35,15 @@ python benchmarks/reference_table.py
 
 with torch {torch}, timm {timm}, torchvision {torchvision}, Python {python}, {machine}, {cores} cores.
 
-- **params**, **macs**: of ours, counted without building it, for one image of the given side and 1000
+- **params**, **macs**: our counts, without building the network, for one image of the given side and 1000
   classes. Macs are multiply-adds of convolutions and linear layers.
 - **paper**: as the paper or its code prints them (`search_spaces.published` says where); `-` where no
   printed figure was read.
-- **timm**, **torchvision**: theirs, counted on their module; `=` where they are ours to the digit, `-` where
-  they have no such network.
-- **logits**: the largest difference between their logits and ours with their weights in ours, over the
-  largest logit, in 32-bit floating point, on two random images of {side} pixels, batch normalisation
-  unsettled; `tf_` is timm's variant with TensorFlow's padding.
+- **timm**, **torchvision**: counts of their modules; `=` if they equal ours to the digit, `-` if the library
+  has no such network.
+- **logits**: the largest difference between their logits and ours with the same weights, divided by the
+  largest logit, in 32-bit floating point, on two random images of {side} pixels, with randomised
+  batch normalisation; `tf_` is timm's variant with TensorFlow's padding.
 
 | network | side | params | paper | timm | torchvision | macs | paper | timm | torchvision | \
 logits: timm | `tf_` | torchvision |

@@ -1,4 +1,4 @@
-"""A controller alone: it chooses, you evaluate. No images, no torch, no Ray; runs in a second.
+"""Uses a controller alone: it proposes candidates, you evaluate them. No images, no torch, no Ray.
 
 python examples/ask_and_tell.py
 """
@@ -10,7 +10,7 @@ TARGET_MACS = 200e6
 
 
 def reward(tokens: tuple[int, ...]) -> float:
-    """Stands for a training: likes squeeze-excite and wide kernels, dislikes being off the target."""
+    """Replaces a training: rewards squeeze-excite and wide kernels, and a cost near the target."""
     network = space.decode(tokens)
     liked = sum((stage.op.se_ratio > 0) + (stage.op.kernel_size == 5) for stage in network.stages)
     return liked / 14 - abs(cost(network).macs / TARGET_MACS - 1)

@@ -1,10 +1,10 @@
-"""Searches EfficientNet's space for a baseline like B0, on ImageNet accuracies that others have measured.
+"""Searches EfficientNet's space for a baseline like B0, on published ImageNet accuracies.
 
     python examples/discover_b0.py path/to/accel_nasbench.csv
 
 Accel-NASBench (Ahmad et al., DAC 2024) has the ImageNet accuracies of 16-epoch trainings for 4,612 networks
-of the space; a fitted surrogate gives those of the others, and each search sees them with the noise of one
-training. Every search goes through `nas.search`; `--executor ray` runs its trials on Ray.
+of the space. A fitted surrogate predicts the others, and each search sees accuracies with the noise of one
+training. All searches use `nas.search`; `--executor ray` runs their trials on Ray.
 """
 
 import argparse

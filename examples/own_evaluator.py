@@ -1,4 +1,4 @@
-"""Any function can be what is searched for: here a lookup table of accuracies stands for training.
+"""Searches with your own evaluator: here a function replaces training.
 
 python examples/own_evaluator.py
 """
@@ -10,7 +10,7 @@ from search_spaces import efficientnet
 
 
 def accuracy(candidate: nas.Candidate) -> float:
-    """Pretends that squeeze-excite and wide kernels help; replace it by whatever you measure."""
+    """Assumes that squeeze-excite and wide kernels help; replace it by your own measurement."""
     stages = candidate.network.stages
     return 0.7 + 0.01 * sum((stage.op.se_ratio > 0) + (stage.op.kernel_size == 5) for stage in stages)
 
@@ -19,7 +19,7 @@ space = efficientnet()
 with tempfile.TemporaryDirectory() as out:
     study = nas.search(
         space,
-        evaluator=nas.TableEvaluator(accuracy, name="pretended accuracy"),
+        evaluator=nas.TableEvaluator(accuracy, name="assumed accuracy"),
         objective=nas.Objective.hard(
             metric="macs", target=400e6, constraints=(nas.Constraint(metric="params", upper=6e6),)
         ),

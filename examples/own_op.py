@@ -1,9 +1,9 @@
-"""A space of your own, with an op and a layer of your own.
+"""Defines a search space with its own op and its own layer.
 
     nas search --data mnist5k --space examples/own_op.py:space --trials 8 --out runs/own-op
 
-An op is a frozen dataclass that says its layers; a layer is one that says its shape, cost and PyTorch module.
-Cost, training, the exported source and the journal all follow from that.
+An op is a frozen dataclass that returns its layers; a layer returns its output shape, cost and module.
+Cost, training and the exported source are derived from that.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class ChannelShuffle(nn.Module):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shuffle:
-    """A layer of one's own: keeps the shape, costs no multiply-adds, has no parameters."""
+    """A layer that keeps the shape, costs no multiply-adds and has no parameters."""
 
     groups: int
 
@@ -39,7 +39,7 @@ class Shuffle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShuffleConv:
-    """An op of one's own: grouped 3x3 convolution, then channel shuffle."""
+    """An op: grouped 3x3 convolution, then channel shuffle."""
 
     groups: int = 2
 
@@ -53,13 +53,13 @@ class ShuffleConv:
 
 
 def op() -> Op:
-    """A fresh choice for one stage; the same choice object in two stages would tie them."""
+    """A new choice for one stage; the same choice object in two stages would tie their decisions."""
     mbconv = MBConv(kernel_size=choice(3, 5), expand_ratio=choice(2, 4), se_ratio=choice(0.0, 0.25))
     return choice(ShuffleConv(groups=choice(2, 4)), mbconv)
 
 
 def space(resolution: int, num_classes: int, in_channels: int) -> SearchSpace:
-    """Called with what the images are; a ready-made SearchSpace would do as well."""
+    """Receives the shape of the images; a SearchSpace in place of this function works too."""
     stages = (
         Stage(op=op(), channels=16),
         Stage(op=op(), channels=choice(24, 32), repeats=choice(1, 2), stride=2),

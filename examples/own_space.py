@@ -1,4 +1,4 @@
-"""The same from Python: define a space, search it, look at the result, use the winner.
+"""Defines a search space, searches it, and exports the winner.
 
 python examples/own_space.py
 """

@@ -1,8 +1,8 @@
-"""Published networks: count one, scale it, write it in a line a stage, start from published weights.
+"""Published networks: counts one, scales it, writes it as block strings, loads published weights.
 
     python examples/published_networks.py
 
-`weights=None` keeps the example off the network: `weights="DEFAULT"` would fetch torchvision's.
+`weights=None` avoids a download: `weights="DEFAULT"` would load torchvision's weights.
 """
 
 from dataclasses import replace

@@ -1,6 +1,7 @@
-"""What the README and the examples promise is what happens."""
+"""The commands, options, links and examples of the README and the docs work."""
 
 import os
+import pkgutil
 import re
 import shlex
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from nas.cli.main import COMMANDS, main
+from nas.protocols import Evaluator, Executor, Probe, Reporter
 from search_spaces.testing import check_space
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 EVALUATION = (ROOT / "docs" / "evaluation.md").read_text()
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 
 
 def blocks(language, page=README):
@@ -72,10 +75,50 @@ def test_every_option_in_a_page_exists(capsys, page):
     assert not {option for option in mentioned if option not in offered}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/evaluation.md"])
-def test_every_link_in_a_page_leads_to_a_file(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
-        assert ((ROOT / page).parent / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_in_a_page_leads_to_a_file_and_a_heading(page):
+    for file, heading in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / file if file else page
+        assert target.exists(), file
+        assert not heading or heading in anchors(target), f"{file}#{heading}"
+
+
+def anchors(page):
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_source_file_in_a_page_exists(page):
+    shown = re.findall(
+        r"\b((?:nas|controllers|search_spaces|benchmarks|tests|examples)/[\w/]+\.py)", page.read_text()
+    )
+    assert [path for path in shown if not (ROOT / path).is_file()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_of_nas_in_a_page_exists(page):
+    for name in re.findall(r"`(nas(?:\.\w+)+)", page.read_text()):
+        assert found(name), name
+
+
+def found(name):
+    """Whether a dotted name is a module or an attribute of one."""
+    try:
+        pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("row", "protocol"),
+    [("evaluator", Evaluator), ("latency probe", Probe), ("executor", Executor), ("reporter", Reporter)],
+)
+def test_the_readme_lists_every_member_of_a_protocol(row, protocol):
+    (cell,) = re.findall(rf"^\| {row} \| ([^|]*) \|", README, re.M)
+    members = {name for name in vars(protocol) if not name.startswith("_")}
+    assert members <= set(re.findall(r"`(\w+)[`(]", cell))
 
 
 def test_the_make_targets_in_the_readme_exist():
@@ -112,7 +155,7 @@ def test_a_network_like_b0_is_discovered_on_published_accuracies(tmp_path):
     assert (tmp_path / "runs" / "discover-b0" / "winner.png").is_file()
 
 
-def test_own_op_is_a_lawful_space(monkeypatch):
+def test_own_op_is_a_valid_space(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
     import own_op
 
