@@ -140,7 +140,7 @@ class Catalogue:
         if self.latency is not None:
             value, origin = self.latency.predict(network), self.latency.origin
             if math.isfinite(value):
-                predictions = (Metric(name=PREDICTED, value=value, unit="ms", environment=origin),)
+                predictions = (Metric(name=PREDICTED, value=value, environment=origin),)
         return Description(
             network=network, digest=network.digest, cost=cost(network), predictions=predictions
         )

@@ -84,7 +84,7 @@ def earlier_result(
     job = Job(trial=0, attempt=1, tokens=tokens, seed=seed)
     if accuracy is None:
         return Result(job=job, status=Status.INFEASIBLE, message=message, seconds=seconds)
-    metric = Metric(name="accuracy", value=accuracy, unit="fraction")
+    metric = Metric(name="accuracy", value=accuracy)
     notes = (message,) if message else ()
     return Result(job=job, status=Status.COMPLETED, metrics=(metric,), seconds=seconds, notes=notes)
 

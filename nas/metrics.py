@@ -91,6 +91,7 @@ class MetricInfo:
         origin: Where it comes from.
         aliases: Short names that an objective may use.
         is_reported: Whether the report of a network shows it, also where the objective does not look at it.
+        is_in_trial_line: Whether the line that is printed of each trial shows it.
     """
 
     name: str
@@ -100,6 +101,7 @@ class MetricInfo:
     origin: Origin = "measured"
     aliases: tuple[str, ...] = ()
     is_reported: bool = False
+    is_in_trial_line: bool = False
 
     @property
     def is_known_before_training(self) -> bool:
@@ -118,8 +120,16 @@ METRICS = (
         unit=MILLISECONDS,
         origin="predicted",
         aliases=("predicted_latency",),
+        is_in_trial_line=True,
     ),
-    MetricInfo(name="latency_ms", label="latency", unit=MILLISECONDS, aliases=("latency",), is_reported=True),
+    MetricInfo(
+        name="latency_ms",
+        label="latency",
+        unit=MILLISECONDS,
+        aliases=("latency",),
+        is_reported=True,
+        is_in_trial_line=True,
+    ),
     MetricInfo(
         name="peak_memory_bytes", label="peak memory", unit=BYTES, aliases=("memory",), is_reported=True
     ),

@@ -146,7 +146,7 @@ class Planned:
             raise SystemExit("as planned")
         weights = (candidate.weights or b"") + f"weights {job.trial}".encode()
         return Evaluation(
-            metrics=(Metric(name="accuracy", value=job.trial / 100, unit="fraction"),),
+            metrics=(Metric(name="accuracy", value=job.trial / 100),),
             weights=(lambda: weights) if job.trial % 2 == 0 else None,
             notes=("a note",) if job.seed == 4 else (),
         )

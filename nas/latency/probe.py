@@ -148,7 +148,7 @@ def _latency(timing: Timing, now_ms: float, prepared: _Prepared) -> Metric:
         f"{100 * (timing.repeat_error or 0):.1f} %, at the speed at which the reference workload takes "
         f"{prepared.reference_ms:.4g} ms (now {now_ms:.4g} ms)"
     )
-    return Metric(name="latency_ms", value=timing.median_ms * factor, unit="ms", environment=environment)
+    return Metric(name="latency_ms", value=timing.median_ms * factor, environment=environment)
 
 
 def _memory(run: Pass, held_before: int, prepared: _Prepared) -> Metric:
@@ -158,6 +158,5 @@ def _memory(run: Pass, held_before: int, prepared: _Prepared) -> Metric:
     return Metric(
         name="inference_memory_bytes",
         value=float(torch.cuda.max_memory_allocated() - held_before),
-        unit="bytes",
         environment=f"{prepared.device_name}, {prepared.settings.text}, peak of the CUDA allocator",
     )

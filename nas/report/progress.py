@@ -159,9 +159,8 @@ class TerminalReporter:
         line.append(values, style="bold green" if report.is_best else "none")
         line.append(f"macs {show_count(report.macs):<6}", style="none")
         for metric in report.metrics:
-            if metric.name in ("latency_ms", "predicted_latency_ms"):
-                words = metric_info(metric.name).label
-                line.append(f"  {words} {show_metric(metric.name, metric.value)}", style="none")
+            if (info := metric_info(metric.name)).is_in_trial_line:
+                line.append(f"  {info.label} {info.unit.show(metric.value)}", style="none")
         if report.trial.fidelity < 1 or report.trial.continues is not None:
             line.append(f"  rung {report.trial.fidelity:.2g}", style="none")
         if report.seconds:

@@ -285,15 +285,14 @@ def training_metrics(result: TrainingResult, device: torch.device) -> tuple[Metr
     where = f"{describe_device(device)}{threads}, {result.precision}, {result.step.kind}"
     method = CUDA_MEMORY_METHOD if device.type == "cuda" else CPU_MEMORY_METHOD
     return (
-        Metric(name="accuracy", value=result.accuracy, unit="fraction", environment=f"{result.split} split"),
-        Metric(name="loss", value=result.loss, unit="nats", environment="train split, last epoch"),
-        Metric(name="train_seconds", value=result.train_seconds, unit="s", environment=where),
-        Metric(name="images_per_second", value=result.images_per_second, unit="1/s", environment=where),
-        Metric(name="train_step_ms", value=result.train_step_ms, unit="ms", environment=where),
+        Metric(name="accuracy", value=result.accuracy, environment=f"{result.split} split"),
+        Metric(name="loss", value=result.loss, environment="train split, last epoch"),
+        Metric(name="train_seconds", value=result.train_seconds, environment=where),
+        Metric(name="images_per_second", value=result.images_per_second, environment=where),
+        Metric(name="train_step_ms", value=result.train_step_ms, environment=where),
         Metric(
             name="peak_memory_bytes",
             value=float(result.peak_memory_bytes),
-            unit="bytes",
             environment=f"{where}; {method}",
         ),
     )
