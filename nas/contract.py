@@ -10,6 +10,7 @@ from controllers import Controller
 from nas.conversion import shown
 from nas.errors import ContractError
 from nas.evaluators import Probed
+from nas.execution.executors import EXECUTORS
 from nas.protocols import (
     ChecksNetworks,
     Clock,
@@ -31,7 +32,7 @@ from search_spaces.testing import check_own_parts
 REMEDIES: dict[type, str] = {
     Evaluator: "a function of a candidate is given as nas.TableEvaluator(function)",
     Controller: "it is made with (space.cardinalities, space.conditions, seed=0), as controllers.Default is",
-    Executor: 'or say "ray" or "inline"',
+    Executor: f"or name one of {', '.join(EXECUTORS)}",
     Probe: "such as nas.LatencyProbe()",
     Reporter: "its methods may do nothing",
     LatencyPredictor: "nas.LatencyTable.load(path) reads one",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -28,6 +29,7 @@ class Option:
         default_text: The default in words, where the field's own says too little.
         is_repeated: Whether it may be given several times.
         resume: What a resume may do with it.
+        also: Other commands than `nas search` and `nas resume` that take it.
     """
 
     help: str
@@ -38,6 +40,7 @@ class Option:
     default_text: str = ""
     is_repeated: bool = False
     resume: Resume = "fixed"
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +61,9 @@ class DeclaredOption:
 
     @property
     def flag(self) -> str:
-        """Its name on the command line."""
-        return self.option.flag or "--" + self.name.replace("_", "-")
+        """Its name on the command line; what is true by default is switched off by it."""
+        prefix = "--no-" if self.default is True else "--"
+        return self.option.flag or prefix + self.name.replace("_", "-")
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -82,7 +86,7 @@ class DeclaredOption:
         if self.choices:
             words = f"{words}: {', '.join(self.choices)}" if words else ", ".join(self.choices)
         default = self.option.default_text
-        has_default = self.default is not None and self.default is not False and self.default != ()
+        has_default = self.kind is not bool and self.default is not None and self.default != ()
         if not default and has_default:
             default = f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
         return f"{words} (default {default})" if default else words
@@ -93,6 +97,7 @@ def option(default: Any, help: str, **declared: Any) -> Any:  # noqa: A002  # ar
     return field(default=default, metadata={_KEY: Option(help=help, **declared)})
 
 
+@cache
 def options_of(kind: type) -> Mapping[str, DeclaredOption]:
     """The options that the fields of a dataclass declare, by the fields' names, in their order."""
     hints = get_type_hints(kind)

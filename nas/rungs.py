@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 Fidelity = Literal["epochs", "resolution", "data"]
 """What a training is made cheaper by."""
 
+FIDELITY: Fidelity = "epochs"
+REDUCTION_FACTOR = 3
+"""Of so many candidates on a rung one is promoted, where nothing else is said."""
+
 _WHOLE = {"epochs": "epochs", "resolution": "pixels", "data": "of the images"}
 
 
@@ -36,8 +40,8 @@ class Rungs:
     """
 
     shares: tuple[float, ...] = field(kw_only=False)
-    fidelity: Fidelity = "epochs"
-    reduction_factor: int = 3
+    fidelity: Fidelity = FIDELITY
+    reduction_factor: int = REDUCTION_FACTOR
 
     def __post_init__(self) -> None:
         if self.fidelity not in get_args(Fidelity):
@@ -62,7 +66,12 @@ class Rungs:
 
     @classmethod
     def of(
-        cls, fidelity: Fidelity, values: Sequence[float], *, whole: float, reduction_factor: int = 3
+        cls,
+        fidelity: Fidelity,
+        values: Sequence[float],
+        *,
+        whole: float,
+        reduction_factor: int = REDUCTION_FACTOR,
     ) -> Rungs:
         """The rungs given in their own unit.
 

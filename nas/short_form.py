@@ -14,7 +14,7 @@ from nas.controller_factory import ControllerOptions
 from nas.data.images import ImageData
 from nas.errors import UsageError
 from nas.evaluators import Probed
-from nas.execution.executors import ExecutorOptions
+from nas.execution.executors import DEFAULT_EXECUTOR, ExecutorOptions
 from nas.objective import Objective
 from nas.proposals import Replicate
 from nas.protocols import (
@@ -52,7 +52,7 @@ def search(
     recipe: Recipe | None = None,
     rungs: Rungs | None = None,
     latency: LatencySource | None = None,
-    executor: Executor | ExecutorOptions | str = "ray",
+    executor: Executor | ExecutorOptions | str = DEFAULT_EXECUTOR,
     workers: int = 1,
     seed: int = 0,
     deterministic: bool = False,
@@ -76,8 +76,9 @@ def search(
         rungs: See `Search`.
         latency: A table that predicts latencies, or a probe that measures them beside each training. An
             objective that needs `latency_ms` has one by default, on the device that trains.
-        executor: Who runs trials: `ray` or `inline`, one of them with options, or one made by the caller.
-        workers: How many trials run at the same time on `ray`, where no options are given.
+        executor: Who runs trials: a name of `nas.execution.executors.EXECUTORS`, one of them with options, or
+            one made by the caller.
+        workers: How many trials run at the same time, where an executor is named without options.
         seed: Seed of everything.
         deterministic: Fixes the schedule, so that the same seed gives the same study.
         enqueue: Candidates of the user's own, tried first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.costs import Cost, Memory
@@ -49,6 +49,14 @@ EFFICIENTNET_V2_RULE = Rule(least_share=0.0)
 EFFICIENTNET_LITE_RULE = Rule(scales_stem=False, scales_head=False, scales_ends=False)
 MNASNET_RULE = Rule(scales_head=False, scales_depth=False)
 MOBILENET_V2_RULE = Rule(least_head=1280)
+
+RULES: Mapping[str, Rule] = {
+    "efficientnet": EFFICIENTNET_RULE,
+    "efficientnet_v2": EFFICIENTNET_V2_RULE,
+    "lite": EFFICIENTNET_LITE_RULE,
+    "mnasnet": MNASNET_RULE,
+}
+"""Rules by the name that users give, the default first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

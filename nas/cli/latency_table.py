@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.cli.options import shape_of
 from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import emit, make_console, show_seconds
@@ -18,9 +19,6 @@ from nas.units import hint
 if TYPE_CHECKING:
     from nas.latency.table.table import LatencyTable
     from search_spaces import SearchSpace
-
-CLASSES, CHANNELS, RESOLUTION = 1000, 3, 224
-"""ImageNet's, for which the published spaces were made."""
 
 
 def run(arguments: Namespace) -> int:
@@ -74,12 +72,7 @@ def _check_task(arguments: Namespace) -> None:
 
 def _space_of(arguments: Namespace) -> SearchSpace:
     source = find_space(arguments.space)
-    defaults = {"resolution": RESOLUTION, "num_classes": CLASSES, "in_channels": CHANNELS}
-    if source.space is not None:
-        defaults = {name: getattr(source.space.template, name) for name in defaults}
-    given = {name: getattr(arguments, name) for name in defaults}
-    wanted = {name: defaults[name] if given[name] is None else given[name] for name in defaults}
-    return source.make(**wanted, width=arguments.width)
+    return source.make(**shape_of(arguments, source.space), width=arguments.width)
 
 
 def _measure(space: SearchSpace, arguments: Namespace) -> LatencyTable:

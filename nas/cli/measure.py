@@ -7,6 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from nas.config.architectures import Architecture, find_architecture
+from nas.config.request import given_options
 from nas.errors import UsageError
 from nas.latency.devices import DeviceSettings
 from nas.latency.environment import Busyness, require_quiet
@@ -52,13 +53,7 @@ def device_settings(arguments: Namespace) -> DeviceSettings:
     Raises:
         LatencyError: Two of them do not fit together.
     """
-    return DeviceSettings(
-        device=arguments.device,
-        batch=arguments.batch,
-        threads=arguments.threads,
-        precision=arguments.precision,
-        channels_last=arguments.channels_last,
-    )
+    return DeviceSettings(**given_options(arguments, DeviceSettings))
 
 
 def quiet_device(settings: DeviceSettings, arguments: Namespace) -> Busyness:

@@ -6,14 +6,15 @@ An option that was not given is None, so that a resume can tell what a user want
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Container
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
 from nas.config.readers import read_metrics
-from nas.config.settings import IMAGES, MACHINES, OBJECTIVE, SPACE, STUDY, TRAINING, Settings
+from nas.config.settings import TRAINING, Settings
 from nas.errors import UsageError
-from nas.latency.devices import DEVICES, PRECISIONS
+from nas.evaluation.space_profile import SAMPLES
+from nas.latency.devices import DeviceSettings
 from nas.options import DeclaredOption, options_of
 from nas.training.recipe import Recipe
 from nas.units import (
@@ -26,12 +27,15 @@ from nas.units import (
     parse_phis,
     parse_positive_int,
 )
+from search_spaces import SearchSpace
+from search_spaces.scaling import DEPTH_BASE, RESOLUTION_BASE, RULES, WIDTH_BASE
 
 Parser = argparse.ArgumentParser
 Group = argparse._ArgumentGroup
 
 EXPORT_FORMATS = ("bundle", "timm")
-RULES = ("efficientnet", "efficientnet_v2", "lite", "mnasnet")
+IMAGENET = {"resolution": 224, "num_classes": 1000, "in_channels": 3}
+"""Shape of the images that the published spaces were made for."""
 
 USAGE = {
     "search": "nas search --data PATH --space NAME --out DIR [options]",
@@ -49,20 +53,6 @@ USAGE = {
 }
 """The short form of each command: argparse's own would list every option twice."""
 
-
-PROFILED = frozenset(
-    {"data", "data_root", "search_fraction", "fit", "space", "resolution", "width", "objective"}
-    | {"target_macs", "target_params", "target_latency_ms"}
-    | {"max_macs", "max_params", "max_memory_bytes", "max_latency_ms", "is_compiled"}
-)
-"""Settings that `nas profile` reads."""
-
-CHECKED = frozenset(
-    {"seed", "data", "data_root", "search_fraction", "fit", "space", "resolution", "width"}
-    | {"max_macs", "max_params", "workers", "gpus_per_worker", "executor", "address"}
-    | {"trial_timeout_minutes", "is_compiled"}
-)
-"""Settings that `nas proxy-check` reads."""
 
 QUICKSTART: dict[str, dict[str, Any]] = {
     "data": {"help": "your own images: a folder, .npz pack, or name of a data set"},
@@ -85,7 +75,10 @@ def take(
     default: Any = None,
     action: str = "store",
 ) -> None:
-    """Adds an option with a value; the option's name goes in front of what its reader complains of."""
+    """Adds an option with a value; its name goes in front of what its reader complains of.
+
+    The help ends with the default, where there is one.
+    """
 
     def read_option(text: str) -> Any:
         try:
@@ -93,6 +86,9 @@ def take(
         except UsageError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
+    if default is not None and default != ():
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        words = f"{words} (default {shown})"
     place = dest or name.removeprefix("--").replace("-", "_")
     group.add_argument(
         name, dest=place, type=read_option, metavar=metavar, help=words, default=default, action=action
@@ -102,7 +98,9 @@ def take(
 def add_declared(group: Group | Parser, one: DeclaredOption) -> None:
     """Adds an option as its field declares it."""
     if one.kind is bool:
-        group.add_argument(one.flag, dest=one.name, action="store_const", const=True, help=one.help)
+        group.add_argument(
+            one.flag, dest=one.name, action="store_const", const=not one.default, help=one.help
+        )
         return
     take(
         group,
@@ -115,27 +113,23 @@ def add_declared(group: Group | Parser, one: DeclaredOption) -> None:
     )
 
 
-def add_settings(
-    parser: Parser, headings: Container[str] | None = None, *, names: Container[str] | None = None
-) -> None:
-    """Adds options of `Settings` under their headings, and with `TRAINING` those of the recipe.
-
-    Args:
-        parser: The command's.
-        headings: Those that are added; None is all.
-        names: Fields that are added; None is all.
-    """
+def add_settings(parser: Parser, settings: Iterable[DeclaredOption], *, with_recipe: bool = True) -> None:
+    """Adds options of `Settings` under their headings, the recipe's with those of the training."""
     groups: dict[str, Group] = {}
-    for name, one in options_of(Settings).items():
+    for one in settings:
         heading = one.option.group
-        if (headings is None or heading in headings) and (names is None or name in names):
-            if heading not in groups:
-                groups[heading] = parser.add_argument_group(heading)
-                if heading == TRAINING:
-                    add_recipe(groups[heading])
-            add_declared(groups[heading], one)
-            if name == "data_root":
-                add_download(groups[heading])
+        if heading not in groups:
+            groups[heading] = parser.add_argument_group(heading)
+            if with_recipe and heading == TRAINING:
+                add_recipe(groups[heading])
+        add_declared(groups[heading], one)
+        if one.name == "data_root":
+            add_download(groups[heading])
+
+
+def taken_by(command: str) -> Iterator[DeclaredOption]:
+    """The settings that another command than a search takes too."""
+    return (one for one in options_of(Settings).values() if command in one.option.also)
 
 
 def add_recipe(group: Group) -> None:
@@ -155,26 +149,34 @@ def add_json(parser: Parser) -> None:
 
 
 def add_device(group: Group) -> None:
-    """Adds what latency depends on besides the network: `nas.latency.devices.DeviceSettings`."""
+    """Adds what latency depends on besides the network."""
+    for one in options_of(DeviceSettings).values():
+        add_declared(group, one)
+
+
+def add_shape(group: Group) -> None:
+    """Adds the shape of the images that a space is made for where there are no images."""
     take(
         group,
-        "--device",
-        one_of("device", DEVICES),
-        "NAME",
-        f"{', '.join(DEVICES)} (default cpu)",
-        default="cpu",
+        "--num-classes",
+        parse_positive_int,
+        "N",
+        f"classes (default: the space's, {IMAGENET['num_classes']})",
     )
-    take(group, "--batch", parse_positive_int, "N", "images a forward pass (default 1)", default=1)
-    take(group, "--threads", parse_positive_int, "N", "threads of the CPU (default 1)", default=1)
     take(
         group,
-        "--precision",
-        one_of("precision", PRECISIONS),
-        "NAME",
-        "float32 (default) or bfloat16",
-        default="float32",
+        "--in-channels",
+        parse_positive_int,
+        "N",
+        f"1 grey, 3 colour (default {IMAGENET['in_channels']})",
     )
-    group.add_argument("--channels-last", action="store_true", help="images with their channels last")
+
+
+def shape_of(arguments: argparse.Namespace, ready: SearchSpace | None) -> dict[str, int]:
+    """Resolution, classes and channels as given, else those of a ready-made space, else ImageNet's."""
+    known = IMAGENET if ready is None else {name: getattr(ready.template, name) for name in IMAGENET}
+    given = {name: getattr(arguments, name) for name in IMAGENET}
+    return {name: known[name] if given[name] is None else given[name] for name in IMAGENET}
 
 
 def fill_search(parser: Parser) -> None:
@@ -187,21 +189,21 @@ def fill_search(parser: Parser) -> None:
         action="store_true",
         help="check everything and print the plan; train nothing, write nothing",
     )
-    add_settings(parser)
+    add_settings(parser, options_of(Settings).values())
     add_json(parser)
 
 
 def fill_resume(parser: Parser) -> None:
     """Options of `nas resume`."""
     parser.add_argument("out", metavar="DIR", help="the study's folder")
-    known = options_of(Settings)
+    known = options_of(Settings).values()
     moved = parser.add_argument_group(
         "where things are now, if they were moved; their content must be the same"
     )
-    for one in known.values():
+    for one in known:
         if one.option.resume == "moved":
             add_declared(moved, one)
-    add_settings(parser, names={name for name, one in known.items() if one.option.resume == "changeable"})
+    add_settings(parser, (one for one in known if one.option.resume == "changeable"), with_recipe=False)
     parser.set_defaults(download=False)
     add_json(parser)
 
@@ -209,7 +211,7 @@ def fill_resume(parser: Parser) -> None:
 def fill_show(parser: Parser) -> None:
     """Options of `nas show`."""
     parser.add_argument("folder", metavar="DIR", help="the study's folder")
-    take(parser, "--top", parse_positive_int, "N", "best trials shown (default 10)", default=10)
+    take(parser, "--top", parse_positive_int, "N", "best trials shown", default=10)
     take(
         parser,
         "--pareto",
@@ -230,8 +232,8 @@ def fill_export(parser: Parser) -> None:
         "--format",
         one_of("format", EXPORT_FORMATS),
         "NAME",
-        "bundle (default): trained network that needs only PyTorch; timm: the arguments and a module with "
-        "which timm builds it",
+        "bundle: trained network that needs only PyTorch; timm: the arguments and a module with which timm "
+        "builds it",
         default=EXPORT_FORMATS[0],
     )
     parser.add_argument(
@@ -244,17 +246,15 @@ def fill_export(parser: Parser) -> None:
 
 def fill_profile(parser: Parser) -> None:
     """Options of `nas profile`."""
-    add_settings(parser, {SPACE, OBJECTIVE, IMAGES, TRAINING}, names=PROFILED)
-    shape = parser.add_argument_group("shape of the images, without --data")
-    take(shape, "--num-classes", parse_positive_int, "N", "classes (default: the space's, 1000)")
-    take(shape, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default 3)")
+    add_settings(parser, taken_by("profile"))
+    add_shape(parser.add_argument_group("shape of the images, without --data"))
     plan = parser.add_argument_group("plan")
     known = options_of(Settings)
     for name in ("trials", "workers", "gpus_per_worker"):
         add_declared(plan, known[name])
     take(plan, "--seconds-per-trial", parse_number, "S", "given, not measured")
     sample = parser.add_argument_group("sample")
-    take(sample, "--samples", parse_positive_int, "N", "random candidates (default 100000)", default=100_000)
+    take(sample, "--samples", parse_positive_int, "N", "random candidates", default=SAMPLES)
     add_declared(sample, known["seed"])
     add_json(parser)
 
@@ -281,7 +281,7 @@ def fill_proxy_check(parser: Parser) -> None:
         "judge by so many times the recipe's epochs (default 3x)",
     )
     take(check, "--long-epochs", parse_number, "E", "the same, in epochs")
-    add_settings(parser, {STUDY, IMAGES, SPACE, OBJECTIVE, MACHINES, TRAINING}, names=CHECKED)
+    add_settings(parser, taken_by("proxy-check"))
     add_json(parser)
 
 
@@ -308,7 +308,7 @@ def fill_describe(parser: Parser) -> None:
         "--batch-size",
         parse_positive_int,
         "N",
-        "batch of the training memory (default 32)",
+        "batch of the training memory",
         default=32,
     )
     add_json(parser)
@@ -338,15 +338,15 @@ def fill_scale(parser: Parser) -> None:
         "--bases",
         parse_bases,
         "D,W,R",
-        "depth, width and resolution for each phi (default 1.2,1.1,1.15)",
-        default=(1.2, 1.1, 1.15),
+        "depth, width and resolution for each phi",
+        default=(DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE),
     )
     take(
         rule,
         "--multiple",
         parse_positive_int,
         "PX",
-        "round the image's side to a multiple of this (default 1; 32 wastes least)",
+        "round the image's side to a multiple of this; 32 wastes least",
         default=1,
     )
     take(
@@ -354,8 +354,8 @@ def fill_scale(parser: Parser) -> None:
         "--rule",
         one_of("rule", RULES),
         "NAME",
-        f"how channels and layers are rounded: {', '.join(RULES)} (default efficientnet)",
-        default="efficientnet",
+        f"how channels and layers are rounded: {', '.join(RULES)}",
+        default=next(iter(RULES)),
     )
     parser.add_argument("--out", metavar="DIR", help="where to write (default runs/ARCH-scaled)")
     add_json(parser)
@@ -368,7 +368,7 @@ def fill_measure(parser: Parser) -> None:
     )
     add_device(parser.add_argument_group("device"))
     session = parser.add_argument_group("session")
-    take(session, "--runs", parse_positive_int, "N", "samples of each, in turns (default 30)", default=30)
+    take(session, "--runs", parse_positive_int, "N", "samples of each, in turns", default=30)
     session.add_argument(
         "--force", action="store_true", help="measure on a busy machine too; the result is flagged"
     )
@@ -386,8 +386,7 @@ def fill_latency_table(parser: Parser) -> None:
     space = parser.add_argument_group("search space")
     for name in ("space", "resolution", "width"):
         add_declared(space, options_of(Settings)[name])
-    take(space, "--num-classes", parse_positive_int, "N", "classes (default: the space's, 1000)")
-    take(space, "--in-channels", parse_positive_int, "N", "1 grey, 3 colour (default 3)")
+    add_shape(space)
     parser.add_argument("--out", metavar="FILE", help="the table that is written, as JSON")
     add_device(parser.add_argument_group("device"))
     session = parser.add_argument_group("session")
@@ -396,19 +395,19 @@ def fill_latency_table(parser: Parser) -> None:
         "--check",
         parse_natural,
         "N",
-        "random networks measured whole, to correct predictions and state their error (default 24)",
+        "random networks measured whole, to correct predictions and state their error",
         default=24,
     )
-    take(session, "--rounds", parse_positive_int, "N", "samples of each, in turns (default 20)", default=20)
+    take(session, "--rounds", parse_positive_int, "N", "samples of each, in turns", default=20)
     take(
         session,
         "--most-blocks",
         parse_positive_int,
         "N",
-        "blocks measured at most; the rest is estimated from them (default 400)",
+        "blocks measured at most; the rest is estimated from them",
         default=400,
     )
-    take(session, "--seed", parse_natural, "N", "seed of everything random (default 0)", default=0)
+    take(session, "--seed", parse_natural, "N", "seed of everything random", default=Settings().seed)
     session.add_argument(
         "--force", action="store_true", help="measure on a busy machine too; the table says so"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from nas.cli.options import shape_of
 from nas.config.prepared import load_images
 from nas.config.request import given_options, recipe_of
 from nas.config.settings import Settings
@@ -17,8 +18,6 @@ from nas.spaces import BUILT_IN, find_space
 from nas.trial import Say
 from nas.units import hint
 
-CLASSES, CHANNELS, RESOLUTION = 1000, 3, 224
-"""ImageNet's, for which the published spaces were made."""
 UNKNOWN = "unknown: give --seconds-per-trial, or --data to measure it"
 
 
@@ -69,11 +68,7 @@ def _image_arguments(arguments: Namespace, ready: Any, images: Any) -> dict[str,
             "num_classes": images.num_classes,
             "in_channels": images.channels,
         }
-    defaults = {"resolution": RESOLUTION, "num_classes": CLASSES, "in_channels": CHANNELS}
-    if ready is not None:
-        defaults = {name: getattr(ready.template, name) for name in defaults}
-    given = {name: getattr(arguments, name) for name in defaults}
-    return {name: defaults[name] if given[name] is None else given[name] for name in defaults}
+    return shape_of(arguments, ready)
 
 
 def _plan(arguments: Namespace, space: Any, images: Any, objective: Any, progress: Say) -> Plan:

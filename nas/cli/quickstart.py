@@ -17,13 +17,13 @@ from nas.config.quickstart import (
     own_images,
     quickstart_settings,
 )
-from nas.config.request import Request
+from nas.config.request import Request, given_options
+from nas.config.resuming import resumed
 from nas.config.settings import Settings
+from nas.execution.executors import EXECUTORS
 from nas.report.printing import make_console
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
-
-CHANGES = ("trials", "workers", "seed", "executor")
 
 NEXT = """\
 Next, on your own images:
@@ -35,18 +35,16 @@ def run(arguments: Namespace) -> int:
     """Searches, or continues, or prints what is finished."""
     folder = Path(arguments.out).expanduser()
     console = make_console(to_stderr=arguments.json)
-    given = {name: getattr(arguments, name) for name in CHANGES if getattr(arguments, name) is not None}
-    if arguments.executor == "inline" and arguments.workers is None:
-        given["workers"] = 1
-    if arguments.data is not None and has_study(folder):
-        given["data"] = arguments.data
+    given = given_options(arguments)
+    if "executor" in given and not EXECUTORS[arguments.executor].is_parallel:
+        given.setdefault("workers", 1)
     if has_study(folder):
         stored = Settings.from_dict(open_study(folder).settings, folder)
-        settings = _with_comparison(stored).resumed_with(given, folder)
+        settings = resumed(_with_comparison(stored), given, folder)
         console.print(f"Quickstart: continues the study in {folder}", soft_wrap=True)
     else:
         images = choose_images() if arguments.data is None else own_images(arguments.data)
-        settings = replace(quickstart_settings(images), **given)
+        settings = replace(quickstart_settings(images), **{**given, "data": images.data})
         console.print(f"Quickstart on {_words(images)}", soft_wrap=True)
     code = run_request(Request(folder=folder, settings=settings, as_json=arguments.json))
     if code == 0:

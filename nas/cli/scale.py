@@ -9,24 +9,8 @@ from nas.config.architectures import Architecture, find_architecture
 from nas.errors import ExportError, UsageError
 from nas.report.family_report import Step, family_report
 from nas.report.printing import emit
-from search_spaces import (
-    EFFICIENTNET_LITE_RULE,
-    EFFICIENTNET_RULE,
-    EFFICIENTNET_V2_RULE,
-    MNASNET_RULE,
-    Rule,
-    Scaling,
-    compound,
-    largest_phi,
-    member,
-)
-
-RULES: dict[str, Rule] = {
-    "efficientnet": EFFICIENTNET_RULE,
-    "efficientnet_v2": EFFICIENTNET_V2_RULE,
-    "lite": EFFICIENTNET_LITE_RULE,
-    "mnasnet": MNASNET_RULE,
-}
+from search_spaces import Scaling, compound, largest_phi, member
+from search_spaces.scaling import RULES
 
 
 def run(arguments: Namespace) -> int:

@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nas.catalogue import Catalogue
 from nas.config.request import Request
-from nas.config.settings import Settings
+from nas.config.settings import Settings, flag_of
 from nas.controller_factory import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
-from nas.execution.executors import ExecutorOptions
+from nas.execution.executors import EXECUTORS, ExecutorOptions
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
-from nas.rungs import Rungs
+from nas.rungs import FIDELITY, REDUCTION_FACTOR, Rungs
 from nas.scheduling import Budget
 from nas.search import Search
 from nas.spaces import SpaceSource, find_space
@@ -109,7 +109,7 @@ class Prepared:
             address=self.settings.address,
             trial_timeout_seconds=None if minutes is None else 60 * minutes,
             probe_resource=self.settings.latency_resource,
-            probe_gpus=1.0 if self.probe is not None and "cuda" in self.probe.device else 0.0,
+            probe_gpus=1.0 if self.probe is not None and self.probe.is_cuda else 0.0,
             modules=self.modules,
         )
         return options.make()
@@ -223,17 +223,15 @@ def make_rungs(settings: Settings, recipe: Recipe, resolution: int) -> Rungs | N
     if not settings.rungs:
         for name in ("fidelity", "reduction_factor"):
             if getattr(settings, name) is not None:
-                raise UsageError(
-                    f"--{name.replace('_', '-')} says something of rungs: give the --rungs too", field=name
-                )
+                raise UsageError(f"{flag_of(name)} says something of rungs: give the --rungs too", field=name)
         return None
-    fidelity = settings.fidelity or "epochs"
+    fidelity = settings.fidelity or FIDELITY
     whole = {"epochs": recipe.epochs, "resolution": float(resolution), "data": 1.0}[fidelity]
     return Rungs.of(
         fidelity,
         settings.rungs,
         whole=whole,
-        reduction_factor=settings.reduction_factor or 3,
+        reduction_factor=settings.reduction_factor or REDUCTION_FACTOR,
     )
 
 
@@ -248,18 +246,20 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
         for name in ("latency_device", "latency_batch", "latency_threads", "latency_resource"):
             if getattr(settings, name) is not None:
                 raise UsageError(
-                    f"--{name.replace('_', '-')} says how latency is measured, but the objective does not "
-                    "look at measured latency: give --target-latency or --max-latency without a latency "
-                    "table, or leave it out"
+                    f"{flag_of(name)} says how latency is measured, but the objective does not look at "
+                    "measured latency: give --target-latency or --max-latency without a latency table, or "
+                    "leave it out",
+                    field=name,
                 )
         return None
     from nas.latency.probe import LatencyProbe
 
-    return LatencyProbe(
-        device=settings.latency_device or "auto",  # type: ignore[arg-type]  # checked by the option
-        batch=settings.latency_batch or 1,
-        threads=settings.latency_threads or 1,
-    )
+    given: dict[str, Any] = {
+        "device": settings.latency_device,
+        "batch": settings.latency_batch,
+        "threads": settings.latency_threads,
+    }
+    return LatencyProbe(**{name: value for name, value in given.items() if value is not None})
 
 
 def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | None:
@@ -325,11 +325,14 @@ def load_images(
 
 def _machines(settings: Settings, width: int | None) -> tuple[int, float]:
     """Number of workers and their share of a GPU: as given, else every GPU, else this machine's cores."""
-    if settings.executor == "inline":
+    if not EXECUTORS[settings.executor].is_parallel:
+        parallel = next(name for name, kind in EXECUTORS.items() if kind.is_parallel)
         for name in ("workers", "gpus_per_worker", "address"):
             if getattr(settings, name) not in (None, 1):
                 raise UsageError(
-                    f"--{name.replace('_', '-')} needs --executor ray: inline runs one trial at a time, here"
+                    f"{flag_of(name)} needs --executor {parallel}: {settings.executor} runs one trial at a "
+                    "time, here",
+                    field=name,
                 )
         return 1, 0.0
     workers = settings.workers if settings.workers is not None else width

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nas.config.settings import Settings
+from nas.data.images import SEARCH_FRACTION
 from nas.training.recipe import Recipe
 from search_spaces import cost, small
 
@@ -102,7 +103,7 @@ def own_images(data: str) -> Images:
 
     found = load_data(data)
     count = len(found.train) + len(found.search)
-    fraction = min(0.2, MOST_SEARCH_IMAGES / count)
+    fraction = min(SEARCH_FRACTION, MOST_SEARCH_IMAGES / count)
     train = count - round(count * fraction)
     batch_size = min(OWN_BATCH_SIZE, Recipe().batch_for(train))
     return Images(
@@ -158,7 +159,6 @@ def quickstart_settings(images: Images) -> Settings:
         space="small",
         recipe=quickstart_recipe(images).to_json(),
         target_macs=float(cost(reference).macs),
-        controller="dyna",
         trials=images.trials,
         workers=WORKERS,
         compare_random=RANDOMS,

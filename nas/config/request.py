@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nas.config.resuming import check_still_there, resumed
 from nas.config.settings import Settings
-from nas.errors import StudyError, UsageError
+from nas.errors import UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
 from nas.options import options_of
 from nas.study.study import open_study
@@ -58,8 +59,8 @@ def request_of(arguments: Namespace) -> Request:
         study = open_study(folder)
         stored = Settings.from_dict(study.settings, folder)
         recipe = recipe_of(arguments, Recipe.from_json(stored.recipe)).to_json()
-        settings = stored.resumed_with({**given, "recipe": recipe}, folder)
-        _check_still_there(settings, folder)
+        settings = resumed(stored, {**given, "recipe": recipe}, folder)
+        check_still_there(settings, folder)
         if not study.trials:
             warm_start = settings.warm_start
     else:
@@ -73,9 +74,9 @@ def request_of(arguments: Namespace) -> Request:
     )
 
 
-def given_options(arguments: Namespace) -> dict[str, Any]:
-    """What was given on the command line, by the names of `Settings`, without the recipe."""
-    values = {name: vars(arguments).get(name) for name in options_of(Settings)}
+def given_options(arguments: Namespace, kind: type = Settings) -> dict[str, Any]:
+    """What was given on the command line of the options that a class declares, by the fields' names."""
+    values = {name: vars(arguments).get(name) for name in options_of(kind)}
     given = {name: value for name, value in values.items() if value not in (None, [])}
     if "enqueue" in given:
         given["enqueue"] = tuple(given["enqueue"])
@@ -107,10 +108,7 @@ def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:
     Raises:
         RecipeError: A value breaks its law.
     """
-    given = vars(arguments)
-    changed: dict[str, Any] = {
-        name: given[name] for name in options_of(Recipe) if given.get(name) is not None
-    }
+    given, changed = vars(arguments), given_options(arguments, Recipe)
     if given.get("rungs") and given.get("fidelity") in (None, "epochs"):
         changed.setdefault("epochs", given["rungs"][-1])
     recipe = base or Recipe()
@@ -118,28 +116,3 @@ def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:
         share = recipe.warmup_epochs / recipe.epochs
         changed["warmup_epochs"] = min(recipe.warmup_epochs, share * changed["epochs"])
     return replace(recipe, **changed)
-
-
-def _check_still_there(settings: Settings, folder: Path) -> None:
-    """Checks that the files of a study are where they were, or where they are said to be now.
-
-    Raises:
-        StudyError: One is not; names the option that says where it is.
-    """
-    space_file, colon, _ = str(settings.space).rpartition(":")
-    is_by_name = not Path(str(settings.data)).is_absolute()
-    paths = {
-        "--data": None if is_by_name else settings.data,
-        "--space": space_file if colon else None,
-        "--data-root": settings.data_root if is_by_name else None,
-        "--latency-table": settings.latency_table,
-        "--proxy-check": settings.proxy_check,
-    }
-    for flag, path in paths.items():
-        if path is not None and not Path(path).exists():
-            new = "NEW.py:name" if flag == "--space" else "NEW"
-            raise StudyError(
-                f"the study in {folder} was searched with {flag} {path}, which is not there: if it was "
-                f"moved, say where it is now, nas resume {folder} {flag} {new}",
-                field=flag.removeprefix("--").replace("-", "_"),
-            )

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from controllers import CONTROLLERS
-from nas.config.readers import (
-    absolute_if_there,
-    absolute_path,
-    absolute_space,
-    read_network,
-    read_objective,
-)
-from nas.data.images import Fit
+from nas.config.readers import absolute_if_there, absolute_path, absolute_space, read_network, read_objective
+from nas.data.images import FIT, SEARCH_FRACTION, Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
-from nas.execution.executors import EXECUTORS
-from nas.latency.devices import DEVICES
-from nas.objective import Objective
+from nas.execution.executors import DEFAULT_EXECUTOR, EXECUTOR_NAMES, EXECUTORS
+from nas.latency.devices import DEVICES, DeviceSettings
+from nas.objective import KINDS, Objective
 from nas.options import option, options_of
-from nas.rungs import Fidelity
+from nas.rungs import FIDELITY, REDUCTION_FACTOR, Fidelity
+from nas.scheduling import Budget
+from nas.spaces import BUILT_IN
 from nas.training.recipe import Recipe
 from nas.units import (
     one_of,
@@ -40,6 +35,11 @@ OBJECTIVE = "objective: accuracy, and what it may cost"
 SEARCH, MACHINES = "search", "machines"
 LATENCY = "latency, where the objective looks at it"
 TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
+PROFILE, CHECK = ("profile",), ("proxy-check",)
+BOTH = PROFILE + CHECK
+
+BUDGET, DEVICE = Budget(), DeviceSettings()
+"""What is not said is as these have it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,9 @@ class Settings:
     is what was not said: the code that uses it decides.
     """
 
-    seed: int = option(0, "seed of everything random", group=STUDY, metavar="N", read=parse_natural)
+    seed: int = option(
+        0, "seed of everything random", group=STUDY, metavar="N", read=parse_natural, also=CHECK
+    )
     is_deterministic: bool = option(
         False,
         "fix the schedule: equal searches give equal journals but for times",
@@ -64,6 +66,7 @@ class Settings:
         metavar="PATH",
         read=absolute_if_there,
         resume="moved",
+        also=BOTH,
     )
     data_root: str | None = option(
         None,
@@ -72,34 +75,48 @@ class Settings:
         metavar="DIR",
         read=absolute_path,
         resume="moved",
+        also=BOTH,
     )
     search_fraction: float = option(
-        0.2, "share of the training images that candidates are judged on", group=IMAGES, metavar="F"
+        SEARCH_FRACTION,
+        "share of the training images that candidates are judged on",
+        group=IMAGES,
+        metavar="F",
+        also=BOTH,
     )
     fit: Fit = option(
-        "crop",
+        FIT,
         "how images become square, by cutting the centre out, adding black bars, or distorting",
         group=IMAGES,
         metavar="NAME",
+        also=BOTH,
     )
     space: str | None = option(
         None,
-        "mnasnet, efficientnet, efficientnet_v2, mobilenet_v3, resnet, nas_bench_macro, small; a variant "
-        "such as mnasnet_a1, efficientnet_v2_b0, resnet18 or mnasnet_flat; or file.py:name of your own",
+        f"{', '.join(BUILT_IN)}; a variant such as mnasnet_a1, efficientnet_v2_b0, resnet18 or mnasnet_flat; "
+        "or file.py:name of your own",
         group=SPACE,
         metavar="NAME",
         read=absolute_space,
         resume="moved",
+        also=BOTH,
     )
     resolution: int | None = option(
-        None, "image side", group=SPACE, metavar="PX", default_text="that of the images"
+        None, "image side", group=SPACE, metavar="PX", default_text="that of the images", also=BOTH
     )
-    width: float | None = option(None, "multiplies the channels", group=SPACE, metavar="W", default_text="1")
+    width: float | None = option(
+        None, "multiplies the channels", group=SPACE, metavar="W", default_text="1", also=BOTH
+    )
     target_macs: float | None = option(
-        None, "multiply-adds aimed at, such as 30M", group=OBJECTIVE, metavar="N", read=parse_count
+        None,
+        "multiply-adds aimed at, such as 30M",
+        group=OBJECTIVE,
+        metavar="N",
+        read=parse_count,
+        also=PROFILE,
     )
     target_params: float | None = option(
-        None, "parameters aimed at, such as 2M", group=OBJECTIVE, metavar="N", read=parse_count
+        None, "parameters aimed at, such as 2M", group=OBJECTIVE, metavar="N", read=parse_count, also=PROFILE
     )
     target_latency_ms: float | None = option(
         None,
@@ -108,6 +125,7 @@ class Settings:
         flag="--target-latency",
         metavar="T",
         read=parse_milliseconds,
+        also=PROFILE,
     )
     objective: str | None = option(
         None,
@@ -116,13 +134,24 @@ class Settings:
         group=OBJECTIVE,
         metavar="KIND",
         read=read_objective,
-        default_text="hard",
+        default_text=KINDS[0],
+        also=PROFILE,
     )
     max_macs: float | None = option(
-        None, "reject candidates above it before training", group=OBJECTIVE, metavar="N", read=parse_count
+        None,
+        "reject candidates above it before training",
+        group=OBJECTIVE,
+        metavar="N",
+        read=parse_count,
+        also=BOTH,
     )
     max_params: float | None = option(
-        None, "reject candidates above it before training", group=OBJECTIVE, metavar="N", read=parse_count
+        None,
+        "reject candidates above it before training",
+        group=OBJECTIVE,
+        metavar="N",
+        read=parse_count,
+        also=BOTH,
     )
     max_memory_bytes: float | None = option(
         None,
@@ -131,9 +160,16 @@ class Settings:
         flag="--max-memory",
         metavar="M",
         read=parse_bytes,
+        also=PROFILE,
     )
     max_latency_ms: float | None = option(
-        None, "most latency", group=OBJECTIVE, flag="--max-latency", metavar="T", read=parse_milliseconds
+        None,
+        "most latency",
+        group=OBJECTIVE,
+        flag="--max-latency",
+        metavar="T",
+        read=parse_milliseconds,
+        also=PROFILE,
     )
     controller: str = option(
         next(iter(CONTROLLERS)),
@@ -157,10 +193,10 @@ class Settings:
         resume="moved",
     )
     trials: int = option(
-        100, "trials in all, earlier runs included", group=SEARCH, metavar="N", resume="changeable"
+        BUDGET.trials, "trials in all, earlier runs included", group=SEARCH, metavar="N", resume="changeable"
     )
     max_hours: float | None = option(
-        None,
+        BUDGET.max_hours,
         "most wall time of this run, such as 1.5 or 90min",
         group=SEARCH,
         metavar="H",
@@ -168,7 +204,11 @@ class Settings:
         resume="changeable",
     )
     patience: int | None = option(
-        None, "stop after N trials without a better reward", group=SEARCH, metavar="N", resume="changeable"
+        BUDGET.patience,
+        "stop after N trials without a better reward",
+        group=SEARCH,
+        metavar="N",
+        resume="changeable",
     )
     enqueue: tuple[tuple[str, str], ...] = option(
         (),
@@ -180,7 +220,7 @@ class Settings:
         resume="changeable",
     )
     finalists: int = option(
-        0,
+        BUDGET.finalists,
         "train the N best again in the last 2N trials",
         group=SEARCH,
         metavar="N",
@@ -196,18 +236,24 @@ class Settings:
         resume="changeable",
     )
     workers: int | None = option(
-        None, "trainings at the same time", group=MACHINES, metavar="N", resume="changeable"
+        None, "trainings at the same time", group=MACHINES, metavar="N", resume="changeable", also=CHECK
     )
     gpus_per_worker: float | None = option(
-        None, "share of a GPU each holds, such as 0.25", group=MACHINES, metavar="G", resume="changeable"
+        None,
+        "share of a GPU each holds, such as 0.25",
+        group=MACHINES,
+        metavar="G",
+        resume="changeable",
+        also=CHECK,
     )
     executor: str = option(
-        next(iter(EXECUTORS)),
-        f"{', '.join(EXECUTORS)}; inline needs no Ray",
+        DEFAULT_EXECUTOR,
+        EXECUTOR_NAMES,
         group=MACHINES,
         metavar="NAME",
         read=one_of("executor", EXECUTORS),
         resume="changeable",
+        also=CHECK,
     )
     address: str | None = option(
         None,
@@ -215,6 +261,7 @@ class Settings:
         group=MACHINES,
         metavar="ADDRESS",
         resume="changeable",
+        also=CHECK,
     )
     trial_timeout_minutes: float | None = option(
         None,
@@ -223,6 +270,7 @@ class Settings:
         flag="--trial-timeout",
         metavar="MIN",
         resume="changeable",
+        also=CHECK,
     )
     latency_table: str | None = option(
         None,
@@ -241,10 +289,10 @@ class Settings:
         default_text="auto: where it trains",
     )
     latency_batch: int | None = option(
-        None, "images a forward pass", group=LATENCY, metavar="N", default_text="1"
+        None, "images a forward pass", group=LATENCY, metavar="N", default_text=str(DEVICE.batch)
     )
     latency_threads: int | None = option(
-        None, "threads of the CPU there", group=LATENCY, metavar="N", default_text="1"
+        None, "threads of the CPU there", group=LATENCY, metavar="N", default_text=str(DEVICE.threads)
     )
     latency_resource: str | None = option(
         None,
@@ -259,6 +307,7 @@ class Settings:
         "compile each candidate's training first: takes minutes, for long trainings only",
         group=TRAINING,
         flag="--compile",
+        also=BOTH,
     )
     rungs: tuple[float, ...] = option(
         (),
@@ -272,10 +321,14 @@ class Settings:
         "what the rungs are of, in epochs, pixels or shares of the images",
         group=TRAINING,
         metavar="NAME",
-        default_text="epochs",
+        default_text=FIDELITY,
     )
     reduction_factor: int | None = option(
-        None, "of N candidates on a rung one is promoted", group=TRAINING, metavar="N", default_text="3"
+        None,
+        "of N candidates on a rung one is promoted",
+        group=TRAINING,
+        metavar="N",
+        default_text=str(REDUCTION_FACTOR),
     )
     compare_random: int | None = option(
         None,
@@ -325,38 +378,6 @@ class Settings:
         """The metric that `--target-latency` and `--max-latency` mean: predicted where there is a table."""
         return "latency_ms" if self.latency_table is None else "predicted_latency_ms"
 
-    def resumed_with(self, given: Mapping[str, Any], folder: Path) -> Settings:
-        """These settings with what a resume may change changed.
-
-        Args:
-            given: What the user gave this time, by field name; the recipe as JSON.
-            folder: The study's folder, for the message.
-
-        Raises:
-            StudyError: Something else is given than what the study was made with; names each difference.
-        """
-        found = [
-            f"{_flag(name)} is {_shown(getattr(self, name))} there, {_shown(value)} here"
-            for name, value in given.items()
-            if name != "recipe" and not self._may_become(name, value)
-        ]
-        found += _recipe_differences(self.recipe, given.get("recipe", self.recipe))
-        if found:
-            raise StudyError(
-                f"{folder} holds a study with other settings: {'; '.join(found)}. Leave these out to "
-                "continue it, or give another --out to begin another study"
-            )
-        changed = {name: value for name, value in given.items() if name != "recipe"}
-        if "enqueue" in changed:
-            changed["enqueue"] = tuple(dict.fromkeys((*self.enqueue, *changed["enqueue"])))
-        return replace(self, **changed)
-
-    def _may_become(self, name: str, value: object) -> bool:
-        before = getattr(self, name)
-        if name == "space":  # a file that was moved keeps its name; its content is compared by the study
-            return value == before or _is_same_file(str(value), str(before))
-        return value == before or options_of(Settings)[name].option.resume != "fixed"
-
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values."""
         return asdict(self)
@@ -374,37 +395,19 @@ class Settings:
                 f"the study in {folder} was not started with `nas search`: continue it with the program that "
                 "did, by calling nas.search(...) with the same arguments and out"
             )
-        given = {name: value for name, value in values.items() if name in known}
-        given["rungs"] = tuple(given.get("rungs", ()))
-        given["enqueue"] = tuple(map(tuple, given.get("enqueue", ())))
-        return cls(**given)
+        return cls(**{name: _frozen(value) for name, value in values.items() if name in known})
 
 
-def _recipe_differences(before: str, now: str) -> list[str]:
-    """How a recipe differs from the stored one, in which a field that is newer has its default."""
-    there, here = json.loads(Recipe.from_json(before).to_json()), json.loads(now)
-    return [
-        f"{_flag(key)} is {_shown(there.get(key))} there, {_shown(here[key])} here"
-        for key in here
-        if here[key] != there.get(key)
-    ]
-
-
-def _is_same_file(one: str, other: str) -> bool:
-    """Whether two spaces are one name in files of one name, which may have moved: contents are compared."""
-    return ":" in one and Path(one).name == Path(other).name
+def _frozen(value: Any) -> Any:
+    """A JSON value as a setting has it: lists as tuples."""
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _target_flag(metric: str) -> str:
-    return _flag(f"target_{metric.removeprefix('predicted_')}")
+    return flag_of(f"target_{metric.removeprefix('predicted_')}")
 
 
-def _flag(name: str) -> str:
-    known = options_of(Settings)
+def flag_of(name: str) -> str:
+    """The option on the command line that sets a field of the settings or of the recipe."""
+    known = {**options_of(Recipe), **options_of(Settings)}
     return known[name].flag if name in known else "--" + name.replace("_", "-")
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "not given"
-    return f"{value:,.12g}" if isinstance(value, float) else str(value)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from nas.data.decoder import decode_image, fit_square, has_alpha
-from nas.data.images import WHITE, Fit, Images, Reading
+from nas.data.images import FIT, WHITE, Fit, Images, Reading
 from nas.data.tree import few
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
@@ -159,7 +159,7 @@ def decode_all(
     return (images if len(readable) == len(sources) else images[readable]), readable
 
 
-def resize(images: Images, resolution: int, fit: Fit = "crop") -> Images:
+def resize(images: Images, resolution: int, fit: Fit = FIT) -> Images:
     """Brings arrays of shape (count, channels, height, width) to a square resolution, as `decode` does."""
     count, channels, height, width = images.shape
     if height == width == resolution:

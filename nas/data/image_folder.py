@@ -12,7 +12,7 @@ from nas import conversion
 from nas.conversion import digest
 from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.encoded import EncodedPart, decode_parts
-from nas.data.images import Files, Fit
+from nas.data.images import FIT, Files, Fit
 from nas.data.layout import Layout, find_layout
 from nas.data.splits import Source
 from nas.data.tree import (
@@ -36,7 +36,7 @@ def load_folder(
     *,
     resolution: int | None,
     resident_bytes: int,
-    fit: Fit = "crop",
+    fit: Fit = FIT,
     progress: Say = say_nothing,
 ) -> Source:
     """Reads a folder of images.

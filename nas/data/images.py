@@ -12,6 +12,9 @@ from nas.conversion import digest
 from nas.errors import DataError
 
 Fit = Literal["crop", "pad", "stretch"]
+FIT: Fit = "crop"
+SEARCH_FRACTION = 0.2
+"""Share of the training images that becomes the search split, where nothing else is said."""
 WHITE = 255
 
 
@@ -34,7 +37,7 @@ class Reading:
 
     channels: int
     resolution: int
-    fit: Fit = "crop"
+    fit: Fit = FIT
     bits: int = 16
     float_white: float = 255.0
     background: int | None = WHITE

@@ -13,7 +13,17 @@ import numpy.typing as npt
 
 from nas.argument_checks import whole
 from nas.data.image_folder import load_folder
-from nas.data.images import Files, Fit, ImageData, Pixels, SplitName, check_fit, check_fits
+from nas.data.images import (
+    FIT,
+    SEARCH_FRACTION,
+    Files,
+    Fit,
+    ImageData,
+    Pixels,
+    SplitName,
+    check_fit,
+    check_fits,
+)
 from nas.data.packs import array_source, load_pack
 from nas.data.splits import Source, split_source
 from nas.errors import DataError
@@ -31,11 +41,11 @@ def load_data(
     root: str | Path | None = None,
     download: bool = False,
     resolution: int | None = None,
-    search_fraction: float = 0.2,
+    search_fraction: float = SEARCH_FRACTION,
     test_fraction: float = 0.2,
     seed: int = 0,
     resident_bytes: int = 2 << 30,
-    fit: Fit = "crop",
+    fit: Fit = FIT,
     progress: Say = say_nothing,
 ) -> ImageData:
     """Reads images and splits them into train, search and test.
@@ -86,8 +96,8 @@ def from_arrays(
     test_images: npt.NDArray[Any] | None = None,
     test_labels: npt.NDArray[Any] | None = None,
     mirrors: bool = True,
-    fit: Fit = "crop",
-    search_fraction: float = 0.2,
+    fit: Fit = FIT,
+    search_fraction: float = SEARCH_FRACTION,
     test_fraction: float = 0.2,
     seed: int = 0,
 ) -> ImageData:
@@ -193,7 +203,7 @@ def near_names(text: str) -> str:
     return f"did you mean {' or '.join(meant)}?" if meant else f"known names are {', '.join(NAMES)}"
 
 
-def load_named(name: str, *, root: Path, download: bool, resolution: int | None, fit: Fit = "crop") -> Source:
+def load_named(name: str, *, root: Path, download: bool, resolution: int | None, fit: Fit = FIT) -> Source:
     """Reads a data set by one of `NAMES`.
 
     Raises:

@@ -30,7 +30,7 @@ from nas.conversion import digest
 from nas.data.copies import Contents, array_contents, conflicting_labels
 from nas.data.decoding import resize
 from nas.data.encoded import EncodedPart, decode_parts
-from nas.data.images import Fit, Images, Labels, Pixels, Reading
+from nas.data.images import FIT, Fit, Images, Labels, Pixels, Reading
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source
 from nas.data.survey import cut_notes
@@ -44,9 +44,7 @@ ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
-def load_pack(
-    path: Path, *, resolution: int | None, fit: Fit = "crop", progress: Say = say_nothing
-) -> Source:
+def load_pack(path: Path, *, resolution: int | None, fit: Fit = FIT, progress: Say = say_nothing) -> Source:
     """Reads a pack and decodes it once.
 
     Raises:
@@ -76,7 +74,7 @@ def array_source(
     classes: tuple[str, ...] | None = None,
     resolution: int | None = None,
     mirrors: bool = True,
-    fit: Fit = "crop",
+    fit: Fit = FIT,
 ) -> Source:
     """Makes a source from arrays in memory.
 

@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from nas.data.decoding import Probe
-from nas.data.images import WHITE, Fit, Images, Reading
+from nas.data.images import FIT, WHITE, Fit, Images, Reading
 from nas.data.tree import count, few
 from nas.errors import DataError
 
@@ -44,7 +44,7 @@ class Survey:
 
 
 def survey_images(
-    probes: Sequence[Probe], names: Sequence[str], *, resolution: int | None, fit: Fit = "crop"
+    probes: Sequence[Probe], names: Sequence[str], *, resolution: int | None, fit: Fit = FIT
 ) -> Survey:
     """Decides how images are read.
 
@@ -84,7 +84,7 @@ def survey_images(
     )
 
 
-def infer_resolution(probes: Sequence[Probe], fit: Fit = "crop") -> tuple[int, str | None]:
+def infer_resolution(probes: Sequence[Probe], fit: Fit = FIT) -> tuple[int, str | None]:
     """Chooses one resolution for images of many sizes.
 
     Square images of one size keep it. Otherwise it is the median of the sides that `fit` keeps (the shorter

@@ -21,6 +21,9 @@ from search_spaces import Decision, Network, SearchSpace, cost, memory
 Values = npt.NDArray[np.int64]
 Records = np.recarray[Any, np.dtype[np.void]]
 
+SAMPLES = 100_000
+"""Random candidates that a space is profiled by."""
+
 METRICS = ("macs", "params", "inference_bytes")
 BINS = 12
 
@@ -149,7 +152,7 @@ class Plan:
 
 
 def profile_space(
-    space: SearchSpace, objective: Objective | None = None, *, samples: int = 100_000, seed: int = 0
+    space: SearchSpace, objective: Objective | None = None, *, samples: int = SAMPLES, seed: int = 0
 ) -> SpaceProfile:
     """Samples a space and says what its candidates cost and how many keep the objective's limits.
 

@@ -11,48 +11,6 @@ from nas.protocols import Executor
 from nas.units import hint
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExecutorOptions:
-    """Which executor runs trials, and on which machines. An executor uses what it can.
-
-    Attributes:
-        name: One of `EXECUTORS`; may be positional.
-        workers: Trials at the same time.
-        gpus_per_worker: Share of a GPU, or number of GPUs, that each worker holds.
-        address: Address of a running Ray cluster; None starts one on this machine.
-        trial_timeout_seconds: A trial that takes longer is given up; None lets it.
-        probe_resource: Custom resource of the Ray node that measures latency; None measures in the workers.
-        probe_gpus: GPUs that such a measurement holds.
-        modules: The user's own modules, which workers cannot import and get by value.
-
-    Raises:
-        ExecutorError: There is no executor of this name.
-    """
-
-    name: str = field(default="ray", kw_only=False)
-    workers: int = 1
-    gpus_per_worker: float = 0.0
-    address: str | None = None
-    trial_timeout_seconds: float | None = None
-    probe_resource: str | None = None
-    probe_gpus: float = 0.0
-    modules: tuple[ModuleType, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.name not in EXECUTORS:
-            raise ExecutorError(
-                f"there is no executor {self.name!r}: {hint(str(self.name), EXECUTORS)}", field="executor"
-            )
-
-    def make(self) -> Executor:
-        """Makes the executor; nothing is started.
-
-        Raises:
-            ExecutorError: A number is out of range.
-        """
-        return EXECUTORS[self.name](self)
-
-
 def _ray(options: ExecutorOptions) -> Executor:
     from nas.execution.ray_executor import RayExecutor
 
@@ -73,5 +31,70 @@ def _inline(_: ExecutorOptions) -> Executor:
     return InlineExecutor()
 
 
-EXECUTORS: Mapping[str, Callable[[ExecutorOptions], Executor]] = {"ray": _ray, "inline": _inline}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorKind:
+    """What is known of an executor by its name.
+
+    Attributes:
+        make: Makes one of its options.
+        is_parallel: Whether it runs several trials at the same time, with workers, their GPUs and an address;
+            another runs one at a time, in this process.
+        note: What its users should know, in a few words.
+    """
+
+    make: Callable[[ExecutorOptions], Executor]
+    is_parallel: bool = True
+    note: str = ""
+
+
+EXECUTORS: Mapping[str, ExecutorKind] = {
+    "ray": ExecutorKind(make=_ray),
+    "inline": ExecutorKind(make=_inline, is_parallel=False, note="inline needs no Ray"),
+}
 """Executors by the name that users give, the default first."""
+
+DEFAULT_EXECUTOR = next(iter(EXECUTORS))
+EXECUTOR_NAMES = "; ".join([", ".join(EXECUTORS), *(kind.note for kind in EXECUTORS.values() if kind.note)])
+"""All of them, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorOptions:
+    """Which executor runs trials, and on which machines. An executor uses what it can.
+
+    Attributes:
+        name: One of `EXECUTORS`; may be positional.
+        workers: Trials at the same time.
+        gpus_per_worker: Share of a GPU, or number of GPUs, that each worker holds.
+        address: Address of a running Ray cluster; None starts one on this machine.
+        trial_timeout_seconds: A trial that takes longer is given up; None lets it.
+        probe_resource: Custom resource of the Ray node that measures latency; None measures in the workers.
+        probe_gpus: GPUs that such a measurement holds.
+        modules: The user's own modules, which workers cannot import and get by value.
+
+    Raises:
+        ExecutorError: There is no executor of this name.
+    """
+
+    name: str = field(default=DEFAULT_EXECUTOR, kw_only=False)
+    workers: int = 1
+    gpus_per_worker: float = 0.0
+    address: str | None = None
+    trial_timeout_seconds: float | None = None
+    probe_resource: str | None = None
+    probe_gpus: float = 0.0
+    modules: tuple[ModuleType, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in EXECUTORS:
+            raise ExecutorError(
+                f"there is no executor {self.name!r}: {hint(str(self.name), EXECUTORS)}", field="executor"
+            )
+
+    def make(self) -> Executor:
+        """Makes the executor; nothing is started.
+
+        Raises:
+            ExecutorError: A number is out of range.
+        """
+        return EXECUTORS[self.name].make(self)

@@ -1,4 +1,4 @@
-"""The settings under which latency is measured: device, batch, threads, precision, memory layout.
+"""The settings under which latency is measured: each field is an option of the commands that measure.
 
 Importing it loads no torch.
 """
@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from nas.errors import LatencyError
+from nas.options import option
 
 DeviceKind = Literal["cpu", "cuda", "cuda-graph", "onnx-cpu", "onnx-cuda"]
 LatencyPrecision = Literal["float32", "bfloat16"]
 
-DEVICES: tuple[str, ...] = get_args(DeviceKind)
+DEVICES: tuple[DeviceKind, ...] = get_args(DeviceKind)
+"""Devices by the name that users give, the default first.
+
+A name with `cuda` in it is of a GPU, and one that begins with `onnx-` is of ONNX Runtime.
+"""
 PRECISIONS: tuple[str, ...] = get_args(LatencyPrecision)
 
 MOST_THREADS = 1024
@@ -36,11 +41,11 @@ class DeviceSettings:
         LatencyError: A value does not fit, or two of them do not fit together.
     """
 
-    device: DeviceKind
-    batch: int = 1
-    threads: int = 1
-    precision: LatencyPrecision = "float32"
-    channels_last: bool = False
+    device: DeviceKind = option(DEVICES[0], "", metavar="NAME")
+    batch: int = option(1, "images a forward pass", metavar="N")
+    threads: int = option(1, "threads of the CPU", metavar="N")
+    precision: LatencyPrecision = option("float32", "", metavar="NAME")
+    channels_last: bool = option(False, "images with their channels last")
 
     def __post_init__(self) -> None:
         if self.device not in DEVICES:
@@ -61,7 +66,7 @@ class DeviceSettings:
         if self.is_onnx and self.precision != "float32":
             raise LatencyError(
                 f"precision {self.precision!r} is not offered on {self.device}: ONNX Runtime lacks such "
-                "convolutions on a CPU; measure in float32, or on cpu, cuda or cuda-graph",
+                f"convolutions on a CPU; measure in float32, or on {', '.join(_of_torch())}",
                 field="precision",
             )
         if self.is_onnx and self.channels_last:
@@ -74,7 +79,7 @@ class DeviceSettings:
     @property
     def is_onnx(self) -> bool:
         """Whether ONNX Runtime runs the network."""
-        return self.device.startswith("onnx-")
+        return self.device not in _of_torch()
 
     @property
     def is_cuda(self) -> bool:
@@ -86,3 +91,7 @@ class DeviceSettings:
         """The settings in words: `cpu, batch 1, threads 1, float32`."""
         layout = ", channels last" if self.channels_last else ""
         return f"{self.device}, batch {self.batch}, threads {self.threads}, {self.precision}{layout}"
+
+
+def _of_torch() -> tuple[str, ...]:
+    return tuple(name for name in DEVICES if not name.startswith("onnx-"))

@@ -215,10 +215,10 @@ def _gpu_name() -> str:
 
 
 def _options(settings: DeviceSettings) -> str:
-    if settings.device == "cpu":
-        return "freed memory kept" * keep_freed_memory()
-    if settings.is_onnx or not settings.is_cuda:
+    if settings.is_onnx:
         return ""
+    if not settings.is_cuda:
+        return "freed memory kept" * keep_freed_memory()
     matmul = "on" if torch.backends.cuda.matmul.allow_tf32 else "off"
     convolution = "on" if torch.backends.cudnn.allow_tf32 else "off"
     benchmark = "on" if torch.backends.cudnn.benchmark else "off"

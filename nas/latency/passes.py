@@ -214,8 +214,9 @@ def _onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise LatencyError(
-            f"devices onnx-cpu and onnx-cuda need ONNX Runtime, which cannot be imported ({error}): install "
-            "onnxruntime or onnxruntime-gpu"
+            f"the device needs ONNX Runtime, which cannot be imported ({error}): install onnxruntime or "
+            "onnxruntime-gpu",
+            field="device",
         ) from error
     return onnxruntime
 

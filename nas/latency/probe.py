@@ -21,6 +21,7 @@ from search_spaces import Network
 
 ProbeDevice = Literal["auto"] | DeviceKind
 
+DEFAULTS = DeviceSettings()
 REFERENCE_ROUNDS = 25
 LEAST_PROBE_ROUNDS = 8
 
@@ -58,11 +59,11 @@ class LatencyProbe:
     """
 
     device: ProbeDevice = "auto"
-    batch: int = 1
-    threads: int = 1
+    batch: int = DEFAULTS.batch
+    threads: int = DEFAULTS.threads
     runs: int = 50
-    precision: LatencyPrecision = "float32"
-    channels_last: bool = False
+    precision: LatencyPrecision = DEFAULTS.precision
+    channels_last: bool = DEFAULTS.channels_last
     reference_ms: float | None = None
     measures: ClassVar[tuple[str, ...]] = ("latency_ms",)
     _prepared: list[_Prepared] = field(default_factory=list, init=False, repr=False, compare=False)
@@ -87,6 +88,11 @@ class LatencyProbe:
         text = self._settings("cpu" if self.device == "auto" else self.device).text
         text = text.replace("cpu", "auto", 1) if self.device == "auto" else text
         return f"latency 1: {text}, runs {self.runs}"
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether it measures on a GPU wherever it is put; `auto` depends on the place."""
+        return self.device != "auto" and self._settings(self.device).is_cuda
 
     def prepare(self) -> None:
         """Times the reference workload on the device.

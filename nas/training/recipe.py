@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from nas.conversion import digest
 from nas.errors import RecipeError
-from nas.options import option
+from nas.options import option, options_of
 from search_spaces.fingerprints import counted_fields
 
 Optimizer = Literal["sgd", "rmsprop"]
@@ -81,13 +81,10 @@ class Recipe:
             value = getattr(self, field.name)
             if field.type == "float" and isinstance(value, int) and not isinstance(value, bool):
                 object.__setattr__(self, field.name, float(value))  # so that 5 and 5.0 are one recipe
-        for name, options in (
-            ("optimizer", Optimizer),
-            ("augmentation", Augmentation),
-            ("precision", Precision),
-            ("batch_norm_statistics", Statistics),
-        ):
-            _require(getattr(self, name) in get_args(options), f"{name} in {get_args(options)}", name, self)
+        for name, one in options_of(Recipe).items():
+            value = getattr(self, name)
+            _require(not one.choices or value in one.choices, f"{name} in {one.choices}", name, self)
+            _require(one.kind is not bool or isinstance(value, bool), f"{name} in (False, True)", name, self)
         for name in ("epochs", "learning_rate"):
             _require(_is_number(getattr(self, name)) and getattr(self, name) > 0, f"{name} > 0", name, self)
         for name in ("weight_decay", "warmup_epochs"):
@@ -233,7 +230,7 @@ def is_of_first_version(text: str) -> bool:
 
 def _require(holds: bool, law: str, name: str, recipe: Recipe) -> None:
     if not holds:
-        raise RecipeError(f"`{law}` must hold, but got {name}={getattr(recipe, name)!r}")
+        raise RecipeError(f"`{law}` must hold, but got {name}={getattr(recipe, name)!r}", field=name)
 
 
 def _is_number(value: object) -> bool:

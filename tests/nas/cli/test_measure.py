@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from nas.cli.main import COMMANDS, main, parse
+from nas.cli.measure import device_settings
+from nas.latency.devices import DeviceSettings
 from nas.latency.environment import judge_share
 from nas.latency.measurement import read_measurements
 from search_spaces import Conv, Head, MBConv, Network, Stage, cost, efficientnet
@@ -179,8 +181,8 @@ def test_a_network_named_twice_is_measured_once(capsys, networks, tmp_path):
 def test_the_command_has_its_defaults():
     assert "measure" in COMMANDS
     arguments = parse(["measure", "efficientnet_b0"])
-    found = (arguments.device, arguments.batch, arguments.threads, arguments.precision, arguments.runs)
-    assert found == ("cpu", 1, 1, "float32", 30)
+    assert device_settings(arguments) == DeviceSettings(device="cpu", batch=1, threads=1, precision="float32")
+    assert arguments.runs == 30
 
 
 def test_the_options_of_devices_load_no_torch():

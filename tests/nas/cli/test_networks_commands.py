@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from nas.cli.main import main
-from nas.cli.options import RULES as OFFERED
-from nas.cli.scale import RULES
 from nas.errors import UsageError
 from nas.evaluators import TableEvaluator
 from nas.short_form import search
@@ -234,10 +232,6 @@ def test_a_folder_that_cannot_be_written_is_refused(capsys, tmp_path):
     (tmp_path / "file").write_text("")
     words = ["scale", "resnet18", "--phi", "1", "--out", str(tmp_path / "file")]
     assert "choose another --out" in complaint(capsys, *words)
-
-
-def test_every_rule_that_is_offered_exists():
-    assert tuple(RULES) == OFFERED
 
 
 def test_phis_are_read_as_numbers_ranges_and_lists():

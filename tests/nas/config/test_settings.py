@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from nas.config.readers import read_metrics, read_objective
+from nas.config.resuming import resumed
 from nas.config.settings import Settings
 from nas.errors import StudyError, UsageError
 from nas.objective import Constraint, Objective
@@ -33,8 +34,8 @@ def test_a_study_started_from_python_names_the_way_to_continue_it():
 
 
 def test_a_resume_may_change_how_much_is_done_and_where():
-    changed = settings().resumed_with(
-        {"trials": 5, "workers": 3, "address": "auto", "max_hours": 2.0, "patience": 4}, FOLDER
+    changed = resumed(
+        settings(), {"trials": 5, "workers": 3, "address": "auto", "max_hours": 2.0, "patience": 4}, FOLDER
     )
     assert (changed.trials, changed.workers, changed.address) == (5, 3, "auto")
     assert changed.data == "/data"
@@ -53,20 +54,20 @@ def test_a_resume_may_change_how_much_is_done_and_where():
 )
 def test_a_resume_may_not_change_what_is_searched(given, words):
     with pytest.raises(StudyError, match=words):
-        settings().resumed_with(given, FOLDER)
+        resumed(settings(), given, FOLDER)
 
 
 def test_a_study_of_before_a_recipe_had_a_field_goes_on():
     stored = json.loads(Recipe(batch_size=128).to_json())
     del stored["batch_norm_statistics"]
     one = replace(settings(), recipe=json.dumps(stored))
-    assert one.resumed_with({"recipe": Recipe.from_json(one.recipe).to_json()}, FOLDER) == one
+    assert resumed(one, {"recipe": Recipe.from_json(one.recipe).to_json()}, FOLDER) == one
 
 
 def test_giving_the_same_again_is_no_difference():
     one = settings(target_macs=30e6)
     given = {"data": "/data", "target_macs": 30e6, "recipe": one.recipe}
-    assert one.resumed_with(given, FOLDER) == one
+    assert resumed(one, given, FOLDER) == one
 
 
 def test_targets_and_limits_of_options_become_an_objective():
@@ -106,7 +107,7 @@ def test_equal_objectives_are_stored_as_equal_text_however_they_are_written():
     texts = ["accuracy*(latency/5ms)^-0.07", "(latency_ms / 5.0)^-0.070 * accuracy"]
     assert len({read_objective(text) for text in texts}) == 1
     stored = settings(objective=read_objective(texts[0]))
-    assert stored.resumed_with({"objective": read_objective(texts[1])}, FOLDER) == stored
+    assert resumed(stored, {"objective": read_objective(texts[1])}, FOLDER) == stored
     assert Settings.from_dict(json.loads(json.dumps(stored.to_dict())), FOLDER) == stored
 
 

@@ -192,7 +192,7 @@ def test_a_missing_onnx_runtime_is_named(monkeypatch):
         return really_import(name, *rest, **words)
 
     monkeypatch.setattr(builtins, "__import__", without_onnxruntime)
-    with pytest.raises(LatencyError, match="need ONNX Runtime, which cannot be imported"):
+    with pytest.raises(LatencyError, match="needs ONNX Runtime, which cannot be imported"):
         prepare_pass(TINY, DeviceSettings(device="onnx-cpu"))
 
 

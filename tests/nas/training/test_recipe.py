@@ -114,8 +114,9 @@ def test_the_fingerprint_tells_recipes_apart_but_not_spellings_of_one():
     ],
 )
 def test_a_value_that_breaks_a_law_is_refused_by_name(field, value):
-    with pytest.raises(RecipeError, match=f"`.*{field}.*` must hold, but got {field}="):
+    with pytest.raises(RecipeError, match=f"`.*{field}.*` must hold, but got {field}=") as error:
         Recipe(**{field: value})
+    assert error.value.field == field
 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"epoch": 5}'])

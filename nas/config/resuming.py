@@ -1,0 +1,98 @@
+"""What a resume may change of a study's settings, and where the files that they name are now."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas.config.settings import Settings, flag_of
+from nas.errors import StudyError
+from nas.options import options_of
+from nas.training.recipe import Recipe
+
+
+def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Settings:
+    """A study's settings with what a resume may change changed.
+
+    Args:
+        settings: Those of the study.
+        given: What the user gave this time, by field name; the recipe as JSON.
+        folder: The study's folder, for the message.
+
+    Raises:
+        StudyError: Something else is given than what the study was made with; names each difference.
+    """
+    changed = {name: value for name, value in given.items() if name != "recipe"}
+    found = [
+        f"{flag_of(name)} is {_shown(getattr(settings, name))} there, {_shown(value)} here"
+        for name, value in changed.items()
+        if not _may_become(name, getattr(settings, name), value)
+    ]
+    found += _recipe_differences(settings.recipe, given.get("recipe", settings.recipe))
+    if found:
+        raise StudyError(
+            f"{folder} holds a study with other settings: {'; '.join(found)}. Leave these out to "
+            "continue it, or give another --out to begin another study"
+        )
+    for name, one in options_of(Settings).items():
+        if name in changed and one.option.is_repeated:
+            changed[name] = tuple(dict.fromkeys((*getattr(settings, name), *changed[name])))
+    return replace(settings, **changed)
+
+
+def _may_become(name: str, before: object, value: object) -> bool:
+    if name == "space":  # a file that was moved keeps its name; its content is compared by the study
+        return value == before or _is_same_file(str(value), str(before))
+    return value == before or options_of(Settings)[name].option.resume != "fixed"
+
+
+def _recipe_differences(before: str, now: str) -> list[str]:
+    """How a recipe differs from the stored one, in which a field that is newer has its default."""
+    there, here = json.loads(Recipe.from_json(before).to_json()), json.loads(now)
+    return [
+        f"{flag_of(key)} is {_shown(there.get(key))} there, {_shown(here[key])} here"
+        for key in here
+        if here[key] != there.get(key)
+    ]
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Whether two spaces are one name in files of one name, which may have moved: contents are compared."""
+    return ":" in one and Path(one).name == Path(other).name
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "not given"
+    return f"{value:,.12g}" if isinstance(value, float) else str(value)
+
+
+def check_still_there(settings: Settings, folder: Path) -> None:
+    """Checks that the files of a study are where they were, or where they are said to be now.
+
+    Raises:
+        StudyError: One is not; names the option that says where it is.
+    """
+    for name, one in options_of(Settings).items():
+        path = _path_of(name, settings) if one.option.resume == "moved" else None
+        if path is not None and not Path(path).exists():
+            new = "NEW.py:name" if name == "space" else "NEW"
+            raise StudyError(
+                f"the study in {folder} was searched with {one.flag} {path}, which is not there: if it was "
+                f"moved, say where it is now, nas resume {folder} {one.flag} {new}",
+                field=name,
+            )
+
+
+def _path_of(name: str, settings: Settings) -> str | None:
+    """The file or folder that a setting names; None where it names none."""
+    value: str | None = getattr(settings, name)
+    is_data_by_name = not Path(str(settings.data)).is_absolute()
+    if name == "space":
+        return str(value).rpartition(":")[0] or None
+    if name in ("data", "data_root"):
+        return value if is_data_by_name == (name == "data_root") else None
+    return value
