@@ -11,7 +11,6 @@ from controllers.algorithm import Algorithm
 from controllers.contract import (
     Candidate,
     Conditions,
-    ControllerError,
     Floats,
     Proposal,
     State,
@@ -62,7 +61,8 @@ class Dyna(Algorithm):
 
     The best so far is the best by its estimated reward: a lucky measurement stands out from what is known of
     its neighbours and is not chased, nor recommended. Where the problem has `costs` and `reward`, and
-    outcomes have accuracies, the predictor may learn the accuracy alone: see `Predictor`.
+    outcomes have accuracies, the predictor may learn the accuracy alone: see `Predictor`. Where the problem
+    has no `noise`, it is estimated from the results.
 
     Args:
         problem: What is searched; cardinalities stand for `Problem(cardinalities, conditions)`.
@@ -70,8 +70,6 @@ class Dyna(Algorithm):
         seed: The same seed and the same results give the same proposals.
         first: Results before the predictor is used, at least 2.
         entropy_coef: Weight of each decision's entropy in nats beside advantages of unit size.
-        noise: Standard deviation of one measurement of the accuracy, as a fraction, known from measuring
-            beforehand; None has it estimated from the results. It is used where accuracies are told.
 
     Raises:
         ControllerError: An argument is wrong.
@@ -88,27 +86,22 @@ class Dyna(Algorithm):
         seed: int = 0,
         first: int = 10,
         entropy_coef: float = 0.1,
-        noise: float | None = None,
     ) -> None:
         self._first = require_count("first", first, least=2)
-        if noise is not None and not 0 <= noise < math.inf:
-            raise ControllerError(
-                f"`noise >= 0` must hold for a deviation of accuracies, but got noise={noise}", field="noise"
-            )
         problem = Problem.of(problem, conditions)
         settings: State = {
             "first": self._first,
             "entropy_coef": entropy_coef,
             "learns_accuracy": problem.costs is not None and problem.reward is not None,
         }
-        if noise is not None:
-            settings["noise"] = noise
+        if problem.noise is not None:
+            settings["noise"] = problem.noise
         super().__init__("Dyna", problem, None, seed=seed, settings=settings)
         self._entropy_coef = entropy_coef
         self._pending: list[Candidate] = []
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
-        self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=noise)
+        self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=problem.noise)
         self._conditioned: tuple[int, int, tuple[Candidate, ...]] | None = None
         self._diagnostics: dict[str, float] = {}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 
@@ -38,11 +39,13 @@ class Problem:
         feasible: Which candidates may be proposed; None means all.
         costs: Exact costs of candidates; None where they are unknown.
         reward: How the reward follows from accuracies and those costs; None where that is unknown.
+        noise: Standard deviation of one measurement of the accuracy, as a fraction, known from measuring
+            beforehand; None where it is unknown. Controllers that reckon with noise use it.
         decisions: Cardinalities and conditions, checked.
 
     Raises:
-        ControllerError: There is no decision, a cardinality or a condition is wrong, or one of the last four
-            cannot be called.
+        ControllerError: There is no decision, a cardinality or a condition is wrong, what must be a function
+            cannot be called, or the noise is negative or not finite.
     """
 
     cardinalities: Sequence[int]
@@ -52,6 +55,7 @@ class Problem:
     feasible: Feasible | None = None
     costs: Costs | None = None
     reward: Reward | None = None
+    noise: float | None = None
     decisions: Decisions = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -59,6 +63,11 @@ class Problem:
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise ControllerError(f"{name} must be a function or None, but got {value!r}", field=name)
+        if self.noise is not None and not 0 <= self.noise < math.inf:
+            raise ControllerError(
+                f"`noise >= 0` must hold for a deviation of accuracies, but got noise={self.noise}",
+                field="noise",
+            )
         decisions = Decisions(self.cardinalities, self.conditions)
         object.__setattr__(self, "decisions", decisions)
         object.__setattr__(self, "cardinalities", decisions.cardinalities)

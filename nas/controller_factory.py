@@ -76,9 +76,8 @@ class ControllerOptions:
             feasible=feasible if limits else None,
             costs=costs,
             reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
+            noise=self.accuracy_noise,
         )
-        if self.name == "dyna":
-            return controllers.Dyna(problem, seed=seed, noise=self.accuracy_noise)
         return CONTROLLERS[self.name](problem, seed=seed)
 
 

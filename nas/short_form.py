@@ -178,7 +178,7 @@ def _evaluator(
         data = load_data(str(data), resolution=space.template.resolution, progress=say)
     instance("data", data, (ImageData,), "give a path, or what nas.load_data or nas.from_arrays returns")
     images = cast(ImageData, data)
-    if probe is None and "latency_ms" in objective.metrics:
+    if probe is None and LatencyProbe.is_needed_for(objective):
         probe = LatencyProbe()
     trained = ProxyEvaluator(
         images,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from nas.catalogue import Catalogue
 from nas.config.request import Request
-from nas.config.settings import Settings, flag_of
+from nas.config.settings import LATENCY, Settings, flag_of
 from nas.controller_factory import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS, ExecutorOptions
 from nas.objective import Objective
+from nas.options import options_of
 from nas.protocols import Evaluator, Executor
 from nas.rungs import FIDELITY, REDUCTION_FACTOR, Rungs
 from nas.scheduling import Budget
@@ -242,9 +243,12 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
         UsageError: How to measure latency is said, but the objective does not look at it.
         LatencyError: A setting is out of range.
     """
-    if "latency_ms" not in objective.metrics:
-        for name in ("latency_device", "latency_batch", "latency_threads", "latency_resource"):
-            if getattr(settings, name) is not None:
+    from nas.latency.probe import LatencyProbe
+
+    if not LatencyProbe.is_needed_for(objective):
+        for name, one in options_of(Settings).items():
+            is_of_probe = one.option.group == LATENCY and name != "latency_table"
+            if is_of_probe and getattr(settings, name) is not None:
                 raise UsageError(
                     f"{flag_of(name)} says how latency is measured, but the objective does not look at "
                     "measured latency: give --target-latency or --max-latency without a latency table, or "
@@ -252,8 +256,6 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
                     field=name,
                 )
         return None
-    from nas.latency.probe import LatencyProbe
-
     given: dict[str, Any] = {
         "device": settings.latency_device,
         "batch": settings.latency_batch,

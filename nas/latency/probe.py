@@ -16,6 +16,7 @@ from nas.latency.environment import describe_environment
 from nas.latency.measurement import choose_latency_device
 from nas.latency.passes import Pass, prepare_pass, prepare_reference
 from nas.latency.session import LEAST_CALLS, Timing, measure_together
+from nas.objective import Objective
 from nas.trial import Cause, InfeasibleError, Metric
 from search_spaces import Network
 
@@ -81,6 +82,11 @@ class LatencyProbe:
         # Sent to a worker without what was prepared here: passes belong to a process.
         given = {one.name: getattr(self, one.name) for one in fields(self) if one.init}
         return partial(LatencyProbe, **given), ()
+
+    @classmethod
+    def is_needed_for(cls, objective: Objective) -> bool:
+        """Whether an objective looks at what a probe measures."""
+        return not set(cls.measures).isdisjoint(objective.metrics)
 
     @property
     def fingerprint(self) -> str:

@@ -38,7 +38,7 @@ ALL = {
     "random": lambda c, k, seed: RandomSearch(c, k, seed=seed),
     "nsga2-costs": lambda c, k, seed: NSGA2(Problem(c, k, costs=costs), seed=seed, population=8),
     "dyna": lambda c, k, seed: Dyna(c, k, seed=seed),
-    "dyna-noise": lambda c, k, seed: Dyna(c, k, seed=seed, noise=0.01),
+    "dyna-noise": lambda c, k, seed: Dyna(Problem(c, k, noise=0.01), seed=seed),
     **INDEPENDENT,
     **LSTM,
     **MUTATING,

@@ -128,9 +128,14 @@ def test_conditional_decisions_are_learnt():
     assert Decisions(*space).check(controller.recommend()[0]) == controller.recommend()[0]
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("first", 1), ("first", -3), ("noise", -0.1), ("noise", np.inf), ("noise", np.nan)]
-)
+@pytest.mark.parametrize("noise", [-0.1, np.inf, np.nan])
+def test_a_noise_that_is_no_deviation_is_refused(noise):
+    with pytest.raises(ControllerError, match="noise >= 0") as error:
+        Problem(CARDINALITIES, noise=noise)
+    assert error.value.field == "noise"
+
+
+@pytest.mark.parametrize(("field", "value"), [("first", 1), ("first", -3)])
 def test_settings_out_of_range_are_refused_by_field(field, value):
     with pytest.raises(ControllerError) as error:
         Dyna(CARDINALITIES, **{field: value})
@@ -140,7 +145,7 @@ def test_settings_out_of_range_are_refused_by_field(field, value):
 def noisily(seed, *, noise, trials=30, deviation=0.02):
     """A controller that was told noisy accuracies."""
     rng = np.random.default_rng(seed)
-    controller = Dyna(CARDINALITIES, seed=seed, noise=noise)
+    controller = Dyna(Problem(CARDINALITIES, noise=noise), seed=seed)
     for _ in range(trials):
         (proposal,) = controller.propose()
         accuracy = 0.5 + 0.05 * sum(proposal.tokens[:3]) + deviation * rng.normal()
@@ -155,7 +160,7 @@ def test_known_noise_is_what_is_reported():
 
 def test_with_known_noise_a_saved_state_continues_exactly():
     whole, first = noisily(3, noise=0.02, trials=25), noisily(3, noise=0.02, trials=25)
-    again = Dyna(CARDINALITIES, seed=9, noise=0.02)
+    again = Dyna(Problem(CARDINALITIES, noise=0.02), seed=9)
     again.load_state_dict(first.state_dict())
     assert [p.tokens for p in again.propose(5)] == [p.tokens for p in whole.propose(5)]
     assert again.recommend(5) == whole.recommend(5)
@@ -163,9 +168,9 @@ def test_with_known_noise_a_saved_state_continues_exactly():
 
 def test_a_state_of_another_noise_is_refused_and_an_old_one_is_that_of_none():
     for saved, made in ((0.02, None), (None, 0.02)):
-        state = Dyna(CARDINALITIES, noise=saved).state_dict()
+        state = Dyna(Problem(CARDINALITIES, noise=saved)).state_dict()
         with pytest.raises(ControllerError) as error:
-            Dyna(CARDINALITIES, noise=made).load_state_dict(state)
+            Dyna(Problem(CARDINALITIES, noise=made)).load_state_dict(state)
         assert error.value.field == "noise"
     assert "noise" not in Dyna(CARDINALITIES).state_dict()["made"]
 

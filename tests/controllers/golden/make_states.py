@@ -6,6 +6,7 @@
 theirs under `search`. It is not made again: it stands for the journals that users have.
 """
 
+import dataclasses
 import json
 import math
 import sys
@@ -55,6 +56,7 @@ def fresh():
     everything = controllers.Problem(*given, key=key, feasible=feasible, costs=costs, reward=reward)
     with_costs = controllers.Problem(*given, costs=costs, feasible=feasible)
     with_reward = controllers.Problem(*given, costs=costs, reward=reward)
+    with_noise = dataclasses.replace(with_reward, noise=0.05)
     return {
         "random": controllers.RandomSearch(*given, seed=1),
         "random with all callables": controllers.RandomSearch(everything, seed=2),
@@ -68,7 +70,7 @@ def fresh():
         "ppo lstm": controllers.PPO(*given, seed=10, policy="lstm"),
         "dyna": controllers.Dyna(*given, seed=11),
         "dyna with all callables": controllers.Dyna(everything, seed=12, first=6),
-        "dyna with a known noise": controllers.Dyna(with_reward, seed=13, noise=0.05),
+        "dyna with a known noise": controllers.Dyna(with_noise, seed=13),
     }
 
 
