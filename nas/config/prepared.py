@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from nas.catalogue import Catalogue
 from nas.config.request import Request
-from nas.config.settings import LATENCY, Settings, flag_of
+from nas.config.settings import LATENCY, PARALLEL_ONLY, Settings, flag_of
 from nas.controller_factory import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
@@ -329,11 +329,11 @@ def _machines(settings: Settings, width: int | None) -> tuple[int, float]:
     """Number of workers and their share of a GPU: as given, else every GPU, else this machine's cores."""
     if not EXECUTORS[settings.executor].is_parallel:
         parallel = next(name for name, kind in EXECUTORS.items() if kind.is_parallel)
-        for name in ("workers", "gpus_per_worker", "address"):
-            if getattr(settings, name) not in (None, 1):
+        for name, unasked in PARALLEL_ONLY.items():
+            if getattr(settings, name) not in (None, unasked):
                 raise UsageError(
                     f"{flag_of(name)} needs --executor {parallel}: {settings.executor} runs one trial at a "
-                    "time, here",
+                    "time, here, to its end",
                     field=name,
                 )
         return 1, 0.0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.config.settings import Settings, flag_of
+from nas.config.settings import PARALLEL_ONLY, Settings, flag_of
 from nas.errors import StudyError
 from nas.options import options_of
 from nas.training.recipe import Recipe
@@ -37,6 +37,9 @@ def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Setti
             f"{folder} holds a study with other settings: {'; '.join(found)}. Leave these out to "
             "continue it, or give another --out to begin another study"
         )
+    if given.get("executor", settings.executor) != settings.executor:
+        # What was said of the machines of one executor says nothing of another's.
+        changed = {name: None for name in PARALLEL_ONLY if name != "latency_resource"} | changed
     for name, one in options_of(Settings).items():
         if name in changed and one.option.is_repeated:
             changed[name] = tuple(dict.fromkeys((*getattr(settings, name), *changed[name])))

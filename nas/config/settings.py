@@ -41,6 +41,15 @@ BOTH = PROFILE + CHECK
 BUDGET, DEVICE = Budget(), DeviceSettings()
 """What is not said is as these have it."""
 
+PARALLEL_ONLY = {
+    "workers": 1,
+    "gpus_per_worker": 0.0,
+    "address": None,
+    "trial_timeout_minutes": None,
+    "latency_resource": None,
+}
+"""Settings that an executor of one trial at a time cannot keep, and the value that asks nothing of it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:

@@ -166,6 +166,12 @@ def test_resuming_what_is_not_there_says_how_to_begin(tmp_path, capsys):
         (("--max-macs", "1", "--dry-run"), "nearest macs="),
         (("--batch-size", "999"), "at least one batch of 999"),
         (("--workers", "2"), "--workers needs --executor ray"),
+        (("--gpus-per-worker", "1"), "--gpus-per-worker needs --executor ray"),
+        (("--trial-timeout", "5"), "--trial-timeout needs --executor ray"),
+        (
+            ("--target-latency", "5ms", "--latency-resource", "phone"),
+            "--latency-resource needs --executor ray",
+        ),
         (("--executor", "ray", "--address", "auto"), "say how many --workers"),
         (("--objective", "soft"), "--objective: the objective 'soft' needs a target"),
         (("--deterministic", "--target-latency", "5ms"), "deterministic"),
