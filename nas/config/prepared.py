@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -153,12 +153,7 @@ def prepare(
         evaluator=evaluator if probe is None else Probed(evaluator, probe),
         objective=objective,
         controller=ControllerOptions(settings.controller, accuracy_noise=find_noise(settings, recipe, data)),
-        budget=Budget(
-            trials=settings.trials,
-            max_hours=settings.max_hours,
-            patience=settings.patience,
-            finalists=settings.finalists,
-        ),
+        budget=Budget(**{limit.name: getattr(settings, limit.name) for limit in fields(Budget)}),
         rungs=rungs,
         predictor=table,
         seed=settings.seed,
