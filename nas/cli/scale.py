@@ -57,30 +57,12 @@ def _scalings(arguments: Namespace, found: Architecture) -> list[tuple[str, floa
     if factors:
         words = "-".join(f"{name}-{factor:g}" for name, factor in factors.items())
         return [(words, None, Scaling(**factors))]
-    depth_base, width_base, resolution_base = arguments.bases
+    bases = dict(zip(("depth_base", "width_base", "resolution_base"), arguments.bases, strict=True))
     phis = arguments.phi
     if given:
-        phis = (
-            largest_phi(
-                found.network,
-                macs=given.get("macs", float("inf")),
-                params=given.get("params", float("inf")),
-                inference_bytes=given.get("inference_bytes", float("inf")),
-                depth_base=depth_base,
-                width_base=width_base,
-                resolution_base=resolution_base,
-                rule=RULES[arguments.rule],
-                resolution_multiple=arguments.multiple,
-            ),
-        )
-    return [
-        (
-            f"phi-{phi:.4g}",
-            phi,
-            compound(phi, depth_base=depth_base, width_base=width_base, resolution_base=resolution_base),
-        )
-        for phi in phis
-    ]
+        rule, multiple = RULES[arguments.rule], arguments.multiple
+        phis = [largest_phi(found.network, **given, **bases, rule=rule, resolution_multiple=multiple)]
+    return [(f"phi-{phi:.4g}", phi, compound(phi, **bases)) for phi in phis]
 
 
 def _write(folder: Path, steps: tuple[Step, ...]) -> tuple[str, ...]:

@@ -138,7 +138,7 @@ class Settings:
     )
     objective: str | None = option(
         None,
-        "how a target counts: hard, soft or absolute; or all of it written out, such as "
+        f"how a target counts: {', '.join(KINDS[:-1])} or {KINDS[-1]}; or all of it written out, such as "
         "'accuracy * (latency/5ms)^-0.07 * params^-0.05, memory <= 2GiB'",
         group=OBJECTIVE,
         metavar="KIND",

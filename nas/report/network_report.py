@@ -32,10 +32,24 @@ def network_report(
     Raises:
         SpaceError: The network cannot be lowered.
     """
+    facts = _facts(name, network, batch_size)
+    if picture is not None:
+        facts.append(Fact(key="picture", label="picture", value=str(picture)))
+    tables = [stage_table(network)]
+    if with_layers:
+        tables.append(_layer_table(network))
+    if check is not None:
+        facts.append(Fact(key="is_cost_equal", label="", value=check.is_equal))
+        tables += _check_tables(check)
+    return Report(title=name, facts=tuple(facts), tables=(*tables, *_strings(network)))
+
+
+def _facts(name: str, network: Network, batch_size: int) -> list[Fact]:
+    """What it is, what it computes, and the memory that it takes."""
     price, held = cost(network), memory(network)
     training = held.training_bytes(batch_size)
     side = network.resolution
-    facts = [
+    return [
         Fact(key="name", label="network", value=name, text=f"{name}  (digest {network.digest})"),
         Fact(
             key="input",
@@ -74,15 +88,6 @@ def network_report(
             text=f"{held.arithmetic_intensity:.2f} macs for each byte read or written, one image",
         ),
     ]
-    if picture is not None:
-        facts.append(Fact(key="picture", label="picture", value=str(picture)))
-    tables = [stage_table(network)]
-    if with_layers:
-        tables.append(_layer_table(network))
-    if check is not None:
-        facts.append(Fact(key="is_cost_equal", label="", value=check.is_equal))
-        tables += _check_tables(check)
-    return Report(title=name, facts=tuple(facts), tables=(*tables, *_strings(network)))
 
 
 def stage_table(network: Network) -> Table:
