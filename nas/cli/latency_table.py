@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.cli.options import shape_of
+from nas.cli.adding import shape_of
 from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import emit, make_console, show_seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from nas.cli.options import shape_of
+from nas.cli.adding import shape_of
 from nas.config.prepared import load_images
 from nas.config.request import given_options, recipe_of
 from nas.config.settings import Settings

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.cli.options import LONGER
 from nas.config.prepared import Prepared, prepare
 from nas.config.request import new_settings, recipe_of
 from nas.errors import RecipeError, UsageError
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from nas.training.proxy import ProxyEvaluator
 
 EXIT_INTERRUPTED = 130
-CANDIDATES, SEEDS, LONGER = 16, 2, 3.0
 
 
 def run(arguments: Namespace) -> int:
@@ -51,9 +51,8 @@ def run(arguments: Namespace) -> int:
     with Activity(console, "preparing") as activity:
         prepared = prepare(settings, download=arguments.download, progress=activity)
     space, data, seed = prepared.space, prepared.data, settings.seed
-    count = CANDIDATES if arguments.candidates is None else arguments.candidates
+    count, seeds = arguments.candidates, arguments.seeds
     candidates = sample_candidates(space, count, seed=seed, limits=prepared.objective.known_limits)
-    seeds = SEEDS if arguments.seeds is None else arguments.seeds
     variants = _variants(prepared, long, arguments.proxies, candidates, console)
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     _announce(prepared, variants, f"{count} candidates x {seeds} seeds", len(trainings), console)
@@ -96,7 +95,7 @@ def _require(arguments: Namespace) -> None:
         raise UsageError(
             "--longer and --long-epochs say the same thing: give one of them", field="long_epochs"
         )
-    if arguments.seeds is not None and arguments.seeds < LEAST_SEEDS:
+    if arguments.seeds < LEAST_SEEDS:
         raise RecipeError(
             f"`seeds >= {LEAST_SEEDS}` must hold, as noise is what differs between them, but got "
             f"--seeds {arguments.seeds}",

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from nas.cli.options import add_declared
+from nas.cli.adding import add_declared
 from nas.errors import UsageError
 from nas.options import option, options_of
 
