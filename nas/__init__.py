@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from nas.controller_factory import ControllerOptions
+from nas.controller import ControllerOptions
 from nas.errors import (
     ContractError,
     ControllerFailedError,

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from controllers import Controller
-from nas.conversion import shown
 from nas.errors import ContractError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS
@@ -25,6 +24,7 @@ from nas.protocols import (
     Reporter,
     ResolvesPrecision,
 )
+from nas.values import shown
 from nas.version import is_ours
 from search_spaces import Network, SearchSpace, SpaceError
 from search_spaces.testing import check_own_parts

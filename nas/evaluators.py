@@ -10,8 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from nas.argument_checks import real
-from nas.conversion import as_number, as_text, digest
 from nas.protocols import (
     ChecksNetworks,
     Evaluator,
@@ -23,6 +21,7 @@ from nas.protocols import (
     ResolvesPrecision,
 )
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, as_evaluation, as_metrics
+from nas.values import as_number, as_text, digest, real
 from search_spaces import Network
 
 Lookup = Callable[[Candidate], float | Mapping[str, float]]

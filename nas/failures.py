@@ -5,9 +5,9 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass
 
-from nas.conversion import bounded, clean, shown
 from nas.errors import MetricError
 from nas.trial import MESSAGE_CHARACTERS, Cause, InfeasibleError
+from nas.values import bounded, clean, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from nas.argument_checks import whole
 from nas.catalogue import Catalogue
 from nas.data.description import DataDescription
 from nas.errors import NasError, StudyError
@@ -24,6 +23,7 @@ from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.tested_weights import TestedWeights, read_tested_weights, weights_digest
 from nas.trial import InfeasibleError, Progress
+from nas.values import whole
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 from nas.catalogue import Catalogue
-from nas.conversion import as_text
 from nas.data.description import DataDescription
 from nas.data.images import ImageData
 from nas.errors import StudyError
@@ -18,6 +17,7 @@ from nas.study.identity import LATENCY_TABLE, Identity, Provenance
 from nas.study.study import open_study
 from nas.study.study_folder import check_parts, has_study
 from nas.training.recipe import Recipe
+from nas.values import as_text
 from search_spaces import SearchSpace
 
 

@@ -8,7 +8,7 @@ from controllers import Outcome, Proposal
 from nas.errors import ObjectiveError
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
-from nas.objective_terms import metric_of
+from nas.objective.terms import metric_of
 from nas.trial import Cause, Metric, Result, Status, Trial
 from search_spaces import Cost
 

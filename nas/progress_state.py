@@ -9,7 +9,6 @@ from pathlib import Path
 
 from controllers import Controller
 from controllers.contract import diagnostics_of, probabilities_of
-from nas.conversion import bounded
 from nas.errors import SearchStoppedError
 from nas.events import Best, Counts, SearchEnd, TrialReport
 from nas.outcome import TrialOutcome, known_costs
@@ -18,6 +17,7 @@ from nas.scheduling import ATTEMPTS, Budget, Flow
 from nas.study.checkpoints import log_name
 from nas.study.journal_reading import History
 from nas.trial import Cause, Result, Status, Trial
+from nas.values import bounded
 
 FAILURES_AT_FIRST = 5
 """When so many trials have failed and none has completed, continuing is pointless."""

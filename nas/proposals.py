@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from controllers import Controller
-from nas.argument_checks import whole
 from nas.catalogue import Catalogue, Tokens
-from nas.conversion import shown
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
@@ -20,6 +18,7 @@ from nas.rungs import Halving
 from nas.scheduling import Budget
 from nas.study.journal_reading import History
 from nas.trial import Trial
+from nas.values import shown, whole
 from search_spaces import Network, SpaceError
 
 SAMPLES = 64

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from nas.argument_checks import real, whole
 from nas.errors import UsageError
 from nas.outcome import TrialOutcome
 from nas.study.journal_reading import History
 from nas.trial import Job, Result, Status, Trial
+from nas.values import real, whole
 
 ATTEMPTS = 3
 """A trial that machines lose is tried at most so many times."""

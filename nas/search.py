@@ -9,12 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controllers import Controller, Feedback
-from nas.argument_checks import flag, instance, seed_of, whole
 from nas.catalogue import Catalogue, Tokens
-from nas.checked_controller import CheckedController
 from nas.contract import check_given, check_members
-from nas.controller_factory import ControllerOptions, earlier_results
-from nas.conversion import shown
+from nas.controller import CheckedController, ControllerOptions, earlier_results
 from nas.errors import ObjectiveError, RecipeError, UsageError
 from nas.events import SearchStart
 from nas.identity import check_folder, identity_of, provenance_of
@@ -42,6 +39,7 @@ from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
 from nas.study.study import Study
 from nas.trial import Progress
+from nas.values import flag, instance, seed_of, shown, whole
 from search_spaces import Network, SearchSpace
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from controllers import Controller
-from nas.argument_checks import flag, instance, real, whole
 from nas.catalogue import Tokens
 from nas.contract import check_members, check_space, listed_reporters
-from nas.controller_factory import ControllerOptions
+from nas.controller import ControllerOptions
 from nas.data.images import ImageData
 from nas.errors import UsageError
 from nas.evaluators import Probed
@@ -32,6 +31,7 @@ from nas.search import Search, folder_of
 from nas.study.study import Study
 from nas.training.recipe import Recipe
 from nas.trial import Progress, Say, say_nothing
+from nas.values import flag, instance, real, whole
 from search_spaces import Network, SearchSpace
 
 LatencySource = LatencyPredictor | Probe

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
-from nas.conversion import as_number, as_text, bounded, clean, shown
 from nas.errors import MetricError
 from nas.metrics import metric_info
+from nas.values import as_number, as_text, bounded, clean, shown
 from search_spaces import Cost, Network
 
 MESSAGE_CHARACTERS = 500

@@ -8,8 +8,8 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
-from nas.argument_checks import MOST_SEED
 from nas.errors import UsageError
+from nas.values import MOST_SEED
 
 _QUANTITY = re.compile(
     r"\s*([+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from nas.catalogue import Catalogue
 from nas.config.request import Request
 from nas.config.settings import LATENCY, PARALLEL_ONLY, Settings, flag_of
-from nas.controller_factory import ControllerOptions
+from nas.controller import ControllerOptions
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS, ExecutorOptions

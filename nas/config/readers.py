@@ -7,7 +7,7 @@ from pathlib import Path
 from nas.errors import ObjectiveError, SpaceArgumentError, UsageError
 from nas.metrics import metric_name
 from nas.objective import KINDS, Objective
-from nas.objective_text import EXAMPLE
+from nas.objective.text import EXAMPLE
 from nas.units import hint
 
 

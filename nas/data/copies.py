@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from nas.conversion import few
 from nas.data.images import Labels
 from nas.data.tree import printable
+from nas.values import few
 
 # One number per image; two images have the same number if, and only if, they are copies of each other.
 Contents = npt.NDArray[np.int64]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nas import conversion
-from nas.conversion import digest
+from nas import values
 from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.encoded import EncodedPart, decode_parts
 from nas.data.images import FIT, Files, Fit
@@ -29,6 +28,7 @@ from nas.data.tree import (
 )
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
+from nas.values import digest
 
 
 def load_folder(
@@ -137,7 +137,7 @@ def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ..
     warnings = []
     if tree.skipped:
         named = [f"{printable(skipped.path)} ({skipped.reason})" for skipped in tree.skipped]
-        warnings.append(f"skipped {count(tree.skipped, 'path')}: {conversion.few(named)}")
+        warnings.append(f"skipped {count(tree.skipped, 'path')}: {values.few(named)}")
     undecodable = [path for path in sorted(kinds.undecodable) if _is_looked_at(path, layout)]
     return tuple(warnings) + describe_undecodable(undecodable)
 

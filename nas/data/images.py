@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from nas.conversion import digest
 from nas.errors import DataError
+from nas.values import digest
 
 Fit = Literal["crop", "pad", "stretch"]
 FIT: Fit = "crop"

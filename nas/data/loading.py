@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.argument_checks import whole
 from nas.data.image_folder import load_folder
 from nas.data.images import (
     FIT,
@@ -28,6 +27,7 @@ from nas.data.packs import array_source, load_pack
 from nas.data.splits import Source, split_source
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
+from nas.values import whole
 
 __all__ = ["NAMES", "Files", "ImageData", "Pixels", "SplitName", "check_fits", "from_arrays", "load_data"]
 

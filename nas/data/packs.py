@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.conversion import digest
 from nas.data.copies import Contents, array_contents, conflicting_labels
 from nas.data.decoding import resize
 from nas.data.encoded import EncodedPart, decode_parts
@@ -37,6 +36,7 @@ from nas.data.survey import cut_notes
 from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
+from nas.values import digest
 
 Array = npt.NDArray[Any]
 PLAIN_FIELDS: tuple[str, ...] = ("images", "labels")

@@ -10,14 +10,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from nas.argument_checks import real, seed_of
-from nas.conversion import clean, digest
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, Reading, SplitName
 from nas.data.survey import pixel_warnings
 from nas.data.tree import few
 from nas.errors import DataError
+from nas.values import clean, digest, real, seed_of
 
 T = TypeVar("T")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from nas import conversion
+from nas import values
 from nas.errors import DataError
 
 # Folders and files that systems and programs leave behind; names that begin with a dot are hidden anyway.
@@ -124,7 +124,7 @@ def printable(name: str) -> str:
 
 def few(names: Sequence[str]) -> str:
     """Lists the first five names, and says how many more there are."""
-    return conversion.few(names, printable)
+    return values.few(names, printable)
 
 
 def count(things: Sequence[object], noun: str) -> str:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.contract import check_ways
-from nas.conversion import digest
 from nas.errors import RecipeError, SearchStoppedError, StudyError
 from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, VariantQuality, judge
 from nas.evaluation.proxy_sample import FEW, Candidate
@@ -20,6 +19,7 @@ from nas.io import write_whole
 from nas.jobs import Finished, JobLog, OnFinished, Training, accuracy_of, earlier_result, run_trainings
 from nas.protocols import Evaluator, Executor
 from nas.trial import Result, Tell
+from nas.values import digest
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:

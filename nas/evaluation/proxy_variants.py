@@ -9,12 +9,12 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from nas.conversion import digest
 from nas.errors import DataError, RecipeError
 from nas.protocols import Evaluator
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE, SIDE_STEP, Reduction
 from nas.trial import Candidate, Evaluation, as_evaluation
+from nas.values import digest
 from search_spaces import Network, SpaceError
 
 if TYPE_CHECKING:

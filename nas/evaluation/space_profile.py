@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.argument_checks import whole
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
 from nas.statistics import wilson_interval
+from nas.values import whole
 from search_spaces import Decision, Network, SearchSpace, cost, memory
 
 Values = npt.NDArray[np.int64]

@@ -10,7 +10,6 @@ from dataclasses import KW_ONLY, dataclass
 from types import ModuleType
 from typing import Any
 
-from nas.argument_checks import real, whole
 from nas.errors import ExecutorError
 from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
@@ -20,6 +19,7 @@ from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus, co
 from nas.execution.ray_prober import RayProber
 from nas.protocols import Evaluator, HasDevice, Probe, ResolvesPrecision
 from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError
+from nas.values import real, whole
 from search_spaces import SearchSpace
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from nas.conversion import shown
 from nas.errors import MetricError
 from nas.failures import failure_of
 from nas.protocols import Evaluator
@@ -26,6 +25,7 @@ from nas.trial import (
     as_evaluation,
     say_nothing,
 )
+from nas.values import shown
 from search_spaces import SearchSpace
 
 ROUNDING = 1e-6

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from controllers.pareto import crowding
-from nas.conversion import few
 from nas.errors import StudyError
 from nas.io import unfinished, write_whole
 from nas.metrics import Goal, losses, pareto_front
 from nas.outcome import TrialOutcome, all_costs
 from nas.trial import Result, Trial
+from nas.values import few
 
 Held = Callable[[], AbstractSet[int]]
 

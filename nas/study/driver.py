@@ -8,7 +8,7 @@ import warnings
 from pathlib import Path
 
 from nas.errors import StudyError
-from nas.processes import Process, this_process
+from nas.io import Process, this_process
 from nas.study.study_folder import LOCK_NAME
 
 SIGNATURE_FROM = 1

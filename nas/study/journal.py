@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from controllers import ControllerError, State, state_to_json
-from nas.conversion import clean
 from nas.errors import ControllerFailedError, StudyError
 from nas.outcome import TrialOutcome
 from nas.protocols import Clock, SystemClock
@@ -22,6 +21,7 @@ from nas.study.journal_reading import IN_PROCESS, History, read_history, read_id
 from nas.study.journal_tables import has_tables, make_tables
 from nas.study.study_folder import FILE_NAME, check_parts, has_study
 from nas.trial import Job, Result, Status, Trial
+from nas.values import clean
 from nas.version import package_version
 from search_spaces import SearchSpace
 

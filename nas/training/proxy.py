@@ -12,7 +12,6 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
 
-from nas.conversion import digest
 from nas.data.images import ImageData, SplitName, check_fits
 from nas.devices import choose_device, describe_device, pinned_threads
 from nas.errors import DataError
@@ -26,6 +25,7 @@ from nas.training.reduction import Reduction
 from nas.training.step import Stepping
 from nas.training.training import TrainingResult, check_batch, settle_precision, train
 from nas.trial import Candidate, Evaluation, Job, Metric
+from nas.values import digest
 from search_spaces import Network, SpaceError, build, cost
 
 

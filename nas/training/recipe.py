@@ -7,9 +7,9 @@ import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
-from nas.conversion import digest
 from nas.errors import RecipeError
 from nas.options import option, options_of
+from nas.values import digest
 from search_spaces.fingerprints import counted_fields
 
 Optimizer = Literal["sgd", "rmsprop"]

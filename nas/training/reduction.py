@@ -8,11 +8,11 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import numpy.typing as npt
 
-from nas.conversion import digest
 from nas.data.decoding import resize
 from nas.data.images import ImageData, Labels, Part, Pixels
 from nas.errors import RecipeError
 from nas.training.recipe import Recipe
+from nas.values import digest
 from search_spaces import Network, Scaling, Stage, apply_scaling
 from search_spaces.fingerprints import counted_fields
 

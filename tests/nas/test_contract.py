@@ -471,7 +471,7 @@ def test_a_head_that_json_cannot_keep_is_refused(tmp_path):
 
 def test_our_own_parts_are_not_looked_at(small_space, monkeypatch):
     monkeypatch.setattr("search_spaces.testing.check_text", lambda *_: pytest.fail("looked at"))
-    monkeypatch.setattr("nas.contract.check_copy", lambda *_: pytest.fail("looked at"))
+    monkeypatch.setattr("controllers.testing.check_copy", lambda *_: pytest.fail("looked at"))
     controller = Default(small_space.cardinalities, small_space.conditions)
     assert small_space.own_types == ()
     check_given(small_space, controller=controller, executor=nas.InlineExecutor())

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import nas
-from nas.objective import FIRST_VERSION, Objective
+from nas.objective import Objective
+from nas.objective.terms import FIRST_VERSION
 from nas.rungs import Rungs
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction

@@ -14,7 +14,7 @@ import pytest
 import nas
 from controllers import CONTROLLERS, Proposal, RandomSearch
 from nas.catalogue import Catalogue
-from nas.controller_factory import ControllerOptions
+from nas.controller import ControllerOptions
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.execution.worker import Worker

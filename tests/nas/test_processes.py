@@ -8,7 +8,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from nas.processes import Process, this_process
+from nas.io import Process, this_process
 
 
 def test_this_process_is_alive_here():

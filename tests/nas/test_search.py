@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import nas
-from nas.argument_checks import flag, real, seed_of, whole
 from nas.errors import DataError, NasError, UsageError
 from nas.execution.inline_executor import InlineExecutor
 from nas.study.study import open_study
+from nas.values import flag, real, seed_of, whole
 
 LIMITS = {"trials", "max_hours", "patience", "finalists"}
 RUN = {"out", "enqueue", "warm_start", "reporters", "executor", "settings"}

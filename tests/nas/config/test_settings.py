@@ -44,11 +44,10 @@ def test_a_resume_may_change_how_much_is_done_and_where():
 def test_a_resume_on_another_executor_leaves_the_machines_of_the_first():
     asked = {"workers": 4, "gpus_per_worker": 0.25, "address": "auto", "trial_timeout_minutes": 5.0}
     on_ray = settings(**asked, latency_resource="phone")
-    inline = on_ray.resumed_with({"executor": "inline"}, FOLDER)
-    assert inline == replace(
-        on_ray, executor="inline", **dict.fromkeys(asked)
-    )  # where latency is measured stays, and is refused there
-    assert on_ray.resumed_with({"executor": "ray", "workers": 2}, FOLDER) == replace(on_ray, workers=2)
+    inline = resumed(on_ray, {"executor": "inline"}, FOLDER)
+    # Where latency is measured stays, and is refused there.
+    assert inline == replace(on_ray, executor="inline", **dict.fromkeys(asked))
+    assert resumed(on_ray, {"executor": "ray", "workers": 2}, FOLDER) == replace(on_ray, workers=2)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from nas.errors import StudyError
-from nas.processes import this_process
+from nas.io import this_process
 from nas.study.driver import FolderLock
 from nas.study.identity import Identity
 from nas.study.journal import Journal

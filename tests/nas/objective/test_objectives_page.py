@@ -8,7 +8,7 @@ import pytest
 from nas.metrics import METRICS
 from nas.objective import Objective
 
-PAGE = (Path(__file__).parents[2] / "docs" / "objectives.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "objectives.md").read_text(encoding="utf-8")
 
 
 def rows(heading):

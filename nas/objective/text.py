@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 
 from nas.errors import NasError, ObjectiveError
 from nas.metrics import REGISTRY, WORD, Direction, Goal, metric_info, metric_name
-from nas.objective_terms import AbsoluteTerm, Constraint, CostTerm
+from nas.objective.terms import AbsoluteTerm, Constraint, CostTerm
 
 EXAMPLE = "accuracy * (macs / 300M)^-0.07, memory <= 2GiB"
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from nas.errors import ObjectiveError
 from nas.metrics import ACCURACY, Goal, metric_info
-from nas.objective_terms import (
+from nas.objective.terms import (
     FIRST_VERSION,
     AbsoluteTerm,
     Constraint,
@@ -21,7 +21,7 @@ from nas.objective_terms import (
     metric_of,
     terms_to_json,
 )
-from nas.objective_text import ObjectiveReader
+from nas.objective.text import ObjectiveReader
 from nas.units import number_text
 from search_spaces.fingerprints import counted_fields
 
