@@ -89,7 +89,8 @@ class SpaceSource:
             space = self.space
             if width is not None:
                 raise SpaceArgumentError(
-                    f"--width needs a space that is made by a function, but {self.text} is not"
+                    f"--width needs a space that is made by a function, but {self.text} is not",
+                    field="width",
                 )
         else:
             arguments: dict[str, Any] = {**wanted, **({} if width is None else {"width": width})}
@@ -99,7 +100,8 @@ class SpaceSource:
             if has != value:
                 raise SpaceArgumentError(
                     f"the space {self.text} has {name}={has!r}, but the images need {name}={value}: make it "
-                    f"a function that takes {name}, or choose other images"
+                    f"a function that takes {name}, or choose other images",
+                    field="space",
                 )
         return space
 
@@ -107,7 +109,9 @@ class SpaceSource:
         assert self.maker is not None
         accepted = _accepted(self.maker, arguments)
         if "width" in arguments and "width" not in accepted:
-            raise SpaceArgumentError(f"--width was given, but {self.text} takes no argument named width")
+            raise SpaceArgumentError(
+                f"--width was given, but {self.text} takes no argument named width", field="width"
+            )
         try:
             space = self.maker(**accepted)
         except SpaceError:
@@ -116,11 +120,13 @@ class SpaceSource:
             if not self.modules:
                 raise
             raise SpaceArgumentError(
-                f"{self.text} raised {type(error).__name__}: {error} (called with {_words(accepted)})"
+                f"{self.text} raised {type(error).__name__}: {error} (called with {_words(accepted)})",
+                field="space",
             ) from error
         if not isinstance(space, SearchSpace):
             raise SpaceArgumentError(
-                f"{self.text} must return a search_spaces.SearchSpace, but returned {type(space).__name__}"
+                f"{self.text} must return a search_spaces.SearchSpace, but returned {type(space).__name__}",
+                field="space",
             )
         return space
 
@@ -146,7 +152,8 @@ def find_space(text: str) -> SpaceSource:
         file, name = text, ""
     if not file.endswith(".py"):
         raise SpaceArgumentError(
-            f"there is no space {text!r}: {hint(text, by_name)} A space of your own is given as file.py:name"
+            f"there is no space {text!r}, nor is it file.py:name of your own: {hint(text, by_name)}",
+            field="space",
         )
     module = _import_file(Path(file).expanduser())
     found = getattr(module, name, None) if name else None
@@ -156,16 +163,17 @@ def find_space(text: str) -> SpaceSource:
         return SpaceSource(text=text, maker=found, modules=(module,))
     names = _space_names(module)
     what = f"has no search space or function {name!r}" if name else "is a file: say which space in it"
-    raise SpaceArgumentError(f"{file} {what}: {hint(name, names)} A space is given as {file}:name")
+    raise SpaceArgumentError(f"{file} {what}, written file.py:name: {hint(name, names)}", field="space")
 
 
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise SpaceArgumentError(f"there is no file {path}: check the path before the colon")
+        raise SpaceArgumentError(f"there is no file {path}: check the path before the colon", field="space")
     path = path.resolve()
     if not path.stem.isidentifier():
         raise SpaceArgumentError(
-            f"a module's name is letters, digits and _, but got {path.name!r}: rename the file"
+            f"a module's name is letters, digits and _, but got {path.name!r}: rename the file",
+            field="space",
         )
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
@@ -175,7 +183,8 @@ def _import_file(path: Path) -> ModuleType:
     if known is not None or (found is not None and not is_same):
         raise SpaceArgumentError(
             f"{path.name} has the name of another module, {path.stem!r}: rename the file, "
-            f"for instance my_{path.name}"
+            f"for instance my_{path.name}",
+            field="space",
         )
     return _execute(path)
 
@@ -194,7 +203,8 @@ def _execute(path: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[path.stem]
         raise SpaceArgumentError(
-            f"{path} cannot be imported: {type(error).__name__}: {error}{_line_of(error, path)}"
+            f"{path} cannot be imported: {type(error).__name__}: {error}{_line_of(error, path)}",
+            field="space",
         ) from error
     return module
 

@@ -37,7 +37,7 @@ COMMANDS = {
     "doctor": "check this machine: versions, devices, Ray, disk, a training, an export",
     "quickstart": "a whole search on real images in a few minutes, on any machine",
 }
-"""Every command with its line of help; `nas.command_<name>` has its `run(arguments) -> int`."""
+"""Every command with its line of help; `nas.cli.<name>` has its `run(arguments) -> int`."""
 
 EPILOG = """\
 examples:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.cli.options import LONGER
 from nas.config.prepared import Prepared, prepare
+from nas.config.readers import folder_path
 from nas.config.request import new_settings, recipe_of
 from nas.errors import RecipeError, UsageError
 from nas.evaluation.proxy_check import FILE_NAME, LEAST_SEEDS, check_proxies, trainings_of
@@ -41,6 +41,7 @@ EXIT_INTERRUPTED = 130
 def run(arguments: Namespace) -> int:
     """Checks, and says what came of it; 130 after Ctrl-C."""
     _require(arguments)
+    folder = folder_path(arguments.out)
     recipe = recipe_of(arguments)
     times = LONGER if arguments.longer is None else arguments.longer
     long = long_recipe(recipe, epochs=arguments.long_epochs, times=times)
@@ -56,7 +57,6 @@ def run(arguments: Namespace) -> int:
     variants = _variants(prepared, long, arguments.proxies, candidates, console)
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     _announce(prepared, variants, f"{count} candidates x {seeds} seeds", len(trainings), console)
-    folder = Path(arguments.out).expanduser()
     try:
         with TrainingsDisplay(console, "training", [one.label for one in trainings]) as display:
             check = check_proxies(

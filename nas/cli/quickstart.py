@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from argparse import Namespace
 from dataclasses import replace
-from pathlib import Path
 
 from nas.cli.search import run_request
 from nas.config.quickstart import (
@@ -17,6 +16,7 @@ from nas.config.quickstart import (
     own_images,
     quickstart_settings,
 )
+from nas.config.readers import folder_path
 from nas.config.request import Request, given_options
 from nas.config.resuming import resumed
 from nas.config.settings import Settings
@@ -33,7 +33,7 @@ Next, on your own images:
 
 def run(arguments: Namespace) -> int:
     """Searches, or continues, or prints what is finished."""
-    folder = Path(arguments.out).expanduser()
+    folder = folder_path(arguments.out)
     console = make_console(to_stderr=arguments.json)
     given = given_options(arguments)
     if "executor" in given and not EXECUTORS[arguments.executor].is_parallel:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from pathlib import Path
 
 from nas.cli.search import run_request
+from nas.config.readers import folder_path
 from nas.config.request import request_of
 from nas.errors import StudyError
 from nas.study.study_folder import has_study
@@ -17,7 +17,7 @@ def run(arguments: Namespace) -> int:
     Raises:
         StudyError: There is none, or something is asked for that a resume may not change.
     """
-    folder = Path(arguments.out).expanduser()
+    folder = folder_path(arguments.out)
     if not has_study(folder):
         raise StudyError(
             f"there is no study in {folder}: begin one with nas search --data ... --out {folder}"

@@ -16,6 +16,17 @@ def absolute_path(text: str) -> str:
     return str(Path(text).expanduser().absolute())
 
 
+def folder_path(text: str) -> Path:
+    """The path of a folder, which may not be there yet.
+
+    Raises:
+        UsageError: It is empty, which would mean the folder one is in.
+    """
+    if not text:
+        raise UsageError("a folder is needed, but got '': give a path such as runs/a", field="out")
+    return Path(text).expanduser()
+
+
 def absolute_if_there(text: str) -> str:
     """A path that exists, or looks like one, made absolute; the name of a data set as it is."""
     path = Path(text).expanduser()
@@ -52,7 +63,7 @@ def read_objective(text: str) -> str:
         return text
     if text.isidentifier() and text != "accuracy":
         raise UsageError(
-            f"there is no objective {text!r}: {hint(text, KINDS)} Or write one, such as '{EXAMPLE}'"
+            f"there is no objective {text!r}, nor is it written out, such as '{EXAMPLE}': {hint(text, KINDS)}"
         )
     try:
         return Objective.parse(text).describe()

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nas.config.readers import folder_path
 from nas.config.resuming import check_still_there, resumed
 from nas.config.settings import Settings
 from nas.errors import UsageError
@@ -52,7 +53,7 @@ def request_of(arguments: Namespace) -> Request:
     Raises:
         NasError: Something is missing, or contradicts the study.
     """
-    folder = Path(arguments.out).expanduser()
+    folder = folder_path(arguments.out)
     given = given_options(arguments)
     warm_start = given.get("warm_start")
     if has_study(folder):

@@ -90,7 +90,7 @@ def test_a_variant_has_a_name_of_its_own(name, space, decisions):
 
 
 def test_a_misspelt_space_is_answered_with_the_one_that_was_meant():
-    with pytest.raises(SpaceArgumentError, match="no space 'mnasnt': did you mean mnasnet"):
+    with pytest.raises(SpaceArgumentError, match=r"no space 'mnasnt', .*: did you mean mnasnet"):
         find_space("mnasnt")
 
 
@@ -114,12 +114,12 @@ def test_the_same_file_is_imported_once(space_file):
 
 
 def test_a_name_the_file_lacks_is_answered_with_the_near_one(space_file):
-    with pytest.raises(SpaceArgumentError, match="no search space or function 'spce': did you mean space"):
+    with pytest.raises(SpaceArgumentError, match=r"function 'spce', .*: did you mean space"):
         find_space(f"{space_file}:spce")
 
 
 def test_a_file_without_a_name_is_answered_with_the_spaces_in_it(space_file):
-    with pytest.raises(SpaceArgumentError, match="say which space in it: there are ready, space"):
+    with pytest.raises(SpaceArgumentError, match=r"say which space in it, .*: there are ready, space"):
         find_space(str(space_file))
 
 

@@ -152,6 +152,16 @@ def test_a_new_search_must_say_images_and_space(tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.parametrize("name", ["search", "resume", "quickstart", "proxy-check"])
+def test_an_empty_folder_name_is_not_the_folder_one_is_in(inputs, tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    words = command(inputs, "")[1:]
+    fewer = [*words[:6], "--out", ""]
+    given = {"search": words, "resume": [""], "quickstart": ["--out", ""], "proxy-check": fewer}[name]
+    assert "a folder is needed" in complaint(capsys, name, *given)
+    assert not list(tmp_path.iterdir())
+
+
 def test_resuming_what_is_not_there_says_how_to_begin(tmp_path, capsys):
     assert "there is no study in" in complaint(capsys, "resume", str(tmp_path))
 
