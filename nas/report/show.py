@@ -11,6 +11,7 @@ from typing import Any
 
 from nas.errors import SpaceArgumentError, StudyError
 from nas.evaluation.comparison import load_comparison
+from nas.metrics import Goal
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
 from nas.report.printing import (
@@ -204,19 +205,28 @@ def _top(study: Study, top: int) -> Table:
     shown = min(top, len(ranked))
     has_fidelities = len({trial.fidelity for trial in ranked}) > 1
     order = "by reward, the highest fidelity first" if has_fidelities else "by reward"
-    title = f"Best {shown} of {len(ranked)} completed trials {order} (accuracy on the search split)"
+    title = f"Best {shown} of {len(ranked)} completed trials {order}"
+    if any(trial.accuracy is not None for trial in ranked):
+        title += " (accuracy on the search split)"
     return _table(study, "top_trials", title, ranked[:top])
 
 
 def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
     goal, *others = study.front_goals(*costs)
     metrics = tuple(other.metric for other in others)
-    words = f"at no more {metrics[0]}" if len(metrics) == 1 else f"at no more of {', '.join(metrics)}"
     front = study.pareto_front(*costs)
     has_fidelities = len({trial.fidelity for trial in study.completed}) > 1
     of = f" of fidelity {front[0].fidelity:.3g}" if has_fidelities else ""
-    title = f"Pareto front ({len(front)}): no other trial{of} has as much {goal.metric} {words}"
+    extent = "much" if goal.direction == "max" else "little"
+    title = f"Pareto front ({len(front)}): no other trial{of} has as {extent} {goal.metric}"
+    bounds = (_bound("more", "min", others), _bound("less", "max", others))
+    title += " and".join(bound for bound in bounds if bound)
     return _table(study, "pareto_front", title, front, metrics)
+
+
+def _bound(word: str, direction: str, goals: Iterable[Goal]) -> str:
+    metrics = [goal.metric for goal in goals if goal.direction == direction]
+    return f" at no {word} {'of ' if len(metrics) > 1 else ''}{', '.join(metrics)}" if metrics else ""
 
 
 def _states(study: Study) -> Table:

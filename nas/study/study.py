@@ -187,12 +187,16 @@ class Study:
     def front_goals(self, *metrics: str) -> tuple[Goal, ...]:
         """The goals of a Pareto front: the objective's, then these metrics or else its own costs and limits.
 
-        Each has the direction that the objective gives it, or that it has by itself.
+        Each has the direction that the objective gives it, or that it has by itself. Of its own, those are
+        left out that no trial has: `min macs` is compared with accuracies only where there are some.
         """
         own = {goal.metric: goal for goal in self.objective.front}
         first = self.objective.goal
         others = (own.get(name) or Goal.of(name) for name in metrics if name != first.metric)
-        return (first, *others) if metrics else self.objective.front
+        if metrics:
+            return (first, *others)
+        known = {name for trial in self.completed for name in trial.costs}
+        return (first, *(goal for goal in self.objective.front[1:] if goal.metric in known or not known))
 
     def entries(self, goals: Sequence[Goal]) -> tuple[Entry, ...]:
         """The completed trials that have every metric of these goals, as the Pareto front compares them."""

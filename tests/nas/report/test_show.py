@@ -61,6 +61,30 @@ def test_show_lists_a_front_over_the_costs_asked_for(study, capsys):
     assert "at no more of params, activations" in shown(study, capsys, "--pareto", "params,activations")
 
 
+@pytest.mark.parametrize(
+    ("objective", "metrics", "words"),
+    [
+        ("min macs", {"rmse": 1.5}, "(1): no other trial has as little macs\n"),
+        ("min rmse", {"rmse": 1.5}, "no other trial has as little rmse at no more macs\n"),
+        ("min macs, accuracy >= 0.2", {"accuracy": 0.5}, "as little macs at no less accuracy\n"),
+        (
+            "max f1, params <= 1M, recall >= 0.1",
+            {"f1": 0.5, "recall": 0.5},
+            "at no more params and at no less recall",
+        ),
+    ],
+)
+def test_show_words_a_front_by_the_directions_of_its_goals(
+    small_space, tmp_path, capsys, objective, metrics, words
+):
+    table = TableEvaluator(lambda _: metrics)
+    described = Search(small_space, evaluator=table, objective=objective, budget=Budget(trials=4))
+    study = described.run(tmp_path / "study", executor=InlineExecutor())
+    text = shown(study, capsys)
+    assert words in text
+    assert ("(accuracy on the search split)" in text) is ("accuracy" in metrics)
+
+
 def test_a_front_of_what_was_not_measured_names_what_was(study, capsys):
     assert main(["show", str(study.folder), "--pareto", "macs,latency"]) == 2
     assert "has 'latency_ms' beside its accuracy: there are activations, macs, params" in (
