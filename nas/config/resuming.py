@@ -49,6 +49,8 @@ def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Setti
 def _may_become(name: str, before: object, value: object) -> bool:
     if name == "space":  # a file that was moved keeps its name; its content is compared by the study
         return value == before or _is_same_file(str(value), str(before))
+    if name in ("latency_table", "proxy_check") and before is None:  # there is nothing that could be moved
+        return False
     return value == before or options_of(Settings)[name].option.resume != "fixed"
 
 

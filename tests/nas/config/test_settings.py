@@ -41,6 +41,12 @@ def test_a_resume_may_change_how_much_is_done_and_where():
     assert changed.data == "/data"
 
 
+def test_what_was_moved_is_found_where_it_is_now():
+    stored = settings(latency_table="/a.json", proxy_check="/a", data_root=None)
+    now = {"latency_table": "/b.json", "proxy_check": "/b", "data_root": "/c", "data": "/d"}
+    assert stored.resumed_with(now, FOLDER) == replace(stored, **now)
+
+
 def test_a_resume_on_another_executor_leaves_the_machines_of_the_first():
     asked = {"workers": 4, "gpus_per_worker": 0.25, "address": "auto", "trial_timeout_minutes": 5.0}
     on_ray = settings(**asked, latency_resource="phone")
@@ -59,6 +65,8 @@ def test_a_resume_on_another_executor_leaves_the_machines_of_the_first():
         ({"target_latency_ms": 5.0}, "--target-latency is not given there, 5 here"),
         ({"recipe": Recipe(epochs=2).to_json()}, "--epochs is 5 there, 2 here"),
         ({"controller": "ppo"}, "--controller is dyna there, ppo here"),
+        ({"proxy_check": "/check"}, "--proxy-check is not given there, /check here"),
+        ({"latency_table": "/table.json"}, "--latency-table is not given there, /table.json here"),
     ],
 )
 def test_a_resume_may_not_change_what_is_searched(given, words):
