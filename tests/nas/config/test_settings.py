@@ -44,7 +44,7 @@ def test_a_resume_may_change_how_much_is_done_and_where():
 def test_what_was_moved_is_found_where_it_is_now():
     stored = settings(latency_table="/a.json", proxy_check="/a", data_root=None)
     now = {"latency_table": "/b.json", "proxy_check": "/b", "data_root": "/c", "data": "/d"}
-    assert stored.resumed_with(now, FOLDER) == replace(stored, **now)
+    assert resumed(stored, now, FOLDER) == replace(stored, **now)
 
 
 def test_a_resume_on_another_executor_leaves_the_machines_of_the_first():
