@@ -45,7 +45,7 @@ class ControllerError(ValueError):
     """A controller was used against its contract.
 
     Args:
-        message: States the law, the value and the remedy.
+        message: The rule, the value and the remedy.
         field: Name of the argument or field that is wrong, as Python spells it; empty where the mistake is
             not in one of them.
     """

@@ -67,7 +67,7 @@ class Catalogue:
         """Describes a candidate.
 
         Raises:
-            SpaceError: The tokens are not of this space, or the combination breaks a law.
+            SpaceError: The tokens are not of this space, or the combination is not valid.
         """
         return self._describe(tuple(tokens))
 
@@ -116,7 +116,7 @@ class Catalogue:
         if self.latency is None:
             raise ObjectiveError(
                 f"the objective needs {PREDICTED!r}, but nothing predicts it: give a latency table of this "
-                "space and device (nas latency-table makes one), or aim at latency_ms, which is measured",
+                "space and device (nas latency-table makes one), or use latency_ms, which is measured",
                 field="objective",
             )
         least = self.latency.least_ms(self.space)

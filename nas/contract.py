@@ -56,7 +56,7 @@ def check_given(
     """Checks everything that is not ours in what a search was given; what is None or ours costs nothing.
 
     Raises:
-        ContractError: Something lacks a method or breaks a law, or cannot be exported or sent to workers; the
+        ContractError: Something lacks a method or is not valid, or cannot be exported or sent to workers; the
             message names all that is missing, and the remedy.
     """
     check_space(space)
@@ -96,7 +96,7 @@ def check_space(space: object) -> None:
     """Checks that it is a space, and the user's own ops in it.
 
     Raises:
-        ContractError: It is none, or an op breaks a law.
+        ContractError: It is no space, or an op is not valid.
     """
     if not isinstance(space, SearchSpace):
         remedy = "call it" if callable(space) else "give one, such as search_spaces.mnasnet()"
@@ -119,7 +119,7 @@ def check_space(space: object) -> None:
 def _space_text(space: SearchSpace, text: str) -> str:
     kinds = ", ".join(kind.__name__ for kind in space.own_types)
     return (
-        f"the space {space.name!r} has parts of your own ({kinds}), which cannot be used as they are: {text} "
+        f"the space {space.name!r} has parts of your own ({kinds}), which cannot be used: {text} "
         "(search_spaces.testing.check_space checks them one by one)"
     )
 
@@ -163,7 +163,7 @@ def members_of(protocol: type) -> Iterator[tuple[str, object]]:
 
 
 def evaluators_of(evaluator: object) -> Iterable[object]:
-    """The evaluator that the user gave, also where it stands beside a probe."""
+    """The user's own evaluator, also if it is combined with a probe."""
     if evaluator is None:
         return ()
     return (evaluator.evaluator,) if isinstance(evaluator, Probed) else (evaluator,)

@@ -65,7 +65,7 @@ class ControllerOptions:
     def make(self, catalogue: Catalogue, objective: Objective, *, seed: int) -> Controller:
         """Makes the controller for a space: it never repeats a candidate, and none is above a known limit.
 
-        It is told the known costs of the objective, or macs where there is none; and how the reward follows
+        It gets the known costs of the objective, or macs where there is none; and how the reward follows
         from accuracy and costs, where no cost has to be measured.
         """
         metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
@@ -80,7 +80,7 @@ class ControllerOptions:
         def reward(
             accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
         ) -> npt.NDArray[np.float64]:
-            values = objective.goal.sign * accuracies  # a controller is told that more is better
+            values = objective.goal.sign * accuracies  # for a controller more is better
             return objective.rewards(values, dict(zip(metrics, table.T, strict=True)))
 
         problem = controllers.Problem(
@@ -110,7 +110,7 @@ def earlier_results(
         provenance: What this study is in words.
 
     Raises:
-        StudyError: It searched another space, or measured in another way, or no trial can be judged: a cost
+        StudyError: It searched another space, or measured differently, or no trial has a reward: a cost
             that is needed is missing.
     """
     names = [
@@ -123,13 +123,13 @@ def earlier_results(
         found = differences(names, study.identity, identity, study.provenance, provenance)
         raise StudyError(
             f"a warm start needs results that can be compared, but of {study.folder} differs: "
-            f"{'; '.join(found)}. Start without it, or search as it did"
+            f"{'; '.join(found)}. Search without it, or with the same space, data and recipe"
         )
     judged = [trial for trial in study.completed if trial.copied_from is None]
     outcomes = {trial.number: _outcome(trial, catalogue, objective) for trial in judged}
     failures = [outcome for outcome in outcomes.values() if isinstance(outcome, ObjectiveError)]
     if failures and len(failures) == len(outcomes):
-        raise StudyError(f"no trial of {study.folder} can be judged by this objective: {failures[0]}")
+        raise StudyError(f"no trial of {study.folder} has a reward by this objective: {failures[0]}")
     infeasible = Outcome(status="infeasible")
     results = []
     for trial in study.trials:
@@ -181,7 +181,7 @@ class CheckedController:
             return [self._proposal(proposal) for proposal in proposals]
 
     def feedback(self, results: Feedback) -> None:
-        """Tells it of results.
+        """Gives it results.
 
         Raises:
             ControllerFailedError: It fails.

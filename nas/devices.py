@@ -90,7 +90,7 @@ class CudaRecorder:
         PyTorch advances dropout's generator with every replay.
         """
         graph = torch.cuda.CUDAGraph()
-        # Threads of a data loader pin memory meanwhile, which the default mode would take for an error.
+        # Threads of a data loader pin memory during the capture, which the default mode treats as an error.
         mode = "thread_local"
         with (
             torch.cuda.device(self._device),

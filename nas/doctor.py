@@ -134,7 +134,7 @@ def check_memory(*, least_free: int = LEAST_FREE_MEMORY) -> Finding:
     free, total = free_memory()
     detail = f"{free / GIB:.1f} GiB free of {total / GIB:.1f} GiB"
     if free < least_free:
-        remedy = "close other programs or take fewer workers: each needs about a gibibyte beside the data"
+        remedy = "close other programs or use fewer workers: each needs about one gibibyte and the data"
         return Finding(name="memory", status="warn", detail=detail, remedy=remedy)
     return Finding(name="memory", status="ok", detail=detail)
 
@@ -156,9 +156,9 @@ def check_gpus() -> Finding:
             status="warn",
             detail=f"the driver lists a GPU, but torch {torch.__version__} cannot use it",
             remedy="install the PyTorch build for the driver's CUDA version (pytorch.org/get-started), and "
-            "see that CUDA_VISIBLE_DEVICES is not empty",
+            "check that CUDA_VISIBLE_DEVICES is not empty",
         )
-    return Finding(name="gpu", status="ok", detail="none: training runs on the processor")
+    return Finding(name="gpu", status="ok", detail="none: training runs on the CPU")
 
 
 def check_folder(folder: Path) -> Finding:
@@ -264,7 +264,7 @@ class RayStart:
         except subprocess.TimeoutExpired:
             detail = f"a local Ray must run a task in {self._seconds:g} s, but did not"
             remedy = (
-                "end what is left of it with `ray stop --force` and see that localhost is not behind a "
+                "end its processes with `ray stop --force` and check that localhost is not behind a "
                 f"firewall or proxy; {without}"
             )
             return Finding(name=name, status="fail", detail=detail, remedy=remedy)
@@ -326,10 +326,10 @@ def _guarded(name: str, check: Callable[[], Finding]) -> Finding:
         remedy = f"install what is missing: python -m pip install --upgrade {DISTRIBUTION}"
         return Finding(name=name, status="fail", detail=str(error), remedy=remedy)
     except NasError as error:
-        return Finding(name=name, status="fail", detail=str(error), remedy="do as the message says")
-    except Exception as error:  # a doctor that breaks helps nobody
+        return Finding(name=name, status="fail", detail=str(error), remedy="follow the message")
+    except Exception as error:  # a check that fails is a finding too
         detail = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        remedy = "solve what the checks above say; if they are ok, report this with `nas doctor --json`"
+        remedy = "solve the problems above; if there are none, report this with `nas doctor --json`"
         return Finding(name=name, status="fail", detail=detail, remedy=remedy)
 
 

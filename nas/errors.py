@@ -5,7 +5,7 @@ class NasError(Exception):
     """A mistake the user can mend.
 
     Args:
-        message: States the law, the value and the remedy.
+        message: The rule, the value and the remedy.
         field: Name of the argument, option or field that is wrong, as Python spells it; empty where the
             mistake is not in one of them.
     """

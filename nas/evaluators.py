@@ -148,7 +148,7 @@ class Probed:
         return () if () in both else both[0] + both[1]
 
     def check(self, network: Network) -> None:
-        """Checks that the evaluator can train a network, where it can tell."""
+        """Checks that the evaluator can train a network, if it has such a check."""
         if isinstance(self.evaluator, ChecksNetworks):
             self.evaluator.check(network)
 

@@ -1,4 +1,4 @@
-"""What a search tells its reporters, as plain data."""
+"""The events that reporters receive, as plain data."""
 
 from __future__ import annotations
 

@@ -46,14 +46,14 @@ def _text(error: BaseException) -> str:
     try:
         return str(error)
     except BaseException as failure:
-        return f"its text cannot be had, as it raises {type(failure).__name__}"
+        return f"its text is not available, as it raises {type(failure).__name__}"
 
 
 def _traceback(error: BaseException) -> str:
     try:
         return "".join(traceback.format_exception(error))
     except BaseException as failure:
-        return f"the traceback cannot be had: it raises {shown(type(failure))}"
+        return f"the traceback is not available: it raises {shown(type(failure))}"
 
 
 def _is_out_of_memory(error: BaseException, text: str) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Watcher(Protocol):
-    """Is told how far finalizing is, and of each result as it comes."""
+    """Receives the progress of finalizing, and each result as it comes."""
 
     def on_winner(self, images: DataDescription | None) -> None:
         """There is a winner: the study's best."""
@@ -68,7 +68,7 @@ class Watcher(Protocol):
 
 
 class Unwatched:
-    """Tells nobody."""
+    """A watcher that shows nothing."""
 
     def on_winner(self, images: DataDescription | None) -> None:
         """Does nothing."""
@@ -97,10 +97,10 @@ class Unwatched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finalized:
-    """What finalizing a search came to.
+    """The result of finalizing a search.
 
     Attributes:
-        winner: The trial to go with.
+        winner: The recommended trial.
         comparison: How it compares on the test split; None where it was left out.
         pictures: Files of the picture of the search and of that of the winner.
         bundle: Folder of the exported winner; None where its weights were not kept.
@@ -133,7 +133,7 @@ def finalize(
         randoms: Random candidates that are compared.
         seeds: Trainings of each network in the comparison; 0 leaves it out.
         latency_table: Predicted latencies of the search: finalists are measured where this is its device.
-        watcher: Told how far it is.
+        watcher: Receives the progress and the results.
 
     Raises:
         NasError: No trial has completed, the images are others than the study's, the comparison cannot run,
@@ -195,8 +195,8 @@ def _require_same_images(study: Study, data: ImageData) -> None:
     there, here = (study.identity.data, study.identity.split), (data.fingerprint, data.split_fingerprint)
     if any(there) and there != here:
         raise StudyError(
-            f"{study.folder} was searched on other images, or on the same in another split: give those of "
-            "the study",
+            f"{study.folder} was searched on other images, or on the same images in another split: "
+            "give those of the study",
             field="data",
         )
 

@@ -23,7 +23,7 @@ CLOCK_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """A process on some machine; its start tells it from a later one with the same number.
+    """A process on some machine; its start time distinguishes it from a later one with the same number.
 
     Attributes:
         host: Name of the machine.
@@ -38,7 +38,7 @@ class Process:
 
     @property
     def is_here(self) -> bool:
-        """Whether it belongs to this machine, so that `is_alive` can tell."""
+        """Whether it belongs to this machine; only then `is_alive` is meaningful."""
         return self.host == socket.gethostname()
 
     @property
@@ -92,7 +92,7 @@ _LEFT = re.compile(r"\.(?P<name>.+?)\.(?:(?P<host>[0-9a-f]{6})-(?P<process>\d+)-
 
 
 def write_whole(path: Path, content: str | bytes) -> Path:
-    """Writes a file, and the folder it is in; whatever happens meanwhile, it is the old one or the new one.
+    """Writes a file and its folder atomically: after a crash it is the old file or the new one.
 
     Returns:
         The path.

@@ -61,7 +61,7 @@ class Finished:
 
 
 OnFinished = Callable[[Finished], None]
-"""Is told of each finished training, once it is on disk; the executor still has its weights then."""
+"""Receives each finished training, once it is on disk; the executor still has its weights then."""
 
 ReadEarlier = Callable[[Mapping[str, Any]], tuple[str, Result]]
 """Reads a line of version 1: its key and its result."""
@@ -104,7 +104,7 @@ def run_trainings(
     on_finished: OnFinished = lambda _: None,
     on_progress: Tell = lambda _: None,
 ) -> None:
-    """Runs in order what the log has no final result of; each result is on disk before it is told of.
+    """Runs, in order, the jobs without a final result in the log; each result is on disk before it is used.
 
     What a machine loses is tried again, at most three times; then the loss is the result. SIGINT, SIGTERM and
     SIGHUP end it between two steps, with KeyboardInterrupt.
@@ -115,8 +115,8 @@ def run_trainings(
         executor: Runs the trainings; started and closed here, where there is anything to run.
         trainings: The whole list, each key once.
         log: What is done already, and where results go.
-        on_finished: Told of each finished training. An exception from it ends the run.
-        on_progress: Told what is going on, with the place of a training as the number of its trial.
+        on_finished: Receives each finished training. An exception from it ends the run.
+        on_progress: Receives progress, with the place of a training as the number of its trial.
 
     Raises:
         NasError: The machines cannot be had, or the log cannot be written.
@@ -222,7 +222,7 @@ class JobLog:
     def add(self, key: str, result: Result) -> None:
         """Writes a result down."""
         values = asdict(result)
-        del values["has_weights"]  # whoever wants them fetches them now
+        del values["has_weights"]  # they are fetched when the job ends
         self._write({"key": key, **values})
         self.results[key] = result
         self.deaths.pop(key, None)
@@ -260,7 +260,7 @@ class JobLog:
         if differing:
             raise StudyError(
                 f"{self.path} holds trainings with another {', '.join(differing)}: repeat the command with "
-                "the options it was begun with, or give another --out",
+                "its first options, or give another --out",
                 field="out",
             )
         return whole

@@ -1,4 +1,4 @@
-"""A candidate's way: propose, journal, run, journal, keep weights, feed back, journal."""
+"""The search loop: propose, journal, run, journal, keep weights, feed back, journal."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Loop:
         self.flow.settle(trial, outcome, result)
 
     def _learn(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
-        """Tells of an outcome, and the controller unless it is lost or was promoted."""
+        """Reports an outcome; the controller gets it unless it is lost or of a promoted trial."""
         rank = self.progress.learnt
         self.progress.count(trial, outcome)
         if outcome.status is not Status.LOST:
@@ -147,6 +147,6 @@ class Loop:
         self.progress.check_health(outcome, result)
 
     def tell(self, kind: str, message: str) -> None:
-        """Writes an event down, and tells the reporters."""
+        """Writes an event to the journal, and gives it to the reporters."""
         self.journal.note(kind, message)
         self.reporter.on_event(kind, message)

@@ -1,4 +1,4 @@
-"""The processor, cores and memory of this machine, as the operating system tells and gives them."""
+"""The processor, cores and memory of this machine, from the operating system."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_ON_HEAP = 2**30
 
 
 def processor_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Names the processor: its model where the system tells it, else its architecture.
+    """Names the processor: its model if the system knows it, else its architecture.
 
     Args:
         cpuinfo: The file that Linux describes processors in.
@@ -63,7 +63,7 @@ def free_memory(cgroup: Path = CGROUP) -> tuple[int, int]:
 
 @cache
 def keep_freed_memory() -> bool:
-    """Tells the C library to keep freed memory instead of giving it back; says whether it did.
+    """Sets the C library to keep freed memory instead of returning it; returns whether that worked.
 
     By its defaults glibc returns large buffers to the system and takes them again, page by page, whenever the
     end of its heap happens to be free. Which block of a network pays for that depends on what ran before it,

@@ -86,11 +86,11 @@ def _measure(
     add_measurements(path, measurements)
     session = measurements[0].session
     error = "" if session.repeat_error is None else f"; halves differ by {show_share(session.repeat_error)}"
-    doubts = dict.fromkeys(flag for found in measurements for flag in found.flags)
-    notes = (f"{session.rounds} rounds in turns{error}; every sample is in {path}",)
+    flags = dict.fromkeys(flag for found in measurements for flag in found.flags)
+    notes = (f"{session.rounds} rounds{error}; every sample is in {path}",)
     return (
         tuple(found.timing for found in measurements),
-        (*notes, *(f"doubtful: {doubt}" for doubt in doubts)),
+        (*notes, *(f"unreliable: {flag}" for flag in flags)),
     )
 
 
@@ -104,7 +104,7 @@ def _settings_here(table: LatencyTable) -> DeviceSettings:
     from nas.latency.passes import require_device
 
     if table.settings is None:
-        raise LatencyError(f"latency on {table.device_name} is measured by other means: measure them there")
+        raise LatencyError(f"latency on {table.device_name} is measured with other tools: measure them there")
     require_device(table.settings)
     name = describe_environment(table.settings).device_name
     if name != table.device_name:

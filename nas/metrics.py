@@ -224,7 +224,7 @@ class Goal:
 
     @classmethod
     def of(cls, metric: str) -> Goal:
-        """The goal that a metric has by itself; one that is not in the registry is a cost."""
+        """The goal of a metric by its default direction; a metric that is not in the registry is a cost."""
         return cls(metric=metric, direction=metric_info(metric).direction)
 
     @property

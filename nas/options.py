@@ -24,7 +24,7 @@ class Option:
         help: What it is, in a few words; the default is added from the field.
         group: Heading that it stands under.
         flag: Its name on the command line; empty is the field's, with hyphens.
-        metavar: What stands for its value in the help.
+        metavar: Placeholder of its value in the help.
         read: Makes its value of a word; None follows the field's type.
         default_text: The default in words, where the field's own says too little.
         is_repeated: Whether it may be given several times.

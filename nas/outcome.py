@@ -94,7 +94,7 @@ def _with_predictions(metrics: tuple[Metric, ...], trial: Trial) -> tuple[Metric
 def feedback_of(
     trial: Trial, outcome: TrialOutcome, reward: float, objective: Objective
 ) -> tuple[Proposal, Outcome]:
-    """What a controller is told of a trial that was not lost, turned so that more is better."""
+    """The result that a controller gets of a trial that was not lost, signed so that more is better."""
     proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
     value = None if outcome.value is None else objective.goal.sign * outcome.value
     return proposal, Outcome(reward, accuracy=value, fidelity=trial.fidelity, status=outcome.status.value)

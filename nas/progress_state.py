@@ -158,7 +158,7 @@ class ProgressState:
         names = ", ".join(f"{name} (trial {trial.number} has {own[name]:,})" for name in new)
         return names and (
             f"the evaluator measures {names}, which is known before training: the objective and the reports "
-            "use what is known, so give what is measured another name"
+            "use the known value, so give the measured one another name"
         )
 
     def check_health(self, outcome: TrialOutcome, result: Result | None) -> None:
@@ -178,8 +178,8 @@ class ProgressState:
         detail = f"the last one: {outcome.message}\n{log}".rstrip()
         if self._failed_at_first >= FAILURES_AT_FIRST:
             raise SearchStoppedError(
-                f"the first {self._failed_at_first} trials of this run all failed, so the cause is hardly "
-                f"the candidates: mend it and start again to continue; {detail}"
+                f"the first {self._failed_at_first} trials of this run all failed, which is hardly the "
+                f"fault of the candidates: fix the cause and start again to continue; {detail}"
             )
         if is_over and self._broken_at_first >= BROKEN_AT_FIRST:
             raise SearchStoppedError(

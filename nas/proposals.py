@@ -118,7 +118,7 @@ class Source:
         history: Earlier runs: an enqueued candidate that they tried is not tried twice.
 
     Attributes:
-        rejected: Proposals that broke a constraint or a law of the space so far.
+        rejected: Proposals so far that violated a constraint or are not valid in the space.
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class Source:
         log_prob: float = float("nan"),
         origin: str = "controller",
     ) -> Trial | None:
-        """Writes a candidate out; None where it breaks a constraint or a law of the space."""
+        """Decodes a candidate; None if it violates a constraint or is not valid in the space."""
         if not self._catalogue.is_feasible(tokens, self._objective):
             return None
         description = self._catalogue.describe(tokens)

@@ -1,4 +1,4 @@
-"""What a search asks of the objects it works with: evaluators, probes, executors, reporters, clocks."""
+"""The protocols of a search: evaluators, probes, executors, reporters, clocks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from search_spaces import Network, SearchSpace
 class Evaluator(Protocol):
     """A function from a candidate to its measurements, made by the driver and run in a worker.
 
-    What an evaluator can do beyond this is asked for with `isinstance`: `ChecksNetworks`, `HasData`,
-    `HasNotes`, `HasRecipe`, `NamesMetrics`, `ResolvesPrecision`.
+    Optional members have protocols of their own: `ChecksNetworks`, `HasData`, `HasNotes`, `HasRecipe`,
+    `NamesMetrics`, `ResolvesPrecision`.
     """
 
     @property
@@ -31,13 +31,13 @@ class Evaluator(Protocol):
         ...
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
-        """Trains and measures; raises `InfeasibleError` where the candidate is at fault."""
+        """Trains and measures; raises `InfeasibleError` if the candidate is the cause of a failure."""
         ...
 
 
 @runtime_checkable
 class ChecksNetworks(Protocol):
-    """An evaluator that can tell before a search whether it fits the networks of a space."""
+    """An evaluator that can check before a search whether it fits the networks of a space."""
 
     def check(self, network: Network) -> None:
         """Raises a `NasError` for a network that cannot be evaluated."""
@@ -46,16 +46,16 @@ class ChecksNetworks(Protocol):
 
 @runtime_checkable
 class ResolvesPrecision(Protocol):
-    """An evaluator whose precision may be `auto`, which the driver finds out once for all workers."""
+    """An evaluator whose precision may be `auto`; the driver chooses it once for all workers."""
 
     def resolve_precision(self, device: str, *, threads: int) -> None:
-        """Finds out what `auto` means on a device."""
+        """Chooses the precision for a device."""
         ...
 
 
 @runtime_checkable
 class HasNotes(Protocol):
-    """An evaluator with something that users should know before the first trial."""
+    """An evaluator with notes for users before the first trial."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -65,17 +65,17 @@ class HasNotes(Protocol):
 
 @runtime_checkable
 class NamesMetrics(Protocol):
-    """An evaluator or a probe that says beforehand what it measures."""
+    """An evaluator or a probe that names its metrics before the first trial."""
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of its metrics; empty where they are not known."""
+        """Names of its metrics; empty if unknown."""
         ...
 
 
 @runtime_checkable
 class HasData(Protocol):
-    """An evaluator that says on which images it trains."""
+    """An evaluator with images that it trains on."""
 
     @property
     def data(self) -> object:
@@ -85,7 +85,7 @@ class HasData(Protocol):
 
 @runtime_checkable
 class HasRecipe(Protocol):
-    """An evaluator that says how it trains."""
+    """An evaluator with a training recipe."""
 
     @property
     def recipe(self) -> object:
@@ -94,9 +94,9 @@ class HasRecipe(Protocol):
 
 
 class Probe(Protocol):
-    """Measures a candidate without training it, where the executor puts it: latency on a device, say.
+    """Measures a candidate without training it, such as its latency; the executor chooses the node.
 
-    One that measures on a GPU says so with `device`, see `HasDevice`.
+    A probe that measures on a GPU has a `device`, see `HasDevice`.
     """
 
     @property
@@ -105,17 +105,17 @@ class Probe(Protocol):
         ...
 
     def prepare(self) -> None:
-        """Runs once where it measures, before its first candidate."""
+        """Runs once in the measuring process, before its first candidate."""
         ...
 
     def measure(self, network: Network) -> tuple[Metric, ...]:
-        """Measures; raises `InfeasibleError` where the candidate is at fault."""
+        """Measures; raises `InfeasibleError` if the candidate is the cause of a failure."""
         ...
 
 
 @runtime_checkable
 class HasDevice(Protocol):
-    """A probe that says where it measures."""
+    """A probe with a device on which it measures."""
 
     @property
     def device(self) -> object:
@@ -133,7 +133,7 @@ class Executor(Protocol):
 
     @property
     def is_in_process(self) -> bool:
-        """Whether a candidate that ends its process ends the search: one that does so 3 times is given up."""
+        """Whether jobs run in the process of the search; one that ends it 3 times is infeasible."""
         ...
 
     def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
@@ -141,11 +141,11 @@ class Executor(Protocol):
         ...
 
     def watch(self, tell: Tell) -> None:
-        """Takes the function that is told of progress; called before `start`."""
+        """Takes a function that receives the progress of jobs; called before `start`."""
         ...
 
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
-        """Brings the workers up; raises `ExecutorError` when that is impossible."""
+        """Starts the workers; raises `ExecutorError` if that is impossible."""
         ...
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
@@ -157,10 +157,10 @@ class Executor(Protocol):
         ...
 
     def weights(self, job: Job) -> bytes | None:
-        """Fetches the weights of a job just returned; None when the worker has lost them.
+        """Fetches the weights of a job just returned; None if the worker has lost them.
 
         Raises:
-            WeightsError: The evaluator's function failed, or gave something else than bytes.
+            WeightsError: The evaluator's function failed, or did not return bytes.
         """
         ...
 
@@ -181,11 +181,11 @@ class Reporter(Protocol):
         ...
 
     def on_event(self, kind: str, message: str) -> None:
-        """Called for whatever else happens: an attempt lost, a worker replaced, weights not kept."""
+        """Called for every other event: an attempt lost, a worker replaced, weights not kept."""
         ...
 
     def on_progress(self, progress: Progress) -> None:
-        """Called often, also before `on_start`: which phase begins, which epoch a trial has reached."""
+        """Called often, also before `on_start`: the start of a phase, the epoch of a trial."""
         ...
 
     def on_end(self, end: SearchEnd) -> None:
@@ -203,7 +203,7 @@ class LatencyPredictor(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where its predictions are for and how far they are off, in words."""
+        """The device of its predictions and their error, as text."""
         ...
 
     def predict(self, network: Network) -> float:
@@ -223,7 +223,7 @@ class Clock(Protocol):
     """The time as a search sees it; a simulated cluster moves its own."""
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never goes back."""
+        """Seconds since a fixed moment; never decreases."""
         ...
 
     def now(self) -> datetime:

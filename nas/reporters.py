@@ -15,7 +15,7 @@ class Reporters:
 
     Args:
         reporters: They are asked again after a failure, as the next trial may be a better one.
-        note: Told of a failure, as an event; the other reporters are told too.
+        note: Receives a failure as an event; so do the other reporters.
 
     Attributes:
         note: The same; a search sets it as soon as it has a journal.

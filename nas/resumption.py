@@ -88,10 +88,10 @@ def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
 
 def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:
     """The recipe to train by; a study of an earlier version continues with what its fields meant then."""
-    way = recipe if recipe is not None else Recipe()
+    chosen = recipe if recipe is not None else Recipe()
     if not has_study(folder):
-        return way
+        return chosen
     with closing(connect_readonly(folder)) as database, explained(folder):
         is_begun = database.execute("SELECT count(*) FROM study").fetchone()[0] > 0
         stored = read_provenance(database).recipe_json if is_begun else ""
-    return way.as_at_first() if is_of_first_version(stored) else way
+    return chosen.as_at_first() if is_of_first_version(stored) else chosen

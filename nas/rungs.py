@@ -87,7 +87,7 @@ class Rungs:
         if values and not math.isclose(values[-1], whole):
             raise RecipeError(
                 f"the last rung must be the whole training, {whole:g} {_WHOLE.get(fidelity, fidelity)}, but "
-                f"got {', '.join(f'{value:g}' for value in values)}: end there, or train otherwise"
+                f"got {', '.join(f'{value:g}' for value in values)}: end there, or change the recipe"
             )
         shares = tuple(value / whole for value in values)
         return cls(shares, fidelity=fidelity, reduction_factor=reduction_factor)
@@ -143,7 +143,7 @@ class Halving:
 
     Args:
         rungs: The rungs.
-        trials: Trials of the study in the end; None where nobody knows.
+        trials: Trials of the study in the end; None if unknown.
     """
 
     def __init__(self, rungs: Rungs, trials: int | None = None) -> None:
@@ -162,7 +162,7 @@ class Halving:
             self.note(by_number[outcome.number], outcome)
 
     def note(self, trial: Trial, outcome: TrialOutcome) -> None:
-        """Takes an outcome; replicates, copies of a result and what machines lost stand on no rung."""
+        """Takes an outcome; replicates, copies of a result and lost trials are on no rung."""
         if trial.continues is not None:
             self._arrived.add(trial.continues)
         if trial.replicate or outcome.copied_from is not None or outcome.status is Status.LOST:

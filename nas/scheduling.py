@@ -27,7 +27,7 @@ class Budget:
         max_hours: Wall time of this run.
         patience: Trials in a row without a better reward.
         finalists: The last `2 * finalists` trials train again, with new seeds, what the controller recommends
-            by then: for a choice that does not rest on one training. Each takes, of the `finalists`
+            by then: for a choice that does not depend on one training. Each takes, of the `finalists`
             recommended at that moment, the one with the fewest replicates.
 
     Raises:
@@ -46,7 +46,7 @@ class Budget:
         if self.max_hours is not None:
             object.__setattr__(self, "max_hours", real("max_hours", self.max_hours, above=0))
         if self.trials is None and self.max_hours is None and self.patience is None:
-            raise UsageError("a search needs an end: give trials, max_hours or patience", field="trials")
+            raise UsageError("a search needs a limit: give trials, max_hours or patience", field="trials")
         object.__setattr__(self, "finalists", whole("finalists", self.finalists, least=0))
         self._check_finalists()
 
@@ -54,7 +54,7 @@ class Budget:
         if self.finalists and self.trials is None:
             raise UsageError(
                 f"finalists need to know when a search ends, but got finalists={self.finalists} without "
-                "trials: say how many trials",
+                "trials: give trials too",
                 field="finalists",
             )
         if self.trials is not None and self.finalists * FINAL_REPLICATES >= self.trials:
@@ -96,7 +96,7 @@ class Flow:
         waiting: Trials to be run, in order.
         running: Trials that run, by number.
         settled: Trials whose outcome has not been counted yet, with the result as far as it was seen.
-        outcomes: Verdicts by key, for trials with equal keys.
+        outcomes: Outcomes by key, for trials with equal keys.
         attempts: Attempts begun, by number of the trial.
         losses: Attempts that a machine lost, by number of the trial.
     """

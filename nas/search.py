@@ -45,14 +45,14 @@ from search_spaces import Network, SearchSpace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a search will do, after everything that can be wrong was looked for; made by `Search.check`.
+    """A search that was checked, with everything that `run` needs; made by `Search.check`.
 
     Attributes:
         catalogue: What is known of the space's candidates before training.
         controller: The controller, made for this space and objective.
         enqueued: The user's own candidates, as tokens.
         identity: What makes the study the same study.
-        provenance: The same in words.
+        provenance: The identity as text for users.
         earlier: Results of an earlier study that the controller starts from.
     """
 
@@ -66,16 +66,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """Everything that decides what a search finds. `run` searches; `check` says first what is wrong.
+    """Everything that decides what a search finds. `check` finds what is wrong; `run` searches.
 
     Attributes:
         space: What can be built; may be positional.
         evaluator: What measures candidates.
         objective: What is maximised, or the same as text, which is read.
-        controller: Who chooses: options of one of ours, its name alone, or a controller of the user's own.
+        controller: Options of one of our controllers, its name alone, or the user's own controller.
         budget: When the search ends.
-        rungs: Trains every candidate on the first rung only, and promotes the best of each rung to the next,
-            from its weights. Each rung's training counts as a trial; the controller is told of the first.
+        rungs: Trains every candidate on the first rung only, and promotes the best of each rung to the
+            next, from its weights. The training on each rung counts as a trial; the controller gets results
+            of the first rung only.
         predictor: Predicts every candidate's latency, the cost `predicted_latency_ms`, before training.
         seed: Seed of everything: the controller's choices, each trial's training.
         deterministic: Fixes the schedule, so that the same seed gives the same study.
@@ -98,7 +99,7 @@ class Search:
 
     def __post_init__(self) -> None:
         none = type(None)
-        instance("objective", self.objective, (Objective, str), "give nas.Objective or arithmetic as text")
+        instance("objective", self.objective, (Objective, str), "give nas.Objective or a formula as text")
         instance("budget", self.budget, (Budget,), "give nas.Budget(...)")
         instance("rungs", self.rungs, (Rungs, none), "make it with nas.Rungs.of(...)")
         _given("evaluator", self.evaluator, Evaluator)
@@ -126,14 +127,14 @@ class Search:
         warm_start: Study | None = None,
         reporters: Sequence[Reporter] = (),
     ) -> Plan:
-        """Looks for everything that can be wrong before anything runs; writes nothing. `run` begins with it.
+        """Finds everything that can be wrong before anything runs; writes nothing. `run` begins with it.
 
         Args:
-            out: The study's folder; None leaves it out.
-            executor: Who runs trials; None leaves it out.
+            out: The study's folder; None skips its checks.
+            executor: Runs trials; None skips its checks.
             enqueue: Candidates of the user's own, tried first.
             warm_start: An earlier study to learn from.
-            reporters: Who shows the search.
+            reporters: Show the search.
 
         Raises:
             NasError: The search could not run; `field` names what is wrong.
@@ -191,7 +192,7 @@ class Search:
         """Checks that budget, rungs and a fixed schedule go together."""
         if self.deterministic and self.objective.timed_metrics:
             raise ObjectiveError(
-                f"a deterministic search cannot depend on times, but the objective looks at "
+                f"a deterministic search cannot depend on times, but the objective uses "
                 f"{', '.join(self.objective.timed_metrics)}: use macs or params, or leave deterministic out",
                 field="objective",
             )
@@ -200,14 +201,14 @@ class Search:
         self.rungs.check_trials(self.budget.trials)
         if self.deterministic:
             raise RecipeError(
-                "a deterministic search cannot halve asynchronously, as which candidate is promoted depends "
-                "on which is measured first: leave the rungs or deterministic out",
+                "a deterministic search cannot have rungs, as the promoted candidate depends on which is "
+                "measured first: leave the rungs or deterministic out",
                 field="rungs",
             )
         if self.budget.finalists:
             raise RecipeError(
-                f"the last rung is the final of a search by rungs, but got finalists={self.budget.finalists} "
-                "too: leave one of them out",
+                "a search with rungs chooses its winner on the last rung, so it has no finalists, but got "
+                f"finalists={self.budget.finalists} too: leave one of them out",
                 field="finalists",
             )
 
@@ -229,14 +230,14 @@ class Search:
 
         Args:
             out: The study's folder; a study that is there is continued.
-            executor: Who runs trials; closed in the end.
+            executor: Runs trials; closed at the end.
             enqueue: Candidates of the user's own, tried first.
-            warm_start: An earlier study of the same space, measured in the same way: the controller learns
-                from its trials before the first one of this study, whatever their objective was.
-            reporters: Who shows the search.
-            settings: How the search was asked for, as JSON values; stored for the command line.
-            events: Kind and message of what is to be told of a new study first.
-            clock: The time that limits count; None is this machine's.
+            warm_start: An earlier study of the same space and measurements: the controller learns from its
+                trials before the first one of this study; its objective may be another.
+            reporters: Show the search.
+            settings: The options of the command line, as JSON values; stored for a resume.
+            events: Kind and message of the first events of a new study.
+            clock: The clock of time limits; None is this machine's.
 
         Raises:
             NasError: Something is wrong, or continuing is pointless; all that is finished is in the journal.
@@ -250,8 +251,8 @@ class Search:
         plan = self.check(
             folder, executor=executor, enqueue=enqueue, warm_start=warm_start, reporters=reporters
         )
-        everybody = Reporters(reporters)
-        executor.watch(everybody.on_progress)
+        reporter = Reporters(reporters)
+        executor.watch(reporter.on_progress)
         journal = Journal(
             folder,
             plan.identity,
@@ -260,8 +261,8 @@ class Search:
             in_process=executor.is_in_process,
         )
         with closing(executor), closing(journal):
-            everybody.note = journal.note
-            everybody.on_progress(Progress(text="reading the study"))
+            reporter.note = journal.note
+            reporter.on_progress(Progress(text="reading the study"))
             history = with_predictions(journal.history(self.space), plan.catalogue)
             halving = None if self.rungs is None else Halving(self.rungs, self.budget.trials)
             source = Source(
@@ -275,9 +276,9 @@ class Search:
                 helps_out=isinstance(self.controller, ControllerOptions),
                 history=history,
             )
-            loop = self._loop(source, plan.controller, executor, journal, everybody, halving, clock)
+            loop = self._loop(source, plan.controller, executor, journal, reporter, halving, clock)
             swept = restore(loop, history, halving, plan.earlier)
-            everybody.on_start(self._start(loop, plan))
+            reporter.on_start(self._start(loop, plan))
             for kind, message in (*swept.messages(), *(() if journal.is_resumed else events)):
                 loop.tell(kind, message)
             count_deaths(loop, history)

@@ -102,7 +102,7 @@ def search(
     goal = Objective.of(objective, targets={"macs": target})
     predictor, probe = _latency(latency)
     runner = _executor(executor, workers)
-    everybody = Reporters(listed_reporters(reporters))
+    reporter = Reporters(listed_reporters(reporters))
     measure, events = _evaluator(
         space,
         goal,
@@ -112,7 +112,7 @@ def search(
         rungs=rungs,
         probe=probe,
         deterministic=flag("deterministic", deterministic),
-        say=lambda text: everybody.on_progress(Progress(text=text)),
+        say=lambda text: reporter.on_progress(Progress(text=text)),
     )
     described = Search(
         space,

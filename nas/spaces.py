@@ -82,7 +82,7 @@ class SpaceSource:
 
         Raises:
             SpaceArgumentError: A ready-made space is for other images, or a function does not make a space.
-            SpaceError: The space breaks one of its laws.
+            SpaceError: The space is not valid.
         """
         wanted = {"resolution": resolution, "num_classes": num_classes, "in_channels": in_channels}
         if self.space is not None:

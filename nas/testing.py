@@ -118,7 +118,7 @@ def _check_weights(worker: Worker, space: SearchSpace, job: Job) -> None:
 
 
 class Planned:
-    """An evaluator that does what the seed of a job says: measures, gives weights, or fails in some way."""
+    """An evaluator that does what the seed of a job says: measures, returns weights, or fails."""
 
     fingerprint = "planned"
 
@@ -166,9 +166,9 @@ def check_executor(make: Callable[[], Executor]) -> None:
     executor = make()
     check_given(space, executor=executor)
     executor.close()
-    told: list[object] = []
+    received: list[object] = []
     executor = make()
-    executor.watch(told.append)
+    executor.watch(received.append)
     try:
         executor.start(space, Planned())
         for law in EXECUTOR_LAWS:
@@ -176,7 +176,7 @@ def check_executor(make: Callable[[], Executor]) -> None:
     finally:
         executor.close()
     executor.close()
-    assert all(isinstance(one, Progress) for one in told), "whoever watches must be told `nas.Progress` only"
+    assert all(isinstance(one, Progress) for one in received), "`watch` must pass on `nas.Progress` only"
     _check_start_that_fails(make(), space)
 
 

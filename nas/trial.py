@@ -107,14 +107,14 @@ class Progress:
 
 
 Tell = Callable[[Progress], None]
-"""Is told of progress."""
+"""Receives progress."""
 
 Say = Callable[[str], None]
-"""Is told, in words, how far something is."""
+"""Receives progress as text."""
 
 
 def say_nothing(_: str) -> None:
-    """Is told how far something is, and does nothing."""
+    """Ignores progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -116,7 +116,7 @@ def show_accuracy(value: float) -> str:
 
 
 def show_accuracies(values: Sequence[float]) -> str:
-    """Formats the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`; one alone by itself."""
+    """Formats the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`, or one accuracy."""
     if len(values) == 1:
         return show_accuracy(values[0])
     return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
@@ -228,7 +228,7 @@ def parse_phis(text: str) -> tuple[float, ...]:
     except (ValueError, OverflowError):
         phis = ()
     if len(phis) > MOST_PHIS:
-        raise UsageError(f"at most {MOST_PHIS} phis at a time are made, but {text!r} has more: give fewer")
+        raise UsageError(f"at most {MOST_PHIS} phis can be made at a time, but {text!r} has more: give fewer")
     if not phis or not all(math.isfinite(phi) for phi in phis):
         raise UsageError(
             f"{text!r} is no phi: give one such as 3, a range such as 1..7, or a list such as 0.5,1,2"

@@ -7,7 +7,7 @@ class SpaceError(ValueError):
     """A network or a search space is not valid.
 
     Args:
-        message: States the law, the value and the remedy.
+        message: The rule, the value and the remedy.
         field: Name of the argument or field that is wrong, as Python spells it; empty where the mistake is
             not in one of them.
     """

@@ -19,12 +19,12 @@ class Benchmark:
     """A table of trained candidates of a space. Its arrays are copies that cannot be written to.
 
     Attributes:
-        name: Name of the benchmark for people; goes into the fingerprint of its evaluators.
+        name: Name of the benchmark for users; goes into the fingerprint of its evaluators.
         space: The space whose candidates were trained.
         tokens: int64 (candidates, decisions), in canonical form, no row twice.
         accuracies: float64 (candidates, seeds): fractions, one column for each training of a candidate.
         noise: Standard deviation of the accuracy of one training of one candidate, a fraction.
-        source: Where the table comes from, for people.
+        source: Where the table comes from, for users.
         is_exhaustive: Whether every candidate of the space is in the table.
 
     Raises:

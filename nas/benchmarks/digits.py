@@ -86,7 +86,7 @@ def digits_space() -> SearchSpace:
     ================  ===================  =======================================
 
     Stem 3x3 of stride 2 to 8 channels; stages of 8 and 16 channels, stride 2; head of 64; ReLU. That is
-    so narrow that a short training tells the candidates apart: 41 thousand to 420 thousand
+    so narrow that a short training separates the candidates: 41 thousand to 420 thousand
     multiply-adds.
     """
     stages = []

@@ -41,7 +41,7 @@ class SurrogateSettings:
         nets: Networks whose predictions are averaged.
         hidden: Width of both hidden layers.
         steps: Steps of AdamW on a one-cycle schedule.
-        batch: Candidates of a step, drawn for each network by itself.
+        batch: Candidates of a step, drawn for each network separately.
         learning_rate: The largest.
         weight_decay: AdamW's.
         seed: Of initial weights and batches.
@@ -301,7 +301,7 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise BenchmarkError(
-            f"{path} must be an .npz file of a surrogate, but: {error}. Delete it, and it is made anew"
+            f"{path} must be an .npz file of a surrogate, but: {error}. Delete it, and it is made again"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""`nas search --dry-run`: everything checked, a few candidates sampled, the plan printed, no file made."""
+"""`nas search --dry-run`: checks everything, samples a few candidates, prints the plan, writes nothing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def dry_run(request: Request) -> int:
 
     Raises:
         NasError: The search could not run.
-        SpaceError: The space breaks one of its laws.
+        SpaceError: The space is not valid.
     """
     with Activity(make_console(to_stderr=True), "dry run") as activity:
         prepared = prepare_request(request, progress=activity)
@@ -100,7 +100,7 @@ def plan_of(request: Request, prepared: Prepared, outlook: Outlook, *, progress:
     report = profile_report(
         profile,
         plan,
-        title="Dry run: nothing is trained to the end, nothing is written",
+        title="Dry run: no training is completed, nothing is written",
         facts=_facts(request, prepared, outlook),
     )
     return replace(report, tables=(*report.tables[:-1], _examples(prepared), report.tables[-1]))

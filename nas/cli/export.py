@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(arguments: Namespace) -> int:
     """Exports the best trial, or what was asked for, and prints what was written and checked."""
     export = _export_timm if arguments.format == "timm" else _export_bundle
-    with Activity(make_console(to_stderr=True), "exporting, and loading what was exported in a new process"):
+    with Activity(make_console(to_stderr=True), "exporting, and loading the bundle in a new process"):
         report = export(arguments)
     emit(report, as_json=arguments.json)
     return 0

@@ -50,7 +50,7 @@ def _check_task(arguments: Namespace) -> None:
     tasks = [name for name in ("show", "write_blocks", "from_csv") if getattr(arguments, name) is not None]
     if len(tasks) > 1:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in tasks)
-        raise UsageError(f"{options} are different tasks: give one of them", field=tasks[1])
+        raise UsageError(f"{options} exclude each other: give one of them", field=tasks[1])
     if arguments.show is None and arguments.space is None:
         raise UsageError(
             f"--space is needed: {hint('', BUILT_IN)}, or file.py:name of your own", field="space"

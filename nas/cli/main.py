@@ -28,14 +28,14 @@ COMMANDS = {
     "resume": "continue a search that was stopped",
     "show": "summarise a study: its best trials, Pareto front, states, failures",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
-    "profile": "say what a space holds and what a search would take, before anything runs",
-    "proxy-check": "find out whether a short training ranks candidates as a longer one does, and its noise",
-    "describe": "say what a network is made of and costs, and draw it",
+    "profile": "describe a search space, and estimate the time of a search",
+    "proxy-check": "measure whether a short training ranks candidates as a longer one does, and its noise",
+    "describe": "show the stages and costs of a network, and draw it",
     "scale": "make a network larger or smaller, in depth, width and resolution together",
-    "measure": "time networks on this machine: latency with its spread, in turns, beside a reference",
+    "measure": "measure the latency of networks on this machine, with its spread",
     "latency-table": "measure the blocks of a space on a device, and predict the latency of its networks",
     "doctor": "check this machine: versions, devices, Ray, disk, a training, an export",
-    "quickstart": "a whole search on real images in a few minutes, on any machine",
+    "quickstart": "run a whole search on real images in a few minutes, on any machine",
 }
 """Every command with its line of help; `nas.cli.<name>` has its `run(arguments) -> int`."""
 
@@ -43,16 +43,16 @@ EPILOG = """\
 examples:
   nas search --data photos/ --space mnasnet --target-macs 30M --trials 200 --out runs/a
   nas search --data cifar10 --data-root ~/data --space efficientnet --target-latency 5ms --out runs/b
-  nas search --out runs/a                  continue, as does: nas resume runs/a
-  nas show runs/a                          what came of it
-  nas proxy-check --data photos/ --space mnasnet --out runs/c      how far a short training can be trusted
+  nas search --out runs/a                  continue it; the same as: nas resume runs/a
+  nas show runs/a                          its results
+  nas proxy-check --data photos/ --space mnasnet --out runs/c      is a short training good enough?
   nas latency-table --space mnasnet --device onnx-cpu --out t.json   for: nas search --latency-table t.json
   nas scale runs/a --phi 1..3              its winner, scaled into a family
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit code: 2 for a mistake the user can mend, 130 after Ctrl-C."""
+    """Runs a command; returns the exit code: 2 for a mistake of the user, 130 after Ctrl-C."""
     words = list(sys.argv[1:] if argv is None else argv)
     tolerate(sys.stdout, sys.stderr)
     try:
@@ -98,7 +98,7 @@ def parse(words: Sequence[str]) -> Arguments:
 
 
 def _unknown(command: str, word: str, commands: dict[str, argparse.ArgumentParser]) -> str:
-    """What to say of a word that a command does not know."""
+    """The message about a word that a command does not know."""
     see = f"(see nas {command} --help)"
     if not word.startswith("-"):
         return f"nas {command} knows no argument {word!r} {see}"

@@ -57,14 +57,14 @@ def device_settings(arguments: Namespace) -> DeviceSettings:
 
 
 def quiet_device(settings: DeviceSettings, arguments: Namespace) -> Busyness:
-    """How busy the device is; warns where results will be doubtful.
+    """Measures how busy the device is, and warns if results will be unreliable.
 
     Raises:
         LatencyError: It is too busy, and the command is not forced to measure all the same.
     """
     busyness = require_quiet(settings, is_forced=arguments.force)
     if busyness.is_busy:
-        sys.stderr.write(f"WARNING: {busyness.text}; the result is flagged as doubtful\n")
+        sys.stderr.write(f"WARNING: {busyness.text}; the result is flagged as unreliable\n")
         sys.stderr.flush()
     return busyness
 

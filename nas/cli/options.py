@@ -80,9 +80,7 @@ def fill_resume(parser: Parser) -> None:
     """Options of `nas resume`."""
     parser.add_argument("out", metavar="DIR", help="the study's folder")
     known = options_of(Settings).values()
-    moved = parser.add_argument_group(
-        "where things are now, if they were moved; their content must be the same"
-    )
+    moved = parser.add_argument_group("new places of things that were moved; their content must be the same")
     for one in known:
         if one.option.resume == "moved":
             add_declared(moved, one)
@@ -94,7 +92,7 @@ def fill_resume(parser: Parser) -> None:
 def fill_show(parser: Parser) -> None:
     """Options of `nas show`."""
     parser.add_argument("folder", metavar="DIR", help="the study's folder")
-    take(parser, "--top", parse_positive_int, "N", "best trials shown", default=10)
+    take(parser, "--top", parse_positive_int, "N", "number of best trials to show", default=10)
     take(
         parser,
         "--pareto",
@@ -115,14 +113,14 @@ def fill_export(parser: Parser) -> None:
         "--format",
         one_of("format", EXPORT_FORMATS),
         "NAME",
-        "bundle: trained network that needs only PyTorch; timm: the arguments and a module with which timm "
-        "builds it",
+        "bundle: the trained network, needs only PyTorch; timm: the arguments and a module with which timm "
+        "builds the network",
         default=EXPORT_FORMATS[0],
     )
     parser.add_argument(
         "--to",
         metavar="DIR",
-        help="where to write (default: DIR/export/trial-N, with -timm behind it for timm, or runs/ARCH-timm)",
+        help="where to write (default: DIR/export/trial-N, for timm with -timm, or runs/ARCH-timm)",
     )
     add_json(parser)
 
@@ -135,7 +133,7 @@ def fill_profile(parser: Parser) -> None:
     known = options_of(Settings)
     for name in ("trials", "workers", "gpus_per_worker"):
         add_declared(plan, known[name])
-    take(plan, "--seconds-per-trial", parse_number, "S", "given, not measured")
+    take(plan, "--seconds-per-trial", parse_number, "S", "time of a trial, in place of a measurement")
     sample = parser.add_argument_group("sample")
     take(sample, "--samples", parse_positive_int, "N", "random candidates", default=SAMPLES)
     add_declared(sample, known["seed"])
@@ -149,11 +147,11 @@ def fill_proxy_check(parser: Parser) -> None:
         "--out", required=True, metavar="DIR", help="where it is written; one that is there is continued"
     )
     take(check, "--candidates", parse_positive_int, "N", "random candidates, 10 to 30", default=16)
-    take(check, "--seeds", parse_positive_int, "N", "trainings of each in each variant", default=2)
+    take(check, "--seeds", parse_positive_int, "N", "trainings of each candidate in each variant", default=2)
     check.add_argument(
         "--proxies",
         metavar="LIST",
-        help="what to try beside the recipe, such as epochs=1/3,resolution=0.5,width=1/2+data=1/3 "
+        help="smaller variants of the recipe to try, such as epochs=1/3,resolution=0.5,width=1/2+data=1/3 "
         "(default epochs=1/3,resolution=1/2,width=1/2,data=1/3)",
     )
     take(
@@ -161,9 +159,9 @@ def fill_proxy_check(parser: Parser) -> None:
         "--longer",
         lambda text: parse_number(text.removesuffix("x")),
         "X",
-        f"judge by so many times the recipe's epochs (default {LONGER:g}x)",
+        f"epochs of the longer schedule, as a multiple of the recipe's (default {LONGER:g}x)",
     )
-    take(check, "--long-epochs", parse_number, "E", "the same, in epochs")
+    take(check, "--long-epochs", parse_number, "E", "epochs of the longer schedule, as a number")
     add_settings(parser, taken_by("proxy-check"))
     add_json(parser)
 
@@ -181,7 +179,7 @@ def fill_describe(parser: Parser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="count the built network with fvcore too; the exit status is 1 where the counts differ",
+        help="count the built network with fvcore too; the exit status is 1 if the counts differ",
     )
     take(parser, "--resolution", parse_positive_int, "PX", "image side (default: the network's own)")
     take(parser, "--num-classes", parse_positive_int, "N", "classes (default: the network's own)")
@@ -200,7 +198,7 @@ def fill_describe(parser: Parser) -> None:
 def fill_scale(parser: Parser) -> None:
     """Options of `nas scale`."""
     parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
-    factor = parser.add_argument_group("how far, by one of these")
+    factor = parser.add_argument_group("size; give one of these")
     take(factor, "--phi", parse_phis, "P", "compound scaling: 3, or 1..7, or 0.5,1,2", default=())
     take(factor, "--depth", parse_number, "F", "factor of the layers")
     take(factor, "--width", parse_number, "F", "factor of the channels")
@@ -247,7 +245,7 @@ def fill_scale(parser: Parser) -> None:
 def fill_measure(parser: Parser) -> None:
     """Options of `nas measure`."""
     parser.add_argument(
-        "architectures", nargs="+", metavar="ARCH", help=f"{ARCHITECTURE}; several are measured in turns"
+        "architectures", nargs="+", metavar="ARCH", help=f"{ARCHITECTURE}; several are measured alternately"
     )
     add_device(parser.add_argument_group("device"))
     session = parser.add_argument_group("session")
@@ -278,7 +276,7 @@ def fill_latency_table(parser: Parser) -> None:
         "--check",
         parse_natural,
         "N",
-        "random networks measured whole, to correct predictions and state their error",
+        "whole random networks to measure, which correct predictions and give their error",
         default=24,
     )
     take(session, "--rounds", parse_positive_int, "N", "samples of each, in turns", default=20)
@@ -287,12 +285,12 @@ def fill_latency_table(parser: Parser) -> None:
         "--most-blocks",
         parse_positive_int,
         "N",
-        "blocks measured at most; the rest is estimated from them",
+        "measure at most so many blocks and estimate the others from them",
         default=400,
     )
     take(session, "--seed", parse_natural, "N", "seed of everything random", default=Settings().seed)
     session.add_argument(
-        "--force", action="store_true", help="measure on a busy machine too; the table says so"
+        "--force", action="store_true", help="measure on a busy machine too; the table is flagged"
     )
     other = parser.add_argument_group("instead of measuring here")
     other.add_argument(
@@ -300,9 +298,11 @@ def fill_latency_table(parser: Parser) -> None:
         metavar="DIR",
         help="write every block and network to be measured as ONNX, with a table to fill in",
     )
-    other.add_argument("--from-csv", metavar="DIR", help="make the table of such a folder, filled in")
-    other.add_argument("--device-name", metavar="NAME", help="what --from-csv was measured on")
-    other.add_argument("--show", metavar="FILE", help="say what a table holds")
+    other.add_argument("--from-csv", metavar="DIR", help="make the table from such a folder, filled in")
+    other.add_argument(
+        "--device-name", metavar="NAME", help="name of the device that --from-csv was measured on"
+    )
+    other.add_argument("--show", metavar="FILE", help="show the contents of a table")
     add_json(parser)
 
 
@@ -311,7 +311,7 @@ def fill_doctor(parser: Parser) -> None:
     parser.add_argument(
         "--out", default=".", metavar="DIR", help="folder whose disk is checked (default: this one)"
     )
-    parser.add_argument("--no-ray", action="store_true", help="leave Ray out: starting it takes some seconds")
+    parser.add_argument("--no-ray", action="store_true", help="skip Ray: starting it takes some seconds")
     add_json(parser)
 
 

@@ -50,7 +50,7 @@ def _scalings(arguments: Namespace, found: Architecture) -> list[tuple[str, floa
     given = {name: limit for name, limit in limits.items() if limit is not None}
     if sum(map(bool, (arguments.phi, factors, given))) != 1:
         raise UsageError(
-            "say how to scale, in one way: --phi 1..7, or factors such as --depth 2 or --width 1.4, or "
+            "the size must be given by one of: --phi 1..7, factors such as --depth 2 or --width 1.4, or "
             "limits such as --max-macs 1G for the largest network that keeps them",
             field="phi",
         )

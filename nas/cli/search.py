@@ -78,7 +78,7 @@ def announce(prepared: Prepared, console: Console) -> None:
 
 
 def search_prepared(request: Request, prepared: Prepared, console: Console) -> Study:
-    """Runs the search with everybody who watches it.
+    """Runs the search with its reporters.
 
     Raises:
         NasError: The study cannot be used as asked, the machines cannot be had, or continuing is pointless.

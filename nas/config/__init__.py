@@ -1,1 +1,1 @@
-"""The options of a search, and what they stand for: images, space, objective, evaluator, executor."""
+"""The options of a search, and the objects made from them: images, space, objective, evaluator, executor."""

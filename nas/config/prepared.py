@@ -125,7 +125,7 @@ def prepare(
         settings: What was asked for.
         download: Whether a data set by name may be downloaded.
         width: Workers of a fixed schedule that runs already; None where there is none.
-        progress: Told how far it is.
+        progress: Receives progress.
 
     Raises:
         NasError: Something cannot be found, read or combined.
@@ -213,13 +213,13 @@ def make_rungs(settings: Settings, recipe: Recipe, resolution: int) -> Rungs | N
     """The rungs that the settings ask for; None where they ask for none.
 
     Raises:
-        UsageError: Something is said of the rungs, but not what they are.
+        UsageError: An option of rungs is given without `rungs`.
         RecipeError: They do not rise, or do not end at the whole training.
     """
     if not settings.rungs:
         for name in ("fidelity", "reduction_factor"):
             if getattr(settings, name) is not None:
-                raise UsageError(f"{flag_of(name)} says something of rungs: give the --rungs too", field=name)
+                raise UsageError(f"{flag_of(name)} is an option of rungs: give --rungs too", field=name)
         return None
     fidelity = settings.fidelity or FIDELITY
     whole = {"epochs": recipe.epochs, "resolution": float(resolution), "data": 1.0}[fidelity]
@@ -235,7 +235,7 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
     """The latency probe that the objective needs; None where it needs none.
 
     Raises:
-        UsageError: How to measure latency is said, but the objective does not look at it.
+        UsageError: An option of the latency is given, but the objective does not use it.
         LatencyError: A setting is out of range.
     """
     from nas.latency.probe import LatencyProbe
@@ -245,9 +245,8 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
             is_of_probe = one.option.group == LATENCY and name != "latency_table"
             if is_of_probe and getattr(settings, name) is not None:
                 raise UsageError(
-                    f"{flag_of(name)} says how latency is measured, but the objective does not look at "
-                    "measured latency: give --target-latency or --max-latency without a latency table, or "
-                    "leave it out",
+                    f"{flag_of(name)} is an option of measured latency, which the objective does not use: "
+                    "give --target-latency or --max-latency without a latency table, or leave it out",
                     field=name,
                 )
         return None
@@ -260,23 +259,25 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
 
 
 def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | None:
-    """The noise of one measured accuracy, as given or as a proxy check found it; None where neither says.
+    """The noise of one measured accuracy, as given or from a proxy check; None if unknown.
 
     Raises:
-        UsageError: Both say it, or a check does for another training than the controller is told of.
+        UsageError: Both are given, or the check is of another training than the first rung.
         StudyError: The check cannot be used for this recipe and these images.
     """
     if settings.proxy_check is None:
         return settings.accuracy_noise
     if settings.accuracy_noise is not None:
         raise UsageError(
-            f"the noise is given once, but --accuracy-noise is {settings.accuracy_noise:g} beside "
-            f"--proxy-check {settings.proxy_check}: leave one of them out"
+            f"the noise must be given once, but --accuracy-noise is {settings.accuracy_noise:g} and "
+            f"--proxy-check is {settings.proxy_check}: leave one of them out",
+            field="accuracy_noise",
         )
     if settings.rungs:
         raise UsageError(
-            f"--proxy-check {settings.proxy_check} says how noisy whole trainings are, but with --rungs the "
-            "controller is told of the first rung, which is noisier: give that noise with --accuracy-noise"
+            f"--proxy-check {settings.proxy_check} has the noise of whole trainings, but with --rungs the "
+            "controller sees the first rung, which is noisier: give its noise with --accuracy-noise",
+            field="proxy_check",
         )
     from nas.evaluation.proxy_check import read_noise
 
@@ -299,13 +300,14 @@ def _read_table(path: str, space: SearchSpace) -> LatencyTable:
 def load_images(
     settings: Settings, source: SpaceSource, *, download: bool = False, progress: Say = say_nothing
 ) -> ImageData:
-    """Loads the images at the resolution that was asked for, or that a ready-made space insists on."""
+    """Loads the images at the resolution that was asked for, or that a ready-made space needs."""
     from nas.data.loading import load_data
 
     if settings.resolution is not None and source.resolution not in (None, settings.resolution):
         raise SpaceArgumentError(
             f"the space {settings.space} is made for {source.resolution} pixels, but --resolution is "
-            f"{settings.resolution}: leave it out"
+            f"{settings.resolution}: leave it out",
+            field="resolution",
         )
     progress("loading the images")
     return load_data(
@@ -334,13 +336,14 @@ def _machines(settings: Settings, width: int | None) -> tuple[int, float]:
         return 1, 0.0
     workers = settings.workers if settings.workers is not None else width
     if settings.address is not None and workers is None:
-        raise UsageError("--address joins a cluster of unknown size: say how many --workers it shall run")
+        raise UsageError("--address joins a cluster of unknown size: give --workers too", field="workers")
     gpus = settings.gpus_per_worker
     devices = 0 if settings.address is not None else _count_gpus()
     if gpus and not devices and settings.address is None:
         raise ExecutorError(
             f"{gpus:g} GPUs for each worker were asked for, but torch sees no GPU on this machine: give "
-            "--gpus-per-worker 0 to train on its processor, or join a cluster with --address"
+            "--gpus-per-worker 0 to train on the CPU, or join a cluster with --address",
+            field="gpus_per_worker",
         )
     if gpus is None:
         gpus = 0.0 if not devices else 1.0 if workers is None else min(1.0, devices / workers)

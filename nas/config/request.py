@@ -89,7 +89,7 @@ def new_settings(arguments: Namespace) -> Settings:
 
     Raises:
         UsageError: It does not.
-        RecipeError: A value of the recipe breaks its law.
+        RecipeError: A value of the recipe is out of range.
     """
     missing = [f"--{name}" for name in ("data", "space") if vars(arguments)[name] is None]
     if missing:
@@ -107,7 +107,7 @@ def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:
     A warm-up that was not given is shortened with the epochs, so that `--epochs 1` needs no second option.
 
     Raises:
-        RecipeError: A value breaks its law.
+        RecipeError: A value is out of range.
     """
     given, changed = vars(arguments), given_options(arguments, Recipe)
     if given.get("rungs") and given.get("fidelity") in (None, "epochs"):

@@ -1,4 +1,4 @@
-"""`Settings`: how a search was asked for, as plain data that its study stores; each field is an option."""
+"""`Settings`: the options of a search, as plain data that its study stores."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from nas.units import (
 )
 
 STUDY, IMAGES, SPACE = "study", "images", "search space"
-OBJECTIVE = "objective: accuracy, and what it may cost"
+OBJECTIVE = "objective: accuracy and costs"
 SEARCH, MACHINES = "search", "machines"
-LATENCY = "latency, where the objective looks at it"
+LATENCY = "latency, if the objective uses it"
 TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
 PROFILE, CHECK = ("profile",), ("proxy-check",)
 BOTH = PROFILE + CHECK
 
 BUDGET, DEVICE = Budget(), DeviceSettings()
-"""What is not said is as these have it."""
+"""What is not given is as these have it."""
 
 PARALLEL_ONLY = {
     "workers": 1,
@@ -53,10 +53,10 @@ PARALLEL_ONLY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a user asked for, as plain data that the study stores. Every field is an option of `nas search`.
+    """The options of a search, as plain data that the study stores. Every field is an option of `nas search`.
 
     `recipe` is the training recipe, all of it, as JSON; its own fields are options. Paths are absolute. None
-    is what was not said: the code that uses it decides.
+    means not given: the code that uses it decides.
     """
 
     seed: int = option(
@@ -64,7 +64,7 @@ class Settings:
     )
     is_deterministic: bool = option(
         False,
-        "fix the schedule: equal searches give equal journals but for times",
+        "fix the schedule: equal searches write equal journals, except for times",
         group=STUDY,
         flag="--deterministic",
     )
@@ -88,7 +88,7 @@ class Settings:
     )
     search_fraction: float = option(
         SEARCH_FRACTION,
-        "share of the training images that candidates are judged on",
+        "share of the training images on which accuracy is measured",
         group=IMAGES,
         metavar="F",
         also=BOTH,
@@ -129,7 +129,7 @@ class Settings:
     )
     target_latency_ms: float | None = option(
         None,
-        "latency aimed at, such as 5ms",
+        "target for the latency, such as 5ms",
         group=OBJECTIVE,
         flag="--target-latency",
         metavar="T",
@@ -164,7 +164,7 @@ class Settings:
     )
     max_memory_bytes: float | None = option(
         None,
-        "most training memory, such as 2GiB",
+        "limit of the training memory, such as 2GiB",
         group=OBJECTIVE,
         flag="--max-memory",
         metavar="M",
@@ -189,13 +189,13 @@ class Settings:
     )
     accuracy_noise: float | None = option(
         None,
-        "standard deviation of one measured accuracy, a fraction, as nas proxy-check finds it",
+        "standard deviation of one measured accuracy, a fraction; nas proxy-check measures it",
         group=SEARCH,
         metavar="S",
     )
     proxy_check: str | None = option(
         None,
-        "take it from a nas proxy-check of this recipe and these images",
+        "read the accuracy noise from a nas proxy-check of this recipe and these images",
         group=SEARCH,
         metavar="DIR",
         read=absolute_path,
@@ -274,7 +274,7 @@ class Settings:
     )
     trial_timeout_minutes: float | None = option(
         None,
-        "give a trial up after so many minutes",
+        "stop a trial after so many minutes",
         group=MACHINES,
         flag="--trial-timeout",
         metavar="MIN",
@@ -313,21 +313,21 @@ class Settings:
     recipe: str = ""
     is_compiled: bool = option(
         False,
-        "compile each candidate's training first: takes minutes, for long trainings only",
+        "compile each candidate first with torch.compile: takes minutes, for long trainings only",
         group=TRAINING,
         flag="--compile",
         also=BOTH,
     )
     rungs: tuple[float, ...] = option(
         (),
-        "train every candidate to the first rung, the best of each rung on to the next: epochs such as 1,3,9",
+        "successive halving: train all on the first rung, promote the best of each; epochs such as 1,3,9",
         group=TRAINING,
         metavar="E,...",
         read=parse_rungs,
     )
     fidelity: Fidelity | None = option(
         None,
-        "what the rungs are of, in epochs, pixels or shares of the images",
+        "unit of the rungs: epochs, pixels, or shares of the images",
         group=TRAINING,
         metavar="NAME",
         default_text=FIDELITY,
@@ -341,7 +341,7 @@ class Settings:
     )
     compare_random: int | None = option(
         None,
-        "random candidates to compare with",
+        "number of random candidates to compare with",
         group=COMPARISON,
         metavar="K",
         read=parse_natural,
@@ -350,7 +350,7 @@ class Settings:
     )
     compare_seeds: int | None = option(
         None,
-        "trainings of each; 0 compares nothing",
+        "trainings of each network; 0 skips the comparison",
         group=COMPARISON,
         metavar="N",
         read=parse_natural,
@@ -359,10 +359,10 @@ class Settings:
     )
 
     def make_objective(self) -> Objective:
-        """The objective that targets, limits and their form mean together.
+        """Makes the objective from targets, limits and `objective`.
 
         Raises:
-            UsageError: They do not go together; names the options.
+            UsageError: They exclude each other; names the options.
         """
         targets = {
             "macs": self.target_macs,
@@ -396,13 +396,13 @@ class Settings:
         """Reads what `to_dict` gave; what a newer version added is left out.
 
         Raises:
-            StudyError: The study was not started by this command, so nobody can tell how to continue it.
+            StudyError: The study was not started by this command.
         """
         known = {field.name for field in fields(cls)}
         if not {"data", "space", "recipe"} <= set(values):
             raise StudyError(
                 f"the study in {folder} was not started with `nas search`: continue it with the program that "
-                "did, by calling nas.search(...) with the same arguments and out"
+                "started it, by calling nas.search(...) with the same arguments and out"
             )
         return cls(**{name: _frozen(value) for name, value in values.items() if name in known})
 

@@ -61,7 +61,7 @@ def decode_parts(
         parts: The images.
         resolution: Height and width in pixels; None to infer it.
         fit: How an image that is not square becomes square.
-        progress: Told how many images were read.
+        progress: Receives how many images were read.
         resident_bytes: Images that take more bytes when decoded are not; None decodes them in any case.
 
     Raises:

@@ -50,10 +50,10 @@ def load_folder(
         resolution: Height and width of the images in pixels; None to infer it.
         resident_bytes: Decoded images of more bytes than this are left on disk and read as they are needed.
         fit: How an image that is not square becomes square.
-        progress: Told how many images were read.
+        progress: Receives how many images were read.
 
     Raises:
-        DataError: The folder is empty, can be read in two ways, has empty or differing classes, or too many
+        DataError: The folder is empty or ambiguous, has empty or differing classes, or too many
             unreadable images.
     """
     tree = list_tree(folder)

@@ -204,17 +204,17 @@ class ImageData:
 
 
 def check_fits(network: Network, data: ImageData) -> None:
-    """Checks that a network takes these images and tells these classes apart.
+    """Checks that a network fits these images and classes.
 
     Raises:
         DataError: Resolution, channels or number of classes differ.
     """
-    laws = (
+    wanted = (
         ("resolution", network.resolution, data.resolution),
         ("in_channels", network.in_channels, data.channels),
         ("num_classes", network.num_classes, data.num_classes),
     )
-    for field, has, needs in laws:
+    for field, has, needs in wanted:
         if has != needs:
             raise DataError(
                 f"the network must have {field}={needs} to fit {data.name}, but has {field}={has}: "

@@ -86,7 +86,7 @@ def find_layout(tree: Tree, kinds: Kinds) -> Layout:
     """Finds splits and classes.
 
     Raises:
-        DataError: There are none, or the folder can be read in two ways.
+        DataError: There are none, or the folder is ambiguous.
     """
     return _Finder(tree=tree, kinds=kinds).find()
 

@@ -62,7 +62,7 @@ def load_data(
         resident_bytes: A folder whose decoded images take more bytes is read from disk during training.
         fit: How an image that is not square becomes square: its centre is cut out (`crop`), it is padded with
             black (`pad`), or it is distorted (`stretch`).
-        progress: Told how many images of a folder or pack were read.
+        progress: Receives how many images of a folder or pack were read.
 
     Raises:
         DataError: There are no such data, or they cannot be used; the message says what to do.
@@ -169,7 +169,7 @@ class TorchvisionSet:
 
     Attributes:
         class_name: Its class in `torchvision.datasets`.
-        uses_train_flag: Whether the parts are told apart by `train=`, otherwise by `split=`.
+        uses_train_flag: Whether the parts are chosen by `train=`, otherwise by `split=`.
         mirrors: Whether a mirrored image keeps its label.
     """
 

@@ -230,9 +230,9 @@ def pixel_warnings(parts: Sequence[Images]) -> tuple[str, ...]:
         return ()
     looked = f"all {count:,} images that were looked at"
     if all(np.array_equal(image, first) for image in chain.from_iterable(parts)):
-        return (f"{looked} are the same picture: nothing can be learnt from them; check the files",)
+        return (f"{looked} are the same picture: nothing can be learned from them; check the files",)
     if all(image.min() == image.max() for image in chain.from_iterable(parts)):
-        return (f"{looked} have a single colour each: nothing but it can be learnt; check the files",)
+        return (f"{looked} have a single colour each: nothing else can be learned; check the files",)
     if all(image.max() < NEARLY_BLACK for image in chain.from_iterable(parts)):
         brightest = max(int(part.max()) for part in parts)
         return (

@@ -1,4 +1,4 @@
-"""Lists every file below a folder once, and tells which are images, by suffix or else by content."""
+"""Lists every file below a folder once, and finds the images, by suffix or else by content."""
 
 from __future__ import annotations
 

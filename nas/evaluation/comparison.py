@@ -103,7 +103,7 @@ class Comparison:
         seeds: Trainings of each contender.
         contenders: The winner first.
         class_counts: Test images of each class; empty where an earlier version did not count them.
-        tested_weights: What the winner's own weights reach; None where nobody looked.
+        tested_weights: Test accuracy of the winner's own weights; None if not measured.
     """
 
     evaluator: str
@@ -279,12 +279,12 @@ def compare(
         executor: Runs the trainings; started and closed here.
         contenders: Who takes part, the winner first.
         images: Number of test images.
-        class_counts: How many of them are of each class; empty where nobody knows.
+        class_counts: How many of them are of each class; empty if unknown.
         seeds: Trainings of each.
         seed: The study's; those of the trainings are derived from it, unlike any of the search.
         folder: The study's folder.
-        on_finished: Told of each finished training.
-        on_progress: Told what is going on, with the place in `trainings_of` as the number of the trial.
+        on_finished: Receives each finished training.
+        on_progress: Receives progress, with the place in `trainings_of` as the number of the trial.
 
     Raises:
         NasError: The machines cannot be had, or a file cannot be read or written.

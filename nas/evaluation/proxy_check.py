@@ -171,7 +171,7 @@ def read_noise(
     check = read_check(path)
     if check.noise is None:
         raise StudyError(
-            f"the check in {path} knows no noise, as too many trainings failed: make it again",
+            f"the check in {path} has no noise, as too many trainings failed: make it again",
             field="proxy_check",
         )
     pairs = {
@@ -223,8 +223,8 @@ def check_proxies(
         seeds: Trainings of each candidate in each variant, at least 2.
         seed: Those of the trainings are derived from it.
         folder: Where trainings and result are written.
-        on_finished: Told of each finished training.
-        on_progress: Told what is going on, with the place in `trainings_of` as the number of the trial.
+        on_finished: Receives each finished training.
+        on_progress: Receives progress, with the place in `trainings_of` as the number of the trial.
 
     Raises:
         NasError: The folder holds another check, a candidate is not valid, an evaluator, op or executor of
@@ -249,8 +249,10 @@ def check_proxies(
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     evaluator = VariantsEvaluator(variants, [one.key.rsplit("/", 2)[0] for one in trainings])
     with JobLog(folder / LOG, settings, read_earlier=_read_earlier) as log:
-        told = _unless_all_fail(on_finished)
-        run_trainings(space, evaluator, executor, trainings, log, on_finished=told, on_progress=on_progress)
+        checked = _unless_all_fail(on_finished)
+        run_trainings(
+            space, evaluator, executor, trainings, log, on_finished=checked, on_progress=on_progress
+        )
         results = dict(log.results)
     measured = {name: _measured(name, results, len(candidates), seeds) for name in variants}
     known = {"params": [float(c.params) for c in candidates], "macs": [float(c.macs) for c in candidates]}
@@ -311,7 +313,7 @@ def _unless_all_fail(on_finished: OnFinished) -> OnFinished:
     """Ends a check whose first trainings all fail."""
     count, has_worked = 0, False
 
-    def told(finished: Finished) -> None:
+    def checked(finished: Finished) -> None:
         nonlocal count, has_worked
         on_finished(finished)
         count += 1
@@ -322,7 +324,7 @@ def _unless_all_fail(on_finished: OnFinished) -> OnFinished:
                 f"{finished.result.message}"
             )
 
-    return told
+    return checked
 
 
 def _measured(name: str, results: Mapping[str, Result], candidates: int, seeds: int) -> Measured:
@@ -351,7 +353,7 @@ def warnings_of(variants: Sequence[VariantQuality], candidates: int, search_imag
     long = next(variant for variant in variants if variant.name == LONG)
     if long.tau is not None and long.tau.low <= 0:
         found.append(
-            "the longer schedule's own seeds cannot be told from ranking at random: no proxy can be judged "
+            "the longer schedule's own seeds do not rank better than chance: no proxy can be judged "
             "by it; take more candidates and seeds, or train longer"
         )
     return tuple(found)
@@ -367,7 +369,7 @@ def _chance_warnings(variant: VariantQuality, search_images: int) -> list[str]:
     return [
         f"{variant.name}: accuracies on {search_images:,} search images are off by {100 * chance:.2g} "
         f"points by chance, more than half of the {100 * variant.spread:.2g} points between candidates: a "
-        "larger --search-fraction would tell them apart"
+        "larger --search-fraction would help"
     ]
 
 

@@ -25,7 +25,7 @@ BUDGET_TRIALS = 100
 """A search is imagined that may take as long as so many trials by the recipe."""
 
 LEAST_USABLE = 5
-"""Candidates measured both ways below which no correlation is stated."""
+"""With fewer candidates that were measured in both variants no correlation is stated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ class VariantQuality:
 
     @property
     def against_params(self) -> AgainstParams:
-        """Whether it ranks better than the number of parameters, as far as the interval can tell."""
+        """Whether it ranks better than the number of parameters, by the interval of the difference."""
         if self.above_params is None:
             return "unknown"
         if self.above_params.low > 0:
@@ -79,7 +79,7 @@ class VariantQuality:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerQuality:
-    """How a number known without training ranks by itself: the larger, the better."""
+    """How a cost that is known without training ranks candidates: the larger, the better."""
 
     name: str
     tau: Estimate | None

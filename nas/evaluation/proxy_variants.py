@@ -30,10 +30,10 @@ SHARES: Mapping[str, Fraction] = {
     "width": Fraction(1, 2),
     "data": Fraction(1, 3),
 }
-"""The shares that are tried where nobody says which."""
+"""The shares that are tried by default."""
 
 LEAST_SEARCH_IMAGES = 50
-"""Search images below which accuracies are too coarse to be told apart."""
+"""With fewer search images accuracies are too coarse to compare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ def _read_proxy(word: str) -> Proxy:
 
 
 def long_recipe(recipe: Recipe, *, epochs: float | None = None, times: float = 3.0) -> Recipe:
-    """The schedule that a recipe stands for: the same warm-up, and more epochs.
+    """The longer schedule of a recipe: the same warm-up, and more epochs.
 
     Args:
         recipe: The proxy.
@@ -125,7 +125,7 @@ def variants_of(
     """Evaluators of the longer schedule and of every proxy, which share the images on a device.
 
     Raises:
-        DataError: There are too few images or classes for accuracies to be told apart.
+        DataError: There are too few images or classes to compare accuracies.
     """
     from nas.training.proxy import ProxyEvaluator
 
@@ -220,7 +220,7 @@ class VariantsEvaluator:
             variant.prepare()
 
     def evaluate(self, candidate: Candidate) -> Evaluation:
-        """Trains in the variant of this training; nobody wants the weights.
+        """Trains in the variant of this training, and drops the weights.
 
         Raises:
             InfeasibleError: The candidate is at fault.

@@ -100,7 +100,7 @@ class SpaceProfile:
         seed: Seed of the sample.
         spreads: How each cost is spread.
         shares: How many candidates keep each limit that is known before training.
-        undecided: Metrics of the objective that only a measurement can tell.
+        undecided: Metrics of the objective that must be measured.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Plan:
         trials: Number of trainings.
         workers: How many run at the same time.
         gpus_per_worker: Share of a GPU that each of them holds.
-        seconds_per_trial: Wall time of one training; None where nobody knows.
+        seconds_per_trial: Wall time of one training; None if unknown.
         origin: Where `seconds_per_trial` comes from, in words.
     """
 

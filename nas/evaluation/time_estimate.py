@@ -62,7 +62,7 @@ def estimate_trial_time(
         objective: Whose constraints the candidates meet, as far as they are known before training.
         seed: Seed of the sample.
         threads: Threads of the CPU that a worker will have; None leaves them as they are.
-        progress: Told how far it is.
+        progress: Receives progress.
 
     Raises:
         NasError: The data do not fit, or a candidate cannot be trained.

@@ -29,7 +29,7 @@ class InlineExecutor:
         """Whatever the caller made can be used in this process."""
 
     def watch(self, tell: Tell) -> None:
-        """Tells of progress from now on; an exception from `tell` is raised when the job has ended."""
+        """Reports progress to `tell` from now on; its exceptions are raised when the job has ended."""
         self._tell = tell
 
     @property
@@ -80,7 +80,7 @@ class InlineExecutor:
         return [result]
 
     def _pass_on(self, progress: Progress) -> None:
-        """Keeps an exception of who is told away from the evaluator, which has no part in it."""
+        """Keeps exceptions of the progress function away from the evaluator."""
         if self._problem is None:
             try:
                 self._tell(progress)

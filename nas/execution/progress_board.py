@@ -46,7 +46,7 @@ class ProgressBoard:
         self.actor: Any = ray.remote(_Board).options(num_cpus=0, max_restarts=0).remote()
 
     def look(self, jobs: Iterable[Job]) -> None:
-        """Tells what is new of these jobs, and asks for more where it is time to."""
+        """Reports new progress of these jobs, and asks for more when it is time."""
         if self.actor is None:
             return
         try:

@@ -114,7 +114,7 @@ def await_ready(ray: Any, greetings: list[Any], *, seconds: float, say: Say) -> 
         ray: The module, connected.
         greetings: What each of them answers: what went wrong, or nothing.
         seconds: How long to wait.
-        say: Told how many are ready.
+        say: Receives how many are ready.
 
     Raises:
         ExecutorError: One died, or could not be prepared.

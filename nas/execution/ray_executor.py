@@ -91,7 +91,7 @@ class RayExecutor:
         return False
 
     def watch(self, tell: Tell) -> None:
-        """Tells of progress from the next start on, between two waits."""
+        """Reports progress to `tell` from the next start on, between two waits."""
         self._tell = tell
 
     @property

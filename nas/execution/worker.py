@@ -92,7 +92,7 @@ class Worker:
             candidate = Candidate(job=job, network=network, weights=weights, progress=say)
             evaluation = as_evaluation(self._evaluator.evaluate(candidate))
             if not evaluation.metrics:
-                raise MetricError("an evaluator must measure something, but gave no metrics")
+                raise MetricError("an evaluator must return at least one metric, but returned none")
             self._weights = evaluation.weights
             metrics = _usable(evaluation.metrics)
             return Result(job=job, status=Status.COMPLETED, metrics=metrics, notes=evaluation.notes)

@@ -182,7 +182,7 @@ def _source(network: Network) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Verdict:
+class _Checked:
     is_bit_equal: bool
     torch_error: float
     onnx_error: float | None
@@ -208,7 +208,7 @@ class _Verdict:
         return tuple(said)
 
 
-def _check(folder: Path, network: Network, module: nn.Module) -> _Verdict:
+def _check(folder: Path, network: Network, module: nn.Module) -> _Checked:
     """Loads the bundle in a new process without our packages, and compares its logits with the module's."""
     with tempfile.TemporaryDirectory() as scratch:
         probe, report = Path(scratch) / "probe.safetensors", Path(scratch) / "report.json"
@@ -230,7 +230,7 @@ def _check(folder: Path, network: Network, module: nn.Module) -> _Verdict:
             lines = run.stderr.strip().splitlines() or [f"exit status {run.returncode}"]
             raise ExportError(f"the exported network cannot be loaded without this package: {lines[-1]}")
         found = json.loads(report.read_text(encoding="utf-8"))
-    outcome = _Verdict(
+    outcome = _Checked(
         is_bit_equal=found["is_bit_equal"],
         torch_error=found["errors"]["torch"],
         onnx_error=found["errors"].get("onnx"),

@@ -107,12 +107,12 @@ class Preprocessing:
         Raises:
             ExportError: Resolution, channels or number of classes differ.
         """
-        laws = (
+        wanted = (
             ("resolution", network.resolution, self.resolution),
             ("in_channels", network.in_channels, self.channels),
             ("num_classes", network.num_classes, len(self.classes)),
         )
-        for field, has, needs in laws:
+        for field, has, needs in wanted:
             if has != needs:
                 raise ExportError(
                     f"the network has {field}={has}, but the preprocessing is for {field}={needs}: "

@@ -1,4 +1,4 @@
-"""How timm is told to build one of our networks: its arguments as data, and as a module that builds it.
+"""Exports one of our networks for timm: its arguments as data, and a module that builds it.
 
 It does without timm itself.
 """
@@ -273,7 +273,7 @@ def _stem_kernel(network: Network, *, is_v3: bool) -> int:
     if type(op) is not Conv:
         raise _refusal("a stem of one Conv", f"op={op!r}", "stem")
     has_pool = op.skip == "pool" and network.in_channels == stem.channels
-    laws = (
+    rules = (
         (stem.stride == 2, "a stem with stride=2", f"stride={stem.stride}"),
         (stem.repeats == 1, "a stem with repeats=1", f"repeats={stem.repeats}"),
         (not op.se_ratio, "a stem with se_ratio=0", f"se_ratio={op.se_ratio}"),
@@ -289,14 +289,14 @@ def _stem_kernel(network: Network, *, is_v3: bool) -> int:
             f"kernel_size={op.kernel_size}",
         ),
     )
-    for holds, law, got in laws:
+    for holds, rule, got in rules:
         if not holds:
-            raise _refusal(law, got, "stem")
+            raise _refusal(rule, got, "stem")
     return op.kernel_size
 
 
-def _refusal(law: str, got: str, place: str) -> ExportError:
-    return ExportError(f"timm builds only networks with {law}, but got {got} in {place}: {BUNDLE}")
+def _refusal(rule: str, got: str, place: str) -> ExportError:
+    return ExportError(f"timm builds only networks with {rule}, but got {got} in {place}: {BUNDLE}")
 
 
 def _check_stages(network: Network, *, is_v3: bool) -> None:
@@ -318,7 +318,7 @@ def _channels(op: Op, arriving: int, form: SqueezeExcite, *, is_v3: bool) -> Ite
     """The numbers of channels within a block that are worked out: which, ours, timm's.
 
     timm rounds hidden channels to multiples of 8 always, and squeezes from them, by the ratio over the
-    expansion unless told to take the ratio of them.
+    expansion unless set to take the ratio of them.
     """
     expand = op.expand_ratio if isinstance(op, MBConv | FusedMBConv) else 1
     hidden = timms = hidden_channels(arriving, expand)

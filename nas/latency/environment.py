@@ -64,7 +64,7 @@ class Busyness:
     Attributes:
         share: In [0, 1]; None where it cannot be known.
         text: The same in words.
-        is_busy: Whether a measurement is doubtful: others use more than 10 %, or hold memory of the GPU.
+        is_busy: Whether a measurement is unreliable: others use more than 10 %, or hold memory of the GPU.
         is_too_busy: Whether it is refused unless forced: others use more than 30 %.
     """
 
@@ -113,14 +113,14 @@ def require_quiet(settings: DeviceSettings, *, is_forced: bool = False) -> Busyn
     if found.is_too_busy and not is_forced:
         raise LatencyError(
             f"a latency needs a quiet machine, but {found.text}: end what else runs here, or measure all the "
-            "same with --force (the result is then flagged as doubtful)",
+            "same with --force (the result is then flagged as unreliable)",
             field="force",
         )
     return found
 
 
 def busy(settings: DeviceSettings, *, seconds: float = SAMPLING_SECONDS) -> Busyness:
-    """Watches for a moment how much of the device others use; this process must be idle meanwhile.
+    """Watches for a moment how much of the device others use; this process must be idle during that time.
 
     Args:
         settings: Whose device.
@@ -149,7 +149,7 @@ class CpuTimes:
 
 
 def read_cpu_times() -> CpuTimes | None:
-    """Reads the times; None where the system does not tell them.
+    """Reads the times; None where the system has none.
 
     Time stolen by other guests of the same host counts as used by others: it slows a measurement as well.
     """
@@ -166,7 +166,7 @@ def read_cpu_times() -> CpuTimes | None:
 
 
 def share_of_others(before: CpuTimes | None, after: CpuTimes | None) -> float | None:
-    """Returns the share of all cores' time that other processes used; None where it cannot be told."""
+    """Returns the share of all cores' time that other processes used; None if unknown."""
     if before is None or after is None or after.total <= before.total:
         return None
     used = (after.total - before.total) - (after.idle - before.idle) - (after.own - before.own)

@@ -108,7 +108,7 @@ class DeviceSession:
         session: The timings.
         record: What is stored of it.
         environment: The device.
-        flags: What makes the whole session doubtful.
+        flags: Why the whole session is unreliable.
     """
 
     session: Session
@@ -131,7 +131,7 @@ def measure_passes(
     Args:
         passes: By name, each prepared with the settings.
         settings: The device.
-        busyness: How busy the device was found before; None where nobody looked.
+        busyness: How busy the device was before; None if not checked.
         rounds: Samples of each.
         seed: Of the orders.
         on_round: Called with (rounds done, rounds) after each.
@@ -237,7 +237,7 @@ def choose_latency_device(name: str = "auto") -> DeviceKind:
     return name  # type: ignore[return-value]  # `DeviceSettings` checks it
 
 
-def doubts_of(timing: Timing) -> tuple[str, ...]:
+def flags_of(timing: Timing) -> tuple[str, ...]:
     """Says what speaks against ranking by a timing, in words; nothing where it is sound."""
     spread = (timing.q3_ms - timing.q1_ms) / timing.median_ms if timing.median_ms else 0.0
     error = timing.repeat_error or 0.0
@@ -299,7 +299,7 @@ def _measurement(
         environment=measured.environment,
         timing=timing,
         session=measured.record,
-        flags=(*measured.flags, *doubts_of(timing)),
+        flags=(*measured.flags, *flags_of(timing)),
     )
 
 

@@ -132,7 +132,7 @@ class Comparison:
             interval = "too few rounds for an interval"
         spread = f"ratio {self.ratio:.3f}, {interval}"
         if not self.is_safe:
-            return f"{self.first} and {self.second} cannot be told apart ({spread})"
+            return f"{self.first} and {self.second} do not differ ({spread})"
         faster, slower = (self.first, self.second) if self.ratio > 1 else (self.second, self.first)
         return f"{faster} is faster than {slower} ({spread})"
 

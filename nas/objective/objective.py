@@ -133,7 +133,7 @@ class Objective:
 
         Raises:
             ObjectiveError: A form has no target, `absolute` has several, or an objective that has its own
-                targets has others beside it; a number is out of range, or the text makes no sense.
+                targets has others too; a number is out of range, or the text cannot be read.
         """
         aims = {metric: target for metric, target in targets.items() if target is not None}
         found = tuple(Constraint(metric=m, upper=upper) for m, upper in limits.items() if upper is not None)
@@ -146,7 +146,7 @@ class Objective:
         else:
             metric, target = next(iter(aims.items()))
             raise ObjectiveError(
-                f"an objective has its own targets, but {metric}={number_text(target)} is given beside it: "
+                f"an objective has its own targets, but {metric}={number_text(target)} is given too: "
                 f"leave it out, and write ({metric} / {number_text(target)})^(0, -1) to count it",
                 field="objective",
             )
@@ -189,7 +189,7 @@ class Objective:
                 goals=tuple(reader.goals),
             )
         except ObjectiveError as error:
-            message = f"the objective {text.strip()!r} makes no sense: {error}"
+            message = f"the objective {text.strip()!r} cannot be read: {error}"
             raise ObjectiveError(message, field="objective") from None
 
     @property
@@ -214,8 +214,8 @@ class Objective:
         missing = [] if measured is None else [m for m in self.measured_metrics if m not in measured]
         if self.is_front:
             law = (
-                f"a search must have one goal, but {self.describe()!r} has {len(self.goals)}: weigh them in "
-                "one, such as accuracy * macs^-0.07, or keep one and limit the others"
+                f"a search must have one goal, but {self.describe()!r} has {len(self.goals)}: combine "
+                "them, such as accuracy * macs^-0.07, or keep one and limit the others"
             )
         elif missing:
             law = (

@@ -164,7 +164,7 @@ class Constraint:
         most = 1 if metric_info(self.metric).unit is FRACTION else math.inf
         if self.upper is not None or self.is_known_before_training:
             aim = f"- 0.1 * |{self.metric} / {number_text(self.lower)} - 1|"
-            law = f"a lower limit must stand alone and be of what is measured: for a range of costs add {aim}"
+            law = f"a lower limit must be alone and of a measured metric: for a range of costs add {aim}"
         elif self.lower > most:
             law = f"`lower <= 1` must hold for {self.metric}, a fraction: divide percent by 100"
         else:

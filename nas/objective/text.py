@@ -37,7 +37,7 @@ _PLAIN_NUMBER = re.compile(r"[\d,.]+(?:[eE][+-]?\d+)?")
 _LIMIT = "a limit is written with <= or >= behind a comma, such as: accuracy, latency <= 5ms"
 _HINTS = {
     "/": "a ratio is a factor in brackets, such as (latency / 5ms)^-0.07 or params^-0.05",
-    "^": "only a cost has an exponent, such as params^-0.05; what is optimised counts as it is",
+    "^": "only a cost has an exponent, such as params^-0.05; the goal has none",
     "**": "an exponent is written with ^, such as params^-0.05",
     **dict.fromkeys(("<", "<=", ">", ">="), _LIMIT),
 }
@@ -130,7 +130,7 @@ class ObjectiveReader:
             elif not found:
                 found = metric
             elif metric == found:
-                raise self._error(f"{metric} stands in an objective once", start)
+                raise self._error(f"{metric} must occur once in an objective", start)
             else:
                 cost = found if metric == "accuracy" else metric
                 raise self._unexpected(f"`^` and an exponent, such as {cost}^-0.07, was expected")
@@ -152,7 +152,7 @@ class ObjectiveReader:
             self._expect(")", "`)` behind two exponents, under and over the target, was expected")
         if sign < 0 and min(under, over) < 0:
             raise self._error(
-                f"a cost in what is minimised has an exponent of at least 0, such as {metric}^0.07", start
+                f"a cost in a minimised goal has an exponent of at least 0, such as {metric}^0.07", start
             )
         under, over = sign * under + 0.0, sign * over + 0.0
         self.factors.append(
@@ -166,7 +166,7 @@ class ObjectiveReader:
         start = self._take()
         beta = sign if start.text == "+" else -sign
         if sign < 0 < beta:
-            raise self._error("a distance is added to what is minimised: `+` was expected", start)
+            raise self._error("a distance is added to a minimised goal: `+` was expected", start)
         if self._next.kind == "number":
             beta *= self._number()
             self._expect("*", "`*` and a distance, such as - 0.1 * |macs / 300M - 1|, was expected")
@@ -200,7 +200,7 @@ class ObjectiveReader:
 
     def _cost(self) -> str:
         if self._next.text == "accuracy":
-            raise self._error("a cost was expected, and accuracy is what it costs for")
+            raise self._error("a cost was expected, but accuracy is not a cost")
         return self._metric()
 
     def _target(self, metric: str) -> float:
@@ -250,18 +250,18 @@ class ObjectiveReader:
             raise self._error(law)
 
     def _unexpected(self, law: str) -> ObjectiveError:
-        """An error at a token that has no place here: what it may have meant, or else the law."""
+        """An error at an unexpected token: a hint, or else what was expected."""
         return self._error(_HINTS.get(self._next.text, law))
 
     def _error(self, law: str, token: _Token | None = None) -> ObjectiveError:
         token = token or self._next
         where = f"at {token.text!r}, character {token.start + 1}" if token.text else "at its end"
         return ObjectiveError(
-            f"the objective {self._text.strip()!r} makes no sense {where}: {law}", field="objective"
+            f"the objective {self._text.strip()!r} cannot be read {where}: {law}", field="objective"
         )
 
     def _made(self, start: _Token, make: Callable[[], Made]) -> Made:
-        """What is made of the tokens from `start` on; a law that it breaks is said with its place."""
+        """Makes a value from the tokens from `start` on; an error shows their place."""
         try:
             return make()
         except NasError as error:

@@ -40,7 +40,7 @@ class Activity:
         first_seconds: Silence before a plain line.
         is_quiet: Draws seldom and simply, for times at which the processor must be left alone.
         clock: Seconds.
-        tick_seconds: How often a thread looks whether a line is due; None has nobody look but `tick`.
+        tick_seconds: How often a thread checks whether a line is due; None: only `tick` checks.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Activity:
         self.heard()
 
     def heard(self) -> None:
-        """Takes note that somebody printed something."""
+        """Notes that something was printed."""
         self._heard = self._clock()
 
     def tick(self) -> None:

@@ -135,7 +135,7 @@ def _sentence(comparison: Comparison, other: Contender) -> str:
     difference, margin = comparison.difference(other), comparison.margin(other)
     if difference is None or margin is None:
         known = "" if difference is None else f"difference {difference:+.4f}; "
-        return f"no outcome ({known}one training each says nothing of the spread between seeds)"
+        return f"no outcome ({known}one training each gives no spread between seeds)"
     apart = f"difference {difference:+.4f}, which seeds alone explain up to ±{margin:.4f}"
     costs = f"at {comparison.winner.macs / other.macs:.0%} of its macs" if other.macs else ""
     word = {"tie": "a tie", "ahead": "the winner is ahead", "behind": "the winner is behind"}
@@ -153,5 +153,5 @@ def _spread_note(comparison: Comparison, randoms: int) -> str:
         return ""
     note = f"Spread of accuracy (standard deviation): {'; '.join(words)}."
     if seeds is not None and candidates is not None and candidates <= seeds:
-        note += " Candidates differ no more than seeds do: so short a training can hardly tell them apart."
+        note += " Candidates differ no more than seeds do: the training is too short to compare them."
     return note

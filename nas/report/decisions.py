@@ -139,7 +139,7 @@ def _option_of_best(study: Study, one: DecisionInsight, words: Sequence[str]) ->
 def _notes(study: Study, insight: Insight) -> tuple[str, ...]:
     calibration = insight.calibration
     correlation = calibration.rank_correlation
-    low = ", low while little is known or where all trials are much alike" * (correlation < LOW_CORRELATION)
+    low = ", low with few results or with very similar trials" * (correlation < LOW_CORRELATION)
     notes = [
         "Importance: share of the variance over random candidates that stays while only this decision is "
         f"open; accuracies are estimated, costs exact.{_left_note(insight)}",
@@ -153,7 +153,7 @@ def _notes(study: Study, insight: Insight) -> tuple[str, ...]:
         f"Predicting each of {insight.fitted} trials from the others: rank correlation {correlation:.2f} "
         f"(Spearman{low}), error {_points(calibration.error)} of accuracy (root mean square).",
         f"Calibration {calibration.ratio:.2f}, the error over the error that the model expects: "
-        f"{_calibration_words(calibration.ratio)} (1 is right, above 1 too sure of itself).",
+        f"{_calibration_words(calibration.ratio)} (1 is right, above 1 is overconfident).",
         f"Noise of one training: {_points(insight.noise)} of accuracy (standard deviation), "
         f"{_origin(insight)}.",
         _best_note(study, insight),
@@ -163,7 +163,7 @@ def _notes(study: Study, insight: Insight) -> tuple[str, ...]:
 def _origin(insight: Insight) -> str:
     if insight.replicates:
         return f"measured on {insight.replicates} replicates"
-    return "as the model has it, apt to be too low while trials are few; replicates measure it"
+    return "as the model estimates it, often too low while there are few trials; replicates measure it"
 
 
 def _left_note(insight: Insight) -> str:
@@ -177,8 +177,10 @@ def _points(share: float) -> str:
 
 def _calibration_words(ratio: float) -> str:
     if ratio > 1.25:
-        return "it is too sure of itself"
-    return "it is more careful than it need be" if ratio < 0.8 else "it knows how far it may be off"
+        return "its errors are larger than it expects"
+    return (
+        "its errors are smaller than it expects" if ratio < 0.8 else "its errors are as large as it expects"
+    )
 
 
 def _best_note(study: Study, insight: Insight) -> str:
@@ -195,8 +197,8 @@ def _best_note(study: Study, insight: Insight) -> str:
         )
     best = study.best
     if best.number not in (lucky.number, likely.number):
-        return f"{note} The study goes with trial {best.number} ({_both(insight, best)})."
-    return note if likely.digest == lucky.digest else f"{note} The study goes with trial {best.number}."
+        return f"{note} The winner is trial {best.number} ({_both(insight, best)})."
+    return note if likely.digest == lucky.digest else f"{note} The winner is trial {best.number}."
 
 
 def _both(insight: Insight, trial: StudyTrial) -> str:

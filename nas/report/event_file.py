@@ -1,6 +1,6 @@
 """TensorBoard's file format as far as we use it: scalars, text, images, chart layouts, continued runs.
 
-It stands on tensorboard's own record writer and messages, so that the driver loads no torch.
+It uses tensorboard's own record writer and messages, so that the driver loads no torch.
 """
 
 from __future__ import annotations
@@ -128,6 +128,6 @@ class EventFile:
 
 def _explained(path: Path, error: OSError) -> StudyError:
     return StudyError(
-        f"{path} cannot be written: {error.strerror or error}; make room or mend the rights, "
-        "or search without TensorBoard"
+        f"{path} cannot be written: {error.strerror or error}; free some space or change the "
+        "permissions, or search without TensorBoard"
     )

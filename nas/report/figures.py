@@ -22,7 +22,7 @@ SKY = "#56B4E9"
 ORANGE = "#E69F00"
 VERMILION = "#D55E00"
 GREEN = "#009E73"
-"""Source: Okabe & Ito, Color Universal Design (2008): told apart with every kind of colour vision."""
+"""Source: Okabe & Ito, Color Universal Design (2008): distinct with every kind of colour vision."""
 
 INK = "#222222"
 GREY = "#6B6B6B"

@@ -77,7 +77,8 @@ class FinalizeDisplay:
         """Shows the trainings of the comparison from now on."""
         self._step.close()
         self._console.print(
-            "Comparing on the test split: every network trained alike, from fresh seeds", soft_wrap=True
+            "Comparing on the test split: every network is trained with the same recipe and new seeds",
+            soft_wrap=True,
         )
         self._trainings = self._step.enter_context(TrainingsDisplay(self._console, "comparing", labels))
 

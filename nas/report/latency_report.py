@@ -56,17 +56,17 @@ def latency_report(
     )
     order = {
         None: (),
-        True: ("the order is safe: each network can be told apart from the next",),
-        False: ("the order is not safe: see above which networks cannot be told apart",)
+        True: ("the order is reliable: each network differs from the next",),
+        False: ("the order is not reliable: see above which networks do not differ",)
         if is_sound
-        else ("the order is not safe, since results are doubtful: measure again on a quiet machine",),
+        else ("the order is not reliable, since results are flagged: measure again on an idle machine",),
     }[is_safe]
     stored = ", ".join(dict.fromkeys(str(path) for path in files.values()))
     return Report(
         title=f"Latency on {ranked[0].settings.text}",
         facts=(*_facts(ranked[0]), Fact(key="is_ranking_safe", label="", value=is_safe)),
         tables=(table,),
-        notes=(*_doubts(ranked), *order, f"stored with every sample in {stored}"),
+        notes=(*_flags(ranked), *order, f"stored with every sample in {stored}"),
     )
 
 
@@ -88,7 +88,8 @@ def _facts(first: LatencyMeasurement) -> tuple[Fact, ...]:
         Fact(key="seconds", label="session", value=session.seconds, text=taken),
     ]
     if session.drift is not None and session.reference_ms is not None:
-        text = f"the reference wandered {show_share(session.drift)} around {show_ms(session.reference_ms)} ms"
+        varied = f"varied by {show_share(session.drift)} around {show_ms(session.reference_ms)} ms"
+        text = f"the speed of the reference {varied}"
         facts.append(Fact(key="drift", label="drift", value=session.drift, text=f"{text}; it is divided out"))
     error, tau = session.repeat_error, session.repeat_tau
     if error is not None:
@@ -124,10 +125,10 @@ def _row(
     }
 
 
-def _doubts(ranked: Sequence[LatencyMeasurement]) -> tuple[str, ...]:
+def _flags(ranked: Sequence[LatencyMeasurement]) -> tuple[str, ...]:
     """Every reason against a result once, with the networks that it holds for."""
     reasons: dict[str, list[str]] = {}
     for found in ranked:
         for flag in found.flags:
             reasons.setdefault(flag, []).append(found.timing.name)
-    return tuple(f"doubtful, {', '.join(names)}: {reason}" for reason, names in reasons.items())
+    return tuple(f"unreliable, {', '.join(names)}: {reason}" for reason, names in reasons.items())

@@ -45,7 +45,7 @@ def latency_table_report(table: LatencyTable, *, file: str) -> Report:
         title=f"Latency table: {table.space.text}",
         facts=(*_origin(table, file), *_session(table), *_quality(table)),
         tables=(*_networks(table), _blocks(table)),
-        notes=tuple(f"doubtful: {flag}" for flag in table.flags),
+        notes=tuple(f"unreliable: {flag}" for flag in table.flags),
     )
 
 
@@ -98,7 +98,7 @@ def _session(table: LatencyTable) -> Iterator[Fact]:
         return
     text = f"{show_seconds(session.seconds)}, {session.rounds} rounds in random order"
     if session.drift is not None:
-        text += f"; the reference wandered {show_share(session.drift)}, which is divided out"
+        text += f"; the speed of the reference varied by {show_share(session.drift)}, which is divided out"
     if session.repeat_error is not None:
         text += f"; even and odd rounds differ by {show_share(session.repeat_error)}"
     yield Fact(key="session", label="session", value=asdict(session), text=text)

@@ -69,7 +69,7 @@ def profile_report(profile: SpaceProfile, plan: Plan, *, title: str, facts: tupl
     notes = []
     if profile.undecided:
         notes.append(
-            f"{', '.join(profile.undecided)}: only a measurement can tell, so nothing is rejected by it"
+            f"{', '.join(profile.undecided)}: must be measured, so it rejects nothing before training"
         )
     return Report(
         title=title,
@@ -263,7 +263,7 @@ def _shares(profile: SpaceProfile) -> Table:
         notes.append("a target rejects nothing: it only counts in the reward; a constraint rejects")
     if any(share.kept == 0 for share in profile.shares):
         notes.append(
-            "none of the sample keeps a limit: see the minimum above, and consider a smaller --width"
+            "no sampled candidate keeps a limit: see the minimum above, and consider a smaller --width"
         )
     return Table(
         key="limits",

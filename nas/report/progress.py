@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SILENT_SECONDS = 10.0
-"""Elsewhere than in a terminal, a search that has printed nothing for so long says what goes on."""
+"""Outside a terminal, a search that has printed nothing for so long prints what is running."""
 
 LOG_LINES = 25
 """Lines shown of the first failure's log; the file has all of them."""
@@ -29,7 +29,7 @@ LOG_LINES = 25
 ENDINGS = {
     "trials": "all trials are done",
     "max_hours": "the time is up",
-    "patience": "nothing better turned up for as long as asked",
+    "patience": "no better reward within the patience",
     "exhausted": "every candidate of the space has been tried",
     "interrupted": "stopped",
     "failed": "failed",
@@ -208,7 +208,7 @@ class TerminalReporter:
         return Group(Text(), head, _best_line(self._best, self._metric), states, now)
 
     def eta_seconds(self) -> float | None:
-        """Seconds until the last trial, from the mean trial of this run; None while nobody can tell."""
+        """Seconds until the last trial, from the mean trial of this run; None while unknown."""
         if self._start is None or self._start.trials is None or not self._worker_seconds:
             return None
         left = max(0, self._start.trials - self._counts.done)

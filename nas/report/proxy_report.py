@@ -61,14 +61,14 @@ def recommendation(check: ProxyCheck) -> str:
     """Which training to search with, in a sentence."""
     best = check.best
     if best is None or best.gain is None or best.tau is None or best.gain <= 0:
-        return "No proxy can be said to rank as the longer schedule does by this sample."
+        return "This sample does not show that any proxy ranks as the longer schedule does."
     spread = check.variant(LONG).spread
     points = f" ({100 * best.gain * spread:.2g} points)" if spread else ""
-    doubt = ", though its tau cannot be told from 0" if best.tau.low <= 0 else ""
+    caution = ", though its tau may be 0" if best.tau.low <= 0 else ""
     return (
         f"In the time of {BUDGET_TRIALS} trainings by the recipe, {_named(best)} gives most: the best "
         f"candidate by it is expected {best.gain:.2f} standard deviations{points} above the mean of the "
-        f"longer schedule{doubt}."
+        f"longer schedule{caution}."
     )
 
 
@@ -113,8 +113,8 @@ def _variants(check: ProxyCheck) -> Table:
             f"tau of {LONG}: between its own seeds, the ceiling that its noise sets",
             "gain: standard deviations above the mean of the best of as many random candidates as fit into "
             f"the time of {BUDGET_TRIALS} trainings by the recipe",
-            "than params: how it ranks beside the parameter count alone; no better where intervals cannot "
-            "tell them apart",
+            "than params: how it ranks compared with the parameter count; no better where the interval of "
+            "their difference contains 0",
         ),
     )
 

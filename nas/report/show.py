@@ -25,7 +25,7 @@ from nas.report.printing import (
     show_seconds,
 )
 from nas.report.progress import ENDINGS
-from nas.report.winner_report import doubts_of, network_table
+from nas.report.winner_report import network_table, warnings_of
 from nas.spaces import find_space, is_built_in
 from nas.statistics import kendall_tau
 from nas.study.study import Study, open_study
@@ -97,7 +97,7 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
         title=f"Study {study.folder}",
         facts=(*_facts(study), *_winner(study), of, model, *tested),
         tables=tuple(tables),
-        notes=(*study.warnings, *doubts_of(study)),
+        notes=(*study.warnings, *warnings_of(study)),
     )
 
 

@@ -20,7 +20,7 @@ def json_output() -> TextIO:
 
 @contextmanager
 def json_alone() -> Iterator[None]:
-    """Sends to standard error all that is printed meanwhile, by Ray's processes and C++ too, but the JSON."""
+    """Sends everything but the JSON to standard error, also the output of Ray's processes and of C++."""
     output, descriptor = sys.stdout, _descriptor(sys.stdout)
     output.flush()
     if descriptor is None:  # a notebook's, or a test's: there is no file to turn aside

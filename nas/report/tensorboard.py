@@ -86,7 +86,7 @@ class TensorBoardReporter:
         self._begun().events[kind] += 1
 
     def on_progress(self, progress: Progress) -> None:
-        """Writes nothing: progress is for whoever watches."""
+        """Writes nothing: progress is for the terminal."""
 
     def on_end(self, end: SearchEnd) -> None:  # noqa: ARG002 - the last trial has said all of it
         """Draws the last figure, unless the last trial's record has it, and closes the file."""
@@ -96,7 +96,7 @@ class TensorBoardReporter:
 
     def _begun(self) -> _Run:
         if self._run is None:
-            raise RuntimeError("a reporter is told of the start of a search before anything else")
+            raise RuntimeError("`on_start` must be called before any other method of a reporter")
         return self._run
 
     def _policy(self, run: _Run, report: TrialReport) -> list[Value]:
@@ -271,7 +271,7 @@ def _of_trial(report: TrialReport) -> dict[str, float]:
 
 
 def _option_tags(decisions: tuple[Decision, ...]) -> list[list[str]]:
-    """A tag for each option of each decision; equal words are told apart by the option's index."""
+    """A tag for each option of each decision; equal words get the option's index."""
     tags = []
     for decision in decisions:
         names = [tag("policy", decision.name, _words(option)) for option in decision.options]

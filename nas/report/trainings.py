@@ -1,4 +1,4 @@
-"""Shows a list of trainings while it runs: a line for each that ended, and what is going on meanwhile."""
+"""Shows a list of trainings while it runs: a line for each finished one, and what is running."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class TrainingsDisplay:
 
     Attributes:
         activity: Shows what is going on.
-        on_progress: To be told of progress.
+        on_progress: Receives progress.
     """
 
     def __init__(self, console: Console, words: str, labels: Sequence[str]) -> None:

@@ -47,7 +47,7 @@ def winner_report(study: Study, images: DataDescription | None = None) -> Report
         facts.append(Fact(key=name, label=name, value=value, text=f"{show_count(value)}  ({value:,})"))
     table = network_table(trial.network, title="Its stages (resolution is that of the input)")
     title = f"Winner: trial {trial.number}"
-    return Report(title=title, facts=tuple(facts), tables=(table,), notes=doubts_of(study, images))
+    return Report(title=title, facts=tuple(facts), tables=(table,), notes=warnings_of(study, images))
 
 
 def _accuracy_facts(trial: StudyTrial) -> tuple[Fact, ...]:
@@ -86,11 +86,11 @@ def network_table(network: Network, *, title: str = "Network") -> Table:
     return replace(table, key="network", title=title, columns=columns, notes=())
 
 
-def doubts_of(study: Study, images: DataDescription | None = None) -> tuple[str, ...]:
-    """Doubts about the accuracy of the best trial, a sentence each; none where there is nothing to say.
+def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[str, ...]:
+    """Warnings about the accuracy of the best trial, a sentence each; empty if there are none.
 
     Args:
-        study: The study; it needs a completed trial for any doubt.
+        study: The study; it needs a completed trial for any warning.
         images: Its images; None takes what the study remembers.
     """
     images = images or DataDescription.from_json(study.provenance.data_json)
@@ -114,7 +114,7 @@ def chance_note(accuracy: float | None, counts: Sequence[int], *, split: str, ca
         counts: Images of each class there; empty where they are not known.
         split: What to call it.
         candidates: So many were measured and the best was taken. The interval is widened for that
-            (Bonferroni), so that of many networks that know nothing the luckiest does not look good.
+            (Bonferroni), so that of many untrained networks the luckiest does not look good.
     """
     images = sum(counts)
     if accuracy is None or not images:

@@ -166,7 +166,7 @@ class CheckpointStore:
         return trial.number in self._wanted(self._files | {trial.number})
 
     def entry(self, trial: Trial, outcome: TrialOutcome) -> Entry | None:
-        """The trial as the policy sees it; None unless completed by itself with the metrics known."""
+        """The trial as the policy sees it; None unless it completed, is no copy, and has all metrics."""
         if outcome.copied_from is not None:
             return None
         return entry_of(

@@ -81,7 +81,7 @@ def claim(database: sqlite3.Connection, path: Path, *, unlocked: str) -> int:
     """Claims the journal for this process, in the transaction that is open.
 
     A claim is void where its process is dead, is this one, or wrote to another file (this one is a copy).
-    Whether a process of another machine is dead cannot be told here, but whether it gave its lock free.
+    This machine cannot know whether a process of another one is dead, but whether its lock is free.
 
     Args:
         database: The journal.
@@ -89,7 +89,7 @@ def claim(database: sqlite3.Connection, path: Path, *, unlocked: str) -> int:
         unlocked: What the lock file said before this process locked it; empty where there was none.
 
     Returns:
-        The number of the claim: whoever finds another in the journal was replaced.
+        The number of the claim: a driver that finds another number in the journal was replaced.
 
     Raises:
         StudyError: Another driver writes to the study, or may do so.

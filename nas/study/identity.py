@@ -78,7 +78,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """Where a study comes from, in words, for whoever reads or exports it; empty where it is not known.
+    """Where a study comes from, as text for reports and exports; empty if unknown.
 
     Attributes:
         space_name: Name of the space.

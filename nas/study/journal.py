@@ -35,7 +35,7 @@ class Journal:
         provenance: Where the study comes from, in words.
         settings: How the search was asked for, for `nas resume`; JSON values. A resume overwrites it.
         in_process: Whether trials run in this process, so that one may end it.
-        clock: Tells when things happen.
+        clock: Gives the times of all steps.
 
     Attributes:
         identity: As given; a fixed schedule keeps the width the study was begun with.
@@ -229,8 +229,8 @@ class Journal:
 
         Args:
             number: The trial's number.
-            reward: What it was told; for an infeasible trial the worst reward so far; None where it was not
-                told, since the trial is of a higher fidelity than those it compares.
+            reward: The reward it got; for an infeasible trial the worst reward so far; None if it got none,
+                since the trial has a higher fidelity than those it compares.
             rank: How many trials had counted before.
             state: The controller's state.
             rejected: Candidates rejected so far.

@@ -6,7 +6,7 @@ import sqlite3
 
 SCHEMA_VERSION = 4
 APPLICATION_ID = 0x6D6E6173
-"""`mnas` in ASCII: tells our files from others."""
+"""`mnas` in ASCII: marks our files."""
 
 DRIVER = """CREATE TABLE driver (
     id INTEGER PRIMARY KEY CHECK (id = 1),

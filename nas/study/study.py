@@ -145,7 +145,7 @@ class Study:
         with_weights = tuple(trial for trial in self.completed if trial.weights_file is not None)
         candidates = with_weights or self.completed
         if not candidates:
-            raise StudyError(f"no trial of the study in {self.folder} has completed yet: let it run on")
+            raise StudyError(f"no trial of the study in {self.folder} has completed yet: continue the search")
         ranks = {digest: -rank for rank, digest in enumerate(self.recommended)}
         last = -len(ranks)
         return max(

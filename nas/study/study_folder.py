@@ -1,4 +1,4 @@
-"""Tells a study's folder from a free one, and refuses what is left of a study without its journal."""
+"""Tests whether a folder has a study, and refuses a study without its journal."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def has_study(folder: Path) -> bool:
     try:
         _check_folder(folder)
         _check_file(folder / FILE_NAME)
-        # What is left is listed first: a search that makes its journal meanwhile is not taken for a lost one.
+        # Files are listed first: a search that makes its journal at this moment does not count as damaged.
         left = _left(folder)
         return _has_journal(folder, left)
     except OSError as error:
@@ -83,7 +83,7 @@ def check_parts(folder: Path) -> None:
     """Checks that whatever is there already under a study's names can be written to.
 
     Raises:
-        StudyError: A file stands where a folder must be, or the other way round.
+        StudyError: There is a file in place of a folder, or a folder in place of a file.
     """
     for name in PARTS:
         _check_folder(folder / name)
@@ -134,4 +134,4 @@ def _log_has_tables(path: Path) -> bool:
         with closing(sqlite3.connect(uri, uri=True, timeout=30, isolation_level=None)) as database:
             return has_tables(database)
     except sqlite3.Error:
-        return True  # whoever opens the journal says what is wrong with it
+        return True  # opening the journal raises the error

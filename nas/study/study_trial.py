@@ -211,7 +211,7 @@ class StudyTrial:
 
 
 def with_replicates(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
-    """Tells each completed trial the accuracies of all trainings of its network at its fidelity."""
+    """Gives each completed trial the accuracies of all trainings of its network at its fidelity."""
     known = tuple(trials)
     found: dict[tuple[str, float], list[float]] = {}
     for trial in known:

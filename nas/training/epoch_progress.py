@@ -15,7 +15,7 @@ class EpochProgress:
     """Says at which epoch a training is: when one begins, and every few seconds within it.
 
     Args:
-        say: Is told.
+        say: Receives the progress as text.
         steps: Steps of the whole training.
         per_epoch: Steps of an epoch.
         clock: Seconds.

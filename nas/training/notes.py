@@ -38,19 +38,19 @@ def recipe_notes(recipe: Recipe, images: int) -> tuple[str, ...]:
         notes.append(f"batch-norm statistics are recomputed over training images before measuring{why}")
     elif left > MOST_INITIAL:
         notes.append(
-            f"{_steps(steps)} leave {left:.0%} of the initial batch-norm statistics, and accuracies measure "
-            "that too: batch_norm_statistics='running' keeps them so"
+            f"{_steps(steps)} leave {left:.0%} of the initial batch-norm statistics, which changes "
+            "accuracies: batch_norm_statistics='running' keeps them"
         )
     few = few_steps(steps)
     return (*notes, few) if few else tuple(notes)
 
 
 def few_steps(steps: int) -> str:
-    """Says that a training has too few steps to tell much; nothing where it has enough."""
+    """A note that a training has too few steps; nothing if it has enough."""
     if steps >= FEW_STEPS:
         return ""
     return (
-        f"only {_steps(steps)} a training, of at least {FEW_STEPS} that accuracies need to say much: more "
+        f"only {_steps(steps)} a training, but accuracies need at least {FEW_STEPS} to be meaningful: more "
         "epochs or images would help"
     )
 

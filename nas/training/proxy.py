@@ -315,4 +315,4 @@ def load_bytes(module: nn.Module, weights: bytes) -> None:
         module.load_state_dict(load(weights))
     except (SafetensorError, RuntimeError) as error:
         reason = str(error).splitlines()[-1].strip()
-        raise DataError(f"the weights to start from must be of the very network, but: {reason}") from error
+        raise DataError(f"the weights to start from must be of the same network, but: {reason}") from error

@@ -60,21 +60,21 @@ class Recipe:
 
     epochs: float = option(5.0, "passes over the training images", metavar="E")
     batch_size: int | None = option(
-        None, "images a step", metavar="N", default_text=f"{MOST_IMAGES}, fewer for few images"
+        None, "images in a step", metavar="N", default_text=f"{MOST_IMAGES}, fewer for few images"
     )
-    optimizer: Optimizer = option("sgd", "", metavar="NAME")
-    learning_rate: float = option(0.1, "at its peak", metavar="LR")
-    momentum: float = option(0.9, "of the optimizer", metavar="M")
-    weight_decay: float = option(5e-4, "of weights, not of norms and biases", metavar="W")
-    warmup_epochs: float = option(1.0, "epochs of rising rate", metavar="E")
+    optimizer: Optimizer = option("sgd", "optimizer", metavar="NAME")
+    learning_rate: float = option(0.1, "peak of the learning rate", metavar="LR")
+    momentum: float = option(0.9, "momentum of the optimizer", metavar="M")
+    weight_decay: float = option(5e-4, "weight decay, not of norms and biases", metavar="W")
+    warmup_epochs: float = option(1.0, "epochs in which the learning rate rises", metavar="E")
     label_smoothing: float = option(0.1, "probability spread over all classes", metavar="S")
     batch_norm_momentum: float = 0.1
     batch_norm_statistics: Statistics = option(
-        "auto", "of the training, or recomputed after it; auto recomputes after few steps", metavar="NAME"
+        "auto", "running, or recomputed after the training; auto recomputes after few steps", metavar="NAME"
     )
-    augmentation: Augmentation = option("auto", "", metavar="NAME")
+    augmentation: Augmentation = option("auto", "augmentation of training images", metavar="NAME")
     crop_padding: int = 2
-    precision: Precision = option("auto", "", metavar="NAME")
+    precision: Precision = option("auto", "precision of training", metavar="NAME")
 
     def __post_init__(self) -> None:
         for field in fields(self):

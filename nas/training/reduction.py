@@ -1,4 +1,4 @@
-"""`Reduction`: how a proxy is smaller than the training that it stands for."""
+"""`Reduction`: how a proxy is smaller than the training that it replaces."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Reduction:
         """Makes a network narrower, by the rounding of EfficientNet's rule, for a smaller image.
 
         Raises:
-            SpaceError: The result breaks a law of networks.
+            SpaceError: The result is not a valid network.
         """
         smaller = network
         if self.width != 1:

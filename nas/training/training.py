@@ -96,7 +96,7 @@ def train(
         batches: The data on that device, where they are there already.
         stepping: How steps are taken: `auto` replays a CUDA graph where that pays, `eager` never does,
             and `compiled` has `torch.compile` work first, which only a long training wins back.
-        progress: Told the epochs.
+        progress: Receives the epochs.
 
     Raises:
         InfeasibleError: The loss is no longer finite or stays above chance (see `check_loss`), or memory
@@ -266,7 +266,7 @@ def check_loss(loss: float, *, data: ImageData, recipe: Recipe, first: int, end:
             f"`mean loss of an epoch <= {HOPELESS_LOSS:g} ln({data.num_classes}) + 1/sqrt({images}) = "
             f"{most:.4g}` must hold from the second epoch after the warm-up on, but it is {loss:.4g} after "
             f"{end} steps: the "
-            "network has learnt nothing; try a lower learning_rate or a longer warm-up",
+            "network has learned nothing; try a lower learning_rate or a longer warm-up",
         )
 
 

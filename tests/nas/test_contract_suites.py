@@ -118,7 +118,7 @@ class Locked(Sound):
 @pytest.mark.parametrize(
     ("kind", "law"),
     [
-        (Forgetful, "must measure something"),
+        (Forgetful, "must return at least one metric"),
         (Other, "must measure `accuracy`, but gave f1"),
         (Failing, "some of 2 random candidates must complete.*no such file"),
         (Changing, "must not change the fingerprint"),
@@ -249,7 +249,7 @@ class Inventive(nas.InlineExecutor):
         (Silent, "must have the evaluation's notes"),
         (Greedy, "a job beyond the slots must be refused"),
         (Hasty, "`start` must raise an ExecutorError that says why.*raises none"),
-        (Shouting, "must be told `nas.Progress` only"),
+        (Shouting, "must pass on `nas.Progress` only"),
         (Percents, "an accuracy of 5 must be INFEASIBLE"),
         (object, "lacks `slots`.*`is_in_process`.*`watch"),
     ],

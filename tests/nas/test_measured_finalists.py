@@ -56,10 +56,10 @@ def test_finalists_are_measured_where_this_machine_is_the_tables_and_every_sampl
     ("changes", "share", "reason"),
     [
         ({}, 0.0, "measure them on Synthetic"),
-        ({"settings": None}, 0.0, "is measured by other means"),
+        ({"settings": None}, 0.0, "is measured with other tools"),
         ({"device_name": processor_name()}, 0.6, "others used 60 % of the CPU"),
     ],
-    ids=["other machine", "other means", "busy"],
+    ids=["other machine", "other tools", "busy"],
 )
 def test_finalists_that_cannot_be_measured_are_predicted_and_the_reason_is_said(
     study, table, machine, changes, share, reason

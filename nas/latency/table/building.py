@@ -115,8 +115,8 @@ def measure_table(
         settings: Where, and how.
         busyness: How busy the device was found; it is stored, and a busy one flags the table.
         rounds: Samples of each.
-        say: Told what begins, in words, with an estimate of the time before the session.
-        progress: Told how many are prepared.
+        say: Receives each step as text, with an estimate of the time before the session.
+        progress: Receives how many are prepared.
         on_round: Called with (rounds done, rounds) after each.
 
     Raises:
@@ -127,7 +127,7 @@ def measure_table(
     passes = _prepare_passes(plan, settings, progress)
     seconds = estimate_seconds(passes.values(), rounds)
     words = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
-    say(f"measuring in {rounds} rounds, about {words}: leave the machine alone meanwhile")
+    say(f"measuring in {rounds} rounds, about {words}: do not use the machine until then")
     measured = measure_passes(
         passes, settings, busyness=busyness, rounds=rounds, seed=plan.seed, on_round=on_round
     )
@@ -274,6 +274,6 @@ def _draw_networks(space: SearchSpace, count: int, seed: int) -> tuple[Network, 
         try:
             network = space.decode(space.sample(rng))
             found.setdefault(network.digest, network)
-        except SpaceError:  # the combination breaks a law: it is no network
+        except SpaceError:  # the combination is not a valid network
             continue
     return tuple(found.values())

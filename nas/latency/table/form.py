@@ -185,7 +185,7 @@ def _row_of(model: Block | Network) -> tuple[object, ...]:
 
 
 def _read_rows(paths: Iterable[Path], known: set[str]) -> dict[str, Timing]:
-    """Latencies by key, those that are filled in; only `known` keys may stand in the files."""
+    """Latencies by key, those that are filled in; only `known` keys may be in the files."""
     found: dict[str, Timing] = {}
     places: dict[str, str] = {}
     for path in paths:
@@ -198,7 +198,7 @@ def _read_rows(paths: Iterable[Path], known: set[str]) -> dict[str, Timing]:
                 )
             if key in places:
                 raise LatencyError(
-                    f"{where}: {key} stands in {places[key]} already: leave one of the two out", field="key"
+                    f"{where}: {key} is in {places[key]} already: leave one of the two out", field="key"
                 )
             places[key] = where
             value = _milliseconds((row.get("latency_ms") or "").strip(), where)

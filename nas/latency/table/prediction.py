@@ -165,7 +165,7 @@ class Check:
 
     @property
     def text(self) -> str:
-        """The errors in one line, to stand beside every prediction."""
+        """The errors in one line, to be shown with every prediction."""
         tau = "" if self.tau is None else f", Kendall tau {self.tau:.2f}"
         words = f"MAPE {100 * self.mape:.1f} %{tau} on {self.n} networks left out of the fit in turn"
         if self.repeat_error is None:
@@ -178,7 +178,7 @@ class Check:
         if self.n < LEAST_JUDGED or self.tau is None:
             return f"{self.n} networks are too few to say whether predictions are good enough to rank by"
         if self.is_good_to_rank:
-            return "good enough to rank by; measure the finalists all the same"
+            return "good enough to rank by; measure the finalists too"
         if self.repeat_tau is not None and self.repeat_tau < GOOD_TAU:
             return (
                 f"not good enough to rank by, but neither is the session: its two halves agree with tau "

@@ -144,11 +144,11 @@ class LatencyTable:
         check: How well predictions hold; None where no networks were measured.
         estimator: Of blocks that were not measured; None where all were.
         session: How it was measured; None where the latencies were measured by other means.
-        flags: What makes the session doubtful, in words.
+        flags: Why the session is unreliable, as text.
         range: The least and most that is predicted; None before it was worked out.
 
     Raises:
-        LatencyError: There is no block, or one stands in it twice.
+        LatencyError: There is no block, or one occurs twice.
     """
 
     device_name: str
@@ -206,7 +206,7 @@ class LatencyTable:
 
     @property
     def error_text(self) -> str:
-        """How far predictions are off, in one line, to stand beside each."""
+        """The error of predictions, in one line, to be shown with each."""
         if self.check is None:
             return "no networks were measured beside the blocks, so no error can be stated"
         return self.check.text
@@ -252,7 +252,7 @@ class LatencyTable:
 
         Raises:
             LatencyError: The space is another one, or a block is not in the table.
-            SpaceError: The tokens are not of the space, or a combination breaks a law.
+            SpaceError: The tokens are not of the space, or a combination is not valid.
         """
         return self.correction.per_network_ms + self._sums_of(space)(tokens)
 
@@ -319,7 +319,9 @@ class LatencyTable:
         if asked.fingerprint == self.space.fingerprint:
             return
         differs = (
-            "" if asked.text != self.space.text else " (alike by these words, but with other choices or ops)"
+            ""
+            if asked.text != self.space.text
+            else " (equal in this description, but with other choices or ops)"
         )
         raise LatencyError(
             f"the latency table is for {self.space.text}, but the space is {asked.text}{differs}: measure a "

@@ -136,13 +136,13 @@ def test_a_busy_machine_is_refused_unless_forced_and_then_flagged(capsys, networ
     assert any("others used 60 %" in flag for flag in read_measurements(out)[0].flags)
 
 
-def test_a_somewhat_busy_machine_is_warned_of_loudly(capsys, networks, tmp_path, machine):
+def test_a_somewhat_busy_machine_gives_a_warning_and_a_flag(capsys, networks, tmp_path, machine):
     machine["share"] = 0.2
     words = [str(networks["small"]), "--runs", "2", "--out", str(tmp_path / "x.json")]
     assert main(["measure", *words]) == 0
     said = capsys.readouterr()
     assert "WARNING: others used 20 %" in said.err
-    assert "doubtful" in said.out
+    assert "unreliable" in said.out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

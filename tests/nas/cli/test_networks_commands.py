@@ -212,8 +212,8 @@ def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "say how to scale, in one way"),
-        (["--phi", "1", "--depth", "2"], "in one way"),
+        ([], "must be given by one of"),
+        (["--phi", "1", "--depth", "2"], "must be given by one of"),
         (["--phi", "1..x"], "'1..x' is no phi"),
         (["--phi", "99"], "-20 <= phi <= 60"),
         (["--width", "0"], "0 < width <= 1000"),

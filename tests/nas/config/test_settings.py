@@ -136,7 +136,7 @@ def test_the_kinds_are_read_as_they_are(kind):
 def test_a_misspelt_kind_is_answered_with_the_near_one():
     with pytest.raises(UsageError, match=r"no objective 'sotf', .*: did you mean soft\?$"):
         read_objective("sotf")
-    with pytest.raises(UsageError, match="makes no sense at 'latncy'"):
+    with pytest.raises(UsageError, match="cannot be read at 'latncy'"):
         read_objective("accuracy * latncy^-1")
 
 

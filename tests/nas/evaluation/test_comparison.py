@@ -216,7 +216,7 @@ def test_spread_between_candidates_stands_beside_that_between_seeds():
 
 def test_candidates_that_differ_no_more_than_seeds_are_said_to():
     notes = comparison_notes(made((0.8, 0.9), (0.8, 0.9), (0.80, 0.90), (0.81, 0.91)))
-    assert any("can hardly tell them apart" in note for note in notes)
+    assert any("too short to compare them" in note for note in notes)
 
 
 def test_the_table_states_n_spread_and_outcome_of_every_network():

@@ -116,7 +116,7 @@ MOODS = {
     2: (Cause.OUT_OF_MEMORY, "12 GB"),
     3: (Cause.ERROR, "RuntimeError: a mistake of the user's"),
     4: (Cause.DIVERGED, "accuracy=nan"),
-    5: (Cause.ERROR, "must measure something"),
+    5: (Cause.ERROR, "must return at least one metric"),
     6: (Cause.ERROR, "latency_ms=inf"),
     7: (Cause.OUT_OF_MEMORY, "CUDA out of memory"),
 }

@@ -150,7 +150,7 @@ FAILING = {
     ),
     "one name twice": (lambda: with_second("accuracy"), "two are named 'accuracy'"),
     "one name in two places": (lambda: with_second("accuracy", environment="phone"), "two are named"),
-    "no metrics": (lambda: Evaluation(metrics=()), "must measure something"),
+    "no metrics": (lambda: Evaluation(metrics=()), "must return at least one metric"),
     "metrics None": (lambda: Evaluation(metrics=None), "must be a tuple of `nas.Metric`, but got None"),
     "metrics a metric": (lambda: Evaluation(metrics=evaluation().metrics[0]), "must be a tuple of"),
     "metrics a dict": (lambda: Evaluation(metrics={"accuracy": 0.5}), "there is 'accuracy' of type str"),
@@ -453,7 +453,7 @@ TABLED = {
     "nothing": (None, "accuracy must be one number, but got None"),
     "text": ("0.5", "but got '0.5'"),
     "a tuple": ((0.5, 2.0), "but got (0.5, 2.0)"),
-    "no number": ({}, "must measure something"),
+    "no number": ({}, "must return at least one metric"),
     "a name of no text": ({"accuracy": 0.5, 3: 1.0}, "a metric's name must be text, but got 3"),
 }
 

@@ -14,7 +14,7 @@ from nas.latency.devices import DeviceSettings
 from nas.latency.environment import judge_share
 from nas.latency.measurement import (
     add_measurements,
-    doubts_of,
+    flags_of,
     measure_latency,
     measure_networks,
     read_measurements,
@@ -166,19 +166,19 @@ def test_a_place_that_cannot_be_written_is_a_mistake_in_words(measured, tmp_path
     ],
 )
 def test_each_doubt_about_a_timing_is_named(samples, is_settled, words):
-    (flag,) = doubts_of(timing(samples, is_settled=is_settled))
+    (flag,) = flags_of(timing(samples, is_settled=is_settled))
     assert words in flag
 
 
 def test_a_sound_timing_is_not_doubted():
-    assert doubts_of(timing((10.0, 10.1, 10.05, 10.0, 10.1, 10.0))) == ()
+    assert flags_of(timing((10.0, 10.1, 10.05, 10.0, 10.1, 10.0))) == ()
 
 
-def test_flags_make_a_measurement_doubtful(measured):
+def test_a_measurement_with_flags_is_not_rankable(measured):
     clean = replace(measured[0], flags=())
-    doubtful = replace(clean, flags=("others used 20 % of the CPU",))
+    flagged = replace(clean, flags=("others used 20 % of the CPU",))
     assert (clean.is_rankable, clean.data["status"]) == (True, "rankable")
-    assert (doubtful.is_rankable, doubtful.data["status"]) == (False, "doubtful")
+    assert (flagged.is_rankable, flagged.data["status"]) == (False, "doubtful")
 
 
 def test_the_latency_of_a_module_holds_every_sample_and_where_it_was_measured():

@@ -317,11 +317,11 @@ def test_folder_that_cannot_be_written_is_an_event_with_the_remedy_and_ends_noth
     assert len(study.trials) == 4
     ((_, kind, message),) = study.events
     assert kind == "reporter_failed"
-    assert "cannot be written: No such file or directory; make room or mend the rights" in message
+    assert "cannot be written: No such file or directory; free some space" in message
 
 
 def test_reporter_refuses_a_trial_before_the_start() -> None:
-    with pytest.raises(RuntimeError, match="told of the start"):
+    with pytest.raises(RuntimeError, match="on_start"):
         TensorBoardReporter().on_event("worker_replaced", "")
 
 

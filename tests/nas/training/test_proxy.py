@@ -204,7 +204,7 @@ def test_a_rung_of_resolution_or_data_trains_on_less(fidelity):
 def test_weights_of_another_network_are_refused():
     evaluator = on_rungs()
     weights = evaluator.evaluate(candidate((1, 0), fidelity=RUNGS[0])).weights()
-    with pytest.raises(DataError, match="weights to start from must be of the very network"):
+    with pytest.raises(DataError, match="weights to start from must be of the same network"):
         evaluator.evaluate(candidate((0, 1), weights=weights))
     with pytest.raises(DataError, match="weights to start from"):
         evaluator.evaluate(candidate((1, 0), weights=weights[:100]))

@@ -192,7 +192,7 @@ def test_the_second_whole_epoch_after_the_warmup_is_the_first_that_is_judged(
     above = 1.03 * np.log(4)
     for epoch in range(first_judged):
         judge(many, above, epoch=epoch, warmup_epochs=warmup_epochs)
-    with pytest.raises(InfeasibleError, match="the network has learnt nothing"):
+    with pytest.raises(InfeasibleError, match="the network has learned nothing"):
         judge(many, above, epoch=first_judged, warmup_epochs=warmup_epochs)
 
 
@@ -206,7 +206,7 @@ def test_a_mean_over_few_images_may_scatter_more():
     recipe = Recipe(epochs=60, warmup_epochs=1)
     steps = len(few.train) // recipe.batch_for(len(few.train))
     check_loss(1.15 * np.log(4), data=few, recipe=recipe, first=30 * steps, end=31 * steps)
-    with pytest.raises(InfeasibleError, match="the network has learnt nothing"):
+    with pytest.raises(InfeasibleError, match="the network has learned nothing"):
         check_loss(1.3 * np.log(4), data=few, recipe=recipe, first=30 * steps, end=31 * steps)
 
 
