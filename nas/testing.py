@@ -60,7 +60,7 @@ def check_evaluator(
         seed: Seed of the sample and of the trainings.
 
     Raises:
-        AssertionError: A law is broken; the message names it.
+        AssertionError: A rule of the contract is violated; the message names it.
         NasError: It lacks a method, cannot be pickled, or cannot be prepared.
     """
     check_given(space, evaluator=evaluator, executor=RayExecutor())
@@ -159,7 +159,7 @@ def check_executor(make: Callable[[], Executor]) -> None:
         make: Makes a fresh executor; called a few times.
 
     Raises:
-        AssertionError: A law is broken; the message names it.
+        AssertionError: A rule of the contract is violated; the message names it.
         NasError: It lacks a method, or cannot be started.
     """
     space = small(resolution=8)

@@ -129,7 +129,7 @@ def prepare(
 
     Raises:
         NasError: Something cannot be found, read or combined.
-        SpaceError: The space breaks one of its laws.
+        SpaceError: The space is not valid.
     """
     objective = settings.make_objective()
     recipe = Recipe.from_json(settings.recipe)
@@ -177,7 +177,7 @@ def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepare
 
     Raises:
         NasError: Something cannot be found, read or combined.
-        SpaceError: The space breaks one of its laws.
+        SpaceError: The space is not valid.
     """
     width = None
     if has_study(request.folder):

@@ -29,7 +29,7 @@ def test_it_leaves_random_search_far_behind():
 
 
 @pytest.mark.slow
-def test_what_it_recommends_is_truly_better_than_what_was_luckiest():
+def test_the_recommended_candidate_is_better_than_the_luckiest_one():
     recommended, luckiest = [], []
     for seed in range(8):
         objective, rng = ChainObjective(seed=seed), np.random.default_rng(seed)

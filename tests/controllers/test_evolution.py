@@ -8,7 +8,7 @@ from controllers import ControllerError, Outcome, Proposal, RegularizedEvolution
 from controllers.testing.tools import distance
 
 
-def test_evolution_begins_with_uniform_draws_and_goes_on_from_the_winners():
+def test_evolution_begins_with_uniform_draws_and_continues_from_the_winners():
     controller = RegularizedEvolution((4,) * 10, population=8, sample=8, seed=0)
     first = controller.propose(8)
     controller.feedback([(p, float(number == 3)) for number, p in enumerate(first)])

@@ -36,7 +36,7 @@ def test_results_of_the_incumbent_that_come_again_are_averaged():
     assert controller.diagnostics() == {"incumbent_reward": 0.6, "incumbent_results": 1.0}
 
 
-def test_local_search_goes_back_to_a_candidate_whose_rival_was_lucky():
+def test_local_search_goes_back_to_a_candidate_after_the_other_had_a_lucky_result():
     controller = LocalSearch((4,) * 8, first=1, seed=0)
     good, lucky = controller.propose(2)
     controller.feedback([(good, 0.6), (lucky, 1.0)])

@@ -61,7 +61,7 @@ def test_the_front_is_what_no_other_dominates_in_the_order_of_the_first_cost(see
     assert first_costs == sorted(first_costs)
 
 
-def test_the_front_goes_by_accuracy_where_it_is_told_and_recommendations_by_reward():
+def test_the_front_uses_accuracy_where_it_is_given_and_recommendations_use_reward():
     controller = NSGA2(Problem(CARDINALITIES, costs=price))
     cheap, costly, poor = (Proposal((0, 0, t)) for t in (0, 3, 2))
     controller.feedback(

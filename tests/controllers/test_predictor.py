@@ -67,7 +67,7 @@ def test_the_reward_is_learnt_where_it_is_the_flatter_function(tokens):
     assert fitted(results, cost, soft).target == "reward"
 
 
-def test_the_reward_is_learnt_where_an_accuracy_was_not_told(tokens):
+def test_the_reward_is_learned_where_an_accuracy_is_missing(tokens):
     results = gather(tokens, steep(accuracy_of(tokens), cost(tokens)))
     assert fitted(results, cost, steep).target == "reward"
 
@@ -88,7 +88,7 @@ def test_expected_improvement_is_that_of_the_normal_distribution(tokens):
     assert (found >= 0).all()
 
 
-def test_a_candidate_under_way_promises_less_than_before(tokens):
+def test_a_running_candidate_has_a_smaller_expected_improvement(tokens):
     results = gather(tokens, accuracy_of(tokens) + 0.02 * np.random.default_rng(2).normal(size=60))
     predictor = fitted(results)
     others = DECISIONS.sample(np.random.default_rng(5), 200)

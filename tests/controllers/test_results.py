@@ -43,7 +43,7 @@ def means_by_definition(pairs):
 
 
 @given(told)
-def test_columns_hold_what_was_told_in_the_order_in_which_it_was(pairs):
+def test_columns_hold_the_results_in_their_order(pairs):
     results = taken(pairs)
     assert len(results) == len(pairs)
     assert results.tokens.tolist() == [list(tokens) for tokens, _ in pairs]

@@ -105,7 +105,7 @@ def test_predicted_latency_without_a_table_is_refused(tmp_path, small_space):
         run(small_space, tmp_path, objective=Objective.hard(METRIC, 2.0), latency=None)
 
 
-def test_a_search_goes_on_with_its_table_and_not_with_another(tmp_path, small_space):
+def test_a_search_continues_with_its_table_and_not_with_another(tmp_path, small_space):
     objective = Objective.hard(METRIC, 1.5)
     run(small_space, tmp_path, objective=objective, trials=8)
     with pytest.raises(StudyError, match="latency table is another"):
@@ -135,7 +135,7 @@ class Remembering(controllers.RandomSearch):
         super().feedback(results)
 
 
-def test_a_measured_metric_of_a_predictions_name_gives_way_to_it_and_is_named(tmp_path, small_space):
+def test_a_measured_metric_with_the_name_of_a_prediction_is_replaced_by_it_and_named(tmp_path, small_space):
     evaluator = nas.TableEvaluator(lambda _: {"accuracy": 0.5, METRIC: 9.0})
     study = run(small_space, tmp_path, objective=Objective.soft(METRIC, 1.5), evaluator=evaluator, trials=3)
     for trial in study.trials:

@@ -154,7 +154,7 @@ WRONG_CONTROLLERS = {
 
 
 @pytest.mark.parametrize("law", WRONG_CONTROLLERS)
-def test_a_controller_that_breaks_a_law_is_refused_with_it(law, small_space, tmp_path):
+def test_a_controller_that_violates_the_contract_is_refused_with_the_rule(law, small_space, tmp_path):
     kind = type("Wrong", (Five,), WRONG_CONTROLLERS[law])
     assert law in refusal(small_space, tmp_path, controller=kind(small_space))
 
@@ -477,7 +477,7 @@ def test_our_own_parts_are_not_looked_at(small_space, monkeypatch):
     check_given(small_space, controller=controller, executor=nas.InlineExecutor())
 
 
-def test_modules_of_a_users_own_files_are_told_from_installed_ones():
+def test_modules_of_a_users_own_files_are_distinguished_from_installed_ones():
     import json
 
     import yaml
@@ -495,7 +495,7 @@ class Holding(Evaluating):
         self.options = {"held": [1, held]}
 
 
-def test_what_cannot_be_sent_to_workers_is_named_with_the_way_to_it(small_space, tmp_path):
+def test_what_cannot_be_sent_to_workers_is_named_with_its_path(small_space, tmp_path):
     message = refusal(small_space, tmp_path, evaluator=Holding(threading.Lock()), executor="ray")
     assert "the evaluator.options['held'][1], of type _thread.lock" in message
     assert "`prepare`" in message

@@ -130,7 +130,7 @@ class Locked(Sound):
         (Locked, r"evaluator\.lock, of type _thread\.lock"),
     ],
 )
-def test_an_evaluator_that_breaks_a_law_is_told_which(kind, law, small_space):
+def test_an_evaluator_that_violates_the_contract_fails_with_the_rule(kind, law, small_space):
     with pytest.raises((AssertionError, ContractError), match=law):
         check_evaluator(kind(), small_space)
 
@@ -254,6 +254,6 @@ class Inventive(nas.InlineExecutor):
         (object, "lacks `slots`.*`is_in_process`.*`watch"),
     ],
 )
-def test_an_executor_that_breaks_a_law_is_told_which(kind, law):
+def test_an_executor_that_violates_the_contract_fails_with_the_rule(kind, law):
     with pytest.raises((AssertionError, ContractError), match=law):
         check_executor(kind)

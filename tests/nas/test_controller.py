@@ -88,7 +88,7 @@ FIRST = {"state_dict": 6}
 
 
 @pytest.mark.parametrize(("method", "answer", "words"), MISTAKES)
-def test_a_mistake_of_a_controller_names_it_and_leaves_a_study_that_goes_on(
+def test_a_mistake_of_a_controller_names_it_and_leaves_a_study_that_can_continue(
     tmp_path, small_space, method, answer, words
 ):
     with pytest.raises(ControllerFailedError) as error:
@@ -106,7 +106,7 @@ def test_a_mistake_of_a_controller_names_it_and_leaves_a_study_that_goes_on(
     assert study.ending == "trials"
 
 
-def test_a_state_that_is_no_json_is_an_error_and_leaves_a_study_that_goes_on(tmp_path, small_space):
+def test_a_state_that_is_no_json_is_an_error_and_leaves_a_study_that_can_continue(tmp_path, small_space):
     with pytest.raises(ControllerFailedError, match="of the controller Own gave what cannot be stored"):
         run(small_space, tmp_path, controller=Own(small_space, "state_dict", lambda _: {"a": object()}, 6))
     assert len(run(small_space, tmp_path, controller=Own(small_space)).completed) == 5
@@ -154,7 +154,7 @@ class Numpy(Own):
         return {"loss": np.float32("nan"), "steps": np.int64(3)}
 
 
-def test_numbers_of_numpy_are_stored_as_numbers_and_the_study_goes_on(tmp_path, small_space):
+def test_numbers_of_numpy_are_stored_as_numbers_and_the_study_continues(tmp_path, small_space):
     run(small_space, tmp_path, trials=3, controller=Numpy(small_space))
     with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database:
         kinds = set(database.execute("SELECT typeof(log_prob), typeof(proposal_number) FROM trial"))

@@ -45,7 +45,7 @@ class Told(Unwatched):
         self.compared.append(comparison)
 
 
-def test_the_winner_is_compared_drawn_and_told_of(study, data):
+def test_the_winner_is_compared_drawn_and_reported(study, data):
     told = Told()
     options = {"data": data, "evaluator": nas.TableEvaluator(by_size), "randoms": 2, "seeds": 2}
     found = nas.finalize(study, **options, watcher=told)

@@ -33,7 +33,7 @@ def run(space, out, **options):
     return nas.search(space, **{**given, "out": out, **options})
 
 
-def test_the_best_is_what_the_controller_recommends_and_not_what_was_luckiest(tmp_path, small_space):
+def test_the_best_is_the_recommended_trial_and_not_the_luckiest(tmp_path, small_space):
     study = run(small_space, tmp_path)
     assert study.recommended[0] == study.best.digest
     assert 1 <= len(study.recommended) <= 10

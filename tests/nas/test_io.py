@@ -50,7 +50,7 @@ def test_the_next_export_removes_what_a_killed_one_left(tmp_path, next_one):
     assert [path.name for path in tmp_path.iterdir()] == [next_one]
 
 
-def test_an_export_that_is_under_way_is_left_alone(tmp_path):
+def test_an_export_that_is_running_is_left_alone(tmp_path):
     process = begin(tmp_path / "trial-3")
     export(tmp_path / "trial-3")
     assert len(list(tmp_path.iterdir())) == 2

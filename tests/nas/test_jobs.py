@@ -57,7 +57,7 @@ def accuracies(log):
     return [accuracy_of(log.results[one.key]) for one in TRAININGS]
 
 
-def test_every_training_runs_once_in_order_and_is_on_disk_before_it_is_told_of(tmp_path):
+def test_every_training_runs_once_in_order_and_is_on_disk_before_it_is_reported(tmp_path):
     ran = Ran(tmp_path)
     assert ran.places == [0, 1, 2, 3, 4, 5]
     assert [(one.done, one.total) for one in ran.finished] == [(done, 6) for done in range(1, 7)]
@@ -112,14 +112,14 @@ class Losing(InlineExecutor):
         ]
 
 
-def test_what_a_machine_lost_is_tried_again_and_told_of_once(tmp_path):
+def test_what_a_machine_lost_is_tried_again_and_reported_once(tmp_path):
     ran = Ran(tmp_path, executor=Losing(2))
     assert [attempt for trial, attempt in ran.executor.began if trial == 2] == [1, 2, 3]
     assert ran.places == [0, 1, 2, 3, 4, 5]
     assert accuracies(ran.log)[2] == pytest.approx(0.2)
 
 
-def test_after_three_attempts_a_loss_is_told_of_and_the_next_call_tries_again(tmp_path):
+def test_after_three_attempts_a_loss_is_reported_and_the_next_call_tries_again(tmp_path):
     ran = Ran(tmp_path, executor=Losing(9))
     assert [attempt for trial, attempt in ran.executor.began if trial == 2] == [1, 2, 3]
     assert [one.result.message for one in ran.finished if one.result.status is Status.LOST] == ["no worker"]
@@ -166,7 +166,7 @@ def test_a_training_that_a_user_stopped_is_not_given_up(tmp_path):
     assert Ran(tmp_path).places == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_signal_during_a_training_stops_and_one_while_a_result_is_told_of_waits(tmp_path):
+def test_a_signal_during_a_training_stops_and_one_while_a_result_is_reported_waits(tmp_path):
     def signalled(candidate):
         if candidate.job.seed == 1:
             os.kill(os.getpid(), signal.SIGTERM)

@@ -178,7 +178,7 @@ def test_a_listener_is_a_reporter():
     assert reporter
 
 
-def test_the_controller_hears_every_reward_with_the_tokens_it_proposed(tmp_path, small_space):
+def test_the_controller_gets_every_reward_with_the_tokens_it_proposed(tmp_path, small_space):
     tokens = some_tokens(small_space, 6)
     controller = Scripted(tokens)
     study = run(
@@ -245,7 +245,9 @@ def test_our_controllers_never_propose_what_breaks_a_known_constraint(tmp_path, 
     assert all(t.params <= 4000 for t in study.trials)
 
 
-def test_a_space_whose_every_candidate_is_too_dear_is_found_before_anything_trains(tmp_path, small_space):
+def test_a_space_without_a_candidate_within_the_limits_is_refused_before_anything_trains(
+    tmp_path, small_space
+):
     smallest = min(cost(small_space.decode(t)).macs for t in all_tokens(small_space))
     objective = Objective(constraints=(Constraint(metric="macs", upper=smallest - 1),))
     with pytest.raises(SpaceArgumentError, match=f"nearest macs={smallest:,}"):
@@ -262,7 +264,7 @@ def test_the_one_cheapest_candidate_is_found_where_only_it_meets_the_constraint(
     assert study.ending == "exhausted"
 
 
-def test_a_controller_that_proposes_only_the_too_dear_is_stopped(tmp_path, small_space):
+def test_a_controller_that_proposes_only_candidates_above_the_limit_is_stopped(tmp_path, small_space):
     dear = max(some_tokens(small_space, 200), key=lambda t: cost(small_space.decode(t)).macs)
     limit = cost(small_space.decode(dear)).macs - 1
     objective = Objective(constraints=(Constraint(metric="macs", upper=limit),))
@@ -330,7 +332,9 @@ def test_the_users_own_candidates_come_first_and_only_once(tmp_path, small_space
     assert len({t.digest for t in study.trials}) == 8
 
 
-def test_a_candidate_of_the_users_that_is_not_in_the_space_or_too_dear_is_refused(tmp_path, small_space):
+def test_a_candidate_of_the_users_that_is_not_in_the_space_or_above_the_limit_is_refused(
+    tmp_path, small_space
+):
     with pytest.raises(SpaceArgumentError, match="enqueued candidate 0"):
         run(small_space, tmp_path, enqueue=[(0, 0)])
     (tokens,) = some_tokens(small_space, 1)
@@ -766,7 +770,7 @@ class Noting:
         return Evaluation(metrics=(accuracy,), notes=notes)
 
 
-def test_a_note_of_an_evaluation_is_told_and_written_down_once(tmp_path, small_space):
+def test_a_note_of_an_evaluation_is_reported_and_stored_once(tmp_path, small_space):
     listener = Listener()
     run(small_space, tmp_path / "a", trials=6, evaluator=Noting(), reporters=[listener])
     told = [("note", "cat/1.png cannot be read"), ("note", "cat/2.png cannot be read")]

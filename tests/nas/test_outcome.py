@@ -233,9 +233,9 @@ def test_a_warm_start_takes_what_its_objective_cannot_judge_for_infeasible(tmp_p
     assert len(study.trials) == 3
 
 
-def test_a_warm_start_of_which_no_trial_can_be_judged_is_refused(tmp_path, small_space):
+def test_a_warm_start_without_a_usable_reward_is_refused(tmp_path, small_space):
     earlier = odd_search(small_space, tmp_path / "a", Objective(), controller="random")
-    with pytest.raises(StudyError, match=r"no trial .* can be judged .* needs 'latency_ms'"):
+    with pytest.raises(StudyError, match=r"no trial .* has a reward .* needs 'latency_ms'"):
         odd_search(small_space, tmp_path / "b", Objective.hard("latency_ms", 5.0), warm_start=earlier)
 
 

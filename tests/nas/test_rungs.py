@@ -79,7 +79,7 @@ def test_rungs_may_be_given_in_its_own_unit():
         Rungs((0.5, 1.0), reduction_factor=1)
 
 
-def test_the_best_third_goes_on_as_soon_as_it_is_one():
+def test_a_candidate_is_promoted_as_soon_as_it_is_in_the_best_third():
     halving = Halving(THREE)
     for number, reward in enumerate((0.5, 0.9)):
         halving.note(trial(number), done(number, reward))
@@ -111,7 +111,7 @@ def test_the_highest_rung_that_has_somebody_comes_first():
     assert halving.next()[1] == 1 / 3
 
 
-def test_a_failed_candidate_counts_on_its_rung_but_never_goes_on():
+def test_a_failed_candidate_counts_on_its_rung_but_is_never_promoted():
     halving = Halving(Rungs((0.5, 1.0), reduction_factor=2))
     halving.note(trial(0, 0.5), done(0, None, Status.INFEASIBLE))
     assert halving.next() is None
@@ -157,7 +157,7 @@ def test_a_search_trains_few_candidates_on_from_their_weights(tmp_path, small_sp
     assert study.recommended[0] == study.best.digest
 
 
-def test_the_controller_is_told_of_the_first_rung_only(tmp_path, small_space):
+def test_the_controller_gets_results_of_the_first_rung_only(tmp_path, small_space):
     class Heard(nas_random(small_space)):
         def feedback(self, results):
             heard.extend(outcome.fidelity for _, outcome in results)

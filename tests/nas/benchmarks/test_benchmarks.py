@@ -100,7 +100,7 @@ def test_the_arrays_are_copies_that_cannot_be_written_to(small_space):
         ({"is_exhaustive": True}, "must have all 1,296 candidates, but tiny has 2"),
     ],
 )
-def test_a_table_that_breaks_a_law_is_refused_with_the_law_and_the_value(small_space, changed, message):
+def test_an_invalid_table_is_refused_with_the_rule_and_the_value(small_space, changed, message):
     with pytest.raises(BenchmarkError, match=message):
         tiny(small_space, **changed)
 

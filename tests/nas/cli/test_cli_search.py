@@ -311,7 +311,7 @@ def test_a_profile_with_images_measures_the_time_of_a_trial(inputs, capsys):
     assert "2 classes, 1 x 8 x 8" in data["images"]
 
 
-def test_export_writes_a_bundle_where_it_is_told(finished, tmp_path, capsys):
+def test_export_writes_a_bundle_to_the_given_folder(finished, tmp_path, capsys):
     capsys.readouterr()
     assert main(["export", str(finished), "--to", str(tmp_path / "bundle"), "--json"]) == 0
     data = json.loads(capsys.readouterr().out)

@@ -58,7 +58,7 @@ def own_space(tmp_path):
         (["--space", "smal", "--out", "x.json"], "did you mean small"),
         (["--space", "small", "--from-csv", "x", "--out", "x.json"], "--from-csv needs --device-name"),
         (["--space", "small", "--device-name", "x", "--out", "x.json"], "names the device of --from-csv"),
-        (["--show", "x", "--write-blocks", "y"], "--show and --write-blocks are different tasks"),
+        (["--show", "x", "--write-blocks", "y"], "--show and --write-blocks exclude each other"),
         (["--show", "none.json"], "none.json cannot be read"),
         (["--space", "small", "--device", "phone", "--out", "x.json"], "there is no device 'phone'"),
         (["--space", "small", "--most-blocks", "5", "--out", "x.json"], "--most-blocks 5: raise it"),

@@ -151,7 +151,7 @@ def test_a_gpu_that_is_not_there_is_a_mistake_in_words(capsys, networks, device)
     assert "sees no GPU" in complaint(capsys, networks["small"], "--device", device)
 
 
-def test_mistakes_are_told_before_any_time_is_spent(capsys, networks, tmp_path):
+def test_mistakes_are_refused_before_any_measurement(capsys, networks, tmp_path):
     small = networks["small"]
     assert "onnx_cpu" in complaint(capsys, small, "--device", "onnx_cpu")
     assert "not offered on onnx-cpu" in complaint(

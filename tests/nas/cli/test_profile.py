@@ -85,7 +85,7 @@ def test_a_plan_without_seconds_claims_nothing():
     assert (plan.seconds, plan.gpu_hours, plan.worker_hours) == (None, None, None)
 
 
-def test_options_of_one_class_are_told_apart_by_the_fields_that_differ():
+def test_options_of_one_class_are_named_by_the_fields_that_differ():
     words = option_words(mnasnet().decisions[0].options)
     assert words == ("Conv", "DepthwiseSeparable", "MBConv expand_ratio=3", "MBConv expand_ratio=6")
 

@@ -82,7 +82,7 @@ def test_a_whole_check_is_trained_shown_drawn_and_repeated_at_once(pack, tmp_pat
         (("--longer", "threex"), "a number is needed"),
     ],
 )
-def test_a_mistake_is_answered_with_its_law_and_writes_nothing(pack, tmp_path, capsys, options, words):
+def test_a_mistake_is_refused_with_the_rule_and_writes_nothing(pack, tmp_path, capsys, options, words):
     assert words in complaint(capsys, command(pack, tmp_path / "out", *options))
     assert not (tmp_path / "out").exists()
 

@@ -28,7 +28,7 @@ def test_what_a_newer_version_added_is_left_out():
     assert Settings.from_dict({**settings().to_dict(), "colour": "blue"}, FOLDER) == settings()
 
 
-def test_a_study_started_from_python_names_the_way_to_continue_it():
+def test_a_study_started_from_python_is_refused_with_how_to_continue_it():
     with pytest.raises(StudyError, match=r"not started with `nas search`.*nas\.search"):
         Settings.from_dict({}, FOLDER)
 
@@ -74,7 +74,7 @@ def test_a_resume_may_not_change_what_is_searched(given, words):
         resumed(settings(), given, FOLDER)
 
 
-def test_a_study_of_before_a_recipe_had_a_field_goes_on():
+def test_a_study_older_than_a_field_of_the_recipe_continues():
     stored = json.loads(Recipe(batch_size=128).to_json())
     del stored["batch_norm_statistics"]
     one = replace(settings(), recipe=json.dumps(stored))

@@ -145,7 +145,7 @@ def test_a_comparison_of_a_version_without_a_log_continues_where_it_was(tmp_path
     assert comparison == whole
 
 
-def test_accuracies_measured_in_another_way_are_not_mixed_in(tmp_path):
+def test_accuracies_of_other_measurements_are_not_mixed_in(tmp_path):
     run(tmp_path)
     _, told = run(tmp_path, name="another recipe")
     assert len(told) == 8

@@ -126,7 +126,7 @@ def test_where_accuracy_follows_the_parameters_no_proxy_is_said_to_be_better(tmp
     assert found.variant("epochs=1/3").against_params == "worse"
 
 
-def test_a_proxy_as_good_as_the_parameters_cannot_be_told_apart_from_them(tmp_path):
+def test_a_proxy_as_good_as_the_parameters_is_not_called_better(tmp_path):
     def half(network):
         return 0.7 * by_params(network) + 0.7 * unrelated(network)
 
@@ -217,7 +217,7 @@ def stop_after(count):
     return stop
 
 
-def test_a_check_that_was_killed_goes_on_and_comes_to_the_same(tmp_path):
+def test_a_check_that_was_killed_continues_to_the_same_result(tmp_path):
     whole = check(tmp_path / "whole", tables())
     with pytest.raises(KeyboardInterrupt):
         check(tmp_path / "cut", tables(), on_finished=stop_after(50))
@@ -376,7 +376,7 @@ def test_a_space_without_enough_candidates_is_refused():
     assert error.value.field == "limits"
 
 
-def test_proxies_are_read_as_people_write_them():
+def test_proxies_are_read_in_every_usual_notation():
     names = [proxy.name for proxy in read_proxies("epochs=1, epochs=1/3,resolution=0.5,data=0.25+width=1/2")]
     assert names == ["recipe", "epochs=1/3", "resolution=1/2", "width=1/2+data=1/4"]
     assert read_proxies("data=1/4")[1].reduction.data == 0.25
@@ -416,7 +416,7 @@ def images(count=600, side=16):
     return from_arrays(pixels, np.arange(count) % 4)
 
 
-def test_the_ways_share_the_images_and_differ_in_the_reduction_alone():
+def test_the_variants_share_the_images_and_differ_only_in_the_reduction():
     data = images()
     variants = variants_of(data, RECIPE, long_recipe(RECIPE), usual_proxies(), device="cpu")
     assert list(variants) == ["long", "recipe", "epochs=1/3", "resolution=1/2", "width=1/2", "data=1/3"]

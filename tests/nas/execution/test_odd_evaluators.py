@@ -160,7 +160,7 @@ FAILING = {
     "a tuple": (lambda: (0.9, 12.0), "of type tuple"),
     "nothing": (lambda: None, "but returned None"),
     "a class": (lambda: Evaluation, "of type type"),
-    "silent": (raises(SilentError), "SilentError: its text cannot be had"),
+    "silent": (raises(SilentError), "SilentError: its text is not available"),
     "cannot be pickled": (raises(StuckError, "a", "b"), "StuckError: a"),
     "huge message": (raises(ValueError, "x" * 10**6), "characters left out"),
     "surrogates": (raises(ValueError, "\udc80 and \0"), "\\udc80 and \\x00"),

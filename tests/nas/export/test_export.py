@@ -414,7 +414,7 @@ def test_mismatch_is_an_error_and_keeps_the_bundle_that_was_there(tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-def test_layer_that_onnx_cannot_hold_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
+def test_layer_that_onnx_cannot_hold_is_an_error_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"cannot be written as ONNX.*export without ONNX"):
         export(tmp_path / "bundle", small_network(With(layer="branching")), with_onnx=True)
     assert list(tmp_path.iterdir()) == []
@@ -459,7 +459,7 @@ def test_folder_with_anything_else_is_never_touched(overwrite: bool, tmp_path: P
     assert (tmp_path / "thesis.tex").read_text() == "years of work"
 
 
-def test_file_in_the_way_is_an_error(tmp_path: Path) -> None:
+def test_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="must be a folder"):
         export(tmp_path / "file", small_network())
@@ -534,7 +534,7 @@ def test_preprocessing_of_other_images_is_refused(tmp_path: Path) -> None:
         ({"mean": (0.1, float("nan"), 0.1)}, "finite"),
     ],
 )
-def test_preprocessing_states_the_law_it_breaks(change: dict[str, object], message: str) -> None:
+def test_preprocessing_states_the_rule_it_violates(change: dict[str, object], message: str) -> None:
     with pytest.raises(ExportError, match=message):
         replace(PREPROCESSING, **change)
 

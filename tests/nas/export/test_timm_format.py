@@ -541,7 +541,7 @@ def test_weights_of_another_network_are_refused(tmp_path):
         module.load(str(tmp_path / "weights.safetensors"))
 
 
-def test_a_trial_by_number_and_a_file_are_exported_where_they_are_told(study, tmp_path, capsys, monkeypatch):
+def test_a_trial_by_number_and_a_file_are_exported_to_the_given_folder(study, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ("export", str(study.folder), "--trial", "2", "--format", "timm", "--to", "here", "--json")
     assert said(capsys, *words)["network"] == study.trial(2).digest
@@ -552,7 +552,7 @@ def test_a_trial_by_number_and_a_file_are_exported_where_they_are_told(study, tm
     assert (tmp_path / data["folder"] / "timm.json").read_text() == (tmp_path / "here/timm.json").read_text()
 
 
-def test_people_read_what_was_written_and_how_to_load_it(tmp_path, capsys):
+def test_the_output_says_what_was_written_and_how_to_load_it(tmp_path, capsys):
     (tmp_path / "net.json").write_text(UNUSUAL["no head"].to_json())
     words = ["export", str(tmp_path / "net.json"), "--format", "timm", "--to", str(tmp_path / "out")]
     assert main(words) == 0

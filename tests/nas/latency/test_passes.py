@@ -92,7 +92,7 @@ def test_the_number_of_threads_is_put_back_after_a_pass_that_fails():
     assert torch.get_num_threads() == before
 
 
-def test_a_model_that_does_not_fit_the_memory_is_told_to_use_a_smaller_batch():
+def test_a_model_that_does_not_fit_the_memory_gives_an_error_that_asks_for_a_smaller_batch():
     module = Failing(torch.OutOfMemoryError("too much"))
     with pytest.raises(LatencyError, match=r"batch 64 does not fit .*smaller batch") as caught:
         prepare_pass(module, DeviceSettings(device="cpu", batch=64), input_shape=SHAPE)

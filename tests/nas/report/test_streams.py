@@ -111,7 +111,7 @@ def test_every_command_prints_json_alone(said, words):
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_every_command_prints_where_only_ascii_can_be_shown(said, words):
-    said(words, ASCII).decode("ascii")
+    assert said(words, ASCII).decode("ascii").strip()
 
 
 @pytest.mark.parametrize(

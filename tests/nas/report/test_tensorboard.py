@@ -115,7 +115,7 @@ def test_best_so_far_is_the_highest_reward_up_to_each_step(tmp_path: Path) -> No
     assert list(curve(events, "best/reward").values()) == list(itertools.accumulate(rewards, max))
 
 
-def test_resumed_search_goes_on_at_the_next_step_in_the_same_folder(tmp_path: Path) -> None:
+def test_resumed_search_continues_at_the_next_step_in_the_same_folder(tmp_path: Path) -> None:
     run(tmp_path, 7)
     run(tmp_path, 12)
     events = read(tmp_path)
@@ -139,7 +139,7 @@ def test_record_cut_off_by_a_kill_hides_nothing_that_follows(tmp_path: Path) -> 
     assert list(curve(read(tmp_path), "trial/reward")) == list(range(1, 10))
 
 
-def test_steps_that_the_journal_has_lost_are_written_anew(tmp_path: Path) -> None:
+def test_steps_that_the_journal_has_lost_are_written_again(tmp_path: Path) -> None:
     folder = tmp_path / "tensorboard"
     for first, value in ((1, 0.25), (4, 0.5)):
         file = EventFile(folder, first_step=first)
@@ -228,7 +228,7 @@ def test_controller_numbers_are_those_of_its_last_update(tmp_path: Path) -> None
         assert len(points) <= 10
 
 
-def test_failures_are_counted_by_cause_and_counting_goes_on_after_a_resume(tmp_path: Path) -> None:
+def test_failures_are_counted_by_cause_and_counting_continues_after_a_resume(tmp_path: Path) -> None:
     run(tmp_path, 7, lookup=sometimes_diverges)
     run(tmp_path, 12, lookup=sometimes_diverges)
     events = read(tmp_path)
@@ -325,8 +325,12 @@ def test_reporter_refuses_a_trial_before_the_start() -> None:
         TensorBoardReporter().on_event("worker_replaced", "")
 
 
-def test_reporter_that_was_never_started_can_be_ended() -> None:
+def test_reporter_that_was_never_started_ends_without_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     TensorBoardReporter().on_end(None)  # type: ignore[arg-type]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("policy_every", "figure_share"), [(0, 0.1), (1, -0.1), (1, 1.5)])
@@ -339,7 +343,7 @@ def test_tag_keeps_its_parts_apart_and_drops_what_tensorboard_would_not_take() -
     assert tag("policy", "stages[2].op/x", "a b,c") == "policy/stages_2_.op_x/a_b_c"
 
 
-def test_options_of_equal_words_are_told_apart_by_index() -> None:
+def test_options_of_equal_words_get_their_index() -> None:
     from nas.report.tensorboard import _option_tags
 
     decision = Decision(name="d", options=("a b", "a_b", "c"))

@@ -36,7 +36,7 @@ def test_the_note_names_the_share_of_the_largest_class():
     assert note.startswith("accuracy 0.5200: the largest class alone is 0.6000 of the 50 search images")
 
 
-def test_of_many_networks_that_know_nothing_the_luckiest_seldom_looks_good():
+def test_the_luckiest_of_many_untrained_networks_seldom_looks_good():
     rng = np.random.default_rng(0)
     images, candidates, studies = 60, 50, 400
     best = rng.binomial(images, 0.5, (studies, candidates)).max(axis=1) / images

@@ -107,11 +107,11 @@ def test_a_killed_driver_is_followed_at_once(tmp_path, waits):
         if waits:
             first.process.wait()
         else:
-            os.waitid(
-                os.P_PID, first.process.pid, os.WEXITED | os.WNOWAIT
-            )  # dead, but nobody has waited for it
+            os.waitid(os.P_PID, first.process.pid, os.WEXITED | os.WNOWAIT)  # dead, but not reaped
         (tmp_path / LOCK_NAME).unlink()
-        Journal(tmp_path, IDENTITY).close()
+        with closing(Journal(tmp_path, IDENTITY)) as second:
+            second.note("said", "by the second")
+    assert [message for _, _, message in open_study(tmp_path).events][-1] == "by the second"
 
 
 def test_a_copy_of_a_study_that_is_searched_is_a_study_of_its_own(tmp_path):

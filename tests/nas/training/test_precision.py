@@ -167,7 +167,7 @@ def answering(monkeypatch, precision):
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_worker_is_told_the_precision_and_does_not_ask_again(monkeypatch, grey_space, precision):
+def test_a_worker_gets_the_precision_and_does_not_measure_again(monkeypatch, grey_space, precision):
     evaluator = evaluator_of()
     answering(monkeypatch, precision)
     evaluator.resolve_precision("cpu", threads=1)
@@ -202,3 +202,4 @@ def test_a_precision_that_was_asked_for_is_never_timed(monkeypatch):
     evaluator = evaluator_of("float32")
     evaluator.resolve_precision("cpu", threads=1)
     evaluator.prepare()
+    assert evaluator.recipe.precision == "float32"

@@ -113,7 +113,7 @@ def test_the_fingerprint_tells_recipes_apart_but_not_spellings_of_one():
         ("batch_norm_statistics", "frozen"),
     ],
 )
-def test_a_value_that_breaks_a_law_is_refused_by_name(field, value):
+def test_a_value_out_of_range_is_refused_by_name(field, value):
     with pytest.raises(RecipeError, match=f"`.*{field}.*` must hold, but got {field}=") as error:
         Recipe(**{field: value})
     assert error.value.field == field
