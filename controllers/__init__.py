@@ -1,4 +1,4 @@
-"""Controllers choose which candidates of a search are evaluated: ask with `propose`, tell with `feedback`.
+"""Controllers choose which candidates of a search are evaluated: `propose` asks, `feedback` tells.
 
 They see numbers only: how many options each decision has and when it is active. No torch is loaded unless an
 LSTM policy is used. `Algorithm` makes a controller of a function that draws candidates, and
@@ -33,7 +33,7 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
 """Our controllers by the names that users give, the default first; each is made of a `Problem` and a seed."""
 
 Default = Dyna
-"""The controller that a search uses unless told otherwise."""
+"""The controller that a search uses by default."""
 
 __all__ = [
     "CONTROLLERS",

@@ -26,7 +26,7 @@ Choose: TypeAlias = Callable[[int, Floats], Tokens]
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Keeps torch to one thread meanwhile.
+    """Limits torch to one thread in its body.
 
     A step here is microseconds of work; on a machine whose cores are busy, threads that wait for each other
     make it hundreds of times slower.

@@ -209,7 +209,7 @@ class Predictor:
     def _chosen(self, results: Results, target: str, most: int) -> tuple[npt.NDArray[np.int64], Floats]:
         """Which results are looked at, and their values.
 
-        They are chosen by what they are of and not by how they came out: the luckiest would look like a rule.
+        They are chosen by their candidates and not by their rewards, which would favour lucky results.
         """
         values = _filled(results.accuracies if target == "accuracy" else results.rewards)
         tokens, count = results.tokens, len(results)

@@ -1,4 +1,4 @@
-"""What a controller was told: every result in order, and which candidates they speak for."""
+"""All results of a controller in order, and the candidates that they are of."""
 
 from __future__ import annotations
 

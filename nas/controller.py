@@ -276,7 +276,7 @@ class CheckedController:
 
     def _wrong(self, method: str, wanted: str, got: object) -> ControllerFailedError:
         return ControllerFailedError(
-            f"`{method}` of the controller {self._name} must return {wanted}, but got {shown(got)}: mend it "
+            f"`{method}` of the controller {self._name} must return {wanted}, but got {shown(got)}: fix it "
             "and start again to continue; `controllers.testing.check_controller` checks all of it"
         )
 
@@ -289,5 +289,5 @@ class CheckedController:
         except (Exception, SystemExit) as error:
             raise ControllerFailedError(
                 f"`{method}` of the controller {self._name} failed: {failure_of(error).message}; everything "
-                "finished is in the journal: mend it and start again to continue"
+                "finished is in the journal: fix it and start again to continue"
             ) from error

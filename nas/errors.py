@@ -2,7 +2,7 @@
 
 
 class NasError(Exception):
-    """A mistake the user can mend.
+    """A mistake that the user can correct.
 
     Args:
         message: The rule, the value and the remedy.

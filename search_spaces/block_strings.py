@@ -88,7 +88,7 @@ class BlockString:
         Raises:
             SpaceError: It is none, or is not valid; so do the other readers.
         """
-        return self._lawful_whole(key, self._text(key))
+        return self._whole_number(key, self._text(key))
 
     def number(self, key: str, default: int | float) -> int | float:
         """The number behind a key, an integer where it is whole."""
@@ -107,7 +107,7 @@ class BlockString:
             if text[0] != text[1]:
                 raise self.mistake("s", "must say the same step for height and width, such as s22")
             text = text[0]
-        return self._lawful_whole("s", text)
+        return self._whole_number("s", text)
 
     def switch(self, key: str) -> int | None:
         """The 0 or 1 behind a key; None where the key is not there."""
@@ -128,7 +128,7 @@ class BlockString:
     def _text(self, key: str) -> str:
         return self.fields[key].removeprefix(key)
 
-    def _lawful_whole(self, key: str, text: str) -> int:
+    def _whole_number(self, key: str, text: str) -> int:
         if not re.fullmatch("[0-9]{1,9}", text):
             raise self.mistake(key, "must be followed by a whole number of at most nine digits")
         self._check(key, int(text))

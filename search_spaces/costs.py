@@ -125,7 +125,7 @@ class Tally(NamedTuple):
     def then(self, next_: Tally) -> Tally:
         """The two in a row.
 
-        While the second runs, the first one's output is held by whoever called it.
+        While the second runs, the caller holds the output of the first one.
         """
         shared = self.out.elements if self.keeps_output and next_.keeps_input else 0
         return Tally(

@@ -352,7 +352,7 @@ class SearchSpace:
                 raise SpaceError(f"option {option!r} of decision {decision.name}: {error}", field=error.field)
 
     def _culprit(self, index: int, tokens: Tokens) -> int:
-        """The decision whose other options mend a candidate: the one that was looked at, if it does."""
+        """The decision whose other options make a candidate valid: the one that was changed, if it does."""
         numbers: list[int] = [index, *range(len(tokens))]
         for number in numbers:
             others = (

@@ -145,9 +145,9 @@ def quickstart_recipe(images: Images) -> Recipe:
 
 
 def quickstart_settings(images: Images) -> Settings:
-    """The quickstart as anybody could ask for it with `nas search`.
+    """The quickstart as settings of `nas search`.
 
-    The target is what the space's reference network costs: it is to be beaten at its own price.
+    The target is what the space's reference network costs: a winner should be better at the same cost.
     """
     reference = small(resolution=images.resolution, in_channels=images.channels).reference
     assert reference is not None, "the small space has a reference network"

@@ -326,7 +326,7 @@ class Journal:
         except ControllerError as error:
             raise ControllerFailedError(
                 f"`state_dict` of the controller {self.identity.controller} gave what cannot be stored: "
-                f"{error}; everything finished is in the journal: mend it and start again to continue"
+                f"{error}; everything finished is in the journal: fix it and start again to continue"
             ) from error
         self._database.execute(
             "INSERT OR REPLACE INTO controller (id, proposals, feedbacks, rejected, state_json) VALUES (1, "
