@@ -67,9 +67,14 @@ _LAZY = {
 }
 
 
+_REPLACED = {"Ladder": "nas.Rungs", "Repeat": "nas.Replicate"}
+"""Names of earlier versions, and what is written in their place."""
+
+
 def __getattr__(name: str) -> object:
     if name not in _LAZY:
-        raise AttributeError(f"module 'nas' has no attribute {name!r}")
+        now = f": it is {_REPLACED[name]} now" if name in _REPLACED else ""
+        raise AttributeError(f"module 'nas' has no attribute {name!r}{now}")
     return getattr(import_module(_LAZY[name]), name)
 
 

@@ -38,7 +38,9 @@ def find_architecture(text: str) -> Architecture:
     try:
         return Architecture(name=text, network=reference(text))
     except SpaceError as error:
-        raise SpaceArgumentError(f"{error} Files and folders are given by their path") from None
+        raise SpaceArgumentError(
+            f"{text!r} is no file, no folder, and no published network: {error}", field="architecture"
+        ) from None
 
 
 def _read(path: Path) -> Network:

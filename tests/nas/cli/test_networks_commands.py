@@ -152,7 +152,7 @@ def test_the_winner_of_a_study_is_scaled_by_the_studys_folder(capsys, tmp_path, 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("efficientnet_b9", "did you mean .*efficientnet_b.*given by their path"),
+        ("efficientnet_b9", "no file, no folder, .*did you mean .*efficientnet_b"),
         ("nothing.json", "nothing.json cannot be read"),
     ],
 )
