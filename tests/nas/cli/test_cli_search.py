@@ -182,7 +182,7 @@ def test_resuming_what_is_not_there_says_how_to_begin(tmp_path, capsys):
             ("--target-latency", "5ms", "--latency-resource", "phone"),
             "--latency-resource needs --executor ray",
         ),
-        (("--executor", "ray", "--address", "auto"), "say how many --workers"),
+        (("--executor", "ray", "--address", "auto"), "give --workers too"),
         (("--objective", "soft"), "--objective: the objective 'soft' needs a target"),
         (("--deterministic", "--target-latency", "5ms"), "deterministic"),
         (("--learning-rate", "0"), "learning_rate > 0"),
