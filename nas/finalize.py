@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nas.catalogue import Catalogue
+from nas.contract import check_members
 from nas.data.description import DataDescription
+from nas.data.images import ImageData
 from nas.errors import NasError, StudyError
 from nas.evaluation.comparison import RANDOMS, SEEDS, Comparison, Contender, choose_contenders, compare
 from nas.execution.inline_executor import InlineExecutor
@@ -23,11 +25,10 @@ from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.tested_weights import TestedWeights, read_tested_weights, weights_digest
 from nas.trial import InfeasibleError, Progress
-from nas.values import whole
+from nas.values import instance, whole
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
-    from nas.data.images import ImageData
     from nas.latency.table.table import LatencyTable
 
 
@@ -139,6 +140,7 @@ def finalize(
         NasError: No trial has completed, the images are others than the study's, the comparison cannot run,
             or the exported bundle does not reproduce the network.
     """
+    _check_kinds(study, data, evaluator, executor)
     randoms, seeds = whole("randoms", randoms, least=0), whole("seeds", seeds, least=0)
     _require_completed(study)
     winner, watcher = study.best, watcher or Unwatched()
@@ -175,6 +177,16 @@ def finalize(
     bundle = save_bundle(study, winner)
     watcher.on_saved(pictures, bundle)
     return Finalized(winner=winner, comparison=comparison, pictures=pictures, bundle=bundle)
+
+
+def _check_kinds(study: object, data: object, evaluator: object, executor: object) -> None:
+    """Checks that each argument is what it stands for."""
+    instance("study", study, (Study,), "open the study first with nas.open_study(folder)")
+    instance("data", data, (ImageData, type(None)), "give what nas.load_data or nas.from_arrays returns")
+    if evaluator is not None:
+        check_members("the evaluator", evaluator, Evaluator, field="evaluator")
+    if executor is not None:
+        check_members("the executor", executor, Executor, field="executor")
 
 
 def _require_completed(study: Study) -> None:

@@ -89,6 +89,17 @@ def test_a_number_below_zero_is_refused_by_name(study, name):
     assert error.value.field == name
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("study", "runs/a"), ("study", None), ("data", "photos"), ("evaluator", 3), ("executor", "inline")],
+)
+def test_what_is_of_another_kind_is_refused_by_name(study, data, name, value):
+    given = {"study": study, "data": data, name: value}
+    with pytest.raises(nas.NasError) as error:
+        nas.finalize(given.pop("study"), **given)
+    assert error.value.field == name
+
+
 def test_other_images_than_the_studys_are_refused(small_space, data, tmp_path):
     recipe = nas.Recipe(epochs=1, warmup_epochs=0.0, batch_size=16, precision="float32")
     study = nas.search(small_space, data=data, recipe=recipe, executor="inline", trials=1, out=tmp_path)

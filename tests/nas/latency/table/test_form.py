@@ -150,7 +150,7 @@ def test_other_columns_and_another_order_do_no_harm(filled):
     [
         (lambda rows: rows.pop(1), "latency_ms", r"of 1 of \d+ blocks, the first \w{16} \(MBConv"),
         (lambda rows: rows[2].update(latency_ms=""), "latency_ms", r"of 1 of \d+ blocks, the first \w{16}"),
-        (lambda rows: rows.append(rows[0]), "key", r"row \d+: \w{16} stands in .*row 2 already"),
+        (lambda rows: rows.append(rows[0]), "key", r"row \d+: \w{16} is in .*row 2 already"),
         (lambda rows: rows[1].update(key="abc"), "key", r"latencies.csv, row 3: 'abc' is no key"),
         (lambda rows: rows[1].update(latency_ms="0"), "latency_ms", "row 3"),
         (lambda rows: rows[1].update(latency_ms="-2"), "latency_ms", "row 3"),
