@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from nas.data.loading import from_arrays, load_data
     from nas.evaluation.cost_check import check_costs
     from nas.execution.ray_executor import RayExecutor
-    from nas.finalize import Finalized, finalize
+    from nas.finalizing import Finalized, finalize
     from nas.latency.measurement import LatencyMeasurement, measure_latency
     from nas.latency.passes import prepare_pass
     from nas.latency.probe import LatencyProbe
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from nas.training.reduction import Reduction
 
 _LAZY = {
-    "Finalized": "nas.finalize",
-    "finalize": "nas.finalize",
+    "Finalized": "nas.finalizing",
+    "finalize": "nas.finalizing",
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",
     "LatencyTable": "nas.latency.table.table",

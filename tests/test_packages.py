@@ -20,3 +20,14 @@ def test_an_earlier_name_is_answered_with_what_replaces_it(name):
     with pytest.raises(AttributeError, match=f"'{name}': it is {now} now"):
         getattr(nas, name)
     assert now.removeprefix("nas.") in nas.__all__
+
+
+def test_no_public_name_is_hidden_by_a_module_of_its_name():
+    code = (
+        "import pkgutil, importlib, inspect, nas\n"
+        "for one in pkgutil.iter_modules(nas.__path__, 'nas.'):\n"
+        "    one.name == 'nas.__main__' or importlib.import_module(one.name)\n"
+        "print([name for name in nas.__all__ if inspect.ismodule(getattr(nas, name))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"

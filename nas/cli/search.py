@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
-from nas.finalize import finalize
+from nas.finalizing import finalize
 from nas.report.activity import Activity
 from nas.report.finalizing import FinalizeDisplay
 from nas.report.plan_report import data_facts

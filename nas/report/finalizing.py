@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FinalizeDisplay:
-    """Shows what `nas.finalize` does; a `nas.finalize.Watcher`, and a context that ends what is going on.
+    """Shows what `nas.finalize` does; a `nas.finalizing.Watcher`, and a context that ends what is going on.
 
     Args:
         console: Where to.

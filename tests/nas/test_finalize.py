@@ -7,7 +7,7 @@ import nas
 from nas.data.loading import from_arrays
 from nas.errors import StudyError, UsageError
 from nas.evaluation.comparison import load_comparison
-from nas.finalize import Unwatched
+from nas.finalizing import Unwatched
 from nas.trial import Cause, InfeasibleError
 from search_spaces import cost
 

@@ -15,7 +15,7 @@ import nas
 from nas.cli.main import main
 from nas.data.loading import load_data
 from nas.evaluation.comparison import load_comparison
-from nas.finalize import measure_weights
+from nas.finalizing import measure_weights
 from nas.report.comparison_report import comparison_notes
 from nas.report.pictures import SearchPicture
 from nas.spaces import find_space
