@@ -199,11 +199,12 @@ def _signature(name: str, member: object) -> str:
 
 
 def _takes(method: Callable[..., object], member: object) -> bool:
-    """Whether a method can be called with all arguments of the protocol's, by position, as a search does."""
+    """Whether a method can be called with all arguments of the protocol's as a search gives them."""
     assert inspect.isfunction(member)
-    count = len(inspect.signature(member).parameters) - 1
+    parameters = list(inspect.signature(member).parameters.values())[1:]
+    named = {one.name: None for one in parameters if one.kind is one.KEYWORD_ONLY}
     try:
-        inspect.signature(method).bind(*range(count))
+        inspect.signature(method).bind(*range(len(parameters) - len(named)), **named)
     except TypeError:
         return False
     except ValueError:  # a builtin without a signature
