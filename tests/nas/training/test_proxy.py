@@ -274,7 +274,7 @@ def test_an_evaluator_says_what_follows_from_few_images_and_on_which_rung():
     many = replace(RECIPE, epochs=20.0)
     assert ProxyEvaluator(bars(), many).notes == ()
     assert all(note.startswith("first rung: ") for note in on_rungs("epochs", (0.1, 1.0), many).notes)
-    assert "that too" in ProxyEvaluator(bars(), replace(RECIPE, batch_norm_statistics="running")).notes[0]
+    assert "keeps them" in ProxyEvaluator(bars(), replace(RECIPE, batch_norm_statistics="running")).notes[0]
 
 
 def test_a_resolution_too_small_for_the_strides_is_refused_before_training():

@@ -169,7 +169,7 @@ def test_a_network_that_learns_nothing_is_given_up_before_its_training_ends():
 
 def test_a_training_at_a_huge_learning_rate_is_given_up():
     recipe = Recipe(epochs=50, warmup_epochs=0, batch_size=32, learning_rate=0.5, precision="float32")
-    with pytest.raises(InfeasibleError, match=r"learnt nothing|must stay finite") as error:
+    with pytest.raises(InfeasibleError, match=r"learned nothing|must stay finite") as error:
         train(network(), bars(), recipe, seed=0, device="cpu")
     assert error.value.cause is Cause.DIVERGED
 
