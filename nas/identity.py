@@ -14,8 +14,8 @@ from nas.objective import Objective
 from nas.protocols import Evaluator, HasData, HasRecipe
 from nas.rungs import Rungs
 from nas.study.identity import LATENCY_TABLE, Identity, Provenance
-from nas.study.study import open_study
-from nas.study.study_folder import check_parts, has_study
+from nas.study.journal_reading import read_begun
+from nas.study.study_folder import check_parts
 from nas.training.recipe import Recipe
 from nas.values import as_text
 from search_spaces import SearchSpace
@@ -84,10 +84,10 @@ def check_folder(folder: Path, identity: Identity, provenance: Provenance) -> No
         raise StudyError(f"the folder {folder} cannot be written: {there} is a file", field="out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StudyError(f"the folder {folder} cannot be written: {there} may not be written to", field="out")
-    if has_study(folder):
-        study = open_study(folder)
-        same = identity.at_width_of(study.identity)
-        same.check_same(study.identity, folder, told=study.provenance, tells=provenance)
+    begun = read_begun(folder)
+    if begun is not None:
+        stored, told = begun
+        identity.at_width_of(stored).check_same(stored, folder, told=told, tells=provenance)
 
 
 def images_of(evaluator: Evaluator) -> ImageData | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from nas.outcome import TrialOutcome
 from nas.rungs import Halving
 from nas.scheduling import ATTEMPTS
 from nas.study.checkpoints import Swept
-from nas.study.journal_file import connect_readonly, explained
-from nas.study.journal_reading import History, read_provenance
-from nas.study.study_folder import has_study
+from nas.study.journal_reading import History, read_begun
 from nas.training.recipe import Recipe, is_of_first_version
 from nas.trial import Cause, Status, Trial
 
@@ -89,9 +86,6 @@ def _give_up(loop: Loop, trial: Trial, deaths: int) -> None:
 def recipe_for(recipe: Recipe | None, folder: Path) -> Recipe:
     """The recipe to train by; a study of an earlier version continues with what its fields meant then."""
     chosen = recipe if recipe is not None else Recipe()
-    if not has_study(folder):
-        return chosen
-    with closing(connect_readonly(folder)) as database, explained(folder):
-        is_begun = database.execute("SELECT count(*) FROM study").fetchone()[0] > 0
-        stored = read_provenance(database).recipe_json if is_begun else ""
-    return chosen.as_at_first() if is_of_first_version(stored) else chosen
+    begun = read_begun(folder)
+    is_old = begun is not None and is_of_first_version(begun[1].recipe_json)
+    return chosen.as_at_first() if is_old else chosen

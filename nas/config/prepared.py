@@ -23,8 +23,8 @@ from nas.rungs import FIDELITY, REDUCTION_FACTOR, Rungs
 from nas.scheduling import Budget
 from nas.search import Search
 from nas.spaces import SpaceSource, find_space
+from nas.study.journal_reading import read_begun
 from nas.study.study import Study, open_study
-from nas.study.study_folder import has_study
 from nas.training.recipe import Recipe
 from nas.trial import Say, say_nothing
 from search_spaces import Network, SearchSpace, SpaceError
@@ -179,9 +179,8 @@ def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepare
         NasError: Something cannot be found, read or combined.
         SpaceError: The space is not valid.
     """
-    width = None
-    if has_study(request.folder):
-        width = open_study(request.folder).identity.deterministic_workers
+    begun = read_begun(request.folder)
+    width = None if begun is None else begun[0].deterministic_workers
     return prepare(request.settings, download=request.download, width=width, progress=progress)
 
 

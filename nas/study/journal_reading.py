@@ -6,7 +6,9 @@ import json
 import math
 import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,9 @@ from nas.metrics import ACCURACY, Goal
 from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
 from nas.study.identity import Identity, Provenance
+from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_tables import columns
+from nas.study.study_folder import has_study
 from nas.trial import Cause, Metric, Status, Trial
 from search_spaces import Cost, SearchSpace
 
@@ -69,6 +73,20 @@ def read_provenance(database: sqlite3.Connection) -> Provenance:
     names = [name for name in Provenance.__slots__ if name in columns(database, "study")]
     row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
     return Provenance(**dict(zip(names, row, strict=True)))
+
+
+def read_begun(folder: Path) -> tuple[Identity, Provenance] | None:
+    """What the study in a folder is, without its trials; None where there is none, or it was never begun.
+
+    Raises:
+        StudyError: The folder holds what is left of a study, or the journal cannot be read.
+    """
+    if not has_study(folder):
+        return None
+    with closing(connect_readonly(folder)) as database, explained(folder):
+        if database.execute("SELECT 1 FROM study").fetchone() is None:
+            return None
+        return read_identity(database), read_provenance(database)
 
 
 def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:

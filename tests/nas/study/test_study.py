@@ -1,3 +1,5 @@
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +10,8 @@ from safetensors.torch import save
 import nas
 from nas.errors import StudyError
 from nas.rungs import Rungs
+from nas.study.journal_reading import read_begun
+from nas.study.study_folder import FILE_NAME
 from nas.trial import Evaluation, Metric, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, SpaceError, Stage, build, choice
 
@@ -229,3 +233,12 @@ def test_a_tables_fingerprint_changes_with_its_entries_its_noise_and_its_name():
     ]
     assert len({table.fingerprint for table in tables}) == len(tables)
     assert nas.TableEvaluator({(0,): 0.5}).fingerprint == tables[0].fingerprint
+
+
+def test_what_a_study_is_can_be_read_without_its_trials(tmp_path, small_space):
+    assert read_begun(tmp_path / "free") is None
+    study = search(small_space, tmp_path, trials=3)
+    assert read_begun(tmp_path) == (study.identity, study.provenance)
+    with closing(sqlite3.connect(tmp_path / FILE_NAME)) as database, database:
+        database.execute("DELETE FROM study")
+    assert read_begun(tmp_path) is None
