@@ -40,7 +40,7 @@ class Problem:
         costs: Exact costs of candidates; None where they are unknown.
         reward: How the reward follows from accuracies and those costs; None where that is unknown.
         noise: Standard deviation of one measurement of the accuracy, as a fraction, known from measuring
-            beforehand; None where it is unknown. Controllers that reckon with noise use it.
+            beforehand; None where it is unknown. Not every controller uses it.
         decisions: Cardinalities and conditions, checked.
 
     Raises:

@@ -43,7 +43,7 @@ class ControllerOptions:
     Attributes:
         name: One of `controllers.CONTROLLERS`; may be positional.
         accuracy_noise: Standard deviation of one measured accuracy, a fraction, as `nas proxy-check` finds
-            it, for controllers that reckon with noise; None leaves them to estimate it.
+            it, for controllers that use the noise; None leaves them to estimate it.
 
     Raises:
         UsageError: There is no such controller, or the noise is no number.

@@ -104,13 +104,17 @@ class Rungs:
 
     def describe(self) -> str:
         """The rungs in a few words."""
-        return self.fingerprint.replace("goes on", "is promoted")
+        return f"{self._text}, 1 of {self.reduction_factor} is promoted"
 
     @property
     def fingerprint(self) -> str:
         """What a journal remembers of them: the text of the first version, which studies hold."""
+        return f"{self._text}, 1 of {self.reduction_factor} goes on"
+
+    @property
+    def _text(self) -> str:
         shares = ", ".join(f"{rung:.3g}" for rung in self.shares)
-        return f"rungs at {shares} of the {self.fidelity}, 1 of {self.reduction_factor} goes on"
+        return f"rungs at {shares} of the {self.fidelity}"
 
     def check_trials(self, trials: int | None) -> None:
         """Checks that a search of so many trials can get a candidate to the top.

@@ -78,10 +78,11 @@ def request_of(arguments: Namespace) -> Request:
 def given_options(arguments: Namespace, kind: type = Settings) -> dict[str, Any]:
     """What was given on the command line of the options that a class declares, by the fields' names."""
     values = {name: vars(arguments).get(name) for name in options_of(kind)}
-    given = {name: value for name, value in values.items() if value not in (None, [])}
-    if "enqueue" in given:
-        given["enqueue"] = tuple(given["enqueue"])
-    return given
+    return {
+        name: tuple(value) if isinstance(value, list) else value  # argparse collects repeated options
+        for name, value in values.items()
+        if value not in (None, [])
+    }
 
 
 def new_settings(arguments: Namespace) -> Settings:
