@@ -99,9 +99,26 @@ def test_a_model_that_does_not_fit_the_memory_gives_an_error_that_asks_for_a_sma
     assert isinstance(caught.value.__cause__, torch.OutOfMemoryError)
 
 
-@pytest.mark.parametrize("device", ["cpu", "onnx-cpu"])
-def test_a_network_runs_at_its_own_resolution_and_channels(device):
-    prepare_pass(TINY, DeviceSettings(device=device, batch=2))()
+def test_a_network_runs_at_its_own_resolution_and_channels():
+    seen = []
+    hook = nn.modules.module.register_module_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
+    with hook:
+        prepare_pass(TINY, DeviceSettings(device="cpu", batch=2))()
+    assert seen[0] == (2, TINY.in_channels, TINY.resolution, TINY.resolution)
+
+
+def test_a_network_runs_in_onnx_runtime_at_its_own_resolution_and_channels(monkeypatch):
+    shapes = []
+
+    class Watched(onnxruntime.InferenceSession):
+        def __init__(self, model, options, providers):
+            super().__init__(model, options, providers=providers)
+            shapes.extend(one.shape for one in self.get_inputs())
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Watched)
+    prepare_pass(TINY, DeviceSettings(device="onnx-cpu", batch=2))()
+    ((_, *shape),) = shapes
+    assert shape == [TINY.in_channels, TINY.resolution, TINY.resolution]
 
 
 def test_a_session_of_onnx_runtime_has_the_threads_asked_for_and_runs_in_order(monkeypatch):

@@ -199,6 +199,8 @@ def test_the_second_whole_epoch_after_the_warmup_is_the_first_that_is_judged(
 def test_a_loss_at_chance_or_a_broken_epoch_is_no_reason_to_give_up(many):
     judge(many, 1.01 * np.log(4), epoch=5)
     judge(many, 9.0, epoch=5, steps=199)
+    with pytest.raises(InfeasibleError, match="the network has learned nothing"):
+        judge(many, 9.0, epoch=5)
 
 
 def test_a_mean_over_few_images_may_scatter_more():
