@@ -44,9 +44,10 @@ def make_optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets the rate of every group; a tensor is filled, so that recorded work reads the new one."""
+    """Sets the rate of every group, times its `lr_scale`; a tensor is filled, for recorded work to read."""
     for group in optimizer.param_groups:
+        rate = learning_rate * group.get("lr_scale", 1.0)
         if isinstance(group["lr"], Tensor):
-            group["lr"].fill_(learning_rate)
+            group["lr"].fill_(rate)
         else:
-            group["lr"] = learning_rate
+            group["lr"] = rate

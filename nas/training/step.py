@@ -11,7 +11,6 @@ from typing import Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nas.devices import CudaRecorder
 from nas.training.batches import Draw
@@ -63,11 +62,13 @@ class StepWork:
     Args:
         forward: Normalised images to logits; the module, or a compiled form of it.
         optimizer: Updates the weights; for recording, its rate is a tensor (`make_optimizer`).
-        read: Draw to uint8 images and labels.
-        normalise: uint8 images to what `forward` takes.
+        read: Draw to images and labels.
+        normalise: These images to what `forward` takes.
+        loss: Logits and labels to the mean loss.
         device: Where all of it happens.
         precision: What the forward pass computes in.
-        label_smoothing: Probability spread over all classes.
+        update: Updates the weights after the backward pass, in what is never recorded; None has the
+            optimizer do it, recorded with the rest.
     """
 
     def __init__(
@@ -77,9 +78,10 @@ class StepWork:
         *,
         read: Callable[[Draw], tuple[Tensor, Tensor]],
         normalise: Callable[[Tensor], Tensor],
+        loss: Callable[[Tensor, Tensor], Tensor],
         device: torch.device,
         precision: Literal["float32", "bfloat16"],
-        label_smoothing: float,
+        update: Callable[[], None] | None = None,
     ) -> None:
         self.optimizer = optimizer
         self.device = device
@@ -87,19 +89,25 @@ class StepWork:
         self._forward = forward
         self._read = read
         self._normalise = normalise
+        self._loss_of = loss
         self._precision = precision
-        self._label_smoothing = label_smoothing
+        self._update = update
 
     def __call__(self, draw: Draw) -> None:
         """Does it once; gradients are let go before the backward pass, which gives them new memory."""
         images, labels = self._read(draw)
         with autocast(self.device, self._precision):
-            logits = self._forward(self._normalise(images)).float()
-            value = functional.cross_entropy(logits, labels, label_smoothing=self._label_smoothing)
+            value = self._loss_of(self._forward(self._normalise(images)).float(), labels)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(value)
-        self.optimizer.step()
+        if self._update is None:
+            self.optimizer.step()
         self.loss += value.detach()
+
+    def finish(self) -> None:
+        """Does what is never recorded."""
+        if self._update is not None:
+            self._update()
 
     def take_loss(self) -> float:
         """See `Step`."""
@@ -119,6 +127,7 @@ class EagerStep:
         """See `Step`."""
         set_learning_rate(self._work.optimizer, learning_rate)
         self._work(draw)
+        self._work.finish()
 
     def take_loss(self) -> float:
         """See `Step`."""
@@ -179,6 +188,7 @@ class GraphedStep:
         else:
             self._recorder.run(self._work_on_inputs)
             self._warmups_left = max(0, self._warmups_left - 1)
+        self._work.finish()
 
     def take_loss(self) -> float:
         """See `Step`."""

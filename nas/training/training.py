@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nas.data.images import ImageData, SplitName
 from nas.devices import choose_device, release_memory, synchronize
@@ -175,16 +176,47 @@ def evaluate_accuracy(
         InfeasibleError: A logit is not finite, though the training loss may have been.
         DataError: Too many images can no longer be read.
     """
-    where = choose_device(str(device))
-    module.to(where).eval()
-    right = torch.zeros((), dtype=torch.int64, device=where)
+    right, seen = count_right(
+        module,
+        data,
+        split,
+        device=choose_device(str(device)),
+        batch_size=batch_size,
+        precision=precision,
+        batches=batches,
+    )
+    if seen == 0:
+        raise DataError(
+            f"no image of the {split} split of {data.name} can be read: is its folder still there?"
+        )
+    return right / seen
+
+
+def count_right(
+    module: nn.Module,
+    data: ImageData,
+    split: SplitName,
+    *,
+    device: torch.device,
+    batch_size: int,
+    precision: Literal["float32", "bfloat16"],
+    batches: Batches | None = None,
+) -> tuple[int, int]:
+    """Counts the images of a split that a module classifies rightly, and those that were read.
+
+    Raises:
+        InfeasibleError: A logit is not finite.
+        DataError: Too many images can no longer be read.
+    """
+    module.to(device).eval()
+    right = torch.zeros((), dtype=torch.int64, device=device)
     seen = 0
-    is_finite = torch.ones((), dtype=torch.bool, device=where)
-    normalise = Normalise(data, where)
-    ready = batches if batches is not None else make_batches(data, where)
+    is_finite = torch.ones((), dtype=torch.bool, device=device)
+    normalise = Normalise(data, device)
+    ready = batches if batches is not None else make_batches(data, device)
     with torch.inference_mode():
         for images, labels in ready.scan(split, batch_size):
-            with autocast(where, precision):
+            with autocast(device, precision):
                 logits = module(normalise(images))
             right += (logits.argmax(1) == labels).sum()
             seen += len(labels)
@@ -193,11 +225,7 @@ def evaluate_accuracy(
         raise InfeasibleError(
             Cause.DIVERGED, f"the logits on the {split} split must be finite, but some are not"
         )
-    if seen == 0:
-        raise DataError(
-            f"no image of the {split} split of {data.name} can be read: is its folder still there?"
-        )
-    return int(right) / seen
+    return int(right), seen
 
 
 class Normalise:
@@ -344,8 +372,8 @@ def prepare_step(
         read=batches.read,
         normalise=Normalise(data, device),
         device=device,
+        loss=partial(functional.cross_entropy, label_smoothing=recipe.label_smoothing),
         precision=settle_precision(recipe, device),
-        label_smoothing=recipe.label_smoothing,
     )
     return make_step(module, make_work, steps=recipe.steps(len(data.train)), device=device, stepping=stepping)
 
