@@ -23,13 +23,40 @@ def decode_image(
 ) -> Any:
     """Reads an image as uint8 of shape (channels, resolution, resolution).
 
+    `open_pixels` says how pixels of any kind become grey or colour, `fit_square` how they become square.
+    """
+    image = open_pixels(
+        file,
+        channels=channels,
+        bits=bits,
+        float_white=float_white,
+        background=background,
+        least_side=2 * resolution,
+    )
+    square = fit_square(image, resolution, fit)
+    pixels = np.asarray(square, dtype=np.uint8).reshape(resolution, resolution, channels)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def open_pixels(
+    file: Any,
+    *,
+    channels: int,
+    bits: int,
+    float_white: float,
+    background: int | None,
+    least_side: int | None,
+) -> Any:
+    """Reads the whole image, as an image of Pillow of mode `L` (1 channel) or `RGB` (3).
+
     The image is turned as its EXIF tag says. Whole numbers of more than 8 bits are divided by 2^(bits - 8),
     and floating point numbers are scaled so that `float_white` is 255. What is transparent is laid on a
-    grey of level `background` (255 is white); None ignores transparency.
+    grey of level `background` (255 is white); None ignores transparency. A JPEG may come at a half, a quarter
+    or an eighth of its size, as long as both sides keep `least_side` pixels; None keeps its size.
     """
     with Image.open(file) as opened:
-        # A large JPEG is decoded at a fraction of its size: several times faster, and resized anyway.
-        opened.draft(None, (2 * resolution, 2 * resolution))
+        if least_side is not None:
+            opened.draft(None, (least_side, least_side))  # several times faster, and resized anyway
         image = to_eight_bits(ImageOps.exif_transpose(opened), bits, float_white)
         if has_alpha(image) or image.mode == "P":
             image = image.convert("RGBA")
@@ -38,9 +65,7 @@ def decode_image(
                 image = Image.alpha_composite(paper, image)
         elif image.mode == "LAB":
             image = image.convert("RGB")  # Pillow has no direct way from LAB to grey
-        image = fit_square(image.convert("L" if channels == 1 else "RGB"), resolution, fit)
-        pixels = np.asarray(image, dtype=np.uint8).reshape(resolution, resolution, channels)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        return image.convert("L" if channels == 1 else "RGB")
 
 
 def to_eight_bits(image: Any, bits: int, float_white: float) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas.data.decoder import decode_image, fit_square, has_alpha
+from nas.data.decoder import decode_image, fit_square, has_alpha, open_pixels
 from nas.data.images import FIT, WHITE, Fit, Images, Reading
 from nas.data.tree import few
 from nas.errors import DataError
@@ -118,6 +118,32 @@ def decode(encoded: Encoded, reading: Reading) -> Images:
         background=reading.background,
     )
     return pixels
+
+
+def open_image(encoded: Encoded, reading: Reading, *, least_side: int | None = None) -> Image.Image:
+    """Decodes one image whole, for crops of it; its resolution and fit are left to the caller.
+
+    Args:
+        encoded: A file, or the bytes of one.
+        reading: How images of its data set become pixels.
+        least_side: A JPEG may come smaller, at a fraction of the time, as long as both of its sides keep so
+            many pixels; None keeps its size.
+
+    Returns:
+        An image of Pillow of mode `L` or `RGB`, upright.
+
+    Raises:
+        Exception: The image is damaged (see `READ_ERRORS`).
+    """
+    image: Image.Image = open_pixels(
+        _stream(encoded),
+        channels=reading.channels,
+        bits=reading.bits,
+        float_white=reading.float_white,
+        background=reading.background,
+        least_side=least_side,
+    )
+    return image
 
 
 def probe_all(sources: Sequence[Encoded], *, progress: Say = say_nothing) -> list[Probe | None]:
