@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save, save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from nas.devices import pinned_threads
@@ -22,10 +21,11 @@ from nas.errors import ExportError
 from nas.export import bundle_check
 from nas.export.card import Origin, write_card
 from nas.export.preprocessing import Preprocessing
+from nas.export.weights import trained
 from nas.io import fresh_folder
 from nas.onnx_file import write_onnx
 from nas.version import package_version
-from search_spaces import Network, SpaceError, build, to_source
+from search_spaces import Network, SpaceError, to_source
 
 __all__ = ["Bundle", "Origin", "Preprocessing", "export_bundle"]
 
@@ -109,7 +109,7 @@ def export_bundle(
     """
     if preprocessing is not None:
         preprocessing.check_fits(network)
-    module = _trained(network, weights)
+    module = trained(network, weights)
     place = Path(folder).expanduser()
     with fresh_folder(place.resolve(), FILES, is_replaced=overwrite) as fresh:
         _write_parts(fresh, network, module, preprocessing, with_onnx)
@@ -133,29 +133,6 @@ def export_bundle(
         torch_error=outcome.torch_error,
         onnx_error=outcome.onnx_error,
     )
-
-
-def _trained(network: Network, weights: bytes | Mapping[str, Tensor]) -> nn.Module:
-    """Builds the network with its weights, in evaluation mode, on the CPU, in float32."""
-    try:
-        given = load(weights) if isinstance(weights, bytes) else weights
-    except SafetensorError as error:
-        raise ExportError(f"the weights must be safetensors bytes, but cannot be read: {error}") from error
-    module = build(network, seed=0).eval()
-    wanted = module.state_dict()
-    for name in wanted:
-        if name not in given:
-            raise ExportError(f"the weights must hold every tensor of the network, but {name} is missing")
-    for name, tensor in given.items():
-        if name not in wanted:
-            raise ExportError(f"the weights must be of this network, but it has no tensor {name}")
-        if tensor.shape != wanted[name].shape:
-            shapes = f"{tuple(wanted[name].shape)}, but is {tuple(tensor.shape)} in the weights"
-            raise ExportError(f"{name} must have shape {shapes}: they are those of another network")
-        if not tensor.isfinite().all():
-            raise ExportError(f"the weights must be finite, but {name} is not: the training diverged")
-    module.load_state_dict(given)
-    return module
 
 
 def _write_parts(
