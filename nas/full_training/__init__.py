@@ -1,0 +1,1 @@
+"""Training a network in full: recipes, the engine with its checkpoints, and several ranks."""
