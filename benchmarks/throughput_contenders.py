@@ -26,10 +26,12 @@ from torch.utils.data import DataLoader, Dataset
 from nas.data.images import ImageData, Pixels
 from nas.data.loading import from_arrays, load_data
 from nas.devices import synchronize
-from nas.training.batches import Draw, ResidentBatches, StreamedBatches
+from nas.training.batches import ResidentBatches
+from nas.training.moves import Draw
 from nas.training.optimizers import make_optimizer
 from nas.training.recipe import Recipe
 from nas.training.step import LEAST_STEPS_TO_GRAPH, WARMUP_STEPS, Stepping
+from nas.training.streaming import StreamedBatches
 from nas.training.training import prepare_step, set_batch_norm_momentum
 from search_spaces import Network, build, efficientnet
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.devices import CudaRecorder
-from nas.training.batches import Draw
+from nas.training.moves import Draw
 from nas.training.optimizers import set_learning_rate
 
 Stepping = Literal["auto", "eager", "compiled"]

@@ -19,9 +19,10 @@ from torch.nn import functional
 from nas.data.images import ImageData, SplitName
 from nas.devices import choose_device, release_memory, synchronize
 from nas.errors import DataError
-from nas.training.batches import Augment, Batches, make_batches
+from nas.training.batches import Batches, make_batches
 from nas.training.epoch_progress import EpochProgress
 from nas.training.memory import MemoryMeter
+from nas.training.moves import Augment
 from nas.training.norm_statistics import recompute_statistics
 from nas.training.optimizers import make_optimizer
 from nas.training.precision import choose_precision

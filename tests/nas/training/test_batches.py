@@ -7,14 +7,9 @@ from PIL import Image
 
 from nas.data.loading import from_arrays, load_data
 from nas.errors import DataError
-from nas.training.batches import (
-    ResidentBatches,
-    StreamedBatches,
-    draw_moves,
-    epoch,
-    move,
-    sensible_loaders,
-)
+from nas.training.batches import ResidentBatches, epoch
+from nas.training.moves import draw_moves, move
+from nas.training.streaming import StreamedBatches, View, sensible_loaders
 from nas.training.training import evaluate_accuracy
 
 CPU = torch.device("cpu")
@@ -228,3 +223,28 @@ def test_batches_copied_ahead_to_a_gpu_are_those_of_the_files(noise_folder):
     for (images, labels), (other_images, other_labels) in zip(on_cpu, on_gpu, strict=True):
         assert torch.equal(images, other_images.cpu())
         assert torch.equal(labels, other_labels.cpu())
+
+
+def test_a_view_of_an_image_is_the_same_wherever_it_is_read(noise_folder):
+    resident = load_data(noise_folder, resolution=12)
+    streamed = load_data(noise_folder, resolution=12, resident_bytes=0)
+    assert resident.is_resident
+    assert not streamed.is_resident
+
+    def crop(image, view):
+        assert image.size == (12, 12)
+        top, left = view.seed % 5, view.stage
+        return torch.from_numpy(np.asarray(image)[top : top + 8, left : left + 8].copy()).float()[None]
+
+    wanted = [[(3, View(7, 0)), (1, View(8, 0))], [(3, View(7, 1)), (3, View(7, 0))]]
+    passes = []
+    for data, loaders in ((resident, 0), (streamed, 0), (streamed, 2)):
+        batches = StreamedBatches(data, CPU, loaders=loaders, augment=crop)
+        passes.append([*batches.views(wanted)])
+    for first, *others in zip(*passes, strict=True):
+        for images, labels in others:
+            assert torch.equal(images, first[0])
+            assert torch.equal(labels, first[1])
+    (first, _), (second, _) = passes[0]
+    assert torch.equal(first[0], second[1])
+    assert not torch.equal(second[0], second[1])
