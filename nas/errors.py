@@ -69,3 +69,7 @@ class UsageError(NasError):
 
 class ControllerFailedError(NasError):
     """A controller of the user's own raised an error, or returned what cannot be used."""
+
+
+class TrainingError(NasError):
+    """A full training cannot be begun, continued or finished."""

@@ -62,8 +62,8 @@ class ResidentBatches:
         self._data = data
         self._device = device
         self._parts: dict[SplitName, tuple[Tensor, Tensor]] = {}
-        self._part("train")
-        self._part("search")
+        self.part("train")
+        self.part("search")
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -74,7 +74,7 @@ class ResidentBatches:
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
     ) -> Iterator[Draw]:
         """See `Batches`: indices, and moves if any; an epoch of both crosses in one copy each."""
-        count = len(self._part("train")[1])
+        count = len(self.part("train")[1])
         order = torch.from_numpy(rng.permutation(count)).to(self._device)
         moves = draw_moves(count, augment, padding, rng).to(self._device)
         for start in range(0, count - batch_size + 1, batch_size):
@@ -83,17 +83,18 @@ class ResidentBatches:
 
     def read(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """See `Batches`."""
-        images, labels = self._part("train")
+        images, labels = self.part("train")
         chosen = draw[0]
         return (images[chosen] if len(draw) == 1 else move(images, chosen, draw[1])), labels[chosen]
 
     def scan(self, split: SplitName, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """See `Batches`."""
-        images, labels = self._part(split)
+        images, labels = self.part(split)
         for start in range(0, len(labels), batch_size):
             yield images[start : start + batch_size], labels[start : start + batch_size]
 
-    def _part(self, split: SplitName) -> tuple[Tensor, Tensor]:
+    def part(self, split: SplitName) -> tuple[Tensor, Tensor]:
+        """A whole split on the device: images as uint8, and labels."""
         if split not in self._parts:
             part = self._data.split(split)
             assert isinstance(part, Pixels)

@@ -34,15 +34,17 @@ ROOM_FOR_CROPS = 4
 
 
 class View(NamedTuple):
-    """An augmented image as a function of three numbers: it is the same wherever and whenever it is made.
+    """An augmented image as a function of a few numbers: it is the same wherever and whenever it is made.
 
     Attributes:
         seed: Of everything random in it.
         stage: Number of the stage of the training, which decides its size and strength.
+        is_mirrored: Whether left and right are exchanged.
     """
 
     seed: int
     stage: int
+    is_mirrored: bool = False
 
 
 class Place(NamedTuple):

@@ -333,7 +333,7 @@ def _train(
     synchronize(device)
     started = time.perf_counter()
     done, loss = 0, float("nan")
-    with _out_of_place(module):
+    with out_of_place(module):
         take_step = prepare_step(module, optimizer, data, recipe, device, batches, stepping=stepping)
         while done < steps:
             first = done
@@ -380,7 +380,7 @@ def prepare_step(
 
 
 @contextmanager
-def _out_of_place(module: nn.Module) -> Iterator[None]:
+def out_of_place(module: nn.Module) -> Iterator[None]:
     """Has activations write to new memory, and puts it back at the end.
 
     The backward pass of these needs their input: done in place they would copy it first.

@@ -1,0 +1,246 @@
+"""Views of training images: crop, mirror, RandAugment and erasing by timm, each from a seed of its own."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from timm.data import Mixup
+from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
+from timm.data.random_erasing import RandomErasing
+from timm.data.transforms import RandomResizedCropAndInterpolation
+from torch import Tensor
+from torchvision.transforms import Compose, TrivialAugmentWide
+
+from nas.data.decoder import fit_square
+from nas.data.images import ImageData
+from nas.errors import RecipeError
+from nas.full_training.recipe import FullRecipe
+from nas.training.streaming import View
+
+POLICIES = ("original", "originalr", "v0", "v0r", "3a")
+"""timm's learned policies of AutoAugment."""
+
+RAND = re.compile(r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|t[a-z]+))*")
+
+GREATEST_TRANSLATION = 0.45
+"""Of RandAugment, as a share of the side (timm's training)."""
+
+
+def check_notation(text: str) -> None:
+    """Checks that timm can read an augmentation.
+
+    Raises:
+        RecipeError: It cannot.
+    """
+    if RAND.fullmatch(text) is None and text not in POLICIES:
+        raise RecipeError(
+            f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
+            f"but is {text!r}",
+            field="auto_augment",
+        )
+
+
+@dataclass(slots=True)
+class Augmentation:
+    """Makes views of images for a recipe; crosses to loading processes as its fields.
+
+    Attributes:
+        recipe: What is done to an image.
+        resolution: Side of the images as they are evaluated, pixels.
+        mean: Mean of each channel, in [0, 1].
+        std: Standard deviation of each channel.
+        fit: How an image becomes square where it is not cut at random.
+    """
+
+    recipe: FullRecipe
+    resolution: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fit: str
+    _by_stage: dict[int, Callable[[Image.Image], Tensor]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, recipe: FullRecipe, data: ImageData) -> Augmentation:
+        """The views of these images."""
+        return cls(
+            recipe=recipe,
+            resolution=data.resolution,
+            mean=data.mean,
+            std=data.std,
+            fit=data.reading.fit,
+        )
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.recipe, self.resolution, self.mean, self.std, self.fit
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.recipe, self.resolution, self.mean, self.std, self.fit = state
+        self._by_stage = {}
+
+    def __call__(self, image: Image.Image, view: View) -> Tensor:
+        """Makes one view: normalised float32 of shape (channels, side, side). Seeds global generators."""
+        if view.stage not in self._by_stage:
+            self._by_stage[view.stage] = self._compose(view.stage)
+        seed_generators(view.seed)
+        seen = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.is_mirrored else image
+        return self._by_stage[view.stage](seen)
+
+    def _compose(self, stage: int) -> Callable[[Image.Image], Tensor]:
+        side = self.recipe.side(stage, self.resolution)
+        steps: list[Any] = [self._crop(side)]
+        steps += self._auto_augment(self.recipe.augment_at(stage), side)
+        steps.append(Normalised(self.mean, self.std))
+        if self.recipe.random_erase:
+            # The pixels of the hole are random, as torchvision's and timm's recipes have them.
+            steps.append(RandomErasing(self.recipe.random_erase, mode="pixel", device="cpu"))
+        made: Callable[[Image.Image], Tensor] = Compose(steps)
+        return made
+
+    def _crop(self, side: int) -> Callable[[Image.Image], Image.Image]:
+        recipe = self.recipe
+        if recipe.crop == "resized":
+            made: Callable[[Image.Image], Image.Image] = RandomResizedCropAndInterpolation(
+                side, scale=(recipe.least_area, 1.0), interpolation="bilinear"
+            )
+            return made
+        square = Square(side, self.fit)
+        return square if recipe.crop == "none" else Compose([square, Shift(recipe.shift_pixels(side))])
+
+    def _auto_augment(self, text: str, side: int) -> list[Any]:
+        if not text:
+            return []
+        if text == "ta_wide":
+            return [TrivialAugmentWide()]
+        grey = tuple(min(255, round(255 * value)) for value in self.mean)
+        constants = {
+            "translate_const": int(GREATEST_TRANSLATION * side),
+            "img_mean": grey if len(grey) > 1 else grey[0],
+        }
+        make = rand_augment_transform if text.startswith("rand") else auto_augment_transform
+        return [make(text, constants)]
+
+
+@dataclass(frozen=True, slots=True)
+class Square:
+    """Brings an image to a square as evaluation does it."""
+
+    side: int
+    fit: str
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Returns an image of `side` x `side`."""
+        square: Image.Image = fit_square(image, self.side, self.fit)
+        return square
+
+
+class Shift:
+    """Shifts an image by up to so many pixels; what a shift uncovers mirrors the image's edge."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        """Returns an image of the same size."""
+        down, right = (random.randint(-self._most, self._most) for _ in range(2))
+        pixels = np.asarray(image)
+        rows, columns = (
+            _mirrored(np.arange(size) + by, size)
+            for size, by in zip(pixels.shape[:2], (down, right), strict=True)
+        )
+        return Image.fromarray(pixels[rows[:, None], columns])
+
+
+def _mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
+    mirrored: npt.NDArray[np.int64] = (size - 1 - np.abs(size - 1 - np.abs(index))).clip(0, size - 1)
+    return mirrored
+
+
+class Normalised:
+    """Brings an image to zero mean and unit deviation: float32 of shape (channels, height, width)."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        self._mean = 255 * torch.tensor(mean).view(-1, 1, 1)
+        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Returns the pixels as numbers."""
+        pixels = torch.from_numpy(np.array(image))
+        planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
+        return planes.float().sub_(self._mean).mul_(self._scale).contiguous()
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the global generators of Python, numpy and torch's CPU, which the parts of timm draw from."""
+    random.seed(seed)
+    np.random.seed(seed & 0xFFFFFFFF)
+    torch.default_generator.manual_seed(seed)
+
+
+@contextmanager
+def generators_kept() -> Iterator[None]:
+    """Puts these generators back at the end."""
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+class Mixing:
+    """Mixes the images of each batch with each other, where the recipe asks for it, and softens the labels.
+
+    Args:
+        recipe: Says how.
+        classes: Number of classes.
+    """
+
+    def __init__(self, recipe: FullRecipe, classes: int) -> None:
+        self._recipe = recipe
+        self._classes = classes
+
+    def __call__(self, images: Tensor, labels: Tensor, *, stage: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Mixes a batch in place. Seeds numpy's global generator.
+
+        Args:
+            images: float32 of shape (batch, channels, side, side).
+            labels: int64 of shape (batch,).
+            stage: Number of the stage.
+            seed: Decides which of the two is done, and by how much.
+
+        Returns:
+            The images, and what the loss compares with: the labels as they are, or float32 of shape
+            (batch, classes).
+        """
+        alpha = self._recipe.mixup_at(stage)
+        if not (alpha or self._recipe.cutmix) or len(labels) < 2:
+            return images, labels
+        mix = Mixup(
+            mixup_alpha=alpha,
+            cutmix_alpha=self._recipe.cutmix,
+            label_smoothing=self._recipe.label_smoothing,
+            num_classes=self._classes,
+        )
+        rest = len(labels) % 2  # timm mixes the first with the last and needs an even number
+        np.random.seed(seed & 0xFFFFFFFF)
+        mixed, targets = mix(images[rest:], labels[rest:])
+        if not rest:
+            return mixed, targets
+        alone = mix_free_target(labels[:1], self._classes, self._recipe.label_smoothing)
+        return torch.cat([images[:1], mixed]), torch.cat([alone, targets])
+
+
+def mix_free_target(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """The target of images that are not mixed: one-hot, smoothed; (batch,) to (batch, classes)."""
+    target = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
+    return target.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)

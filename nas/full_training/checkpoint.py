@@ -1,0 +1,176 @@
+"""The checkpoint of a full training: one safetensors file, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from nas.errors import TrainingError
+from nas.io import unfinished, write_whole
+
+CHECKPOINT = "checkpoint.safetensors"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One evaluation of a training.
+
+    Attributes:
+        epoch: Epochs that were trained; a fraction at the end of a training of such.
+        step: Steps that were taken.
+        learning_rate: Of the last step.
+        loss: Mean training loss since the evaluation before.
+        accuracy: Of the weights on the search split, a fraction; None where they have no finite logits.
+        averaged_accuracy: Of the averaged weights; None where none are kept.
+        images_per_second: Training speed since the evaluation before.
+        side: Side of the training images, pixels.
+    """
+
+    epoch: float
+    step: int
+    learning_rate: float
+    loss: float
+    accuracy: float | None
+    averaged_accuracy: float | None
+    images_per_second: float
+    side: int
+
+    @property
+    def best(self) -> float:
+        """The larger of the accuracies."""
+        return max(
+            (value for value in (self.accuracy, self.averaged_accuracy) if value is not None), default=0.0
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Best:
+    """The weights that are exported: those with the best accuracy on the search split.
+
+    Attributes:
+        step: Steps after which they were measured.
+        epoch: The same in epochs.
+        kind: `weights` or `averaged weights`.
+        accuracy: On the search split.
+    """
+
+    step: int
+    epoch: float
+    kind: str
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """How far a training is, apart from its tensors.
+
+    Attributes:
+        identity: What makes it the same training; compared when it is continued.
+        step: Steps that were taken.
+        seconds: Wall time of the training, all its runs together.
+        rows: Its evaluations.
+        best: The best of them; None before the first.
+        rate_factor: What the learning rate is multiplied by; below 1 after a loss that was not finite.
+        notes: What happened and is worth knowing.
+    """
+
+    identity: Mapping[str, str]
+    step: int = 0
+    seconds: float = 0.0
+    rows: tuple[Row, ...] = ()
+    best: Best | None = None
+    rate_factor: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    def noted(self, note: str) -> State:
+        """Returns the state with one more note."""
+        return replace(self, notes=(*self.notes, note))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A training as it can be continued.
+
+    Attributes:
+        state: How far it is.
+        tensors: Weights, averaged weights and the optimiser's, by name.
+        numbers: What the optimiser stores besides tensors.
+        best: The best weights so far; empty before the first evaluation.
+    """
+
+    state: State
+    tensors: Mapping[str, Tensor]
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    best: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> Path:
+        """Writes it into the folder of a training in place of the one before.
+
+        Raises:
+            OSError: The disk is full or may not be written to; the one before is still there.
+        """
+        named = dict(self.tensors) | {f"best.{name}": tensor for name, tensor in self.best.items()}
+        facts = {"version": VERSION, "state": asdict(self.state), "numbers": dict(self.numbers)}
+        content = save(named, metadata={"training": json.dumps(facts)})
+        return write_whole(folder / CHECKPOINT, content)
+
+
+def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | None:
+    """Reads the checkpoint of a training; None where there is none yet.
+
+    Raises:
+        TrainingError: It is of another training, damaged, or of a later version.
+    """
+    for left in unfinished(folder, CHECKPOINT):
+        left.unlink(missing_ok=True)
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        content = path.read_bytes()
+        tensors = load(content)
+        size = int.from_bytes(content[:8], "little")
+        facts = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["training"])
+        if facts["version"] != VERSION:
+            raise ValueError(f"it is of version {facts['version']}, and this program reads {VERSION}")
+        state = _state(facts["state"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(
+            f"{path} cannot be read ({error}): it was cut short or is no checkpoint; restore it, or "
+            "remove it to begin again",
+            field="out",
+        ) from error
+    check_identity(path, state.identity, identity)
+    best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
+    others = {name: tensor for name, tensor in tensors.items() if not name.startswith("best.")}
+    return Checkpoint(state=state, tensors=others, numbers=facts["numbers"], best=best)
+
+
+def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str]) -> None:
+    """Checks that a file is of the training that is asked for.
+
+    Raises:
+        TrainingError: It is not; names what differs.
+    """
+    names = dict.fromkeys([*there, *here])
+    differing = [name for name in names if there.get(name) != here.get(name)]
+    if differing:
+        raise TrainingError(
+            f"{path} is of a training with another {', '.join(differing)}: repeat the command that began it, "
+            "or give another --out",
+            field="out",
+        )
+
+
+def _state(values: Mapping[str, Any]) -> State:
+    rows = tuple(Row(**row) for row in values["rows"])
+    best = None if values["best"] is None else Best(**values["best"])
+    return State(**{**values, "rows": rows, "best": best, "notes": tuple(values["notes"])})

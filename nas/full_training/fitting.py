@@ -1,0 +1,403 @@
+"""Fits a network to images: steps, evaluations, checkpoints, and what is done when something goes wrong."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from nas.data.images import ImageData
+from nas.devices import release_memory, synchronize
+from nas.errors import ExecutorError, TrainingError
+from nas.full_training.augmentation import generators_kept
+from nas.full_training.checkpoint import Best, Checkpoint, Row, State, read_checkpoint
+from nas.full_training.feed import Feed
+from nas.full_training.ranks import Ranks, share_of_split
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.trainee import Trainee
+from nas.signals import Interruption
+from nas.training.batches import make_batches
+from nas.training.step import Stepping
+from nas.training.training import count_right, is_out_of_memory, out_of_place
+from nas.trial import InfeasibleError
+from search_spaces import Network
+
+LOWER = 0.3
+"""What the learning rate is multiplied by after a loss that was not finite."""
+
+RETRY_SECONDS = 30.0
+"""After a checkpoint that could not be written, the next attempt is so much later."""
+
+LOOK_SECONDS = 1.0
+"""How often progress is told, and the loss looked at, at most."""
+
+STEPS_BETWEEN_LOOKS = 20
+"""The same for several ranks, which wait for each other there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """How far a training is, for those who watch it.
+
+    Attributes:
+        step: Steps taken.
+        steps: Steps in all.
+        epoch: Epochs trained.
+        epochs: Epochs in all.
+        learning_rate: Of the last step.
+        loss: Mean training loss since the last evaluation.
+        images_per_second: Training speed of this run.
+        seconds_left: Estimate of the time to the end; None at the beginning.
+        row: The evaluation that has just been made; None between evaluations.
+        note: Something that has just happened; empty where nothing did.
+    """
+
+    step: int
+    steps: int
+    epoch: float
+    epochs: float
+    learning_rate: float
+    loss: float
+    images_per_second: float
+    seconds_left: float | None
+    row: Row | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A training as plain data, which every rank runs.
+
+    Attributes:
+        network: As it is evaluated and exported.
+        data: The images.
+        recipe: How it is trained; its batch fits the images.
+        folder: Where checkpoints go; every rank must see it.
+        identity: What makes it the same training.
+        seed: Of everything random.
+        precision: What is computed in.
+        weights: What it starts from; None are fresh ones.
+        checkpoint_minutes: Time between two checkpoints.
+        checkpoint_steps: Steps between two; None goes by time alone.
+        evaluate_every: Epochs between two evaluations.
+        sync_batch_norm: Whether batch norms see the whole batch of all GPUs.
+        stepping: How steps are taken.
+    """
+
+    network: Network
+    data: ImageData
+    recipe: FullRecipe
+    folder: Path
+    identity: Mapping[str, str]
+    seed: int
+    precision: Literal["float32", "bfloat16"]
+    weights: Mapping[str, Tensor] | None = None
+    checkpoint_minutes: float = 5.0
+    checkpoint_steps: int | None = None
+    evaluate_every: float = 1.0
+    sync_batch_norm: bool = False
+    stepping: Stepping = "auto"
+
+    def trainee(self, ranks: Ranks, *, rate_factor: float = 1.0) -> Trainee:
+        """The network as it is before the first step."""
+        return Trainee(
+            self.network,
+            self.recipe,
+            len(self.data.train),
+            ranks,
+            seed=self.seed,
+            precision=self.precision,
+            weights=self.weights,
+            rate_factor=rate_factor,
+            sync_batch_norm=self.sync_batch_norm,
+            stepping=self.stepping,
+        )
+
+
+def fit(work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> Checkpoint:
+    """Trains to the end, from the last checkpoint where there is one; the last one then has the result.
+
+    Raises:
+        TrainingError: The loss is not finite again with a lower rate, the checkpoint is not of this training,
+            or memory is too small.
+        ExecutorError: The GPU was lost.
+        DataError: Too many images can no longer be read.
+    """
+    message = ""
+    try:
+        with generators_kept():
+            return Fitting(work, ranks, tell).run()
+    except (MemoryError, RuntimeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        if is_out_of_memory(error):
+            message = (
+                f"out of memory on {ranks.device} at batch_size={work.recipe.batch_size}: {first_line}; give "
+                "a smaller batch_size, and another --out"
+            )
+        elif "CUDA" not in str(error):
+            raise
+        else:
+            raise ExecutorError(
+                f"the GPU failed ({first_line}): when it is there again, the same command continues from the "
+                "last checkpoint",
+                field="device",
+            ) from error
+    release_memory(ranks.device)
+    raise TrainingError(message, field="batch_size")
+
+
+class Fitting:
+    """One run of a training. See `fit`."""
+
+    def __init__(self, work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> None:
+        self._work = work
+        self._ranks = ranks
+        self._tell_all = tell
+        self._feed = Feed(work.data, work.recipe, ranks, seed=work.seed)
+        share = np.asarray(share_of_split(len(work.data.search), ranks.rank, ranks.world))
+        self._judged = replace(work.data, search=work.data.search.take(share))
+        alone = ranks.world == 1
+        self._judged_batches = self._feed.batches if alone else make_batches(self._judged, ranks.device)
+        self._interruption = Interruption()
+        self._best: Mapping[str, Tensor] = {}
+        self._state = State(identity=work.identity)
+        self._trainee = self._resumed()
+        course = self._trainee.course
+        self._steps, self._per_epoch = course.steps, course.steps_an_epoch
+        self._began_at, self._began_step = time.monotonic(), self._state.step
+        self._seconds_before = self._state.seconds
+        self._saved_at = self._looked_at = self._began_at
+        self._since_step, self._since_at = self._state.step, self._began_at
+
+    def run(self) -> Checkpoint:
+        """Trains to the end; a signal ends it between two steps, with a checkpoint."""
+        with self._interruption:
+            return self._run()
+
+    def _run(self) -> Checkpoint:
+        device = self._ranks.device
+        while self._state.step < self._steps:
+            with out_of_place(self._trainee.module):
+                has_ended = self._train_until_evaluation()
+            if not has_ended:
+                continue  # from the last good checkpoint, with a lower rate
+            synchronize(device)
+            self._evaluate()
+            is_last = self._state.step == self._steps
+            is_late = time.monotonic() - self._saved_at >= 60 * self._work.checkpoint_minutes
+            if self._decided(is_last or is_late or len(self._state.rows) == 1):
+                self._save(is_last=is_last)
+        return self._checkpoint()
+
+    def _resumed(self) -> Trainee:
+        """The network from the last checkpoint, or as it begins."""
+        found = read_checkpoint(self._work.folder, self._work.identity)
+        if found is None:
+            return self._work.trainee(self._ranks, rate_factor=self._state.rate_factor)
+        self._state, self._best = found.state, found.best
+        trainee = self._work.trainee(self._ranks, rate_factor=found.state.rate_factor)
+        trainee.load(found.tensors, found.numbers)
+        return trainee
+
+    def _next_evaluation(self) -> int:
+        """The step after which the next evaluation is due."""
+        every = max(1, round(self._work.evaluate_every * self._per_epoch))
+        return min(self._steps, (self._state.step // every + 1) * every)
+
+    def _train_until_evaluation(self) -> bool:
+        """Takes steps; False where the loss was not finite and training begins again further back."""
+        until = self._next_evaluation()
+        last = max((row.step for row in self._state.rows), default=0)
+        while self._state.step < until:
+            epoch, first = divmod(self._state.step, self._per_epoch)
+            for batch in self._feed.epoch(epoch, first=first):
+                self._trainee.take(self._state.step, batch)
+                self._state = replace(self._state, step=self._state.step + 1)
+                if self._state.step == until:
+                    break
+                if self._interruption.requested:
+                    self._stop()
+                if not self._look(self._state.step - last):
+                    return False
+        return self._loss_is_finite(until - last)
+
+    def _look(self, steps: int) -> bool:
+        """Now and then tells progress, looks at the loss, and saves; False where the loss is not finite.
+
+        Ranks look after the same steps, and the first decides for all.
+        """
+        if self._ranks.world > 1 and self._state.step % STEPS_BETWEEN_LOOKS:
+            return True
+        now, every = time.monotonic(), self._work.checkpoint_steps
+        is_step = every is not None and self._state.step % every == 0
+        is_late = now - self._saved_at >= 60 * self._work.checkpoint_minutes
+        if not self._decided(is_step or is_late or now - self._looked_at >= LOOK_SECONDS):
+            return True
+        self._looked_at = now
+        if not self._loss_is_finite(steps):
+            return False
+        self._tell()
+        if self._decided(is_step or is_late):
+            self._save()
+        return True
+
+    def _decided(self, wanted: bool) -> bool:
+        """What the first rank wants."""
+        return bool(self._ranks.from_first("yes" if wanted else ""))
+
+    def _mean_loss(self, steps: int) -> float:
+        total = self._ranks.total(self._trainee.loss_sum).item()
+        return float(total) / (self._ranks.world * steps)
+
+    def _stop(self) -> None:
+        """Ends the run where it is: with a checkpoint, unless the loss is not finite."""
+        self._save()
+        raise KeyboardInterrupt
+
+    def _loss_is_finite(self, steps: int) -> bool:
+        """Goes back to the last checkpoint with a lower rate where the loss is not finite, but only once.
+
+        Raises:
+            TrainingError: It was done before.
+        """
+        loss = self._mean_loss(steps)
+        if np.isfinite(loss):
+            return True
+        seen = f"the loss became {loss} before step {self._state.step} of {self._steps}"
+        rate = self._trainee.rate(self._state.step - 1)
+        if self._state.rate_factor < 1:
+            raise TrainingError(
+                f"{seen} at a learning rate of {rate:.3g}, although it was lowered before: give a lower "
+                "learning_rate, clip_norm=1 or precision=float32, and another --out",
+                field="learning_rate",
+            )
+        factor = LOWER * self._state.rate_factor
+        self._state, self._best = State(identity=self._work.identity), {}
+        self._trainee = self._resumed()
+        self._trainee.rate_factor = factor
+        note = f"{seen}: went back to step {self._state.step}, with {LOWER:g} times the learning rate"
+        self._state = replace(self._state.noted(note), rate_factor=factor)
+        self._since_step, self._since_at = self._state.step, time.monotonic()
+        self._tell(note=note)
+        return False
+
+    def _evaluate(self) -> None:
+        """Measures the accuracies on the search split, and keeps the weights if they are the best so far."""
+        now = time.monotonic()
+        step = self._state.step
+        last = max((row.step for row in self._state.rows), default=0)
+        batch = self._work.recipe.batch_for(len(self._work.data.train))
+        speed = (step - self._since_step) * batch / max(now - self._since_at, 1e-9)
+        candidates = self._trainee.candidates()
+        found = {name: self._accuracy(module) for name, module in candidates.items()}
+        row = Row(
+            epoch=step / self._per_epoch,
+            step=step,
+            learning_rate=self._trainee.rate(step - 1),
+            loss=self._mean_loss(step - last),
+            accuracy=found["weights"],
+            averaged_accuracy=found.get("averaged weights"),
+            images_per_second=speed,
+            side=self._work.recipe.side(
+                self._work.recipe.stage_at(step - 1, self._steps), self._work.data.resolution
+            ),
+        )
+        self._trainee.clear_loss()
+        best = self._state.best
+        for kind, accuracy in found.items():
+            if accuracy is not None and (best is None or accuracy >= best.accuracy):
+                best = Best(step=step, epoch=row.epoch, kind=kind, accuracy=accuracy)
+                weights = candidates[kind].state_dict()
+                self._best = {
+                    name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()
+                }
+        self._state = replace(self._state, rows=(*self._state.rows, row), best=best)
+        self._tell(row=row)
+        self._since_step, self._since_at = step, time.monotonic()
+
+    def _accuracy(self, module: nn.Module) -> float | None:
+        """Accuracy on the whole search split, each image counted once; None where logits are not finite."""
+        counts = torch.zeros(3, dtype=torch.int64)
+        try:
+            right, seen = count_right(
+                module,
+                self._judged,
+                "search",
+                device=self._ranks.device,
+                batch_size=max(2, self._work.recipe.batch_for(len(self._work.data.train))),
+                precision=self._work.precision,
+                batches=self._judged_batches,
+            )
+            counts = torch.tensor([right, seen, 0])
+        except InfeasibleError:
+            counts[2] = 1
+        right, seen, failed = self._ranks.total(counts).tolist()
+        return None if failed or not seen else right / seen
+
+    def _save(self, *, is_last: bool = False) -> None:
+        """Writes a checkpoint; a disk that is full is told of, and training goes on.
+
+        Raises:
+            TrainingError: It was the last one.
+        """
+        self._trainee.candidates()  # has every rank continue with the statistics that are written
+        now = self._saved_at = time.monotonic()
+        self._state = replace(self._state, seconds=self._seconds_before + now - self._began_at)
+        if not self._ranks.is_first or not self._trainee.is_finite:
+            return
+        try:
+            self._checkpoint().write(self._work.folder)
+        except OSError as error:
+            self._saved_at = now - 60 * self._work.checkpoint_minutes + RETRY_SECONDS
+            reason = error.strerror or str(error)
+            if is_last:
+                raise TrainingError(
+                    f"the trained weights cannot be written to {self._work.folder}: {reason}; make room, and "
+                    "repeat the command: it continues from the last checkpoint",
+                    field="out",
+                ) from error
+            self._tell(
+                note=f"no checkpoint could be written ({reason}): training goes on, and the next attempt is "
+                f"in {RETRY_SECONDS:g} s"
+            )
+
+    def _checkpoint(self) -> Checkpoint:
+        return Checkpoint(
+            state=self._state,
+            tensors=self._trainee.tensors(),
+            numbers=self._trainee.numbers(),
+            best=self._best,
+        )
+
+    def _tell(self, *, row: Row | None = None, note: str = "") -> None:
+        if not self._ranks.is_first:
+            return
+        now, step = time.monotonic(), self._state.step
+        taken, seconds = step - self._began_step, now - self._began_at
+        last = max((one.step for one in self._state.rows), default=0)
+        loss = row.loss if row is not None else float("nan")
+        if row is None and step > last:
+            loss = float(self._trainee.loss_sum.item()) / (step - last)
+        batch = self._work.recipe.batch_for(len(self._work.data.train))
+        with suppress(BrokenPipeError):
+            self._tell_all(
+                Moment(
+                    step=step,
+                    steps=self._steps,
+                    epoch=step / self._per_epoch,
+                    epochs=self._work.recipe.epochs,
+                    learning_rate=self._trainee.rate(max(0, step - 1)),
+                    loss=loss,
+                    images_per_second=max(taken, 0) * batch / max(seconds, 1e-9),
+                    seconds_left=seconds / taken * (self._steps - step) if taken > 0 else None,
+                    row=row,
+                    note=note,
+                )
+            )

@@ -1,0 +1,365 @@
+"""`Trainee`: a network with all that one step of its full training reads and changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from timm.loss import BinaryCrossEntropy
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from nas.errors import RecipeError
+from nas.full_training.feed import Batch
+from nas.full_training.ranks import Ranks
+from nas.full_training.recipe import FullRecipe
+from nas.training.step import Step, Stepping, StepWork, make_step
+from search_spaces import Network, SpaceError, build, cost
+
+MIXED_TARGET = 0.2
+"""With one sigmoid a class, a class with a larger share of a mixed image is a target of 1 (timm, A1 to A3)."""
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """A recipe on so many images: how long it is, and its rate at each step.
+
+    Attributes:
+        recipe: The recipe.
+        images: Number of training images.
+    """
+
+    recipe: FullRecipe
+    images: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.recipe.steps(self.images)
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.recipe.steps_an_epoch(self.images)
+
+    def rates(self) -> Callable[[int], float]:
+        """Makes timm's schedule: the learning rate of a step, counted from 0."""
+        recipe, per_epoch = self.recipe, self.steps_an_epoch
+        peak = recipe.peak_rate(self.images)
+        holder = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=peak)
+        # timm's steps have no end: a constant rate is one that never steps.
+        is_cosine, is_constant = recipe.schedule == "cosine", recipe.schedule == "constant"
+        scheduler, _ = create_scheduler_v2(
+            holder,
+            sched="cosine" if is_cosine else "step",
+            num_epochs=max(1, round(recipe.epochs)) if not is_cosine else recipe.epochs,
+            decay_epochs=10.0**9 if is_constant else recipe.decay_epochs,
+            decay_rate=recipe.decay_rate,
+            min_lr=recipe.final_rate * peak,
+            warmup_epochs=recipe.warmup_epochs,
+            warmup_lr=0.0,
+            step_on_epochs=False,
+            updates_per_epoch=per_epoch,
+        )
+
+        def rate(step: int) -> float:
+            # The first step of a warm-up has a rate, and the last of a cosine is not beyond its end.
+            scheduler.step_update(step + 1 if step < recipe.warmup_epochs * per_epoch else step)
+            return float(holder.param_groups[0]["lr"])
+
+        return rate
+
+
+def trained_network(network: Network, recipe: FullRecipe) -> Network:
+    """The network as it is trained: with the recipe's dropout, stochastic depth and batch-norm momentum.
+
+    Raises:
+        RecipeError: It cannot take the training images of one of the stages.
+    """
+    for stage in range(recipe.stages):
+        side = recipe.side(stage, network.resolution)
+        try:
+            cost(replace(network, resolution=side))
+        except SpaceError as error:
+            raise RecipeError(
+                f"the network must take training images of {side} pixels (stage {stage + 1} of "
+                f"{recipe.stages}: train_size={recipe.train_size:g} of {network.resolution}), but: {error}; "
+                "give a larger train_size, first_size or resolution",
+                field="train_size" if recipe.stages == 1 else "first_size",
+            ) from error
+    head = replace(network.head, dropout=recipe.dropout_at(0, network.head.dropout))
+    return replace(
+        network,
+        head=head,
+        drop_path_rate=network.drop_path_rate if recipe.drop_path is None else recipe.drop_path,
+        norm_momentum=recipe.batch_norm_momentum or network.norm_momentum,
+    )
+
+
+class Trainee:
+    """A network in training. One step is a function of the state, the batch, and the number of the step.
+
+    Args:
+        network: As it is evaluated.
+        recipe: How it is trained.
+        images: Number of training images.
+        ranks: The processes that train it together.
+        seed: Of initial weights, dropout and stochastic depth.
+        precision: What the forward pass computes in.
+        weights: What training starts from; None are fresh ones.
+        rate_factor: Multiplies the learning rate.
+        sync_batch_norm: Whether batch norms see the whole batch of all GPUs.
+        stepping: How steps are taken.
+
+    Attributes:
+        module: The network.
+        ema: Its averaged weights; None where the recipe keeps none.
+        course: How long it is.
+        rate_factor: As given.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        recipe: FullRecipe,
+        images: int,
+        ranks: Ranks,
+        *,
+        seed: int,
+        precision: Literal["float32", "bfloat16"],
+        weights: Mapping[str, Tensor] | None = None,
+        rate_factor: float = 1.0,
+        sync_batch_norm: bool = False,
+        stepping: Stepping = "auto",
+    ) -> None:
+        self.course = Course(recipe=recipe, images=images)
+        self.rate_factor = rate_factor
+        self._recipe = recipe
+        self._ranks = ranks
+        self._seed = seed
+        self._dropout = network.head.dropout
+        self.module: nn.Module = build(trained_network(network, recipe), seed=seed)
+        if weights is not None:
+            self.module.load_state_dict(weights)
+        self.module.to(ranks.device).to(memory_format=torch.channels_last)
+        self._frozen_norms = freeze(self.module, recipe)
+        wrapped = ranks.wrap(self.module, sync_batch_norm=sync_batch_norm)
+        self.optimizer = make_optimizer(self.module, recipe, self.course.recipe.peak_rate(images))
+        self.ema = ModelEmaV3(self.module, decay=recipe.ema_decay) if recipe.ema_decay else None
+        self._rates = self.course.rates()
+        self._step = -1
+        self._take = self._make_step(wrapped, precision, stepping)
+
+    def _make_step(
+        self, wrapped: nn.Module, precision: Literal["float32", "bfloat16"], stepping: Stepping
+    ) -> Step:
+        loss = make_loss(self._recipe)
+
+        def make_work(forward: Callable[[Tensor], Tensor]) -> StepWork:
+            self._work = StepWork(
+                forward,
+                self.optimizer,
+                read=lambda draw: (draw[0], draw[1]),
+                normalise=lambda images: images,
+                loss=loss,
+                device=self._ranks.device,
+                precision=precision,
+                update=self._update,
+            )
+            return self._work
+
+        # Recorded steps have one size and one set of layers for good, and no other process to wait for.
+        can_record = self._ranks.world == 1 and self._recipe.stages == 1
+        how: Stepping = stepping if can_record else "eager"
+        return make_step(wrapped, make_work, steps=self.course.steps, device=self._ranks.device, stepping=how)
+
+    def take(self, step: int, batch: Batch) -> None:
+        """Takes a step, counted from 0; nothing in it waits for the device."""
+        self._step = step
+        self._train_mode(step)
+        seed = int(np.random.SeedSequence((self._seed, step, self._ranks.rank)).generate_state(1)[0])
+        torch.manual_seed(seed)  # dropout and stochastic depth of a step do not depend on those before it
+        self._take(batch, self.rate(step))
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        return self._rates(step) * self.rate_factor
+
+    @property
+    def loss_sum(self) -> Tensor:
+        """Sum of the mean losses of this rank's batches since `clear_loss`; to read it is to wait."""
+        return self._work.loss
+
+    def clear_loss(self) -> None:
+        """Begins a new sum."""
+        self._work.loss.zero_()
+
+    def _train_mode(self, step: int) -> None:
+        if self.module.training and self._recipe.stages == 1:
+            return
+        self.module.train()
+        for norm in self._frozen_norms:
+            norm.eval()
+        stage = self._recipe.stage_at(step, self.course.steps)
+        for layer in self.module.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = self._recipe.dropout_at(stage, self._dropout)
+
+    def _update(self) -> None:
+        """Clips the gradient, and updates the weights and their average."""
+        if self._recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.module.parameters(), self._recipe.clip_norm)
+        self.optimizer.step()
+        done = self._step + 1
+        if self.ema is None or done % self._recipe.ema_every:
+            return
+        updates = done // self._recipe.ema_every
+        decay = self._recipe.ema_decay
+        # Source: TensorFlow's ExponentialMovingAverage with num_updates.
+        self.ema.decay = min(decay, (1 + updates) / (10 + updates)) if self._recipe.ema_warmup else decay
+        self.ema.update(self.module)
+
+    def candidates(self) -> dict[str, nn.Module]:
+        """What can be evaluated and exported: the weights, and their average where it is kept."""
+        found = {"weights": self.module}
+        if self.ema is not None:
+            found["averaged weights"] = self.ema.module
+        for module in found.values():
+            self._ranks.average_statistics(module)
+        return found
+
+    def tensors(self) -> Tensors:
+        """Everything that changes, by name, on the CPU."""
+        named = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
+        if self.ema is not None:
+            named |= {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
+        for index, state in self.optimizer.state_dict()["state"].items():
+            named |= {
+                f"optimizer.{index}.{name}": value
+                for name, value in state.items()
+                if isinstance(value, Tensor)
+            }
+        named["loss_sum"] = self.loss_sum
+        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """What else changes, as JSON values: numbers in the optimiser's state and groups."""
+        stored = self.optimizer.state_dict()
+        states = {
+            str(index): {name: value for name, value in state.items() if not isinstance(value, Tensor)}
+            for index, state in stored["state"].items()
+        }
+        groups = [
+            {name: _number(value) for name, value in group.items() if _number(value) is not None}
+            for group in stored["param_groups"]
+        ]
+        return {"optimizer_state": states, "optimizer_groups": groups}
+
+    def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
+        """Continues from what `tensors` and `numbers` gave."""
+        self.module.load_state_dict(_under("module.", tensors))
+        if self.ema is not None:
+            self.ema.module.load_state_dict(_under("ema.", tensors))
+        states: dict[int, dict[str, Any]] = {
+            int(index): dict(values) for index, values in numbers["optimizer_state"].items()
+        }
+        for name, tensor in _under("optimizer.", tensors).items():
+            index, _, key = name.partition(".")
+            states.setdefault(int(index), {})[key] = tensor.clone()
+        stored = self.optimizer.state_dict()
+        groups = [
+            {**group, **{name: _like(group.get(name), value) for name, value in extra.items()}}
+            for group, extra in zip(stored["param_groups"], numbers["optimizer_groups"], strict=True)
+        ]
+        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
+        self._lay_out_state()
+        self._work.loss.copy_(tensors["loss_sum"])
+
+    def _lay_out_state(self) -> None:
+        """Gives the optimiser's tensors the memory layout of their parameters, as before they were stored."""
+        for parameter, state in self.optimizer.state.items():
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim == 4:
+                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every weight and the loss are finite; waits for the device."""
+        tensors = [*self.module.parameters(), *self.module.buffers(), self.loss_sum]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+def _number(value: object) -> float | int | None:
+    """A number that a group of an optimiser holds, also in a tensor; None for anything else."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.item()
+    return value if isinstance(value, int | float) else None
+
+
+def _like(before: object, value: float) -> object:
+    """A number in the form in which a group held it."""
+    return torch.full_like(before, value) if isinstance(before, Tensor) else value
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def freeze(module: nn.Module, recipe: FullRecipe) -> Sequence[nn.Module]:
+    """Freezes what a recipe does not train; returns the batch norms whose statistics stay as they are."""
+    if recipe.trains == "all":
+        return []
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    classifier = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
+    module.requires_grad_(False)
+    classifier.requires_grad_(True)
+    return norms[:-1] if recipe.trains == "classifier_and_last_norm" else norms
+
+
+def make_optimizer(module: nn.Module, recipe: FullRecipe, rate: float) -> torch.optim.Optimizer:
+    """Makes timm's optimiser of that name; norms and biases have no weight decay.
+
+    Raises:
+        RecipeError: timm cannot make it here.
+    """
+    eps = {"eps": recipe.optimizer_eps} if recipe.optimizer_eps else {}
+    try:
+        made: torch.optim.Optimizer = create_optimizer_v2(
+            module,
+            opt=recipe.optimizer,
+            lr=rate,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            **eps,
+        )
+        return made
+    except (AssertionError, ImportError, TypeError, ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"the optimiser {recipe.optimizer!r} cannot be made here: {error}; choose another",
+            field="optimizer",
+        ) from error
+
+
+def make_loss(recipe: FullRecipe) -> Callable[[Tensor, Tensor], Tensor]:
+    """The loss of logits (batch, classes) and labels (batch,) or mixed, smoothed targets (batch, classes)."""
+    smoothing = recipe.label_smoothing
+    if recipe.loss == "binary_cross_entropy":
+        found: Callable[[Tensor, Tensor], Tensor] = BinaryCrossEntropy(
+            smoothing=smoothing, target_threshold=MIXED_TARGET
+        )
+        return found
+
+    def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+        is_mixed = targets.ndim == 2
+        return functional.cross_entropy(logits, targets, label_smoothing=0.0 if is_mixed else smoothing)
+
+    return cross_entropy
