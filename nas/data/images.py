@@ -23,16 +23,17 @@ class Reading:
     """How images become pixels, the same for the whole data set, so that they stay comparable.
 
     Attributes:
-        channels: 1 (grey) or 3 (colour).
+        channels: 1 (grey) or 3 (red, green, blue).
         resolution: Height and width of the result, in pixels.
         fit: How an image that is not square becomes square: its centre is cut out (`crop`), it is padded
             with black (`pad`), or it is distorted (`stretch`).
-        bits: Bits that the largest value needs in images of 16 or 32 bits a pixel.
+        bits: Bits that the largest value needs in images of 16 or 32 bits a pixel: they are divided by
+            2^(bits - 8).
         float_white: Value that is white in images of floating point numbers: 1 or 255.
         background: Grey level behind transparent pixels; None ignores transparency, as earlier versions did.
 
     Raises:
-        DataError: `fit` is unknown.
+        DataError: A value is out of range.
     """
 
     channels: int
@@ -44,6 +45,20 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_fit(self.fit)
+        laws = (
+            ("channels", self.channels in (1, 3), "channels in (1, 3)"),
+            ("resolution", _is_whole(self.resolution) and self.resolution >= 1, "resolution >= 1, whole"),
+            ("bits", _is_whole(self.bits) and 8 <= self.bits <= 32, "8 <= bits <= 32"),
+            ("float_white", self.float_white in (1, WHITE), "float_white in (1, 255)"),
+            (
+                "background",
+                self.background is None or (_is_whole(self.background) and 0 <= self.background <= WHITE),
+                "background is None or 0 <= background <= 255",
+            ),
+        )
+        for name, holds, law in laws:
+            if not holds:
+                raise DataError(f"`{law}` must hold, but got {name}={getattr(self, name)!r}", field=name)
 
     @property
     def image_bytes(self) -> int:
@@ -54,6 +69,10 @@ class Reading:
     def marks(self) -> tuple[str, ...]:
         """What a fingerprint says of it: nothing for the default, so that older studies can be resumed."""
         return () if self.fit == "crop" else (f"fit={self.fit}",)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 if TYPE_CHECKING:

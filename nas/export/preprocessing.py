@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.data.images import Fit
-from nas.errors import ExportError
+from nas.data.images import Reading
+from nas.errors import DataError, ExportError
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
@@ -21,6 +21,9 @@ FITS = {
     "stretch": "resize both sides to the resolution (bilinear, antialiased)",
 }
 VALUES = "divide the pixels by 255, subtract the mean, divide by the std, channel by channel"
+BEFORE: dict[str, Any] = {"fit": "crop", "bits": 16, "float_white": 255.0, "background": None}
+"""How images were read by the versions that did not write it."""
+
 LAYOUT = "float32 of shape (batch, channels, resolution, resolution)"
 
 
@@ -29,42 +32,25 @@ class Preprocessing:
     """From an image file to the network's input, and from its logits to names.
 
     Attributes:
-        resolution: Height and width of the input, pixels.
-        channels: 1 (grey) or 3 (red, green, blue).
+        reading: How an image file becomes pixels.
         mean: Mean of each channel, of pixels in [0, 1].
         std: Standard deviation of each channel, of pixels in [0, 1].
         classes: Names of the classes, in the order of the logits.
-        fit: How an image that is not square becomes square: `crop`, `pad` or `stretch`.
-        bits: Images of whole numbers of more than 8 bits are divided by 2^(bits - 8).
-        float_white: Value that is white in images of floating point numbers.
-        background: Grey level behind transparent pixels; None ignores transparency.
 
     Raises:
         ExportError: A value is out of range, or the numbers of channels differ.
     """
 
-    resolution: int
-    channels: int
+    reading: Reading
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
-    fit: Fit = "crop"
-    bits: int = 16
-    float_white: float = 255.0
-    background: int | None = None
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise ExportError(f"`channels in (1, 3)` must hold, but got channels={self.channels!r}")
-        if self.fit not in FITS:
-            raise ExportError(f"`fit in {tuple(FITS)}` must hold, but got fit={self.fit!r}")
-        if not (isinstance(self.bits, int) and 8 <= self.bits <= 32):
-            raise ExportError(f"`8 <= bits <= 32` must hold, but got bits={self.bits!r}")
-        if self.float_white not in (1, 255):
-            raise ExportError(f"`float_white in (1, 255)` must hold, but got {self.float_white!r}")
-        if not len(self.mean) == len(self.std) == self.channels:
+        channels = self.reading.channels
+        if not len(self.mean) == len(self.std) == channels:
             raise ExportError(
-                f"mean, std must have {self.channels} values, but got {len(self.mean)} and {len(self.std)}"
+                f"mean, std must have {channels} values, but got {len(self.mean)} and {len(self.std)}"
             )
         if not all(math.isfinite(value) for value in self.mean):
             raise ExportError(f"the mean must be finite, but is {self.mean}")
@@ -74,31 +60,22 @@ class Preprocessing:
     @classmethod
     def of(cls, data: ImageData) -> Preprocessing:
         """What images like these went through in training."""
-        return cls(
-            resolution=data.resolution,
-            channels=data.channels,
-            mean=data.mean,
-            std=data.std,
-            classes=data.classes,
-            fit=data.reading.fit,
-            bits=data.reading.bits,
-            float_white=data.reading.float_white,
-            background=data.reading.background,
-        )
+        return cls(reading=data.reading, mean=data.mean, std=data.std, classes=data.classes)
 
     @property
     def mode(self) -> str:
         """Pillow's name for the colours: `L` or `RGB`."""
-        return "L" if self.channels == 1 else "RGB"
+        return "L" if self.reading.channels == 1 else "RGB"
 
     @property
     def resize(self) -> str:
         """What makes an image of any kind and size one of the network's, in words."""
-        behind = "ignore transparency" if self.background is None else f"lay it on grey {self.background}"
+        how = self.reading
+        behind = "ignore transparency" if how.background is None else f"lay it on grey {how.background}"
         return (
-            f"turn as the EXIF tag says, shift whole numbers of more than 8 bits right by {self.bits - 8}, "
-            f"scale floating point numbers by 255 / {self.float_white:g}, {behind}, convert to the mode, "
-            f"{FITS[self.fit]}"
+            f"turn as the EXIF tag says, shift whole numbers of more than 8 bits right by {how.bits - 8}, "
+            f"scale floating point numbers by 255 / {how.float_white:g}, {behind}, convert to the mode, "
+            f"{FITS[how.fit]}"
         )
 
     def check_fits(self, network: Network) -> None:
@@ -108,8 +85,8 @@ class Preprocessing:
             ExportError: Resolution, channels or number of classes differ.
         """
         wanted = (
-            ("resolution", network.resolution, self.resolution),
-            ("in_channels", network.in_channels, self.channels),
+            ("resolution", network.resolution, self.reading.resolution),
+            ("in_channels", network.in_channels, self.reading.channels),
             ("num_classes", network.num_classes, len(self.classes)),
         )
         for field, has, needs in wanted:
@@ -120,9 +97,10 @@ class Preprocessing:
                 )
 
     def to_json(self) -> str:
-        """Writes it as one JSON object, with the steps in words."""
+        """Writes it as one flat JSON object, with the steps in words."""
+        numbers = {"mean": self.mean, "std": self.std, "classes": self.classes}
         words = {"mode": self.mode, "resize": self.resize, "values": VALUES, "layout": LAYOUT}
-        return json.dumps({**asdict(self), **words}, indent=1, ensure_ascii=False)
+        return json.dumps({**asdict(self.reading), **numbers, **words}, indent=1, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -133,14 +111,13 @@ class Preprocessing:
         """
         try:
             values: Any = json.loads(text)
-            known = {
-                field.name: values[field.name]
-                for field in fields(cls)
-                if field.default is MISSING or field.name in values
-            }
-            lists = {name: tuple(known[name]) for name in ("mean", "std", "classes")}
-            return cls(**{**known, **lists})
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            given = {name: values[name] for name in ("channels", "resolution")}
+            later = {name: values.get(name, before) for name, before in BEFORE.items()}
+            lists = {name: tuple(values[name]) for name in ("mean", "std", "classes")}
+            return cls(reading=Reading(**given, **later), **lists)
+        except DataError as error:
+            raise ExportError(f"a preprocessing is out of range: {error}", field=error.field) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExportError(
                 f"a preprocessing must be what `Preprocessing.to_json` writes, but: {error!r}"
             ) from error

@@ -1,5 +1,6 @@
 """Images of every mode and shape become the pixels that a person would see, in training and elsewhere."""
 
+import json
 import subprocess
 import sys
 import zlib
@@ -454,15 +455,32 @@ def test_the_cards_program_needs_pillow_and_numpy_alone(tmp_path):
 def test_a_preprocessing_of_an_earlier_version_is_read_as_it_was_meant():
     text = '{"resolution": 8, "channels": 1, "mean": [0.5], "std": [0.2], "classes": ["a", "b"], "mode": "L"}'
     found = Preprocessing.from_json(text)
-    assert (found.fit, found.bits, found.float_white, found.background) == ("crop", 16, 255, None)
+    assert found.reading == Reading(
+        channels=1, resolution=8, fit="crop", bits=16, float_white=255, background=None
+    )
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("fit", "zoom"), ("bits", 4), ("bits", "x"), ("float_white", 7)]
+    ("field", "value"),
+    [
+        ("channels", 2),
+        ("resolution", 0),
+        ("resolution", 8.5),
+        ("fit", "zoom"),
+        ("bits", 4),
+        ("bits", "x"),
+        ("float_white", 7),
+        ("background", 256),
+    ],
 )
-def test_a_preprocessing_out_of_range_is_refused(field, value):
-    with pytest.raises(ExportError, match=field):
-        Preprocessing(resolution=8, channels=1, mean=(0.5,), std=(0.2,), classes=("a", "b"), **{field: value})
+def test_a_reading_out_of_range_is_refused_in_memory_and_in_a_file(field, value):
+    with pytest.raises(DataError, match=field) as found:
+        Reading(**{"channels": 1, "resolution": 8, field: value})
+    assert found.value.field == field
+    facts = {"resolution": 8, "channels": 1, "mean": [0.5], "std": [0.2], "classes": ["a", "b"]}
+    with pytest.raises(ExportError, match=field) as found:
+        Preprocessing.from_json(json.dumps({**facts, field: value}))
+    assert found.value.field == field
 
 
 def test_parts_are_of_the_kind_that_the_test_says(tmp_path):
