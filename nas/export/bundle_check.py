@@ -1,4 +1,4 @@
-"""The program that loads a bundle where our packages cannot be imported, and compares its logits.
+"""The program that loads a bundle where our packages cannot be imported, and compares logits and pixels.
 
 It is run by path in a fresh interpreter; imports nothing of ours.
 """
@@ -28,29 +28,42 @@ class Refuse(importlib.abc.MetaPathFinder):
         return None
 
 
-def main(folder: Path, probe: Path, report: Path, libraries: list[str]) -> None:
-    """Compares the bundle's logits with the expected ones.
+def main(folder: Path, scratch: Path, libraries: list[str]) -> None:
+    """Compares the bundle's logits and pixels with the expected ones; writes `report.json`.
 
     Args:
         folder: The bundle.
-        probe: safetensors file with pairs `images<batch>` and `logits<batch>`.
-        report: JSON file to write: per backend the largest difference over the largest logit, and whether
-            every bit is equal.
+        scratch: Where `probe.safetensors` has pairs `images<batch>` and `logits<batch>`; where the bundle has
+            a `predict.py`, `pixels.safetensors` has the pixels of each file in `images`, and
+            `logits.safetensors` the logits of one. The report is written there.
         libraries: Folders that PyTorch and the other libraries are in, where the interpreter would not look.
     """
     sys.dont_write_bytecode = True
     sys.path += [library for library in libraries if library not in sys.path]
     sys.meta_path.insert(0, Refuse())
     import torch
-    from safetensors.torch import load_file
 
     torch.set_num_threads(1)
-    tensors = load_file(probe)
+    has_onnx, has_predict = ((folder / name).exists() for name in ("model.onnx", "predict.py"))
+    report = compare_logits(folder, scratch, has_onnx) | {"misread": [], "predict_error": 0.0}
+    if has_predict:
+        predict = load_source(folder / "predict.py")
+        report["misread"] = misread(predict, scratch)
+        report["predict_error"] = max(predict_error(predict, scratch, onnx) for onnx in {False, has_onnx})
+    (scratch / "report.json").write_text(json.dumps(report), encoding="utf-8")
+
+
+def compare_logits(folder: Path, scratch: Path, has_onnx: bool) -> dict[str, Any]:
+    """Returns the largest difference over the largest logit per backend, and whether every bit is equal."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(scratch / "probe.safetensors")
     batches = [int(name.removeprefix("images")) for name in tensors if name.startswith("images")]
     model = load_source(folder / "model.py").load()
     errors: dict[str, float] = {"torch": 0.0}
     is_bit_equal = True
-    session = open_onnx(folder / "model.onnx") if (folder / "model.onnx").exists() else None
+    session = open_onnx(folder / "model.onnx") if has_onnx else None
     for batch in batches:
         images, expected = tensors[f"images{batch}"], tensors[f"logits{batch}"]
         with torch.inference_mode():
@@ -60,16 +73,42 @@ def main(folder: Path, probe: Path, report: Path, libraries: list[str]) -> None:
         if session is not None:
             (values,) = session.run(["logits"], {"images": images.numpy()})
             errors["onnx"] = max(errors.get("onnx", 0.0), error_of(torch.from_numpy(values), expected))
-    report.write_text(json.dumps({"errors": errors, "is_bit_equal": is_bit_equal}), encoding="utf-8")
+    return {"errors": errors, "is_bit_equal": is_bit_equal}
+
+
+def misread(predict: ModuleType, scratch: Path) -> list[str]:
+    """Lists the files that `predict.py` reads otherwise than training; an empty array stands for refused."""
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    found = []
+    for name, expected in load_file(scratch / "pixels.safetensors").items():
+        try:
+            pixels = predict.load(scratch / "images" / name)
+        except Exception:
+            pixels = np.zeros(0, np.uint8)
+        if pixels.dtype != np.uint8 or not np.array_equal(pixels, expected):
+            found.append(name)
+    return sorted(found)
+
+
+def predict_error(predict: ModuleType, scratch: Path, onnx: bool) -> float:
+    """Returns the largest difference of the logits of `predict.py` for a file, over the largest logit."""
+    import torch
+    from safetensors.torch import load_file
+
+    ((name, expected),) = load_file(scratch / "logits.safetensors").items()
+    images = predict.normalise(predict.load(scratch / "images" / name)[None])
+    return error_of(torch.from_numpy(predict.open_network(onnx)(images)), expected)
 
 
 def load_source(path: Path) -> ModuleType:
     """Runs a Python file as a module of its own."""
-    spec = importlib.util.spec_from_file_location("model", path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["model"] = module
+    sys.modules[path.stem] = module
     spec.loader.exec_module(module)
     return module
 
@@ -96,4 +135,4 @@ def error_of(logits: Any, expected: Any) -> float:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), sys.argv[4:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

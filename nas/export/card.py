@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nas.data import decoder
 from nas.export.preprocessing import Preprocessing
 from nas.tested_weights import TestedWeights
 from nas.trial import Metric
@@ -18,39 +16,30 @@ SELECTED_ON = (
     "the network. Only an accuracy on a test split is an estimate for new images."
 )
 
-DECODER = inspect.getsource(decoder).partition("import annotations\n")[2].strip()
-"""The very functions that read images in training."""
+COMMAND = """\
+### Command line
 
-IMAGE = f"""\
-import json
-{DECODER}
+Needs numpy, pillow, and {needs}.
 
+```
+python predict.py image.png
+```
 
-facts = json.load(open("preprocessing.json", encoding="utf-8"))
-names = ("channels", "resolution", "fit", "bits", "float_white", "background")
-pixels = decode_image("image.png", **{{name: facts[name] for name in names}}) / 255
-mean, std = (np.reshape(facts[name], (-1, 1, 1)) for name in ("mean", "std"))
-images = ((pixels - mean) / std)[None].astype(np.float32)
-"""
-NUMBERS = """\
-import numpy as np
+This prints a line for each image: its path, the most probable class and its probability. In place of an image
+a folder can be given. `python predict.py --help` lists the options. In Python `predict.predict(paths)` yields
+the probabilities of all classes for each file."""
 
-images = np.zeros(({shape}), np.float32)  # put images here, prepared as in training
-"""
+FILE = 'images = predict.normalise(predict.load("image.png")[None])  # float32 of shape ({shape})\n'
+NUMBERS = "images = np.zeros(({shape}), np.float32)  # put images here, prepared as in training\n"
 TORCH = """\
-import torch
-from model import load
-
 with torch.inference_mode():
-    logits = load()(torch.from_numpy(images)).numpy()
+    logits = model.load()(torch.from_numpy(images)).numpy()
 """
 ONNX = """\
-import onnxruntime
-
 session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionProvider"])
 (logits,) = session.run(["logits"], {"images": images})
 """
-NAME = 'print(facts["classes"][logits[0].argmax()])\n'
+NAME = 'print(predict.preprocessing()["classes"][logits[0].argmax()])\n'
 NUMBER = "print(logits[0].argmax())\n"
 
 
@@ -104,7 +93,7 @@ def write_card(
     """
     is_selected = any(metric.name == "accuracy" for metric in origin.metrics)
     images = ", with an image `image.png` in it" if preprocessing is not None else ""
-    backends = [("PyTorch", TORCH, "torch, safetensors")] + [("ONNX Runtime", ONNX, "onnxruntime")] * has_onnx
+    either = "torch with safetensors" + " or (`--onnx`) onnxruntime" * has_onnx
     sections = [
         f"# Network {network.digest}",
         _summary(network),
@@ -117,7 +106,12 @@ def write_card(
         _network_table(network),
         "## How to use it",
         f"In this folder{images}:",
-        *(_usage(title, _program(network, preprocessing, run), needs) for title, run, needs in backends),
+        *([COMMAND.format(needs=either)] if preprocessing is not None else []),
+        _usage("PyTorch", "torch, safetensors", _program(network, preprocessing, ("model", "torch"), TORCH)),
+        *(
+            [_usage("ONNX Runtime", "onnxruntime", _program(network, preprocessing, ("onnxruntime",), ONNX))]
+            * has_onnx
+        ),
         "## What was checked",
         "\n".join(f"- {check}" for check in checks),
     ]
@@ -191,12 +185,18 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
-def _program(network: Network, preprocessing: Preprocessing | None, run: str) -> str:
-    if preprocessing is not None:
-        return f"{IMAGE}\n{run}{NAME}"
+def _program(
+    network: Network, preprocessing: Preprocessing | None, modules: tuple[str, ...], run: str
+) -> str:
     shape = f"1, {network.in_channels}, {network.resolution}, {network.resolution}"
-    return f"{NUMBERS.format(shape=shape)}\n{run}{NUMBER}"
+    if preprocessing is None:
+        lines = ["import numpy as np", *(f"import {name}" for name in modules)]
+        images, answer = NUMBERS, NUMBER
+    else:
+        lines = [f"import {name}" for name in sorted((*modules, "predict"))]
+        images, answer = FILE, NAME
+    return "\n".join(lines) + f"\n\n{images.format(shape=shape)}{run}{answer}"
 
 
-def _usage(title: str, program: str, needs: str) -> str:
+def _usage(title: str, needs: str, program: str) -> str:
     return f"### {title}\n\nNeeds {needs}, numpy, pillow.\n\n```python\n{program}```"

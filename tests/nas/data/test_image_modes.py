@@ -1,10 +1,7 @@
 """Images of every mode and shape become the pixels that a person would see, in training and elsewhere."""
 
 import json
-import subprocess
-import sys
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +11,6 @@ from nas.data.decoding import decode, probe
 from nas.data.images import Files, Pixels, Reading
 from nas.data.loading import from_arrays, load_data
 from nas.errors import DataError, ExportError
-from nas.export.card import IMAGE
 from nas.export.preprocessing import Preprocessing
 
 SIDE = 12
@@ -407,49 +403,6 @@ def test_files_damaged_anywhere_are_read_or_skipped_but_never_an_error(tmp_path,
             damaged[place] = rng.integers(0, 256)
         found = probe(bytes(damaged))
         assert found is None or found.width > 0
-
-
-WAYS = {
-    "alpha": (with_alpha, "png"),
-    "grey and alpha": (lambda number: with_alpha(number).convert("LA"), "png"),
-    "12 bits": (lambda _: Image.fromarray(ramp(4095, np.uint16)), "png"),
-    "16 bits": (lambda _: Image.fromarray(ramp(65535, np.uint16)), "png"),
-    "big endian": (lambda _: Image.fromarray(ramp(4095, ">u2")), "tif"),
-    "32 bits": (lambda _: Image.fromarray(ramp(2**20, np.int32)), "tif"),
-    "float to 1": (lambda _: Image.fromarray(ramp(1.0, np.float32)), "tif"),
-    "float to 255": (lambda _: Image.fromarray(ramp(255.0, np.float32)), "tif"),
-    "colour": (lambda number: Image.fromarray(noise(number)), "jpg"),
-    "bilevel": (lambda number: Image.fromarray(noise(number, 1)).convert("1"), "png"),
-    "palette": (lambda number: Image.fromarray(noise(number)).quantize(32), "gif"),
-    "cmyk": (lambda number: Image.fromarray(noise(number)).convert("CMYK"), "jpg"),
-    "lab": (lambda _: Image.new("LAB", (SIDE, SIDE), (90, 130, 140)), "tif"),
-    "wide": (stripes, "png"),
-}
-
-
-@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
-@pytest.mark.parametrize("way", WAYS)
-def test_the_cards_program_makes_the_pixels_of_training(tmp_path, monkeypatch, way, fit):
-    make, suffix = WAYS[way]
-    data = load_data(write_set(tmp_path, make, suffix), resolution=16, fit=fit)
-    monkeypatch.chdir(tmp_path)
-    Path("preprocessing.json").write_text(Preprocessing.of(data).to_json(), encoding="utf-8")
-    Path("image.png").write_bytes((tmp_path / "cat" / f"04.{suffix}").read_bytes())
-    names = {}
-    exec(IMAGE, names)
-    expected = decode(tmp_path / "cat" / f"04.{suffix}", data.reading)
-    assert (np.rint(255 * names["pixels"]) == expected).all()
-
-
-def test_the_cards_program_needs_pillow_and_numpy_alone(tmp_path):
-    data = load_data(write_set(tmp_path, stripes))
-    (tmp_path / "preprocessing.json").write_text(Preprocessing.of(data).to_json(), encoding="utf-8")
-    stripes(0).save(tmp_path / "image.png")
-    code = IMAGE + "\nimport sys\nprint(images.shape, 'torch' in sys.modules, 'nas' in sys.modules)"
-    run = subprocess.run(
-        [sys.executable, "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
-    assert run.stdout.strip() == "(1, 1, 32, 32) False False"
 
 
 def test_a_preprocessing_of_an_earlier_version_is_read_as_it_was_meant():

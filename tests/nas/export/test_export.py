@@ -23,7 +23,6 @@ from nas.data.images import Reading
 from nas.data.loading import from_arrays
 from nas.errors import ExportError
 from nas.export.bundle import Bundle, Origin, Preprocessing, export_bundle
-from nas.export.card import IMAGE
 from nas.training.training import Normalise
 from nas.trial import Metric
 from search_spaces import (
@@ -130,6 +129,7 @@ def test_bundle_holds_everything_needed_to_use_the_network(bundle: Bundle) -> No
         "weights.safetensors",
         "model.onnx",
         "preprocessing.json",
+        "predict.py",
         "card.md",
     }
     assert {path.name for path in bundle.folder.iterdir()} == set(bundle.files) == expected
@@ -223,26 +223,6 @@ def test_programs_of_the_card_work_as_written_and_agree(
     found = programs((folder / "card.md").read_text(encoding="utf-8"))
     assert len(found) == 2
     assert [run_elsewhere(folder, program) for program in found] == [expected, expected]
-
-
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_program_of_the_card_prepares_images_as_training_does(
-    channels: int, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    pixels = np.random.default_rng(1).integers(0, 256, (45, 31, 3), dtype=np.uint8)
-    Image.fromarray(pixels).convert(mode).save("image.png")
-    data = from_arrays(
-        np.random.default_rng(2).integers(0, 256, (20, channels, 28, 28), dtype=np.uint8), np.arange(20) % 2
-    )
-    preprocessing = Preprocessing.of(data)
-    Path("preprocessing.json").write_text(preprocessing.to_json(), encoding="utf-8")
-    names: dict[str, np.ndarray] = {}
-    exec(IMAGE, names)
-    pixels_there = torch.from_numpy(decode(Path("image.png"), data.reading).copy())[None]
-    expected = Normalise(data, torch.device("cpu"))(pixels_there).numpy()
-    assert names["images"].dtype == np.float32
-    np.testing.assert_allclose(names["images"], expected, atol=1e-5)
 
 
 def test_source_imports_only_torch_and_what_comes_with_python(bundle: Bundle) -> None:
@@ -381,7 +361,8 @@ def test_own_op_with_own_layer_drop_path_and_dropout_exports_silently(
 def test_bundle_without_preprocessing_says_so_by_leaving_it_out(tmp_path: Path) -> None:
     network = small_network()
     bundle = export(tmp_path / "bundle", network)
-    assert "preprocessing.json" not in bundle.files
+    assert not {"preprocessing.json", "predict.py"} & set(bundle.files)
+    assert bundle.image_files == 0
     (program,) = programs((bundle.folder / "card.md").read_text())
     with torch.inference_mode():
         expected = int(trained(network)(torch.zeros(1, 1, 8, 8)).argmax())

@@ -1,0 +1,272 @@
+"""Says which class images show, with the network in this folder, from the command line and from Python.
+
+Needs numpy, pillow, and either torch with safetensors or onnxruntime.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from nas.data.decoder import decode_image
+
+FOLDER = Path(__file__).resolve().parent
+BATCH_SIZE = 32
+
+
+def beside(name: str) -> Path:
+    """The file of this name in the folder of this program."""
+    path = FOLDER / name
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return path
+
+
+@cache
+def preprocessing() -> dict[str, Any]:
+    """What `preprocessing.json` says: how images are read, and the names of the classes."""
+    facts: dict[str, Any] = json.loads(beside("preprocessing.json").read_text(encoding="utf-8"))
+    return facts
+
+
+def load(path: str | Path) -> Any:
+    """Reads an image file as it was read in training: uint8 of shape (channels, resolution, resolution)."""
+    facts = preprocessing()
+    names = ("channels", "resolution", "fit", "bits", "float_white", "background")
+    return decode_image(path, **{name: facts[name] for name in names})
+
+
+def normalise(pixels: Any) -> Any:
+    """Maps uint8 (batch, channels, resolution, resolution) to the network's input: float32, same shape."""
+    facts = preprocessing()
+    mean, std = (np.array(facts[name], np.float32).reshape(-1, 1, 1) for name in ("mean", "std"))
+    return (pixels.astype(np.float32) / 255 - mean) / std
+
+
+def predict(
+    paths: Sequence[str | Path], *, batch_size: int = BATCH_SIZE, onnx: bool = False
+) -> Iterator[tuple[str | Path, Any]]:
+    """Yields each file with its probabilities; batch by batch, so that many files need little memory.
+
+    Args:
+        paths: Image files.
+        batch_size: So many images are computed at a time.
+        onnx: Runs `model.onnx` in ONNX Runtime, in place of `model.py` in PyTorch.
+
+    Yields:
+        The path, and float64 of shape (classes,), or the exception for which the file cannot be read.
+    """
+    network = open_network(onnx)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(paths), batch_size):
+            batch = paths[start : start + batch_size]
+            pixels = list(pool.map(_load_or_error, batch))
+            readable = [one for one in pixels if not isinstance(one, Exception)]
+            found = iter(softmax(network(normalise(np.stack(readable)))) if readable else ())
+            for path, one in zip(batch, pixels, strict=True):
+                yield path, one if isinstance(one, Exception) else next(found)
+
+
+def _load_or_error(path: str | Path) -> Any:
+    try:
+        return load(path)
+    except Exception as error:  # Pillow raises whatever a damaged file leads it to
+        return error
+
+
+def open_network(onnx: bool) -> Callable[[Any], Any]:
+    """Returns the network, as a function from normalised images to logits of shape (batch, classes)."""
+    if onnx:
+        file, providers = beside("model.onnx"), ["CPUExecutionProvider"]
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(file), providers=providers)
+        return lambda images: session.run(["logits"], {"images": images})[0]
+    file, _ = beside("model.py"), beside("weights.safetensors")
+    import torch
+
+    spec = importlib.util.spec_from_file_location(f"{__name__}.model", file)
+    assert spec is not None
+    assert spec.loader is not None
+    source = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(source)
+    model = source.load()
+
+    def logits(images: Any) -> Any:
+        with torch.inference_mode():
+            return model(torch.from_numpy(images)).numpy()
+
+    return logits
+
+
+def softmax(logits: Any) -> Any:
+    """Maps logits of shape (batch, classes) to probabilities."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
+    """Lists what is in a folder and below it, without names that begin with a dot.
+
+    Returns:
+        The images, the other files, and a sentence for each folder that cannot be read.
+    """
+    images: list[Path] = []
+    others: list[Path] = []
+    problems: list[str] = []
+
+    def on_error(error: OSError) -> None:
+        problems.append(f"{printable(error.filename)} cannot be read: {reason_of(error)}")
+
+    for place, folders, files in os.walk(folder, onerror=on_error):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(name for name in files if not name.startswith(".")):
+            path = Path(place, name)
+            (images if is_image(path) else others).append(path)
+    return images, others, problems
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file has a suffix of an image, or the content of one."""
+    if not path.is_file():
+        return False
+    if Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN:
+        return True
+    try:
+        with Image.open(path):
+            return True
+    except Exception:
+        return False
+
+
+def reason_of(error: Exception) -> str:
+    """Why something failed, in one line."""
+    said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return printable(said.splitlines()[0])
+
+
+def printable(text: str) -> str:
+    """Escapes what would break a line or change the terminal, and what no encoding has."""
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def say(text: str) -> None:
+    """Writes a line to standard error."""
+    sys.stderr.write(f"predict.py: {text}\n")
+
+
+def collect(names: Sequence[str]) -> tuple[list[Path], bool]:
+    """Finds the images of files and folders; returns them, and whether every folder gave some."""
+    found: list[Path] = []
+    is_complete = True
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            found.append(folder)
+            continue
+        images, others, problems = list_folder(folder)
+        if others:
+            few = ", ".join(printable(str(path)) for path in others[:3]) + ", ..." * (len(others) > 3)
+            say(f"passed over what Pillow does not take for an image, {len(others)} in all: {few}")
+        if not images:
+            problems.append(f"{printable(name)} holds no image")
+        for problem in problems:
+            say(problem)
+        found += images
+        is_complete = is_complete and not problems
+    return found, is_complete
+
+
+def best(probabilities: Any, top: int) -> list[tuple[str, float]]:
+    """The most probable classes, each with its probability."""
+    classes = preprocessing()["classes"]
+    order = np.argsort(-probabilities, kind="stable")[:top]
+    return [(classes[index], float(probabilities[index])) for index in order]
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(
+        prog="predict.py",
+        description="Says which class images show: a line for each image, with its path, the class and the "
+        "probability between tabs.",
+        epilog="Exit status: 0; 1 if an image cannot be read, which standard error names, while the others "
+        "are predicted; 2 if nothing can be predicted.",
+    )
+    parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder with all below it")
+    parser.add_argument("--top", type=int, default=1, metavar="K", help="classes of each image (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON array")
+    parser.add_argument("--onnx", action="store_true", help="run model.onnx in ONNX Runtime, not PyTorch")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        default=BATCH_SIZE,
+        metavar="N",
+        help=f"images that are computed at a time (default: {BATCH_SIZE})",
+    )
+    given = parser.parse_args(arguments)
+    count = len(preprocessing()["classes"])
+    if not 1 <= given.top <= count:
+        parser.error(f"`1 <= --top <= {count}` must hold for {count} classes, but got {given.top}")
+    if given.batch_size < 1:
+        parser.error(f"`--batch-size >= 1` must hold, but got {given.batch_size}")
+    return given
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the program; returns its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    given = parse(arguments)
+    paths, is_complete = collect(given.images)
+    items: list[dict[str, Any]] = []
+    for path, found in predict(paths, batch_size=given.batch_size, onnx=given.onnx) if paths else ():
+        if isinstance(found, Exception):
+            is_complete = False
+            say(f"{printable(str(path))} cannot be read: {reason_of(found)}")
+            items.append({"file": str(path), "error": reason_of(found)})
+            continue
+        ranked = best(found, given.top)
+        if given.json:
+            classes = [{"class": name, "probability": probability} for name, probability in ranked]
+            items.append({"file": str(path), "predictions": classes})
+        else:
+            words = [word for name, probability in ranked for word in (printable(name), f"{probability:.4f}")]
+            sys.stdout.write("\t".join([printable(str(path)), *words]) + "\n")
+    if given.json:
+        sys.stdout.write(json.dumps(items, indent=1) + "\n")
+    sys.stdout.flush()
+    return 0 if is_complete else 1
+
+
+def run() -> int:
+    """Runs the program as a command: says what is missing in one line."""
+    try:
+        return main()
+    except ModuleNotFoundError as error:
+        say(f"{error.name} is not installed: install it, or run the network in the other way (see --onnx)")
+        return 2
+    except FileNotFoundError as error:
+        say(f"{error.filename} is missing: keep predict.py beside the files it was exported with")
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(run())
