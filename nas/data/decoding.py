@@ -200,6 +200,16 @@ def resize(images: Images, resolution: int, fit: Fit = FIT) -> Images:
     return resized
 
 
+def recolour(images: Images, channels: int) -> Images:
+    """Brings arrays of shape (count, channels, height, width) to 1 or 3 channels, as `decode` does."""
+    if images.shape[1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=1)
+    grey = [Image.fromarray(np.ascontiguousarray(one.transpose(1, 2, 0))).convert("L") for one in images]
+    return np.stack([np.asarray(one)[None] for one in grey])
+
+
 def tolerated(total: int) -> int:
     """How many of so many images may be unreadable: 1 % of them, but at least one."""
     return max(1, int(GREATEST_UNREADABLE_SHARE * total))
@@ -211,15 +221,19 @@ def unreadable_warning(names: Sequence[str], total: int) -> tuple[str, ...]:
     Raises:
         DataError: More than 1 % of the images, and more than one, cannot be read.
     """
-    if not names:
-        return ()
-    shown = few(names)
-    if len(names) > tolerated(total):
+    if names and len(names) > tolerated(total):
         raise DataError(
             f"at most {GREATEST_UNREADABLE_SHARE:.0%} of the images, or one, may be unreadable, but "
-            f"{len(names)} of {total} are: {shown}; delete or replace them"
+            f"{len(names)} of {total} are: {few(names)}; delete or replace them"
         )
-    return (f"skipped {len(names)} of {total} images that cannot be read: {shown}",)
+    return skipped_warning(names, total)
+
+
+def skipped_warning(names: Sequence[str], total: int) -> tuple[str, ...]:
+    """The warning for images that were skipped, however many they are; none when there are none."""
+    if not names:
+        return ()
+    return (f"skipped {len(names)} of {total} images that cannot be read: {few(names)}",)
 
 
 def _numbers(mode: str) -> Literal["bytes", "whole", "float"]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.data.decoding import Encoded, Probe, decode_all, probe_all, unreadable_warning
-from nas.data.images import Fit, Labels, Pixels
+from nas.data.decoding import Encoded, Probe, decode_all, probe_all, skipped_warning, unreadable_warning
+from nas.data.images import Labels, Pixels, Reading, Wanted, choose_names
 from nas.data.survey import Survey, survey_images
 from nas.errors import DataError
 from nas.trial import Say
@@ -50,8 +50,7 @@ class Decoded:
 def decode_parts(
     parts: Mapping[str, EncodedPart],
     *,
-    resolution: int | None,
-    fit: Fit,
+    how: Wanted | Reading,
     progress: Say,
     resident_bytes: int | None = None,
 ) -> Decoded:
@@ -59,13 +58,13 @@ def decode_parts(
 
     Args:
         parts: The images.
-        resolution: Height and width in pixels; None to infer it.
-        fit: How an image that is not square becomes square.
+        how: What is wanted; or all of it, where a network exists that was trained on images read like this.
         progress: Receives how many images were read.
         resident_bytes: Images that take more bytes when decoded are not; None decodes them in any case.
 
     Raises:
-        DataError: Too many images cannot be read, or their values cannot be scaled.
+        DataError: No image can be read; or a network is to be trained on them, and too many cannot be read,
+            or their values cannot be scaled.
     """
     kept: dict[str, npt.NDArray[np.int64]] = {}
     probes: list[Probe] = []
@@ -80,8 +79,9 @@ def decode_parts(
     total = len(probes) + len(unreadable)
     if not probes:
         raise DataError(f"none of {total} images can be read: replace them", field="data")
-    unreadable_warning(unreadable, total)  # refuses before the decoding, which may take long
-    survey = survey_images(probes, names, resolution=resolution, fit=fit)
+    warn = skipped_warning if isinstance(how, Reading) else unreadable_warning
+    warn(unreadable, total)  # refuses before the decoding, which may take long
+    survey = survey_images(probes, names, how)
     pixels = {}
     if resident_bytes is None or len(probes) * survey.reading.image_bytes <= resident_bytes:
         for part, images in parts.items():
@@ -89,6 +89,10 @@ def decode_parts(
             decoded, readable = decode_all(sources, survey.reading, progress=progress)
             unreadable += [images.names[i] for i in np.delete(kept[part], readable).tolist()]
             kept[part] = kept[part][readable]
-            pixels[part] = Pixels(images=decoded, labels=images.labels[kept[part]])
-    warnings = survey.warnings + unreadable_warning(unreadable, total)
+            pixels[part] = Pixels(
+                images=decoded,
+                labels=images.labels[kept[part]],
+                names=choose_names(images.names, kept[part]),
+            )
+    warnings = survey.warnings + warn(unreadable, total)
     return Decoded(survey=survey, kept=kept, pixels=pixels, warnings=warnings)

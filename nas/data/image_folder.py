@@ -11,7 +11,7 @@ import numpy as np
 from nas import values
 from nas.data.copies import Contents, conflicting_labels, file_contents
 from nas.data.encoded import EncodedPart, decode_parts
-from nas.data.images import FIT, Files, Fit
+from nas.data.images import Files, Reading, Wanted
 from nas.data.layout import Layout, find_layout
 from nas.data.splits import Source
 from nas.data.tree import (
@@ -33,10 +33,9 @@ from nas.values import digest
 
 def load_folder(
     folder: Path,
+    how: Wanted | Reading,
     *,
-    resolution: int | None,
     resident_bytes: int,
-    fit: Fit = FIT,
     progress: Say = say_nothing,
 ) -> Source:
     """Reads a folder of images.
@@ -47,9 +46,9 @@ def load_folder(
 
     Args:
         folder: The folder.
-        resolution: Height and width of the images in pixels; None to infer it.
+        how: What is wanted of its images; or how they are read, where a network exists that is tried on them:
+            then one class is enough, and a class may be empty.
         resident_bytes: Decoded images of more bytes than this are left on disk and read as they are needed.
-        fit: How an image that is not square becomes square.
         progress: Receives how many images were read.
 
     Raises:
@@ -58,16 +57,16 @@ def load_folder(
     """
     tree = list_tree(folder)
     kinds = find_kinds(tree)
-    layout = find_layout(tree, kinds)
+    is_for_training = isinstance(how, Wanted)
+    layout = find_layout(tree, kinds, least_classes=2 if is_for_training else 1)
     listed = _list_parts(tree, layout)
     notes = layout.notes + _describe_passed_over(tree, layout, kinds)
     warnings = layout.warnings + _describe_skipped(tree, layout, kinds)
-    _check_no_class_is_empty(folder, layout, listed, warnings)
+    _check_no_class_is_empty(folder, layout, listed, warnings, is_for_training=is_for_training)
     content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
     decoded = decode_parts(
         {part: _encoded(files) for part, files in listed.items()},
-        resolution=resolution,
-        fit=fit,
+        how=how,
         progress=progress,
         resident_bytes=resident_bytes,
     )
@@ -78,7 +77,7 @@ def load_folder(
     if not decoded.pixels:
         notes += (f"{sum(map(len, files.values())):,} images stay on disk and are read as they are needed",)
     warnings += decoded.warnings
-    _check_no_class_is_empty(folder, layout, files, warnings)
+    _check_no_class_is_empty(folder, layout, files, warnings, is_for_training=is_for_training)
     contents = _contents(tree, files)
     return Source(
         name=printable(folder.resolve().name),
@@ -163,14 +162,19 @@ def _is_looked_at(path: str, layout: Layout) -> bool:
 
 
 def _check_no_class_is_empty(
-    folder: Path, layout: Layout, parts: Mapping[str, Files], warnings: tuple[str, ...]
+    folder: Path,
+    layout: Layout,
+    parts: Mapping[str, Files],
+    warnings: tuple[str, ...],
+    *,
+    is_for_training: bool,
 ) -> None:
     """Checks that there is an image of each class to train from; a held-out split may lack some."""
     for part, files in parts.items():
         counts = np.bincount(files.labels, minlength=len(layout.classes))
         empty = [name for name, count in zip(layout.classes, counts, strict=True) if count == 0]
         where = printable(str(folder / layout.parts[part]))
-        if empty and (part == "train" or not len(files)):
+        if empty and ((part == "train" and is_for_training) or not len(files)):
             known = "".join(f"; {warning}" for warning in warnings)
             raise DataError(
                 f"each class needs images that Pillow opens, but {few(empty)} in {where} has none: "

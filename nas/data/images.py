@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,22 @@ Fit = Literal["crop", "pad", "stretch"]
 FIT: Fit = "crop"
 SEARCH_FRACTION = 0.2
 """Share of the training images that becomes the search split, where nothing else is said."""
+TEST_FRACTION = 0.2
+"""Share of all images that becomes the test split, where there is none and nothing else is said."""
 WHITE = 255
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a user says of how images become pixels; the rest of a `Reading` follows from the images.
+
+    Attributes:
+        resolution: Height and width in pixels; None infers it.
+        fit: See `Reading`.
+    """
+
+    resolution: int | None = None
+    fit: Fit = FIT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +106,13 @@ class Pixels:
     Attributes:
         images: uint8 of shape (count, channels, resolution, resolution).
         labels: int64 of shape (count,), each the index of a class.
+        names: What each image is called: its path in a folder, its place in a pack or an array; empty where
+            that is not known.
     """
 
     images: Images
     labels: Labels
+    names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.images.dtype != np.uint8 or self.images.ndim != 4:
@@ -106,13 +125,58 @@ class Pixels:
                 f"there must be one label per image, but got {len(self.images)} images and "
                 f"labels of shape {self.labels.shape}"
             )
+        if len(self.names) not in (0, len(self.labels)):
+            raise DataError(
+                f"there must be one name per image, or none at all, but got {len(self.names)} names and "
+                f"{len(self.labels)} images"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def name(self, index: int) -> str:
+        """What an image is called."""
+        return self.names[index] if self.names else numbered("", index)
+
     def take(self, indices: npt.NDArray[np.int64]) -> Pixels:
         """Copies the chosen images."""
-        return Pixels(images=self.images[indices], labels=self.labels[indices])
+        return Pixels(
+            images=self.images[indices], labels=self.labels[indices], names=choose_names(self.names, indices)
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numbered(Sequence[str]):
+    """Names of images that have none of their own, such as `test image 12`: made when they are asked for.
+
+    Attributes:
+        part: The part of the data they come from.
+        places: int64 of shape (count,), where each is in it.
+    """
+
+    part: str
+    places: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, index: Any) -> Any:
+        """The name of one image, or those of a slice."""
+        if isinstance(index, slice):
+            return Numbered(self.part, self.places[index])
+        return numbered(self.part, int(self.places[index]))
+
+
+def numbered(part: str, place: int) -> str:
+    """The name of an image that has none of its own."""
+    return f"{part} image {place}".lstrip()
+
+
+def choose_names(names: Sequence[str], indices: npt.NDArray[np.int64]) -> Sequence[str]:
+    """The names of the chosen images; none where there are none."""
+    if isinstance(names, Numbered):
+        return Numbered(names.part, names.places[indices])
+    return tuple(names[i] for i in indices.tolist()) if names else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,6 +195,10 @@ class Files:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def name(self, index: int) -> str:
+        """What an image is called: its path."""
+        return self.paths[index]
 
     def take(self, indices: npt.NDArray[np.int64]) -> Files:
         """Lists the chosen images."""
@@ -153,6 +221,48 @@ def check_fit(fit: str) -> None:
         )
 
 
+def fingerprint(content_digest: str, reading: Reading, classes: Sequence[str]) -> str:
+    """Changes when the images, their size, fit or classes change."""
+    return digest(content_digest, reading.channels, reading.resolution, *classes, *reading.marks)
+
+
+def joined(parts: Sequence[Part]) -> Part:
+    """Puts parts of one data set together, one after the other."""
+    labels = np.concatenate([part.labels for part in parts])
+    files = [part for part in parts if isinstance(part, Files)]
+    if files:
+        return Files(
+            root=files[0].root, paths=tuple(path for part in files for path in part.paths), labels=labels
+        )
+    pixels = [part for part in parts if isinstance(part, Pixels)]
+    return Pixels(
+        images=np.concatenate([part.images for part in pixels]),
+        labels=labels,
+        names=tuple(part.name(index) for part in pixels for index in range(len(part))),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carving:
+    """How splits that were not given are carved from the training images.
+
+    Attributes:
+        seed: Decides which images.
+        search_fraction: Share of the training images that becomes the search split.
+        test_fraction: Share of all images that becomes the test split.
+    """
+
+    seed: int = 0
+    search_fraction: float = SEARCH_FRACTION
+    test_fraction: float = TEST_FRACTION
+
+    def __str__(self) -> str:
+        return (
+            f"seed {self.seed}, search fraction {self.search_fraction:g}, test fraction "
+            f"{self.test_fraction:g}"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ImageData:
     """Labelled images in three splits that share nothing.
@@ -169,6 +279,7 @@ class ImageData:
         mirrors: Whether a mirrored image keeps its label; not so for digits.
         content_digest: Digest of the images: of all pixels, or of names and file sizes for a folder.
         split_fingerprint: Digest of which image is in which split.
+        carving: How the splits that were not given were carved; None where that is not known.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at, such as images that were skipped.
     """
@@ -184,6 +295,7 @@ class ImageData:
     mirrors: bool
     content_digest: str
     split_fingerprint: str
+    carving: Carving | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -210,7 +322,7 @@ class ImageData:
     @property
     def fingerprint(self) -> str:
         """Changes when the images, their size, fit or classes change; the split has its own."""
-        return digest(self.content_digest, self.channels, self.resolution, *self.classes, *self.reading.marks)
+        return fingerprint(self.content_digest, self.reading, self.classes)
 
     def split(self, name: SplitName) -> Part:
         """Returns one of the three splits by its name."""

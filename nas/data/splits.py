@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
-from nas.data.images import Files, ImageData, Images, Labels, Part, Pixels, Reading, SplitName
+from nas.data.images import Carving, Files, ImageData, Images, Labels, Part, Pixels, Reading, SplitName
 from nas.data.survey import pixel_warnings
 from nas.data.tree import few
 from nas.errors import DataError
@@ -69,10 +69,13 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
     Raises:
         DataError: A fraction is out of range, or there are too few classes or images of a class.
     """
-    for name, fraction in (("search_fraction", search_fraction), ("test_fraction", test_fraction)):
+    search_fraction, test_fraction = (
         real(name, fraction, above=0, below=1, error=DataError)
+        for name, fraction in (("search_fraction", search_fraction), ("test_fraction", test_fraction))
+    )
+    seed = seed_of(seed, error=DataError)
     _check_classes(source)
-    rng = np.random.default_rng(seed_of(seed, error=DataError))
+    rng = np.random.default_rng(seed)
     everything = source.parts["train"]
     pool = Pool(part=everything, contents=_contents(source, "train", everything))
     reserve = 2 if source.given("search") is None else 1
@@ -95,6 +98,7 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         mirrors=source.mirrors,
         content_digest=source.content_digest,
         split_fingerprint=digest(test_where, search_where),
+        carving=Carving(seed=seed, search_fraction=search_fraction, test_fraction=test_fraction),
         notes=source.notes + _copies_note(pool, are_apart=not shared),
         warnings=source.warnings + _missing_classes(source) + shared + pixel_warnings(seen),
     )

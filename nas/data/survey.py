@@ -9,7 +9,7 @@ from itertools import chain
 import numpy as np
 
 from nas.data.decoding import Probe
-from nas.data.images import FIT, WHITE, Fit, Images, Reading
+from nas.data.images import FIT, WHITE, Fit, Images, Reading, Wanted
 from nas.data.tree import count, few
 from nas.errors import DataError
 
@@ -43,20 +43,20 @@ class Survey:
     warnings: tuple[str, ...] = ()
 
 
-def survey_images(
-    probes: Sequence[Probe], names: Sequence[str], *, resolution: int | None, fit: Fit = FIT
-) -> Survey:
-    """Decides how images are read.
+def survey_images(probes: Sequence[Probe], names: Sequence[str], how: Wanted | Reading) -> Survey:
+    """Decides how images are read, or says what a reading that is decided already does to them.
 
     Args:
         probes: What each file says.
         names: The name of each.
-        resolution: Height and width in pixels; None infers it.
-        fit: How images become square.
+        how: What is wanted, or the reading of the images that a network was trained on.
 
     Raises:
-        DataError: Values of an image are outside of what can be scaled.
+        DataError: Values of an image are outside of what can be scaled, where that is to be decided.
     """
+    if isinstance(how, Reading):
+        return _survey_for_network(probes, names, how)
+    resolution, fit = how.resolution, how.fit
     notes = []
     if resolution is None:
         resolution, note = infer_resolution(probes, fit)
@@ -82,6 +82,28 @@ def survey_images(
         marks=tuple(marks),
         warnings=_black_warning(reading, probes, names),
     )
+
+
+def _survey_for_network(probes: Sequence[Probe], names: Sequence[str], reading: Reading) -> Survey:
+    """What images look like to a network that was trained on others; marks are those of their own survey."""
+    notes = cut_notes([(one.height, one.width) for one in probes], names) if reading.fit == "crop" else []
+    coloured = [name for name, one in zip(names, probes, strict=True) if not one.is_grey]
+    if reading.channels == 1 and coloured:
+        notes.append(f"{count(coloured, 'image')} in colour become grey, as the network was trained on grey")
+    white = {"bytes": np.inf, "whole": 2.0**reading.bits - 1, "float": reading.float_white}
+    clipped = [name for name, one in zip(names, probes, strict=True) if one.greatest > white[one.numbers]]
+    warnings: tuple[str, ...] = ()
+    if clipped:
+        warnings = (
+            f"{count(clipped, 'image')} have values above {white['whole']:.0f} (whole numbers) or "
+            f"{white['float']:g} (floating point), which was white in training, and are clipped there: "
+            f"{few(clipped)}; bring them to the scale of the training images",
+        )
+    try:
+        marks = survey_images(probes, names, Wanted(resolution=reading.resolution, fit=reading.fit)).marks
+    except DataError as error:  # a value of some image is out of range: no set like this was trained on
+        return Survey(reading=reading, notes=tuple(notes), warnings=(*warnings, str(error)))
+    return Survey(reading=reading, notes=tuple(notes), marks=marks, warnings=warnings)
 
 
 def infer_resolution(probes: Sequence[Probe], fit: Fit = FIT) -> tuple[int, str | None]:

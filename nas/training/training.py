@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -229,11 +229,25 @@ def count_right(
     return int(right), seen
 
 
+class Statistics(Protocol):
+    """Mean and standard deviation of each channel, of pixels in [0, 1]."""
+
+    @property
+    def mean(self) -> tuple[float, ...]:
+        """One for each channel."""
+        ...
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """One for each channel."""
+        ...
+
+
 class Normalise:
     """Brings uint8 images to zero mean and unit deviation, float32, channels last."""
 
-    def __init__(self, data: ImageData, device: torch.device) -> None:
-        shape = (1, data.channels, 1, 1)
+    def __init__(self, data: Statistics, device: torch.device) -> None:
+        shape = (1, len(data.mean), 1, 1)
         self._mean = 255 * torch.tensor(data.mean, device=device).view(shape)
         self._scale = 1 / (255 * torch.tensor(data.std, device=device).view(shape))
 
