@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from nas.latency.probe import LatencyProbe
     from nas.latency.session import measure_together
     from nas.latency.table.table import LatencyTable
+    from nas.scoring.evaluating import evaluate
+    from nas.scoring.predicting import Prediction, Predictions, predict
+    from nas.scoring.scores import Scores
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
     from nas.training.reduction import Reduction
@@ -51,6 +54,11 @@ if TYPE_CHECKING:
 _LAZY = {
     "Finalized": "nas.finalizing",
     "finalize": "nas.finalizing",
+    "Prediction": "nas.scoring.predicting",
+    "Predictions": "nas.scoring.predicting",
+    "Scores": "nas.scoring.scores",
+    "evaluate": "nas.scoring.evaluating",
+    "predict": "nas.scoring.predicting",
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",
     "LatencyTable": "nas.latency.table.table",
@@ -109,6 +117,8 @@ __all__ = [
     "Objective",
     "ObjectiveError",
     "Plan",
+    "Prediction",
+    "Predictions",
     "Probe",
     "Probed",
     "Progress",
@@ -119,6 +129,7 @@ __all__ = [
     "Replicate",
     "Reporter",
     "Rungs",
+    "Scores",
     "Search",
     "SearchStoppedError",
     "SpaceArgumentError",
@@ -129,12 +140,14 @@ __all__ = [
     "StudyTrial",
     "TableEvaluator",
     "check_costs",
+    "evaluate",
     "finalize",
     "from_arrays",
     "load_data",
     "measure_latency",
     "measure_together",
     "open_study",
+    "predict",
     "prepare_pass",
     "search",
 ]

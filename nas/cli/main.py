@@ -28,6 +28,8 @@ COMMANDS = {
     "resume": "continue a search that was stopped",
     "show": "summarise a study: its best trials, Pareto front, states, failures",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
+    "evaluate": "score a trained network on images of known classes",
+    "predict": "name the classes of images with a trained network",
     "profile": "describe a search space, and estimate the time of a search",
     "proxy-check": "measure whether a short training ranks candidates as a longer one does, and its noise",
     "describe": "show the stages and costs of a network, and draw it",

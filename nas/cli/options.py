@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from nas.cli.adding import (
     Parser,
     add_declared,
     add_device,
+    add_download,
     add_json,
     add_settings,
     add_shape,
@@ -18,6 +19,7 @@ from nas.cli.adding import (
 from nas.config.quickstart import OWN_TRIALS, TRIALS, WORKERS
 from nas.config.readers import read_metrics
 from nas.config.settings import Settings
+from nas.data.labelled import WholeOrSplit
 from nas.evaluation.space_profile import SAMPLES
 from nas.options import options_of
 from nas.units import (
@@ -41,6 +43,8 @@ USAGE = {
     "resume": "nas resume DIR [options]",
     "show": "nas show DIR [--top N] [--pareto COST,COST] [--json]",
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
+    "evaluate": "nas evaluate BUNDLE --data PATH [options]",
+    "predict": "nas predict BUNDLE IMAGE|DIR [IMAGE|DIR ...] [options]",
     "profile": "nas profile --space NAME [options]",
     "proxy-check": "nas proxy-check --data PATH --space NAME --out DIR [options]",
     "describe": "nas describe ARCH [--layers] [--draw FILE] [--check] [options]",
@@ -123,6 +127,71 @@ def fill_export(parser: Parser) -> None:
         help="where to write (default: DIR/export/trial-N, for timm with -timm, or runs/ARCH-timm)",
     )
     add_json(parser)
+
+
+BUNDLE = "a bundle, or the folder of a training or study that has one"
+
+
+def fill_evaluate(parser: Parser) -> None:
+    """Options of `nas evaluate`."""
+    parser.add_argument("bundle", metavar="BUNDLE", help=BUNDLE)
+    images = parser.add_argument_group("images")
+    known = options_of(Settings)
+    images.add_argument(
+        "--data", required=True, metavar="PATH", help="folder of images, .npz pack, or name of a data set"
+    )
+    add_declared(images, known["data_root"])
+    add_download(images)
+    take(
+        images,
+        "--split",
+        one_of("split", get_args(WholeOrSplit)),
+        "NAME",
+        f"{', '.join(get_args(WholeOrSplit))}; a reading of test is written into the bundle's card",
+        default="test",
+    )
+    where_carved = "of a split that is carved (default: that of the training)"
+    take(images, "--seed", parse_natural, "N", f"seed {where_carved}")
+    take(images, "--search-fraction", parse_number, "F", f"share of the training images {where_carved}")
+    take(images, "--test-fraction", parse_number, "F", f"share of all images {where_carved}")
+    _add_runtime(parser)
+    output = parser.add_argument_group("output")
+    take(output, "--top", parse_natural, "N", "most confident mistakes to show", default=10)
+    output.add_argument("--csv", metavar="FILE", help="write the guess for every image")
+    output.add_argument(
+        "--png", metavar="FILE", help="draw confusion matrix, calibration and classes, as .png or .svg"
+    )
+    add_json(parser)
+
+
+def fill_predict(parser: Parser) -> None:
+    """Options of `nas predict`."""
+    parser.add_argument("bundle", metavar="BUNDLE", help=BUNDLE)
+    parser.add_argument(
+        "paths", nargs="+", metavar="IMAGE|DIR", help="image files, and folders with images at any depth"
+    )
+    _add_runtime(parser)
+    output = parser.add_argument_group("output")
+    take(output, "--top", parse_positive_int, "K", "likeliest classes of each image", default=1)
+    output.add_argument("--csv", metavar="FILE", help="write a line for every image, as they are done")
+    add_json(parser)
+
+
+def _add_runtime(parser: Parser) -> None:
+    """Adds what runs a bundle's network."""
+    group = parser.add_argument_group("runtime")
+    group.add_argument(
+        "--onnx",
+        dest="runtime",
+        action="store_const",
+        const="onnx",
+        default="torch",
+        help="run model.onnx in ONNX Runtime, in place of the weights in torch",
+    )
+    group.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu or cuda (default auto: a GPU if there)"
+    )
+    take(group, "--batch-size", parse_positive_int, "N", "images a forward pass (default: up to 256)")
 
 
 def fill_profile(parser: Parser) -> None:

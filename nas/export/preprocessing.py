@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from nas.data.images import Reading
+from nas.data.images import Carving, Reading
 from nas.errors import DataError, ExportError
 
 if TYPE_CHECKING:
@@ -28,6 +28,21 @@ LAYOUT = "float32 of shape (batch, channels, resolution, resolution)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedOn:
+    """Which images a network was trained on.
+
+    Attributes:
+        data: Fingerprint of the images (`ImageData.fingerprint`).
+        split: Fingerprint of which image was in which split.
+        carving: How the splits that the data did not give were carved; None where that is not known.
+    """
+
+    data: str
+    split: str
+    carving: Carving | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
     """From an image file to the network's input, and from its logits to names.
 
@@ -36,6 +51,7 @@ class Preprocessing:
         mean: Mean of each channel, of pixels in [0, 1].
         std: Standard deviation of each channel, of pixels in [0, 1].
         classes: Names of the classes, in the order of the logits.
+        trained_on: The images that mean, std and classes are those of; None where that is not known.
 
     Raises:
         ExportError: A value is out of range, or the numbers of channels differ.
@@ -45,6 +61,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
+    trained_on: TrainedOn | None = None
 
     def __post_init__(self) -> None:
         channels = self.reading.channels
@@ -60,7 +77,13 @@ class Preprocessing:
     @classmethod
     def of(cls, data: ImageData) -> Preprocessing:
         """What images like these went through in training."""
-        return cls(reading=data.reading, mean=data.mean, std=data.std, classes=data.classes)
+        return cls(
+            reading=data.reading,
+            mean=data.mean,
+            std=data.std,
+            classes=data.classes,
+            trained_on=TrainedOn(data=data.fingerprint, split=data.split_fingerprint, carving=data.carving),
+        )
 
     @property
     def mode(self) -> str:
@@ -99,8 +122,13 @@ class Preprocessing:
     def to_json(self) -> str:
         """Writes it as one flat JSON object, with the steps in words."""
         numbers = {"mean": self.mean, "std": self.std, "classes": self.classes}
+        trained_on = None if self.trained_on is None else asdict(self.trained_on)
         words = {"mode": self.mode, "resize": self.resize, "values": VALUES, "layout": LAYOUT}
-        return json.dumps({**asdict(self.reading), **numbers, **words}, indent=1, ensure_ascii=False)
+        return json.dumps(
+            {**asdict(self.reading), **numbers, "trained_on": trained_on, **words},
+            indent=1,
+            ensure_ascii=False,
+        )
 
     @classmethod
     def from_json(cls, text: str) -> Preprocessing:
@@ -114,10 +142,18 @@ class Preprocessing:
             given = {name: values[name] for name in ("channels", "resolution")}
             later = {name: values.get(name, before) for name, before in BEFORE.items()}
             lists = {name: tuple(values[name]) for name in ("mean", "std", "classes")}
-            return cls(reading=Reading(**given, **later), **lists)
+            trained_on = _read_trained_on(values.get("trained_on"))
+            return cls(reading=Reading(**given, **later), **lists, trained_on=trained_on)
         except DataError as error:
             raise ExportError(f"a preprocessing is out of range: {error}", field=error.field) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ExportError(
                 f"a preprocessing must be what `Preprocessing.to_json` writes, but: {error!r}"
             ) from error
+
+
+def _read_trained_on(values: Any) -> TrainedOn | None:
+    if values is None:
+        return None
+    carving = values["carving"]
+    return TrainedOn(**{**values, "carving": None if carving is None else Carving(**carving)})

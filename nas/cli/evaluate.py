@@ -1,0 +1,40 @@
+"""`nas evaluate`: the scores of a bundle's network on images of known classes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from nas.report.activity import Activity
+from nas.report.printing import emit, make_console
+from nas.report.scores_report import scores_report, write_guesses
+
+
+def run(arguments: Namespace) -> int:
+    """Scores, writes what was asked for, prints."""
+    from nas.scoring.evaluating import evaluate
+
+    with Activity(make_console(to_stderr=True), "reading images") as activity:
+        scores = evaluate(
+            arguments.bundle,
+            data=arguments.data,
+            split=arguments.split,
+            runtime=arguments.runtime,
+            device=arguments.device,
+            batch_size=arguments.batch_size,
+            data_root=arguments.data_root,
+            download=arguments.download,
+            seed=arguments.seed,
+            search_fraction=arguments.search_fraction,
+            test_fraction=arguments.test_fraction,
+            progress=activity,
+        )
+        files = []
+        if arguments.csv is not None:
+            files.append(write_guesses(scores, Path(arguments.csv).expanduser()))
+        if arguments.png is not None:
+            from nas.report.scores_picture import draw_scores
+
+            files.append(draw_scores(scores, Path(arguments.png).expanduser()))
+    emit(scores_report(scores, top=arguments.top, files=files), as_json=arguments.json)
+    return 0
