@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -38,12 +39,14 @@ class Decoded:
         survey: How they are read.
         kept: Indices of those that can be read, by part.
         pixels: Those decoded, by part; empty where they would take too much memory.
+        unreadable: Names of those that cannot be read, by part.
         warnings: What users should look at.
     """
 
     survey: Survey
     kept: Mapping[str, npt.NDArray[np.int64]]
     pixels: Mapping[str, Pixels]
+    unreadable: Mapping[str, tuple[str, ...]]
     warnings: tuple[str, ...]
 
 
@@ -69,30 +72,35 @@ def decode_parts(
     kept: dict[str, npt.NDArray[np.int64]] = {}
     probes: list[Probe] = []
     names: list[str] = []
-    unreadable: list[str] = []
+    lost: dict[str, list[str]] = {part: [] for part in parts}
     for part, images in parts.items():
         found = probe_all(images.sources, progress=progress)
         kept[part] = np.array([i for i, one in enumerate(found) if one is not None], dtype=np.int64)
         probes += [one for one in found if one is not None]
         for name, one in zip(images.names, found, strict=True):
-            (unreadable if one is None else names).append(name)
-    total = len(probes) + len(unreadable)
+            (lost[part] if one is None else names).append(name)
+    total = sum(len(images.names) for images in parts.values())
     if not probes:
         raise DataError(f"none of {total} images can be read: replace them", field="data")
     warn = skipped_warning if isinstance(how, Reading) else unreadable_warning
-    warn(unreadable, total)  # refuses before the decoding, which may take long
+    warn([*chain(*lost.values())], total)  # refuses before the decoding, which may take long
     survey = survey_images(probes, names, how)
     pixels = {}
     if resident_bytes is None or len(probes) * survey.reading.image_bytes <= resident_bytes:
         for part, images in parts.items():
             sources = [images.sources[i] for i in kept[part].tolist()]
             decoded, readable = decode_all(sources, survey.reading, progress=progress)
-            unreadable += [images.names[i] for i in np.delete(kept[part], readable).tolist()]
+            lost[part] += [images.names[i] for i in np.delete(kept[part], readable).tolist()]
             kept[part] = kept[part][readable]
             pixels[part] = Pixels(
                 images=decoded,
                 labels=images.labels[kept[part]],
                 names=choose_names(images.names, kept[part]),
             )
-    warnings = survey.warnings + warn(unreadable, total)
-    return Decoded(survey=survey, kept=kept, pixels=pixels, warnings=warnings)
+    return Decoded(
+        survey=survey,
+        kept=kept,
+        pixels=pixels,
+        unreadable={part: tuple(every) for part, every in lost.items()},
+        warnings=survey.warnings + warn([*chain(*lost.values())], total),
+    )

@@ -88,6 +88,7 @@ def load_folder(
         notes=notes,
         warnings=warnings + _conflicts(files, contents, layout.classes),
         contents=contents,
+        unreadable=decoded.unreadable,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -29,6 +30,7 @@ class Labelled:
         fingerprint: That of the data (see `ImageData`).
         split_fingerprint: That of the split; empty where it was given by the data or is all of them.
         carving: How the split was carved; None where it was given, is all of them, or that is not known.
+        unreadable: Names of images that cannot be read, of the split or of what it was carved from.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at.
     """
@@ -41,6 +43,7 @@ class Labelled:
     fingerprint: str
     split_fingerprint: str = ""
     carving: Carving | None = None
+    unreadable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -97,6 +100,7 @@ def load_labelled(
         reading=reading,
         split=split,
         fingerprint=fingerprint(source.content_digest, reading, classes),
+        unreadable=tuple(chain(*source.unreadable.values())) if split == "all" else source.lost(split),
         notes=source.notes,
         warnings=source.warnings,
     )
@@ -109,13 +113,22 @@ def _carved(source: Source, split: WholeOrSplit, carving: Carving) -> Labelled:
             f"{', '.join(source.parts)}: choose that split, or all",
             field="split",
         )
-    data = split_source(
-        source,
-        search_fraction=carving.search_fraction,
-        test_fraction=carving.test_fraction,
-        seed=carving.seed,
-    )
-    return _of_loaded(data, split, source.reading)
+    try:
+        data = split_source(
+            source,
+            search_fraction=carving.search_fraction,
+            test_fraction=carving.test_fraction,
+            seed=carving.seed,
+        )
+    except DataError as error:
+        if error.field:
+            raise
+        raise DataError(
+            f"the {split} split of {source.name} must be carved, but cannot be: {error}; or choose the split "
+            "all, which is every image",
+            field="split",
+        ) from error
+    return replace(_of_loaded(data, split, source.reading), unreadable=source.lost(_name(split)))
 
 
 def _of_loaded(data: ImageData, split: WholeOrSplit, reading: Reading) -> Labelled:

@@ -218,6 +218,7 @@ def _encoded_source(
         notes=survey.notes,
         warnings=decoded.warnings + conflicts,
         contents={part: contents[part][kept] for part, kept in decoded.kept.items()},
+        unreadable=decoded.unreadable,
     )
 
 

@@ -34,6 +34,7 @@ class Source:
         content_digest: See `ImageData`; so are the other fields.
         contents: By part, a number per image that only its copies share; copies are kept in one split.
             Without them every image is taken to be different.
+        unreadable: By part, the names of images that cannot be read.
     """
 
     name: str
@@ -45,6 +46,12 @@ class Source:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     contents: Mapping[str, Contents] = field(default_factory=dict)
+    unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def lost(self, name: SplitName) -> tuple[str, ...]:
+        """Names of images that cannot be read, of a split that is given, or of what it is carved from."""
+        by_split = _by_split(self.unreadable)
+        return by_split.get(name, by_split.get("train", ()))
 
     def given(self, name: SplitName) -> Part | None:
         """The part that is a split; None where it is to be carved."""

@@ -11,7 +11,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import PercentFormatter
 
 from nas.data.tree import printable
-from nas.report.figures import BLUE, GREY, INK, LARGE, ORANGE, PALE, SMALL, VERMILION, new_figure, quiet, save
+from nas.report.figures import BLUE, INK, LARGE, ORANGE, PALE, SMALL, VERMILION, new_figure, quiet, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,9 +83,7 @@ def _draw_matrix(axes: Axes, scores: Scores, chosen: npt.NDArray[np.int64]) -> N
         if _is_cut(scores, chosen)
         else ""
     )
-    axes.set_title(
-        f"Guesses by true class, share of each row{cut}", fontsize=SMALL + 1, color=INK, loc="left"
-    )
+    axes.set_title(f"Guesses by true class, % of each row{cut}", fontsize=SMALL + 1, color=INK, loc="left")
     if len(chosen) <= MOST_NUMBERED:
         for (row, column), share in np.ndenumerate(shares):
             if counts[row, column]:
@@ -125,7 +123,6 @@ def _draw_reliability(axes: Axes, scores: Scores) -> None:
             edgecolor="white",
         )
     axes.plot([0, 1], [0, 1], color=VERMILION, linewidth=1.2, linestyle="--")
-    axes.annotate("as sure as right", (0.03, 0.09), color=VERMILION, fontsize=SMALL)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
@@ -133,7 +130,7 @@ def _draw_reliability(axes: Axes, scores: Scores) -> None:
     axes.set_xlabel("probability of the guess (darker: more images)", color=INK, fontsize=SMALL)
     axes.set_ylabel("share that is right", color=INK, fontsize=SMALL)
     axes.set_title(
-        f"Calibration: expected error {scores.calibration_error:.4f}",
+        f"Calibration, expected error {scores.calibration_error:.4f}; dashed: as often right as sure",
         fontsize=SMALL + 1,
         color=INK,
         loc="left",
@@ -154,14 +151,7 @@ def _draw_classes(axes: Axes, scores: Scores, chosen: npt.NDArray[np.int64]) -> 
         axes.set_xticks(range(len(chosen)), [_name(scores, i) for i in chosen], rotation=90, fontsize=size)
         axes.grid(visible=False, axis="x")
     axes.axhline(scores.macro_f1, color=ORANGE, linewidth=1.2)
-    axes.annotate(
-        f"mean {scores.macro_f1:.3f}",
-        (1, scores.macro_f1),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        color=GREY,
-        fontsize=SMALL,
-    )
     axes.set_ylim(0, 1.05)
-    axes.set_title("F1 of each class", fontsize=SMALL + 1, color=INK, loc="left")
+    axes.set_title(
+        f"F1 of each class; line: mean {scores.macro_f1:.4f}", fontsize=SMALL + 1, color=INK, loc="left"
+    )

@@ -59,9 +59,10 @@ def _where(scores: Scores) -> tuple[Fact, ...]:
     images = f"{scores.images:,}"
     if scores.unreadable:
         images += f", and {len(scores.unreadable):,} that cannot be read"
+    images_of = "all images" if scores.split == "all" else f"{scores.split} split"
     return (
         Fact(key="bundle", label="", value=scores.bundle),
-        Fact(key="data", label="data", value=scores.data, text=f"{scores.data}, {scores.split} split"),
+        Fact(key="data", label="data", value=scores.data, text=f"{printable(scores.data)}, {images_of}"),
         Fact(key="split", label="", value=scores.split),
         Fact(key="images", label="images", value=scores.images, text=images),
         Fact(key="runtime", label="runtime", value=scores.runtime),

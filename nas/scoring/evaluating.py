@@ -12,7 +12,7 @@ from nas.errors import DataError
 from nas.export.opened import OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.scoring.class_names import match_classes
-from nas.scoring.guesses import Guesses, batch_size_for, guess, joined_guesses
+from nas.scoring.guesses import Guesses, Unreadable, batch_size_for, guess, joined_guesses
 from nas.scoring.origin import judge_origin
 from nas.scoring.readings import note_reading
 from nas.scoring.runtimes import RuntimeName, make_runtime
@@ -81,6 +81,7 @@ def evaluate(
         done = sum(len(one) for one in parts)
         progress(f"guessed {done:,} of {len(matched.part):,} images")
     guesses = joined_guesses(parts, top)
+    lost = tuple(Unreadable(name=name, reason="no image that can be read") for name in labelled.unreadable)
     _require_read(labelled, guesses)
     scores = score(guesses, matched.part, preprocessing.classes)
     origin = judge_origin(labelled, preprocessing.trained_on)
@@ -90,6 +91,7 @@ def evaluate(
         split=split,
         bundle=str(opened.folder),
         runtime=run.name,
+        unreadable=lost + guesses.unreadable,
         notes=labelled.notes + origin.notes + matched.notes,
         warnings=labelled.warnings + _lost(guesses) + origin.warnings + scores.doubts(),
     )

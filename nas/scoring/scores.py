@@ -107,6 +107,7 @@ class Scores:
         reliability: The guesses by their probability.
         part: The images; a label is an index into `classes`.
         guesses: The likeliest classes of each.
+        unreadable: Images that could not be read, and do not count.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at before trusting the scores.
     """
@@ -129,13 +130,9 @@ class Scores:
     reliability: tuple[ConfidenceBin, ...]
     part: Part
     guesses: Guesses
+    unreadable: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-
-    @property
-    def unreadable(self) -> tuple[Unreadable, ...]:
-        """Images that could not be read, and do not count."""
-        return self.guesses.unreadable
 
     @property
     def majority(self) -> ClassScores:
@@ -229,6 +226,7 @@ def score(guesses: Guesses, part: Part, classes: Sequence[str]) -> Scores:
         reliability=_reliability(guesses.probabilities[:, 0], is_right.numpy()),
         part=part,
         guesses=guesses,
+        unreadable=guesses.unreadable,
     )
 
 
