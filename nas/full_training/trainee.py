@@ -24,7 +24,7 @@ from nas.training.step import Step, Stepping, StepWork, make_step
 from search_spaces import Network, SpaceError, build, cost
 
 MIXED_TARGET = 0.2
-"""With one sigmoid a class, a class with a larger share of a mixed image is a target of 1 (timm, A1 to A3)."""
+"""With one sigmoid a class, a class with a larger share of a mixed image is a target of 1 (timm's, A1-A3)."""
 
 Tensors = dict[str, Tensor]
 
