@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
@@ -15,8 +14,9 @@ from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
 from nas.execution.progress_board import ProgressBoard
 from nas.execution.ray_actor import Slot, start_actor
-from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus, connect, stored_bytes
+from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus
 from nas.execution.ray_prober import RayProber
+from nas.execution.ray_session import RaySession, import_ray
 from nas.protocols import Evaluator, HasDevice, Probe, ResolvesPrecision
 from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError
 from nas.values import real, whole
@@ -83,7 +83,7 @@ class RayExecutor:
         self._prober: RayProber | None = None
         self._tell: Tell | None = None
         self._board: ProgressBoard | None = None
-        self._has_connected = False
+        self._session = RaySession(self.address, self._say)
 
     @property
     def is_in_process(self) -> bool:
@@ -102,7 +102,7 @@ class RayExecutor:
     def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
         """Checks that what the user made can be sent to workers; raises `ContractError` if not."""
         for what, part in own_parts(space, evaluator, probe).items():
-            send_by_value(_import_ray().cloudpickle, what, part, is_here=self.address is None)
+            send_by_value(import_ray().cloudpickle, what, part, is_here=self.address is None)
 
     def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.
@@ -117,7 +117,7 @@ class RayExecutor:
             _check_alone_on_gpu(evaluator, self.gpus_per_worker)
         elif isinstance(evaluator, Probed):
             probe, evaluator = evaluator.probe, evaluator.evaluator
-        self._ray = _import_ray()
+        self._ray = import_ray()
         for module in self.modules:
             self._ray.cloudpickle.register_pickle_by_value(module)
         try:
@@ -128,8 +128,11 @@ class RayExecutor:
 
     def _bring_up(self, space: SearchSpace, evaluator: Evaluator, probe: Probe | None) -> None:
         self._resolve_precision(evaluator)
-        if not self._ray.is_initialized():
-            self._connect(space, evaluator)
+        self._session.begin(
+            cpus=max(1, math.ceil(self.workers * self.cpus_per_worker)) + (self.probe_resource is not None),
+            stored=(space, evaluator),
+            resources=self._offered(),
+        )
         check_gpus(self._ray, self.workers, self.gpus_per_worker, probe_gpus=self.probe_gpus)
         self._say("giving the images to the workers")
         self._shared = self._ray.put((space, evaluator))
@@ -211,10 +214,7 @@ class RayExecutor:
         if self._board is not None:
             self._board.close()
             self._board = None
-        if self._has_connected:
-            self._has_connected = False
-            self._say("ending Ray's processes")
-            self._ray.shutdown()
+        self._session.end()
 
     def _say(self, text: str, *, trial: int | None = None) -> None:
         if self._tell is not None:
@@ -229,20 +229,12 @@ class RayExecutor:
             self._say("choosing float32 or bfloat16, in about a second at most")
             evaluator.resolve_precision("cpu", threads=max(1, int(self.cpus_per_worker)))
 
-    def _connect(self, space: SearchSpace, evaluator: Evaluator) -> None:
-        """Joins the cluster at the address, or starts Ray on this machine with room for all workers."""
-        self._say("starting Ray" if self.address is None else f"joining {self.address}")
+    def _offered(self) -> dict[str, float]:
+        """Custom resources that a Ray started here offers: enough for all workers and the probe."""
         offered = {name: self.workers * amount for name, amount in (self.resources or {}).items()}
         if self.probe_resource is not None:
             offered[self.probe_resource] = offered.get(self.probe_resource, 0.0) + 1
-        connect(
-            self._ray,
-            self.address,
-            cpus=max(1, math.ceil(self.workers * self.cpus_per_worker)) + (self.probe_resource is not None),
-            resources=offered,
-            stored=stored_bytes(self._ray, (space, evaluator)),
-        )
-        self._has_connected = True
+        return offered
 
     def _spawn(self) -> Slot:
         actor, greeting = start_actor(
@@ -323,15 +315,6 @@ class RayExecutor:
             log=log,
             seconds=time.monotonic() - slot.since,
         )
-
-
-def _import_ray() -> Any:
-    """Imports Ray without its usage reports and without its notice about accelerators."""
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    import ray
-
-    return ray
 
 
 def _check_alone_on_gpu(evaluator: Evaluator, gpus: float) -> None:
