@@ -6,7 +6,7 @@ import math
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -175,6 +175,32 @@ def check_gpus(ray: Any, workers: int, gpus: float, *, probe_gpus: float = 0.0) 
             f"{sum(nodes):g} GPUs, room for {max(0, room)}: use fewer workers or a smaller --gpus-per-worker",
             field="workers",
         )
+
+
+def check_room(nodes: Sequence[Mapping[str, float]], workers: int, need: Mapping[str, float]) -> None:
+    """Checks that nodes, were they idle, have room for all workers.
+
+    Args:
+        nodes: What each node offers, by Ray's names of resources.
+        workers: How many workers.
+        need: What each worker holds.
+
+    Raises:
+        ExecutorError: They have not.
+    """
+    room = sum(
+        min(math.floor(node.get(name, 0.0) / amount + 1e-9) for name, amount in need.items())
+        for node in nodes
+    )
+    if room >= workers:
+        return
+    offered = ", ".join(f"{sum(node.get(name, 0.0) for node in nodes):g} {name}s" for name in need)
+    asked = " and ".join(f"{amount:g} {name}{'s' * (amount != 1)}" for name, amount in need.items())
+    raise ExecutorError(
+        f"{workers} workers with {asked} each were asked for, but there are {offered}, room for {room}: "
+        "use fewer workers",
+        field="workers",
+    )
 
 
 def _is_custom(name: str) -> bool:

@@ -1,0 +1,391 @@
+"""Runs one training on several ranks by Ray Train, each a process of its own on this machine or a cluster."""
+
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import distributed
+
+from nas.errors import ExecutorError
+from nas.execution.by_value import send_by_value
+from nas.execution.ray_actor import version_problem
+from nas.execution.ray_cluster import FETCH_SECONDS, check_room
+from nas.execution.ray_session import RaySession, import_ray
+from nas.failures import failure_of
+from nas.full_training.ranks import Ranks, TorchRanks
+from nas.machine import usable_cores
+from nas.trial import Say, say_nothing
+from nas.values import real, whole
+from nas.version import is_ours, package_fingerprint
+
+Message = TypeVar("Message")
+
+Work = Callable[[Ranks, Callable[[Message], None]], None]
+"""What every rank runs: it is given the ranks, and what sends the first rank's messages to the driver."""
+
+NEEDED = ("fsspec", "pandas", "pyarrow", "pydantic", "requests")
+"""What Ray Train imports beside Ray."""
+
+READ_SECONDS = 0.2
+"""How often the driver asks for messages."""
+
+START_SECONDS = 180.0
+"""Ranks that have no place within so long are an error."""
+
+POLL_SECONDS = 0.5
+"""How often Ray Train asks the ranks whether they have ended or failed."""
+
+SCRATCH = ".ray_train"
+"""Folder in the training's own for Ray Train's few files; removed at the end."""
+
+
+def launch(
+    work: Work[Message],
+    *,
+    workers: int,
+    folder: Path,
+    on_gpus: bool = False,
+    cpus_per_worker: float = 1.0,
+    address: str | None = None,
+    restarts: int = 3,
+    tell: Callable[[Message], None],
+    say: Say = say_nothing,
+) -> None:
+    """Runs `work` on so many ranks, and returns when all of them have ended.
+
+    The ranks talk by NCCL on GPUs and by gloo on CPUs. When a process or its node dies, all ranks are started
+    anew, and `work` must continue from its own checkpoint, in a folder that every node sees. What `work`
+    itself raises in a rank ends all ranks for good. What it returns is ignored.
+
+    `work` and its messages are pickled. Numpy arrays in it are not copied to each rank; there, they are
+    read-only.
+
+    Args:
+        work: Run by every rank at the same time, in a thread that is not the main one.
+        workers: How many ranks.
+        folder: Where the training writes; Ray Train has a folder in it for as long as it runs.
+        on_gpus: Each rank trains on a GPU of its own; else on CPUs.
+        cpus_per_worker: CPU cores that each rank holds; Ray sets its number of threads by it.
+        address: A running cluster: `auto`, `host:port` or `ray://host:port`; None starts Ray on this machine.
+        restarts: How often ranks are started anew after a death before it is an error.
+        tell: Called here, in order, with each message of the first rank.
+        say: Told what goes on beside the training: starts, deaths.
+
+    Raises:
+        ExecutorError: Ray Train is not installed, the cluster cannot be reached or has too few CPUs or GPUs,
+            a rank raised an error of somebody else's, or died too often.
+        NasError: What a rank raised, as in one process; so with `InfeasibleError`.
+    """
+    whole("workers", workers, least=1, error=ExecutorError)
+    whole("restarts", restarts, least=0, error=ExecutorError)
+    real("cpus_per_worker", cpus_per_worker, above=0, error=ExecutorError)
+    _check_installed()
+    need = {"CPU": float(cpus_per_worker), **({"GPU": 1.0} if on_gpus else {})}
+    session = RaySession(address, say)
+    send_by_value(import_ray().cloudpickle, "the training", work, is_here=address is None)
+    with _scratch(folder) as scratch:
+        try:
+            if address is None and not import_ray().is_initialized():
+                check_room([_this_machine()], workers, need)
+            ray = session.begin(cpus=max(1, math.ceil(workers * cpus_per_worker)), stored=work)
+            check_room([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, need)
+            plan = _Plan(workers=workers, need=need, scratch=scratch, fingerprint=package_fingerprint())
+            with _no_placement_left(ray):
+                _run(ray, [ray.put(work)], plan, restarts, tell, say)
+        finally:
+            session.end()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """What is to be started.
+
+    Attributes:
+        workers: How many ranks.
+        need: What each of them holds, by Ray's names.
+        scratch: Ray Train's folder.
+        fingerprint: The driver's version.
+    """
+
+    workers: int
+    need: Mapping[str, float]
+    scratch: Path
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """What a rank raised.
+
+    Attributes:
+        rank: Which rank.
+        message: One line for users.
+        log: The traceback.
+        error: The pickled exception, where it is of this package.
+        is_lost_peer: Whether it only says that another rank can no longer be reached.
+    """
+
+    rank: int
+    message: str
+    log: str
+    error: bytes = b""
+    is_lost_peer: bool = False
+
+    def exception(self) -> Exception:
+        """The exception that the driver raises for it."""
+        if self.error:
+            found: Exception = pickle.loads(self.error)
+            return found
+        return ExecutorError(f"rank {self.rank} failed: {self.message}")
+
+
+class _Channel:
+    """The actor that messages and failures pass through."""
+
+    def __init__(self) -> None:
+        self._messages: list[Any] = []
+        self._failures: list[_Failure] = []
+
+    def put(self, message: Any) -> None:
+        """Keeps a message until it is read."""
+        self._messages.append(message)
+
+    def fail(self, failure: _Failure) -> None:
+        """Keeps a failure."""
+        self._failures.append(failure)
+
+    def read(self) -> list[Any]:
+        """Takes all messages."""
+        messages, self._messages = self._messages, []
+        return messages
+
+    def failures(self) -> list[_Failure]:
+        """All failures, in the order in which they came."""
+        return self._failures
+
+
+class _Launcher:
+    """The actor that runs Ray Train: killing it ends all ranks, and what it prints stays out of sight."""
+
+    def fit(self, shared: Sequence[Any], channel: Any, plan: _Plan) -> tuple[bool, str]:
+        """Runs the training; returns whether a new start may help, and what went wrong or nothing."""
+        os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
+        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths stay what they are
+        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(POLL_SECONDS)
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_SECONDS)
+        import ray.train
+
+        try:
+            _trainer(shared, channel, plan).fit()
+        except ray.train.WorkerGroupError as error:
+            return True, _deaths(error.worker_failures)
+        except ray.train.ControllerError as error:
+            reason = type(error.controller_failure).__name__
+            return "Timeout" not in reason, reason
+        finally:
+            shutil.rmtree(plan.scratch, ignore_errors=True)
+        return False, ""
+
+
+def _trainer(shared: Sequence[Any], channel: Any, plan: _Plan) -> Any:
+    """Makes Ray's trainer, which starts no failed training anew: the driver knows why ranks ended."""
+    import ray.train
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    on_gpus = "GPU" in plan.need
+    # Ray no longer hides the GPUs from a worker that asked for none.
+    hidden = {} if on_gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
+    return TorchTrainer(
+        lambda: _run_rank(shared, channel, plan.fingerprint, on_gpus),
+        torch_config=TorchConfig(backend="nccl" if on_gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=plan.workers, use_gpu=on_gpus, resources_per_worker=dict(plan.need)
+        ),
+        run_config=ray.train.RunConfig(
+            name="run",
+            storage_path=str(plan.scratch),
+            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            worker_runtime_env=hidden,
+        ),
+    )
+
+
+def _deaths(failures: Mapping[int, BaseException]) -> str:
+    """Says which ranks died, and how Ray calls it; others failed because these did."""
+    found = {rank: getattr(error, "health_check_failure", None) for rank, error in failures.items()}
+    died = {rank: error for rank, error in found.items() if error is not None} or failures
+    return ", ".join(f"rank {rank} ({type(error).__name__})" for rank, error in sorted(died.items()))
+
+
+def _run_rank(shared: Sequence[Any], channel: Any, fingerprint: str, on_gpus: bool) -> None:
+    """Runs the work in one rank; whatever it raises is put into the channel, and ends all ranks."""
+    import ray
+    from ray.train.torch import get_device
+
+    ranks = TorchRanks(device=get_device() if on_gpus else torch.device("cpu"))
+    sent: list[Any] = []
+
+    def tell(message: Any) -> None:
+        if ranks.is_first:
+            sent[:] = [channel.put.remote(message)]
+
+    try:
+        problem = version_problem(fingerprint, package_fingerprint())
+        if problem:
+            raise ExecutorError(problem)
+        work = ray.get(shared[0])
+        work(ranks, tell)
+    except BaseException as error:
+        ray.get(channel.fail.remote(_failure(ranks.rank, error)))
+        raise RuntimeError(f"rank {ranks.rank} failed") from None
+    finally:
+        with suppress(ray.exceptions.RayError):  # the last message must be there before this process ends
+            ray.get(sent, timeout=FETCH_SECONDS)
+
+
+def _failure(rank: int, error: BaseException) -> _Failure:
+    """Describes what a rank raised so that it can cross to the driver."""
+    text = failure_of(error)
+    pickled = b""
+    if is_ours(error):
+        with suppress(Exception):
+            pickled = pickle.dumps(error)
+            pickle.loads(pickled)
+    is_lost_peer = isinstance(error, distributed.DistError) or (
+        isinstance(error, RuntimeError) and ("gloo" in str(error) or "by peer" in str(error))
+    )
+    return _Failure(rank=rank, message=text.message, log=text.log, error=pickled, is_lost_peer=is_lost_peer)
+
+
+def _run(
+    ray: Any,
+    shared: Sequence[Any],
+    plan: _Plan,
+    restarts: int,
+    tell: Callable[[Message], None],
+    say: Say,
+) -> None:
+    """Starts the ranks, and starts them anew as often as it is allowed."""
+    for start in range(restarts + 1):
+        say(f"starting {plan.workers} ranks")
+        may_retry, problem, failures = _attempt(ray, shared, plan, tell)
+        final = next((failure for failure in failures if not failure.is_lost_peer), None)
+        if final is not None:
+            raise final.exception() from (None if final.error else RuntimeError(final.log))
+        if not problem:
+            return
+        if not may_retry:
+            raise ExecutorError(_not_started(ray, plan, problem), field="workers")
+        if start < restarts:
+            say(f"a process died: {problem}; continuing from the last checkpoint")
+    raise ExecutorError(
+        f"`restarts <= {restarts}` must hold, but a process died once more: {problem}: "
+        "look for what kills it, such as too little memory; the same call continues from the last checkpoint"
+    )
+
+
+def _attempt(
+    ray: Any, shared: Sequence[Any], plan: _Plan, tell: Callable[[Message], None]
+) -> tuple[bool, str, list[_Failure]]:
+    """Runs all ranks once; returns what the launcher does, and what ranks raised."""
+    channel = ray.remote(_Channel).options(num_cpus=0, max_restarts=0).remote()
+    launcher = ray.remote(_Launcher).options(num_cpus=0, max_restarts=0).remote()
+    try:
+        ended = launcher.fit.remote(list(shared), channel, plan)
+        while True:
+            done, _ = ray.wait([ended], timeout=READ_SECONDS)
+            for message in _asked(ray, channel.read):
+                tell(message)
+            if done:
+                break
+        failures: list[_Failure] = _asked(ray, channel.failures)
+        try:
+            may_retry, problem = ray.get(ended, timeout=FETCH_SECONDS)
+        except ray.exceptions.RayTaskError as error:
+            raise ExecutorError(f"Ray Train failed: {failure_of(error.cause).message}") from error
+        except ray.exceptions.RayError as error:
+            may_retry, problem = True, f"Ray Train's controller ({type(error).__name__})"
+        return may_retry, problem, failures
+    finally:
+        ray.kill(launcher)
+        ray.kill(channel)
+
+
+def _asked(ray: Any, method: Any) -> list[Any]:
+    """What the channel answers; nothing where its process is gone, without which the training goes on."""
+    with suppress(ray.exceptions.RayError):
+        return list(ray.get(method.remote(), timeout=FETCH_SECONDS))
+    return []
+
+
+def _not_started(ray: Any, plan: _Plan, problem: str) -> str:
+    need = ", ".join(f"{amount:g} {name}" for name, amount in plan.need.items())
+    free = ", ".join(
+        f"{amount:g} {name}"
+        for name, amount in sorted(ray.available_resources().items())
+        if name in plan.need
+    )
+    return (
+        f"{plan.workers} ranks had no place within {START_SECONDS:g} s ({problem}); each needs {need}; "
+        f"free at present: {free or 'none'}. Use fewer workers, or wait until others have ended"
+    )
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Gives a folder for Ray Train's files, empty at first and gone at the end."""
+    scratch = folder.expanduser().resolve() / SCRATCH
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def _no_placement_left(ray: Any) -> Iterator[None]:
+    """Frees what a killed launcher's ranks had reserved, which Ray itself does when this process ends."""
+    from ray.util import placement_group_table, remove_placement_group
+    from ray.util.placement_group import PlacementGroup
+
+    def found() -> set[str]:
+        job = ray.get_runtime_context().get_job_id()
+        states = {name: group["state"] for name, group in placement_group_table().items()}
+        return {name for name, state in states.items() if name.endswith(job) and state != "REMOVED"}
+
+    before = found()
+    try:
+        yield
+    finally:
+        for name in found() - before:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
+
+
+def _check_installed() -> None:
+    missing = [name for name in NEEDED if not _is_installed(name)]
+    if missing:
+        raise ExecutorError(
+            f"training on several ranks needs Ray Train, but {', '.join(missing)} cannot be imported: "
+            "pip install 'mnas[train]', or train in one process"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _this_machine() -> dict[str, float]:
+    return {"CPU": float(usable_cores()), "GPU": float(torch.cuda.device_count())}
