@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
+from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import emit, make_console
 from nas.report.scores_report import scores_report, write_guesses
@@ -14,6 +15,7 @@ def run(arguments: Namespace) -> int:
     """Scores, writes what was asked for, prints."""
     from nas.scoring.evaluating import evaluate
 
+    picture = None if arguments.png is None else _picture_path(arguments.png)
     with Activity(make_console(to_stderr=True), "reading images") as activity:
         scores = evaluate(
             arguments.bundle,
@@ -32,9 +34,21 @@ def run(arguments: Namespace) -> int:
         files = []
         if arguments.csv is not None:
             files.append(write_guesses(scores, Path(arguments.csv).expanduser()))
-        if arguments.png is not None:
+        if picture is not None:
             from nas.report.scores_picture import draw_scores
 
-            files.append(draw_scores(scores, Path(arguments.png).expanduser()))
+            files.append(draw_scores(scores, picture))
     emit(scores_report(scores, top=arguments.top, files=files), as_json=arguments.json)
     return 0
+
+
+def _picture_path(text: str) -> Path:
+    """Where the picture goes; a name that cannot be drawn to is refused before time is spent."""
+    from nas.report.figures import FORMATS
+
+    path = Path(text).expanduser()
+    if path.suffix.lower() not in FORMATS:
+        raise UsageError(
+            f"a picture's name must end in {' or '.join(FORMATS)}, but got {path.name!r}", field="png"
+        )
+    return path

@@ -150,10 +150,22 @@ def fill_evaluate(parser: Parser) -> None:
         f"{', '.join(get_args(WholeOrSplit))}; a reading of test is written into the bundle's card",
         default="test",
     )
-    where_carved = "of a split that is carved (default: that of the training)"
-    take(images, "--seed", parse_natural, "N", f"seed {where_carved}")
-    take(images, "--search-fraction", parse_number, "F", f"share of the training images {where_carved}")
-    take(images, "--test-fraction", parse_number, "F", f"share of all images {where_carved}")
+    where = "where the data do not give it (default: as in training)"
+    take(
+        images,
+        "--seed",
+        parse_natural,
+        "N",
+        "seed of splits that the data do not give (default: as in training)",
+    )
+    take(
+        images,
+        "--search-fraction",
+        parse_number,
+        "F",
+        f"share of training images in the search split, {where}",
+    )
+    take(images, "--test-fraction", parse_number, "F", f"share of all images in the test split, {where}")
     _add_runtime(parser)
     output = parser.add_argument_group("output")
     take(output, "--top", parse_natural, "N", "most confident mistakes to show", default=10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,9 @@ MOST_CLASSES = 30
 
 MOST_NUMBERED = 12
 """Classes with which the cells of the matrix still have room for a number."""
+
+MOST_UPRIGHT = 3
+"""Classes whose names have room side by side."""
 
 NAME_CHARACTERS = 18
 WIDTH, LEAST_HEIGHT, MOST_HEIGHT = 13.0, 6.5, 9.5
@@ -53,7 +58,12 @@ def draw_scores(scores: Scores, path: Path) -> Path:
     _draw_matrix(axes["matrix"], scores, chosen)
     _draw_reliability(axes["reliability"], scores)
     _draw_classes(axes["classes"], scores, chosen)
-    return save(figure, path)
+    with suppress(OSError):  # `save` says what is wrong
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # Names in a script that matplotlib's font lacks are drawn as boxes; one line for each would not help.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        return save(figure, path)
 
 
 def _chosen(scores: Scores) -> npt.NDArray[np.int64]:
@@ -72,7 +82,7 @@ def _draw_matrix(axes: Axes, scores: Scores, chosen: npt.NDArray[np.int64]) -> N
     axes.imshow(shares, cmap=SHADES, vmin=0, vmax=1, aspect="auto")
     names = [_name(scores, index) for index in chosen]
     size = SMALL if len(chosen) <= MOST_NUMBERED else SMALL - 2
-    axes.set_xticks(range(len(chosen)), names, rotation=90, fontsize=size)
+    axes.set_xticks(range(len(chosen)), names, rotation=_turn(chosen), fontsize=size)
     axes.set_yticks(range(len(chosen)), names, fontsize=size)
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_color(PALE)
@@ -91,6 +101,11 @@ def _draw_matrix(axes: Axes, scores: Scores, chosen: npt.NDArray[np.int64]) -> N
                 axes.text(
                     column, row, _percent(share), ha="center", va="center", fontsize=SMALL, color=colour
                 )
+
+
+def _turn(chosen: npt.NDArray[np.int64]) -> int:
+    """By how many degrees names below an axis are turned."""
+    return 0 if len(chosen) <= MOST_UPRIGHT else 90
 
 
 def _percent(share: float) -> str:
@@ -130,7 +145,7 @@ def _draw_reliability(axes: Axes, scores: Scores) -> None:
     axes.set_xlabel("probability of the guess (darker: more images)", color=INK, fontsize=SMALL)
     axes.set_ylabel("share that is right", color=INK, fontsize=SMALL)
     axes.set_title(
-        f"Calibration, expected error {scores.calibration_error:.4f}; dashed: as often right as sure",
+        f"Calibration, expected error {scores.calibration_error:.4f} (dashed: ideal)",
         fontsize=SMALL + 1,
         color=INK,
         loc="left",
@@ -148,7 +163,8 @@ def _draw_classes(axes: Axes, scores: Scores, chosen: npt.NDArray[np.int64]) -> 
         values = [scores.per_class[index].f1 or 0.0 for index in chosen]
         axes.bar(range(len(chosen)), values, color=BLUE)
         size = SMALL if len(chosen) <= MOST_NUMBERED else SMALL - 2
-        axes.set_xticks(range(len(chosen)), [_name(scores, i) for i in chosen], rotation=90, fontsize=size)
+        names = [_name(scores, index) for index in chosen]
+        axes.set_xticks(range(len(chosen)), names, rotation=_turn(chosen), fontsize=size)
         axes.grid(visible=False, axis="x")
     axes.axhline(scores.macro_f1, color=ORANGE, linewidth=1.2)
     axes.set_ylim(0, 1.05)

@@ -105,6 +105,7 @@ def _in_json_alone(scores: Scores) -> tuple[Fact, ...]:
         Fact(key="right", label="", value=scores.right),
         Fact(key="accuracy_interval", label="", value=list(scores.interval)),
         Fact(key="classes", label="", value=list(scores.classes)),
+        Fact(key="warnings", label="", value=list(scores.warnings)),
         Fact(key="confusion", label="", value=scores.confusion.tolist()),
         Fact(
             key="unreadable",
