@@ -16,9 +16,11 @@ from nas.errors import (
     MetricError,
     NasError,
     ObjectiveError,
+    RecipeError,
     SearchStoppedError,
     SpaceArgumentError,
     StudyError,
+    TrainingError,
 )
 from nas.evaluators import Probed, TableEvaluator
 from nas.execution.executors import ExecutorOptions
@@ -39,6 +41,12 @@ if TYPE_CHECKING:
     from nas.evaluation.cost_check import check_costs
     from nas.execution.ray_executor import RayExecutor
     from nas.finalizing import Finalized, finalize
+    from nas.full_training.images import ImageSource
+    from nas.full_training.options import TrainOptions
+    from nas.full_training.recipe import FullRecipe
+    from nas.full_training.recipes import RECIPES
+    from nas.full_training.run import Trained, train
+    from nas.full_training.training import FullTraining
     from nas.latency.measurement import LatencyMeasurement, measure_latency
     from nas.latency.passes import prepare_pass
     from nas.latency.probe import LatencyProbe
@@ -59,6 +67,13 @@ _LAZY = {
     "Scores": "nas.scoring.scores",
     "evaluate": "nas.scoring.evaluating",
     "predict": "nas.scoring.predicting",
+    "FullRecipe": "nas.full_training.recipe",
+    "FullTraining": "nas.full_training.training",
+    "ImageSource": "nas.full_training.images",
+    "RECIPES": "nas.full_training.recipes",
+    "TrainOptions": "nas.full_training.options",
+    "Trained": "nas.full_training.run",
+    "train": "nas.full_training.run",
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",
     "LatencyTable": "nas.latency.table.table",
@@ -87,6 +102,7 @@ def __getattr__(name: str) -> object:
 
 
 __all__ = [
+    "RECIPES",
     "AbsoluteTerm",
     "Budget",
     "Candidate",
@@ -104,7 +120,10 @@ __all__ = [
     "ExecutorOptions",
     "ExportError",
     "Finalized",
+    "FullRecipe",
+    "FullTraining",
     "Goal",
+    "ImageSource",
     "InfeasibleError",
     "InlineExecutor",
     "LatencyError",
@@ -125,6 +144,7 @@ __all__ = [
     "ProxyEvaluator",
     "RayExecutor",
     "Recipe",
+    "RecipeError",
     "Reduction",
     "Replicate",
     "Reporter",
@@ -139,6 +159,9 @@ __all__ = [
     "StudySummary",
     "StudyTrial",
     "TableEvaluator",
+    "TrainOptions",
+    "Trained",
+    "TrainingError",
     "check_costs",
     "evaluate",
     "finalize",
@@ -150,4 +173,5 @@ __all__ = [
     "predict",
     "prepare_pass",
     "search",
+    "train",
 ]

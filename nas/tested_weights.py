@@ -19,7 +19,7 @@ class TestedWeights:
     """The accuracy of one trial's weights themselves, not of another training of its network.
 
     Attributes:
-        trial: Number of the trial.
+        trial: Number of the trial; None for weights of a full training.
         digest: Identity of the weights; empty where they were not kept.
         right: Test images classified rightly; None where nothing was measured.
         images: Number of test images.
@@ -28,7 +28,7 @@ class TestedWeights:
 
     __test__ = False  # no test class, whatever pytest makes of its name
 
-    trial: int
+    trial: int | None
     digest: str
     right: int | None
     images: int

@@ -6,7 +6,7 @@ from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
-from nas.config.architectures import find_architecture
+from nas.architectures import find_architecture
 from nas.report.network_report import network_report
 from nas.report.printing import emit
 

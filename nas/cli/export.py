@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config.architectures import find_architecture
+from nas.architectures import find_architecture
 from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import Fact, Report, emit, make_console, show_bytes, show_count

@@ -28,6 +28,7 @@ COMMANDS = {
     "resume": "continue a search that was stopped",
     "show": "summarise a study: its best trials, Pareto front, states, failures",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
+    "train": "train a network in full, or the best of a study; test and export it",
     "evaluate": "score a trained network on images of known classes",
     "predict": "name the classes of images with a trained network",
     "profile": "describe a search space, and estimate the time of a search",

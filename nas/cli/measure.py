@@ -6,7 +6,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from nas.config.architectures import Architecture, find_architecture
+from nas.architectures import Architecture, find_architecture
 from nas.config.request import given_options
 from nas.errors import UsageError
 from nas.latency.devices import DeviceSettings

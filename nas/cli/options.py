@@ -21,7 +21,10 @@ from nas.config.readers import read_metrics
 from nas.config.settings import Settings
 from nas.data.labelled import WholeOrSplit
 from nas.evaluation.space_profile import SAMPLES
-from nas.options import options_of
+from nas.full_training.options import TrainOptions
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.recipes import RECIPES
+from nas.options import DeclaredOption, options_of
 from nas.units import (
     one_of,
     parse_bases,
@@ -43,6 +46,7 @@ USAGE = {
     "resume": "nas resume DIR [options]",
     "show": "nas show DIR [--top N] [--pareto COST,COST] [--json]",
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
+    "train": "nas train WHAT --data PATH --recipe NAME --out DIR [options]",
     "evaluate": "nas evaluate BUNDLE --data PATH [options]",
     "predict": "nas predict BUNDLE IMAGE|DIR [IMAGE|DIR ...] [options]",
     "profile": "nas profile --space NAME [options]",
@@ -130,6 +134,43 @@ def fill_export(parser: Parser) -> None:
 
 
 BUNDLE = "a bundle, or the folder of a training or study that has one"
+
+
+def fill_train(parser: Parser) -> None:
+    """Options of `nas train`."""
+    parser.add_argument("what", metavar="WHAT", help=f"the network: {ARCHITECTURE}, or of another training")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where to; a training that is there is continued"
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: small up to 64 pixels, modern above)",
+    )
+    parser.add_argument(
+        "--weights", metavar="PATH", help="start from these: a bundle, a training, or a .safetensors file"
+    )
+    take(parser, "--top", parse_positive_int, "N", "train the N best networks of a study", default=1)
+    take(parser, "--seed", parse_natural, "N", "seed of everything random in the training", default=0)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and print the plan; write nothing"
+    )
+    images = parser.add_argument_group("images")
+    known = options_of(Settings)
+    for name in ("data", "data_root", "search_fraction", "fit"):
+        add_declared(images, replace(known[name], default=None))
+    take(images, "--resolution", parse_positive_int, "PX", "image side (default: the network's own)")
+    take(images, "--split-seed", parse_natural, "N", "seed of splits that the images do not give")
+    add_download(images)
+    add_settings(parser, options_of(TrainOptions).values(), with_recipe=False)
+    add_settings(parser, map(without_default, options_of(FullRecipe).values()), with_recipe=False)
+    add_json(parser)
+
+
+def without_default(one: DeclaredOption) -> DeclaredOption:
+    """An option of a recipe, whose default is that of the recipe that is named."""
+    is_switch = one.kind is bool
+    return one if is_switch else replace(one, default=None, option=replace(one.option, default_text=""))
 
 
 def fill_evaluate(parser: Parser) -> None:

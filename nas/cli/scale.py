@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from nas.config.architectures import Architecture, find_architecture
+from nas.architectures import Architecture, find_architecture
 from nas.errors import ExportError, UsageError
 from nas.report.family_report import Step, family_report
 from nas.report.printing import emit

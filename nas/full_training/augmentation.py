@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,31 +21,11 @@ from torchvision.transforms import Compose, TrivialAugmentWide
 
 from nas.data.decoder import fit_square
 from nas.data.images import ImageData
-from nas.errors import RecipeError
 from nas.full_training.recipe import FullRecipe
 from nas.training.streaming import View
 
-POLICIES = ("original", "originalr", "v0", "v0r", "3a")
-"""timm's learned policies of AutoAugment."""
-
-RAND = re.compile(r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|t[a-z]+))*")
-
 GREATEST_TRANSLATION = 0.45
 """Of RandAugment, as a share of the side (timm's training)."""
-
-
-def check_notation(text: str) -> None:
-    """Checks that timm can read an augmentation.
-
-    Raises:
-        RecipeError: It cannot.
-    """
-    if RAND.fullmatch(text) is None and text not in POLICIES:
-        raise RecipeError(
-            f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
-            f"but is {text!r}",
-            field="auto_augment",
-        )
 
 
 @dataclass(slots=True)

@@ -138,8 +138,8 @@ def fit(work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> Checkpoint:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         if is_out_of_memory(error):
             message = (
-                f"out of memory on {ranks.device} at batch_size={work.recipe.batch_size}: {first_line}; give "
-                "a smaller batch_size, and another --out"
+                f"out of memory on {ranks.device} at {work.recipe.batch_for(len(work.data.train))} images a "
+                f"step: {first_line}; give a smaller batch_size, and another --out"
             )
         elif "CUDA" not in str(error):
             raise

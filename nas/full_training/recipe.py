@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -31,6 +32,17 @@ IMAGES, AVERAGE = "recipe: augmentation and sizes", "recipe: averaged weights"
 LEAST_BATCH = 16
 """Least batch that follows from few images."""
 
+POLICIES = ("original", "originalr", "v0", "v0r", "3a")
+"""timm's learned policies of AutoAugment."""
+
+RAND = re.compile(r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|t[a-z]+))*")
+
+COMMON = frozenset(("sgd", "rmsprop", "rmsproptf", "adamw", "lamb"))
+"""Optimisers that are known to be timm's without loading it."""
+
+INITIAL_SHARE = 0.01
+"""Share of the initial batch-norm statistics that may be left after a training."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FullRecipe:
@@ -45,7 +57,8 @@ class FullRecipe:
         starts_from: Fresh weights (`scratch`), or the `weights` that are given.
         trains: All weights, the classifier alone, or the classifier with the last batch norm's statistics.
         epochs: Passes over the training images; may be a fraction.
-        batch_size: Images a step, over all GPUs together; fewer where there are fewer training images.
+        batch_size: Images a step, over all GPUs together; None follows the images (see `batch_for`).
+        largest_batch: The most that then follows.
         precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where it is much faster.
         optimizer: Any of timm's names (`timm.optim.list_optimizers()`).
         momentum: Of optimisers that have one.
@@ -97,7 +110,14 @@ class FullRecipe:
     )
     trains: Trained = option("all", "weights that are trained", group=MODEL, metavar="NAME")
     epochs: float = option(100.0, "passes over the training images", group=MODEL, metavar="E")
-    batch_size: int = option(256, "images a step, over all GPUs together", group=MODEL, metavar="N")
+    batch_size: int | None = option(
+        None,
+        "images a step, over all GPUs together",
+        group=MODEL,
+        metavar="N",
+        default_text="the largest batch, fewer for few images",
+    )
+    largest_batch: int = option(256, "most images a step that follow the images", group=MODEL, metavar="N")
     precision: Precision = option("auto", "precision of training", group=MODEL, metavar="NAME")
     optimizer: str = option("sgd", "one of timm's optimisers", group=RATE, metavar="NAME")
     momentum: float = option(0.9, "momentum of the optimiser", group=RATE, metavar="M")
@@ -179,6 +199,8 @@ class FullRecipe:
             raise RecipeError(f"`{law}` must hold, but got {name}={getattr(self, name)!r}", field=name)
 
     def _check_optimizer(self) -> None:
+        if self.optimizer in COMMON:
+            return
         from timm.optim import list_optimizers
 
         known = list_optimizers()
@@ -192,8 +214,6 @@ class FullRecipe:
         text = self.auto_augment
         self._check("auto_augment is text", "auto_augment", isinstance(text, str))
         if text and text != "ta_wide":
-            from nas.full_training.augmentation import check_notation
-
             check_notation(text)
         if self.first_magnitude is not None and not text.startswith("rand-"):
             raise RecipeError(
@@ -232,17 +252,16 @@ class FullRecipe:
                 values.setdefault(name, getattr(self, name) * share)
         return replace(self, **values)
 
-    def suited_to(self, images: int) -> FullRecipe:
-        """Returns the recipe with a batch that leaves 8 steps in an epoch of so many images: a power of two.
-
-        A batch made for a million images would leave a thousand of them with one step.
-        """
-        most = max(LEAST_BATCH, images // STEPS_AN_EPOCH)
-        return self if self.batch_size <= most else replace(self, batch_size=1 << (most.bit_length() - 1))
-
     def batch_for(self, images: int) -> int:
-        """Images a step on so many training images: at most all of them."""
-        return min(self.batch_size, images)
+        """Images a step on so many training images.
+
+        What follows the images leaves 8 steps in an epoch: a batch made for a million images would leave a
+        thousand of them with one. It is the largest such power of two, and at least 16 if there are so many.
+        """
+        if self.batch_size is not None:
+            return self.batch_size
+        most = max(LEAST_BATCH, images // STEPS_AN_EPOCH)
+        return min(self.largest_batch, 1 << (most.bit_length() - 1), images)
 
     def steps_an_epoch(self, images: int) -> int:
         """Steps of an epoch; the last, partial batch is left out."""
@@ -269,6 +288,14 @@ class FullRecipe:
     def shift_pixels(self, side: int) -> int:
         """Largest shift of an image, pixels; at least one where there are shifts."""
         return max(1, round(self.shift * side)) if self.shift else 0
+
+    def momentum_for(self, images: int, own: float) -> float:
+        """Weight of the newest batch in batch-norm statistics, in a network with a weight of its own.
+
+        It is raised where a short training would leave more than 1 % of the initial statistics.
+        """
+        wanted = own if self.batch_norm_momentum is None else self.batch_norm_momentum
+        return max(wanted, 1 - math.pow(INITIAL_SHARE, 1 / self.steps(images)))
 
     def mixup_at(self, stage: int) -> float:
         """Alpha of Mixup in a stage."""
@@ -321,6 +348,20 @@ class FullRecipe:
         return (cls() if name is None else known[name]).changed(**values)
 
 
+def check_notation(text: str) -> None:
+    """Checks that timm can read an augmentation.
+
+    Raises:
+        RecipeError: It cannot.
+    """
+    if RAND.fullmatch(text) is None and text not in POLICIES:
+        raise RecipeError(
+            f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
+            f"but is {text!r}",
+            field="auto_augment",
+        )
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -369,8 +410,8 @@ LAWS = (
     ("{} >= 1", ("reference_batch", "repeats", "stages", "ema_every"), _is_count),
     (
         "{} >= 2 (batch norm needs two images)",
-        ("batch_size",),
-        lambda value: _is_count(value) and value >= 2,
+        ("batch_size", "largest_batch"),
+        lambda value: value is None or (_is_count(value) and value >= 2),
     ),
     ("{} in (False, True)", ("ema_warmup",), lambda value: isinstance(value, bool)),
 )

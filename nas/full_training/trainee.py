@@ -79,7 +79,7 @@ class Course:
         return rate
 
 
-def trained_network(network: Network, recipe: FullRecipe) -> Network:
+def trained_network(network: Network, recipe: FullRecipe, images: int) -> Network:
     """The network as it is trained: with the recipe's dropout, stochastic depth and batch-norm momentum.
 
     Raises:
@@ -101,7 +101,7 @@ def trained_network(network: Network, recipe: FullRecipe) -> Network:
         network,
         head=head,
         drop_path_rate=network.drop_path_rate if recipe.drop_path is None else recipe.drop_path,
-        norm_momentum=recipe.batch_norm_momentum or network.norm_momentum,
+        norm_momentum=recipe.momentum_for(images, network.norm_momentum),
     )
 
 
@@ -147,7 +147,7 @@ class Trainee:
         self._ranks = ranks
         self._seed = seed
         self._dropout = network.head.dropout
-        self.module: nn.Module = build(trained_network(network, recipe), seed=seed)
+        self.module: nn.Module = build(trained_network(network, recipe, images), seed=seed)
         if weights is not None:
             self.module.load_state_dict(weights)
         self.module.to(ranks.device).to(memory_format=torch.channels_last)

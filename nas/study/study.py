@@ -153,6 +153,25 @@ class Study:
             key=lambda t: (t.fidelity, ranks.get(t.digest, last), _or_least(t.reward), -t.number),
         )
 
+    def top(self, count: int) -> tuple[StudyTrial, ...]:
+        """The trials of so many different networks: `best`, then by recommendation and reward.
+
+        Fewer where fewer completed. Only trials of the highest fidelity that any has are among them.
+
+        Raises:
+            StudyError: No trial has completed.
+        """
+        best = self.best
+        ranks = {digest: rank for rank, digest in enumerate(self.recommended)}
+        ranked = sorted(
+            (trial for trial in self.completed if trial.fidelity == best.fidelity),
+            key=lambda t: (ranks.get(t.digest, len(ranks)), -_or_least(t.reward), t.number),
+        )
+        distinct = {best.digest: best}
+        for trial in ranked:
+            distinct.setdefault(trial.digest, trial)
+        return tuple(distinct.values())[:count]
+
     @property
     def ending(self) -> str | None:
         """Why the search ended; None while it runs, or after a kill."""

@@ -1,0 +1,78 @@
+"""`nas train`: a network, or the best of a study, trained in full, tested, and exported."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from nas.config.request import given_options
+from nas.data.images import SEARCH_FRACTION, Carving
+from nas.errors import UsageError
+from nas.report.printing import emit, make_console, write_json
+
+
+def run(arguments: Namespace) -> int:
+    """Trains, or tells what it would take."""
+    from nas.full_training.display import TrainingDisplay, plan_report, trained_report
+    from nas.full_training.options import TrainOptions
+    from nas.full_training.run import plan
+    from nas.full_training.run import run as train
+    from nas.full_training.training import FullTraining
+
+    asked = FullTraining(
+        network=arguments.what,
+        data=_images(arguments),
+        recipe=_recipe(arguments),
+        weights=arguments.weights,
+        top=arguments.top,
+        resolution=arguments.resolution,
+        seed=arguments.seed,
+    )
+    options = TrainOptions(**given_options(arguments, TrainOptions))
+    with TrainingDisplay(make_console(to_stderr=arguments.json)) as display:
+        if arguments.dry_run:
+            found = plan(asked, arguments.out, options=options, watcher=display)
+        else:
+            trained = train(asked, arguments.out, options=options, watcher=display)
+    if arguments.dry_run:
+        if arguments.json:
+            write_json([plan_report(one).to_data() for one in found])
+        return 0
+    emit(trained_report(trained), as_json=arguments.json)
+    return 0
+
+
+def _images(arguments: Namespace) -> Any:
+    """Where the images are; None where the study says."""
+    from nas.full_training.images import ImageSource
+
+    if arguments.data is None:
+        return None
+    is_split_given = arguments.search_fraction is not None or arguments.split_seed is not None
+    carving = Carving(
+        seed=arguments.split_seed or 0, search_fraction=arguments.search_fraction or SEARCH_FRACTION
+    )
+    return ImageSource(
+        spec=arguments.data,
+        root=arguments.data_root,
+        download=arguments.download,
+        fit=arguments.fit,
+        carving=carving if is_split_given else None,
+    )
+
+
+def _recipe(arguments: Namespace) -> Any:
+    """The recipe with what was given changed; None where neither is said."""
+    from nas.full_training.recipe import FullRecipe
+    from nas.full_training.recipes import find_recipe
+
+    changes = given_options(arguments, FullRecipe)
+    if arguments.recipe is None:
+        if changes:
+            first = next(iter(changes))
+            raise UsageError(
+                f"--{first.replace('_', '-')} changes a recipe, but none is given: say which with --recipe",
+                field="recipe",
+            )
+        return None
+    return find_recipe(arguments.recipe).changed(**changes)

@@ -1,0 +1,234 @@
+"""Shows full trainings while they run: what they will take, a line for each evaluation, progress between."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from nas.full_training.fitting import Moment
+from nas.full_training.plan import TrainingPlan
+from nas.full_training.run import Trained
+from nas.report.activity import Activity
+from nas.report.printing import (
+    MACS,
+    PARAMS,
+    Column,
+    Fact,
+    Report,
+    Table,
+    draw,
+    show_accuracy,
+    show_bytes,
+    show_count,
+    show_seconds,
+)
+from search_spaces import cost
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class TrainingDisplay:
+    """Shows trainings; a `nas.full_training.run.Watcher`, and a context that ends what is going on.
+
+    In a terminal the step, its loss and the time left stand in one line that is written over. Elsewhere such
+    a line comes once in a while.
+
+    Args:
+        console: Where to.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._stack = ExitStack()
+        self._activity: Activity | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def on_step(self, text: str) -> None:
+        """Shows what is going on from now on."""
+        self._stack.close()
+        self._activity = self._stack.enter_context(Activity(self._console, text))
+
+    def on_plan(self, plan: TrainingPlan) -> None:
+        """Draws what a training will take."""
+        self._stack.close()
+        draw(plan_report(plan), self._console)
+        self._activity = self._stack.enter_context(Activity(self._console, "training"))
+
+    def on_moment(self, moment: Moment) -> None:
+        """Shows how far it is; prints a line for an evaluation."""
+        if self._activity is None:
+            return
+        if moment.note:
+            self._activity.print(moment.note)
+        if moment.row is not None:
+            self._activity.print(evaluation_line(moment))
+        self._activity(progress_line(moment))
+
+
+def progress_line(moment: Moment) -> str:
+    """How far a training is, in one line."""
+    left = "" if moment.seconds_left is None else f", {show_seconds(moment.seconds_left)} left"
+    return (
+        f"epoch {moment.epoch:.2f} of {moment.epochs:g}, step {moment.step:,} of {moment.steps:,}, "
+        f"loss {moment.loss:.3f}, rate {moment.learning_rate:.3g}, "
+        f"{moment.images_per_second:,.0f} images/s{left}"
+    )
+
+
+def evaluation_line(moment: Moment) -> str:
+    """One evaluation of a training, in one line."""
+    row = moment.row
+    assert row is not None
+    width = len(f"{moment.epochs:g}")
+    averaged = "" if row.averaged_accuracy is None else f"  averaged {show_accuracy(row.averaged_accuracy)}"
+    accuracy = "not finite" if row.accuracy is None else show_accuracy(row.accuracy)
+    left = "" if moment.seconds_left is None else f"  {show_seconds(moment.seconds_left)} left"
+    return (
+        f"epoch {row.epoch:{width}g}/{moment.epochs:g}  loss {row.loss:.4f}  accuracy {accuracy}{averaged}  "
+        f"rate {row.learning_rate:.3g}  {row.images_per_second:,.0f} images/s{left}"
+    )
+
+
+def plan_report(plan: TrainingPlan) -> Report:
+    """What a training will take, as it is printed and as JSON."""
+    counted = cost(plan.network)
+    recipe, images = plan.recipe, len(plan.data.train)
+    sizes = ", ".join(map(str, plan.sizes))
+    workers = "" if plan.workers == 1 else f", {plan.workers} workers"
+    per_step = ", ".join(f"{1000 * one:.3g}" for one in plan.step_seconds)
+    time = (
+        "not measured"
+        if plan.seconds is None
+        else f"about {show_seconds(plan.seconds)} ({per_step} ms a step)"
+    )
+    memory = None if plan.memory_bytes is None else show_bytes(plan.memory_bytes)
+    return Report(
+        title=f"Training {plan.name}",
+        facts=(
+            Fact(key="name", label="", value=plan.name),
+            Fact(
+                key="network",
+                label="network",
+                value=plan.network.digest,
+                text=f"{show_count(counted.macs)} multiply-adds, {show_count(counted.params)} parameters",
+            ),
+            Fact(key="data", label="data", value=str(plan.data)),
+            Fact(
+                key="recipe",
+                label="recipe",
+                value=recipe.name,
+                text=f"{recipe.name}: {recipe.epochs:g} epochs, {recipe.batch_for(images)} images a step, "
+                f"{recipe.optimizer}, learning rate {plan.learning_rate:.3g}, {recipe.schedule}",
+            ),
+            Fact(key="epochs", label="", value=recipe.epochs),
+            Fact(key="batch_size", label="", value=recipe.batch_for(images)),
+            Fact(key="learning_rate", label="", value=plan.learning_rate),
+            Fact(
+                key="steps",
+                label="steps",
+                value=plan.steps,
+                text=f"{plan.steps:,} ({plan.steps_an_epoch:,} an epoch)",
+            ),
+            Fact(
+                key="sizes",
+                label="image sizes",
+                value=list(plan.sizes),
+                text=f"{sizes} pixels in training, {plan.data.resolution} in evaluation",
+            ),
+            Fact(
+                key="device",
+                label="device",
+                value=plan.device,
+                text=f"{plan.device}{workers}, {plan.precision}",
+            ),
+            Fact(key="precision", label="", value=plan.precision),
+            Fact(key="seconds", label="time", value=plan.seconds, text=time),
+            Fact(
+                key="memory_bytes",
+                label="memory" if memory else "",
+                value=plan.memory_bytes,
+                text=f"{memory} without the images",
+            ),
+            *(Fact(key=f"note{number}", label="note", value=note) for number, note in enumerate(plan.notes)),
+            *(
+                Fact(key=f"warning{number}", label="warning", value=warning)
+                for number, warning in enumerate(plan.data.warnings)
+            ),
+        ),
+    )
+
+
+def trained_report(found: Trained) -> Report:
+    """What a training came to, as it is printed and as JSON."""
+    low, high = found.interval
+    best = found.fitted.best
+    tables = (_ranking(found),) if len(found.ranking) > 1 else ()
+    return Report(
+        title=f"Trained {found.fitted.label}",
+        facts=(
+            Fact(
+                key="accuracy",
+                label="test accuracy",
+                value=found.accuracy,
+                text=f"{show_accuracy(found.accuracy)} ({found.right:,} of {found.images:,} images; 95 % "
+                f"interval {low:.4f} to {high:.4f})",
+            ),
+            Fact(key="interval", label="", value=list(found.interval)),
+            Fact(
+                key="search_accuracy",
+                label="search accuracy",
+                value=best.accuracy,
+                text=f"{show_accuracy(best.accuracy)} ({best.kind} of epoch {best.epoch:g}, chosen by it)",
+            ),
+            Fact(
+                key="train_seconds",
+                label="time",
+                value=found.fitted.seconds,
+                text=show_seconds(found.fitted.seconds),
+            ),
+            Fact(key="bundle", label="bundle", value=str(found.bundle)),
+            Fact(key="curves", label="curves", value=str(found.curves)),
+            *(
+                Fact(key=f"note{number}", label="note", value=note)
+                for number, note in enumerate(found.fitted.notes)
+            ),
+        ),
+        tables=tables,
+        notes=(f"nas evaluate {found.folder} --data ...  and  nas predict {found.folder} IMAGE ...  use it",),
+    )
+
+
+def _ranking(found: Trained) -> Table:
+    rows = tuple(
+        {
+            "rank": rank,
+            "network": one.label,
+            "search_accuracy": one.best.accuracy,
+            "macs": one.macs,
+            "params": one.params,
+            "seconds": one.seconds,
+            "folder": str(one.folder),
+            "is_best": rank == 1,
+        }
+        for rank, one in enumerate(found.ranking, start=1)
+    )
+    columns = (
+        Column(key="rank", heading="rank", is_number=True),
+        Column(key="network", heading="network"),
+        Column(key="search_accuracy", heading="accuracy (search)", show=show_accuracy, is_number=True),
+        MACS,
+        PARAMS,
+        Column(key="seconds", heading="time", show=show_seconds, is_number=True),
+    )
+    return Table(
+        key="ranking", title="Ranked on the search split; the first was tested", columns=columns, rows=rows
+    )

@@ -1,0 +1,527 @@
+"""`train`: networks trained in full, the best of them tested once and exported with the measured weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from filelock import FileLock, Timeout
+
+from nas.data.images import ImageData
+from nas.devices import choose_device, describe_device
+from nas.errors import RecipeError, TrainingError
+from nas.export.bundle import export_bundle
+from nas.export.card import Origin
+from nas.export.preprocessing import Preprocessing
+from nas.export.weights import trained
+from nas.full_training.checkpoint import Best, Checkpoint, Row, check_identity, read_checkpoint
+from nas.full_training.curves import draw_curves
+from nas.full_training.fitting import Fit, Moment, fit
+from nas.full_training.images import ImageSource
+from nas.full_training.options import TrainOptions
+from nas.full_training.plan import TrainingPlan, measure
+from nas.full_training.ranks import OneRank, Ranks
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.start import Weights
+from nas.full_training.tensorboard import CurveLog
+from nas.full_training.training import FullTraining, Training
+from nas.io import write_whole
+from nas.statistics import wilson_interval
+from nas.study.study import Study
+from nas.tested_weights import TestedWeights, weights_digest
+from nas.training.precision import choose_precision
+from nas.training.proxy import weights_bytes
+from nas.training.training import evaluate_accuracy
+from nas.trial import Metric
+from search_spaces import Network, cost
+
+RUN, RESULT, RECIPE, RANKING = "training.json", "result.json", "recipe.toml", "ranking.json"
+LOCK, CURVES, BUNDLE = "training.lock", "curves.png", "bundle"
+
+
+class Watcher(Protocol):
+    """Receives the progress of full trainings."""
+
+    def on_step(self, text: str) -> None:
+        """Something that may last begins."""
+        ...
+
+    def on_plan(self, plan: TrainingPlan) -> None:
+        """A training is about to begin, or to continue."""
+        ...
+
+    def on_moment(self, moment: Moment) -> None:
+        """The training has come so far."""
+        ...
+
+
+class Unwatched:
+    """A watcher that shows nothing."""
+
+    def on_step(self, text: str) -> None:
+        """Does nothing."""
+
+    def on_plan(self, plan: TrainingPlan) -> None:
+        """Does nothing."""
+
+    def on_moment(self, moment: Moment) -> None:
+        """Does nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A network that was trained, and not tested.
+
+    Attributes:
+        label: What it is called.
+        folder: Where it was trained.
+        best: Which weights are kept, with their accuracy on the search split.
+        macs: Multiply-adds of one image.
+        params: Parameters.
+        seconds: Wall time of the training.
+        notes: What happened.
+    """
+
+    label: str
+    folder: Path
+    best: Best
+    macs: int
+    params: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a full training came to.
+
+    Attributes:
+        folder: Where it is.
+        network: The network.
+        accuracy: Accuracy of the exported weights on the test split, a fraction.
+        interval: Its central 95 % interval on images like these (Wilson).
+        right: Test images classified rightly.
+        images: Test images.
+        fitted: The training of these weights.
+        rows: Its evaluations.
+        ranking: All networks that were trained, the best on the search split first.
+        bundle: Folder of the exported network.
+        curves: The picture of the training.
+    """
+
+    folder: Path
+    network: Network
+    accuracy: float
+    interval: tuple[float, float]
+    right: int
+    images: int
+    fitted: Fitted
+    rows: tuple[Row, ...]
+    ranking: tuple[Fitted, ...]
+    bundle: Path
+    curves: Path
+
+
+def train(
+    network: Network | Study | str | Path,
+    *,
+    data: str | Path | ImageSource | ImageData | None = None,
+    out: str | Path,
+    recipe: str | Path | FullRecipe | None = None,
+    weights: Weights | str | Path | None = None,
+    top: int = 1,
+    resolution: int | None = None,
+    seed: int = 0,
+    options: TrainOptions | None = None,
+    watcher: Watcher | None = None,
+) -> Trained:
+    """Trains a network in full, or continues; the best weights on the search split are tested and exported.
+
+    The folder then holds `bundle/`, `curves.png`, `recipe.toml` and `result.json`. The same call continues a
+    training that was stopped, from its last checkpoint. On a CPU the weights are then those of an
+    uninterrupted training, to the bit. The test split is looked at once, by the exported weights alone.
+
+    Args:
+        network: What is trained; see `FullTraining` for this and the next six.
+        data: The images.
+        out: Folder to write.
+        recipe: How.
+        weights: What to start from.
+        top: How many of a study's networks are trained; the best of them on the search split is tested.
+        resolution: Side of the images in pixels.
+        seed: Of everything random.
+        options: Devices, workers, checkpoints.
+        watcher: Receives the progress.
+
+    Raises:
+        NasError: Network, images, recipe and weights do not fit together, or something cannot be read or
+            written; `field` names the argument.
+    """
+    asked = FullTraining(
+        network=network,
+        data=data,
+        recipe=recipe,
+        weights=weights,
+        top=top,
+        resolution=resolution,
+        seed=seed,
+    )
+    return run(asked, out, options=options or TrainOptions(), watcher=watcher or Unwatched())
+
+
+def run(asked: FullTraining, out: str | Path, *, options: TrainOptions, watcher: Watcher) -> Trained:
+    """Does what `train` says.
+
+    Raises:
+        NasError: As `train`.
+    """
+    trainings = asked.prepare(out, workers=options.workers, say=watcher.on_step)
+    choose_device(options.device)
+    folder = Path(out).expanduser()
+    with locked(folder):
+        found = [_fit(one, options, watcher) for one in trainings]
+        # Equal ones stay in the order of the study.
+        ranked = sorted(found, key=lambda pair: -pair[0].best.accuracy)
+        ranking = tuple(fitted for fitted, _ in ranked)
+        if len(ranking) > 1:
+            _write_json(folder / RANKING, [_plain(fitted) for fitted in ranking])
+        best, checkpoint = ranked[0]
+        training = next(one for one in trainings if one.folder == best.folder)
+        return _finish(folder, training, best, checkpoint, ranking, options, watcher)
+
+
+def plan(
+    asked: FullTraining, out: str | Path, *, options: TrainOptions, watcher: Watcher
+) -> tuple[TrainingPlan, ...]:
+    """What `run` would take, a plan for each network; the watcher is told of each. Writes nothing.
+
+    Raises:
+        NasError: As `train`.
+    """
+    found = []
+    for training in asked.prepare(out, workers=options.workers, say=watcher.on_step):
+        watcher.on_step("measuring a few steps")
+        found.append(_plan(training, _work(training, options), options))
+        watcher.on_plan(found[-1])
+    return tuple(found)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second process from training in the same folder.
+
+    Raises:
+        TrainingError: One does, or the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise TrainingError(
+            f"another process trains in {folder}: wait for it, or give another --out", field="out"
+        ) from error
+    except OSError as error:
+        raise TrainingError(f"{folder} cannot be written: {error.strerror or error}", field="out") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _work(training: Training, options: TrainOptions) -> Fit:
+    """The training as the plain data that every rank runs; a precision that was chosen before stays."""
+    path = training.folder / RUN
+    known = _read_run(path)
+    if known is not None:
+        check_identity(path, known["identity"], training.identity)
+    precision: Literal["float32", "bfloat16"]
+    if training.recipe.precision != "auto":
+        precision = training.recipe.precision
+    elif known is not None:
+        precision = known["precision"]
+    else:
+        precision = choose_precision(choose_device(options.device)).precision
+    return Fit(
+        network=training.start.network,
+        data=training.data,
+        recipe=training.recipe,
+        folder=training.folder,
+        identity=training.identity,
+        seed=training.seed,
+        precision=precision,
+        weights=training.start.weights,
+        checkpoint_minutes=options.checkpoint_minutes,
+        checkpoint_steps=options.checkpoint_steps,
+        evaluate_every=options.evaluate_every,
+        sync_batch_norm=options.sync_batch_norm,
+        stepping="compiled" if options.is_compiled else "auto",
+    )
+
+
+def _read_run(path: Path) -> dict[str, Any] | None:
+    """What the run before wrote down; None where there was none."""
+    if not path.exists():
+        return None
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if not {"identity", "precision"} <= set(known):
+            raise ValueError("it has no identity")
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainingError(
+            f"{path} cannot be read ({error}): restore it, or give another --out", field="out"
+        ) from error
+    return known
+
+
+def _fit(training: Training, options: TrainOptions, watcher: Watcher) -> tuple[Fitted, Checkpoint]:
+    """Trains one network to the end, or reads what was trained before."""
+    work = _work(training, options)
+    done = read_checkpoint(training.folder, training.identity)
+    steps = training.recipe.steps(len(training.data.train))
+    if done is None or done.state.step < steps:
+        _begin(training, work)
+        watcher.on_step("measuring a few steps")
+        watcher.on_plan(_plan(training, work, options))
+        done = _train(work, options, watcher)
+    best = done.state.best
+    if best is None:
+        raise TrainingError(
+            f"no weights of {training.start.name} gave finite logits on the search split: give a lower "
+            "learning_rate, or precision=float32, and another --out",
+            field="learning_rate",
+        )
+    counted = cost(training.start.network)
+    fitted = Fitted(
+        label=training.start.name,
+        folder=training.folder,
+        best=best,
+        macs=counted.macs,
+        params=counted.params,
+        seconds=done.state.seconds,
+        notes=done.state.notes,
+    )
+    return fitted, done
+
+
+def _begin(training: Training, work: Fit) -> None:
+    """Writes down what is trained, before the first step."""
+    facts = {
+        "name": training.start.name,
+        "identity": training.identity,
+        "precision": work.precision,
+        "seed": training.seed,
+        "data": str(training.data),
+        "notes": list(training.notes),
+    }
+    try:
+        training.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(training.folder / RECIPE, training.recipe.to_toml())
+        write_whole(training.folder / "architecture.json", training.start.network.to_json() + "\n")
+        _write_json(training.folder / RUN, facts)
+    except OSError as error:
+        raise TrainingError(
+            f"{training.folder} cannot be written: {error.strerror or error}", field="out"
+        ) from error
+
+
+def _train(work: Fit, options: TrainOptions, watcher: Watcher) -> Checkpoint:
+    device = choose_device(options.device)
+    before = read_checkpoint(work.folder, work.identity)
+    with closing(CurveLog(work.folder, first_step=0 if before is None else before.state.step + 1)) as log:
+
+        def tell(moment: Moment) -> None:
+            if moment.row is not None:
+                log.add(moment.row)
+            watcher.on_moment(moment)
+
+        if options.workers == 1:
+            return fit(work, OneRank(device=device), tell)
+        from nas.full_training.ray_launch import launch
+
+        launch(
+            partial(_train_rank, work),
+            workers=options.workers,
+            folder=work.folder,
+            on_gpus=device.type == "cuda",
+            cpus_per_worker=options.cpus_per_worker,
+            address=options.address,
+            tell=tell,
+            say=watcher.on_step,
+        )
+    done = read_checkpoint(work.folder, work.identity)
+    if done is None:
+        raise TrainingError(
+            f"the ranks ended without a checkpoint in {work.folder}: give a folder that every node sees",
+            field="out",
+        )
+    return done
+
+
+def _train_rank(work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> None:
+    fit(work, ranks, tell)
+
+
+def _plan(training: Training, work: Fit, options: TrainOptions) -> TrainingPlan:
+    """What the training will take; of several ranks, the time is not known before it began."""
+    recipe, images = training.recipe, len(training.data.train)
+    device = choose_device(options.device)
+    notes = training.notes
+    measured = None
+    if options.workers == 1:
+        try:
+            measured = measure(work, device)
+        except RuntimeError as error:
+            raise RecipeError(
+                f"a step of {recipe.batch_for(images)} images cannot be taken on {device}: "
+                f"{(str(error).splitlines() or ['no reason'])[0]}; give a smaller batch_size",
+                field="batch_size",
+            ) from error
+    else:
+        notes = (*notes, "the time is told when the ranks have begun")
+    return TrainingPlan(
+        name=training.start.name,
+        network=training.start.network,
+        data=training.data,
+        recipe=recipe,
+        steps=recipe.steps(images),
+        steps_an_epoch=recipe.steps_an_epoch(images),
+        learning_rate=recipe.peak_rate(images),
+        sizes=tuple(recipe.side(stage, training.data.resolution) for stage in range(recipe.stages)),
+        device=describe_device(device),
+        workers=options.workers,
+        precision=work.precision,
+        step_seconds=() if measured is None else measured.step_seconds,
+        seconds=None if measured is None else measured.seconds,
+        memory_bytes=None if measured is None else measured.memory_bytes,
+        notes=notes,
+    )
+
+
+def _finish(
+    folder: Path,
+    training: Training,
+    best: Fitted,
+    checkpoint: Checkpoint,
+    ranking: Sequence[Fitted],
+    options: TrainOptions,
+    watcher: Watcher,
+) -> Trained:
+    """Tests the best weights, draws, exports; what is there already is not made again."""
+    network, data = training.start.network, training.data
+    module = trained(network, checkpoint.best)
+    content = weights_bytes(module)
+    tested = _tested_before(folder, weights_digest(content))
+    if tested is None:
+        watcher.on_step(f"testing on {len(data.test):,} images")
+        accuracy = evaluate_accuracy(module, data, "test", device=options.device)
+        tested = TestedWeights(
+            trial=None,
+            digest=weights_digest(content),
+            right=round(accuracy * len(data.test)),
+            images=len(data.test),
+        )
+    assert tested.right is not None
+    rows = checkpoint.state.rows
+    curves = draw_curves(rows, folder / CURVES, title=f"{best.label}, recipe {training.recipe.name}")
+    bundle = folder / BUNDLE
+    if not _has_result(folder, tested):
+        watcher.on_step("exporting, and loading the bundle in a new process")
+        export_bundle(
+            bundle,
+            network=network,
+            weights=content,
+            preprocessing=Preprocessing.of(data),
+            origin=_origin(training, best, tested, options),
+            overwrite=True,
+            with_onnx=options.has_onnx,
+        )
+    interval = wilson_interval(tested.right, tested.images)
+    found = Trained(
+        folder=folder,
+        network=network,
+        accuracy=tested.right / tested.images,
+        interval=interval,
+        right=tested.right,
+        images=tested.images,
+        fitted=best,
+        rows=rows,
+        ranking=tuple(ranking),
+        bundle=bundle,
+        curves=curves,
+    )
+    _write_json(folder / RESULT, _result(found, training, tested))
+    return found
+
+
+def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
+    """What these weights reached on the test split before; it is looked at once."""
+    try:
+        tested = TestedWeights(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["tested_weights"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return tested if tested.digest == weights else None
+
+
+def _has_result(folder: Path, tested: TestedWeights) -> bool:
+    return (folder / BUNDLE / "card.md").is_file() and _tested_before(folder, tested.digest) is not None
+
+
+def _origin(training: Training, best: Fitted, tested: TestedWeights, options: TrainOptions) -> Origin:
+    device = choose_device(options.device)
+    where = f"{options.workers} x {describe_device(device)}"
+    unit = "GPU-hours" if device.type == "cuda" else "hours"
+    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    trial = training.start.trial
+    search = Metric(
+        name="accuracy",
+        value=best.best.accuracy,
+        environment=f"search split; {best.best.kind} of epoch {best.best.epoch:g}, the best evaluation",
+    )
+    hours = best.seconds / 3600 * (options.workers if device.type == "cuda" else 1)
+    spent = Metric(name="training_cost", value=hours, unit=unit, environment=f"{where}{threads}")
+    return Origin(
+        study="" if trial is None else str(trial.folder),
+        trial=None if trial is None else trial.number,
+        seed=training.seed,
+        space="" if trial is None else trial.provenance.space_name,
+        data=str(training.data),
+        recipe=_in_words(training.recipe),
+        objective="" if trial is None else trial.objective.describe(),
+        metrics=(search, spent),
+        tested=tested,
+    )
+
+
+def _in_words(recipe: FullRecipe) -> str:
+    return f"{recipe.name}: " + ", ".join(
+        line.replace(" = ", "=") for line in recipe.to_toml().splitlines()[1:]
+    )
+
+
+def _result(found: Trained, training: Training, tested: TestedWeights) -> Mapping[str, Any]:
+    return {
+        "network": found.network.digest,
+        "recipe": training.recipe.name,
+        "accuracy": found.accuracy,
+        "interval": list(found.interval),
+        "search_accuracy": found.fitted.best.accuracy,
+        "fitted": _plain(found.fitted),
+        "ranking": [_plain(fitted) for fitted in found.ranking],
+        "evaluations": [asdict(row) for row in found.rows],
+        "tested_weights": asdict(tested),
+    }
+
+
+def _plain(fitted: Fitted) -> dict[str, Any]:
+    return {**asdict(fitted), "folder": str(fitted.folder)}
+
+
+def _write_json(path: Path, value: object) -> None:
+    write_whole(path, json.dumps(value, indent=1) + "\n")

@@ -1,0 +1,242 @@
+"""`FullTraining`: what is trained on what, found, checked and fitted together before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nas.data.images import ImageData
+from nas.errors import DataError, StudyError, UsageError
+from nas.full_training.images import ImageSource, check_apart, check_splits, of_study
+from nas.full_training.ranks import share_of_batch
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.recipes import RECIPES, find_recipe
+from nas.full_training.start import Start, Weights, find_start, of_trial, with_weights
+from nas.full_training.trainee import trained_network
+from nas.report.show import open_with_space
+from nas.study.study import Study
+from nas.study.study_folder import has_study
+from nas.trial import Say, say_nothing
+from nas.values import digest, seed_of, whole
+from search_spaces import Network
+
+SMALL_RESOLUTION = 64
+"""Up to so many pixels the recipe `small` is the default, above it `modern`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Training:
+    """One network with all that its training is made of.
+
+    Attributes:
+        start: The network, fitted to the images.
+        data: The images.
+        recipe: How it is trained.
+        folder: Where to.
+        seed: Of everything random.
+        notes: What was decided on the user's behalf.
+    """
+
+    start: Start
+    data: ImageData
+    recipe: FullRecipe
+    folder: Path
+    seed: int
+    notes: tuple[str, ...] = ()
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What makes it the same training."""
+        weights = self.start.weights
+        return {
+            "network": self.start.network.digest,
+            "images": self.data.fingerprint,
+            "split": self.data.split_fingerprint,
+            "normalisation": digest(self.data.mean, self.data.std),
+            "recipe": self.recipe.fingerprint,
+            "seed": str(self.seed),
+            "starting weights": "none" if weights is None else digest(*_parts(weights)),
+        }
+
+
+def _parts(weights: Weights) -> Iterator[object]:
+    for name, tensor in sorted(weights.items()):
+        yield name
+        yield tensor.detach().cpu().contiguous().numpy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FullTraining:
+    """A full training as it is asked for.
+
+    Attributes:
+        network: A network, a published name (`efficientnet_b0`), an `architecture.json`, a bundle, a
+            training, or a study, whose recommended network is taken.
+        data: The images; None takes those of the study, split as there.
+        recipe: A name of `nas.RECIPES`, a TOML file, or a recipe; None is `small` up to 64 pixels and
+            `modern` above.
+        weights: What to start from, for recipes that start from weights; None takes those of the bundle or
+            the trial. Other recipes start from them only where they are given here.
+        top: How many of a study's networks are trained.
+        resolution: Side of the images in pixels; None is the network's own, or that of loaded data.
+        seed: Of initial weights, order and views of the images, and dropout.
+    """
+
+    network: Network | Study | str | Path
+    data: str | Path | ImageSource | ImageData | None = None
+    recipe: str | Path | FullRecipe | None = None
+    weights: Weights | str | Path | None = None
+    top: int = 1
+    resolution: int | None = None
+    seed: int = 0
+
+    def prepare(self, out: str | Path, *, workers: int = 1, say: Say = say_nothing) -> tuple[Training, ...]:
+        """Finds everything and checks that it fits together; writes nothing.
+
+        Args:
+            out: Folder to train in.
+            workers: Processes that share each batch.
+            say: Told what is going on.
+
+        Returns:
+            A training for each network, the first that of the study's recommended one.
+
+        Raises:
+            NasError: Something cannot be found or read, or does not fit; `field` names the argument.
+        """
+        top, seed = whole("top", self.top, least=1), seed_of(self.seed)
+        recipe = None if self.recipe is None else find_recipe(self.recipe)
+        say("finding the network")
+        study = self._study()
+        starts = self._starts(study, top)
+        keeps = self.weights is not None or (recipe is not None and recipe.starts_from == "weights")
+        data = self._images(study, starts[0], keeps, say)
+        check_splits(data)
+        notes = _study_note(study, data)
+        if recipe is None:
+            recipe = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
+            notes = (*notes, f"the recipe is {recipe.name}, for images of {data.resolution} pixels")
+        share_of_batch(np.arange(recipe.batch_for(len(data.train))), 0, workers)  # refuses what has no shares
+        folder = Path(out).expanduser()
+        found = []
+        for start in starts:
+            fitted = start.fitted(data, keeps_weights=keeps)
+            if keeps and start.preprocessing is not None:
+                check_apart(data, start.preprocessing.trained_on)
+            trained_network(fitted.network, recipe, len(data.train))
+            found.append(
+                Training(
+                    start=fitted,
+                    data=fitted.normalised(data),
+                    recipe=recipe,
+                    folder=folder if len(starts) == 1 else folder / start.name.replace(" ", "-"),
+                    seed=seed,
+                    notes=(*notes, *_notes(start, fitted, data, recipe)),
+                )
+            )
+        return tuple(found)
+
+    def _study(self) -> Study | None:
+        """The study that the network is taken from; None where it is taken from elsewhere."""
+        if isinstance(self.network, Study):
+            return self.network
+        if isinstance(self.network, Network):
+            return None
+        folder = Path(self.network).expanduser()
+        return open_with_space(str(folder)) if folder.is_dir() and has_study(folder) else None
+
+    def _starts(self, study: Study | None, top: int) -> list[Start]:
+        """The networks that are trained."""
+        if study is not None:
+            trials = study.top(top)
+            if len(trials) < top:
+                raise StudyError(
+                    f"`top <= {len(trials)}`, the different networks that completed in {study.folder}, must "
+                    f"hold, but got top={top}: give fewer",
+                    field="top",
+                )
+            starts = [of_trial(trial) for trial in trials]
+        else:
+            if top > 1:
+                raise UsageError(
+                    f"`top` chooses among the networks of a study, which {self.network} is not: leave it out",
+                    field="top",
+                )
+            assert not isinstance(self.network, Study)
+            starts = [find_start(self.network)]
+        if self.weights is None:
+            return starts
+        if top > 1:
+            raise UsageError(
+                f"`weights` are those of one network, but top={top}: leave one of them out", field="weights"
+            )
+        return [with_weights(starts[0], self.weights)]
+
+    def _images(self, study: Study | None, start: Start, keeps: bool, say: Say) -> ImageData:
+        """The images, at the network's resolution or the one that is asked for."""
+        if isinstance(self.data, ImageData):
+            if self.resolution not in (None, self.data.resolution):
+                raise DataError(
+                    f"`resolution={self.data.resolution}`, that of the loaded images, must hold, but got "
+                    f"resolution={self.resolution}: load them with resolution={self.resolution}",
+                    field="resolution",
+                )
+            return self.data
+        source = self.data if isinstance(self.data, ImageSource) else None
+        if self.data is not None and source is None:
+            assert isinstance(self.data, str | Path)
+            source = ImageSource(spec=self.data)
+        if study is not None:
+            source = of_study(study, source)
+        if source is None:
+            raise UsageError("a full training needs images: give data, such as --data photos/", field="data")
+        source = source.like(start.preprocessing if keeps else None)
+        return source.load(self.resolution or start.network.resolution, say)
+
+
+def _study_note(study: Study | None, data: ImageData) -> tuple[str, ...]:
+    """Says where the images are not those that the study was searched on."""
+    if study is None or not study.identity.data:
+        return ()
+    if study.identity.data != data.fingerprint:
+        return (f"these are not the images that {study.folder} was searched on",)
+    if study.identity.split != data.split_fingerprint:
+        return (
+            f"the split is not that of {study.folder}: images that its networks were chosen by may be among "
+            "those that are trained on, or tested",
+        )
+    return ()
+
+
+def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> tuple[str, ...]:
+    """What was changed in the network for the images, and what follows from their number."""
+    notes = []
+    changes = [
+        f"{name} from {getattr(start.network, name)} to {getattr(fitted.network, name)}"
+        for name in ("resolution", "num_classes", "in_channels")
+        if getattr(start.network, name) != getattr(fitted.network, name)
+    ]
+    if changes:
+        notes.append(f"the network was changed for these images: {', '.join(changes)}")
+    images = len(data.train)
+    batch = recipe.batch_for(images)
+    if recipe.batch_size is None and batch != recipe.largest_batch:
+        notes.append(f"the batch follows the {images:,} training images: {batch} (batch_size gives another)")
+    if recipe.rate_rule != "none" and batch != recipe.reference_batch:
+        root = "the root of " if recipe.rate_rule == "square_root" else ""
+        notes.append(
+            f"the peak of the learning rate is {recipe.peak_rate(images):.4g}: {recipe.learning_rate:g} "
+            f"times {root}{batch}/{recipe.reference_batch}"
+        )
+    own = fitted.network.norm_momentum
+    wanted = own if recipe.batch_norm_momentum is None else recipe.batch_norm_momentum
+    momentum = recipe.momentum_for(images, own)
+    if momentum > wanted and recipe.trains == "all":
+        notes.append(
+            f"batch_norm_momentum is {momentum:.3g} in place of {wanted:g}, with which "
+            f"{recipe.steps(images):,} steps would keep too much of the initial statistics"
+        )
+    return tuple(notes)
