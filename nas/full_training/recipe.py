@@ -35,7 +35,12 @@ LEAST_BATCH = 16
 POLICIES = ("original", "originalr", "v0", "v0r", "3a")
 """timm's learned policies of AutoAugment."""
 
-RAND = re.compile(r"rand(-(m\d+|n\d+|p\d*\.?\d+|mstd\d*\.?\d+|mmax\d+|inc[01]|t[a-z]+))*")
+NUMBER = r"\d+(\.\d+)?"
+
+RAND = re.compile(rf"rand(-(m\d+|n\d+|p{NUMBER}|mstd{NUMBER}|mmax\d+|inc[01]|t(weights|3aw?)))*")
+"""timm's notation of RandAugment. It takes any other set of operations (`t`) for its own."""
+
+LEARNED = re.compile(rf"({'|'.join(POLICIES)})(-mstd{NUMBER})?")
 
 COMMON = frozenset(("sgd", "rmsprop", "rmsproptf", "adamw", "lamb"))
 """Optimisers that are known to be timm's without loading it."""
@@ -354,7 +359,7 @@ def check_notation(text: str) -> None:
     Raises:
         RecipeError: It cannot.
     """
-    if RAND.fullmatch(text) is None and text not in POLICIES:
+    if not (RAND.fullmatch(text) or LEARNED.fullmatch(text)):
         raise RecipeError(
             f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
             f"but is {text!r}",
