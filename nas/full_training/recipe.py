@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -183,7 +184,7 @@ class FullRecipe:
         for field in fields(self):
             value = getattr(self, field.name)
             is_real = str(field.type).startswith("float")
-            if is_real and isinstance(value, int) and not isinstance(value, bool):
+            if is_real and isinstance(value, int) and _is_number(value):
                 object.__setattr__(self, field.name, float(value))  # so that 5 and 5.0 are one recipe
         if self.auto_augment == "none":
             object.__setattr__(self, "auto_augment", "")
@@ -329,7 +330,9 @@ class FullRecipe:
     def to_toml(self) -> str:
         """Writes every field that is not None, a line each."""
         values = {name: value for name, value in asdict(self).items() if value is not None}
-        return "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        return "".join(
+            f"{name} = {json.dumps(value, ensure_ascii=False)}\n" for name, value in values.items()
+        )
 
     @classmethod
     def from_toml(cls, text: str, *, base: Mapping[str, FullRecipe] | None = None) -> FullRecipe:
@@ -348,9 +351,11 @@ class FullRecipe:
             raise RecipeError(f"a recipe must be TOML, but: {error}", field="recipe") from error
         name = values.pop("base", None)
         known = base or {}
-        if name is not None and name not in known:
+        if name is None:
+            return cls().changed(**values)
+        if not isinstance(name, str) or name not in known:
             raise RecipeError(f"there is no recipe {name!r}: {hint(str(name), known)}", field="base")
-        return (cls() if name is None else known[name]).changed(**values)
+        return known[name].changed(**values)
 
 
 def check_notation(text: str) -> None:
@@ -368,14 +373,20 @@ def check_notation(text: str) -> None:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether it is a number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
 LAWS = (
+    ("{} is printable text", ("name", "optimizer"), _is_text),
     (
         "{} > 0",
         ("epochs", "learning_rate", "decay_epochs"),
