@@ -265,7 +265,7 @@ class FullRecipe:
         thousand of them with one. It is the largest such power of two, and at least 16 if there are so many.
         """
         if self.batch_size is not None:
-            return self.batch_size
+            return min(self.batch_size, images)
         most = max(LEAST_BATCH, images // STEPS_AN_EPOCH)
         return min(self.largest_batch, 1 << (most.bit_length() - 1), images)
 
@@ -426,7 +426,12 @@ LAWS = (
     ("{} >= 1", ("reference_batch", "repeats", "stages", "ema_every"), _is_count),
     (
         "{} >= 2 (batch norm needs two images)",
-        ("batch_size", "largest_batch"),
+        ("largest_batch",),
+        lambda value: _is_count(value) and value >= 2,
+    ),
+    (
+        "{} >= 2 or None (batch norm needs two images)",
+        ("batch_size",),
         lambda value: value is None or (_is_count(value) and value >= 2),
     ),
     ("{} in (False, True)", ("ema_warmup",), lambda value: isinstance(value, bool)),

@@ -225,6 +225,8 @@ def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> 
     batch = recipe.batch_for(images)
     if recipe.batch_size is None and batch != recipe.largest_batch:
         notes.append(f"the batch follows the {images:,} training images: {batch} (batch_size gives another)")
+    elif batch != (recipe.batch_size or batch):
+        notes.append(f"the batch is all {images:,} training images, as there are no more")
     if recipe.rate_rule != "none" and batch != recipe.reference_batch:
         root = "the root of " if recipe.rate_rule == "square_root" else ""
         notes.append(

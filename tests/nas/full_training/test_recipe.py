@@ -43,7 +43,8 @@ OUT_OF_RANGE = {
     "repeats": (0, 1.5, None),
     "stages": (0, 1.5, None),
     "ema_every": (0, 1.5, None),
-    "batch_size": (1, 0, 2.5, None),
+    "batch_size": (1, 0, 2.5),
+    "largest_batch": (1, 0, 2.5, None),
 }
 NO_WORDS = (None, 3, "", "unheard_of", ["cosine"])
 WORDS = tuple(name for name, one in options_of(FullRecipe).items() if one.choices)
@@ -132,6 +133,7 @@ def test_the_fingerprint_changes_with_every_field_but_the_name():
         "flip": "none",
         "auto_augment": "rand-m8",
         "ema_warmup": False,
+        "batch_size": 64,
         "first_magnitude": 3,
     }
     seen = {recipe.fingerprint}
@@ -174,7 +176,7 @@ share = st.floats(0, 1, exclude_max=True)
             "weight_decay": st.floats(0, 1e300),
             "dropout": sometimes(share),
             "first_mixup": sometimes(share),
-            "batch_size": st.integers(2, 2**62),
+            "largest_batch": st.integers(2, 2**62),
             "ema_warmup": st.booleans(),
         }
     )
@@ -249,17 +251,17 @@ def test_a_warmup_longer_than_the_training_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("images", "batch"), [(10, 16), (128, 16), (255, 16), (256, 32), (1_000, 64), (2_048, 256), (10**6, 256)]
+    ("images", "batch"), [(10, 10), (128, 16), (255, 16), (256, 32), (1_000, 64), (2_048, 256), (10**6, 256)]
 )
 def test_few_images_have_a_batch_that_leaves_eight_steps(images, batch):
-    recipe = FullRecipe(batch_size=256).suited_to(images)
-    assert recipe.batch_size == batch
+    recipe = FullRecipe(largest_batch=256)
+    assert recipe.batch_for(images) == batch
     assert images < 128 or recipe.steps_an_epoch(images) >= 8
 
 
-def test_a_batch_that_suits_already_stays():
-    assert FullRecipe(batch_size=100).suited_to(800).batch_size == 100
-    assert FullRecipe(batch_size=8).suited_to(10).batch_size == 8
+def test_a_batch_that_is_given_stays_as_far_as_there_are_images():
+    assert FullRecipe(batch_size=256).batch_for(800) == 256
+    assert FullRecipe(batch_size=256).batch_for(100) == 100
 
 
 # Steps, sizes, rates
