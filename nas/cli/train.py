@@ -7,7 +7,6 @@ from typing import Any
 
 from nas.config.request import given_options
 from nas.data.images import SEARCH_FRACTION, Carving
-from nas.errors import UsageError
 from nas.report.printing import emit, make_console, write_json
 
 
@@ -15,6 +14,7 @@ def run(arguments: Namespace) -> int:
     """Trains, or tells what it would take."""
     from nas.full_training.display import TrainingDisplay, plan_report, trained_report
     from nas.full_training.options import TrainOptions
+    from nas.full_training.recipe import FullRecipe
     from nas.full_training.run import plan
     from nas.full_training.run import run as train
     from nas.full_training.training import FullTraining
@@ -22,7 +22,8 @@ def run(arguments: Namespace) -> int:
     asked = FullTraining(
         network=arguments.what,
         data=_images(arguments),
-        recipe=_recipe(arguments),
+        recipe=arguments.recipe,
+        changes=given_options(arguments, FullRecipe),
         weights=arguments.weights,
         top=arguments.top,
         resolution=arguments.resolution,
@@ -59,20 +60,3 @@ def _images(arguments: Namespace) -> Any:
         fit=arguments.fit,
         carving=carving if is_split_given else None,
     )
-
-
-def _recipe(arguments: Namespace) -> Any:
-    """The recipe with what was given changed; None where neither is said."""
-    from nas.full_training.recipe import FullRecipe
-    from nas.full_training.recipes import find_recipe
-
-    changes = given_options(arguments, FullRecipe)
-    if arguments.recipe is None:
-        if changes:
-            first = next(iter(changes))
-            raise UsageError(
-                f"--{first.replace('_', '-')} changes a recipe, but none is given: say which with --recipe",
-                field="recipe",
-            )
-        return None
-    return find_recipe(arguments.recipe).changed(**changes)

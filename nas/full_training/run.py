@@ -28,7 +28,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.plan import TrainingPlan, measure
 from nas.full_training.ranks import OneRank, Ranks
 from nas.full_training.recipe import FullRecipe
-from nas.full_training.start import Weights
+from nas.full_training.start import RUN, Weights
 from nas.full_training.tensorboard import CurveLog
 from nas.full_training.training import FullTraining, Training
 from nas.io import write_whole
@@ -41,7 +41,7 @@ from nas.training.training import evaluate_accuracy
 from nas.trial import Metric
 from search_spaces import Network, cost
 
-RUN, RESULT, RECIPE, RANKING = "training.json", "result.json", "recipe.toml", "ranking.json"
+RESULT, RECIPE, RANKING = "result.json", "recipe.toml", "ranking.json"
 LOCK, CURVES, BUNDLE = "training.lock", "curves.png", "bundle"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from nas.architectures import find_architecture
 from nas.data.images import ImageData
 from nas.errors import TrainingError
+from nas.export.bundle import ARCHITECTURE
 from nas.export.opened import OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.report.show import open_with_space
@@ -23,6 +24,9 @@ from nas.study.study_trial import StudyTrial
 from search_spaces import Network, SpaceError, build, load_weights
 
 Weights = Mapping[str, Tensor]
+
+RUN = "training.json"
+"""The file that says what is trained in a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +113,23 @@ def find_start(what: Network | Study | StudyTrial | str | Path) -> Start:
     if isinstance(what, Study):
         return of_trial(what.best)
     folder = Path(what).expanduser()
-    if folder.is_dir() and has_study(folder):
-        return of_trial(open_with_space(str(folder)).best)
+    study = study_in(folder)
+    if study is not None:
+        return of_trial(study.best)
     if folder.is_dir():
         return of_bundle(open_bundle(folder))
     found = find_architecture(str(what))
     return Start(name=found.name, network=found.network)
+
+
+def study_in(folder: Path) -> Study | None:
+    """The study in a folder; None where there is none, but a training, a bundle, or something else.
+
+    Raises:
+        StudyError: There is one that cannot be read.
+    """
+    is_other = (folder / RUN).is_file() or (folder / ARCHITECTURE).is_file()
+    return None if is_other or not has_study(folder) else open_with_space(str(folder))
 
 
 def of_trial(trial: StudyTrial) -> Start:

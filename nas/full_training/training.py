@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,11 +15,9 @@ from nas.full_training.images import ImageSource, check_apart, check_splits, of_
 from nas.full_training.ranks import share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES, find_recipe
-from nas.full_training.start import Start, Weights, find_start, of_trial, with_weights
+from nas.full_training.start import Start, Weights, find_start, of_trial, study_in, with_weights
 from nas.full_training.trainee import trained_network
-from nas.report.show import open_with_space
 from nas.study.study import Study
-from nas.study.study_folder import has_study
 from nas.trial import Say, say_nothing
 from nas.values import digest, seed_of, whole
 from search_spaces import Network
@@ -78,6 +77,7 @@ class FullTraining:
         data: The images; None takes those of the study, split as there.
         recipe: A name of `nas.RECIPES`, a TOML file, or a recipe; None is `small` up to 64 pixels and
             `modern` above.
+        changes: Fields of the recipe that are to be others, as `FullRecipe.changed` takes them.
         weights: What to start from, for recipes that start from weights; None takes those of the bundle or
             the trial. Other recipes start from them only where they are given here.
         top: How many of a study's networks are trained.
@@ -88,6 +88,7 @@ class FullTraining:
     network: Network | Study | str | Path
     data: str | Path | ImageSource | ImageData | None = None
     recipe: str | Path | FullRecipe | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights | str | Path | None = None
     top: int = 1
     resolution: int | None = None
@@ -108,16 +109,18 @@ class FullTraining:
             NasError: Something cannot be found or read, or does not fit; `field` names the argument.
         """
         top, seed = whole("top", self.top, least=1), seed_of(self.seed)
-        recipe = None if self.recipe is None else find_recipe(self.recipe)
+        recipe = None if self.recipe is None else find_recipe(self.recipe).changed(**self.changes)
+        starts_from = self.changes.get("starts_from") if recipe is None else recipe.starts_from
         say("finding the network")
         study = self._study()
         starts = self._starts(study, top)
-        keeps = self.weights is not None or (recipe is not None and recipe.starts_from == "weights")
+        keeps = self.weights is not None or starts_from == "weights"
         data = self._images(study, starts[0], keeps, say)
         check_splits(data)
         notes = _study_note(study, data)
         if recipe is None:
-            recipe = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
+            named = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
+            recipe = named.changed(**self.changes)
             notes = (*notes, f"the recipe is {recipe.name}, for images of {data.resolution} pixels")
         share_of_batch(np.arange(recipe.batch_for(len(data.train))), 0, workers)  # refuses what has no shares
         folder = Path(out).expanduser()
@@ -145,8 +148,7 @@ class FullTraining:
             return self.network
         if isinstance(self.network, Network):
             return None
-        folder = Path(self.network).expanduser()
-        return open_with_space(str(folder)) if folder.is_dir() and has_study(folder) else None
+        return study_in(Path(self.network).expanduser())
 
     def _starts(self, study: Study | None, top: int) -> list[Start]:
         """The networks that are trained."""
