@@ -125,6 +125,11 @@ def _bundle_report(trial: StudyTrial, bundle: Bundle) -> Report:
         if bundle.onnx_error is None
         else f"logits in ONNX Runtime apart by {bundle.onnx_error:.1e} of the largest"
     )
+    pixels = (
+        f"reads {bundle.image_files} image files of all modes as training does"
+        if bundle.image_files
+        else "none: how the images were read is not known"
+    )
     return Report(
         title=f"Exported trial {trial.number}",
         facts=(
@@ -138,5 +143,6 @@ def _bundle_report(trial: StudyTrial, bundle: Bundle) -> Report:
             ),
             Fact(key="torch_error", label="", value=bundle.torch_error),
             Fact(key="onnx_error", label="model.onnx", value=bundle.onnx_error, text=onnx),
+            Fact(key="image_files", label="predict.py", value=bundle.image_files, text=pixels),
         ),
     )

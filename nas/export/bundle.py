@@ -150,7 +150,7 @@ def predict_source() -> str:
     shared, end = "from typing import Any\n", "from nas.data.decoder import decode_image\n"
     before, _, program = inspect.getsource(bundle_predict).partition(shared)
     _, _, decoding = inspect.getsource(decoder).partition(shared)
-    return before + shared + decoding + program.partition(end)[2]
+    return f"{before}{shared}{decoding}\n{program.partition(end)[2]}"
 
 
 def _source(network: Network) -> str:

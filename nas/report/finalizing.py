@@ -113,7 +113,7 @@ class FinalizeDisplay:
             "picture of the winner": winner,
             "bundle": "none: the weights of this trial were not kept"
             if bundle is None
-            else f"{bundle}  (model.py, weights, ONNX; see card.md)",
+            else f"{bundle}  (model.py, predict.py, weights, ONNX; see card.md)",
             "watch": f"tensorboard --logdir {self._study.folder}",
         }
         if self._as_json:

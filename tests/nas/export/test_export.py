@@ -136,6 +136,14 @@ def test_bundle_holds_everything_needed_to_use_the_network(bundle: Bundle) -> No
     assert bundle.size_bytes == sum(path.stat().st_size for path in bundle.folder.iterdir())
 
 
+def test_the_page_of_the_bundle_lists_its_files_and_the_fields_of_the_preprocessing(bundle: Bundle) -> None:
+    page = Path("docs/bundle.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w.]+\.\w+)` \|", page, flags=re.MULTILINE)
+    assert sorted(listed) == sorted(bundle.files)
+    fields = json.loads((bundle.folder / "preprocessing.json").read_text(encoding="utf-8"))
+    assert all(f"`{name}`" in page for name in fields)
+
+
 def test_bundle_is_the_only_thing_an_export_leaves_behind(bundle: Bundle) -> None:
     assert [path.name for path in bundle.folder.parent.iterdir()] == ["bundle"]
 
