@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import DataError
-from nas.values import digest
+from nas.values import digest, whole
 
 Fit = Literal["crop", "pad", "stretch"]
 FIT: Fit = "crop"
@@ -61,20 +61,15 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_fit(self.fit)
-        laws = (
-            ("channels", self.channels in (1, 3), "channels in (1, 3)"),
-            ("resolution", _is_whole(self.resolution) and self.resolution >= 1, "resolution >= 1, whole"),
-            ("bits", _is_whole(self.bits) and 8 <= self.bits <= 32, "8 <= bits <= 32"),
-            ("float_white", self.float_white in (1, WHITE), "float_white in (1, 255)"),
-            (
-                "background",
-                self.background is None or (_is_whole(self.background) and 0 <= self.background <= WHITE),
-                "background is None or 0 <= background <= 255",
-            ),
-        )
-        for name, holds, law in laws:
-            if not holds:
-                raise DataError(f"`{law}` must hold, but got {name}={getattr(self, name)!r}", field=name)
+        for name, allowed in (("channels", (1, 3)), ("float_white", (1, WHITE))):
+            if getattr(self, name) not in allowed:
+                raise DataError(
+                    f"`{name} in {allowed}` must hold, but got {name}={getattr(self, name)!r}", field=name
+                )
+        whole("resolution", self.resolution, least=1, error=DataError)
+        whole("bits", self.bits, least=8, most=32, error=DataError)
+        if self.background is not None:
+            whole("background", self.background, least=0, most=WHITE, error=DataError)
 
     @property
     def image_bytes(self) -> int:
@@ -85,10 +80,6 @@ class Reading:
     def marks(self) -> tuple[str, ...]:
         """What a fingerprint says of it: nothing for the default, so that older studies can be resumed."""
         return () if self.fit == "crop" else (f"fit={self.fit}",)
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 if TYPE_CHECKING:
