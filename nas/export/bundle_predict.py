@@ -140,9 +140,10 @@ def list_folder(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
 
 def is_image(path: Path) -> bool:
     """Whether a file has a suffix of an image, or the content of one."""
+    has_suffix = Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN
     if not path.is_file():
-        return False
-    if Image.registered_extensions().get(path.suffix.lower()) in Image.OPEN:
+        return has_suffix and not path.exists()  # a link that leads nowhere, but no pipe
+    if has_suffix:
         return True
     try:
         with Image.open(path):
