@@ -212,11 +212,6 @@ def check_fit(fit: str) -> None:
         )
 
 
-def fingerprint(content_digest: str, reading: Reading, classes: Sequence[str]) -> str:
-    """Changes when the images, their size, fit or classes change."""
-    return digest(content_digest, reading.channels, reading.resolution, *classes, *reading.marks)
-
-
 def joined(parts: Sequence[Part]) -> Part:
     """Puts parts of one data set together, one after the other."""
     labels = np.concatenate([part.labels for part in parts])
@@ -313,7 +308,7 @@ class ImageData:
     @property
     def fingerprint(self) -> str:
         """Changes when the images, their size, fit or classes change; the split has its own."""
-        return fingerprint(self.content_digest, self.reading, self.classes)
+        return digest(self.content_digest, self.channels, self.resolution, *self.classes, *self.reading.marks)
 
     def split(self, name: SplitName) -> Part:
         """Returns one of the three splits by its name."""

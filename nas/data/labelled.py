@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
-from nas.data.images import Carving, ImageData, Part, Reading, SplitName, fingerprint, joined
+from nas.data.images import Carving, ImageData, Part, Reading, SplitName, joined
 from nas.data.loading import read_source
 from nas.data.splits import Source, split_source
 from nas.errors import DataError
@@ -27,7 +27,7 @@ class Labelled:
         part: The images; a label is an index into `classes`.
         reading: How they were read.
         split: Which split they are, or `all`.
-        fingerprint: That of the data (see `ImageData`).
+        content_digest: That of the data, whatever the size they are read at (see `ImageData`).
         split_fingerprint: That of the split; empty where it was given by the data or is all of them.
         carving: How the split was carved; None where it was given, is all of them, or that is not known.
         unreadable: Names of images that cannot be read, of the split or of what it was carved from.
@@ -40,7 +40,7 @@ class Labelled:
     part: Part
     reading: Reading
     split: WholeOrSplit
-    fingerprint: str
+    content_digest: str
     split_fingerprint: str = ""
     carving: Carving | None = None
     unreadable: tuple[str, ...] = ()
@@ -92,14 +92,13 @@ def load_labelled(
         raise DataError(
             f"the {split} split of {source.name} must hold images, but is empty: add some", field="split"
         )
-    classes = tuple(map(clean, source.classes))
     return Labelled(
         name=clean(source.name),
-        classes=classes,
+        classes=tuple(map(clean, source.classes)),
         part=given,
         reading=reading,
         split=split,
-        fingerprint=fingerprint(source.content_digest, reading, classes),
+        content_digest=source.content_digest,
         unreadable=tuple(chain(*source.unreadable.values())) if split == "all" else source.lost(split),
         notes=source.notes,
         warnings=source.warnings,
@@ -140,7 +139,7 @@ def _of_loaded(data: ImageData, split: WholeOrSplit, reading: Reading) -> Labell
         part=joined(everything) if split == "all" else data.split(_name(split)),
         reading=data.reading,
         split=split,
-        fingerprint=data.fingerprint,
+        content_digest=data.content_digest,
         split_fingerprint="" if split == "all" else data.split_fingerprint,
         carving=None if split == "all" else data.carving,
         notes=data.notes,

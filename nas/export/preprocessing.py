@@ -32,7 +32,7 @@ class TrainedOn:
     """Which images a network was trained on.
 
     Attributes:
-        data: Fingerprint of the images (`ImageData.fingerprint`).
+        data: Digest of the images (`ImageData.content_digest`), whatever the size they were trained at.
         split: Fingerprint of which image was in which split.
         carving: How the splits that the data did not give were carved; None where that is not known.
     """
@@ -82,7 +82,9 @@ class Preprocessing:
             mean=data.mean,
             std=data.std,
             classes=data.classes,
-            trained_on=TrainedOn(data=data.fingerprint, split=data.split_fingerprint, carving=data.carving),
+            trained_on=TrainedOn(
+                data=data.content_digest, split=data.split_fingerprint, carving=data.carving
+            ),
         )
 
     @property

@@ -87,7 +87,7 @@ def check_apart(data: ImageData, trained_on: TrainedOn | None) -> None:
     Raises:
         DataError: They were: the images are the same, and the split is another.
     """
-    if trained_on is None or trained_on.data != data.fingerprint:
+    if trained_on is None or trained_on.data != data.content_digest:
         return
     if trained_on.split != data.split_fingerprint:
         how = "" if trained_on.carving is None else f" ({trained_on.carving})"

@@ -129,7 +129,8 @@ def study_in(folder: Path) -> Study | None:
         StudyError: There is one that cannot be read.
     """
     is_other = (folder / RUN).is_file() or (folder / ARCHITECTURE).is_file()
-    return None if is_other or not has_study(folder) else open_with_space(str(folder))
+    is_study = folder.is_dir() and not is_other and has_study(folder)
+    return open_with_space(str(folder)) if is_study else None
 
 
 def of_trial(trial: StudyTrial) -> Start:

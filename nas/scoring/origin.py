@@ -27,7 +27,7 @@ def judge_origin(labelled: Labelled, trained_on: TrainedOn | None) -> Judged:
     notes = () if carving is None else (f"splits that the data do not give are carved with {carving}",)
     if trained_on is None:
         return Judged(notes=notes, warnings=_unknown(labelled))
-    if labelled.fingerprint != trained_on.data:
+    if labelled.content_digest != trained_on.data:
         return Judged(notes=notes, warnings=_other_images(labelled))
     if split in ("train", "all"):
         warning = f"the network was trained on {'these' if split == 'train' else 'some of these'} images"

@@ -47,18 +47,19 @@ def test_carved_split_is_that_of_the_training(tmp_path, seed):
     trained = load_data(folder, resolution=8, seed=seed, search_fraction=0.3)
     found = labelled(folder, reading=trained.reading, seed=seed, search_fraction=0.3)
     assert np.array_equal(found.part.images, trained.test.images)
-    assert (found.fingerprint, found.split_fingerprint) == (trained.fingerprint, trained.split_fingerprint)
+    assert found.content_digest == trained.content_digest
+    assert found.split_fingerprint == trained.split_fingerprint
     assert found.carving == trained.carving == Carving(seed=seed, search_fraction=0.3)
 
 
-def test_given_split_is_taken_whole_and_has_the_datas_fingerprint(tmp_path):
+def test_given_split_is_taken_whole_and_has_the_datas_digest(tmp_path):
     for part in ("train", "test"):
         write_classes(tmp_path / part)
     trained = load_data(tmp_path, resolution=8)
     found = labelled(tmp_path, reading=trained.reading)
     assert np.array_equal(found.part.images, trained.test.images)
     assert found.carving is None
-    assert found.fingerprint == trained.fingerprint
+    assert found.content_digest == trained.content_digest
 
 
 def test_deep_images_are_scaled_as_in_the_training_not_by_their_own_values(tmp_path):

@@ -1,5 +1,6 @@
 """A bundle is scored on the images and the split of its training, as they were read then."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -239,7 +240,7 @@ def test_bundle_remembers_which_images_it_was_trained_on(bundle, photos):
     known = open_bundle(bundle).required_preprocessing().trained_on
     assert known is not None
     assert (known.data, known.split, known.carving) == (
-        data.fingerprint,
+        data.content_digest,
         data.split_fingerprint,
         data.carving,
     )
@@ -267,3 +268,12 @@ def test_image_that_vanishes_after_loading_is_named(copied, tmp_path):
         (folder / data.test.name(index)).unlink()
     with pytest.raises(DataError, match="none of the 7 images of the test split"):
         nas.evaluate(copied, data=data)
+
+
+def test_bundle_for_another_size_than_it_was_trained_at_knows_its_images(photos, tmp_path):
+    data = load_data(photos, resolution=2 * SIDE, seed=5)
+    facts = json.loads(Preprocessing.of(data).to_json())
+    folder = make_bundle(
+        tmp_path / "bundle", Preprocessing.from_json(json.dumps({**facts, "resolution": SIDE}))
+    )
+    assert not any("training" in one for one in nas.evaluate(folder, data=photos).warnings)
