@@ -32,7 +32,7 @@ from nas.data.encoded import EncodedPart, decode_parts
 from nas.data.images import Fit, Images, Labels, Numbered, Pixels, Reading, Wanted
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source
-from nas.data.survey import cut_notes
+from nas.data.survey import cut_notes, square_notes
 from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
@@ -117,7 +117,7 @@ def array_source(
         parts=parts,
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
         mirrors=mirrors,
-        notes=(_cropped(first) if how.fit == "crop" else ()) + _recoloured(first, how),
+        notes=_as_trained(first, how) if isinstance(how, Reading) else _cropped(first, how),
         warnings=_conflicts(labels, contents, classes),
         contents=contents,
     )
@@ -263,10 +263,10 @@ def _side(height: int, width: int, fit: Fit) -> int:
     return round(sides[fit])
 
 
-def _cropped(images: Mapping[str, Images]) -> tuple[str, ...]:
+def _cropped(images: Mapping[str, Images], how: Wanted) -> tuple[str, ...]:
     """Notes that arrays are cropped to a square, where any is, and how much of them that cuts off."""
     shapes = {f"every {part} image": each.shape[2:] for part, each in images.items()}
-    is_cropped = any(height != width for height, width in shapes.values())
+    is_cropped = how.fit == "crop" and any(height != width for height, width in shapes.values())
     return tuple(cut_notes([*shapes.values()], [*shapes], said_from=0.0)) if is_cropped else ()
 
 
@@ -277,12 +277,13 @@ def _conflicts(
     return conflicting_labels(names, labels, contents, classes)
 
 
-def _recoloured(images: Mapping[str, Images], how: Wanted | Reading) -> tuple[str, ...]:
-    """Notes that arrays in colour become grey, or the reverse, for a network that was trained so."""
-    channels = {each.shape[1] for each in images.values()}
-    if isinstance(how, Wanted) or channels == {how.channels}:
-        return ()
-    return (f"images become {'grey' if how.channels == 1 else 'colour'}, as the network was trained on such",)
+def _as_trained(images: Mapping[str, Images], reading: Reading) -> tuple[str, ...]:
+    """Notes what arrays become that are of another shape or colour than a network was trained on."""
+    notes = square_notes([each.shape[2:] for each in images.values()], reading)
+    if {each.shape[1] for each in images.values()} != {reading.channels}:
+        colour = "grey" if reading.channels == 1 else "colour"
+        notes.append(f"images become {colour}, as the network was trained on such")
+    return tuple(notes)
 
 
 def _image_names(part: str, count: int) -> Numbered:

@@ -86,7 +86,7 @@ def survey_images(probes: Sequence[Probe], names: Sequence[str], how: Wanted | R
 
 def _survey_for_network(probes: Sequence[Probe], names: Sequence[str], reading: Reading) -> Survey:
     """What images look like to a network that was trained on others; marks are those of their own survey."""
-    notes = cut_notes([(one.height, one.width) for one in probes], names) if reading.fit == "crop" else []
+    notes = square_notes([(one.height, one.width) for one in probes], reading)
     coloured = [name for name, one in zip(names, probes, strict=True) if not one.is_grey]
     if reading.channels == 1 and coloured:
         notes.append(f"{count(coloured, 'image')} in colour become grey, as the network was trained on grey")
@@ -150,6 +150,13 @@ def cut_notes(
         f"images are not square: --fit crop, the default, cuts off {mean:.0%} of a picture on average "
         f"and {cuts[worst]:.0%} of {names[worst]} ({width} x {height}); --fit pad or --fit stretch keeps all"
     ]
+
+
+def square_notes(shapes: Sequence[tuple[int, ...]], reading: Reading) -> list[str]:
+    """Says how images that are not square become so for a network, where any is there."""
+    if all(height == width for height, width in shapes):
+        return []
+    return [f"images that are not square are {FIT_WORDS[reading.fit]}, as in the network's training"]
 
 
 def _scale(

@@ -85,7 +85,20 @@ def test_colour_images_become_grey_for_a_grey_network_in_folders_and_arrays_alik
     pack = tmp_path / "pack.npz"
     np.savez(pack, train_images=images, train_labels=from_folder.part.labels)
     assert np.array_equal(labelled(pack, "all", GREY).part.images, from_folder.part.images)
-    assert any("become grey" in note for note in from_folder.notes)
+    for notes in (from_folder.notes, labelled(pack, "all", GREY).notes):
+        assert any("become grey" in note for note in notes)
+
+
+def test_note_on_images_that_are_not_square_offers_no_choice_that_the_network_has_not(tmp_path):
+    folder = write_classes(tmp_path, count=3)
+    Image.new("RGB", (30, 10)).save(folder / "cat" / "wide.png")
+    pack = tmp_path / "pack.npz"
+    np.savez(pack, train_images=np.zeros((3, 8, 9), np.uint8), train_labels=[0, 1, 0])
+    for spec in (folder, pack):
+        (note,) = (
+            note for note in labelled(spec, "all", replace(COLOUR, fit="pad")).notes if "square" in note
+        )
+        assert note == "images that are not square are padded with black, as in the network's training"
 
 
 def test_one_class_an_empty_class_and_many_damaged_images_are_enough(tmp_path):
