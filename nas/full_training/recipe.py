@@ -30,6 +30,15 @@ Precision = Literal["auto", "float32", "bfloat16"]
 MODEL, RATE, REGULARISATION = "recipe: start and batch", "recipe: learning rate", "recipe: regularisation"
 IMAGES, AVERAGE = "recipe: augmentation and sizes", "recipe: averaged weights"
 
+UNSUITED = {
+    "adahessian": "it needs second derivatives, which a step here does not compute",
+    **dict.fromkeys(
+        ("kron", "kronc", "kronw"),
+        "its lists of matrices and its random numbers cannot be stored in a checkpoint",
+    ),
+}
+"""Optimisers of timm that cannot train here, each with the reason."""
+
 LEAST_BATCH = 16
 """Least batch that follows from few images."""
 
@@ -66,7 +75,7 @@ class FullRecipe:
         batch_size: Images a step, over all GPUs together; None follows the images (see `batch_for`).
         largest_batch: The most that then follows.
         precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where it is much faster.
-        optimizer: Any of timm's names (`timm.optim.list_optimizers()`).
+        optimizer: One of timm's names (`timm.optim.list_optimizers()`), but for those in `UNSUITED`.
         momentum: Of optimisers that have one.
         optimizer_eps: Added to a denominator; 0 keeps the optimiser's own.
         weight_decay: Not on norms and biases.
@@ -213,6 +222,11 @@ class FullRecipe:
         if self.optimizer not in known:
             raise RecipeError(
                 f"timm has no optimiser {self.optimizer!r}: {hint(str(self.optimizer), known)}",
+                field="optimizer",
+            )
+        if self.optimizer in UNSUITED:
+            raise RecipeError(
+                f"the optimiser {self.optimizer!r} cannot be used: {UNSUITED[self.optimizer]}; take another",
                 field="optimizer",
             )
 

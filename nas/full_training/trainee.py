@@ -71,9 +71,11 @@ class Course:
             updates_per_epoch=per_epoch,
         )
 
+        warmup = recipe.warmup_epochs * per_epoch
+
         def rate(step: int) -> float:
             # The first step of a warm-up has a rate, and the last of a cosine is not beyond its end.
-            scheduler.step_update(step + 1 if step < recipe.warmup_epochs * per_epoch else step)
+            scheduler.step_update(max(step, min(step + 1, warmup)))
             return float(holder.param_groups[0]["lr"])
 
         return rate
@@ -96,10 +98,12 @@ def trained_network(network: Network, recipe: FullRecipe, images: int) -> Networ
                 "give a larger train_size, first_size or resolution",
                 field="train_size" if recipe.stages == 1 else "first_size",
             ) from error
-    head = replace(network.head, dropout=recipe.dropout_at(0, network.head.dropout))
+    own = network.head.dropout
+    # Without a rate there would be no layer whose rate can grow.
+    dropout = max(recipe.dropout_at(stage, own) for stage in range(recipe.stages))
     return replace(
         network,
-        head=head,
+        head=replace(network.head, dropout=dropout),
         drop_path_rate=network.drop_path_rate if recipe.drop_path is None else recipe.drop_path,
         norm_momentum=recipe.momentum_for(images, network.norm_momentum),
     )
@@ -151,8 +155,10 @@ class Trainee:
         if weights is not None:
             self.module.load_state_dict(weights)
         self.module.to(ranks.device).to(memory_format=torch.channels_last)
-        self._frozen_norms = freeze(self.module, recipe)
+        freeze(self.module, recipe)
         wrapped = ranks.wrap(self.module, sync_batch_norm=sync_batch_norm)
+        self._frozen_norms = frozen_norms(self.module, recipe)  # synchronised norms are others than before
+        self.module.eval()  # the first step puts each layer into its mode
         self.optimizer = make_optimizer(self.module, recipe, self.course.recipe.peak_rate(images))
         self.ema = ModelEmaV3(self.module, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._rates = self.course.rates()
@@ -314,15 +320,19 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def freeze(module: nn.Module, recipe: FullRecipe) -> Sequence[nn.Module]:
-    """Freezes what a recipe does not train; returns the batch norms whose statistics stay as they are."""
+def freeze(module: nn.Module, recipe: FullRecipe) -> None:
+    """Freezes the weights that a recipe does not train."""
     if recipe.trains == "all":
-        return []
-    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+        return
     classifier = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
     module.requires_grad_(False)
     classifier.requires_grad_(True)
-    return norms[:-1] if recipe.trains == "classifier_and_last_norm" else norms
+
+
+def frozen_norms(module: nn.Module, recipe: FullRecipe) -> Sequence[nn.Module]:
+    """The batch norms whose running statistics stay as they are."""
+    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    return {"all": [], "classifier": norms, "classifier_and_last_norm": norms[:-1]}[recipe.trains]
 
 
 def make_optimizer(module: nn.Module, recipe: FullRecipe, rate: float) -> torch.optim.Optimizer:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.errors import RecipeError
-from nas.full_training.recipe import LAWS, FullRecipe
+from nas.full_training.recipe import LAWS, UNSUITED, FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.options import options_of
 
@@ -108,6 +108,13 @@ def test_an_optimiser_that_timm_does_not_have_is_answered_with_a_near_one(word, 
     error = refused(optimizer=word)
     assert error.field == "optimizer"
     assert near in str(error)
+
+
+@pytest.mark.parametrize("name", UNSUITED)
+def test_an_optimiser_that_cannot_be_continued_exactly_is_refused(name):
+    error = refused(optimizer=name)
+    assert error.field == "optimizer"
+    assert UNSUITED[name] in str(error)
 
 
 def test_a_whole_number_and_a_real_one_are_the_same_recipe():
