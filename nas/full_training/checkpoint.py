@@ -18,6 +18,9 @@ from nas.io import unfinished, write_whole
 CHECKPOINT = "checkpoint.safetensors"
 VERSION = 1
 
+BEST = "best."
+"""What the names of the best weights begin with in the file."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
@@ -117,7 +120,7 @@ class Checkpoint:
         Raises:
             OSError: The disk is full or may not be written to; the one before is still there.
         """
-        named = dict(self.tensors) | {f"best.{name}": tensor for name, tensor in self.best.items()}
+        named = dict(self.tensors) | {f"{BEST}{name}": tensor for name, tensor in self.best.items()}
         facts = {"version": VERSION, "state": asdict(self.state), "numbers": dict(self.numbers)}
         content = save(named, metadata={"training": json.dumps(facts)})
         return write_whole(folder / CHECKPOINT, content)
@@ -127,31 +130,47 @@ def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | N
     """Reads the checkpoint of a training; None where there is none yet.
 
     Raises:
-        TrainingError: It is of another training, damaged, or of a later version.
+        TrainingError: It is of another training, damaged, or of another version.
     """
-    for left in unfinished(folder, CHECKPOINT):
-        left.unlink(missing_ok=True)
     path = folder / CHECKPOINT
-    if not path.exists():
-        return None
     try:
+        for left in unfinished(folder, CHECKPOINT):
+            left.unlink(missing_ok=True)
+        if not path.exists():
+            return None
         content = path.read_bytes()
-        tensors = load(content)
-        size = int.from_bytes(content[:8], "little")
-        facts = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["training"])
-        if facts["version"] != VERSION:
-            raise ValueError(f"it is of version {facts['version']}, and this program reads {VERSION}")
-        state = _state(facts["state"])
+        facts = _facts(content)
+        if facts["version"] == VERSION:
+            found = _parsed(load(content), facts)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
             f"{path} cannot be read ({error}): it was cut short or is no checkpoint; restore it, or "
             "remove it to begin again",
             field="out",
         ) from error
-    check_identity(path, state.identity, identity)
-    best = {name.removeprefix("best."): t for name, t in tensors.items() if name.startswith("best.")}
-    others = {name: tensor for name, tensor in tensors.items() if not name.startswith("best.")}
-    return Checkpoint(state=state, tensors=others, numbers=facts["numbers"], best=best)
+    if facts["version"] != VERSION:
+        raise TrainingError(
+            f"{path} is of version {facts['version']}, but this program reads version {VERSION}: continue "
+            "with the program that wrote it, or give another --out",
+            field="out",
+        )
+    check_identity(path, found.state.identity, identity)
+    return found
+
+
+def _facts(content: bytes) -> dict[str, Any]:
+    size = int.from_bytes(content[:8], "little")
+    facts: dict[str, Any] = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["training"])
+    return facts
+
+
+def _parsed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Checkpoint:
+    return Checkpoint(
+        state=_state(facts["state"]),
+        tensors={name: tensor for name, tensor in tensors.items() if not name.startswith(BEST)},
+        numbers=dict(facts["numbers"]),
+        best={name.removeprefix(BEST): one for name, one in tensors.items() if name.startswith(BEST)},
+    )
 
 
 def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str]) -> None:

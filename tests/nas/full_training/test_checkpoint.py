@@ -1,0 +1,198 @@
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from nas.errors import TrainingError
+from nas.full_training.checkpoint import CHECKPOINT, VERSION, Best, Checkpoint, Row, State, read_checkpoint
+
+IDENTITY = {"network": "0123", "recipe": "4567", "data": "89ab", "seed": "0"}
+
+ROW = Row(
+    epoch=1.0,
+    step=8,
+    learning_rate=0.1,
+    loss=2.5,
+    accuracy=None,
+    averaged_accuracy=0.25,
+    images_per_second=100.0,
+    side=32,
+)
+
+
+def checkpoint(step=8):
+    state = State(
+        identity=IDENTITY,
+        step=step,
+        seconds=3.5,
+        rows=(ROW,),
+        best=Best(step=8, epoch=1.0, kind="averaged weights", accuracy=0.25),
+        rate_factor=0.3,
+        notes=("went back",),
+    )
+    return Checkpoint(
+        state=state,
+        tensors={
+            "module.w": torch.randn(3, 4),
+            "module.count": torch.tensor(7),
+            "optimizer.0.momentum": torch.randn(3, 4, dtype=torch.float64),
+            "ema.w": torch.randn(3, 4).bfloat16(),
+            "loss_sum": torch.tensor(1 / 3),
+        },
+        numbers={"optimizer_state": {"0": {"step": 3}}, "optimizer_groups": [{"lr": 0.1}]},
+        best={"w": torch.randn(3, 4), "count": torch.tensor(7)},
+    )
+
+
+def refused(folder, identity=IDENTITY):
+    with pytest.raises(TrainingError) as error:
+        read_checkpoint(folder, identity)
+    assert error.value.field == "out"
+    assert str(folder) in str(error.value)
+    return str(error.value)
+
+
+def assert_same(found, written):
+    assert found.state == written.state
+    assert found.numbers == written.numbers
+    for kind in ("tensors", "best"):
+        one, other = getattr(found, kind), getattr(written, kind)
+        assert one.keys() == other.keys()
+        for name, tensor in other.items():
+            assert one[name].dtype == tensor.dtype
+            assert torch.equal(one[name], tensor)
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    written = checkpoint()
+    written.write(tmp_path)
+    assert_same(read_checkpoint(tmp_path, IDENTITY), written)
+
+
+def test_a_later_one_takes_the_place_of_the_one_before(tmp_path):
+    checkpoint(step=8).write(tmp_path)
+    later = checkpoint(step=9)
+    later.write(tmp_path)
+    assert_same(read_checkpoint(tmp_path, IDENTITY), later)
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_a_folder_without_one_has_none(tmp_path):
+    assert read_checkpoint(tmp_path, IDENTITY) is None
+    assert read_checkpoint(tmp_path / "new", IDENTITY) is None
+
+
+def test_what_a_kill_left_half_written_is_removed_and_nothing_else(tmp_path):
+    written = checkpoint()
+    written.write(tmp_path)
+    (tmp_path / f".{CHECKPOINT}.0a1b2c3d.new").write_bytes(b"half")
+    (tmp_path / "other.new").write_bytes(b"kept")
+    assert_same(read_checkpoint(tmp_path, IDENTITY), written)
+    assert {path.name for path in tmp_path.iterdir()} == {CHECKPOINT, "other.new"}
+
+
+def test_one_that_was_cut_short_anywhere_is_refused(tmp_path):
+    path = checkpoint().write(tmp_path)
+    content = path.read_bytes()
+    lengths = {0, 1, 7, 8, 9, len(content) - 1, *range(10, len(content), 37)}
+    for length in lengths:
+        path.write_bytes(content[:length])
+        assert "cut short" in refused(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x00" * 100,
+        b"\xff" * 100,
+        b"PK\x03\x04 no checkpoint",
+        save({"w": torch.zeros(2)}),
+        save({"w": torch.zeros(2)}, metadata={"training": "no json"}),
+        save({"w": torch.zeros(2)}, metadata={"training": "[]"}),
+        save({"w": torch.zeros(2)}, metadata={"training": "{}"}),
+        save({"w": torch.zeros(2)}, metadata={"training": f'{{"version": {VERSION}}}'}),
+        save(
+            {"w": torch.zeros(2)},
+            metadata={"training": f'{{"version": {VERSION}, "state": {{}}, "numbers": {{}}}}'},
+        ),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    assert "no checkpoint" in refused(tmp_path)
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path):
+    (tmp_path / CHECKPOINT).mkdir()
+    assert "cannot be read" in refused(tmp_path)
+
+
+def test_one_without_the_numbers_of_the_optimiser_is_refused(tmp_path):
+    facts = {"version": VERSION, "state": {"identity": IDENTITY, "rows": [], "best": None, "notes": []}}
+    content = save({"w": torch.zeros(2)}, metadata={"training": json.dumps(facts)})
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    assert "numbers" in refused(tmp_path)
+
+
+def test_one_of_another_version_is_refused_whatever_it_holds(tmp_path):
+    facts = {"version": VERSION + 1, "new": True}
+    content = save({"w": torch.zeros(2)}, metadata={"training": json.dumps(facts)})
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    message = refused(tmp_path)
+    assert f"version {VERSION + 1}" in message
+    assert "cut short" not in message
+
+
+@pytest.mark.parametrize(
+    ("identity", "differing"),
+    [
+        ({**IDENTITY, "recipe": "x"}, "another recipe:"),
+        ({**IDENTITY, "data": "x", "seed": "1"}, "another data, seed:"),
+        ({"network": "0123", "recipe": "4567", "data": "89ab"}, "another seed:"),
+        ({**IDENTITY, "weights": "w"}, "another weights:"),
+    ],
+)
+def test_one_of_another_training_is_refused_with_what_differs(tmp_path, identity, differing):
+    checkpoint().write(tmp_path)
+    assert differing in refused(tmp_path, identity)
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+import torch
+from nas.full_training.checkpoint import Checkpoint, State
+folder = Path(sys.argv[1])
+Checkpoint(state=State(identity={"seed": "0"}, step=1), tensors={"w": torch.zeros(10)}).write(folder)
+resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+try:
+    Checkpoint(state=State(identity={"seed": "0"}, step=2), tensors={"w": torch.zeros(100_000)}).write(folder)
+except OSError as error:
+    print(error.strerror)
+"""
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system limits no file sizes")
+def test_a_full_disk_leaves_the_one_before_and_no_scratch_file(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.stdout.strip() == "File too large"
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
+    assert read_checkpoint(tmp_path, {"seed": "0"}).state.step == 1
+
+
+def test_the_best_of_a_row_is_the_larger_accuracy():
+    assert ROW.best == 0.25
+    assert replace(ROW, accuracy=0.5).best == 0.5
+    assert replace(ROW, averaged_accuracy=None).best == 0.0
