@@ -23,7 +23,6 @@ from nas.full_training.ranks import Ranks, share_of_split
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.trainee import Trainee
 from nas.signals import Interruption
-from nas.training.batches import make_batches
 from nas.training.step import Stepping
 from nas.training.training import count_right, is_out_of_memory, out_of_place
 from nas.trial import InfeasibleError
@@ -160,21 +159,18 @@ class Fitting:
         self._work = work
         self._ranks = ranks
         self._tell_all = tell
-        self._feed = Feed(work.data, work.recipe, ranks, seed=work.seed)
-        share = np.asarray(share_of_split(len(work.data.search), ranks.rank, ranks.world))
-        self._judged = replace(work.data, search=work.data.search.take(share))
-        alone = ranks.world == 1
-        self._judged_batches = self._feed.batches if alone else make_batches(self._judged, ranks.device)
+        self._data = work.data if ranks.world == 1 else _with_share(work.data, ranks)
+        self._feed = Feed(self._data, work.recipe, ranks, seed=work.seed)
         self._interruption = Interruption()
         self._best: Mapping[str, Tensor] = {}
         self._state = State(identity=work.identity)
         self._trainee = self._resumed()
         course = self._trainee.course
         self._steps, self._per_epoch = course.steps, course.steps_an_epoch
-        self._began_at, self._began_step = time.monotonic(), self._state.step
+        self._taken = 0
+        self._began_at = self._saved_at = self._looked_at = self._since_at = time.monotonic()
         self._seconds_before = self._state.seconds
-        self._saved_at = self._looked_at = self._began_at
-        self._since_step, self._since_at = self._state.step, self._began_at
+        self._saved_step = self._since_step = self._state.step
 
     def run(self) -> Checkpoint:
         """Trains to the end; a signal ends it between two steps, with a checkpoint."""
@@ -182,18 +178,18 @@ class Fitting:
             return self._run()
 
     def _run(self) -> Checkpoint:
-        device = self._ranks.device
         while self._state.step < self._steps:
             with out_of_place(self._trainee.module):
-                has_ended = self._train_until_evaluation()
-            if not has_ended:
+                is_sound = self._train_until_evaluation()
+            if not is_sound:
                 continue  # from the last good checkpoint, with a lower rate
-            synchronize(device)
+            synchronize(self._ranks.device)
             self._evaluate()
             is_last = self._state.step == self._steps
-            is_late = time.monotonic() - self._saved_at >= 60 * self._work.checkpoint_minutes
-            if self._decided(is_last or is_late or len(self._state.rows) == 1):
+            if self._decided(is_last or len(self._state.rows) == 1 or self._is_checkpoint_due()):
                 self._save(is_last=is_last)
+            if self._is_interrupted():
+                self._stop()
         return self._checkpoint()
 
     def _resumed(self) -> Trainee:
@@ -220,33 +216,41 @@ class Fitting:
             for batch in self._feed.epoch(epoch, first=first):
                 self._trainee.take(self._state.step, batch)
                 self._state = replace(self._state, step=self._state.step + 1)
+                self._taken += 1
                 if self._state.step == until:
                     break
-                if self._interruption.requested:
-                    self._stop()
                 if not self._look(self._state.step - last):
                     return False
-        return self._loss_is_finite(until - last)
+        return self._is_sound(until - last, with_weights=True)
 
     def _look(self, steps: int) -> bool:
-        """Now and then tells progress, looks at the loss, and saves; False where the loss is not finite.
+        """Now and then tells progress, looks at the loss, saves; False where training begins further back.
 
-        Ranks look after the same steps, and the first decides for all.
+        Ranks look after the same steps, and decide together.
         """
         if self._ranks.world > 1 and self._state.step % STEPS_BETWEEN_LOOKS:
             return True
-        now, every = time.monotonic(), self._work.checkpoint_steps
-        is_step = every is not None and self._state.step % every == 0
-        is_late = now - self._saved_at >= 60 * self._work.checkpoint_minutes
-        if not self._decided(is_step or is_late or now - self._looked_at >= LOOK_SECONDS):
+        if self._is_interrupted():
+            self._stop()
+        is_due = self._decided(self._is_checkpoint_due())
+        if not self._decided(is_due or time.monotonic() - self._looked_at >= LOOK_SECONDS):
             return True
-        self._looked_at = now
-        if not self._loss_is_finite(steps):
+        self._looked_at = time.monotonic()
+        if not self._is_sound(steps):
             return False
         self._tell()
-        if self._decided(is_step or is_late):
+        if is_due:
             self._save()
         return True
+
+    def _is_checkpoint_due(self) -> bool:
+        every = self._work.checkpoint_steps
+        is_late = time.monotonic() - self._saved_at >= 60 * self._work.checkpoint_minutes
+        return is_late or (every is not None and self._state.step - self._saved_step >= every)
+
+    def _is_interrupted(self) -> bool:
+        """Whether a signal has come to any rank."""
+        return bool(self._ranks.total(torch.tensor(int(self._interruption.requested))).item())
 
     def _decided(self, wanted: bool) -> bool:
         """What the first rank wants."""
@@ -257,20 +261,29 @@ class Fitting:
         return float(total) / (self._ranks.world * steps)
 
     def _stop(self) -> None:
-        """Ends the run where it is: with a checkpoint, unless the loss is not finite."""
-        self._save()
+        """Ends the run where it is: with a checkpoint, unless the weights are not finite."""
+        self._save(goes_on=False)
         raise KeyboardInterrupt
 
-    def _loss_is_finite(self, steps: int) -> bool:
-        """Goes back to the last checkpoint with a lower rate where the loss is not finite, but only once.
+    def _is_sound(self, steps: int, *, with_weights: bool = False) -> bool:
+        """Whether the loss is finite, and the weights if asked for; goes back where it is not."""
+        loss = self._mean_loss(steps)
+        if not np.isfinite(loss):
+            self._go_back(f"the loss became {loss}")
+            return False
+        is_broken = with_weights and not self._trainee.is_finite
+        if self._ranks.total(torch.tensor(int(is_broken))).item():
+            self._go_back("weights became infinite or NaN")
+            return False
+        return True
+
+    def _go_back(self, what: str) -> None:
+        """Goes back to the last checkpoint with a lower rate, but only once.
 
         Raises:
             TrainingError: It was done before.
         """
-        loss = self._mean_loss(steps)
-        if np.isfinite(loss):
-            return True
-        seen = f"the loss became {loss} before step {self._state.step} of {self._steps}"
+        seen = f"{what} before step {self._state.step} of {self._steps}"
         rate = self._trainee.rate(self._state.step - 1)
         if self._state.rate_factor < 1:
             raise TrainingError(
@@ -278,15 +291,14 @@ class Fitting:
                 "learning_rate, clip_norm=1 or precision=float32, and another --out",
                 field="learning_rate",
             )
-        factor = LOWER * self._state.rate_factor
         self._state, self._best = State(identity=self._work.identity), {}
         self._trainee = self._resumed()
-        self._trainee.rate_factor = factor
+        self._trainee.rate_factor = LOWER
         note = f"{seen}: went back to step {self._state.step}, with {LOWER:g} times the learning rate"
-        self._state = replace(self._state.noted(note), rate_factor=factor)
+        self._state = replace(self._state.noted(note), rate_factor=LOWER)
         self._since_step, self._since_at = self._state.step, time.monotonic()
         self._tell(note=note)
-        return False
+        self._save()  # so that no later run goes back again
 
     def _evaluate(self) -> None:
         """Measures the accuracies on the search split, and keeps the weights if they are the best so far."""
@@ -328,12 +340,12 @@ class Fitting:
         try:
             right, seen = count_right(
                 module,
-                self._judged,
+                self._data,
                 "search",
                 device=self._ranks.device,
                 batch_size=max(2, self._work.recipe.batch_for(len(self._work.data.train))),
                 precision=self._work.precision,
-                batches=self._judged_batches,
+                batches=self._feed.batches,
             )
             counts = torch.tensor([right, seen, 0])
         except InfeasibleError:
@@ -341,21 +353,24 @@ class Fitting:
         right, seen, failed = self._ranks.total(counts).tolist()
         return None if failed or not seen else right / seen
 
-    def _save(self, *, is_last: bool = False) -> None:
+    def _save(self, *, is_last: bool = False, goes_on: bool = True) -> None:
         """Writes a checkpoint; a disk that is full is told of, and training goes on.
 
         Raises:
             TrainingError: It was the last one.
         """
-        self._trainee.candidates()  # has every rank continue with the statistics that are written
+        # Every rank continues with the statistics and the loss that are written.
+        self._trainee.candidates()
+        loss = self._trainee.loss_sum
+        loss.copy_(self._ranks.total(loss) / self._ranks.world)
         now = self._saved_at = time.monotonic()
+        self._saved_step = self._state.step
         self._state = replace(self._state, seconds=self._seconds_before + now - self._began_at)
         if not self._ranks.is_first or not self._trainee.is_finite:
             return
         try:
             self._checkpoint().write(self._work.folder)
         except OSError as error:
-            self._saved_at = now - 60 * self._work.checkpoint_minutes + RETRY_SECONDS
             reason = error.strerror or str(error)
             if is_last:
                 raise TrainingError(
@@ -363,10 +378,10 @@ class Fitting:
                     "repeat the command: it continues from the last checkpoint",
                     field="out",
                 ) from error
-            self._tell(
-                note=f"no checkpoint could be written ({reason}): training goes on, and the next attempt is "
-                f"in {RETRY_SECONDS:g} s"
-            )
+            self._saved_at = now - 60 * self._work.checkpoint_minutes + RETRY_SECONDS
+            then = f"training goes on, and the next attempt is in {RETRY_SECONDS:g} s"
+            lost = "the same command continues from the one before"
+            self._tell(note=f"no checkpoint could be written ({reason}): {then if goes_on else lost}")
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
@@ -379,8 +394,7 @@ class Fitting:
     def _tell(self, *, row: Row | None = None, note: str = "") -> None:
         if not self._ranks.is_first:
             return
-        now, step = time.monotonic(), self._state.step
-        taken, seconds = step - self._began_step, now - self._began_at
+        step, taken, seconds = self._state.step, self._taken, time.monotonic() - self._began_at
         last = max((one.step for one in self._state.rows), default=0)
         loss = row.loss if row is not None else float("nan")
         if row is None and step > last:
@@ -395,9 +409,15 @@ class Fitting:
                     epochs=self._work.recipe.epochs,
                     learning_rate=self._trainee.rate(max(0, step - 1)),
                     loss=loss,
-                    images_per_second=max(taken, 0) * batch / max(seconds, 1e-9),
-                    seconds_left=seconds / taken * (self._steps - step) if taken > 0 else None,
+                    images_per_second=taken * batch / max(seconds, 1e-9),
+                    seconds_left=seconds / taken * (self._steps - step) if taken else None,
                     row=row,
                     note=note,
                 )
             )
+
+
+def _with_share(data: ImageData, ranks: Ranks) -> ImageData:
+    """The images with this rank's share of the search split."""
+    share = share_of_split(len(data.search), ranks.rank, ranks.world)
+    return replace(data, search=data.search.take(np.arange(share.start, share.stop)))
