@@ -11,7 +11,7 @@ PUBLISHED = {
     # 1e-3, 0.016 for 256 images, warm-up 5, 0.97 every 2.4 epochs, survival 0.8. RandAugment is that of timm.
     "efficientnet": {
         "epochs": 350,
-        "batch_size": 256,
+        "largest_batch": 256,
         "optimizer": "rmsproptf",
         "momentum": 0.9,
         "optimizer_eps": 1e-3,
@@ -69,7 +69,7 @@ PUBLISHED = {
     # Wightman, Touvron and Jegou, 2021, table 2.
     "strikes_back_a1": {
         "epochs": 600,
-        "batch_size": 2048,
+        "largest_batch": 2048,
         "optimizer": "lamb",
         "learning_rate": 5e-3,
         "reference_batch": 2048,
@@ -178,9 +178,9 @@ def test_a_recipe_has_the_values_that_were_published(name):
 
 
 def test_the_rates_of_published_batches_are_the_published_rates():
-    assert RECIPES["efficientnet"].changed(batch_size=4096).peak_rate(10**6) == pytest.approx(0.256)
-    assert RECIPES["modern"].changed(batch_size=1024).peak_rate(10**6) == pytest.approx(0.5)
-    assert RECIPES["strikes_back_a2"].changed(batch_size=512).peak_rate(10**6) == pytest.approx(2.5e-3)
+    assert RECIPES["efficientnet"].changed(largest_batch=4096).peak_rate(10**6) == pytest.approx(0.256)
+    assert RECIPES["modern"].changed(largest_batch=1024).peak_rate(10**6) == pytest.approx(0.5)
+    assert RECIPES["strikes_back_a2"].changed(largest_batch=512).peak_rate(10**6) == pytest.approx(2.5e-3)
 
 
 def test_the_field_s_sizes_follow_from_the_network_s():

@@ -146,8 +146,10 @@ def test_a_lowered_rate_is_lowered_at_every_step():
 
 def test_a_recipe_leaves_what_it_does_not_name_to_the_network():
     network = replace(NETWORK, head=Head(channels=16, dropout=0.4), drop_path_rate=0.1)
-    assert trained_network(network, FullRecipe()) == network
-    changed = trained_network(network, FullRecipe(dropout=0.0, drop_path=0.3, batch_norm_momentum=0.01))
+    assert trained_network(network, FullRecipe(), 10**6) == network
+    changed = trained_network(
+        network, FullRecipe(dropout=0.0, drop_path=0.3, batch_norm_momentum=0.01), 10**6
+    )
     assert (changed.head.dropout, changed.drop_path_rate, changed.norm_momentum) == (0.0, 0.3, 0.01)
 
 
@@ -194,7 +196,9 @@ def test_steps_draw_other_dropout_each_time():
 def test_plain_steps_are_those_of_a_loop_written_with_torch():
     recipe = PLAIN.changed(dropout=0.0, drop_path=0.0, weight_decay=0.01, clip_norm=0.5)
     trainee = make(recipe)
-    module = build(trained_network(NETWORK, recipe), seed=0).to(memory_format=torch.channels_last).train()
+    module = (
+        build(trained_network(NETWORK, recipe, 10**6), seed=0).to(memory_format=torch.channels_last).train()
+    )
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.01}]
