@@ -124,7 +124,7 @@ PROGRESSIVE = FullRecipe.changed(
     EFFICIENTNET,
     name="progressive",
     train_size=300 / 384,
-    auto_augment="rand-m15-mstd0.5",
+    auto_augment="rand-m15-mstd0.5-mmax20",
     mixup=0.2,
     dropout=0.3,
     stages=4,
@@ -134,7 +134,7 @@ PROGRESSIVE = FullRecipe.changed(
     first_dropout=0.1,
 )
 """Tan and Le, ICML 2021, algorithm 1 and table 6: sizes, dropout and RandAugment of EfficientNetV2-S, mixup
-of EfficientNetV2-M."""
+of EfficientNetV2-M. timm cuts magnitudes at 10 unless `mmax` is larger."""
 
 FIXRES = FullRecipe(
     name="fixres",

@@ -310,10 +310,10 @@ def test_efficientnetv2_s_grows_as_in_the_paper():
     sizes = [recipe.side(stage, 384) for stage in range(4)]
     assert sizes == [128, 184, 244, 300]  # 128, 185.3, 242.7, 300 to multiples of 4
     assert [recipe.augment_at(stage) for stage in range(4)] == [
-        "rand-m5-mstd0.5",
-        "rand-m8-mstd0.5",
-        "rand-m12-mstd0.5",
-        "rand-m15-mstd0.5",
+        "rand-m5-mstd0.5-mmax20",
+        "rand-m8-mstd0.5-mmax20",
+        "rand-m12-mstd0.5-mmax20",
+        "rand-m15-mstd0.5-mmax20",
     ]
     dropouts = [recipe.dropout_at(stage, own=0.9) for stage in range(4)]
     assert dropouts == pytest.approx([0.1, 0.1 + 0.2 / 3, 0.1 + 0.4 / 3, 0.3])

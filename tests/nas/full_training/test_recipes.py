@@ -126,7 +126,7 @@ PUBLISHED = {
         "stages": 4,
         "train_size": pytest.approx(300 / 384),
         "first_size": pytest.approx(128 / 300),
-        "auto_augment": "rand-m15-mstd0.5",
+        "auto_augment": "rand-m15-mstd0.5-mmax20",
         "first_magnitude": 5,
         "mixup": 0.2,
         "first_mixup": 0,
