@@ -6,12 +6,13 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from timm.data import Mixup
 from timm.data.auto_augment import auto_augment_transform, rand_augment_transform
 from timm.data.random_erasing import RandomErasing
@@ -22,7 +23,7 @@ from torchvision.transforms import Compose, TrivialAugmentWide
 from nas.data.decoder import fit_square
 from nas.data.images import ImageData
 from nas.full_training.recipe import FullRecipe
-from nas.training.streaming import View
+from nas.training.streaming import ROOM_FOR_CROPS, View
 
 GREATEST_TRANSLATION = 0.45
 """Of RandAugment, as a share of the side (timm's training)."""
@@ -57,6 +58,11 @@ class Augmentation:
             std=data.std,
             fit=data.reading.fit,
         )
+
+    @property
+    def least_side(self) -> int:
+        """A large JPEG is decoded to so many pixels a side: where it is not cut, as in evaluation."""
+        return (ROOM_FOR_CROPS if self.recipe.crop == "resized" else 2) * self.resolution
 
     def __getstate__(self) -> tuple[Any, ...]:
         return self.recipe, self.resolution, self.mean, self.std, self.fit
@@ -104,8 +110,21 @@ class Augmentation:
             "translate_const": int(GREATEST_TRANSLATION * side),
             "img_mean": grey if len(grey) > 1 else grey[0],
         }
-        make = rand_augment_transform if text.startswith("rand") else auto_augment_transform
-        return [make(text, constants)]
+        if text.startswith("rand"):
+            made = rand_augment_transform(text, constants)
+            operations = made.ops
+        else:
+            made = auto_augment_transform(text, constants)
+            operations = [*chain(*made.policy)]
+        for operation in operations:
+            if operation.name.startswith("Posterize"):
+                operation.aug_fn = posterized
+        return [made]
+
+
+def posterized(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    """Keeps the upper bits of each channel; of none black is left, which Pillow refuses."""
+    return ImageOps.posterize(image, min(bits, 8)) if bits > 0 else Image.new(image.mode, image.size)
 
 
 @dataclass(frozen=True, slots=True)

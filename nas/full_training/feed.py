@@ -47,7 +47,7 @@ class Order:
         """Draws the order of an epoch."""
         count = len(data.train)
         rng = np.random.default_rng((seed, epoch))
-        images = np.repeat(rng.permutation(count), recipe.repeats)[:count]
+        images = rng.permutation(count)[np.arange(count) // recipe.repeats]
         flips = rng.random(count) < 0.5
         if recipe.flip == "alternating":
             # Which epochs mirror an image is drawn once, for the whole training.
@@ -91,7 +91,9 @@ class Feed:
         augmentation = Augmentation.of(recipe, data)
         self._streamed: StreamedBatches | None = None
         if not (data.is_resident and is_simple(recipe)):
-            self._streamed = StreamedBatches(data, ranks.device, augment=augmentation)
+            self._streamed = StreamedBatches(
+                data, ranks.device, augment=augmentation, least_side=augmentation.least_side
+            )
         if data.is_resident:
             self.batches: Batches = ResidentBatches(data, ranks.device)
         else:

@@ -28,7 +28,6 @@ UNREADABLE = -1
 MOST_LOADERS = 16
 """Decoding processes beside one GPU: more only add memory."""
 
-
 ROOM_FOR_CROPS = 4
 """A large JPEG that is cut at random is decoded to at least so many times the resolution."""
 
@@ -80,6 +79,8 @@ class StreamedBatches:
         device: Where the batches go.
         loaders: Processes that decode, 0 for this one; by default `sensible_loaders`.
         augment: Makes views of images, where views are asked for.
+        least_side: A large JPEG of which views are made is decoded to at least so many pixels a side; by
+            default there is room for crops.
 
     Attributes:
         loaders: Processes that decode.
@@ -92,13 +93,14 @@ class StreamedBatches:
         *,
         loaders: int | None = None,
         augment: Augmenter | None = None,
+        least_side: int | None = None,
     ) -> None:
         self._data = data
         self._device = device
         self._places = PlaceSampler()
         self._pass = 0
         self._unreadable: dict[str, None] = {}
-        self._dataset = DecodedImages(data, augment)
+        self._dataset = DecodedImages(data, augment, least_side)
         self.loaders = sensible_loaders(device) if loaders is None else loaders
         self._loader: DataLoader[tuple[Tensor, Tensor]] = DataLoader(
             self._dataset,
@@ -230,7 +232,9 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
     An image that cannot be read is black, with the label `UNREADABLE`.
     """
 
-    def __init__(self, data: ImageData, augment: Augmenter | None = None) -> None:
+    def __init__(
+        self, data: ImageData, augment: Augmenter | None = None, least_side: int | None = None
+    ) -> None:
         self._parts: dict[SplitName, Files | Pixels] = {
             "train": data.train,
             "search": data.search,
@@ -238,23 +242,29 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
         }
         self._reading = data.reading
         self._augment = augment
+        self._least_side = least_side or ROOM_FOR_CROPS * data.resolution
 
     def __getitem__(self, place: Place) -> tuple[Tensor, Tensor]:
         part = self._parts[place.split]
         label = torch.tensor(int(part.labels[place.number]))
         try:
-            return self._image(part, place), label
+            seen = self._read(part, place)
         except READ_ERRORS:
             if isinstance(part, Pixels):
                 raise
             side = self._reading.resolution
             black = torch.zeros((self._reading.channels, side, side), dtype=torch.uint8)
             return black, torch.tensor(UNREADABLE)
+        if isinstance(seen, Tensor):
+            return seen, label
+        assert self._augment is not None
+        assert place.view is not None
+        return self._augment(seen, place.view), label  # an error in it is not the file's
 
-    def _image(self, part: Files | Pixels, place: Place) -> Tensor:
+    def _read(self, part: Files | Pixels, place: Place) -> Tensor | Image.Image:
+        """The image as it is, or whole where a view of it is meant."""
         if place.view is not None:
-            assert self._augment is not None
-            return self._augment(self._whole(part, place.number), place.view)
+            return self._whole(part, place.number)
         if isinstance(part, Pixels):
             return torch.from_numpy(part.images[place.number].copy())
         return torch.from_numpy(decode(Path(part.root) / part.paths[place.number], self._reading).copy())
@@ -264,8 +274,7 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
         if isinstance(part, Pixels):
             pixels = part.images[index]
             return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-        least_side = ROOM_FOR_CROPS * self._reading.resolution
-        return open_image(Path(part.root) / part.paths[index], self._reading, least_side=least_side)
+        return open_image(Path(part.root) / part.paths[index], self._reading, least_side=self._least_side)
 
 
 def sensible_loaders(device: torch.device) -> int:
