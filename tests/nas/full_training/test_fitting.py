@@ -18,7 +18,7 @@ from nas.errors import DataError, ExecutorError, TrainingError
 from nas.full_training import fitting
 from nas.full_training.checkpoint import CHECKPOINT, read_checkpoint
 from nas.full_training.fitting import Fit, Fitting, fit
-from nas.full_training.ranks import OneRank
+from nas.full_training.ranks import OneRank, TorchRanks
 from nas.full_training.recipes import RECIPES
 from nas.training.training import evaluate_accuracy
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
@@ -789,3 +789,51 @@ def test_ranks_go_on_with_the_loss_of_all_of_them_from_a_checkpoint(tmp_path, mo
     assert on_ranks(2, cut) == ["stopped", "stopped"]
     kept = read_checkpoint(tmp_path / "a", IDENTITY).tensors["loss_sum"]
     assert float(kept) == pytest.approx(np.mean(on_ranks(2, whole)))
+
+
+def as_rank(rank, world, store, folder, struck, queue):
+    from torch import distributed
+
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world)
+    fitting.STEPS_BETWEEN_LOOKS = 2
+
+    class Struck(Fitting):
+        def _look(self, count):
+            if rank == struck and self._state.step == 7:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super()._look(count)
+
+    try:
+        done = Struck(work(folder), TorchRanks(device=CPU.device), lambda _: None).run()
+        queue.put((rank, done.state.step, [row.loss for row in done.state.rows], done.state.best.accuracy))
+    except KeyboardInterrupt:
+        queue.put((rank, "stopped", [], 0.0))
+    distributed.destroy_process_group()
+
+
+def in_two_processes(tmp_path, name, struck=None):
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    store = tmp_path / f"store-{name}-{struck}"
+    processes = [
+        context.Process(target=as_rank, args=(rank, 2, store, tmp_path / name, struck, queue))
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    return sorted(queue.get() for _ in processes)
+
+
+@pytest.mark.slow
+def test_two_processes_train_stop_at_a_signal_to_one_and_go_on(tmp_path):
+    first, second = in_two_processes(tmp_path, "whole")
+    assert first[1:] == second[1:]
+    stopped = in_two_processes(tmp_path, "cut", struck=1)
+    assert [one[1] for one in stopped] == ["stopped", "stopped"]
+    assert read_checkpoint(tmp_path / "cut", IDENTITY).state.step == 8
+    again, _ = in_two_processes(tmp_path, "cut")
+    assert again[1] == 15
+    assert again[2] == pytest.approx(first[2], rel=1e-4)
