@@ -92,11 +92,13 @@ def trained_network(network: Network, recipe: FullRecipe, images: int) -> Networ
         try:
             cost(replace(network, resolution=side))
         except SpaceError as error:
+            share = "train_size" if recipe.stages == 1 else "first_size"
+            is_whole = side == network.resolution
             raise RecipeError(
                 f"the network must take training images of {side} pixels (stage {stage + 1} of "
-                f"{recipe.stages}: train_size={recipe.train_size:g} of {network.resolution}), but: {error}; "
-                "give a larger train_size, first_size or resolution",
-                field="train_size" if recipe.stages == 1 else "first_size",
+                f"{recipe.stages}, {side}/{network.resolution} of its resolution), but: {error}; give a larger "
+                f"{'resolution' if is_whole else f'{share} or resolution'}",
+                field="resolution" if is_whole else share,
             ) from error
     own = network.head.dropout
     # Without a rate there would be no layer whose rate can grow.

@@ -196,9 +196,7 @@ def test_steps_draw_other_dropout_each_time():
 def test_plain_steps_are_those_of_a_loop_written_with_torch():
     recipe = PLAIN.changed(dropout=0.0, drop_path=0.0, weight_decay=0.01, clip_norm=0.5)
     trainee = make(recipe)
-    module = (
-        build(trained_network(NETWORK, recipe, 10**6), seed=0).to(memory_format=torch.channels_last).train()
-    )
+    module = build(trained_network(NETWORK, recipe, 6), seed=0).to(memory_format=torch.channels_last).train()
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.01}]
