@@ -96,8 +96,8 @@ def trained_network(network: Network, recipe: FullRecipe, images: int) -> Networ
             is_whole = side == network.resolution
             raise RecipeError(
                 f"the network must take training images of {side} pixels (stage {stage + 1} of "
-                f"{recipe.stages}, {side}/{network.resolution} of its resolution), but: {error}; give a larger "
-                f"{'resolution' if is_whole else f'{share} or resolution'}",
+                f"{recipe.stages}, {side}/{network.resolution} of its resolution), but: {error}; give a "
+                f"larger {'resolution' if is_whole else f'{share} or resolution'}",
                 field="resolution" if is_whole else share,
             ) from error
     own = network.head.dropout
