@@ -93,6 +93,11 @@ class State:
     rate_factor: float = 1.0
     notes: tuple[str, ...] = ()
 
+    @property
+    def measured_step(self) -> int:
+        """Steps before the last evaluation."""
+        return self.rows[-1].step if self.rows else 0
+
     def noted(self, note: str) -> State:
         """Returns the state with one more note."""
         return replace(self, notes=(*self.notes, note))

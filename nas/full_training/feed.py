@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from nas.data.images import ImageData
+from nas.errors import RecipeError
 from nas.full_training.augmentation import Augmentation, Mixing
 from nas.full_training.ranks import Ranks, share_of_batch
 from nas.full_training.recipe import FullRecipe
@@ -77,6 +78,9 @@ class Feed:
 
     Attributes:
         batches: Brings whole splits.
+
+    Raises:
+        RecipeError: The ranks cannot share a batch.
     """
 
     def __init__(self, data: ImageData, recipe: FullRecipe, ranks: Ranks, *, seed: int) -> None:
@@ -84,7 +88,7 @@ class Feed:
         self._recipe = recipe
         self._ranks = ranks
         self._seed = seed
-        self._size = recipe.batch_for(len(data.train))
+        self._size = checked_batch(recipe, data, ranks)
         self._steps = recipe.steps(len(data.train))
         self._mixing = Mixing(recipe, data.num_classes)
         self._normalise = Normalise(data, ranks.device)
@@ -161,6 +165,24 @@ class Feed:
             chosen = indices[where]
             pixels = self._normalise(move(images, chosen, moves[where]))
             yield resized(pixels, self._recipe.side(stage, resolution)), labels[chosen]
+
+
+def checked_batch(recipe: FullRecipe, data: ImageData, ranks: Ranks) -> int:
+    """Images a step; of these each rank has an equal share of at least two.
+
+    Raises:
+        RecipeError: It has not.
+    """
+    size = recipe.batch_for(len(data.train))
+    share = share_of_batch(np.arange(size), ranks.rank, ranks.world)
+    if len(share) < 2:
+        raise RecipeError(
+            f"each of {ranks.world} processes must have 2 images a step for batch norm, but the "
+            f"batch has {size} ({len(data.train)} training images): give a larger batch_size, more images or "
+            "fewer processes",
+            field="batch_size",
+        )
+    return size
 
 
 def is_simple(recipe: FullRecipe) -> bool:

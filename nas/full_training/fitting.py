@@ -167,6 +167,7 @@ class Fitting:
         self._trainee = self._resumed()
         course = self._trainee.course
         self._steps, self._per_epoch = course.steps, course.steps_an_epoch
+        self._batch = work.recipe.batch_for(len(work.data.train))
         self._taken = 0
         self._began_at = self._saved_at = self._looked_at = self._since_at = time.monotonic()
         self._seconds_before = self._state.seconds
@@ -209,8 +210,7 @@ class Fitting:
 
     def _train_until_evaluation(self) -> bool:
         """Takes steps; False where the loss was not finite and training begins again further back."""
-        until = self._next_evaluation()
-        last = max((row.step for row in self._state.rows), default=0)
+        until, last = self._next_evaluation(), self._state.measured_step
         while self._state.step < until:
             epoch, first = divmod(self._state.step, self._per_epoch)
             for batch in self._feed.epoch(epoch, first=first):
@@ -302,18 +302,15 @@ class Fitting:
 
     def _evaluate(self) -> None:
         """Measures the accuracies on the search split, and keeps the weights if they are the best so far."""
-        now = time.monotonic()
-        step = self._state.step
-        last = max((row.step for row in self._state.rows), default=0)
-        batch = self._work.recipe.batch_for(len(self._work.data.train))
-        speed = (step - self._since_step) * batch / max(now - self._since_at, 1e-9)
+        step, seconds = self._state.step, time.monotonic() - self._since_at
+        speed = (step - self._since_step) * self._batch / max(seconds, 1e-9)
         candidates = self._trainee.candidates()
         found = {name: self._accuracy(module) for name, module in candidates.items()}
         row = Row(
             epoch=step / self._per_epoch,
             step=step,
             learning_rate=self._trainee.rate(step - 1),
-            loss=self._mean_loss(step - last),
+            loss=self._mean_loss(step - self._state.measured_step),
             accuracy=found["weights"],
             averaged_accuracy=found.get("averaged weights"),
             images_per_second=speed,
@@ -343,7 +340,7 @@ class Fitting:
                 self._data,
                 "search",
                 device=self._ranks.device,
-                batch_size=max(2, self._work.recipe.batch_for(len(self._work.data.train))),
+                batch_size=self._batch,
                 precision=self._work.precision,
                 batches=self._feed.batches,
             )
@@ -395,11 +392,10 @@ class Fitting:
         if not self._ranks.is_first:
             return
         step, taken, seconds = self._state.step, self._taken, time.monotonic() - self._began_at
-        last = max((one.step for one in self._state.rows), default=0)
+        since = step - self._state.measured_step
         loss = row.loss if row is not None else float("nan")
-        if row is None and step > last:
-            loss = float(self._trainee.loss_sum.item()) / (step - last)
-        batch = self._work.recipe.batch_for(len(self._work.data.train))
+        if row is None and since:
+            loss = float(self._trainee.loss_sum.item()) / since
         with suppress(BrokenPipeError):
             self._tell_all(
                 Moment(
@@ -409,7 +405,7 @@ class Fitting:
                     epochs=self._work.recipe.epochs,
                     learning_rate=self._trainee.rate(max(0, step - 1)),
                     loss=loss,
-                    images_per_second=taken * batch / max(seconds, 1e-9),
+                    images_per_second=taken * self._batch / max(seconds, 1e-9),
                     seconds_left=seconds / taken * (self._steps - step) if taken else None,
                     row=row,
                     note=note,

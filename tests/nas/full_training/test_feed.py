@@ -179,9 +179,17 @@ def test_ranks_share_the_batches_of_one_process_partners_of_the_mixing_too(
     assert seen == 2 * STEPS * 8
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused():
-    with pytest.raises(RecipeError) as error:
-        next(feed(ranks=Share(0, 3)).epoch(0))
+@pytest.mark.parametrize(("world", "words"), [(3, "equal shares"), (8, "2 images a step")])
+def test_a_batch_that_ranks_cannot_share_is_refused_at_once(world, words):
+    with pytest.raises(RecipeError, match=words) as error:
+        feed(ranks=Share(0, world))
+    assert error.value.field == "batch_size"
+
+
+def test_a_single_training_image_is_refused():
+    data = replace(DATA, train=DATA.train.take(np.array([0])))
+    with pytest.raises(RecipeError, match="1 training images") as error:
+        feed(data=data)
     assert error.value.field == "batch_size"
 
 
