@@ -378,6 +378,24 @@ def test_stopped_within_an_epoch_the_loss_is_still_the_mean_over_it(tmp_path):
     assert [row.loss for row in rows] == [row.loss for row in expected]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_recipe_goes_on_to_the_same_weights(tmp_path, name, precision):
+    data = from_arrays(*coloured(side=16))
+    given = {
+        "recipe": RECIPES[name].changed(epochs=3, batch_size=8),
+        "network": replace(NETWORK, resolution=16),
+        "data": data,
+        "precision": precision,
+    }
+    if given["recipe"].starts_from == "weights":
+        given["weights"] = build(given["network"], seed=4).state_dict()
+    stopped_at(tmp_path / "a", 3, **given)
+    stopped_at(tmp_path / "a", 8, **given)
+    assert_same(run(tmp_path / "a", **given), run(tmp_path / "b", **given))
+
+
 def test_a_checkpoint_of_another_training_is_refused(tmp_path):
     run(tmp_path)
     with pytest.raises(TrainingError, match="another seed") as error:
