@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -108,6 +109,7 @@ class StreamedBatches:
             num_workers=self.loaders,
             persistent_workers=self.loaders > 0,
             pin_memory=device.type == "cuda",
+            worker_init_fn=ignore_interrupts,
         )
 
     @property
@@ -275,6 +277,11 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
             pixels = part.images[index]
             return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
         return open_image(Path(part.root) / part.paths[index], self._reading, least_side=self._least_side)
+
+
+def ignore_interrupts(_: int = 0) -> None:
+    """Leaves Ctrl-C to the process that trains, which may still want a batch: it ends the decoding ones."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def sensible_loaders(device: torch.device) -> int:

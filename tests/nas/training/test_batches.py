@@ -1,4 +1,6 @@
 import multiprocessing
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -102,6 +104,16 @@ def test_the_same_processes_decode_every_pass(noise_folder):
         return {process.pid for process in multiprocessing.active_children()}
 
     assert decoding() == decoding() != set()
+
+
+def test_ctrl_c_reaches_the_training_and_not_the_processes_that_decode_for_it(noise_folder):
+    data = load_data(noise_folder, resident_bytes=1)
+    streamed = StreamedBatches(data, CPU, loaders=1)
+    expected = len(list(streamed.scan("search", 3)))
+    (process,) = multiprocessing.active_children()
+    os.kill(process.pid, signal.SIGINT)
+    assert len(list(streamed.scan("search", 3))) == expected
+    assert process.is_alive()
 
 
 def test_two_passes_at_once_over_files_are_refused(noise_folder):
