@@ -168,3 +168,11 @@ def test_own_space_searches_builds_and_exports_as_the_readme_prints(tmp_path):
     printed = run_example("own_space.py", tmp_path)
     assert re.match(r"8 trials; best: 0\.\d{3} with [\d,]+ macs\n", printed)
     assert printed.splitlines()[1:] == blocks("text")[0].splitlines()[1:]
+
+
+@pytest.mark.slow
+def test_a_network_is_trained_scored_and_used(tmp_path):
+    printed = run_example("train_in_full.py", tmp_path)
+    assert float(re.search(r"test accuracy ([\d.]+)", printed)[1]) > 0.85
+    assert re.search(r"digit\.png: class \d, probability [\d.]+; label \d", printed)
+    assert (tmp_path / "runs" / "digits" / "bundle" / "predict.py").is_file()
