@@ -20,7 +20,7 @@ from nas.errors import RecipeError
 from nas.full_training.feed import Batch
 from nas.full_training.ranks import Ranks
 from nas.full_training.recipe import FullRecipe
-from nas.training.step import Step, Stepping, StepWork, make_step
+from nas.training.step import EagerStep, Step, Stepping, StepReport, StepWork, make_step
 from search_spaces import Network, SpaceError, build, cost
 
 MIXED_TARGET = 0.2
@@ -185,10 +185,16 @@ class Trainee:
             )
             return self._work
 
-        # Recorded steps have one size and one set of layers for good, and no other process to wait for.
-        can_record = self._ranks.world == 1 and self._recipe.stages == 1
-        how: Stepping = stepping if can_record else "eager"
-        return make_step(wrapped, make_work, steps=self.course.steps, device=self._ranks.device, stepping=how)
+        if self._ranks.world == 1 and self._recipe.stages == 1:
+            return make_step(
+                wrapped, make_work, steps=self.course.steps, device=self._ranks.device, stepping=stepping
+            )
+        is_compiled = stepping == "compiled"
+        report = StepReport(
+            kind="compiled" if is_compiled else "eager",
+            reason="recorded steps have one size for good, and no other process to wait for",
+        )
+        return EagerStep(make_work(torch.compile(wrapped) if is_compiled else wrapped), report)
 
     def take(self, step: int, batch: Batch) -> None:
         """Takes a step, counted from 0; nothing in it waits for the device."""

@@ -249,6 +249,12 @@ def test_an_optimiser_that_is_not_installed_is_refused():
     assert error.value.field == "optimizer"
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize(("stepping", "kind"), [("auto", "eager"), ("compiled", "compiled")])
+def test_steps_are_compiled_where_it_is_asked_for(stages, stepping, kind):
+    assert make(PLAIN.changed(stages=stages), stepping=stepping)._take.report.kind == kind
+
+
 # What is trained
 
 
