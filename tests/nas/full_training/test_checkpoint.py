@@ -1,8 +1,6 @@
 import json
-import os
+import multiprocessing
 import resource
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -163,33 +161,27 @@ def test_one_of_another_training_is_refused_with_what_differs(tmp_path, identity
     assert differing in refused(tmp_path, identity)
 
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-import torch
-from nas.full_training.checkpoint import Checkpoint, State
-folder = Path(sys.argv[1])
-Checkpoint(state=State(identity={"seed": "0"}, step=1), tensors={"w": torch.zeros(10)}).write(folder)
-resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-try:
-    Checkpoint(state=State(identity={"seed": "0"}, step=2), tensors={"w": torch.zeros(100_000)}).write(folder)
-except OSError as error:
-    print(error.strerror)
-"""
+def write_on_a_full_disk(folder, queue):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+    state = State(identity=IDENTITY, step=9)
+    try:
+        Checkpoint(state=state, tensors={"w": torch.zeros(100_000)}).write(folder)
+    except OSError as error:
+        queue.put(error.strerror)
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="the system limits no file sizes")
 def test_a_full_disk_leaves_the_one_before_and_no_scratch_file(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.stdout.strip() == "File too large"
+    written = checkpoint()
+    written.write(tmp_path)
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=write_on_a_full_disk, args=(tmp_path, queue))
+    process.start()
+    process.join()
+    assert not queue.empty()
+    assert queue.get() == "File too large"
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
-    assert read_checkpoint(tmp_path, {"seed": "0"}).state.step == 1
+    assert_same(read_checkpoint(tmp_path, IDENTITY), written)
 
 
 def test_the_best_of_a_row_is_the_larger_accuracy():

@@ -3,7 +3,7 @@ import tomllib
 from dataclasses import asdict, fields
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import RecipeError
@@ -173,6 +173,7 @@ def sometimes(values):
 share = st.floats(0, 1, exclude_max=True)
 
 
+@settings(deadline=None)
 @given(
     st.fixed_dictionaries(
         {
@@ -321,6 +322,7 @@ def test_efficientnetv2_s_grows_as_in_the_paper():
     assert mixups == pytest.approx([0, 0.2 / 3, 0.4 / 3, 0.2])
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 1), st.floats(0.01, 1), st.integers(1, 5), st.integers(2, 128).map(lambda n: 4 * n))
 def test_sides_grow_in_multiples_of_four_up_to_the_network_s(train_size, first_size, stages, resolution):
     recipe = FullRecipe(train_size=train_size, first_size=first_size, stages=stages)
