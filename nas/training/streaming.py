@@ -175,7 +175,7 @@ class StreamedBatches:
                 continue
             self._note([place for place, is_kept in zip(places, kept.tolist(), strict=True) if not is_kept])
             if places[0].split == "train":
-                yield self._filled(images, labels)
+                yield self._filled(images, labels, places[0].view)
             elif kept.any():
                 yield images[kept], labels[kept]
 
@@ -198,20 +198,20 @@ class StreamedBatches:
                 "restore the files, and resume"
             )
 
-    def _filled(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _filled(self, images: Tensor, labels: Tensor, view: View | None) -> tuple[Tensor, Tensor]:
         """Puts the next readable image of a batch, counted round, where one could not be read."""
         readable = (labels != UNREADABLE).nonzero()[:, 0]
         if not len(readable):
-            image, label = self._first_readable()
+            image, label = self._first_readable(view)
             return image.expand_as(images).clone(), label.expand_as(labels).clone()
         rows = torch.arange(len(labels))
         after = torch.searchsorted(readable, rows) % len(readable)
         source = readable[after]
         return images[source], labels[source]
 
-    def _first_readable(self) -> tuple[Tensor, Tensor]:
+    def _first_readable(self, view: View | None) -> tuple[Tensor, Tensor]:
         """The first training image that can be read, for a batch of which none can."""
-        every = (self._dataset[Place("train", index)] for index in range(len(self._data.train)))
+        every = (self._dataset[Place("train", index, view)] for index in range(len(self._data.train)))
         return next((image, label) for image, label in every if int(label) != UNREADABLE)
 
 
@@ -231,7 +231,8 @@ class PlaceSampler(Sampler[list[Place]]):
 class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
     """One image a time, and its label: uint8 of shape (channels, resolution, resolution), or a view of it.
 
-    An image that cannot be read is black, with the label `UNREADABLE`.
+    In place of an image that cannot be read there is a black one, or the same view of a black one, with the
+    label `UNREADABLE`.
     """
 
     def __init__(
@@ -254,14 +255,19 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
         except READ_ERRORS:
             if isinstance(part, Pixels):
                 raise
-            side = self._reading.resolution
-            black = torch.zeros((self._reading.channels, side, side), dtype=torch.uint8)
-            return black, torch.tensor(UNREADABLE)
+            seen, label = self._black(is_whole=place.view is not None), torch.tensor(UNREADABLE)
         if isinstance(seen, Tensor):
             return seen, label
         assert self._augment is not None
         assert place.view is not None
         return self._augment(seen, place.view), label  # an error in it is not the file's
+
+    def _black(self, *, is_whole: bool) -> Tensor | Image.Image:
+        """A black image, as `_read` gives one: a batch needs every image of the same shape and type."""
+        side = self._reading.resolution
+        if is_whole:
+            return Image.new("L" if self._reading.channels == 1 else "RGB", (side, side))
+        return torch.zeros((self._reading.channels, side, side), dtype=torch.uint8)
 
     def _read(self, part: Files | Pixels, place: Place) -> Tensor | Image.Image:
         """The image as it is, or whole where a view of it is meant."""

@@ -369,3 +369,34 @@ def test_an_image_that_cannot_be_read_is_noted(tmp_path):
     assert all(image.shape == (8, 3, 8, 8) for image in images)
     assert len(used.notes) == 1
     assert data.train.paths[0] in used.notes[0]
+
+
+HALVED = replace(PLAIN, train_size=0.5)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "loaders", "lost"),
+    [(PLAIN, 2, 1), (HALVED, 0, 1), (HALVED, 2, 8), (replace(HALVED, crop="resized", mixup=0.2), 0, 8)],
+)
+def test_an_image_that_cannot_be_read_gives_way_to_another_in_views_of_any_size(
+    tmp_path, monkeypatch, recipe, loaders, lost
+):
+    """Of a batch of which no image can be read, every place is taken by the first image that can be."""
+    rng = np.random.default_rng(0)
+    for number in range(1_000):
+        path = tmp_path / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(1, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    data = load_data(tmp_path, resolution=16, resident_bytes=0)
+    monkeypatch.setattr("nas.training.streaming.sensible_loaders", lambda _: loaders)
+    for index in Order.of(recipe, data, seed=0, epoch=0).images[:lost]:
+        (tmp_path / data.train.paths[index]).unlink()
+    one = feed(recipe, data)
+    images, labels = next(one.epoch(0))
+    side = recipe.side(0, 16)
+    assert images.shape == (8, 3, side, side)
+    assert images.dtype == torch.float32
+    assert len(labels) == 8
+    black = Normalise(data, CPU)(torch.zeros(1, 3, side, side, dtype=torch.uint8))
+    assert not any(torch.equal(image, black[0]) for image in images)
+    assert len(one.notes) == lost
