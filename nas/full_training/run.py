@@ -12,12 +12,14 @@ from typing import Any, Literal, Protocol
 
 import torch
 from filelock import FileLock, Timeout
+from torch import nn
 
 from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
-from nas.errors import RecipeError, TrainingError
-from nas.export.bundle import export_bundle
+from nas.errors import DataError, ExportError, RecipeError, TrainingError
+from nas.export.bundle import CARD, export_bundle
 from nas.export.card import Origin
+from nas.export.opened import open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import trained
 from nas.full_training.checkpoint import Best, Checkpoint, Row, check_identity, read_checkpoint
@@ -37,8 +39,8 @@ from nas.study.study import Study
 from nas.tested_weights import TestedWeights, weights_digest
 from nas.training.precision import choose_precision
 from nas.training.proxy import weights_bytes
-from nas.training.training import evaluate_accuracy
-from nas.trial import Metric
+from nas.training.training import count_right
+from nas.trial import InfeasibleError, Metric
 from search_spaces import Network, cost
 
 RESULT, RECIPE, RANKING = "result.json", "recipe.toml", "ranking.json"
@@ -413,51 +415,67 @@ def _finish(
     options: TrainOptions,
     watcher: Watcher,
 ) -> Trained:
-    """Tests the best weights, draws, exports; what is there already is not made again."""
+    """Tests the best weights, writes the result, exports, draws; what is there already is not made again."""
     network, data = training.start.network, training.data
     module = trained(network, checkpoint.best)
-    content = weights_bytes(module)
-    tested = _tested_before(folder, weights_digest(content))
+    digest = weights_digest(weights_bytes(module))
+    tested = _tested_before(folder, digest)
     if tested is None:
         watcher.on_step(f"testing on {len(data.test):,} images")
-        accuracy = evaluate_accuracy(module, data, "test", device=options.device)
-        tested = TestedWeights(
-            trial=None,
-            digest=weights_digest(content),
-            right=round(accuracy * len(data.test)),
-            images=len(data.test),
-        )
+        tested = measure_test(module, training, digest, choose_device(options.device))
     assert tested.right is not None
-    rows = checkpoint.state.rows
-    curves = draw_curves(rows, folder / CURVES, title=f"{best.label}, recipe {training.recipe.name}")
-    bundle = folder / BUNDLE
-    if not _has_result(folder, tested):
+    found = Trained(
+        folder=folder,
+        network=network,
+        accuracy=tested.right / tested.images,
+        interval=wilson_interval(tested.right, tested.images),
+        right=tested.right,
+        images=tested.images,
+        fitted=best,
+        rows=checkpoint.state.rows,
+        ranking=tuple(ranking),
+        bundle=folder / BUNDLE,
+        curves=folder / CURVES,
+    )
+    # Before anything that may fail or be killed, so that the test split is not looked at again.
+    _write_json(folder / RESULT, _result(found, training, tested))
+    if not _is_exported(found.bundle, checkpoint.best):
         watcher.on_step("exporting, and loading the bundle in a new process")
         export_bundle(
-            bundle,
+            found.bundle,
             network=network,
-            weights=content,
+            weights=checkpoint.best,
             preprocessing=Preprocessing.of(data),
             origin=_origin(training, best, tested, options),
             overwrite=True,
             with_onnx=options.has_onnx,
         )
-    interval = wilson_interval(tested.right, tested.images)
-    found = Trained(
-        folder=folder,
-        network=network,
-        accuracy=tested.right / tested.images,
-        interval=interval,
-        right=tested.right,
-        images=tested.images,
-        fitted=best,
-        rows=rows,
-        ranking=tuple(ranking),
-        bundle=bundle,
-        curves=curves,
-    )
-    _write_json(folder / RESULT, _result(found, training, tested))
+    draw_curves(found.rows, found.curves, title=f"{best.label}, recipe {training.recipe.name}")
     return found
+
+
+def measure_test(module: nn.Module, training: Training, digest: str, device: torch.device) -> TestedWeights:
+    """Looks at the test split; images that can no longer be read do not count.
+
+    Raises:
+        TrainingError: A logit is not finite.
+        DataError: No image can be read any more, or too many cannot.
+    """
+    data = training.data
+    batch_size = training.recipe.batch_for(len(data.train))
+    try:
+        right, images = count_right(
+            module, data, "test", device=device, batch_size=batch_size, precision="float32"
+        )
+    except InfeasibleError as error:
+        raise TrainingError(
+            f"the weights of {training.start.name} cannot be used: {error.message}; give a lower "
+            "learning_rate, and another --out",
+            field="learning_rate",
+        ) from error
+    if not images:
+        raise DataError(f"no image of the test split of {data.name} can be read any more", field="data")
+    return TestedWeights(trial=None, digest=digest, right=right, images=images)
 
 
 def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
@@ -466,11 +484,20 @@ def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
         tested = TestedWeights(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["tested_weights"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return tested if tested.digest == weights else None
+    return tested if tested.digest == weights and tested.right is not None else None
 
 
-def _has_result(folder: Path, tested: TestedWeights) -> bool:
-    return (folder / BUNDLE / "card.md").is_file() and _tested_before(folder, tested.digest) is not None
+def _is_exported(bundle: Path, weights: Weights) -> bool:
+    """Whether the bundle is there, whole, with these weights."""
+    if not (bundle / CARD).is_file():
+        return False
+    try:
+        exported = open_bundle(bundle).weights()
+    except ExportError:
+        return False
+    return exported.keys() == weights.keys() and all(
+        torch.equal(exported[name], tensor) for name, tensor in weights.items()
+    )
 
 
 def _origin(training: Training, best: Fitted, tested: TestedWeights, options: TrainOptions) -> Origin:

@@ -5,14 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 import nas
 from nas.cli.main import main
 from nas.data.images import Carving
-from nas.errors import DataError, NasError, RecipeError, StudyError, TrainingError, UsageError
+from nas.data.loading import load_data
+from nas.errors import DataError, ExportError, NasError, RecipeError, StudyError, TrainingError, UsageError
+from nas.export.bundle import export_bundle
 from nas.full_training.images import ImageSource
-from nas.full_training.run import Unwatched, locked
+from nas.full_training.run import Unwatched, locked, measure_test
 from nas.full_training.training import FullTraining
 from nas.report.event_file import PATTERN
 from search_spaces import small
@@ -110,6 +113,57 @@ def test_what_is_finished_is_neither_trained_nor_tested_again(data, tmp_path):
     again = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
     assert again.right == 1 != first.right
     assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
+
+
+def test_the_test_split_is_not_looked_at_again_where_the_export_failed(data, tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "mine.txt").write_text("not to be overwritten")
+    with pytest.raises(ExportError, match="bundle"):
+        nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
+    result = json.loads((tmp_path / "result.json").read_text())
+    result["tested_weights"]["right"] = 1
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "bundle" / "mine.txt").unlink()
+    again = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
+    assert again.right == 1
+    assert f"1 of {again.images:,} test images" in (again.bundle / "card.md").read_text(encoding="utf-8")
+
+
+def test_a_bundle_of_other_weights_is_made_again(data, tmp_path):
+    first = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
+    weights = load_file(first.bundle / "weights.safetensors")
+    other = {name: tensor + 1 if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    export_bundle(first.bundle, network=first.network, weights=other, overwrite=True, with_onnx=False)
+    again = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
+    found = load_file(again.bundle / "weights.safetensors")
+    assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_test_image_that_can_no_longer_be_read_does_not_count(tmp_path):
+    images, labels = make_arrays()
+    for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = tmp_path / "images" / "abc"[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    data = load_data(tmp_path / "images", resolution=16, resident_bytes=0)
+    (tmp_path / "images" / data.test.paths[0]).unlink()
+    found = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path / "out", options=FAST)
+    assert found.images == len(data.test) - 1
+    assert found.accuracy == found.right / found.images
+
+
+class NotFinite(torch.nn.Module):
+    """A network whose logits are no numbers."""
+
+    def forward(self, images):
+        return torch.full((len(images), 3), torch.nan)
+
+
+def test_logits_that_are_not_finite_on_the_test_split_are_an_error(data, tmp_path):
+    (training,) = FullTraining(network=NETWORK, data=data, recipe=RECIPE).prepare(tmp_path)
+    with pytest.raises(TrainingError, match="finite") as error:
+        measure_test(NotFinite(), training, "0", torch.device("cpu"))
+    assert error.value.field == "learning_rate"
 
 
 def test_a_bundle_that_is_gone_is_made_again(data, tmp_path):
