@@ -18,7 +18,7 @@ from timm.data.auto_augment import auto_augment_transform, rand_augment_transfor
 from timm.data.random_erasing import RandomErasing
 from timm.data.transforms import RandomResizedCropAndInterpolation
 from torch import Tensor
-from torchvision.transforms import Compose, TrivialAugmentWide
+from torchvision.transforms import Compose, InterpolationMode, TrivialAugmentWide
 
 from nas.data.decoder import fit_square
 from nas.data.images import ImageData
@@ -85,8 +85,8 @@ class Augmentation:
         steps += self._auto_augment(self.recipe.augment_at(stage), side)
         steps.append(Normalised(self.mean, self.std))
         if self.recipe.random_erase:
-            # The pixels of the hole are random, as torchvision's and timm's recipes have them.
-            steps.append(RandomErasing(self.recipe.random_erase, mode="pixel", device="cpu"))
+            # The hole has the mean colour, as in torchvision's references, whose recipes erase.
+            steps.append(RandomErasing(self.recipe.random_erase, mode="const", device="cpu"))
         made: Callable[[Image.Image], Tensor] = Compose(steps)
         return made
 
@@ -104,11 +104,12 @@ class Augmentation:
         if not text:
             return []
         if text == "ta_wide":
-            return [TrivialAugmentWide()]
+            return [TrivialAugmentWide(interpolation=InterpolationMode.BILINEAR)]
         grey = tuple(min(255, round(255 * value)) for value in self.mean)
         constants = {
             "translate_const": int(GREATEST_TRANSLATION * side),
             "img_mean": grey if len(grey) > 1 else grey[0],
+            "interpolation": Image.Resampling.BILINEAR,
         }
         if text.startswith("rand"):
             made = rand_augment_transform(text, constants)
