@@ -52,7 +52,7 @@ RAND = re.compile(rf"rand(-(m\d+|n\d+|p{NUMBER}|mstd{NUMBER}|mmax\d+|inc[01]|t(w
 
 LEARNED = re.compile(rf"({'|'.join(POLICIES)})(-mstd{NUMBER})?")
 
-COMMON = frozenset(("sgd", "rmsprop", "rmsproptf", "adamw", "lamb"))
+COMMON = frozenset(("sgd", "momentum", "rmsprop", "rmsproptf", "adamw", "lamb"))
 """Optimisers that are known to be timm's without loading it."""
 
 INITIAL_SHARE = 0.01
@@ -75,7 +75,8 @@ class FullRecipe:
         batch_size: Images a step, over all GPUs together; None follows the images (see `batch_for`).
         largest_batch: The most that then follows.
         precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where it is much faster.
-        optimizer: One of timm's names (`timm.optim.list_optimizers()`), but for those in `UNSUITED`.
+        optimizer: One of timm's names (`timm.optim.list_optimizers()`), but for those in `UNSUITED`; `sgd`
+            has Nesterov's momentum there, `momentum` the classical one.
         momentum: Of optimisers that have one.
         optimizer_eps: Added to a denominator; 0 keeps the optimiser's own.
         weight_decay: Not on norms and biases.
@@ -101,7 +102,7 @@ class FullRecipe:
         flip: Mirror images at `random`, or every second epoch (`alternating`), or never (`none`); `auto` is
             random where the labels outlive a mirror.
         auto_augment: timm's notation, such as `rand-m9-mstd0.5-inc1`, or `ta_wide`; empty is none.
-        random_erase: Probability with which a rectangle is erased.
+        random_erase: Probability with which a rectangle is erased, to the mean colour.
         mixup: Alpha of Mixup; 0 is none.
         cutmix: Alpha of CutMix; 0 is none. With both, one of them is drawn for each batch.
         repeats: How many views of an image follow each other; an epoch then has as many images, fewer of them
