@@ -52,7 +52,7 @@ RAND = re.compile(rf"rand(-(m\d+|n\d+|p{NUMBER}|mstd{NUMBER}|mmax\d+|inc[01]|t(w
 
 LEARNED = re.compile(rf"({'|'.join(POLICIES)})(-mstd{NUMBER})?")
 
-COMMON = frozenset(("sgd", "momentum", "rmsprop", "rmsproptf", "adamw", "lamb"))
+COMMON = frozenset(("sgd", "momentum", "rmsprop", "rmsproptf", "adamw", "lamb", "muon"))
 """Optimisers that are known to be timm's without loading it."""
 
 INITIAL_SHARE = 0.01

@@ -165,8 +165,8 @@ SMALL = FullRecipe(
     name="small",
     epochs=30,
     largest_batch=128,
-    optimizer="sgd",
-    learning_rate=0.1,
+    optimizer="muon",
+    learning_rate=0.02,
     reference_batch=128,
     weight_decay=5e-4,
     warmup_epochs=3,
@@ -177,9 +177,8 @@ SMALL = FullRecipe(
     batch_norm_momentum=0.1,
     ema_decay=0.99,
 )
-"""For 32 to 64 pixels and an hour of a laptop, in the manner of airbench (K. Jordan, 2024): SGD with Nesterov
-momentum, strong label smoothing, shifts by two pixels of 32, no stronger augmentation. docs/training.md has
-what was tried."""
+"""For 32 to 64 pixels and an hour of a laptop, in the manner of airbench (K. Jordan, 2024): Muon, strong label
+smoothing, shifts by two pixels of 32, no stronger augmentation. docs/training.md has what was tried."""
 
 FINETUNE = FullRecipe(
     name="finetune",

@@ -137,7 +137,7 @@ def test_bundle_holds_everything_needed_to_use_the_network(bundle: Bundle) -> No
 
 
 def test_the_page_of_the_bundle_lists_its_files_and_the_fields_of_the_preprocessing(bundle: Bundle) -> None:
-    page = Path("docs/bundle.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([\w.]+\.\w+)` \|", page, flags=re.MULTILINE)
     assert sorted(listed) == sorted(bundle.files)
     fields = json.loads((bundle.folder / "preprocessing.json").read_text(encoding="utf-8"))

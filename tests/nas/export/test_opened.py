@@ -8,13 +8,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nas.data.images import Reading
 from nas.errors import ExportError
 from nas.export.bundle import export_bundle
 from nas.export.opened import OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
 
-PREPROCESSING = Preprocessing(resolution=8, channels=1, mean=(0.4,), std=(0.2,), classes=("a", "b", "c"))
+PREPROCESSING = Preprocessing(
+    reading=Reading(channels=1, resolution=8), mean=(0.4,), std=(0.2,), classes=("a", "b", "c")
+)
 
 
 def small_network(channels: int = 4) -> Network:

@@ -68,7 +68,9 @@ def test_the_reference_loop_takes_the_recipes_steps_and_ends_with_a_small_rate(r
     write_encoded(source, train=np.arange(160) % 10, test=np.arange(40) % 10)
     data = load_data(source)
     network = runs.at_32_pixels("efficientnet_b0", 0.1)
-    recipe = RECIPES["small"].changed(epochs=3, batch_size=32, ema_decay=0.0, warmup_epochs=1)
+    recipe = RECIPES["small"].changed(
+        epochs=3, batch_size=32, optimizer="sgd", learning_rate=0.1, ema_decay=0.0, warmup_epochs=1
+    )
     loop = ReferenceLoop(network, data, recipe, seed=0, device=torch.device("cpu"))
     before = [parameter.detach().clone() for parameter in loop.module.parameters()]
     loop.train()
