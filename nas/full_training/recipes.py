@@ -177,8 +177,8 @@ SMALL = FullRecipe(
     batch_norm_momentum=0.1,
     ema_decay=0.99,
 )
-"""For 32 to 64 pixels and an hour of a laptop, in the manner of airbench (K. Jordan, 2024): Muon, strong label
-smoothing, shifts by two pixels of 32, no stronger augmentation. docs/training.md has what was tried."""
+"""For 32 to 64 pixels and an hour of a laptop, in the manner of airbench (K. Jordan, 2024): Muon, strong
+label smoothing, shifts by two pixels of 32, no stronger augmentation. docs/training.md has what was tried."""
 
 FINETUNE = FullRecipe(
     name="finetune",
