@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from full_training_reference import ReferenceLoop
+from full_training_reference import ReferenceLoop, reference_run
 from full_training_runs import (
     CLASSES,
     EVALUATIONS,
@@ -23,12 +22,13 @@ from full_training_runs import (
     Bench,
     Run,
     at_32_pixels,
+    describe_machine,
     engine_steps,
     epochs_of_equal_time,
     of_equal_macs,
     print_runs,
+    print_speeds,
     seconds_of,
-    seconds_to,
     spread,
 )
 
@@ -41,10 +41,8 @@ from nas.full_training.checkpoint import read_checkpoint
 from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
-from nas.machine import processor_name, usable_cores
 from nas.report.show import open_with_space
 from nas.training.training import evaluate_accuracy
-from nas.values import digest
 from search_spaces import Network, cost, resnet, small
 from search_spaces import efficientnet as efficientnet_space
 
@@ -102,6 +100,12 @@ def sweep(bench: Bench, epochs: float) -> None:
     for name in (ranked[0], next(name for name in ranked if name.startswith("sgd"))):
         rows[f"{name}, {LONGER} times as long"] = [run(name, 0, LONGER * epochs)]
     print_runs(rows)
+    pair = {}
+    for name in ("muon 0.02", "sgd 0.4"):
+        recipe = RECIPES["small"].changed(epochs=epochs, **{**SWEPT, **SWEEP[name]})
+        work = bench.fit(bench.prepare(small_network(), recipe, data=data, seed=0))
+        pair[name] = engine_steps(work, bench.device)
+    print_speeds(pair, recipe.batch_for(len(data.train)), bench.device)
 
 
 TARGET_MACS = 2_000_000
@@ -322,8 +326,6 @@ def _step_seconds(bench: Bench, network: Network, recipe: FullRecipe, data: Imag
     return statistics.fmean(times)
 
 
-TURN_STEPS, TURNS = 5, 12
-
 SGD: Mapping[str, Any] = {"optimizer": "sgd", "learning_rate": 0.4, "ema_decay": 0.0}
 """What both loops have."""
 
@@ -335,58 +337,15 @@ def reference_loop(bench: Bench, epochs: float) -> None:
     rows = {
         "ours": seeded(bench, "reference_loop", "ours", network, recipe, data, evaluations=1),
         "torchvision's loop": [
-            _reference_run(bench, network, recipe, data, seed) for seed in range(bench.seeds)
+            reference_run(bench, network, recipe, data, seed) for seed in range(bench.seeds)
         ],
     }
     print_runs(rows)
     work = bench.fit(bench.prepare(network, recipe, data=data, seed=0))
     ours = engine_steps(work, bench.device)
     theirs = ReferenceLoop(network, data, recipe, seed=0, device=bench.device).steps()
-    for steps in (ours, theirs):
-        seconds_of(steps, TURN_STEPS, bench.device)
-    batch = recipe.batch_for(len(data.train))
-    pairs = [
-        tuple(batch / seconds_of(steps, TURN_STEPS, bench.device) for steps in (ours, theirs))
-        for _ in range(TURNS)
-    ]
-    ratios = sorted(first / second for first, second in pairs)
-    print(
-        f"images/s in {TURNS} alternating turns of {TURN_STEPS} steps, medians: ours "
-        f"{statistics.median(first for first, _ in pairs):.0f}, torchvision's loop "
-        f"{statistics.median(second for _, second in pairs):.0f}; ratio {statistics.median(ratios):.2f} "
-        f"({ratios[0]:.2f} to {ratios[-1]:.2f})"
-    )
-
-
-def _reference_run(bench: Bench, network: Network, recipe: FullRecipe, data: ImageData, seed: int) -> Run:
-    """Trains by torchvision's loop, and tests the weights of its end."""
-    key = digest("torchvision", bench.key(bench.prepare(network, recipe, data=data, seed=seed)))
-    known = bench.known(key)
-    if known is not None:
-        return known
-    loop = ReferenceLoop(network, data, recipe, seed=seed, device=bench.device)
-    seconds = seconds_to(loop.train, bench.device)
-    counted, images = cost(network), len(data.train)
-    accuracies = {
-        split: evaluate_accuracy(loop.module, data, split, device=bench.device)
-        for split in ("search", "test")
-    }
-    return bench.keep(
-        Run(
-            key=key,
-            part="reference_loop",
-            name="torchvision's loop",
-            seed=seed,
-            accuracy=accuracies["test"],
-            search_accuracy=accuracies["search"],
-            kept="weights, the last",
-            epochs=recipe.epochs,
-            seconds=seconds,
-            processor_seconds=seconds if bench.device.type == "cpu" else None,
-            images=recipe.steps(images) * recipe.batch_for(images),
-            macs=counted.macs,
-            params=counted.params,
-        )
+    print_speeds(
+        {"ours": ours, "torchvision's loop": theirs}, recipe.batch_for(len(data.train)), bench.device
     )
 
 
@@ -405,11 +364,11 @@ def gpu(bench: Bench, epochs: float) -> None:
 
 PARTS: Mapping[str, tuple[Callable[[Bench, float], None], float]] = {
     "sweep": (sweep, 6),
-    "proof": (proof, 8),
-    "reference_loop": (reference_loop, 5),
-    "strikes_back": (strikes_back, 8),
-    "progressive": (progressive, 6),
-    "fixres": (fixres, 3),
+    "proof": (proof, 6),
+    "reference_loop": (reference_loop, 4),
+    "strikes_back": (strikes_back, 6),
+    "progressive": (progressive, 4),
+    "fixres": (fixres, 2),
     "gpu": (gpu, 30),
 }
 """What each part does, and its epochs."""
@@ -435,15 +394,6 @@ def main() -> None:
     run, epochs = PARTS[given.part]
     bench = Bench(out=given.out, source=given.data, images=given.images, device=device, seeds=given.seeds)
     run(bench, given.epochs or epochs)
-
-
-def describe_machine(device: torch.device) -> str:
-    """What it runs on, in words."""
-    if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
-    return (
-        f"{processor_name()}, {torch.get_num_threads()} of {usable_cores()} cores, torch {torch.__version__}"
-    )
 
 
 if __name__ == "__main__":

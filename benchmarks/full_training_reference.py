@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+from full_training_runs import Bench, Run, seconds_to
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler
@@ -18,7 +19,9 @@ from torchvision import transforms
 from nas.data.images import ImageData, Pixels
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.trainee import trained_network
-from search_spaces import Network, build
+from nas.training.training import evaluate_accuracy
+from nas.values import digest
+from search_spaces import Network, build, cost
 
 
 class Photos(Dataset[tuple[Tensor, int]]):
@@ -134,3 +137,35 @@ class ReferenceLoop:
         steps = self.steps()
         for _ in range(self._recipe.steps(len(self._data.train))):
             next(steps)
+
+
+def reference_run(bench: Bench, network: Network, recipe: FullRecipe, data: ImageData, seed: int) -> Run:
+    """Trains by torchvision's loop, and tests the weights of its end; what was trained before is read."""
+    key = digest("torchvision", bench.key(bench.prepare(network, recipe, data=data, seed=seed)))
+    known = bench.known(key)
+    if known is not None:
+        return known
+    loop = ReferenceLoop(network, data, recipe, seed=seed, device=bench.device)
+    seconds = seconds_to(loop.train, bench.device)
+    counted, images = cost(network), len(data.train)
+    accuracies = {
+        split: evaluate_accuracy(loop.module, data, split, device=bench.device)
+        for split in ("search", "test")
+    }
+    return bench.keep(
+        Run(
+            key=key,
+            part="reference_loop",
+            name="torchvision's loop",
+            seed=seed,
+            accuracy=accuracies["test"],
+            search_accuracy=accuracies["search"],
+            kept="weights, the last",
+            epochs=recipe.epochs,
+            seconds=seconds,
+            processor_seconds=seconds if bench.device.type == "cpu" else None,
+            images=recipe.steps(images) * recipe.batch_for(images),
+            macs=counted.macs,
+            params=counted.params,
+        )
+    )

@@ -23,6 +23,7 @@ from nas.full_training.fitting import Fit, Moment, fit
 from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.training import FullTraining, Training
+from nas.machine import processor_name, usable_cores
 from nas.training.precision import choose_precision
 from nas.training.training import evaluate_accuracy, out_of_place
 from nas.values import digest
@@ -39,6 +40,9 @@ WITHIN = 0.02
 
 FINE = Rule(divisor=2)
 """Channels in steps of two: in steps of eight, networks this small cannot have equal multiply-adds."""
+
+TURN_STEPS, TURNS = 5, 12
+"""Steps of a turn, and turns of each, where speeds are compared."""
 
 LEDGER, MEASURED = "results.jsonl", "measured.jsonl"
 
@@ -359,3 +363,26 @@ def seconds_of(steps: Iterator[int], count: int, device: torch.device) -> float:
             next(steps)
 
     return seconds_to(take, device) / count
+
+
+def print_speeds(pair: Mapping[str, Iterator[int]], batch: int, device: torch.device) -> None:
+    """Takes steps of two trainings in alternating turns, and prints the images a second of each."""
+    for steps in pair.values():
+        seconds_of(steps, TURN_STEPS, device)
+    turns = [[batch / seconds_of(steps, TURN_STEPS, device) for steps in pair.values()] for _ in range(TURNS)]
+    ratios = sorted(first / second for first, second in turns)
+    medians = [statistics.median(speeds) for speeds in zip(*turns, strict=True)]
+    print(
+        f"images/s in {TURNS} alternating turns of {TURN_STEPS} steps, medians: "
+        f"{', '.join(f'{name} {speed:.0f}' for name, speed in zip(pair, medians, strict=True))}; "
+        f"ratio {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
+
+
+def describe_machine(device: torch.device) -> str:
+    """What it runs on, in words."""
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    return (
+        f"{processor_name()}, {torch.get_num_threads()} of {usable_cores()} cores, torch {torch.__version__}"
+    )
