@@ -155,7 +155,7 @@ def predict_source() -> str:
 
 def _source(network: Network) -> str:
     try:
-        return to_source(network, title=f"Network {network.digest}, found by architecture search.") + LOAD
+        return to_source(network, title=f"Network {network.digest}.") + LOAD
     except SpaceError as error:
         raise ExportError(f"the network cannot be written as source: {error}") from error
 

@@ -121,7 +121,7 @@ def write_card(
 def _summary(network: Network) -> str:
     total = cost(network)
     return (
-        f"An image classifier found by architecture search: {total.macs / 1e6:.4g} M multiply-adds, "
+        f"An image classifier: {total.macs / 1e6:.4g} M multiply-adds, "
         f"{total.params / 1e6:.4g} M parameters, images of {network.in_channels} x {network.resolution} x "
         f"{network.resolution}, {network.num_classes} classes."
     )

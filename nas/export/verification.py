@@ -57,10 +57,10 @@ class Verification:
         """Says it for the card."""
         batches = " and ".join(map(str, PROBE_BATCHES))
         same = (
-            "equal the searched network's to the bit"
+            "equal the network's to the bit"
             if self.is_bit_equal
             else (
-                f"differ from the searched network's by at most {self.torch_error:.1e} of the largest logit"
+                f"differ from the network's by at most {self.torch_error:.1e} of the largest logit"
             )
         )
         said = [
@@ -133,7 +133,7 @@ def _run(folder: Path, scratch: Path) -> dict[str, Any]:
 def _require_within(name: str, error: float, tolerance: float) -> None:
     if not error <= tolerance:
         raise ExportError(
-            f"the logits of {name} must equal the searched network's within {tolerance:g} of the largest, "
+            f"the logits of {name} must equal the network's within {tolerance:g} of the largest, "
             f"but differ by {error:.3g}: a layer is exported as something else, or is random in evaluation"
         )
 

@@ -504,7 +504,7 @@ def _origin(training: Training, best: Fitted, tested: TestedWeights, options: Tr
     device = choose_device(options.device)
     where = f"{options.workers} x {describe_device(device)}"
     unit = "GPU-hours" if device.type == "cuda" else "hours"
-    threads = "" if device.type == "cuda" else f", {torch.get_num_threads()} threads"
+    threads = "" if device.type == "cuda" else f", threads {torch.get_num_threads()}"
     trial = training.start.trial
     search = Metric(
         name="accuracy",

@@ -396,7 +396,7 @@ def test_layer_that_needs_our_package_is_an_error_and_leaves_nothing(tmp_path: P
 def test_mismatch_is_an_error_and_keeps_the_bundle_that_was_there(tmp_path: Path) -> None:
     export(tmp_path / "bundle", small_network())
     before = {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
-    with pytest.raises(ExportError, match=r"logits of model\.py must equal the searched network's"):
+    with pytest.raises(ExportError, match=r"logits of model\.py must equal the network's"):
         export(tmp_path / "bundle", small_network(With(layer="turncoat")), overwrite=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]

@@ -151,7 +151,7 @@ PUBLISHED = {
         "auto_augment": "",
     },
     # K. Jordan's airbench94: label smoothing 0.2, shifts by 2 pixels of 32.
-    "small": {"label_smoothing": 0.2, "crop": "shifted", "shift": 2 / 32, "optimizer": "sgd", "mixup": 0.0},
+    "small": {"label_smoothing": 0.2, "crop": "shifted", "shift": 2 / 32, "optimizer": "muon", "mixup": 0.0},
     # Tan and Le, ICML 2021, section 5.2, and google/automl's datasets.py: 0.0005 for 256 images, EMA 0.9996.
     "finetune": {
         "starts_from": "weights",
