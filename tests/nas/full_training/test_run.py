@@ -572,3 +572,24 @@ def test_a_mistake_on_the_command_line_is_one_line_and_writes_nothing(words, pac
     assert printed.err.splitlines()[-1].startswith("nas: ")
     assert "Traceback" not in printed.err
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.usefixtures("local_ray")
+def test_two_workers_learn_what_one_process_learns(trained, data, tmp_path):
+    recipe = nas.RECIPES["linear_probe"].changed(epochs=3, batch_size=26, precision="float32")
+
+    def losses(workers):
+        found = nas.train(
+            trained.folder,
+            data=data,
+            recipe=recipe,
+            out=tmp_path / str(workers),
+            options=replace(FAST, workers=workers),
+        )
+        return [row.loss for row in found.rows], [row.accuracy for row in found.rows], found.accuracy
+
+    one, two = losses(1), losses(2)
+    assert two[0] == pytest.approx(one[0], rel=1e-4)
+    assert two[1:] == one[1:]
