@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from nas.data.decoder import decode_image, fit_square, has_alpha, open_pixels
 from nas.data.images import FIT, WHITE, Fit, Images, Reading
 from nas.data.tree import few
 from nas.errors import DataError
+from nas.machine import usable_cores
 from nas.trial import Say, say_nothing
 
 Encoded = Path | bytes
@@ -148,7 +148,7 @@ def open_image(encoded: Encoded, reading: Reading, *, least_side: int | None = N
 
 def probe_all(sources: Sequence[Encoded], *, progress: Say = say_nothing) -> list[Probe | None]:
     """Probes many images on all cores, in order."""
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         return list(counted(pool.map(probe, sources), len(sources), "looked at", progress))
 
 
@@ -178,7 +178,7 @@ def decode_all(
             return False
         return True
 
-    with ThreadPoolExecutor(_threads()) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         done = counted(pool.map(one, range(len(sources))), len(sources), "decoded", progress)
         is_readable = np.fromiter(done, dtype=bool, count=len(sources))
     readable = np.flatnonzero(is_readable)
@@ -282,5 +282,6 @@ def _has_end(encoded: Encoded, image_format: str) -> bool:
         return marker in file.read()
 
 
-def _threads() -> int:
-    return min(16, os.cpu_count() or 1)
+def decoding_threads() -> int:
+    """Number of threads that decode images: as many as there are cores, at most 16."""
+    return min(16, usable_cores())

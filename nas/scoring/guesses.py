@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from nas.data.decoding import READ_ERRORS, decode
+from nas.data.decoding import READ_ERRORS, decode, decoding_threads
 from nas.data.images import Files, Images, Part, Reading
 from nas.errors import ExportError
 from nas.scoring.runtimes import Runtime
@@ -147,8 +146,7 @@ def _batches(part: Part, reading: Reading, batch_size: int) -> Iterator[Batch]:
 def _decoded(files: Files, reading: Reading, batches: Sequence[range]) -> Iterator[Batch]:
     """Decodes files in threads, at most so many batches ahead."""
     waiting: deque[tuple[range, list[Future[Images | Unreadable]]]] = deque()
-    threads = min(16, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(decoding_threads()) as pool:
         try:
             for places in batches:
                 waiting.append((places, [pool.submit(_decode, files, index, reading) for index in places]))

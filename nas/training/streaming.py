@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from nas.data.decoding import READ_ERRORS, decode, open_image, tolerated
 from nas.data.images import Files, ImageData, Pixels, SplitName
 from nas.data.tree import few, printable
 from nas.errors import DataError
+from nas.machine import usable_cores
 from nas.training.moves import Augment, Draw, draw_moves, move
 
 Copied = tuple[tuple[Tensor, Tensor], "torch.cuda.Event"]
@@ -298,8 +298,7 @@ def sensible_loaders(device: torch.device) -> int:
     """
     if device.type == "cpu":
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_LOADERS, cores, max(4, torch.get_num_threads()))
+    return min(MOST_LOADERS, usable_cores(), max(4, torch.get_num_threads()))
 
 
 def copied_ahead(
