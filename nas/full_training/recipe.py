@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from nas.errors import RecipeError
 from nas.options import option, options_of
-from nas.training.recipe import STEPS_AN_EPOCH
+from nas.training.recipe import MOST_INITIAL, batch_that_follows
 from nas.training.reduction import Reduction
 from nas.units import hint
 from nas.values import digest
@@ -54,9 +54,6 @@ LEARNED = re.compile(rf"({'|'.join(POLICIES)})(-mstd{NUMBER})?")
 
 COMMON = frozenset(("sgd", "momentum", "rmsprop", "rmsproptf", "adamw", "lamb", "muon"))
 """Optimisers that are known to be timm's without loading it."""
-
-INITIAL_SHARE = 0.01
-"""Share of the initial batch-norm statistics that may be left after a training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,8 +278,7 @@ class FullRecipe:
         """
         if self.batch_size is not None:
             return min(self.batch_size, images)
-        most = max(LEAST_BATCH, images // STEPS_AN_EPOCH)
-        return min(self.largest_batch, 1 << (most.bit_length() - 1), images)
+        return min(images, batch_that_follows(images, least=LEAST_BATCH, most=self.largest_batch))
 
     def steps_an_epoch(self, images: int) -> int:
         """Steps of an epoch; the last, partial batch is left out."""
@@ -316,7 +312,7 @@ class FullRecipe:
         It is raised where a short training would leave more than 1 % of the initial statistics.
         """
         wanted = own if self.batch_norm_momentum is None else self.batch_norm_momentum
-        return max(wanted, 1 - math.pow(INITIAL_SHARE, 1 / self.steps(images)))
+        return max(wanted, 1 - math.pow(MOST_INITIAL, 1 / self.steps(images)))
 
     def mixup_at(self, stage: int) -> float:
         """Alpha of Mixup in a stage."""

@@ -152,8 +152,7 @@ class Recipe:
         """
         if self.batch_size is not None:
             return self.batch_size
-        most = min(MOST_IMAGES, max(LEAST_IMAGES, images // STEPS_AN_EPOCH))
-        return min(1 << (most.bit_length() - 1), max(2, images))
+        return batch_that_follows(images, least=LEAST_IMAGES, most=MOST_IMAGES)
 
     def steps(self, images: int) -> int:
         """Number of steps on so many training images; the last, partial batch of an epoch is left out."""
@@ -217,6 +216,16 @@ class Recipe:
             batch_size=self.batch_size or MOST_IMAGES,
             batch_norm_statistics="running" if is_auto else self.batch_norm_statistics,
         )
+
+
+def batch_that_follows(images: int, *, least: int, most: int) -> int:
+    """Images a step that follow the number of training images.
+
+    It is the largest power of two that leaves 8 steps in an epoch, within these bounds; fewer images than
+    `least` are one batch, and batch norm needs two of them.
+    """
+    wanted = max(least, images // STEPS_AN_EPOCH)
+    return min(most, 1 << (wanted.bit_length() - 1), max(2, images))
 
 
 def is_of_first_version(text: str) -> bool:
