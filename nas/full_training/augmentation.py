@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image, ImageOps
 from timm.data import Mixup
@@ -23,6 +22,7 @@ from torchvision.transforms import Compose, InterpolationMode, TrivialAugmentWid
 from nas.data.decoder import fit_square
 from nas.data.images import ImageData
 from nas.full_training.recipe import FullRecipe
+from nas.training.moves import reflect
 from nas.training.streaming import ROOM_FOR_CROPS, View
 
 GREATEST_TRANSLATION = 0.45
@@ -152,15 +152,10 @@ class Shift:
         down, right = (random.randint(-self._most, self._most) for _ in range(2))
         pixels = np.asarray(image)
         rows, columns = (
-            _mirrored(np.arange(size) + by, size)
+            reflect(torch.arange(size) + by, size).numpy()
             for size, by in zip(pixels.shape[:2], (down, right), strict=True)
         )
         return Image.fromarray(pixels[rows[:, None], columns])
-
-
-def _mirrored(index: npt.NDArray[np.int64], size: int) -> npt.NDArray[np.int64]:
-    mirrored: npt.NDArray[np.int64] = (size - 1 - np.abs(size - 1 - np.abs(index))).clip(0, size - 1)
-    return mirrored
 
 
 class Normalised:

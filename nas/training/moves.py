@@ -38,8 +38,8 @@ def move(images: Tensor, chosen: Tensor, moves: Tensor) -> Tensor:
         uint8 of shape (batch, channels, height, width).
     """
     channels, height, width = images.shape[1:]
-    rows = _reflect(torch.arange(height, device=images.device) + moves[:, 0:1], height)
-    columns = _reflect(torch.arange(width, device=images.device) + moves[:, 1:2], width)
+    rows = reflect(torch.arange(height, device=images.device) + moves[:, 0:1], height)
+    columns = reflect(torch.arange(width, device=images.device) + moves[:, 1:2], width)
     columns = torch.where(moves[:, 2:3] == 1, width - 1 - columns, columns)
     every_channel = torch.arange(channels, device=images.device)[None, :, None, None]
     return images[
@@ -47,5 +47,6 @@ def move(images: Tensor, chosen: Tensor, moves: Tensor) -> Tensor:
     ]
 
 
-def _reflect(index: Tensor, size: int) -> Tensor:
+def reflect(index: Tensor, size: int) -> Tensor:
+    """Maps places beyond the edge of so many pixels to those that mirror them there."""
     return (size - 1 - (size - 1 - index.abs()).abs()).clamp_(0, size - 1)
