@@ -16,6 +16,9 @@ from nas.export.weights import read_weights, trained
 from nas.values import few
 from search_spaces import Network, SpaceError
 
+RUN = "training.json"
+"""The file that says what is trained in the folder of a full training."""
+
 RUN_BUNDLE = "bundle"
 """The folder of the bundle in the folder of a full training."""
 
@@ -148,7 +151,7 @@ def _why_none(folder: Path) -> str:
     """What a folder lacks, and how a bundle is made."""
     if (folder / "study.sqlite").is_file():
         return f"is a study without an exported bundle: export its winner first with nas export {folder}"
-    if (folder / "training.json").is_file():
+    if (folder / RUN).is_file():
         return f"is a training that has not ended: continue it with the same nas train --out {folder}"
     for present, missing in ((ARCHITECTURE, WEIGHTS), (WEIGHTS, ARCHITECTURE)):
         if (folder / present).is_file():

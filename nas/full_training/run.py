@@ -17,9 +17,9 @@ from torch import nn
 from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
 from nas.errors import DataError, ExportError, RecipeError, TrainingError
-from nas.export.bundle import CARD, export_bundle
+from nas.export.bundle import ARCHITECTURE, CARD, export_bundle
 from nas.export.card import Origin
-from nas.export.opened import open_bundle
+from nas.export.opened import RUN, RUN_BUNDLE, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import trained
 from nas.full_training.checkpoint import Best, Checkpoint, Row, check_identity, read_checkpoint
@@ -30,7 +30,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.plan import TrainingPlan, measure
 from nas.full_training.ranks import OneRank, Ranks
 from nas.full_training.recipe import FullRecipe
-from nas.full_training.start import RUN, Weights
+from nas.full_training.start import Weights
 from nas.full_training.tensorboard import CurveLog
 from nas.full_training.training import FullTraining, Training
 from nas.io import write_whole
@@ -44,7 +44,7 @@ from nas.trial import InfeasibleError, Metric
 from search_spaces import Network, cost
 
 RESULT, RECIPE, RANKING = "result.json", "recipe.toml", "ranking.json"
-LOCK, CURVES, BUNDLE = "training.lock", "curves.png", "bundle"
+LOCK, CURVES = "training.lock", "curves.png"
 
 
 class Watcher(Protocol):
@@ -325,7 +325,7 @@ def _begin(training: Training, work: Fit) -> None:
     try:
         training.folder.mkdir(parents=True, exist_ok=True)
         write_whole(training.folder / RECIPE, training.recipe.to_toml())
-        write_whole(training.folder / "architecture.json", training.start.network.to_json() + "\n")
+        write_whole(training.folder / ARCHITECTURE, training.start.network.to_json() + "\n")
         _write_json(training.folder / RUN, facts)
     except OSError as error:
         raise TrainingError(
@@ -434,7 +434,7 @@ def _finish(
         fitted=best,
         rows=checkpoint.state.rows,
         ranking=tuple(ranking),
-        bundle=folder / BUNDLE,
+        bundle=folder / RUN_BUNDLE,
         curves=folder / CURVES,
     )
     # Before anything that may fail or be killed, so that the test split is not looked at again.

@@ -15,7 +15,7 @@ from nas.architectures import find_architecture
 from nas.data.images import ImageData
 from nas.errors import TrainingError
 from nas.export.bundle import ARCHITECTURE
-from nas.export.opened import OpenBundle, open_bundle
+from nas.export.opened import RUN, OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.report.show import open_with_space
 from nas.study.study import Study
@@ -24,9 +24,6 @@ from nas.study.study_trial import StudyTrial
 from search_spaces import Network, SpaceError, build, load_weights
 
 Weights = Mapping[str, Tensor]
-
-RUN = "training.json"
-"""The file that says what is trained in a folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
