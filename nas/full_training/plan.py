@@ -18,6 +18,7 @@ from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.trainee import Trainee
 from nas.training.memory import MemoryMeter
+from nas.training.step import WARMUP_STEPS
 from nas.training.training import out_of_place
 from search_spaces import Network
 
@@ -98,22 +99,38 @@ def measure(work: Fit, device: torch.device) -> Measured:
                 for stage in range(recipe.stages)
             ]
         memory = meter.peak_bytes(trainee.module, trainee.optimizer)
-    evaluated = len(work.data.search) * (2 if recipe.ema_decay else 1) / recipe.batch_for(images)
-    evaluating = recipe.epochs / work.evaluate_every * evaluated * times[-1] * FORWARD_SHARE
     training = sum(times) / len(times) * steps
-    return Measured(step_seconds=tuple(times), seconds=training + evaluating, memory_bytes=memory)
+    return Measured(
+        step_seconds=tuple(times),
+        seconds=training + _evaluation_seconds(work, times[-1]),
+        memory_bytes=memory,
+    )
+
+
+def _evaluation_seconds(work: Fit, step_seconds: float) -> float:
+    """Estimate of all evaluations, from a step of the last stage, whose images may be smaller."""
+    recipe, resolution = work.recipe, work.network.resolution
+    pixels = (resolution / recipe.side(recipe.stages - 1, resolution)) ** 2
+    batches = len(work.data.search) / recipe.batch_for(len(work.data.train))
+    candidates = 2 if recipe.ema_decay else 1
+    evaluations = max(1.0, recipe.epochs / work.evaluate_every)
+    return evaluations * candidates * batches * step_seconds * pixels * FORWARD_SHARE
 
 
 def _time_step(trainee: Trainee, feed: Feed, first: int, meter: MemoryMeter, device: torch.device) -> float:
-    """The shortest of a few steps from `first` on, each with its batch; the one before them is warm-up."""
+    """The shortest of a few steps from `first` on, each with its batch; those before them are warm-up.
+
+    Beside a GPU, steps may be recorded: the last one of the warm-up is then the one that takes long.
+    """
     epoch, batch_number = divmod(first, trainee.course.steps_an_epoch)
+    untimed = 1 if device.type == "cpu" else WARMUP_STEPS + 1
     times = []
     before = time.perf_counter()
-    for number, batch in enumerate(islice(feed.epoch(epoch, first=batch_number), 1 + TIMED_STEPS)):
+    for number, batch in enumerate(islice(feed.epoch(epoch, first=batch_number), untimed + TIMED_STEPS)):
         with meter.first_step(trainee.module) if number == 0 else nullcontext():
             trainee.take(first + number, batch)
         synchronize(device)
         now = time.perf_counter()
         times.append(now - before)
         before = now
-    return min(times[1:] or times)
+    return min(times[untimed:] or times)
