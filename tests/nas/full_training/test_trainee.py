@@ -4,10 +4,13 @@ from dataclasses import dataclass, replace
 
 import pytest
 import torch
+from timm.data.mixup import mixup_target
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import list_optimizers
 from torch import nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LinearLR, SequentialLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nas.errors import RecipeError
 from nas.full_training.ranks import OneRank
@@ -193,24 +196,25 @@ def test_steps_draw_other_dropout_each_time():
     assert not torch.equal(first.loss_sum, second.loss_sum)
 
 
-def test_plain_steps_are_those_of_a_loop_written_with_torch():
-    recipe = PLAIN.changed(dropout=0.0, drop_path=0.0, weight_decay=0.01, clip_norm=0.5)
+@pytest.mark.parametrize(("optimizer", "nesterov"), [("sgd", True), ("momentum", False)])
+def test_plain_steps_are_those_of_a_loop_written_with_torch(optimizer, nesterov):
+    recipe = PLAIN.changed(optimizer=optimizer, dropout=0.0, drop_path=0.0, weight_decay=0.01, clip_norm=0.5)
     trainee = make(recipe)
     module = build(trained_network(NETWORK, recipe, 6), seed=0).to(memory_format=torch.channels_last).train()
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
     groups = [{"params": others, "weight_decay": 0.0}, {"params": decayed, "weight_decay": 0.01}]
-    optimizer = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=True)
+    by_torch = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=nesterov)
     total = torch.zeros(())
     for step, batch in enumerate(batches(8)):
         trainee.take(step, batch)
-        for group in optimizer.param_groups:
+        for group in by_torch.param_groups:
             group["lr"] = trainee.rate(step)
         loss = functional.cross_entropy(module(batch[0]), batch[1], label_smoothing=0.1)
-        optimizer.zero_grad()
+        by_torch.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 0.5)
-        optimizer.step()
+        by_torch.step()
         total += loss.detach()
     for name, tensor in module.state_dict().items():
         torch.testing.assert_close(trainee.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
@@ -426,3 +430,74 @@ def test_weights_that_are_not_finite_are_seen():
     assert trainee.is_finite
     next(trainee.module.parameters()).data[0] = math.inf
     assert not trainee.is_finite
+
+
+# The efficientnet recipe beside TensorFlow's formulas
+
+
+def test_the_efficientnet_recipe_takes_the_steps_of_tensorflow_s_formulas():
+    """RMSProp with the root over epsilon too and the rate inside the momentum, and its average of weights.
+
+    Source: tf.keras' RMSprop and tf.train.ExponentialMovingAverage, as google/automl uses them.
+    """
+    recipe = RECIPES["efficientnet"].changed(
+        epochs=10,
+        batch_size=6,
+        warmup_epochs=1,
+        decay_epochs=1,
+        drop_path=0.0,
+        dropout=0.0,
+        weight_decay=0.01,
+    )
+    images, steps = 18, 30
+    trainee = make(recipe, images=images)
+    module = (
+        build(trained_network(NETWORK, recipe, images), seed=0).to(memory_format=torch.channels_last).train()
+    )
+    squares = {name: torch.ones_like(tensor) for name, tensor in module.named_parameters()}
+    moments = {name: torch.zeros_like(tensor) for name, tensor in module.named_parameters()}
+    averages = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    peak = 0.016 * 6 / 256
+    for step, (pixels, labels) in enumerate(batches(steps)):
+        trainee.take(step, (pixels.clone(), labels))
+        rate = peak * (step + 1) / 3 if step + 1 < 3 else peak * 0.97 ** (max(step, 3) // 3)
+        assert trainee.rate(step) == pytest.approx(rate)
+        module.zero_grad()
+        LabelSmoothingCrossEntropy(smoothing=0.1)(module(pixels), labels).backward()
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                gradient = parameter.grad + (0.01 * parameter if parameter.ndim > 1 else 0)
+                squares[name].mul_(0.9).add_(0.1 * gradient**2)
+                moments[name].mul_(0.9).add_(rate * gradient / (squares[name] + 1e-3).sqrt())
+                parameter -= moments[name]
+            decay = min(0.9999, (2 + step) / (11 + step))
+            for name, tensor in module.state_dict().items():
+                averages[name] = tensor + decay * (averages[name] - tensor) if tensor.ndim else tensor.clone()
+    for name, tensor in module.state_dict().items():
+        torch.testing.assert_close(trainee.module.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(
+            trainee.ema.module.state_dict()[name], averages[name], rtol=1e-3, atol=1e-5
+        )
+
+
+def test_averaged_weights_without_a_warmup_are_those_of_torch_s_averaged_model():
+    """torchvision's references average by it, buffers too."""
+    trainee = make(PLAIN.changed(ema_decay=0.7, ema_every=2, ema_warmup=False))
+    averaged = AveragedModel(trainee.module, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
+    averaged.n_averaged.fill_(1)  # the first update of torch's copies the weights
+    for step, batch in enumerate(batches(8)):
+        trainee.take(step, batch)
+        if step % 2:
+            averaged.update_parameters(trainee.module)
+    expected = averaged.module.state_dict()
+    for name, tensor in trainee.ema.module.state_dict().items():
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, expected[name])
+
+
+def test_cross_entropy_is_timm_s_for_labels_and_for_the_targets_of_mixup():
+    loss = make_loss(FullRecipe(label_smoothing=0.1))
+    logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
+    torch.testing.assert_close(loss(logits, labels), LabelSmoothingCrossEntropy(0.1)(logits, labels))
+    targets = mixup_target(labels, 4, lam=0.3, smoothing=0.1)
+    torch.testing.assert_close(loss(logits, targets), SoftTargetCrossEntropy()(logits, targets))
