@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from nas.architectures import find_architecture
 from nas.data.images import ImageData
@@ -176,8 +176,7 @@ def with_weights(start: Start, given: Weights | str | Path) -> Start:
         tensors, preprocessing = dict(found.weights), found.preprocessing
     else:
         tensors = _read_file(Path(given).expanduser())
-    classes = _classes(tensors, start.network)
-    network = start.network if classes is None else replace(start.network, num_classes=classes)
+    network = replace(start.network, num_classes=_classes(tensors, start.network))
     module = build(network, seed=0)
     try:
         load_weights(module, tensors)
@@ -188,11 +187,18 @@ def with_weights(start: Start, given: Weights | str | Path) -> Start:
     return replace(start, network=network, weights=module.state_dict(), preprocessing=preprocessing)
 
 
-def _classes(tensors: Weights, network: Network) -> int | None:
-    """The number of classes that weights are for, by their last matrix; None where there is none."""
-    matrices = [tensor for tensor in tensors.values() if tensor.ndim == 2]
-    found = len(matrices[-1]) if matrices else None
-    return None if found == network.num_classes else found
+def _classes(tensors: Weights, network: Network) -> int:
+    """The number of classes that weights are for; the network's own where that cannot be known.
+
+    It is the number of rows of the matrix over the classifier's features, whatever its name and its place:
+    files do not keep the order of their tensors.
+    """
+    *_, classifier = (layer for layer in build(network, seed=0).modules() if isinstance(layer, nn.Linear))
+    features = classifier.in_features
+    found = {len(tensor) for tensor in tensors.values() if tensor.ndim == 2 and tensor.shape[1] == features}
+    if len(found) > 1:
+        found.discard(features)  # of a hidden layer as wide as its input
+    return found.pop() if len(found) == 1 else network.num_classes
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:

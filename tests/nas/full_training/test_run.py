@@ -16,9 +16,10 @@ from nas.errors import DataError, ExportError, NasError, RecipeError, StudyError
 from nas.export.bundle import export_bundle
 from nas.full_training.images import ImageSource
 from nas.full_training.run import Unwatched, locked, measure_test
+from nas.full_training.start import find_start, with_weights
 from nas.full_training.training import FullTraining
 from nas.report.event_file import PATTERN
-from search_spaces import small
+from search_spaces import Head, build, small
 
 NETWORK = small(resolution=16, num_classes=3).reference
 FAST = nas.TrainOptions(device="cpu", has_onnx=False)
@@ -358,6 +359,18 @@ def test_weights_are_taken_from_where_they_are_given(trained, data, tmp_path):
     for source in (file, expected):
         (same,) = replace(given, weights=source).prepare(tmp_path)
         assert same.identity == {**found.identity, "normalisation": same.identity["normalisation"]}
+
+
+@pytest.mark.parametrize("hidden", [0, 24, 48])
+@pytest.mark.parametrize("is_reversed", [False, True])
+def test_the_classes_of_weights_are_known_whatever_the_order_of_the_tensors(hidden, is_reversed):
+    """A hidden layer before the classifier is a matrix too (MobileNetV3)."""
+    network = replace(NETWORK, num_classes=7, head=Head(channels=48, hidden=hidden))
+    weights = [*build(network, seed=3).state_dict().items()]
+    start = find_start(replace(network, num_classes=3))
+    found = with_weights(start, dict(reversed(weights) if is_reversed else weights))
+    assert found.network.num_classes == 7
+    assert all(torch.equal(found.weights[name], tensor) for name, tensor in weights)
 
 
 def test_weights_of_a_pickle_are_read_without_running_it(trained, data, tmp_path):
