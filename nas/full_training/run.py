@@ -441,17 +441,23 @@ def _finish(
     _write_json(folder / RESULT, _result(found, training, tested))
     if not _is_exported(found.bundle, checkpoint.best):
         watcher.on_step("exporting, and loading the bundle in a new process")
-        export_bundle(
-            found.bundle,
-            network=network,
-            weights=checkpoint.best,
-            preprocessing=Preprocessing.of(data),
-            origin=_origin(training, best, tested, options),
-            overwrite=True,
-            with_onnx=options.has_onnx,
-        )
+        _export(found, training, checkpoint.best, tested, options)
     draw_curves(found.rows, found.curves, title=f"{best.label}, recipe {training.recipe.name}")
     return found
+
+
+def _export(
+    found: Trained, training: Training, weights: Weights, tested: TestedWeights, options: TrainOptions
+) -> None:
+    export_bundle(
+        found.bundle,
+        network=found.network,
+        weights=weights,
+        preprocessing=Preprocessing.of(training.data),
+        origin=_origin(training, found.fitted, tested, options),
+        overwrite=True,
+        with_onnx=options.has_onnx,
+    )
 
 
 def measure_test(module: nn.Module, training: Training, digest: str, device: torch.device) -> TestedWeights:
@@ -551,4 +557,11 @@ def _plain(fitted: Fitted) -> dict[str, Any]:
 
 
 def _write_json(path: Path, value: object) -> None:
-    write_whole(path, json.dumps(value, indent=1) + "\n")
+    try:
+        write_whole(path, json.dumps(value, indent=1) + "\n")
+    except OSError as error:
+        raise TrainingError(
+            f"{path} cannot be written: {error.strerror or error}; make room, and repeat the command: the "
+            "training is kept",
+            field="out",
+        ) from error

@@ -130,6 +130,17 @@ def test_the_test_split_is_not_looked_at_again_where_the_export_failed(data, tmp
     assert f"1 of {again.images:,} test images" in (again.bundle / "card.md").read_text(encoding="utf-8")
 
 
+def test_a_result_that_cannot_be_written_is_an_error_and_the_same_command_goes_on(data, tmp_path):
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(TrainingError, match=r"result\.json cannot be written") as error:
+        nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
+    assert error.value.field == "out"
+    (tmp_path / "result.json").rmdir()
+    before = (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns
+    assert nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST).bundle.is_dir()
+    assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
+
+
 def test_a_bundle_of_other_weights_is_made_again(data, tmp_path):
     first = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
     weights = load_file(first.bundle / "weights.safetensors")
