@@ -101,69 +101,57 @@ def evaluation_line(moment: Moment) -> str:
 def plan_report(plan: TrainingPlan) -> Report:
     """What a training will take, as it is printed and as JSON."""
     counted = cost(plan.network)
-    recipe, images = plan.recipe, len(plan.data.train)
-    sizes = ", ".join(map(str, plan.sizes))
-    workers = "" if plan.workers == 1 else f", {plan.workers} workers"
-    per_step = ", ".join(f"{1000 * one:.3g}" for one in plan.step_seconds)
-    time = (
-        "not measured"
-        if plan.seconds is None
-        else f"about {show_seconds(plan.seconds)} ({per_step} ms a step)"
-    )
-    memory = None if plan.memory_bytes is None else show_bytes(plan.memory_bytes)
+    size = f"{show_count(counted.macs)} multiply-adds, {show_count(counted.params)} parameters"
     return Report(
         title=f"Training {plan.name}",
         facts=(
             Fact(key="name", label="", value=plan.name),
-            Fact(
-                key="network",
-                label="network",
-                value=plan.network.digest,
-                text=f"{show_count(counted.macs)} multiply-adds, {show_count(counted.params)} parameters",
-            ),
+            Fact(key="network", label="network", value=plan.network.digest, text=size),
             Fact(key="data", label="data", value=str(plan.data)),
-            Fact(
-                key="recipe",
-                label="recipe",
-                value=recipe.name,
-                text=f"{recipe.name}: {recipe.epochs:g} epochs, {recipe.batch_for(images)} images a step, "
-                f"{recipe.optimizer}, learning rate {plan.learning_rate:.3g}, {recipe.schedule}",
-            ),
-            Fact(key="epochs", label="", value=recipe.epochs),
-            Fact(key="batch_size", label="", value=recipe.batch_for(images)),
-            Fact(key="learning_rate", label="", value=plan.learning_rate),
-            Fact(
-                key="steps",
-                label="steps",
-                value=plan.steps,
-                text=f"{plan.steps:,} ({plan.steps_an_epoch:,} an epoch)",
-            ),
-            Fact(
-                key="sizes",
-                label="image sizes",
-                value=list(plan.sizes),
-                text=f"{sizes} pixels in training, {plan.data.resolution} in evaluation",
-            ),
-            Fact(
-                key="device",
-                label="device",
-                value=plan.device,
-                text=f"{plan.device}{workers}, {plan.precision}",
-            ),
-            Fact(key="precision", label="", value=plan.precision),
-            Fact(key="seconds", label="time", value=plan.seconds, text=time),
-            Fact(
-                key="memory_bytes",
-                label="memory" if memory else "",
-                value=plan.memory_bytes,
-                text=f"{memory} without the images",
-            ),
+            *_recipe_facts(plan),
+            *_machine_facts(plan),
             *(Fact(key=f"note{number}", label="note", value=note) for number, note in enumerate(plan.notes)),
             *(
                 Fact(key=f"warning{number}", label="warning", value=warning)
                 for number, warning in enumerate(plan.data.warnings)
             ),
         ),
+    )
+
+
+def _recipe_facts(plan: TrainingPlan) -> tuple[Fact, ...]:
+    recipe = plan.recipe
+    batch = recipe.batch_for(len(plan.data.train))
+    in_words = (
+        f"{recipe.name}: {recipe.epochs:g} epochs, {batch} images a step, {recipe.optimizer}, learning rate "
+        f"{plan.learning_rate:.3g}, {recipe.schedule}"
+    )
+    steps = f"{plan.steps:,} ({plan.steps_an_epoch:,} an epoch)"
+    sizes = f"{', '.join(map(str, plan.sizes))} pixels in training, {plan.data.resolution} in evaluation"
+    return (
+        Fact(key="recipe", label="recipe", value=recipe.name, text=in_words),
+        Fact(key="epochs", label="", value=recipe.epochs),
+        Fact(key="batch_size", label="", value=batch),
+        Fact(key="learning_rate", label="", value=plan.learning_rate),
+        Fact(key="steps", label="steps", value=plan.steps, text=steps),
+        Fact(key="sizes", label="image sizes", value=list(plan.sizes), text=sizes),
+    )
+
+
+def _machine_facts(plan: TrainingPlan) -> tuple[Fact, ...]:
+    workers = "" if plan.workers == 1 else f", {plan.workers} workers"
+    where = f"{plan.device}{workers}, {plan.precision}"
+    time, memory = "not measured", ""
+    if plan.seconds is not None:
+        per_step = ", ".join(f"{1000 * one:.3g}" for one in plan.step_seconds)
+        time = f"about {show_seconds(plan.seconds)} ({per_step} ms a step)"
+    if plan.memory_bytes is not None:
+        memory = f"{show_bytes(plan.memory_bytes)} without the images"
+    return (
+        Fact(key="device", label="device", value=plan.device, text=where),
+        Fact(key="precision", label="", value=plan.precision),
+        Fact(key="seconds", label="time", value=plan.seconds, text=time),
+        Fact(key="memory_bytes", label="memory" if memory else "", value=plan.memory_bytes, text=memory),
     )
 
 

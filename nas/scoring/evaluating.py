@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from nas.data.images import Carving, ImageData
+from nas.data.images import Carving, ImageData, Part
 from nas.data.labelled import Labelled, WholeOrSplit, load_labelled
 from nas.data.tree import few
 from nas.errors import DataError
@@ -15,7 +15,7 @@ from nas.scoring.class_names import match_classes
 from nas.scoring.guesses import Guesses, Unreadable, batch_size_for, guess, joined_guesses
 from nas.scoring.origin import judge_origin
 from nas.scoring.readings import note_reading
-from nas.scoring.runtimes import RuntimeName, make_runtime
+from nas.scoring.runtimes import Runtime, RuntimeName, make_runtime
 from nas.scoring.scores import TOP, Scores, score
 from nas.trial import Say, say_nothing
 
@@ -74,13 +74,7 @@ def evaluate(
         progress=progress,
     )
     matched = match_classes(labelled, preprocessing.classes)
-    parts = []
-    top = min(TOP, len(preprocessing.classes))
-    for guesses in guess(run, matched.part, preprocessing.reading, top=top, batch_size=size):
-        parts.append(guesses)
-        done = sum(len(one) for one in parts)
-        progress(f"guessed {done:,} of {len(matched.part):,} images")
-    guesses = joined_guesses(parts, top)
+    guesses = _guess_all(run, matched.part, preprocessing, size, progress)
     lost = tuple(Unreadable(name=name, reason="no image that can be read") for name in labelled.unreadable)
     _require_read(labelled, guesses)
     scores = score(guesses, matched.part, preprocessing.classes)
@@ -97,6 +91,18 @@ def evaluate(
     )
     failed = note_reading(opened, scores) if split == "test" else ()
     return replace(scores, warnings=scores.warnings + failed)
+
+
+def _guess_all(
+    run: Runtime, part: Part, preprocessing: Preprocessing, batch_size: int, progress: Say
+) -> Guesses:
+    """The guesses of all images, with progress."""
+    parts: list[Guesses] = []
+    top = min(TOP, len(preprocessing.classes))
+    for guesses in guess(run, part, preprocessing.reading, top=top, batch_size=batch_size):
+        parts.append(guesses)
+        progress(f"guessed {sum(map(len, parts)):,} of {len(part):,} images")
+    return joined_guesses(parts, top)
 
 
 def _carving(
