@@ -309,7 +309,7 @@ class Trainee:
     def is_finite(self) -> bool:
         """Whether every weight and the loss are finite; waits for the device."""
         tensors = [*self.module.parameters(), *self.module.buffers(), self.loss_sum]
-        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
 
 
 def _number(value: object) -> float | int | None:
