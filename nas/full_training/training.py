@@ -223,6 +223,7 @@ def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> 
     ]
     if changes:
         notes.append(f"the network was changed for these images: {', '.join(changes)}")
+    notes += _weights_notes(start, fitted)
     images = len(data.train)
     batch = recipe.batch_for(images)
     if recipe.batch_size is None and batch != recipe.largest_batch:
@@ -244,3 +245,20 @@ def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> 
             f"{recipe.steps(images):,} steps would keep too much of the initial statistics"
         )
     return tuple(notes)
+
+
+def _weights_notes(start: Start, fitted: Start) -> list[str]:
+    """Says which weights are not used, and what is not known of those that are."""
+    if fitted.weights is None:
+        if start.weights is None or start.trial is not None:
+            return []
+        return [
+            f"the weights of {start.name} are not used, since the recipe starts from scratch: finetune, or "
+            "starts_from=weights, uses them"
+        ]
+    if fitted.preprocessing is not None:
+        return []
+    return [
+        "how images were normalised for the weights is not known: these are normalised by their own mean and "
+        "deviation"
+    ]

@@ -360,6 +360,23 @@ def test_a_recipe_that_starts_from_weights_needs_some(data, tmp_path):
     assert error.value.field == "weights"
 
 
+def test_weights_that_are_not_used_are_said_and_those_of_a_study_go_without_saying(
+    trained, study, data, tmp_path
+):
+    (bundle,) = FullTraining(network=trained.folder, data=data, recipe=RECIPE).prepare(tmp_path)
+    (kept,) = FullTraining(network=trained.folder, data=data, recipe="finetune").prepare(tmp_path)
+    (trial,) = FullTraining(network=study, data=data, recipe=RECIPE).prepare(tmp_path)
+    is_said = [any("are not used" in note for note in one.notes) for one in (bundle, kept, trial)]
+    assert is_said == [True, False, False]
+
+
+def test_an_unknown_normalisation_of_weights_is_said(trained, data, tmp_path):
+    weights = load_file(trained.bundle / "weights.safetensors")
+    (found,) = FullTraining(network=NETWORK, data=data, recipe="finetune", weights=weights).prepare(tmp_path)
+    (known,) = FullTraining(network=trained.folder, data=data, recipe="finetune").prepare(tmp_path)
+    assert [any("is not known" in note for note in one.notes) for one in (found, known)] == [True, False]
+
+
 def test_weights_are_taken_from_where_they_are_given(trained, data, tmp_path):
     given = FullTraining(network=NETWORK, data=data, recipe="small", weights=trained.folder)
     (found,) = given.prepare(tmp_path)
