@@ -17,6 +17,7 @@ from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import UNSUITED, FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.full_training.trainee import Course, Trainee, frozen_norms, make_loss, trained_network
+from nas.training.step import GraphedStep
 from search_spaces import Head, build, small
 
 CPU = torch.device("cpu")
@@ -219,6 +220,50 @@ def test_plain_steps_are_those_of_a_loop_written_with_torch(optimizer, nesterov)
     for name, tensor in module.state_dict().items():
         torch.testing.assert_close(trainee.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(trainee.loss_sum, total)
+
+
+class FixedMemory:
+    """Stands for a CUDA graph: a replay writes gradients to the memory that they had when it was recorded."""
+
+    def __init__(self, module):
+        self.module = module
+        self.gradients = {}
+
+    def run(self, work):
+        work()
+
+    def record(self, work):
+        def replay():
+            work()
+            for name, parameter in self.module.named_parameters():
+                if parameter.grad is not None:
+                    parameter.grad = self.gradients.setdefault(name, parameter.grad.clone()).copy_(
+                        parameter.grad
+                    )
+
+        return replay
+
+
+@pytest.mark.parametrize("trains", ["all", "classifier_and_last_norm"])
+def test_replayed_steps_are_eager_ones_with_clipping_average_and_dropout(trains):
+    recipe = PLAIN.changed(
+        epochs=12,
+        optimizer="rmsproptf",
+        clip_norm=0.1,
+        ema_decay=0.9,
+        ema_every=2,
+        drop_path=0.3,
+        trains=trains,
+    )
+    eager, replayed = make(recipe), make(recipe)
+    replayed._take = GraphedStep(replayed._work, FixedMemory(replayed.module))
+    for step, batch in enumerate(batches(12)):
+        for trainee in (eager, replayed):
+            trainee.take(step, batch)
+            if step == 7:
+                trainee.module.eval()  # an evaluation between two steps
+    assert replayed._take.report.kind == "graphed"
+    assert_equal_tensors(replayed.tensors(), eager.tensors())
 
 
 def test_a_new_sum_of_losses_begins_at_zero():
