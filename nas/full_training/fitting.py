@@ -329,7 +329,16 @@ class Fitting:
                 }
         self._state = replace(self._state, rows=(*self._state.rows, row), best=best)
         self._tell(row=row)
+        self._note_failed_recording()
         self._since_step, self._since_at = step, time.monotonic()
+
+    def _note_failed_recording(self) -> None:
+        """Says once that steps were to be replayed as a CUDA graph, and are slower than that."""
+        report = self._trainee.step_report
+        note = f"steps are {report.kind}, which is slower than a CUDA graph: {report.reason}"
+        if report.has_failed and note not in self._state.notes:
+            self._state = self._state.noted(note)
+            self._tell(note=note)
 
     def _accuracy(self, module: nn.Module) -> float | None:
         """Accuracy on the whole search split, each image counted once; None where logits are not finite."""

@@ -204,6 +204,11 @@ class Trainee:
         torch.manual_seed(seed)  # dropout and stochastic depth of a step do not depend on those before it
         self._take(batch, self.rate(step))
 
+    @property
+    def step_report(self) -> StepReport:
+        """How steps are taken now."""
+        return self._take.report
+
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         return self._rates(step) * self.rate_factor

@@ -22,6 +22,9 @@ Stepping = Literal["auto", "eager", "compiled"]
 WARMUP_STEPS = 3
 """Eager steps on a side stream before a capture: libraries and optimiser set themselves up in them."""
 
+FAILED = "capture failed"
+"""What the reason begins with where a recording failed."""
+
 LEAST_STEPS_TO_GRAPH = 200
 """A capture takes about a second: fewer steps than these do not win it back."""
 
@@ -37,6 +40,11 @@ class StepReport:
 
     kind: Literal["eager", "graphed", "compiled", "compiled and graphed"] = "eager"
     reason: str = ""
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether they were to be graphed, and could not be recorded."""
+        return self.reason.startswith(FAILED)
 
 
 class Step(Protocol):
@@ -216,7 +224,7 @@ class GraphedStep:
             self._replay = self._recorder.record(self._work_on_inputs)
         except RuntimeError as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            self._failure = f"capture failed: {first_line[:200]}"
+            self._failure = f"{FAILED}: {first_line[:200]}"
             # These may lie in memory of the recording that is gone.
             self._work.optimizer.zero_grad(set_to_none=True)
 

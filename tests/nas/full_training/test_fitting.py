@@ -20,6 +20,7 @@ from nas.full_training.checkpoint import CHECKPOINT, read_checkpoint
 from nas.full_training.fitting import Fit, Fitting, fit
 from nas.full_training.ranks import OneRank, TorchRanks
 from nas.full_training.recipes import RECIPES
+from nas.training.step import GraphedStep
 from nas.training.training import evaluate_accuracy
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
 
@@ -504,6 +505,27 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path):
     poison(fitting_again._trainee.module)
     fitting_again._save()
     assert (tmp_path / CHECKPOINT).read_bytes() == content
+
+
+class Unrecordable:
+    """Stands for a GPU that cannot record a graph."""
+
+    def run(self, work):
+        work()
+
+    def record(self, _):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+
+def test_steps_that_could_not_be_recorded_are_said_once(tmp_path):
+    moments = []
+    one = Fitting(work(tmp_path), CPU, moments.append)
+    one._trainee._take = GraphedStep(one._trainee._work, Unrecordable())
+    found = one.run()
+    assert [note for note in found.state.notes if "capture failed" in note] == [*found.state.notes]
+    assert [moment.note for moment in moments if moment.note] == [*found.state.notes]
+    assert len(found.state.notes) == 1
+    assert not run(tmp_path / "eager").state.notes
 
 
 def test_images_that_vanish_are_an_error_that_names_them(tmp_path):
