@@ -52,7 +52,7 @@ class SearchStoppedError(NasError):
 
 
 class ExportError(NasError):
-    """The bundle cannot be written, or does not reproduce the searched network."""
+    """The bundle cannot be written, or does not reproduce the trained network."""
 
 
 class BenchmarkError(NasError):

@@ -12,8 +12,8 @@ from nas.units import show_accuracies
 from search_spaces import Network, cost, describe
 
 SELECTED_ON = (
-    "`accuracy` was measured on the search split, and the network was chosen by it among others: it flatters "
-    "the network. Only an accuracy on a test split is an estimate for new images."
+    "`accuracy` was measured on the search split, by which the network or its weights were chosen among "
+    "others: it flatters them. Only an accuracy on a test split is an estimate for new images."
 )
 
 COMMAND = """\

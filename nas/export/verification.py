@@ -57,11 +57,9 @@ class Verification:
         """Says it for the card."""
         batches = " and ".join(map(str, PROBE_BATCHES))
         same = (
-            "equal the network's to the bit"
+            "equal the trained network's to the bit"
             if self.is_bit_equal
-            else (
-                f"differ from the network's by at most {self.torch_error:.1e} of the largest logit"
-            )
+            else (f"differ from the trained network's by at most {self.torch_error:.1e} of the largest logit")
         )
         said = [
             f"Loaded in a new process without the package that made it, `model.py` gives logits that {same} "
@@ -133,7 +131,7 @@ def _run(folder: Path, scratch: Path) -> dict[str, Any]:
 def _require_within(name: str, error: float, tolerance: float) -> None:
     if not error <= tolerance:
         raise ExportError(
-            f"the logits of {name} must equal the network's within {tolerance:g} of the largest, "
+            f"the logits of {name} must equal the trained network's within {tolerance:g} of the largest, "
             f"but differ by {error:.3g}: a layer is exported as something else, or is random in evaluation"
         )
 

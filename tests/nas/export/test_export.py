@@ -137,7 +137,7 @@ def test_bundle_holds_everything_needed_to_use_the_network(bundle: Bundle) -> No
 
 
 def test_the_page_of_the_bundle_lists_its_files_and_the_fields_of_the_preprocessing(bundle: Bundle) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    page = Path("docs/bundle.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([\w.]+\.\w+)` \|", page, flags=re.MULTILINE)
     assert sorted(listed) == sorted(bundle.files)
     fields = json.loads((bundle.folder / "preprocessing.json").read_text(encoding="utf-8"))
@@ -396,7 +396,7 @@ def test_layer_that_needs_our_package_is_an_error_and_leaves_nothing(tmp_path: P
 def test_mismatch_is_an_error_and_keeps_the_bundle_that_was_there(tmp_path: Path) -> None:
     export(tmp_path / "bundle", small_network())
     before = {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
-    with pytest.raises(ExportError, match=r"logits of model\.py must equal the network's"):
+    with pytest.raises(ExportError, match=r"logits of model\.py must equal the trained network's"):
         export(tmp_path / "bundle", small_network(With(layer="turncoat")), overwrite=True)
     assert {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()} == before
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
