@@ -7,6 +7,7 @@ from typing import Any
 
 from nas.config.request import given_options
 from nas.data.images import SEARCH_FRACTION, Carving
+from nas.errors import UsageError
 from nas.report.printing import emit, make_console, write_json
 
 
@@ -43,15 +44,33 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
+def _require_no_image_options(arguments: Namespace) -> None:
+    """Refuses what says how images are read, where the study says which they are.
+
+    Raises:
+        UsageError: Something was given.
+    """
+    for name in ("data_root", "download", "fit", "search_fraction", "split_seed"):
+        given = getattr(arguments, name)
+        if given is not None and given is not False:  # a fraction or a seed of 0 is given too
+            raise UsageError(
+                f"`{name}` says how the images of `data` are read, but no data were given: give both, or "
+                "leave it out to read those of the study as it did",
+                field=name,
+            )
+
+
 def _images(arguments: Namespace) -> Any:
     """Where the images are; None where the study says."""
     from nas.full_training.images import ImageSource
 
     if arguments.data is None:
+        _require_no_image_options(arguments)
         return None
-    is_split_given = arguments.search_fraction is not None or arguments.split_seed is not None
+    fraction = arguments.search_fraction
+    is_split_given = fraction is not None or arguments.split_seed is not None
     carving = Carving(
-        seed=arguments.split_seed or 0, search_fraction=arguments.search_fraction or SEARCH_FRACTION
+        seed=arguments.split_seed or 0, search_fraction=SEARCH_FRACTION if fraction is None else fraction
     )
     return ImageSource(
         spec=arguments.data,

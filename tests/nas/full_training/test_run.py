@@ -602,6 +602,7 @@ def test_a_dry_run_writes_nothing(pack, tmp_path, capsys):
         ("--top", "2"),
         ("--weights", "nothere"),
         ("--device", "tpu"),
+        ("--search-fraction", "0"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line_and_writes_nothing(words, pack, tmp_path, capsys):
@@ -634,3 +635,12 @@ def test_two_workers_learn_what_one_process_learns(trained, data, tmp_path):
     one, two = losses(1), losses(2)
     assert two[0] == pytest.approx(one[0], rel=1e-4)
     assert two[1:] == one[1:]
+
+
+@pytest.mark.parametrize(
+    "words", [("--fit", "pad"), ("--search-fraction", "0.3"), ("--split-seed", "0"), ("--data-root", "x")]
+)
+def test_how_images_are_read_is_refused_where_the_study_says_which_they_are(words, study, tmp_path, capsys):
+    code, printed = run_command(study.folder, "--out", tmp_path / "r", *words, capsys=capsys)
+    assert code == 2
+    assert "give both, or leave it out" in printed.err
