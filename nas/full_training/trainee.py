@@ -56,21 +56,18 @@ class Course:
         recipe, per_epoch = self.recipe, self.steps_an_epoch
         peak = recipe.peak_rate(self.images)
         holder = torch.optim.SGD([nn.Parameter(torch.zeros(()))], lr=peak)
-        # timm's steps have no end: a constant rate is one that never steps.
-        is_cosine, is_constant = recipe.schedule == "cosine", recipe.schedule == "constant"
         scheduler, _ = create_scheduler_v2(
             holder,
-            sched="cosine" if is_cosine else "step",
-            num_epochs=max(1, round(recipe.epochs)) if not is_cosine else recipe.epochs,
-            decay_epochs=10.0**9 if is_constant else recipe.decay_epochs,
-            decay_rate=recipe.decay_rate,
+            sched="cosine" if recipe.schedule == "cosine" else "step",
+            num_epochs=recipe.epochs,
+            decay_epochs=recipe.decay_epochs,
+            decay_rate=1.0 if recipe.schedule == "constant" else recipe.decay_rate,
             min_lr=recipe.final_rate * peak,
             warmup_epochs=recipe.warmup_epochs,
             warmup_lr=0.0,
             step_on_epochs=False,
             updates_per_epoch=per_epoch,
         )
-
         warmup = recipe.warmup_epochs * per_epoch
 
         def rate(step: int) -> float:
