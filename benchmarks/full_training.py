@@ -42,7 +42,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.report.show import open_with_space
-from nas.training.training import evaluate_accuracy
+from nas.training.accuracy import evaluate_accuracy
 from search_spaces import Network, cost, resnet, small
 from search_spaces import efficientnet as efficientnet_space
 

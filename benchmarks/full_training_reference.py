@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from nas.data.images import ImageData, Pixels
+from nas.full_training.learner import trained_network
 from nas.full_training.recipe import FullRecipe
-from nas.full_training.trainee import trained_network
-from nas.training.training import evaluate_accuracy
+from nas.training.accuracy import evaluate_accuracy
 from nas.values import digest
 from search_spaces import Network, build, cost
 

@@ -18,14 +18,16 @@ from nas.data.images import ImageData
 from nas.data.loading import load_data
 from nas.devices import synchronize
 from nas.export.weights import trained
-from nas.full_training.feed import Feed
-from nas.full_training.fitting import Fit, Moment, fit
+from nas.full_training.batches import TrainingBatches
+from nas.full_training.fitting import fit
 from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.training import FullTraining, Training
+from nas.full_training.work import Fit, TrainingProgress
 from nas.machine import processor_name, usable_cores
+from nas.training.accuracy import evaluate_accuracy
 from nas.training.precision import choose_precision
-from nas.training.training import evaluate_accuracy, out_of_place
+from nas.training.training import out_of_place
 from nas.values import digest
 from search_spaces import Network, Rule, cost, reference
 from search_spaces.families.skeleton import fit as fit_to_images
@@ -295,10 +297,10 @@ class Bench:
         )
 
 
-def _unwatched(moment: Moment) -> None:
+def _unwatched(progress: TrainingProgress) -> None:
     """Shows nothing but what went wrong."""
-    if moment.note:
-        print(moment.note, flush=True)
+    if progress.note:
+        print(progress.note, flush=True)
 
 
 def spread(values: Sequence[float], *, percent: bool = True) -> str:
@@ -333,14 +335,14 @@ def print_runs(rows: Mapping[str, Sequence[Run]]) -> None:
 def engine_steps(work: Fit, device: torch.device, *, first: int = 0) -> Iterator[int]:
     """Takes a step of the engine at each turn, from the step `first` on; yields the images of the step."""
     ranks = OneRank(device=device)
-    trainee = work.trainee(ranks)
-    feed = Feed(work.data, work.recipe, ranks, seed=work.seed)
-    step, per_epoch = first, trainee.course.steps_an_epoch
-    with out_of_place(trainee.module):
-        while step < trainee.course.steps:
+    learner = work.learner(ranks)
+    batches = TrainingBatches(work.data, work.recipe, ranks, seed=work.seed)
+    step, per_epoch = first, learner.schedule.steps_an_epoch
+    with out_of_place(learner.module):
+        while step < learner.schedule.steps:
             epoch, place = divmod(step, per_epoch)
-            for batch in feed.epoch(epoch, first=place):
-                trainee.take(step, batch)
+            for batch in batches.epoch(epoch, first=place):
+                learner.take(step, batch)
                 step += 1
                 yield len(batch[1])
 

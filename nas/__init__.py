@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from nas.full_training.options import TrainOptions
     from nas.full_training.recipe import FullRecipe
     from nas.full_training.recipes import RECIPES
-    from nas.full_training.run import Trained, train
+    from nas.full_training.results import Trained
+    from nas.full_training.run import train
     from nas.full_training.training import FullTraining
     from nas.latency.measurement import LatencyMeasurement, measure_latency
     from nas.latency.passes import prepare_pass
@@ -72,7 +73,7 @@ _LAZY = {
     "ImageSource": "nas.full_training.images",
     "RECIPES": "nas.full_training.recipes",
     "TrainOptions": "nas.full_training.options",
-    "Trained": "nas.full_training.run",
+    "Trained": "nas.full_training.results",
     "train": "nas.full_training.run",
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",

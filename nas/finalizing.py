@@ -253,7 +253,7 @@ def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData,
     known = comparison.tested_weights
     if known is not None and (known.trial, known.digest) == (winner.number, digest):
         return comparison
-    from nas.training.training import evaluate_accuracy
+    from nas.training.accuracy import evaluate_accuracy
 
     right, message = None, ""
     try:

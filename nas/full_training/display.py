@@ -6,9 +6,9 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from nas.full_training.fitting import Moment
 from nas.full_training.plan import TrainingPlan
-from nas.full_training.run import Trained
+from nas.full_training.results import Trained
+from nas.full_training.work import TrainingProgress
 from nas.report.activity import Activity
 from nas.report.printing import (
     MACS,
@@ -63,38 +63,38 @@ class TrainingDisplay:
         draw(plan_report(plan), self._console)
         self._activity = self._stack.enter_context(Activity(self._console, "training"))
 
-    def on_moment(self, moment: Moment) -> None:
+    def on_progress(self, progress: TrainingProgress) -> None:
         """Shows how far it is; prints a line for an evaluation."""
         if self._activity is None:
             return
-        if moment.note:
-            self._activity.print(moment.note)
-        if moment.row is not None:
-            self._activity.print(evaluation_line(moment))
-        self._activity(progress_line(moment))
+        if progress.note:
+            self._activity.print(progress.note)
+        if progress.row is not None:
+            self._activity.print(evaluation_line(progress))
+        self._activity(progress_line(progress))
 
 
-def progress_line(moment: Moment) -> str:
+def progress_line(progress: TrainingProgress) -> str:
     """How far a training is, in one line."""
-    left = "" if moment.seconds_left is None else f", {show_seconds(moment.seconds_left)} left"
+    left = "" if progress.seconds_left is None else f", {show_seconds(progress.seconds_left)} left"
     return (
-        f"epoch {moment.epoch:.2f} of {moment.epochs:g}, step {moment.step:,} of {moment.steps:,}, "
-        f"loss {moment.loss:.3f}, rate {moment.learning_rate:.3g}, "
-        f"{moment.images_per_second:,.0f} images/s{left}"
+        f"epoch {progress.epoch:.2f} of {progress.epochs:g}, step {progress.step:,} of {progress.steps:,}, "
+        f"loss {progress.loss:.3f}, rate {progress.learning_rate:.3g}, "
+        f"{progress.images_per_second:,.0f} images/s{left}"
     )
 
 
-def evaluation_line(moment: Moment) -> str:
+def evaluation_line(progress: TrainingProgress) -> str:
     """One evaluation of a training, in one line."""
-    row = moment.row
+    row = progress.row
     assert row is not None
-    width = len(f"{moment.epochs:g}")
+    width = len(f"{progress.epochs:g}")
     averaged = "" if row.averaged_accuracy is None else f"  averaged {show_accuracy(row.averaged_accuracy)}"
     accuracy = "not finite" if row.accuracy is None else show_accuracy(row.accuracy)
-    left = "" if moment.seconds_left is None else f"  {show_seconds(moment.seconds_left)} left"
+    left = "" if progress.seconds_left is None else f"  {show_seconds(progress.seconds_left)} left"
     return (
-        f"epoch {row.epoch:{width}g}/{moment.epochs:g}  loss {row.loss:.4f}  accuracy {accuracy}{averaged}  "
-        f"rate {row.learning_rate:.3g}  {row.images_per_second:,.0f} images/s{left}"
+        f"epoch {row.epoch:{width}g}/{progress.epochs:g}  loss {row.loss:.4f}  accuracy {accuracy}{averaged}"
+        f"  rate {row.learning_rate:.3g}  {row.images_per_second:,.0f} images/s{left}"
     )
 
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,16 +15,15 @@ from nas.data.images import ImageData
 from nas.devices import release_memory, synchronize
 from nas.errors import ExecutorError, TrainingError
 from nas.full_training.augmentation import generators_kept
+from nas.full_training.batches import TrainingBatches
 from nas.full_training.checkpoint import Best, Checkpoint, Row, State, read_checkpoint
-from nas.full_training.feed import Feed
+from nas.full_training.learner import Learner
 from nas.full_training.ranks import Ranks, share_of_split
-from nas.full_training.recipe import FullRecipe
-from nas.full_training.trainee import Trainee
+from nas.full_training.work import Fit, TrainingProgress
 from nas.signals import Interruption
-from nas.training.step import Stepping
-from nas.training.training import count_right, is_out_of_memory, out_of_place
+from nas.training.accuracy import count_right
+from nas.training.training import is_out_of_memory, out_of_place
 from nas.trial import InfeasibleError
-from search_spaces import Network
 
 LOWER = 0.3
 """What the learning rate is multiplied by after a loss that was not finite."""
@@ -41,86 +38,7 @@ STEPS_BETWEEN_LOOKS = 20
 """The same for several ranks, which wait for each other there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moment:
-    """How far a training is, for those who watch it.
-
-    Attributes:
-        step: Steps taken.
-        steps: Steps in all.
-        epoch: Epochs trained.
-        epochs: Epochs in all.
-        learning_rate: Of the last step.
-        loss: Mean training loss since the last evaluation.
-        images_per_second: Training speed of this run.
-        seconds_left: Estimate of the time to the end; None at the beginning.
-        row: The evaluation that has just been made; None between evaluations.
-        note: Something that has just happened; empty where nothing did.
-    """
-
-    step: int
-    steps: int
-    epoch: float
-    epochs: float
-    learning_rate: float
-    loss: float
-    images_per_second: float
-    seconds_left: float | None
-    row: Row | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fit:
-    """A training as plain data, which every rank runs.
-
-    Attributes:
-        network: As it is evaluated and exported.
-        data: The images.
-        recipe: How it is trained; its batch fits the images.
-        folder: Where checkpoints go; every rank must see it.
-        identity: What makes it the same training.
-        seed: Of everything random.
-        precision: What is computed in.
-        weights: What it starts from; None are fresh ones.
-        checkpoint_minutes: Time between two checkpoints.
-        checkpoint_steps: Steps between two; None goes by time alone.
-        evaluate_every: Epochs between two evaluations.
-        sync_batch_norm: Whether batch norms see the whole batch of all GPUs.
-        stepping: How steps are taken.
-    """
-
-    network: Network
-    data: ImageData
-    recipe: FullRecipe
-    folder: Path
-    identity: Mapping[str, str]
-    seed: int
-    precision: Literal["float32", "bfloat16"]
-    weights: Mapping[str, Tensor] | None = None
-    checkpoint_minutes: float = 5.0
-    checkpoint_steps: int | None = None
-    evaluate_every: float = 1.0
-    sync_batch_norm: bool = False
-    stepping: Stepping = "auto"
-
-    def trainee(self, ranks: Ranks, *, rate_factor: float = 1.0) -> Trainee:
-        """The network as it is before the first step."""
-        return Trainee(
-            self.network,
-            self.recipe,
-            len(self.data.train),
-            ranks,
-            seed=self.seed,
-            precision=self.precision,
-            weights=self.weights,
-            rate_factor=rate_factor,
-            sync_batch_norm=self.sync_batch_norm,
-            stepping=self.stepping,
-        )
-
-
-def fit(work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> Checkpoint:
+def fit(work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> Checkpoint:
     """Trains to the end, from the last checkpoint where there is one; the last one then has the result.
 
     Raises:
@@ -155,18 +73,18 @@ def fit(work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> Checkpoint:
 class Fitting:
     """One run of a training. See `fit`."""
 
-    def __init__(self, work: Fit, ranks: Ranks, tell: Callable[[Moment], None]) -> None:
+    def __init__(self, work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> None:
         self._work = work
         self._ranks = ranks
         self._tell_all = tell
         self._data = work.data if ranks.world == 1 else _with_share(work.data, ranks)
-        self._feed = Feed(self._data, work.recipe, ranks, seed=work.seed)
+        self._batches = TrainingBatches(self._data, work.recipe, ranks, seed=work.seed)
         self._interruption = Interruption()
         self._best: Mapping[str, Tensor] = {}
         self._state = State(identity=work.identity)
-        self._trainee = self._resumed()
-        course = self._trainee.course
-        self._steps, self._per_epoch = course.steps, course.steps_an_epoch
+        self._learner = self._resumed()
+        schedule = self._learner.schedule
+        self._steps, self._per_epoch = schedule.steps, schedule.steps_an_epoch
         self._batch = work.recipe.batch_for(len(work.data.train))
         self._taken = 0
         self._began_at = self._saved_at = self._looked_at = self._since_at = time.monotonic()
@@ -180,7 +98,7 @@ class Fitting:
 
     def _run(self) -> Checkpoint:
         while self._state.step < self._steps:
-            with out_of_place(self._trainee.module):
+            with out_of_place(self._learner.module):
                 is_sound = self._train_until_evaluation()
             if not is_sound:
                 continue  # from the last good checkpoint, with a lower rate
@@ -193,15 +111,15 @@ class Fitting:
                 self._stop()
         return self._checkpoint()
 
-    def _resumed(self) -> Trainee:
+    def _resumed(self) -> Learner:
         """The network from the last checkpoint, or as it begins."""
         found = read_checkpoint(self._work.folder, self._work.identity)
         if found is None:
-            return self._work.trainee(self._ranks, rate_factor=self._state.rate_factor)
+            return self._work.learner(self._ranks, rate_factor=self._state.rate_factor)
         self._state, self._best = found.state, found.best
-        trainee = self._work.trainee(self._ranks, rate_factor=found.state.rate_factor)
-        trainee.load(found.tensors, found.numbers)
-        return trainee
+        learner = self._work.learner(self._ranks, rate_factor=found.state.rate_factor)
+        learner.load(found.tensors, found.numbers)
+        return learner
 
     def _next_evaluation(self) -> int:
         """The step after which the next evaluation is due."""
@@ -213,8 +131,8 @@ class Fitting:
         until, last = self._next_evaluation(), self._state.measured_step
         while self._state.step < until:
             epoch, first = divmod(self._state.step, self._per_epoch)
-            for batch in self._feed.epoch(epoch, first=first):
-                self._trainee.take(self._state.step, batch)
+            for batch in self._batches.epoch(epoch, first=first):
+                self._learner.take(self._state.step, batch)
                 self._state = replace(self._state, step=self._state.step + 1)
                 self._taken += 1
                 if self._state.step == until:
@@ -257,7 +175,7 @@ class Fitting:
         return bool(self._ranks.from_first("yes" if wanted else ""))
 
     def _mean_loss(self, steps: int) -> float:
-        total = self._ranks.total(self._trainee.loss_sum).item()
+        total = self._ranks.total(self._learner.loss_sum).item()
         return float(total) / (self._ranks.world * steps)
 
     def _stop(self) -> None:
@@ -271,7 +189,7 @@ class Fitting:
         if not np.isfinite(loss):
             self._go_back(f"the loss became {loss}")
             return False
-        is_broken = with_weights and not self._trainee.is_finite
+        is_broken = with_weights and not self._learner.is_finite
         if self._ranks.total(torch.tensor(int(is_broken))).item():
             self._go_back("weights became infinite or NaN")
             return False
@@ -284,7 +202,7 @@ class Fitting:
             TrainingError: It was done before.
         """
         seen = f"{what} before step {self._state.step} of {self._steps}"
-        rate = self._trainee.rate(self._state.step - 1)
+        rate = self._learner.rate(self._state.step - 1)
         if self._state.rate_factor < 1:
             raise TrainingError(
                 f"{seen} at a learning rate of {rate:.3g}, although it was lowered before: give a lower "
@@ -292,8 +210,8 @@ class Fitting:
                 field="learning_rate",
             )
         self._state, self._best = State(identity=self._work.identity), {}
-        self._trainee = self._resumed()
-        self._trainee.rate_factor = LOWER
+        self._learner = self._resumed()
+        self._learner.rate_factor = LOWER
         note = f"{seen}: went back to step {self._state.step}, with {LOWER:g} times the learning rate"
         self._state = replace(self._state.noted(note), rate_factor=LOWER)
         self._since_step, self._since_at = self._state.step, time.monotonic()
@@ -304,12 +222,12 @@ class Fitting:
         """Measures the accuracies on the search split, and keeps the weights if they are the best so far."""
         step, seconds = self._state.step, time.monotonic() - self._since_at
         speed = (step - self._since_step) * self._batch / max(seconds, 1e-9)
-        candidates = self._trainee.candidates()
+        candidates = self._learner.candidates()
         found = {name: self._accuracy(module) for name, module in candidates.items()}
         row = Row(
             epoch=step / self._per_epoch,
             step=step,
-            learning_rate=self._trainee.rate(step - 1),
+            learning_rate=self._learner.rate(step - 1),
             loss=self._mean_loss(step - self._state.measured_step),
             accuracy=found["weights"],
             averaged_accuracy=found.get("averaged weights"),
@@ -318,7 +236,7 @@ class Fitting:
                 self._work.recipe.stage_at(step - 1, self._steps), self._work.data.resolution
             ),
         )
-        self._trainee.clear_loss()
+        self._learner.clear_loss()
         best = self._state.best
         for kind, accuracy in found.items():
             if accuracy is not None and (best is None or accuracy >= best.accuracy):
@@ -334,7 +252,7 @@ class Fitting:
 
     def _note_failed_recording(self) -> None:
         """Says once that steps were to be replayed as a CUDA graph, and are slower than that."""
-        report = self._trainee.step_report
+        report = self._learner.step_report
         note = f"steps are {report.kind}, which is slower than a CUDA graph: {report.reason}"
         if report.has_failed and note not in self._state.notes:
             self._state = self._state.noted(note)
@@ -351,7 +269,7 @@ class Fitting:
                 device=self._ranks.device,
                 batch_size=self._batch,
                 precision=self._work.precision,
-                batches=self._feed.batches,
+                batches=self._batches.splits,
             )
             counts = torch.tensor([right, seen, 0])
         except InfeasibleError:
@@ -366,13 +284,13 @@ class Fitting:
             TrainingError: It was the last one.
         """
         # Every rank continues with the statistics and the loss that are written.
-        self._trainee.candidates()
-        loss = self._trainee.loss_sum
+        self._learner.candidates()
+        loss = self._learner.loss_sum
         loss.copy_(self._ranks.total(loss) / self._ranks.world)
         now = self._saved_at = time.monotonic()
         self._saved_step = self._state.step
         self._state = replace(self._state, seconds=self._seconds_before + now - self._began_at)
-        if not self._ranks.is_first or not self._trainee.is_finite:
+        if not self._ranks.is_first or not self._learner.is_finite:
             return
         try:
             self._checkpoint().write(self._work.folder)
@@ -392,8 +310,8 @@ class Fitting:
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
             state=self._state,
-            tensors=self._trainee.tensors(),
-            numbers=self._trainee.numbers(),
+            tensors=self._learner.tensors(),
+            numbers=self._learner.numbers(),
             best=self._best,
         )
 
@@ -404,15 +322,15 @@ class Fitting:
         since = step - self._state.measured_step
         loss = row.loss if row is not None else float("nan")
         if row is None and since:
-            loss = float(self._trainee.loss_sum.item()) / since
+            loss = float(self._learner.loss_sum.item()) / since
         with suppress(BrokenPipeError):
             self._tell_all(
-                Moment(
+                TrainingProgress(
                     step=step,
                     steps=self._steps,
                     epoch=step / self._per_epoch,
                     epochs=self._work.recipe.epochs,
-                    learning_rate=self._trainee.rate(max(0, step - 1)),
+                    learning_rate=self._learner.rate(max(0, step - 1)),
                     loss=loss,
                     images_per_second=taken * self._batch / max(seconds, 1e-9),
                     seconds_left=seconds / taken * (self._steps - step) if taken else None,

@@ -12,11 +12,11 @@ import torch
 from nas.data.images import ImageData
 from nas.devices import synchronize
 from nas.full_training.augmentation import generators_kept
-from nas.full_training.feed import Feed
-from nas.full_training.fitting import Fit
+from nas.full_training.batches import TrainingBatches
+from nas.full_training.learner import Learner
 from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import FullRecipe
-from nas.full_training.trainee import Trainee
+from nas.full_training.work import Fit
 from nas.training.memory import MemoryMeter
 from nas.training.step import WARMUP_STEPS
 from nas.training.training import out_of_place
@@ -91,14 +91,14 @@ def measure(work: Fit, device: torch.device) -> Measured:
     steps = recipe.steps(images)
     with generators_kept():
         meter = MemoryMeter(device)
-        trainee = work.trainee(OneRank(device=device))
-        feed = Feed(work.data, recipe, OneRank(device=device), seed=work.seed)
-        with out_of_place(trainee.module):
+        learner = work.learner(OneRank(device=device))
+        batches = TrainingBatches(work.data, recipe, OneRank(device=device), seed=work.seed)
+        with out_of_place(learner.module):
             times = [
-                _time_step(trainee, feed, -(-stage * steps // recipe.stages), meter, device)
+                _time_step(learner, batches, -(-stage * steps // recipe.stages), meter, device)
                 for stage in range(recipe.stages)
             ]
-        memory = meter.peak_bytes(trainee.module, trainee.optimizer)
+        memory = meter.peak_bytes(learner.module, learner.optimizer)
     training = sum(times) / len(times) * steps
     return Measured(
         step_seconds=tuple(times),
@@ -117,18 +117,20 @@ def _evaluation_seconds(work: Fit, step_seconds: float) -> float:
     return evaluations * candidates * batches * step_seconds * pixels * FORWARD_SHARE
 
 
-def _time_step(trainee: Trainee, feed: Feed, first: int, meter: MemoryMeter, device: torch.device) -> float:
+def _time_step(
+    learner: Learner, batches: TrainingBatches, first: int, meter: MemoryMeter, device: torch.device
+) -> float:
     """The shortest of a few steps from `first` on, each with its batch; those before them are warm-up.
 
     Beside a GPU, steps may be recorded: the last one of the warm-up is then the one that takes long.
     """
-    epoch, batch_number = divmod(first, trainee.course.steps_an_epoch)
+    epoch, batch_number = divmod(first, learner.schedule.steps_an_epoch)
     untimed = 1 if device.type == "cpu" else WARMUP_STEPS + 1
     times = []
     before = time.perf_counter()
-    for number, batch in enumerate(islice(feed.epoch(epoch, first=batch_number), untimed + TIMED_STEPS)):
-        with meter.first_step(trainee.module) if number == 0 else nullcontext():
-            trainee.take(first + number, batch)
+    for number, batch in enumerate(islice(batches.epoch(epoch, first=batch_number), untimed + TIMED_STEPS)):
+        with meter.first_step(learner.module) if number == 0 else nullcontext():
+            learner.take(first + number, batch)
         synchronize(device)
         now = time.perf_counter()
         times.append(now - before)

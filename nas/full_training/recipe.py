@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from nas.errors import RecipeError
+from nas.full_training.recipe_laws import LAWS, check_notation, check_optimizer, is_number
 from nas.options import option, options_of
 from nas.training.recipe import MOST_INITIAL, batch_that_follows
 from nas.training.reduction import Reduction
@@ -30,30 +29,8 @@ Precision = Literal["auto", "float32", "bfloat16"]
 MODEL, RATE, REGULARISATION = "recipe: start and batch", "recipe: learning rate", "recipe: regularisation"
 IMAGES, AVERAGE = "recipe: augmentation and sizes", "recipe: averaged weights"
 
-UNSUITED = {
-    "adahessian": "it needs second derivatives, which a step here does not compute",
-    **dict.fromkeys(
-        ("kron", "kronc", "kronw"),
-        "its lists of matrices and its random numbers cannot be stored in a checkpoint",
-    ),
-}
-"""Optimisers of timm that cannot train here, each with the reason."""
-
 LEAST_BATCH = 16
 """Least batch that follows from few images."""
-
-POLICIES = ("original", "originalr", "v0", "v0r", "3a")
-"""timm's learned policies of AutoAugment."""
-
-NUMBER = r"\d+(\.\d+)?"
-
-RAND = re.compile(rf"rand(-(m\d+|n\d+|p{NUMBER}|mstd{NUMBER}|mmax\d+|inc[01]|t(weights|3aw?)))*")
-"""timm's notation of RandAugment. It takes any other set of operations (`t`) for its own."""
-
-LEARNED = re.compile(rf"({'|'.join(POLICIES)})(-mstd{NUMBER})?")
-
-COMMON = frozenset(("sgd", "momentum", "rmsprop", "rmsproptf", "adamw", "lamb", "muon"))
-"""Optimisers that are known to be timm's without loading it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +168,7 @@ class FullRecipe:
         for field in fields(self):
             value = getattr(self, field.name)
             is_real = str(field.type).startswith("float")
-            if is_real and isinstance(value, int) and _is_number(value):
+            if is_real and isinstance(value, int) and is_number(value):
                 object.__setattr__(self, field.name, float(value))  # so that 5 and 5.0 are one recipe
         if self.auto_augment == "none":
             object.__setattr__(self, "auto_augment", "")
@@ -204,29 +181,12 @@ class FullRecipe:
         self._check(
             f"warmup_epochs < epochs={self.epochs:g}", "warmup_epochs", self.warmup_epochs < self.epochs
         )
-        self._check_optimizer()
+        check_optimizer(self.optimizer)
         self._check_augmentation()
 
     def _check(self, law: str, name: str, holds: bool) -> None:
         if not holds:
             raise RecipeError(f"`{law}` must hold, but got {name}={getattr(self, name)!r}", field=name)
-
-    def _check_optimizer(self) -> None:
-        if self.optimizer in COMMON:
-            return
-        from timm.optim import list_optimizers
-
-        known = list_optimizers()
-        if self.optimizer not in known:
-            raise RecipeError(
-                f"timm has no optimiser {self.optimizer!r}: {hint(str(self.optimizer), known)}",
-                field="optimizer",
-            )
-        if self.optimizer in UNSUITED:
-            raise RecipeError(
-                f"the optimiser {self.optimizer!r} cannot be used: {UNSUITED[self.optimizer]}; take another",
-                field="optimizer",
-            )
 
     def _check_augmentation(self) -> None:
         text = self.auto_augment
@@ -264,7 +224,7 @@ class FullRecipe:
             if name not in known:
                 raise RecipeError(f"a recipe has no field {name!r}: {hint(name, known)}", field=name)
         epochs = values.get("epochs", self.epochs)
-        if _is_number(epochs) and epochs > 0:
+        if is_number(epochs) and epochs > 0:
             share = epochs / self.epochs
             for name in ("warmup_epochs", "decay_epochs"):
                 values.setdefault(name, getattr(self, name) * share)
@@ -367,84 +327,3 @@ class FullRecipe:
         if not isinstance(name, str) or name not in known:
             raise RecipeError(f"there is no recipe {name!r}: {hint(str(name), known)}", field="base")
         return known[name].changed(**values)
-
-
-def check_notation(text: str) -> None:
-    """Checks that timm can read an augmentation.
-
-    Raises:
-        RecipeError: It cannot.
-    """
-    if not (RAND.fullmatch(text) or LEARNED.fullmatch(text)):
-        raise RecipeError(
-            f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
-            f"but is {text!r}",
-            field="auto_augment",
-        )
-
-
-def _is_number(value: object) -> bool:
-    """Whether it is a number that a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value) and value.isprintable()
-
-
-LAWS = (
-    ("{} is printable text", ("name", "optimizer"), _is_text),
-    (
-        "{} > 0",
-        ("epochs", "learning_rate", "decay_epochs"),
-        lambda value: _is_number(value) and value > 0,
-    ),
-    (
-        "{} >= 0",
-        ("optimizer_eps", "weight_decay", "clip_norm", "warmup_epochs", "mixup", "cutmix"),
-        lambda value: _is_number(value) and value >= 0,
-    ),
-    (
-        "{} >= 0 or None",
-        ("first_magnitude", "first_mixup"),
-        lambda value: value is None or (_is_number(value) and value >= 0),
-    ),
-    (
-        "0 <= {} < 1",
-        ("momentum", "label_smoothing", "shift", "ema_decay"),
-        lambda value: _is_number(value) and 0 <= value < 1,
-    ),
-    (
-        "0 <= {} < 1 or None",
-        ("dropout", "drop_path", "first_dropout"),
-        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
-    ),
-    (
-        "0 < {} <= 1",
-        ("decay_rate", "train_size", "least_area", "first_size"),
-        lambda value: _is_number(value) and 0 < value <= 1,
-    ),
-    ("0 <= {} <= 1", ("random_erase", "final_rate"), lambda value: _is_number(value) and 0 <= value <= 1),
-    (
-        "0 < {} <= 1 or None",
-        ("batch_norm_momentum",),
-        lambda value: value is None or (_is_number(value) and 0 < value <= 1),
-    ),
-    ("{} >= 1", ("reference_batch", "repeats", "stages", "ema_every"), _is_count),
-    (
-        "{} >= 2 (batch norm needs two images)",
-        ("largest_batch",),
-        lambda value: _is_count(value) and value >= 2,
-    ),
-    (
-        "{} >= 2 or None (batch norm needs two images)",
-        ("batch_size",),
-        lambda value: value is None or (_is_count(value) and value >= 2),
-    ),
-    ("{} in (False, True)", ("ema_warmup",), lambda value: isinstance(value, bool)),
-)
-"""Laws of single fields: the law, the fields, and whether a value keeps it."""

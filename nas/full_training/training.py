@@ -12,11 +12,11 @@ import numpy as np
 from nas.data.images import ImageData
 from nas.errors import DataError, StudyError, UsageError
 from nas.full_training.images import ImageSource, check_apart, check_splits, of_study
+from nas.full_training.learner import trained_network
 from nas.full_training.ranks import share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES, find_recipe
 from nas.full_training.start import Start, Weights, find_start, of_trial, study_in, with_weights
-from nas.full_training.trainee import trained_network
 from nas.study.study import Study
 from nas.trial import Say, say_nothing
 from nas.values import digest, seed_of, whole

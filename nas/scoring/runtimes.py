@@ -12,7 +12,8 @@ import torch
 from nas.devices import choose_device, release_memory
 from nas.errors import ExecutorError, ExportError, UsageError
 from nas.onnx_file import INPUT, OUTPUT
-from nas.training.training import Normalise, is_out_of_memory
+from nas.training.accuracy import Normalise
+from nas.training.training import is_out_of_memory
 
 if TYPE_CHECKING:
     from nas.data.images import Images

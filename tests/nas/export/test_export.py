@@ -23,7 +23,7 @@ from nas.data.images import Reading
 from nas.data.loading import from_arrays
 from nas.errors import ExportError
 from nas.export.bundle import Bundle, Origin, Preprocessing, export_bundle
-from nas.training.training import Normalise
+from nas.training.accuracy import Normalise
 from nas.trial import Metric
 from search_spaces import (
     Context,

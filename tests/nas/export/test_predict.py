@@ -20,7 +20,7 @@ from nas.errors import ExportError
 from nas.export import bundle as bundle_module
 from nas.export.bundle import Preprocessing, export_bundle, predict_source
 from nas.export.probe_images import write_probe_images
-from nas.training.training import Normalise
+from nas.training.accuracy import Normalise
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
 
 CLASSES = ("cat", "a\nb\t\x1b[31m", "猫 🐈", "\u202edog", 'it\'s | "quoted"')

@@ -23,8 +23,8 @@ from nas.full_training.augmentation import (
 )
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
+from nas.training.accuracy import Normalise
 from nas.training.streaming import StreamedBatches, View
-from nas.training.training import Normalise
 
 CPU = torch.device("cpu")
 NOTATIONS = (

@@ -17,11 +17,12 @@ from nas.data.loading import from_arrays, load_data
 from nas.errors import DataError, ExecutorError, TrainingError
 from nas.full_training import fitting
 from nas.full_training.checkpoint import CHECKPOINT, read_checkpoint
-from nas.full_training.fitting import Fit, Fitting, fit
+from nas.full_training.fitting import Fitting, fit
 from nas.full_training.ranks import OneRank, TorchRanks
 from nas.full_training.recipes import RECIPES
+from nas.full_training.work import Fit
+from nas.training.accuracy import evaluate_accuracy
 from nas.training.step import GraphedStep
-from nas.training.training import evaluate_accuracy
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
 
 CPU = OneRank(device=torch.device("cpu"))
@@ -208,12 +209,12 @@ def test_progress_says_how_far_how_fast_and_how_long_still(tmp_path, monkeypatch
     monkeypatch.setattr(fitting, "LOOK_SECONDS", 0.0)
     told = []
     done = run(tmp_path, tell=told.append)
-    between = [moment for moment in told if moment.row is None]
-    assert [moment.step for moment in told] == [*range(1, 16)]
-    assert [moment.row for moment in told if moment.row is not None] == [*done.state.rows]
-    assert all(moment.steps == 15 and moment.epochs == 3 for moment in told)
-    assert all(math.isfinite(moment.loss) and moment.images_per_second > 0 for moment in told)
-    assert all(moment.seconds_left > 0 for moment in between)
+    between = [progress for progress in told if progress.row is None]
+    assert [progress.step for progress in told] == [*range(1, 16)]
+    assert [progress.row for progress in told if progress.row is not None] == [*done.state.rows]
+    assert all(progress.steps == 15 and progress.epochs == 3 for progress in told)
+    assert all(math.isfinite(progress.loss) and progress.images_per_second > 0 for progress in told)
+    assert all(progress.seconds_left > 0 for progress in between)
     assert told[-1].seconds_left == 0
 
 
@@ -223,9 +224,11 @@ def test_the_time_left_is_that_of_the_steps_left_also_in_a_second_run(tmp_path, 
     told, began = [], time.monotonic()
     run(tmp_path, tell=told.append)
     seconds = time.monotonic() - began
-    assert [moment.step for moment in told] == [13, 14, 15]
-    assert all(moment.seconds_left <= seconds / (moment.step - 12) * (15 - moment.step) for moment in told)
-    assert all(moment.images_per_second >= 8 * (moment.step - 12) / seconds for moment in told)
+    assert [progress.step for progress in told] == [13, 14, 15]
+    assert all(
+        progress.seconds_left <= seconds / (progress.step - 12) * (15 - progress.step) for progress in told
+    )
+    assert all(progress.images_per_second >= 8 * (progress.step - 12) / seconds for progress in told)
 
 
 def test_seconds_are_those_of_all_runs_together(tmp_path):
@@ -249,8 +252,8 @@ def test_a_reader_that_went_away_does_not_end_the_training(tmp_path):
 def stopped_at(folder, step, **more):
     """Trains up to a step, at which a signal comes: it is seen after the next."""
 
-    def tell(moment):
-        if moment.step == step and moment.row is None:
+    def tell(progress):
+        if progress.step == step and progress.row is None:
             signal.raise_signal(signal.SIGTERM)
 
     with pytest.raises(KeyboardInterrupt):
@@ -262,8 +265,8 @@ def stopped_at(folder, step, **more):
 def test_a_signal_ends_a_training_between_two_steps_and_the_next_run_goes_on(tmp_path, number, step):
     """At 5, 10 and 15 the signal comes while an evaluation is told of."""
 
-    def tell(moment):
-        if moment.step == step:
+    def tell(progress):
+        if progress.step == step:
             signal.raise_signal(number)
 
     with pytest.raises(KeyboardInterrupt):
@@ -306,8 +309,8 @@ def test_checkpoints_are_as_often_as_asked_for_also_where_evaluations_fall_on_th
 
 
 def killed_run(folder, recipe, data, kill_at):
-    def tell(moment):
-        if moment.step >= kill_at:
+    def tell(progress):
+        if progress.step >= kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
     run(folder, recipe, data, tell, checkpoint_steps=2)
@@ -412,7 +415,7 @@ def test_a_rate_that_explodes_goes_back_once_and_then_is_an_error(tmp_path):
     with pytest.raises(TrainingError, match="although it was lowered before") as error:
         run(tmp_path, SMALL.changed(learning_rate=1e30, warmup_epochs=0), tell=told.append)
     assert error.value.field == "learning_rate"
-    notes = [moment.note for moment in told if moment.note]
+    notes = [progress.note for progress in told if progress.note]
     assert len(notes) == 1
     assert "went back to step 0, with 0.3 times the learning rate" in notes[0]
 
@@ -429,7 +432,7 @@ def poisoned_at(*steps):
         def _look(self, count):
             if left and self._state.step == left[0]:
                 left.pop(0)
-                poison(self._trainee.module)
+                poison(self._learner.module)
             return super()._look(count)
 
     return Poisoned
@@ -442,7 +445,7 @@ def test_weights_that_turn_to_nan_are_trained_again_from_the_last_checkpoint_at_
     (note,) = done.state.notes
     back_to = 0 if step < 5 else 5
     assert f"went back to step {back_to}, with 0.3 times the learning rate" in note
-    assert [moment.note for moment in told if moment.note] == [note]
+    assert [progress.note for progress in told if progress.note] == [note]
     assert done.state.rate_factor == 0.3
     assert done.state.step == 15
     assert [row.step for row in done.state.rows] == [5, 10, 15]
@@ -463,10 +466,10 @@ def test_a_training_that_went_back_does_not_do_so_again_in_a_later_run(tmp_path,
     monkeypatch.setattr(fitting, "LOOK_SECONDS", 0.0)
     notes = []
 
-    def tell(moment):
+    def tell(progress):
         if notes:
             raise ZeroDivisionError  # the run ends a step after it went back
-        notes.extend([moment.note] * bool(moment.note))
+        notes.extend([progress.note] * bool(progress.note))
 
     with pytest.raises(ZeroDivisionError):
         poisoned_at(8)(work(tmp_path), CPU, tell).run()
@@ -482,15 +485,15 @@ def test_weights_that_the_last_step_turns_to_nan_are_seen(tmp_path):
 
     class Poisoned(Fitting):
         def _train_until_evaluation(self):
-            take = self._trainee.take
+            take = self._learner.take
 
             def taken(step, batch):
                 take(step, batch)
                 if left == [step + 1]:
                     left.pop()
-                    poison(self._trainee.module)
+                    poison(self._learner.module)
 
-            self._trainee.take = taken
+            self._learner.take = taken
             return super()._train_until_evaluation()
 
     done = Poisoned(work(tmp_path), CPU, lambda _: None).run()
@@ -502,7 +505,7 @@ def test_weights_that_are_not_finite_are_never_written(tmp_path):
     run(tmp_path, SMALL.changed(epochs=0.01))
     content = (tmp_path / CHECKPOINT).read_bytes()
     fitting_again = Fitting(work(tmp_path, SMALL.changed(epochs=0.01)), CPU, lambda _: None)
-    poison(fitting_again._trainee.module)
+    poison(fitting_again._learner.module)
     fitting_again._save()
     assert (tmp_path / CHECKPOINT).read_bytes() == content
 
@@ -518,12 +521,12 @@ class Unrecordable:
 
 
 def test_steps_that_could_not_be_recorded_are_said_once(tmp_path):
-    moments = []
-    one = Fitting(work(tmp_path), CPU, moments.append)
-    one._trainee._take = GraphedStep(one._trainee._work, Unrecordable())
+    progresses = []
+    one = Fitting(work(tmp_path), CPU, progresses.append)
+    one._learner._take = GraphedStep(one._learner._work, Unrecordable())
     found = one.run()
     assert [note for note in found.state.notes if "capture failed" in note] == [*found.state.notes]
-    assert [moment.note for moment in moments if moment.note] == [*found.state.notes]
+    assert [progress.note for progress in progresses if progress.note] == [*found.state.notes]
     assert len(found.state.notes) == 1
     assert not run(tmp_path / "eager").state.notes
 
@@ -532,8 +535,8 @@ def test_images_that_vanish_are_an_error_that_names_them(tmp_path):
     folder = folder_of_images(tmp_path / "images")
     data = load_data(folder, resolution=8, resident_bytes=0)
 
-    def tell(moment):
-        if moment.row is not None:
+    def tell(progress):
+        if progress.row is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
     with pytest.raises(DataError, match="cannot be read"):
@@ -598,10 +601,10 @@ def limited_run(folder, queue):
     fitting.RETRY_SECONDS = 0.0
     notes = []
 
-    def tell(moment):
-        if moment.note:
-            notes.append((moment.step, moment.note))
-        if moment.step == 8:
+    def tell(progress):
+        if progress.note:
+            notes.append((progress.step, progress.note))
+        if progress.step == 8:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     done = run(folder, tell=tell, checkpoint_steps=1)
@@ -787,14 +790,14 @@ def test_weights_of_one_rank_that_turn_to_nan_have_all_of_them_go_back(tmp_path,
 
     class Struck(Fitting):
         def _train_until_evaluation(self):
-            take = self._trainee.take
+            take = self._learner.take
 
             def taken(number, batch):
                 take(number, batch)
                 if number + 1 == step and self._ranks.rank == struck and self._state.rate_factor == 1:
-                    poison(self._trainee.module)
+                    poison(self._learner.module)
 
-            self._trainee.take = taken
+            self._learner.take = taken
             return super()._train_until_evaluation()
 
     found = on_ranks(2, lambda rank: Struck(work(tmp_path), rank, lambda _: None).run())
@@ -822,9 +825,9 @@ def test_ranks_go_on_with_the_loss_of_all_of_them_from_a_checkpoint(tmp_path, mo
 
     def whole(rank):
         fitted = Fitting(work(tmp_path / "b", recipe, weights=weights), rank, lambda _: None)
-        for step, batch in zip(range(2), fitted._feed.epoch(0), strict=False):
-            fitted._trainee.take(step, batch)
-        return float(fitted._trainee.loss_sum)
+        for step, batch in zip(range(2), fitted._batches.epoch(0), strict=False):
+            fitted._learner.take(step, batch)
+        return float(fitted._learner.loss_sum)
 
     assert on_ranks(2, cut) == ["stopped", "stopped"]
     kept = read_checkpoint(tmp_path / "a", IDENTITY).tensors["loss_sum"]

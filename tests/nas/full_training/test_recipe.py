@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.errors import RecipeError
-from nas.full_training.recipe import LAWS, UNSUITED, FullRecipe
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.recipe_laws import LAWS, UNSUITED
 from nas.full_training.recipes import RECIPES
 from nas.options import options_of
 

@@ -15,7 +15,8 @@ from nas.data.loading import load_data
 from nas.errors import DataError, ExportError, NasError, RecipeError, StudyError, TrainingError, UsageError
 from nas.export.bundle import export_bundle
 from nas.full_training.images import ImageSource
-from nas.full_training.run import Unwatched, locked, measure_test
+from nas.full_training.results import measure_test
+from nas.full_training.run import Unwatched, locked
 from nas.full_training.start import find_start, with_weights
 from nas.full_training.training import FullTraining
 from nas.report.event_file import PATTERN
@@ -510,23 +511,23 @@ def test_the_resolution_of_files_is_the_network_s_unless_another_is_given(pack, 
 class Recorded(Unwatched):
     def __init__(self):
         self.plans = []
-        self.moments = []
+        self.progresses = []
 
     def on_plan(self, plan):
         self.plans.append(plan)
 
-    def on_moment(self, moment):
-        self.moments.append(moment)
+    def on_progress(self, progress):
+        self.progresses.append(progress)
 
 
 def test_a_training_says_before_it_begins_what_it_will_take(data, tmp_path):
     watcher = Recorded()
     found = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST, watcher=watcher)
     (plan,) = watcher.plans
-    assert plan.steps == RECIPE.steps(len(data.train)) == watcher.moments[-1].step
+    assert plan.steps == RECIPE.steps(len(data.train)) == watcher.progresses[-1].step
     assert plan.seconds > 0
     assert plan.memory_bytes > found.fitted.params * 4
-    assert [moment.row for moment in watcher.moments if moment.row is not None] == [*found.rows]
+    assert [progress.row for progress in watcher.progresses if progress.row is not None] == [*found.rows]
 
 
 def test_measuring_does_not_change_what_is_trained(data, tmp_path, trained):

@@ -17,7 +17,7 @@ from nas.errors import DataError, ExecutorError, ExportError, UsageError
 from nas.export.opened import open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.scoring.readings import HEADING
-from nas.training.training import evaluate_accuracy
+from nas.training.accuracy import evaluate_accuracy
 
 from .conftest import CLASSES, SIDE, make_bundle, preprocessing_of, write_classes, write_image
 

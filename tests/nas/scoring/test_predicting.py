@@ -12,7 +12,7 @@ from nas.data.decoding import decode
 from nas.errors import DataError, UsageError
 from nas.export.opened import open_bundle
 from nas.scoring.predicting import Predictor
-from nas.training.training import Normalise
+from nas.training.accuracy import Normalise
 
 from .conftest import CLASSES, write_image
 

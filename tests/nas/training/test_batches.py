@@ -9,10 +9,10 @@ from PIL import Image
 
 from nas.data.loading import from_arrays, load_data
 from nas.errors import DataError
+from nas.training.accuracy import evaluate_accuracy
 from nas.training.batches import ResidentBatches, epoch
 from nas.training.moves import draw_moves, move
 from nas.training.streaming import StreamedBatches, View, sensible_loaders
-from nas.training.training import evaluate_accuracy
 
 CPU = torch.device("cpu")
 

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from nas.data.loading import from_arrays
+from nas.training.accuracy import Normalise, evaluate_accuracy
 from nas.training.batches import make_batches
 from nas.training.norm_statistics import recompute_statistics
 from nas.training.proxy import ProxyEvaluator, load_bytes
 from nas.training.recipe import Recipe
-from nas.training.training import Normalise, evaluate_accuracy, train
+from nas.training.training import train
 from nas.trial import Candidate, Job
 from search_spaces import build, small
 

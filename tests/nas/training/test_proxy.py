@@ -10,10 +10,10 @@ from nas.errors import DataError
 from nas.evaluators import Probed
 from nas.latency.probe import LatencyProbe
 from nas.rungs import Rungs
+from nas.training.accuracy import evaluate_accuracy
 from nas.training.proxy import ProxyEvaluator
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction
-from nas.training.training import evaluate_accuracy
 from nas.trial import Candidate, Cause, InfeasibleError, Job
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build, choice
 
@@ -108,7 +108,7 @@ def test_a_pickled_evaluator_holds_little_but_the_pixels():
     buffers = []
     small = pickle.dumps(evaluator, protocol=5, buffer_callback=buffers.append)
     assert len(small) < 4_000
-    assert sum(buffer.raw().nbytes for buffer in buffers) == 3_000 * (12 * 12 + 8)
+    assert sum(buffer.raw().nbytes for buffer in buffers) == 3_000 * (12 * 12 + 16)
 
 
 def test_the_fingerprint_tells_recipe_data_split_and_measurements_apart():

@@ -21,8 +21,8 @@ from nas.report.pictures import SearchPicture
 from nas.spaces import find_space
 from nas.study.study import open_study
 from nas.tested_weights import weights_digest
+from nas.training.accuracy import evaluate_accuracy
 from nas.training.proxy import load_bytes
-from nas.training.training import evaluate_accuracy
 from search_spaces import build
 
 SPACE_FILE = """

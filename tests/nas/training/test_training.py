@@ -7,12 +7,12 @@ from torch import nn
 
 from nas.data.loading import from_arrays
 from nas.errors import DataError
+from nas.training.accuracy import evaluate_accuracy
 from nas.training.optimizers import make_optimizer
 from nas.training.recipe import Recipe
 from nas.training.step import StepReport
 from nas.training.training import (
     check_loss,
-    evaluate_accuracy,
     is_out_of_memory,
     set_batch_norm_momentum,
     settle_augmentation,

@@ -1,4 +1,4 @@
-"""`Trainee`: a network with all that one step of its full training reads and changes."""
+"""`Learner`: a network with all that one step of its full training reads and changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.errors import RecipeError
-from nas.full_training.feed import Batch
+from nas.full_training.batches import Batch
 from nas.full_training.ranks import Ranks
 from nas.full_training.recipe import FullRecipe
 from nas.training.step import EagerStep, Step, Stepping, StepReport, StepWork, make_step
@@ -30,7 +30,7 @@ Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Course:
+class Schedule:
     """A recipe on so many images: how long it is, and its rate at each step.
 
     Attributes:
@@ -108,7 +108,7 @@ def trained_network(network: Network, recipe: FullRecipe, images: int) -> Networ
     )
 
 
-class Trainee:
+class Learner:
     """A network in training. One step is a function of the state, the batch, and the number of the step.
 
     Args:
@@ -126,7 +126,7 @@ class Trainee:
     Attributes:
         module: The network.
         ema: Its averaged weights; None where the recipe keeps none.
-        course: How long it is.
+        schedule: How long it is.
         rate_factor: As given.
     """
 
@@ -144,7 +144,7 @@ class Trainee:
         sync_batch_norm: bool = False,
         stepping: Stepping = "auto",
     ) -> None:
-        self.course = Course(recipe=recipe, images=images)
+        self.schedule = Schedule(recipe=recipe, images=images)
         self.rate_factor = rate_factor
         self._recipe = recipe
         self._ranks = ranks
@@ -158,9 +158,9 @@ class Trainee:
         wrapped = ranks.wrap(self.module, sync_batch_norm=sync_batch_norm)
         self._frozen_norms = frozen_norms(self.module, recipe)  # synchronised norms are others than before
         self.module.eval()  # the first step puts each layer into its mode
-        self.optimizer = make_optimizer(self.module, recipe, self.course.recipe.peak_rate(images))
+        self.optimizer = make_optimizer(self.module, recipe, self.schedule.recipe.peak_rate(images))
         self.ema = ModelEmaV3(self.module, decay=recipe.ema_decay) if recipe.ema_decay else None
-        self._rates = self.course.rates()
+        self._rates = self.schedule.rates()
         self._step = -1
         self._take = self._make_step(wrapped, precision, stepping)
 
@@ -184,7 +184,7 @@ class Trainee:
 
         if self._ranks.world == 1 and self._recipe.stages == 1:
             return make_step(
-                wrapped, make_work, steps=self.course.steps, device=self._ranks.device, stepping=stepping
+                wrapped, make_work, steps=self.schedule.steps, device=self._ranks.device, stepping=stepping
             )
         is_compiled = stepping == "compiled"
         report = StepReport(
@@ -225,7 +225,7 @@ class Trainee:
         self.module.train()
         for norm in self._frozen_norms:
             norm.eval()
-        stage = self._recipe.stage_at(step, self.course.steps)
+        stage = self._recipe.stage_at(step, self.schedule.steps)
         for layer in self.module.modules():
             if isinstance(layer, nn.Dropout):
                 layer.p = self._recipe.dropout_at(stage, self._dropout)

@@ -8,11 +8,11 @@ from PIL import Image
 
 from nas.data.loading import from_arrays, load_data
 from nas.errors import RecipeError
-from nas.full_training.feed import Feed, Order, is_simple, resized
+from nas.full_training.batches import Order, TrainingBatches, is_simple, resized
 from nas.full_training.ranks import OneRank, share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
-from nas.training.training import Normalise
+from nas.training.accuracy import Normalise
 
 CPU = torch.device("cpu")
 ALONE = OneRank(device=CPU)
@@ -66,7 +66,7 @@ def assert_equal(found, expected):
 
 
 def feed(recipe=PLAIN, data=DATA, ranks=ALONE, seed=0):
-    return Feed(data, recipe, ranks, seed=seed)
+    return TrainingBatches(data, recipe, ranks, seed=seed)
 
 
 def numbers_of(images, data=DATA):
@@ -133,7 +133,7 @@ def test_a_feed_that_was_left_within_an_epoch_can_be_used_again(on_disk):
     for data in (DATA, load_data(on_disk, resident_bytes=0)):
         used = feed(STRONG, data)
         next(used.epoch(1))
-        [*used.batches.scan("search", 4)]
+        [*used.splits.scan("search", 4)]
         assert_equal([*used.epoch(0)], [*feed(STRONG, data).epoch(0)])
 
 
@@ -349,10 +349,10 @@ def test_shifted_and_mirrored_images_are_made_on_the_device(name, simple):
 
 
 @pytest.mark.parametrize("is_resident", [True, False])
-def test_a_feed_brings_whole_splits_too(on_disk, is_resident):
+def test_whole_splits_are_brought_whole_splits_too(on_disk, is_resident):
     data = load_data(on_disk, **({} if is_resident else {"resident_bytes": 0}))
     used = feed(STRONG, data)
-    labels = torch.cat([labels for _, labels in used.batches.scan("search", 5)])
+    labels = torch.cat([labels for _, labels in used.splits.scan("search", 5)])
     assert labels.tolist() == data.search.labels.tolist()
     assert used.notes == ()
 

@@ -13,10 +13,11 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LinearLR,
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from nas.errors import RecipeError
+from nas.full_training.learner import Learner, Schedule, frozen_norms, make_loss, trained_network
 from nas.full_training.ranks import OneRank
-from nas.full_training.recipe import UNSUITED, FullRecipe
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.recipe_laws import UNSUITED
 from nas.full_training.recipes import RECIPES
-from nas.full_training.trainee import Course, Trainee, frozen_norms, make_loss, trained_network
 from nas.training.step import GraphedStep
 from search_spaces import Head, build, small
 
@@ -40,7 +41,7 @@ def batches(count, *, size=6, seed=0):
 
 def make(recipe=PLAIN, network=NETWORK, *, ranks=None, images=6, **more):
     ranks = OneRank(device=CPU) if ranks is None else ranks
-    return Trainee(network, recipe, images, ranks, seed=0, precision="float32", **more)
+    return Learner(network, recipe, images, ranks, seed=0, precision="float32", **more)
 
 
 def assert_equal_tensors(found, expected):
@@ -52,9 +53,9 @@ def assert_equal_tensors(found, expected):
 
 
 def rates_of(recipe, images):
-    course = Course(recipe=recipe, images=images)
-    rate = course.rates()
-    return [rate(step) for step in range(course.steps)]
+    schedule = Schedule(recipe=recipe, images=images)
+    rate = schedule.rates()
+    return [rate(step) for step in range(schedule.steps)]
 
 
 def torch_rates(make_scheduler, peak, steps):
@@ -133,7 +134,7 @@ def test_the_last_step_of_a_cosine_is_near_its_end():
 
 
 def test_a_rate_is_a_function_of_the_step_alone():
-    rate = Course(recipe=PLAIN, images=60).rates()
+    rate = Schedule(recipe=PLAIN, images=60).rates()
     in_order = [rate(step) for step in range(80)]
     assert [rate(step) for step in reversed(range(80))] == in_order[::-1]
 
@@ -157,16 +158,16 @@ def test_a_recipe_leaves_what_it_does_not_name_to_the_network():
     assert (changed.head.dropout, changed.drop_path_rate, changed.norm_momentum) == (0.0, 0.3, 0.01)
 
 
-def dropouts(trainee):
-    return [layer.p for layer in trainee.module.modules() if isinstance(layer, nn.Dropout)]
+def dropouts(learner):
+    return [layer.p for layer in learner.module.modules() if isinstance(layer, nn.Dropout)]
 
 
 @pytest.mark.parametrize(("first", "last"), [(0.0, 0.3), (0.1, 0.5), (0.4, 0.0)])
 def test_dropout_grows_from_stage_to_stage(first, last):
-    trainee = make(PLAIN.changed(stages=2, first_dropout=first, dropout=last))
+    learner = make(PLAIN.changed(stages=2, first_dropout=first, dropout=last))
     for step, batch in enumerate(batches(8)):
-        trainee.take(step, batch)
-        assert dropouts(trainee) == [first if step < 4 else last]
+        learner.take(step, batch)
+        assert dropouts(learner) == [first if step < 4 else last]
 
 
 def test_weights_that_are_given_are_what_training_starts_from():
@@ -200,7 +201,7 @@ def test_steps_draw_other_dropout_each_time():
 @pytest.mark.parametrize(("optimizer", "nesterov"), [("sgd", True), ("momentum", False)])
 def test_plain_steps_are_those_of_a_loop_written_with_torch(optimizer, nesterov):
     recipe = PLAIN.changed(optimizer=optimizer, dropout=0.0, drop_path=0.0, weight_decay=0.01, clip_norm=0.5)
-    trainee = make(recipe)
+    learner = make(recipe)
     module = build(trained_network(NETWORK, recipe, 6), seed=0).to(memory_format=torch.channels_last).train()
     decayed = [p for p in module.parameters() if p.ndim > 1]
     others = [p for p in module.parameters() if p.ndim <= 1]
@@ -208,9 +209,9 @@ def test_plain_steps_are_those_of_a_loop_written_with_torch(optimizer, nesterov)
     by_torch = torch.optim.SGD(groups, lr=0.0, momentum=0.9, nesterov=nesterov)
     total = torch.zeros(())
     for step, batch in enumerate(batches(8)):
-        trainee.take(step, batch)
+        learner.take(step, batch)
         for group in by_torch.param_groups:
-            group["lr"] = trainee.rate(step)
+            group["lr"] = learner.rate(step)
         loss = functional.cross_entropy(module(batch[0]), batch[1], label_smoothing=0.1)
         by_torch.zero_grad()
         loss.backward()
@@ -218,8 +219,8 @@ def test_plain_steps_are_those_of_a_loop_written_with_torch(optimizer, nesterov)
         by_torch.step()
         total += loss.detach()
     for name, tensor in module.state_dict().items():
-        torch.testing.assert_close(trainee.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(trainee.loss_sum, total)
+        torch.testing.assert_close(learner.module.state_dict()[name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(learner.loss_sum, total)
 
 
 class FixedMemory:
@@ -258,28 +259,28 @@ def test_replayed_steps_are_eager_ones_with_clipping_average_and_dropout(trains)
     eager, replayed = make(recipe), make(recipe)
     replayed._take = GraphedStep(replayed._work, FixedMemory(replayed.module))
     for step, batch in enumerate(batches(12)):
-        for trainee in (eager, replayed):
-            trainee.take(step, batch)
+        for learner in (eager, replayed):
+            learner.take(step, batch)
             if step == 7:
-                trainee.module.eval()  # an evaluation between two steps
+                learner.module.eval()  # an evaluation between two steps
     assert replayed._take.report.kind == "graphed"
     assert_equal_tensors(replayed.tensors(), eager.tensors())
 
 
 def test_a_new_sum_of_losses_begins_at_zero():
-    trainee = make()
-    trainee.take(0, batches(1)[0])
-    assert trainee.loss_sum > 0
-    trainee.clear_loss()
-    assert trainee.loss_sum == 0
+    learner = make()
+    learner.take(0, batches(1)[0])
+    assert learner.loss_sum > 0
+    learner.clear_loss()
+    assert learner.loss_sum == 0
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "rmsproptf", "lamb", "adamw"])
 def test_norms_and_biases_have_no_weight_decay(optimizer):
-    trainee = make(PLAIN.changed(optimizer=optimizer, weight_decay=0.03))
-    decays = {p: group["weight_decay"] for group in trainee.optimizer.param_groups for p in group["params"]}
-    assert len(decays) == len([*trainee.module.parameters()])
-    for layer in trainee.module.modules():
+    learner = make(PLAIN.changed(optimizer=optimizer, weight_decay=0.03))
+    decays = {p: group["weight_decay"] for group in learner.optimizer.param_groups for p in group["params"]}
+    assert len(decays) == len([*learner.module.parameters()])
+    for layer in learner.module.modules():
         for name, parameter in layer.named_parameters(recurse=False):
             is_free = isinstance(layer, nn.BatchNorm2d) or name == "bias"
             assert decays[parameter] == (0.0 if is_free else 0.03)
@@ -309,13 +310,13 @@ def test_steps_are_compiled_where_it_is_asked_for(stages, stepping, kind):
 
 def changes(trains):
     """Names of what changes in two steps: weights, and the statistics of norms."""
-    trainee = make(PLAIN.changed(trains=trains, weight_decay=0.5))
-    before = {name: tensor.clone() for name, tensor in trainee.module.state_dict().items()}
+    learner = make(PLAIN.changed(trains=trains, weight_decay=0.5))
+    before = {name: tensor.clone() for name, tensor in learner.module.state_dict().items()}
     for step, batch in enumerate(batches(2)):
-        trainee.take(step, batch)
-    trainee.module.eval()
-    trainee.take(2, batches(1)[0])
-    after = trainee.module.state_dict()
+        learner.take(step, batch)
+    learner.module.eval()
+    learner.take(2, batches(1)[0])
+    after = learner.module.state_dict()
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
@@ -350,9 +351,9 @@ class SynchronisedRanks(OneRank):
 
 def test_synchronised_norms_are_frozen_too():
     recipe = PLAIN.changed(trains="classifier")
-    trainee = make(recipe, ranks=SynchronisedRanks(device=CPU), sync_batch_norm=True)
-    trainee.take(0, batches(1)[0])  # on a CPU they work only as long as they are frozen
-    norms = frozen_norms(trainee.module, recipe)
+    learner = make(recipe, ranks=SynchronisedRanks(device=CPU), sync_batch_norm=True)
+    learner.take(0, batches(1)[0])  # on a CPU they work only as long as they are frozen
+    norms = frozen_norms(learner.module, recipe)
     assert norms
     assert all(isinstance(norm, nn.SyncBatchNorm) and not norm.training for norm in norms)
 
@@ -362,21 +363,21 @@ def test_synchronised_norms_are_frozen_too():
 
 @pytest.mark.parametrize(("every", "warmup"), [(1, True), (1, False), (3, True)])
 def test_averaged_weights_are_those_of_a_loop_with_tensorflow_s_warmup(every, warmup):
-    trainee = make(PLAIN.changed(ema_decay=0.6, ema_every=every, ema_warmup=warmup))
-    averaged = {name: tensor.clone() for name, tensor in trainee.module.state_dict().items()}
+    learner = make(PLAIN.changed(ema_decay=0.6, ema_every=every, ema_warmup=warmup))
+    averaged = {name: tensor.clone() for name, tensor in learner.module.state_dict().items()}
     updates = 0
     for step, batch in enumerate(batches(8)):
-        trainee.take(step, batch)
+        learner.take(step, batch)
         if (step + 1) % every:
             continue
         updates += 1
         decay = min(0.6, (1 + updates) / (10 + updates)) if warmup else 0.6
-        for name, tensor in trainee.module.state_dict().items():
+        for name, tensor in learner.module.state_dict().items():
             if tensor.is_floating_point():
                 averaged[name] = decay * averaged[name] + (1 - decay) * tensor
             else:
                 averaged[name] = tensor.clone()
-    for name, tensor in trainee.candidates()["averaged weights"].state_dict().items():
+    for name, tensor in learner.candidates()["averaged weights"].state_dict().items():
         torch.testing.assert_close(tensor, averaged[name])
 
 
@@ -461,20 +462,20 @@ def test_every_recipe_continues_to_the_bit(name):
 
 
 def test_what_is_stored_does_not_change_with_later_steps():
-    trainee = make(PLAIN.changed(ema_decay=0.9))
-    trainee.take(0, batches(1)[0])
-    stored = trainee.tensors()
+    learner = make(PLAIN.changed(ema_decay=0.9))
+    learner.take(0, batches(1)[0])
+    stored = learner.tensors()
     copies = {name: tensor.clone() for name, tensor in stored.items()}
-    trainee.take(1, batches(1)[0])
+    learner.take(1, batches(1)[0])
     assert_equal_tensors(stored, copies)
 
 
 def test_weights_that_are_not_finite_are_seen():
-    trainee = make()
-    trainee.take(0, batches(1)[0])
-    assert trainee.is_finite
-    next(trainee.module.parameters()).data[0] = math.inf
-    assert not trainee.is_finite
+    learner = make()
+    learner.take(0, batches(1)[0])
+    assert learner.is_finite
+    next(learner.module.parameters()).data[0] = math.inf
+    assert not learner.is_finite
 
 
 # The efficientnet recipe beside TensorFlow's formulas
@@ -495,47 +496,47 @@ def test_the_efficientnet_recipe_takes_the_steps_of_tensorflow_s_formulas():
         weight_decay=0.01,
     )
     images, steps = 18, 30
-    trainee = make(recipe, images=images)
+    learner = make(recipe, images=images)
     module = (
         build(trained_network(NETWORK, recipe, images), seed=0).to(memory_format=torch.channels_last).train()
     )
     squares = {name: torch.ones_like(tensor) for name, tensor in module.named_parameters()}
-    moments = {name: torch.zeros_like(tensor) for name, tensor in module.named_parameters()}
+    progresses = {name: torch.zeros_like(tensor) for name, tensor in module.named_parameters()}
     averages = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     peak = 0.016 * 6 / 256
     for step, (pixels, labels) in enumerate(batches(steps)):
-        trainee.take(step, (pixels.clone(), labels))
+        learner.take(step, (pixels.clone(), labels))
         rate = peak * (step + 1) / 3 if step + 1 < 3 else peak * 0.97 ** (max(step, 3) // 3)
-        assert trainee.rate(step) == pytest.approx(rate)
+        assert learner.rate(step) == pytest.approx(rate)
         module.zero_grad()
         LabelSmoothingCrossEntropy(smoothing=0.1)(module(pixels), labels).backward()
         with torch.no_grad():
             for name, parameter in module.named_parameters():
                 gradient = parameter.grad + (0.01 * parameter if parameter.ndim > 1 else 0)
                 squares[name].mul_(0.9).add_(0.1 * gradient**2)
-                moments[name].mul_(0.9).add_(rate * gradient / (squares[name] + 1e-3).sqrt())
-                parameter -= moments[name]
+                progresses[name].mul_(0.9).add_(rate * gradient / (squares[name] + 1e-3).sqrt())
+                parameter -= progresses[name]
             decay = min(0.9999, (2 + step) / (11 + step))
             for name, tensor in module.state_dict().items():
                 averages[name] = tensor + decay * (averages[name] - tensor) if tensor.ndim else tensor.clone()
     for name, tensor in module.state_dict().items():
-        torch.testing.assert_close(trainee.module.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(learner.module.state_dict()[name], tensor, rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(
-            trainee.ema.module.state_dict()[name], averages[name], rtol=1e-3, atol=1e-5
+            learner.ema.module.state_dict()[name], averages[name], rtol=1e-3, atol=1e-5
         )
 
 
 def test_averaged_weights_without_a_warmup_are_those_of_torch_s_averaged_model():
     """torchvision's references average by it, buffers too."""
-    trainee = make(PLAIN.changed(ema_decay=0.7, ema_every=2, ema_warmup=False))
-    averaged = AveragedModel(trainee.module, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
+    learner = make(PLAIN.changed(ema_decay=0.7, ema_every=2, ema_warmup=False))
+    averaged = AveragedModel(learner.module, multi_avg_fn=get_ema_multi_avg_fn(0.7), use_buffers=True)
     averaged.n_averaged.fill_(1)  # the first update of torch's copies the weights
     for step, batch in enumerate(batches(8)):
-        trainee.take(step, batch)
+        learner.take(step, batch)
         if step % 2:
-            averaged.update_parameters(trainee.module)
+            averaged.update_parameters(learner.module)
     expected = averaged.module.state_dict()
-    for name, tensor in trainee.ema.module.state_dict().items():
+    for name, tensor in learner.ema.module.state_dict().items():
         if tensor.is_floating_point():
             torch.testing.assert_close(tensor, expected[name])
 

@@ -16,10 +16,10 @@ from nas.errors import RecipeError
 from nas.full_training.augmentation import Augmentation, Mixing
 from nas.full_training.ranks import Ranks, share_of_batch
 from nas.full_training.recipe import FullRecipe
+from nas.training.accuracy import Normalise
 from nas.training.batches import Batches, ResidentBatches
 from nas.training.moves import move
 from nas.training.streaming import StreamedBatches, View
-from nas.training.training import Normalise
 
 Batch = tuple[Tensor, Tensor]
 """Normalised images, float32 of shape (batch, channels, side, side), and labels or mixed targets."""
@@ -64,7 +64,7 @@ class Order:
         )
 
 
-class Feed:
+class TrainingBatches:
     """Brings the batches of a training to a device, and the whole splits for its evaluation.
 
     Shifts and mirrors of images in memory are done on the device, all of a batch together. Anything else is
@@ -77,7 +77,7 @@ class Feed:
         seed: Of everything random.
 
     Attributes:
-        batches: Brings whole splits.
+        splits: Brings whole splits.
 
     Raises:
         RecipeError: The ranks cannot share a batch.
@@ -99,15 +99,15 @@ class Feed:
                 data, ranks.device, augment=augmentation, least_side=augmentation.least_side
             )
         if data.is_resident:
-            self.batches: Batches = ResidentBatches(data, ranks.device)
+            self.splits: Batches = ResidentBatches(data, ranks.device)
         else:
             assert self._streamed is not None
-            self.batches = self._streamed
+            self.splits = self._streamed
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which images could not be read."""
-        return self.batches.notes
+        return self.splits.notes
 
     def epoch(self, number: int, *, first: int = 0) -> Iterator[Batch]:
         """Yields this rank's share of the batches of an epoch, counted from 0, from the batch `first` on."""
@@ -153,8 +153,8 @@ class Feed:
         self, order: Order, places: Sequence[npt.NDArray[np.int64]], stages: Sequence[int]
     ) -> Iterator[Batch]:
         """Views that are made on the device, a batch at a time."""
-        assert isinstance(self.batches, ResidentBatches)
-        images, labels = self.batches.part("train")
+        assert isinstance(self.splits, ResidentBatches)
+        images, labels = self.splits.part("train")
         resolution, device = self._data.resolution, self._ranks.device
         most = self._recipe.shift_pixels(resolution) if self._recipe.crop == "shifted" else 0
         shifts = np.rint(order.shifts * (most + 0.499)).clip(-most, most).astype(np.int64)

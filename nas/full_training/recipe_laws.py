@@ -1,0 +1,131 @@
+"""The laws of a recipe's fields, and which of timm's names and notations can be used."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+from nas.errors import RecipeError
+from nas.units import hint
+
+UNSUITED = {
+    "adahessian": "it needs second derivatives, which a step here does not compute",
+    **dict.fromkeys(
+        ("kron", "kronc", "kronw"),
+        "its lists of matrices and its random numbers cannot be stored in a checkpoint",
+    ),
+}
+"""Optimisers of timm that cannot train here, each with the reason."""
+
+POLICIES = ("original", "originalr", "v0", "v0r", "3a")
+"""timm's learned policies of AutoAugment."""
+
+NUMBER = r"\d+(\.\d+)?"
+
+RAND = re.compile(rf"rand(-(m\d+|n\d+|p{NUMBER}|mstd{NUMBER}|mmax\d+|inc[01]|t(weights|3aw?)))*")
+"""timm's notation of RandAugment. It takes any other set of operations (`t`) for its own."""
+
+LEARNED = re.compile(rf"({'|'.join(POLICIES)})(-mstd{NUMBER})?")
+
+COMMON = frozenset(("sgd", "momentum", "rmsprop", "rmsproptf", "adamw", "lamb", "muon"))
+"""Optimisers that are known to be timm's without loading it."""
+
+
+def check_optimizer(name: str) -> None:
+    """Checks that timm has an optimiser, and that it can train here.
+
+    Raises:
+        RecipeError: It has not, or it cannot.
+    """
+    if name in COMMON:
+        return
+    from timm.optim import list_optimizers
+
+    known = list_optimizers()
+    if name not in known:
+        raise RecipeError(f"timm has no optimiser {name!r}: {hint(name, known)}", field="optimizer")
+    if name in UNSUITED:
+        raise RecipeError(
+            f"the optimiser {name!r} cannot be used: {UNSUITED[name]}; take another", field="optimizer"
+        )
+
+
+def check_notation(text: str) -> None:
+    """Checks that timm can read an augmentation.
+
+    Raises:
+        RecipeError: It cannot.
+    """
+    if not (RAND.fullmatch(text) or LEARNED.fullmatch(text)):
+        raise RecipeError(
+            f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
+            f"but is {text!r}",
+            field="auto_augment",
+        )
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+LAWS = (
+    ("{} is printable text", ("name", "optimizer"), _is_text),
+    (
+        "{} > 0",
+        ("epochs", "learning_rate", "decay_epochs"),
+        lambda value: is_number(value) and value > 0,
+    ),
+    (
+        "{} >= 0",
+        ("optimizer_eps", "weight_decay", "clip_norm", "warmup_epochs", "mixup", "cutmix"),
+        lambda value: is_number(value) and value >= 0,
+    ),
+    (
+        "{} >= 0 or None",
+        ("first_magnitude", "first_mixup"),
+        lambda value: value is None or (is_number(value) and value >= 0),
+    ),
+    (
+        "0 <= {} < 1",
+        ("momentum", "label_smoothing", "shift", "ema_decay"),
+        lambda value: is_number(value) and 0 <= value < 1,
+    ),
+    (
+        "0 <= {} < 1 or None",
+        ("dropout", "drop_path", "first_dropout"),
+        lambda value: value is None or (is_number(value) and 0 <= value < 1),
+    ),
+    (
+        "0 < {} <= 1",
+        ("decay_rate", "train_size", "least_area", "first_size"),
+        lambda value: is_number(value) and 0 < value <= 1,
+    ),
+    ("0 <= {} <= 1", ("random_erase", "final_rate"), lambda value: is_number(value) and 0 <= value <= 1),
+    (
+        "0 < {} <= 1 or None",
+        ("batch_norm_momentum",),
+        lambda value: value is None or (is_number(value) and 0 < value <= 1),
+    ),
+    ("{} >= 1", ("reference_batch", "repeats", "stages", "ema_every"), _is_count),
+    (
+        "{} >= 2 (batch norm needs two images)",
+        ("largest_batch",),
+        lambda value: _is_count(value) and value >= 2,
+    ),
+    (
+        "{} >= 2 or None (batch norm needs two images)",
+        ("batch_size",),
+        lambda value: value is None or (_is_count(value) and value >= 2),
+    ),
+    ("{} in (False, True)", ("ema_warmup",), lambda value: isinstance(value, bool)),
+)
+"""Laws of single fields: the law, the fields, and whether a value keeps it."""

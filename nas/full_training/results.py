@@ -1,0 +1,252 @@
+"""What a full training came to: the best weights, tested once and exported, and what is written of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.devices import choose_device, describe_device
+from nas.errors import DataError, ExportError, TrainingError
+from nas.export.bundle import CARD, export_bundle
+from nas.export.card import Origin
+from nas.export.opened import RUN_BUNDLE, open_bundle
+from nas.export.preprocessing import Preprocessing
+from nas.export.weights import trained
+from nas.full_training.checkpoint import Best, Checkpoint, Row
+from nas.full_training.curves import draw_curves
+from nas.full_training.options import TrainOptions
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.start import Weights
+from nas.full_training.training import Training
+from nas.io import write_whole
+from nas.statistics import wilson_interval
+from nas.tested_weights import TestedWeights, weights_digest
+from nas.training.accuracy import count_right
+from nas.training.proxy import weights_bytes
+from nas.trial import InfeasibleError, Metric, Say
+from search_spaces import Network
+
+RESULT, CURVES = "result.json", "curves.png"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """A network that was trained, and not tested.
+
+    Attributes:
+        label: What it is called.
+        folder: Where it was trained.
+        best: Which weights are kept, with their accuracy on the search split.
+        macs: Multiply-adds of one image.
+        params: Parameters.
+        seconds: Wall time of the training.
+        notes: What happened.
+    """
+
+    label: str
+    folder: Path
+    best: Best
+    macs: int
+    params: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """What a full training came to.
+
+    Attributes:
+        folder: Where it is.
+        network: The network.
+        accuracy: Accuracy of the exported weights on the test split, a fraction.
+        interval: Its central 95 % interval on images like these (Wilson).
+        right: Test images classified rightly.
+        images: Test images.
+        fitted: The training of these weights.
+        rows: Its evaluations.
+        ranking: All networks that were trained, the best on the search split first.
+        bundle: Folder of the exported network.
+        curves: The picture of the training.
+    """
+
+    folder: Path
+    network: Network
+    accuracy: float
+    interval: tuple[float, float]
+    right: int
+    images: int
+    fitted: Fitted
+    rows: tuple[Row, ...]
+    ranking: tuple[Fitted, ...]
+    bundle: Path
+    curves: Path
+
+
+def finish(
+    folder: Path,
+    training: Training,
+    best: Fitted,
+    checkpoint: Checkpoint,
+    ranking: Sequence[Fitted],
+    options: TrainOptions,
+    say: Say,
+) -> Trained:
+    """Tests the best weights, writes the result, exports, draws; what is there already is not made again."""
+    network, data = training.start.network, training.data
+    module = trained(network, checkpoint.best)
+    digest = weights_digest(weights_bytes(module))
+    tested = _tested_before(folder, digest)
+    if tested is None:
+        say(f"testing on {len(data.test):,} images")
+        tested = measure_test(module, training, digest, choose_device(options.device))
+    assert tested.right is not None
+    found = Trained(
+        folder=folder,
+        network=network,
+        accuracy=tested.right / tested.images,
+        interval=wilson_interval(tested.right, tested.images),
+        right=tested.right,
+        images=tested.images,
+        fitted=best,
+        rows=checkpoint.state.rows,
+        ranking=tuple(ranking),
+        bundle=folder / RUN_BUNDLE,
+        curves=folder / CURVES,
+    )
+    # Before anything that may fail or be killed, so that the test split is not looked at again.
+    write_json(folder / RESULT, _result(found, training, tested))
+    if not _is_exported(found.bundle, checkpoint.best):
+        say("exporting, and loading the bundle in a new process")
+        _export(found, training, checkpoint.best, tested, options)
+    draw_curves(found.rows, found.curves, title=f"{best.label}, recipe {training.recipe.name}")
+    return found
+
+
+def _export(
+    found: Trained, training: Training, weights: Weights, tested: TestedWeights, options: TrainOptions
+) -> None:
+    export_bundle(
+        found.bundle,
+        network=found.network,
+        weights=weights,
+        preprocessing=Preprocessing.of(training.data),
+        origin=_origin(training, found.fitted, tested, options),
+        overwrite=True,
+        with_onnx=options.has_onnx,
+    )
+
+
+def measure_test(module: nn.Module, training: Training, digest: str, device: torch.device) -> TestedWeights:
+    """Looks at the test split; images that can no longer be read do not count.
+
+    Raises:
+        TrainingError: A logit is not finite.
+        DataError: No image can be read any more, or too many cannot.
+    """
+    data = training.data
+    batch_size = training.recipe.batch_for(len(data.train))
+    try:
+        right, images = count_right(
+            module, data, "test", device=device, batch_size=batch_size, precision="float32"
+        )
+    except InfeasibleError as error:
+        raise TrainingError(
+            f"the weights of {training.start.name} cannot be used: {error.message}; give a lower "
+            "learning_rate, and another --out",
+            field="learning_rate",
+        ) from error
+    if not images:
+        raise DataError(f"no image of the test split of {data.name} can be read any more", field="data")
+    return TestedWeights(trial=None, digest=digest, right=right, images=images)
+
+
+def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
+    """What these weights reached on the test split before; it is looked at once."""
+    try:
+        tested = TestedWeights(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["tested_weights"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return tested if tested.digest == weights and tested.right is not None else None
+
+
+def _is_exported(bundle: Path, weights: Weights) -> bool:
+    """Whether the bundle is there, whole, with these weights."""
+    if not (bundle / CARD).is_file():
+        return False
+    try:
+        exported = open_bundle(bundle).weights()
+    except ExportError:
+        return False
+    return exported.keys() == weights.keys() and all(
+        torch.equal(exported[name], tensor) for name, tensor in weights.items()
+    )
+
+
+def _origin(training: Training, best: Fitted, tested: TestedWeights, options: TrainOptions) -> Origin:
+    device = choose_device(options.device)
+    where = f"{options.workers} x {describe_device(device)}"
+    unit = "GPU-hours" if device.type == "cuda" else "hours"
+    threads = "" if device.type == "cuda" else f", threads {torch.get_num_threads()}"
+    trial = training.start.trial
+    search = Metric(
+        name="accuracy",
+        value=best.best.accuracy,
+        environment=f"search split; {best.best.kind} of epoch {best.best.epoch:g}, the best evaluation",
+    )
+    hours = best.seconds / 3600 * (options.workers if device.type == "cuda" else 1)
+    spent = Metric(name="training_cost", value=hours, unit=unit, environment=f"{where}{threads}")
+    return Origin(
+        study="" if trial is None else str(trial.folder),
+        trial=None if trial is None else trial.number,
+        seed=training.seed,
+        space="" if trial is None else trial.provenance.space_name,
+        data=str(training.data),
+        recipe=_in_words(training.recipe),
+        objective="" if trial is None else trial.objective.describe(),
+        metrics=(search, spent),
+        tested=tested,
+    )
+
+
+def _in_words(recipe: FullRecipe) -> str:
+    return f"{recipe.name}: " + ", ".join(
+        line.replace(" = ", "=") for line in recipe.to_toml().splitlines()[1:]
+    )
+
+
+def _result(found: Trained, training: Training, tested: TestedWeights) -> Mapping[str, Any]:
+    return {
+        "network": found.network.digest,
+        "recipe": training.recipe.name,
+        "accuracy": found.accuracy,
+        "interval": list(found.interval),
+        "search_accuracy": found.fitted.best.accuracy,
+        "fitted": plain(found.fitted),
+        "ranking": [plain(fitted) for fitted in found.ranking],
+        "evaluations": [asdict(row) for row in found.rows],
+        "tested_weights": asdict(tested),
+    }
+
+
+def plain(fitted: Fitted) -> dict[str, Any]:
+    """A training as JSON values."""
+    return {**asdict(fitted), "folder": str(fitted.folder)}
+
+
+def write_json(path: Path, value: object) -> None:
+    """Writes a value as JSON, whole or not at all."""
+    try:
+        write_whole(path, json.dumps(value, indent=1) + "\n")
+    except OSError as error:
+        raise TrainingError(
+            f"{path} cannot be written: {error.strerror or error}; make room, and repeat the command: the "
+            "training is kept",
+            field="out",
+        ) from error
