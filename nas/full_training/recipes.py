@@ -179,8 +179,8 @@ SMALL = FullRecipe(
     ema_decay=0.99,
 )
 """For 32 to 64 pixels and an hour of a laptop, in the manner of airbench (K. Jordan, 2024): Muon, strong
-label smoothing, shifts by two pixels of 32, no stronger augmentation. The rate follows the root of the batch: on
-200 digits, batches of 16, two seeds gave 93 %, and 83 % in proportion to the batch. docs/training.md has more."""
+label smoothing, shifts by two pixels of 32, no stronger augmentation. The rate follows the root of the batch:
+on 200 digits in batches of 16, two seeds gave 93 %, and 83 % in proportion to the batch (docs/training.md)."""
 
 FINETUNE = FullRecipe(
     name="finetune",
