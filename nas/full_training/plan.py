@@ -90,12 +90,14 @@ def measure(work: Fit, device: torch.device) -> Measured:
     recipe, images = work.recipe, len(work.data.train)
     steps = recipe.steps(images)
     with generators_kept():
-        meter = MemoryMeter(device)
-        learner = work.learner(OneRank(device=device))
         batches = TrainingBatches(work.data, recipe, OneRank(device=device), seed=work.seed)
+        meter = MemoryMeter(device)  # after the images, which it leaves out
+        learner = work.learner(OneRank(device=device))
         with out_of_place(learner.module):
             times = [
-                _time_step(learner, batches, -(-stage * steps // recipe.stages), meter, device)
+                _time_step(
+                    learner, batches, min(-(-stage * steps // recipe.stages), steps - 1), meter, device
+                )
                 for stage in range(recipe.stages)
             ]
         memory = meter.peak_bytes(learner.module, learner.optimizer)

@@ -180,7 +180,7 @@ SMALL = FullRecipe(
 )
 """For 32 to 64 pixels and an hour of a laptop, in the manner of airbench (K. Jordan, 2024): Muon, strong
 label smoothing, shifts by two pixels of 32, no stronger augmentation. The rate follows the root of the batch:
-on 200 digits in batches of 16, two seeds gave 93 %, and 83 % in proportion to the batch (docs/training.md)."""
+on 200 digits in batches of 16, two seeds gave 93 %, and 83 % in proportion to it (docs/training.md)."""
 
 FINETUNE = FullRecipe(
     name="finetune",

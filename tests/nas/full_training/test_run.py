@@ -230,6 +230,12 @@ def test_a_folder_that_cannot_be_made_is_an_error(data, tmp_path):
     assert error.value.field == "out"
 
 
+def test_a_training_of_fewer_steps_than_stages_ends(data, tmp_path):
+    recipe = nas.RECIPES["progressive"].changed(epochs=1, batch_size=48, precision="float32")
+    assert recipe.steps(len(data.train)) < recipe.stages
+    assert nas.train(NETWORK, data=data, recipe=recipe, out=tmp_path, options=FAST).rows
+
+
 # What is trained
 
 
