@@ -10,6 +10,7 @@ from nas.cli.options import LONGER
 from nas.config.prepared import Prepared, prepare
 from nas.config.readers import folder_path
 from nas.config.request import new_settings, recipe_of
+from nas.data.tree import check_outside
 from nas.errors import RecipeError, UsageError
 from nas.evaluation.proxy_check import FILE_NAME, LEAST_SEEDS, check_proxies, trainings_of
 from nas.evaluation.proxy_sample import Candidate, sample_candidates
@@ -48,6 +49,7 @@ def run(arguments: Namespace) -> int:
     if arguments.proxies is not None:
         read_proxies(arguments.proxies)  # a typing mistake shows before the images are read
     settings = new_settings(arguments)
+    check_outside(folder, settings.data)
     console = make_console(to_stderr=arguments.json)
     with Activity(console, "preparing") as activity:
         prepared = prepare(settings, download=arguments.download, progress=activity)

@@ -13,6 +13,7 @@ from nas.catalogue import Catalogue
 from nas.config.request import Request
 from nas.config.settings import LATENCY, PARALLEL_ONLY, Settings, flag_of
 from nas.controller import ControllerOptions
+from nas.data.tree import check_outside
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS, ExecutorOptions
@@ -179,6 +180,7 @@ def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepare
         NasError: Something cannot be found, read or combined.
         SpaceError: The space is not valid.
     """
+    check_outside(request.folder, request.settings.data)
     begun = read_begun(request.folder)
     width = None if begun is None else begun[0].deterministic_workers
     return prepare(request.settings, download=request.download, width=width, progress=progress)

@@ -28,6 +28,27 @@ SHOWN = 5
 Identity = tuple[int, int]
 
 
+def check_outside(out: Path, spec: object) -> None:
+    """Checks that a folder to write is not in a folder of images, where it would be taken for a class.
+
+    Args:
+        out: The folder to write; it need not exist.
+        spec: What the images are: a folder's path, or anything else, which is passed over.
+
+    Raises:
+        DataError: It is among the images, and not hidden.
+    """
+    if not isinstance(spec, str | Path) or not Path(spec).expanduser().is_dir():
+        return
+    images, place = Path(spec).expanduser().resolve(), out.expanduser().resolve()
+    if place.is_relative_to(images) and not any(is_hidden(name) for name in place.relative_to(images).parts):
+        raise DataError(
+            f"{out} must not be in the folder of images {spec}, where it would be taken for a class: give "
+            "another --out",
+            field="out",
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
     """A file or folder that cannot be used, and why.

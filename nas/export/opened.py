@@ -152,7 +152,10 @@ def _why_none(folder: Path) -> str:
     if (folder / "study.sqlite").is_file():
         return f"is a study without an exported bundle: export its winner first with nas export {folder}"
     if (folder / RUN).is_file():
-        return f"is a training that has not ended: continue it with the same nas train --out {folder}"
+        return (
+            "is a training whose network was not exported: with its data, recipe and seed, "
+            f"nas train {folder / ARCHITECTURE} --out {folder} trains it to the end and does that"
+        )
     for present, missing in ((ARCHITECTURE, WEIGHTS), (WEIGHTS, ARCHITECTURE)):
         if (folder / present).is_file():
             return f"holds {present}, but not {missing}: a bundle has both; export it again"

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from nas.data.images import ImageData
+from nas.data.tree import check_outside
 from nas.errors import DataError, StudyError, UsageError
 from nas.full_training.images import ImageSource, check_apart, check_splits, of_study
 from nas.full_training.learner import trained_network
+from nas.full_training.place import check_place
 from nas.full_training.ranks import share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES, find_recipe
@@ -114,8 +116,10 @@ class FullTraining:
         say("finding the network")
         study = self._study()
         starts = self._starts(study, top)
+        folder = Path(out).expanduser()
+        check_place(folder, is_ranking=len(starts) > 1)
         keeps = self.weights is not None or starts_from == "weights"
-        data = self._images(study, starts[0], keeps, say)
+        data = self._images(study, starts[0], keeps, folder, say)
         check_splits(data)
         notes = _study_note(study, data)
         if recipe is None:
@@ -123,7 +127,6 @@ class FullTraining:
             recipe = named.changed(**self.changes)
             notes = (*notes, f"the recipe is {recipe.name}, for images of {data.resolution} pixels")
         share_of_batch(np.arange(recipe.batch_for(len(data.train))), 0, workers)  # refuses what has no shares
-        folder = Path(out).expanduser()
         found = []
         for start in starts:
             fitted = start.fitted(data, keeps_weights=keeps)
@@ -177,7 +180,7 @@ class FullTraining:
             )
         return [with_weights(starts[0], self.weights)]
 
-    def _images(self, study: Study | None, start: Start, keeps: bool, say: Say) -> ImageData:
+    def _images(self, study: Study | None, start: Start, keeps: bool, out: Path, say: Say) -> ImageData:
         """The images, at the network's resolution or the one that is asked for."""
         if isinstance(self.data, ImageData):
             if self.resolution not in (None, self.data.resolution):
@@ -195,6 +198,7 @@ class FullTraining:
             source = of_study(study, source)
         if source is None:
             raise UsageError("a full training needs images: give data, such as --data photos/", field="data")
+        check_outside(out, source.spec)
         source = source.like(start.preprocessing if keeps else None)
         return source.load(self.resolution or start.network.resolution, say)
 

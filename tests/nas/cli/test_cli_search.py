@@ -342,3 +342,13 @@ def test_a_journal_of_a_newer_version_says_to_upgrade(finished, tmp_path, capsys
     with sqlite3.connect(newer / "study.sqlite") as database:
         database.execute("PRAGMA user_version = 999")
     assert "upgrade" in complaint(capsys, "search", "--out", str(newer))
+
+
+@pytest.mark.parametrize("command", ["search", "proxy-check"])
+def test_nothing_is_written_among_the_images(command, tmp_path, capsys):
+    images = tmp_path / "images"
+    (images / "red").mkdir(parents=True)
+    words = [command, "--data", str(images), "--space", "small", "--out", str(images / "runs")]
+    assert main(words) == 2
+    assert "would be taken for a class" in capsys.readouterr().err
+    assert [*images.rglob("*")] == [images / "red"]

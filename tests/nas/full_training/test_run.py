@@ -236,6 +236,39 @@ def test_a_training_of_fewer_steps_than_stages_ends(data, tmp_path):
     assert nas.train(NETWORK, data=data, recipe=recipe, out=tmp_path, options=FAST).rows
 
 
+@pytest.mark.parametrize(("held", "top"), [("study", 1), ("bundle", 1), ("ranking", 1), ("one", 3)])
+def test_a_folder_that_holds_something_else_is_refused_and_left_alone(
+    held, top, study, trained, data, tmp_path
+):
+    if held == "ranking":
+        nas.train(study, data=data, recipe=RECIPE, out=tmp_path, top=2, options=FAST)
+    there = {"study": study.folder, "bundle": trained.bundle, "one": trained.folder, "ranking": tmp_path}[
+        held
+    ]
+    before = {path: path.stat().st_mtime_ns for path in there.rglob("*")}
+    with pytest.raises(TrainingError, match="holds") as error:
+        nas.train(study, data=data, recipe=RECIPE, out=there, top=top, options=FAST)
+    assert error.value.field == "out"
+    assert before == {path: path.stat().st_mtime_ns for path in there.rglob("*")}
+
+
+def test_a_training_is_not_written_among_its_images(tmp_path):
+    (tmp_path / "images" / "red").mkdir(parents=True)
+    for place in (tmp_path / "images", tmp_path / "images" / "runs" / "a"):
+        with pytest.raises(DataError, match="would be taken for a class") as error:
+            nas.train(NETWORK, data=tmp_path / "images", recipe=RECIPE, out=place, options=FAST)
+        assert error.value.field == "out"
+
+
+def test_one_network_of_a_ranking_is_exported_where_it_was_trained(study, data, tmp_path):
+    nas.train(study, data=data, recipe=RECIPE, out=tmp_path, top=2, options=FAST)
+    folder = next(tmp_path.glob("trial-*"))
+    with pytest.raises(ExportError, match="not exported"):
+        nas.evaluate(folder, data=data)
+    found = nas.train(folder / "architecture.json", data=data, recipe=RECIPE, out=folder, options=FAST)
+    assert nas.evaluate(folder, data=data).accuracy == pytest.approx(found.accuracy)
+
+
 # What is trained
 
 
