@@ -269,7 +269,7 @@ PLAIN: Mapping[str, Any] = {
 def strikes_back(bench: Bench, epochs: float) -> None:
     """A narrow ResNet-18 with a plain recipe, and with `strikes_back_a3`, for as many epochs."""
     data = bench.data()
-    network = of_equal_macs(lambda width: at_32_pixels("resnet18", width), RESNET_MACS)
+    network = of_equal_macs(lambda width: at_32_pixels("resnet18", width, last_map=2), RESNET_MACS)
     plain = FullRecipe(epochs=epochs, decay_epochs=0.4 * epochs, warmup_epochs=0.05 * epochs, **PLAIN)
     a3 = RECIPES["strikes_back_a3"].changed(epochs=epochs)
     print_runs(

@@ -31,6 +31,7 @@ from nas.training.training import out_of_place
 from nas.values import digest
 from search_spaces import Network, Rule, cost, reference
 from search_spaces.families.skeleton import fit as fit_to_images
+from search_spaces.rounding import LEAST_MAP
 
 SIDE = 32
 CLASSES = 10
@@ -80,15 +81,20 @@ def write_pack(source: Path, target: Path, *, train: int, search: int) -> Path:
     return unfinished.replace(target)
 
 
-def at_32_pixels(name: str, width: float) -> Network:
-    """A published network for 32 pixels, with its earliest strides set to 1 until the last map has 2 pixels.
+def at_32_pixels(name: str, width: float, *, last_map: int = 1) -> Network:
+    """A published network for 32 pixels, without dropout, as the space `small` has none.
 
-    As published it would have one pixel there; the spaces' own rule, four, leaves it too few channels.
+    Args:
+        name: Its name.
+        width: Multiplies its channels.
+        last_map: Side of its last feature map, pixels: 1 as published; for a larger one, the earliest strides
+            are set to 1.
     """
+    side = LEAST_MAP * SIDE // last_map
     fitted = fit_to_images(
-        reference(name), resolution=2 * SIDE, num_classes=CLASSES, in_channels=3, width=width, rule=FINE
+        reference(name), resolution=side, num_classes=CLASSES, in_channels=3, width=width, rule=FINE
     )
-    return replace(fitted, resolution=SIDE)
+    return replace(fitted, resolution=SIDE, head=replace(fitted.head, dropout=0.0))
 
 
 def of_equal_macs(make: Callable[[float], Network], macs: int) -> Network:
