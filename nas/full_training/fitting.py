@@ -90,6 +90,7 @@ class Fitting:
         self._began_at = self._saved_at = self._looked_at = self._since_at = time.monotonic()
         self._seconds_before = self._state.seconds
         self._saved_step = self._since_step = self._state.step
+        self._retry_at: float | None = None
 
     def run(self) -> Checkpoint:
         """Trains to the end; a signal ends it between two steps, with a checkpoint."""
@@ -105,7 +106,8 @@ class Fitting:
             synchronize(self._ranks.device)
             self._evaluate()
             is_last = self._state.step == self._steps
-            if self._decided(is_last or len(self._state.rows) == 1 or self._is_checkpoint_due()):
+            is_first = len(self._state.rows) == 1 and self._retry_at is None
+            if self._decided(is_last or is_first or self._is_checkpoint_due()):
                 self._save(is_last=is_last)
             if self._is_interrupted():
                 self._stop()
@@ -162,8 +164,10 @@ class Fitting:
         return True
 
     def _is_checkpoint_due(self) -> bool:
-        every = self._work.checkpoint_steps
-        is_late = time.monotonic() - self._saved_at >= 60 * self._work.checkpoint_minutes
+        every, now = self._work.checkpoint_steps, time.monotonic()
+        if self._retry_at is not None:
+            return now >= self._retry_at
+        is_late = now - self._saved_at >= 60 * self._work.checkpoint_minutes
         return is_late or (every is not None and self._state.step - self._saved_step >= every)
 
     def _is_interrupted(self) -> bool:
@@ -294,6 +298,7 @@ class Fitting:
             return
         try:
             self._checkpoint().write(self._work.folder)
+            self._retry_at = None
         except OSError as error:
             reason = error.strerror or str(error)
             if is_last:
@@ -302,7 +307,7 @@ class Fitting:
                     "repeat the command: it continues from the last checkpoint",
                     field="out",
                 ) from error
-            self._saved_at = now - 60 * self._work.checkpoint_minutes + RETRY_SECONDS
+            self._retry_at = time.monotonic() + RETRY_SECONDS
             then = f"training goes on, and the next attempt is in {RETRY_SECONDS:g} s"
             lost = "the same command continues from the one before"
             self._tell(note=f"no checkpoint could be written ({reason}): {then if goes_on else lost}")

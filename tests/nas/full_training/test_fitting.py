@@ -593,18 +593,18 @@ def test_an_error_of_the_program_stays_what_it_is(tmp_path):
 # A disk that is full
 
 
-def limited_run(folder, queue):
+def limited_run(folder, seconds, queue):
     """A training on a disk with room for no checkpoint, until step 8, as a process sees it."""
     import resource
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
-    fitting.RETRY_SECONDS = 0.0
+    fitting.RETRY_SECONDS = seconds
     notes = []
 
     def tell(progress):
         if progress.note:
             notes.append((progress.step, progress.note))
-        if progress.step == 8:
+        if progress.step >= 8:
             resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     done = run(folder, tell=tell, checkpoint_steps=1)
@@ -633,13 +633,19 @@ def answer_of(target, *arguments):
 
 
 def test_on_a_full_disk_training_goes_on_says_so_and_tries_again(tmp_path):
-    notes, step = answer_of(limited_run, tmp_path / "a")
+    notes, step = answer_of(limited_run, tmp_path / "a", 0.0)
     assert step == 15
     assert [at for at, _ in notes] == [1, 2, 3, 4, 5, 6, 7]
     assert all(
         "no checkpoint could be written (File too large): training goes on" in note for _, note in notes
     )
     assert_same(read_checkpoint(tmp_path / "a", IDENTITY), run(tmp_path / "b"))
+
+
+def test_between_attempts_on_a_full_disk_is_the_time_that_is_said(tmp_path):
+    notes, _ = answer_of(limited_run, tmp_path, 30.0)
+    assert [at for at, _ in notes] == [1]
+    assert "the next attempt is in 30 s" in notes[0][1]
 
 
 def test_a_disk_that_is_full_at_the_end_is_an_error(tmp_path):
