@@ -8,7 +8,7 @@ from pathlib import Path
 from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import emit, make_console
-from nas.report.scores_report import scores_report, write_guesses
+from nas.report.scores_report import scores_report, write_predictions
 
 
 def run(arguments: Namespace) -> int:
@@ -33,7 +33,7 @@ def run(arguments: Namespace) -> int:
         )
         files = []
         if arguments.csv is not None:
-            files.append(write_guesses(scores, Path(arguments.csv).expanduser()))
+            files.append(write_predictions(scores, Path(arguments.csv).expanduser()))
         if picture is not None:
             from nas.report.scores_picture import draw_scores
 

@@ -210,7 +210,7 @@ def fill_evaluate(parser: Parser) -> None:
     _add_runtime(parser)
     output = parser.add_argument_group("output")
     take(output, "--top", parse_natural, "N", "most confident mistakes to show", default=10)
-    output.add_argument("--csv", metavar="FILE", help="write the guess for every image")
+    output.add_argument("--csv", metavar="FILE", help="write the prediction for every image")
     output.add_argument(
         "--png", metavar="FILE", help="draw confusion matrix, calibration and classes, as .png or .svg"
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nas.errors import TrainingError
 from nas.export.bundle import WEIGHTS
-from nas.full_training.start import RUN
+from nas.export.opened import RUN
 from nas.study.study_folder import FILE_NAME
 
 

@@ -14,8 +14,8 @@ from nas.errors import UsageError
 from nas.report.printing import Column, Fact, Report, Row, Table, show_accuracy, show_count
 
 if TYPE_CHECKING:
-    from nas.scoring.guesses import Unreadable
     from nas.scoring.predicting import Prediction
+    from nas.scoring.top_classes import Unreadable
 
 MOST_IMAGES = 50
 """Images in the table; with more, only the first are shown."""

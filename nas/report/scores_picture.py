@@ -67,7 +67,7 @@ def draw_scores(scores: Scores, path: Path) -> Path:
 
 
 def _chosen(scores: Scores) -> npt.NDArray[np.int64]:
-    """The classes that are drawn, in their own order: all with images or guesses, or those most mistaken."""
+    """The classes that are drawn, in their own order: all that occur, or those that are most mistaken."""
     confusion = scores.confusion
     wrong = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
     met = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
@@ -86,14 +86,16 @@ def _draw_matrix(axes: Axes, scores: Scores, chosen: npt.NDArray[np.int64]) -> N
     axes.set_yticks(range(len(chosen)), names, fontsize=size)
     axes.tick_params(length=0, colors=INK)
     axes.spines[:].set_color(PALE)
-    axes.set_xlabel("guess", color=INK)
+    axes.set_xlabel("prediction", color=INK)
     axes.set_ylabel("true class", color=INK)
     cut = (
         f", the {len(chosen)} of {len(scores.classes):,} with the most mistakes"
         if _is_cut(scores, chosen)
         else ""
     )
-    axes.set_title(f"Guesses by true class, % of each row{cut}", fontsize=SMALL + 1, color=INK, loc="left")
+    axes.set_title(
+        f"Predictions by true class, % of each row{cut}", fontsize=SMALL + 1, color=INK, loc="left"
+    )
     if len(chosen) <= MOST_NUMBERED:
         for (row, column), share in np.ndenumerate(shares):
             if counts[row, column]:
@@ -122,7 +124,7 @@ def _name(scores: Scores, index: int) -> str:
 
 
 def _draw_reliability(axes: Axes, scores: Scores) -> None:
-    """The share of right guesses by their probability, beside what it should be."""
+    """The share of right predictions by their probability, beside what it should be."""
     quiet(axes)
     filled = [one for one in scores.reliability if one.images]
     most = max(one.images for one in filled)
@@ -142,7 +144,7 @@ def _draw_reliability(axes: Axes, scores: Scores) -> None:
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1))
     axes.yaxis.set_major_formatter(PercentFormatter(1))
-    axes.set_xlabel("probability of the guess (darker: more images)", color=INK, fontsize=SMALL)
+    axes.set_xlabel("probability of the prediction (darker: more images)", color=INK, fontsize=SMALL)
     axes.set_ylabel("share that is right", color=INK, fontsize=SMALL)
     axes.set_title(
         f"Calibration, expected error {scores.calibration_error:.4f} (dashed: ideal)",

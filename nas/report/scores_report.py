@@ -1,4 +1,4 @@
-"""What `nas evaluate` prints, and its CSV of guesses."""
+"""What `nas evaluate` prints, and its CSV of predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_CLASSES = 20
 MOST_PAIRS = 5
 """Pairs of classes that are confused most, in the table."""
 
-CSV_COLUMNS = ("file", "true", "guess", "probability", "is_right")
+CSV_COLUMNS = ("file", "true", "prediction", "probability", "is_right")
 
 SHARES = (
     Column(key="precision", heading="precision", show=show_accuracy, is_number=True),
@@ -82,7 +82,7 @@ def _averages(scores: Scores) -> tuple[Fact, ...]:
             key="majority_share",
             label="majority share",
             value=share,
-            text=f"{share:.4f}, the accuracy of always guessing {majority}",
+            text=f"{share:.4f}, the accuracy of always predicting {majority}",
         ),
         Fact(key="top5", label="top-5 accuracy", value=scores.top5, text=top5),
         _mean_fact("balanced_accuracy", "balanced accuracy", scores.balanced_accuracy, over),
@@ -147,15 +147,15 @@ def _class_row(one: ClassScores) -> Row:
 def _pair_table(scores: Scores) -> Table:
     support = {one.name: one.support for one in scores.per_class}
     rows = tuple(
-        {"true": true, "guess": guess, "count": count, "share": count / support[true]}
-        for true, guess, count in scores.confusions(MOST_PAIRS)
+        {"true": true, "prediction": prediction, "count": count, "share": count / support[true]}
+        for true, prediction, count in scores.confusions(MOST_PAIRS)
     )
     return Table(
         key="confused",
         title="Confused most",
         columns=(
             Column(key="true", heading="true", show=printable),
-            Column(key="guess", heading="guess", show=printable),
+            Column(key="prediction", heading="prediction", show=printable),
             Column(key="count", heading="images", show=show_count, is_number=True),
             Column(key="share", heading="of the class", show=show_share, is_number=True),
         ),
@@ -166,7 +166,7 @@ def _pair_table(scores: Scores) -> Table:
 def _mistake_table(scores: Scores, top: int) -> Table:
     wrong = scores.images - scores.right
     rows = tuple(
-        {"file": one.name, "true": one.label, "guess": one.guess, "probability": one.probability}
+        {"file": one.name, "true": one.label, "prediction": one.prediction, "probability": one.probability}
         for one in scores.mistakes(top)
     )
     return Table(
@@ -175,7 +175,7 @@ def _mistake_table(scores: Scores, top: int) -> Table:
         columns=(
             Column(key="file", heading="file", show=printable),
             Column(key="true", heading="true", show=printable),
-            Column(key="guess", heading="guess", show=printable),
+            Column(key="prediction", heading="prediction", show=printable),
             Column(key="probability", heading="probability", show=show_accuracy, is_number=True),
         ),
         rows=rows,
@@ -185,8 +185,8 @@ def _mistake_table(scores: Scores, top: int) -> Table:
     )
 
 
-def write_guesses(scores: Scores, path: Path) -> Path:
-    """Writes the guess for every image as CSV (UTF-8), in the order of the data.
+def write_predictions(scores: Scores, path: Path) -> Path:
+    """Writes the prediction for every image as CSV (UTF-8), in the order of the data.
 
     Raises:
         UsageError: The file cannot be written.
@@ -196,7 +196,7 @@ def write_guesses(scores: Scores, path: Path) -> Path:
     writer.writerow(CSV_COLUMNS)
     for row in range(scores.images):
         one = scores.image(row)
-        cells = (printable(one.name), one.label, one.guess, f"{one.probability:.6f}", int(one.is_right))
+        cells = (printable(one.name), one.label, one.prediction, f"{one.probability:.6f}", int(one.is_right))
         writer.writerow(cells)
     try:
         return write_whole(path, text.getvalue())

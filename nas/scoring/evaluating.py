@@ -12,11 +12,11 @@ from nas.errors import DataError
 from nas.export.opened import OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.scoring.class_names import match_classes
-from nas.scoring.guesses import Guesses, Unreadable, batch_size_for, guess, joined_guesses
 from nas.scoring.origin import judge_origin
 from nas.scoring.readings import note_reading
 from nas.scoring.runtimes import Runtime, RuntimeName, make_runtime
 from nas.scoring.scores import TOP, Scores, score
+from nas.scoring.top_classes import TopClasses, Unreadable, batch_size_for, classify, joined
 from nas.trial import Say, say_nothing
 
 
@@ -74,10 +74,10 @@ def evaluate(
         progress=progress,
     )
     matched = match_classes(labelled, preprocessing.classes)
-    guesses = _guess_all(run, matched.part, preprocessing, size, progress)
+    predictions = _prediction_all(run, matched.part, preprocessing, size, progress)
     lost = tuple(Unreadable(name=name, reason="no image that can be read") for name in labelled.unreadable)
-    _require_read(labelled, guesses)
-    scores = score(guesses, matched.part, preprocessing.classes)
+    _require_read(labelled, predictions)
+    scores = score(predictions, matched.part, preprocessing.classes)
     origin = judge_origin(labelled, preprocessing.trained_on)
     scores = replace(
         scores,
@@ -85,24 +85,24 @@ def evaluate(
         split=split,
         bundle=str(opened.folder),
         runtime=run.name,
-        unreadable=lost + guesses.unreadable,
+        unreadable=lost + predictions.unreadable,
         notes=labelled.notes + origin.notes + matched.notes,
-        warnings=labelled.warnings + _lost(guesses) + origin.warnings + scores.doubts(),
+        warnings=labelled.warnings + _lost(predictions) + origin.warnings + scores.doubts(),
     )
     failed = note_reading(opened, scores) if split == "test" else ()
     return replace(scores, warnings=scores.warnings + failed)
 
 
-def _guess_all(
+def _prediction_all(
     run: Runtime, part: Part, preprocessing: Preprocessing, batch_size: int, progress: Say
-) -> Guesses:
-    """The guesses of all images, with progress."""
-    parts: list[Guesses] = []
+) -> TopClasses:
+    """The predictions of all images, with progress."""
+    parts: list[TopClasses] = []
     top = min(TOP, len(preprocessing.classes))
-    for guesses in guess(run, part, preprocessing.reading, top=top, batch_size=batch_size):
-        parts.append(guesses)
-        progress(f"guessed {sum(map(len, parts)):,} of {len(part):,} images")
-    return joined_guesses(parts, top)
+    for predictions in classify(run, part, preprocessing.reading, top=top, batch_size=batch_size):
+        parts.append(predictions)
+        progress(f"predicted {sum(map(len, parts)):,} of {len(part):,} images")
+    return joined(parts, top)
 
 
 def _carving(
@@ -121,9 +121,9 @@ def _carving(
     )
 
 
-def _require_read(labelled: Labelled, guesses: Guesses) -> None:
-    if not len(guesses):
-        names = few([one.name for one in guesses.unreadable])
+def _require_read(labelled: Labelled, predictions: TopClasses) -> None:
+    if not len(predictions):
+        names = few([one.name for one in predictions.unreadable])
         raise DataError(
             f"none of the {len(labelled.part):,} images of the {labelled.split} split of {labelled.name} can "
             f"be read: {names}; is the folder complete?",
@@ -131,10 +131,10 @@ def _require_read(labelled: Labelled, guesses: Guesses) -> None:
         )
 
 
-def _lost(guesses: Guesses) -> tuple[str, ...]:
+def _lost(predictions: TopClasses) -> tuple[str, ...]:
     """Warns of images that could not be decoded when their turn came."""
-    if not guesses.unreadable:
+    if not predictions.unreadable:
         return ()
-    total = len(guesses) + len(guesses.unreadable)
-    names = few([one.name for one in guesses.unreadable])
-    return (f"{len(guesses.unreadable):,} of {total:,} images cannot be read, and do not count: {names}",)
+    total = len(predictions) + len(predictions.unreadable)
+    names = few([one.name for one in predictions.unreadable])
+    return (f"{len(predictions.unreadable):,} of {total:,} images cannot be read, and do not count: {names}",)

@@ -12,8 +12,8 @@ from nas.data.images import Files
 from nas.data.tree import count, few, find_kinds, list_tree, printable
 from nas.errors import DataError
 from nas.export.opened import OpenBundle, open_bundle
-from nas.scoring.guesses import Unreadable, batch_size_for, guess
 from nas.scoring.runtimes import RuntimeName, make_runtime
+from nas.scoring.top_classes import Unreadable, batch_size_for, classify
 from nas.trial import Say, say_nothing
 from nas.values import whole
 
@@ -136,7 +136,7 @@ class Predictor:
             ExecutorError: The memory does not suffice for a batch.
         """
         part = Files(root="", paths=self.files, labels=np.zeros(len(self.files), np.int64))
-        for found in guess(self._run, part, self._reading, top=self.top, batch_size=self._batch_size):
+        for found in classify(self._run, part, self._reading, top=self.top, batch_size=self._batch_size):
             images = tuple(
                 Prediction(
                     file=self.files[place],

@@ -1,4 +1,4 @@
-"""`Scores`: how good a network's guesses are on images of known classes; torchmetrics does the arithmetic."""
+"""`Scores`: how good predictions are on images of known classes; torchmetrics does the arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torchmetrics.functional import classification as tm
 
 from nas.data.images import Part
-from nas.scoring.guesses import Guesses, Unreadable
+from nas.scoring.top_classes import TopClasses, Unreadable
 from nas.statistics import wilson_interval
 
 TOP = 5
@@ -29,9 +29,9 @@ class ClassScores:
 
     Attributes:
         name: Of the class.
-        precision: Share of the images guessed to be of it that are; None where none was.
-        recall: Share of its images that are guessed; None where it has no image.
-        f1: Harmonic mean of both, 0 where no guess of it is right; None where it has no image.
+        precision: Share of the images predicted to be of it that are; None where none was.
+        recall: Share of its images that are predicted; None where it has no image.
+        f1: Harmonic mean of both, 0 where no prediction of it is right; None where it has no image.
         support: Its images.
     """
 
@@ -44,35 +44,35 @@ class ClassScores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoredImage:
-    """One image with its true class and the guess.
+    """One image with its true class and the prediction.
 
     Attributes:
         name: What it is called: its path, or its place in a pack.
         label: The true class.
-        guess: The likeliest class.
-        probability: Probability of the guess.
+        prediction: The likeliest class.
+        probability: Probability of the prediction.
     """
 
     name: str
     label: str
-    guess: str
+    prediction: str
     probability: float
 
     @property
     def is_right(self) -> bool:
-        """Whether the guess is the true class."""
-        return self.guess == self.label
+        """Whether the prediction is the true class."""
+        return self.prediction == self.label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidenceBin:
-    """The guesses with a probability in one of 15 equal ranges.
+    """The predictions with a probability in one of 15 equal ranges.
 
     Attributes:
         low: Lower end of the range.
         high: Upper end of the range.
-        images: How many guesses there are.
-        confidence: Mean probability of the guesses; None where there are none.
+        images: How many predictions there are.
+        confidence: Mean probability of the predictions; None where there are none.
         accuracy: Share of them that is right; None where there are none.
     """
 
@@ -85,7 +85,7 @@ class ConfidenceBin:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """How good guesses are. Averages over classes are over those that have an image.
+    """How good predictions are. Averages over classes are over those that have an image.
 
     Attributes:
         data: What users call the images; empty where `score` alone was called. So are the next three.
@@ -94,19 +94,19 @@ class Scores:
         runtime: What ran it, where.
         classes: Names of the classes, in the order of the logits.
         images: Number of images.
-        right: Number of right guesses.
+        right: Number of right predictions.
         accuracy: Share of them.
         interval: Central 95 % interval of the accuracy on images like these (Wilson).
         top5: Share of images whose true class is among the five likeliest; None with at most five classes.
         balanced_accuracy: Mean recall of the classes.
         macro_f1: Mean F1 of the classes.
-        calibration_error: Expected calibration error of the guesses, 15 bins: how far their probabilities are
+        calibration_error: Expected calibration error, 15 bins: how far the probabilities of the predictions are
             from the share that is right, on average.
         per_class: The scores of each class.
-        confusion: int64 of shape (classes, classes): images by true class (rows) and guess (columns).
-        reliability: The guesses by their probability.
+        confusion: int64 of shape (classes, classes): images by true class (rows) and prediction (columns).
+        reliability: The predictions by their probability.
         part: The images; a label is an index into `classes`.
-        guesses: The likeliest classes of each.
+        predictions: The likeliest classes of each.
         unreadable: Images that could not be read, and do not count.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at before trusting the scores.
@@ -129,14 +129,14 @@ class Scores:
     confusion: Counts
     reliability: tuple[ConfidenceBin, ...]
     part: Part
-    guesses: Guesses
+    predictions: TopClasses
     unreadable: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def majority(self) -> ClassScores:
-        """The class with the most images: guessing it always is right for its share of them."""
+        """The class with the most images: predicting it always is right for its share of them."""
         return max(self.per_class, key=lambda one: one.support)
 
     @property
@@ -145,7 +145,7 @@ class Scores:
         return self.majority.support / self.images
 
     def doubts(self) -> tuple[str, ...]:
-        """Warnings of an accuracy that guessing without looking would reach."""
+        """Warnings of an accuracy that predicting without looking would reach."""
         low, high = self.interval
         share = f"{self.majority_share:.4f}"
         within = f"accuracy {self.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f})"
@@ -158,32 +158,32 @@ class Scores:
             )
         elif low <= self.majority_share < 1:
             warnings.append(
-                f"{within} is not above {share}, the share of {self.majority.name!r}: always guessing the "
+                f"{within} is not above {share}, the share of {self.majority.name!r}: always predicting the "
                 "largest class does as well; look at the balanced accuracy"
             )
-        guessed = np.flatnonzero(self.confusion.sum(0))
-        if len(guessed) == 1 and sum(one.support > 0 for one in self.per_class) > 1:
-            warnings.append(f"every image is guessed to be {self.classes[int(guessed[0])]!r}")
+        predicted = np.flatnonzero(self.confusion.sum(0))
+        if len(predicted) == 1 and sum(one.support > 0 for one in self.per_class) > 1:
+            warnings.append(f"every image is predicted to be {self.classes[int(predicted[0])]!r}")
         return tuple(warnings)
 
     def image(self, row: int) -> ScoredImage:
-        """One image of those that were read, by its row in `guesses`."""
-        place = int(self.guesses.places[row])
+        """One image of those that were read, by its row in `predictions`."""
+        place = int(self.predictions.places[row])
         return ScoredImage(
             name=self.part.name(place),
             label=self.classes[int(self.part.labels[place])],
-            guess=self.classes[int(self.guesses.classes[row, 0])],
-            probability=float(self.guesses.probabilities[row, 0]),
+            prediction=self.classes[int(self.predictions.classes[row, 0])],
+            probability=float(self.predictions.probabilities[row, 0]),
         )
 
     def mistakes(self, top: int = 10) -> tuple[ScoredImage, ...]:
-        """The wrong guesses of the greatest probability, the greatest first."""
-        wrong = np.flatnonzero(self.guesses.classes[:, 0] != self.part.labels[self.guesses.places])
-        order = np.argsort(-self.guesses.probabilities[wrong, 0], kind="stable")
+        """The wrong predictions of the greatest probability, the greatest first."""
+        wrong = np.flatnonzero(self.predictions.classes[:, 0] != self.part.labels[self.predictions.places])
+        order = np.argsort(-self.predictions.probabilities[wrong, 0], kind="stable")
         return tuple(self.image(int(row)) for row in wrong[order[:top]])
 
     def confusions(self, top: int = 10) -> tuple[tuple[str, str, int], ...]:
-        """The most frequent mistakes: true class, guess, images."""
+        """The most frequent mistakes: true class, prediction, images."""
         wrong = self.confusion.copy()
         np.fill_diagonal(wrong, 0)
         order = np.argsort(-wrong, axis=None, kind="stable")[:top]
@@ -195,53 +195,53 @@ class Scores:
         )
 
 
-def score(guesses: Guesses, part: Part, classes: Sequence[str]) -> Scores:
-    """Scores guesses.
+def score(predictions: TopClasses, part: Part, classes: Sequence[str]) -> Scores:
+    """Scores predictions.
 
     Args:
-        guesses: Of at least one image, with the five likeliest classes where there are more than five.
+        predictions: Of at least one image, with the five likeliest classes where there are more than five.
         part: The images, with labels that are indices into `classes`.
         classes: Names of the classes, in the order of the logits.
     """
-    labels = torch.from_numpy(part.labels[guesses.places])
-    guessed = torch.from_numpy(guesses.classes[:, 0])
-    confidence = torch.from_numpy(guesses.probabilities[:, 0].copy())
-    is_right = guessed == labels
-    confusion = tm.multiclass_confusion_matrix(guessed, labels, len(classes)).numpy().astype(np.int64)
-    per_class = _per_class(guessed, labels, confusion, classes)
+    labels = torch.from_numpy(part.labels[predictions.places])
+    predicted = torch.from_numpy(predictions.classes[:, 0])
+    confidence = torch.from_numpy(predictions.probabilities[:, 0].copy())
+    is_right = predicted == labels
+    confusion = tm.multiclass_confusion_matrix(predicted, labels, len(classes)).numpy().astype(np.int64)
+    per_class = _per_class(predicted, labels, confusion, classes)
     right = int(is_right.sum())
     return Scores(
         classes=tuple(classes),
-        images=len(guesses),
+        images=len(predictions),
         right=right,
-        accuracy=right / len(guesses),
-        interval=wilson_interval(right, len(guesses)),
-        top5=_top5(guesses, labels, len(classes)),
+        accuracy=right / len(predictions),
+        interval=wilson_interval(right, len(predictions)),
+        top5=_top5(predictions, labels, len(classes)),
         balanced_accuracy=_mean(one.recall for one in per_class),
         macro_f1=_mean(one.f1 for one in per_class),
-        # The binary form takes each guess's probability and whether it is right, as the multiclass form does.
+        # The binary form takes the probability and whether it is right, as the multiclass form does.
         calibration_error=float(tm.binary_calibration_error(confidence, is_right.long(), n_bins=BINS)),
         per_class=per_class,
         confusion=confusion,
-        reliability=_reliability(guesses.probabilities[:, 0], is_right.numpy()),
+        reliability=_reliability(predictions.probabilities[:, 0], is_right.numpy()),
         part=part,
-        guesses=guesses,
-        unreadable=guesses.unreadable,
+        predictions=predictions,
+        unreadable=predictions.unreadable,
     )
 
 
 def _per_class(
-    guessed: torch.Tensor, labels: torch.Tensor, confusion: Counts, classes: Sequence[str]
+    predicted: torch.Tensor, labels: torch.Tensor, confusion: Counts, classes: Sequence[str]
 ) -> tuple[ClassScores, ...]:
     scores = [
-        measure(guessed, labels, len(classes), average=None).tolist()
+        measure(predicted, labels, len(classes), average=None).tolist()
         for measure in (tm.multiclass_precision, tm.multiclass_recall, tm.multiclass_f1_score)
     ]
-    support, guesses = confusion.sum(1).tolist(), confusion.sum(0).tolist()
+    support, predictions = confusion.sum(1).tolist(), confusion.sum(0).tolist()
     return tuple(
         ClassScores(
             name=name,
-            precision=scores[0][index] if guesses[index] else None,
+            precision=scores[0][index] if predictions[index] else None,
             recall=scores[1][index] if support[index] else None,
             f1=scores[2][index] if support[index] else None,
             support=support[index],
@@ -250,10 +250,10 @@ def _per_class(
     )
 
 
-def _top5(guesses: Guesses, labels: torch.Tensor, num_classes: int) -> float | None:
+def _top5(predictions: TopClasses, labels: torch.Tensor, num_classes: int) -> float | None:
     if num_classes <= TOP:
         return None
-    found = (torch.from_numpy(guesses.classes[:, :TOP]) == labels[:, None]).any(1)
+    found = (torch.from_numpy(predictions.classes[:, :TOP]) == labels[:, None]).any(1)
     return float(found.double().mean())
 
 

@@ -39,12 +39,12 @@ def test_evaluate_prints_the_keys_that_other_programs_rely_on(copied, photos, ca
 def test_evaluate_shows_accuracy_beside_the_majority_share_with_its_warnings(copied, photos, capsys):
     assert main(["evaluate", str(copied), "--data", str(photos), "--split", "all", "--top", "2"]) == 0
     out = capsys.readouterr().out
-    assert "majority share     0.1429, the accuracy of always guessing ant" in out
+    assert "majority share     0.1429, the accuracy of always predicting ant" in out
     assert "WARNING: the network was trained on some of these images" in out
     assert "more mistakes: --top N, or --csv for all" in out
 
 
-def test_evaluate_writes_every_guess_and_a_picture(copied, photos, tmp_path, capsys):
+def test_evaluate_writes_every_prediction_and_a_picture(copied, photos, tmp_path, capsys):
     table, picture = tmp_path / "new" / "a.csv", tmp_path / "pictures" / "a.png"
     words = ["--split", "all", "--csv", table, "--png", picture]
     found = run_json(capsys, "evaluate", copied, "--data", photos, *words)

@@ -37,32 +37,34 @@ def test_accuracy_is_that_of_the_training_on_the_same_split(copied, photos, spli
     assert scores.split == split
 
 
-def test_loaded_data_and_a_path_give_the_same_guesses(copied, photos):
+def test_loaded_data_and_a_path_give_the_same_predictions(copied, photos):
     from_path = nas.evaluate(copied, data=photos)
     from_data = nas.evaluate(copied, data=load_data(photos, resolution=SIDE, seed=5))
-    assert np.array_equal(from_path.guesses.classes, from_data.guesses.classes)
+    assert np.array_equal(from_path.predictions.classes, from_data.predictions.classes)
     assert [from_path.image(row).name for row in range(from_path.images)] == [
         from_data.image(row).name for row in range(from_data.images)
     ]
 
 
-def test_onnx_guesses_as_torch_does_in_any_batch_size(copied, photos):
+def test_onnx_predictions_as_torch_does_in_any_batch_size(copied, photos):
     torch_scores = nas.evaluate(copied, data=photos, split="all")
     for batch_size in (1, 5, 100):
         scores = nas.evaluate(copied, data=photos, split="all", runtime="onnx", batch_size=batch_size)
         assert scores.runtime == "ONNX Runtime on cpu"
-        assert np.array_equal(scores.guesses.classes[:, 0], torch_scores.guesses.classes[:, 0])
-        assert np.allclose(scores.guesses.probabilities, torch_scores.guesses.probabilities, atol=1e-5)
+        assert np.array_equal(scores.predictions.classes[:, 0], torch_scores.predictions.classes[:, 0])
+        assert np.allclose(
+            scores.predictions.probabilities, torch_scores.predictions.probabilities, atol=1e-5
+        )
 
 
-def test_every_guess_is_of_the_image_it_is_named_for(copied, photos):
+def test_every_prediction_is_of_the_image_it_is_named_for(copied, photos):
     scores = nas.evaluate(copied, data=photos, split="all")
     predicted = {Path(one.file): one for one in nas.predict(copied, photos)}
     assert len(predicted) == scores.images == 6 * len(CLASSES)
     for row in range(scores.images):
         one = scores.image(row)
         assert one.label == Path(one.name).parent.name
-        assert one.guess == predicted[photos / one.name].label
+        assert one.prediction == predicted[photos / one.name].label
         assert one.probability == pytest.approx(predicted[photos / one.name].probability, abs=1e-6)
 
 
@@ -100,7 +102,7 @@ def test_classes_in_another_order_are_matched_by_name(tmp_path, photos):
     labels = [scores.image(row).label for row in range(scores.images)]
     assert labels == [Path(scores.part.name(row)).parent.name for row in range(scores.images)]
     assert scores.accuracy == accuracy_score(
-        labels, [scores.image(row).guess for row in range(scores.images)]
+        labels, [scores.image(row).prediction for row in range(scores.images)]
     )
     assert any("another order" in note for note in scores.notes)
 
@@ -251,7 +253,7 @@ def test_images_left_on_disk_are_scored_as_those_in_memory(copied, photos):
     streamed = nas.evaluate(
         copied, data=load_data(photos, resolution=SIDE, seed=5, resident_bytes=0), batch_size=4
     )
-    assert np.array_equal(held.guesses.classes[:, 0], streamed.guesses.classes[:, 0])
+    assert np.array_equal(held.predictions.classes[:, 0], streamed.predictions.classes[:, 0])
     assert held.confusion.tolist() == streamed.confusion.tolist()
 
 

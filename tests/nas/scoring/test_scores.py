@@ -7,21 +7,21 @@ import pytest
 from sklearn import metrics
 
 from nas.data.images import Pixels
-from nas.scoring.guesses import Guesses
 from nas.scoring.scores import BINS, Scores, score
+from nas.scoring.top_classes import TopClasses
 from nas.statistics import wilson_interval
 
 
 def make_scores(labels, probabilities, classes=None) -> Scores:
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, float)
     top = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
-    guesses = Guesses(
+    predictions = TopClasses(
         places=np.arange(len(labels)),
         classes=top,
         probabilities=np.take_along_axis(probabilities, top, axis=1),
     )
     part = Pixels(images=np.zeros((len(labels), 1, 1, 1), np.uint8), labels=labels)
-    return score(guesses, part, classes or [f"c{index}" for index in range(probabilities.shape[1])])
+    return score(predictions, part, classes or [f"c{index}" for index in range(probabilities.shape[1])])
 
 
 def random_case(count, classes, *, seed, present=None, signal=1.5):
@@ -46,16 +46,16 @@ CASES = [
 def test_scores_are_scikit_learns(case):
     labels, probabilities = random_case(**case)
     scores = make_scores(labels, probabilities)
-    guessed = probabilities.argmax(1)
+    predicted = probabilities.argmax(1)
     every = list(range(case["classes"]))
     precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        labels, guessed, labels=every, zero_division=np.nan
+        labels, predicted, labels=every, zero_division=np.nan
     )
-    assert scores.accuracy == pytest.approx(metrics.accuracy_score(labels, guessed))
+    assert scores.accuracy == pytest.approx(metrics.accuracy_score(labels, predicted))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # classes that are guessed, but not there
-        assert scores.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(labels, guessed))
-    assert (scores.confusion == metrics.confusion_matrix(labels, guessed, labels=every)).all()
+        warnings.simplefilter("ignore")  # classes that are predicted, but not there
+        assert scores.balanced_accuracy == pytest.approx(metrics.balanced_accuracy_score(labels, predicted))
+    assert (scores.confusion == metrics.confusion_matrix(labels, predicted, labels=every)).all()
     assert [one.support for one in scores.per_class] == support.tolist()
     for one, *expected in zip(scores.per_class, precision, recall, f1, strict=True):
         assert (one.precision is None) == np.isnan(expected[0])
@@ -65,7 +65,7 @@ def test_scores_are_scikit_learns(case):
             assert [one.recall, one.f1] == pytest.approx(expected[1:])
     present = np.unique(labels)
     assert scores.macro_f1 == pytest.approx(
-        metrics.f1_score(labels, guessed, labels=present, average="macro", zero_division=0)
+        metrics.f1_score(labels, predicted, labels=present, average="macro", zero_division=0)
     )
 
 
@@ -98,29 +98,29 @@ def test_interval_is_wilsons():
     assert scores.accuracy == scores.right / 60
 
 
-def test_mistakes_are_the_wrong_guesses_by_probability():
+def test_mistakes_are_the_wrong_predictions_by_probability():
     scores = make_scores([0, 0, 1, 1], [[0.6, 0.4], [0.3, 0.7], [0.9, 0.1], [0.2, 0.8]], ["a", "b"])
-    found = [(one.name, one.label, one.guess, one.probability) for one in scores.mistakes()]
+    found = [(one.name, one.label, one.prediction, one.probability) for one in scores.mistakes()]
     assert found == [("image 2", "b", "a", 0.9), ("image 1", "a", "b", 0.7)]
     assert scores.mistakes(1) == scores.mistakes()[:1]
 
 
-def test_confusions_are_counted_by_true_class_and_guess():
-    labels, guesses = [0, 0, 0, 1, 2, 2], [1, 1, 0, 1, 0, 2]
-    scores = make_scores(labels, np.eye(3)[guesses], ["a", "b", "c"])
+def test_confusions_are_counted_by_true_class_and_prediction():
+    labels, predictions = [0, 0, 0, 1, 2, 2], [1, 1, 0, 1, 0, 2]
+    scores = make_scores(labels, np.eye(3)[predictions], ["a", "b", "c"])
     assert scores.confusions() == (("a", "b", 2), ("c", "a", 1))
 
 
 @pytest.mark.parametrize(
-    ("labels", "guesses", "match"),
+    ("labels", "predictions", "match"),
     [
         ([0, 1] * 50, [0, 1, 1, 0] * 25, "not above chance, 1/2 = 0.5000"),
         ([0] * 90 + [1] * 10, [0] * 100, "not above 0.9000, the share of 'c0'"),
-        ([0] * 90 + [1] * 10, [0] * 100, "every image is guessed to be 'c0'"),
+        ([0] * 90 + [1] * 10, [0] * 100, "every image is predicted to be 'c0'"),
     ],
 )
-def test_accuracy_that_needs_no_look_at_the_images_is_doubted(labels, guesses, match):
-    doubts = make_scores(labels, np.eye(2)[guesses]).doubts()
+def test_accuracy_that_needs_no_look_at_the_images_is_doubted(labels, predictions, match):
+    doubts = make_scores(labels, np.eye(2)[predictions]).doubts()
     assert any(match in doubt for doubt in doubts)
 
 

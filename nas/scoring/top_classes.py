@@ -41,7 +41,7 @@ class Unreadable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Guesses:
+class TopClasses:
     """The likeliest classes of images, in the order of the images.
 
     Attributes:
@@ -60,10 +60,10 @@ class Guesses:
         return len(self.places)
 
 
-def joined_guesses(parts: Sequence[Guesses], k: int) -> Guesses:
-    """Puts the guesses of batches together."""
+def joined(parts: Sequence[TopClasses], k: int) -> TopClasses:
+    """Puts the predictions of batches together."""
     empty = np.empty((0, k))
-    return Guesses(
+    return TopClasses(
         places=np.concatenate([np.empty(0, np.int64), *(part.places for part in parts)]),
         classes=np.concatenate([empty.astype(np.int64), *(part.classes for part in parts)]),
         probabilities=np.concatenate([empty, *(part.probabilities for part in parts)]),
@@ -82,7 +82,9 @@ def batch_size_for(batch_size: int | None, resolution: int) -> int:
     return min(MOST_IN_A_BATCH, max(LEAST_IN_A_BATCH, BATCH_PIXELS // resolution**2))
 
 
-def guess(run: Runtime, part: Part, reading: Reading, *, top: int, batch_size: int) -> Iterator[Guesses]:
+def classify(
+    run: Runtime, part: Part, reading: Reading, *, top: int, batch_size: int
+) -> Iterator[TopClasses]:
     """Runs a network over images; memory is that of a few batches, however many images there are.
 
     Args:
@@ -93,7 +95,7 @@ def guess(run: Runtime, part: Part, reading: Reading, *, top: int, batch_size: i
         batch_size: Images a forward pass.
 
     Yields:
-        The guesses of each batch.
+        The predictions of each batch.
 
     Raises:
         ExportError: A logit is not finite.
@@ -113,7 +115,7 @@ def guess(run: Runtime, part: Part, reading: Reading, *, top: int, batch_size: i
                 field="bundle",
             )
         probabilities, classes = logits.double().softmax(1).topk(top, dim=1)
-        yield Guesses(
+        yield TopClasses(
             places=places,
             classes=classes.numpy(),
             probabilities=probabilities.numpy(),
@@ -121,8 +123,8 @@ def guess(run: Runtime, part: Part, reading: Reading, *, top: int, batch_size: i
         )
 
 
-def _unread(unreadable: tuple[Unreadable, ...], top: int) -> Guesses:
-    return Guesses(
+def _unread(unreadable: tuple[Unreadable, ...], top: int) -> TopClasses:
+    return TopClasses(
         places=np.empty(0, np.int64),
         classes=np.empty((0, top), np.int64),
         probabilities=np.empty((0, top)),
