@@ -100,8 +100,8 @@ class Scores:
         top5: Share of images whose true class is among the five likeliest; None with at most five classes.
         balanced_accuracy: Mean recall of the classes.
         macro_f1: Mean F1 of the classes.
-        calibration_error: Expected calibration error, 15 bins: how far the probabilities of the predictions are
-            from the share that is right, on average.
+        calibration_error: Expected calibration error, 15 bins: how far probabilities of predictions are from
+            the share that is right, on average.
         per_class: The scores of each class.
         confusion: int64 of shape (classes, classes): images by true class (rows) and prediction (columns).
         reliability: The predictions by their probability.
