@@ -239,6 +239,7 @@ def test_source_imports_only_torch_and_what_comes_with_python(bundle: Bundle) ->
     assert roots - set(sys.stdlib_module_names) == {"torch", "safetensors"}
 
 
+@pytest.mark.slow
 def test_grey_efficientnet_exports(tmp_path: Path) -> None:
     space = efficientnet(resolution=28, num_classes=10, in_channels=1, width=0.5)
     network = space.decode(space.sample(np.random.default_rng(1)))
@@ -345,6 +346,7 @@ exec("class Typed(Base):\n    pass", names)
 LAYERS = {"spy": Spy, "turncoat": Turncoat, "branching": Branching, "typed at a prompt": names["Typed"]}
 
 
+@pytest.mark.slow
 def test_own_op_with_own_layer_drop_path_and_dropout_exports_silently(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -413,6 +415,7 @@ def test_module_class_without_a_file_is_an_error(tmp_path: Path) -> None:
         export(tmp_path / "bundle", small_network(With(layer="typed at a prompt")))
 
 
+@pytest.mark.slow
 def test_existing_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
     first, second = small_network(), small_network(MBConv(kernel_size=5, expand_ratio=2))
     export(tmp_path / "bundle", first)
@@ -424,6 +427,7 @@ def test_existing_bundle_is_replaced_only_when_asked(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+@pytest.mark.slow
 def test_what_was_measured_of_a_bundle_stays_when_it_is_replaced(tmp_path: Path) -> None:
     export(tmp_path / "bundle", small_network())
     (tmp_path / "bundle" / "latency-cpu.json").write_text("{}")

@@ -97,6 +97,7 @@ def test_curves_are_drawn_and_logged_for_tensorboard(trained):
     assert any(PATTERN.match(path.name) for path in (trained.folder / "tensorboard").iterdir())
 
 
+@pytest.mark.slow
 def test_an_equal_training_gives_equal_weights(trained, data, tmp_path):
     again = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path / "b", options=FAST)
     one, other = (load_file(found.bundle / "weights.safetensors") for found in (trained, again))
@@ -179,6 +180,7 @@ def test_logits_that_are_not_finite_on_the_test_split_are_an_error(data, tmp_pat
     assert error.value.field == "learning_rate"
 
 
+@pytest.mark.slow
 def test_a_bundle_that_is_gone_is_made_again(data, tmp_path):
     nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
     (tmp_path / "bundle" / "card.md").unlink()
@@ -507,6 +509,7 @@ def test_a_split_that_would_test_on_what_the_weights_have_seen_is_refused(pack, 
     assert found.data.resolution == found.start.network.resolution == 20
 
 
+@pytest.mark.slow
 def test_the_split_of_a_bundle_is_kept_where_none_is_said(pack, tmp_path):
     source = ImageSource(spec=pack, carving=Carving(seed=3, search_fraction=0.3))
     first = nas.train(NETWORK, data=source, recipe=RECIPE, out=tmp_path / "a", options=FAST)
@@ -569,6 +572,7 @@ def test_a_training_says_before_it_begins_what_it_will_take(data, tmp_path):
     assert [progress.row for progress in watcher.progresses if progress.row is not None] == [*found.rows]
 
 
+@pytest.mark.slow
 def test_measuring_does_not_change_what_is_trained(data, tmp_path, trained):
     again = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST, watcher=Recorded())
     assert again.rows[-1].loss == trained.rows[-1].loss
