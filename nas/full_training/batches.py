@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from nas.data.images import ImageData
+from nas.data.images import ImageData, SplitName
 from nas.errors import RecipeError
 from nas.full_training.augmentation import Augmentation, Mixing
 from nas.full_training.ranks import Ranks, share_of_batch
@@ -99,7 +99,9 @@ class TrainingBatches:
                 data, ranks.device, augment=augmentation, least_side=augmentation.least_side
             )
         if data.is_resident:
-            self.splits: Batches = ResidentBatches(data, ranks.device)
+            # Views of training images are made from those on the host.
+            needed: tuple[SplitName, ...] = ("search",) if self._streamed else ("train", "search")
+            self.splits: Batches = ResidentBatches(data, ranks.device, needed)
         else:
             assert self._streamed is not None
             self.splits = self._streamed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -56,14 +56,22 @@ def epoch(
 
 
 class ResidentBatches:
-    """All images stay on the device as uint8; a batch is one gather with its crop and flip."""
+    """All images stay on the device as uint8; a batch is one gather with its crop and flip.
 
-    def __init__(self, data: ImageData, device: torch.device) -> None:
+    Args:
+        data: The images.
+        device: Where they stay.
+        splits: Those that are moved there at once; another follows when it is asked for.
+    """
+
+    def __init__(
+        self, data: ImageData, device: torch.device, splits: Sequence[SplitName] = ("train", "search")
+    ) -> None:
         self._data = data
         self._device = device
         self._parts: dict[SplitName, tuple[Tensor, Tensor]] = {}
-        self.part("train")
-        self.part("search")
+        for split in splits:
+            self.part(split)
 
     @property
     def notes(self) -> tuple[str, ...]:
