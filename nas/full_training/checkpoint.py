@@ -178,8 +178,8 @@ def _parsed(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Checkpoi
     )
 
 
-def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str]) -> None:
-    """Checks that a file is of the training that is asked for.
+def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str], changes: str = "") -> None:
+    """Checks that a file is of the training that is asked for; `changes` says more of what differs.
 
     Raises:
         TrainingError: It is not; names what differs.
@@ -188,8 +188,8 @@ def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str]
     differing = [name for name in names if there.get(name) != here.get(name)]
     if differing:
         raise TrainingError(
-            f"{path} is of a training with another {', '.join(differing)}: repeat the command that began it, "
-            "or give another --out",
+            f"{path} is of a training with another {', '.join(differing)}"
+            f"{f' ({changes})' if changes else ''}: repeat the command that began it, or give another --out",
             field="out",
         )
 

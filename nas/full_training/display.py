@@ -93,8 +93,9 @@ def evaluation_line(progress: TrainingProgress) -> str:
     accuracy = "not finite" if row.accuracy is None else show_accuracy(row.accuracy)
     left = "" if progress.seconds_left is None else f"  {show_seconds(progress.seconds_left)} left"
     return (
-        f"epoch {row.epoch:{width}g}/{progress.epochs:g}  loss {row.loss:.4f}  accuracy {accuracy}{averaged}"
-        f"  rate {row.learning_rate:.3g}  {row.images_per_second:,.0f} images/s{left}"
+        f"epoch {row.epoch:{width}.4g}/{progress.epochs:g}  loss {row.loss:.4f}  "
+        f"accuracy {accuracy}{averaged}  rate {row.learning_rate:.3g}  "
+        f"{row.images_per_second:,.0f} images/s{left}"
     )
 
 

@@ -208,16 +208,17 @@ def _origin(training: Training, best: Fitted, tested: TestedWeights, options: Tr
         seed=training.seed,
         space="" if trial is None else trial.provenance.space_name,
         data=str(training.data),
-        recipe=_in_words(training.recipe),
+        recipe=_in_words(training.recipe, len(training.data.train)),
         objective="" if trial is None else trial.objective.describe(),
         metrics=(search, spent),
         tested=tested,
     )
 
 
-def _in_words(recipe: FullRecipe) -> str:
-    return f"{recipe.name}: " + ", ".join(
-        line.replace(" = ", "=") for line in recipe.to_toml().splitlines()[1:]
+def _in_words(recipe: FullRecipe, images: int) -> str:
+    fields = ", ".join(line.replace(" = ", "=") for line in recipe.to_toml().splitlines()[1:])
+    return (
+        f"{recipe.name}: {recipe.batch_for(images)} images a step, {recipe.steps(images):,} steps; {fields}"
     )
 
 

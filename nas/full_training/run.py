@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -31,6 +32,7 @@ from nas.full_training.work import Fit, TrainingProgress
 from nas.io import write_whole
 from nas.study.study import Study
 from nas.training.precision import choose_precision
+from nas.values import few
 from search_spaces import Network, cost
 
 RECIPE, RANKING, LOCK = "recipe.toml", "ranking.json", "training.lock"
@@ -177,7 +179,7 @@ def _work(training: Training, options: TrainOptions) -> Fit:
     path = training.folder / RUN
     known = _read_run(path)
     if known is not None:
-        check_identity(path, known["identity"], training.identity)
+        check_identity(path, known["identity"], training.identity, _changes(known, training.recipe))
     precision: Literal["float32", "bfloat16"]
     if training.recipe.precision != "auto":
         precision = training.recipe.precision
@@ -200,6 +202,17 @@ def _work(training: Training, options: TrainOptions) -> Fit:
         sync_batch_norm=options.sync_batch_norm,
         stepping="compiled" if options.is_compiled else "auto",
     )
+
+
+def _changes(known: Mapping[str, Any], recipe: FullRecipe) -> str:
+    """How the recipe of a training that is there differs from the one that is asked for, in words."""
+    there, here = known.get("recipe", {}), asdict(recipe)
+    differing = [name for name in here if name != "name" and name in there and there[name] != here[name]]
+    return few([f"{name} is {_shown(there[name])} there, {_shown(here[name])} here" for name in differing])
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _read_run(path: Path) -> dict[str, Any] | None:
@@ -254,6 +267,7 @@ def _begin(training: Training, work: Fit) -> None:
         "identity": training.identity,
         "precision": work.precision,
         "seed": training.seed,
+        "recipe": asdict(training.recipe),
         "data": str(training.data),
         "notes": list(training.notes),
     }

@@ -191,7 +191,7 @@ def test_a_bundle_that_is_gone_is_made_again(data, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "names"),
     [
-        ({"recipe": RECIPE.changed(epochs=3)}, "recipe"),
+        ({"recipe": RECIPE.changed(epochs=3)}, r"recipe \(epochs is 2 there, 3 here, "),
         ({"seed": 5}, "seed"),
         ({"network": replace(NETWORK, activation="relu")}, "network"),
     ],
