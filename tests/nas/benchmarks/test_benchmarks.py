@@ -331,6 +331,7 @@ def test_the_digits_table_says_the_command_and_the_evaluator_that_made_it():
     assert digits_evaluator().fingerprint in head[2]
 
 
+@pytest.mark.slow
 def test_no_two_cells_of_the_digits_table_share_a_seed():
     space = digits_space()
     cells = product(range(space.size), range(3))

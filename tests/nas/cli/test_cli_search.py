@@ -72,6 +72,7 @@ def test_a_search_leaves_journal_pictures_bundle_comparison_and_events(finished)
         assert (finished / name).exists()
 
 
+@pytest.mark.slow
 def test_the_comparison_is_measured_on_the_test_split_alone(inputs, tmp_path):
     with np.load(inputs / "images.npz") as pack:
         images, labels = pack["train_images"], pack["train_labels"]
@@ -108,6 +109,7 @@ def test_the_same_command_again_prints_the_finished_study(inputs, finished, caps
     assert len(open_study(finished).trials) == 4
 
 
+@pytest.mark.slow
 def test_out_alone_continues_a_study_with_its_own_settings(inputs, tmp_path, capsys):
     assert main(command(inputs, tmp_path / "b", "--trials", "2", "--compare-seeds", "0")) == 0
     words = ["search", "--out", str(tmp_path / "b"), "--trials", "3", "--compare-seeds", "0"]

@@ -169,6 +169,7 @@ def test_workers_without_gpus_see_none(started, small_space):
     assert seen.environment == ""
 
 
+@pytest.mark.slow
 def test_shared_gpus_are_given_out_by_share(started, small_space):
     executor = started(workers=2, gpus_per_worker=0.5, cpus_per_worker=0.5)
     for trial in (0, 1):

@@ -113,6 +113,7 @@ def test_without_a_resource_the_worker_measures_after_the_training(tmp_path, sma
     assert values(result)["device_process"] == values(result)["trainer_process"]
 
 
+@pytest.mark.slow
 def test_a_device_that_dies_loses_the_attempt_and_is_replaced(tmp_path, small_space):
     study = nas.search(
         small_space,

@@ -368,6 +368,7 @@ def test_own_op_with_own_layer_drop_path_and_dropout_exports_silently(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_bundle_without_preprocessing_says_so_by_leaving_it_out(tmp_path: Path) -> None:
     network = small_network()
     bundle = export(tmp_path / "bundle", network)
@@ -395,6 +396,7 @@ def test_layer_that_needs_our_package_is_an_error_and_leaves_nothing(tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_mismatch_is_an_error_and_keeps_the_bundle_that_was_there(tmp_path: Path) -> None:
     export(tmp_path / "bundle", small_network())
     before = {path.name: path.read_bytes() for path in (tmp_path / "bundle").iterdir()}
@@ -437,6 +439,7 @@ def test_what_was_measured_of_a_bundle_stays_when_it_is_replaced(tmp_path: Path)
     assert (tmp_path / "bundle" / "latency-cpu.json").read_text() == "{}"
 
 
+@pytest.mark.slow
 def test_empty_folder_and_missing_parents_are_used(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert export(tmp_path / "empty", small_network()).folder == tmp_path / "empty"

@@ -229,6 +229,7 @@ def expected_probabilities(module, path):
         return torch.softmax(module(Normalise(data, torch.device("cpu"))(images)), 1)[0].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [("--batch-size", "7"), ("--onnx",)])
 def test_a_messy_folder_is_predicted_as_the_network_does_and_damaged_files_are_named(
     bundle, module, messy, tmp_path, options
@@ -253,6 +254,7 @@ def test_a_messy_folder_is_predicted_as_the_network_does_and_damaged_files_are_n
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "cp1252"])
 def test_any_name_prints_as_one_line_in_any_encoding(bundle, messy, encoding):
     # Isolated mode would ignore the encoding; safe path leaves out the folders of programs alone.
@@ -304,6 +306,7 @@ def test_python_gets_probabilities_batch_by_batch_and_errors_in_their_places(bun
             assert "Error" in found[path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "absent"), [((), "onnxruntime"), (("--onnx",), "torch")])
 def test_one_of_the_two_libraries_is_enough_and_the_other_is_named(bundle, messy, option, absent):
     program = (
@@ -320,6 +323,7 @@ def test_one_of_the_two_libraries_is_enough_and_the_other_is_named(bundle, messy
     assert done.stderr.startswith(f"predict.py: {absent} is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
@@ -363,6 +367,7 @@ def test_the_check_counts_its_files_and_the_card_says_so(bundle):
     assert "reads 51 image files of all modes" in (bundle.folder / "card.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong", "message"),
     [
@@ -391,6 +396,7 @@ def test_a_predict_py_that_reads_otherwise_is_not_exported(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_bundle_of_an_earlier_version_is_replaced(bundle, network, module, tmp_path):
     shutil.copytree(bundle.folder, tmp_path / "old")
     (tmp_path / "old" / "predict.py").unlink()

@@ -372,6 +372,7 @@ def test_the_files_say_what_the_network_is(tmp_path):
     assert network.digest in source
 
 
+@pytest.mark.slow
 def test_exporting_does_not_need_timm(tmp_path):
     program = (
         "import sys; sys.modules['timm'] = None\n"
@@ -516,6 +517,7 @@ def complaint(capsys, *words):
     return text
 
 
+@pytest.mark.slow
 def test_the_best_trial_goes_to_timm_with_the_weights_of_its_bundle(study, capsys):
     best = study.best
     bundle = said(capsys, "export", str(study.folder), "--json")

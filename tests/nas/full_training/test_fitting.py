@@ -260,6 +260,7 @@ def stopped_at(folder, step, **more):
         run(folder, tell=tell, **{"checkpoint_steps": 1, **more})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("step", [1, 5, 7, 10, 14, 15])
 def test_a_signal_ends_a_training_between_two_steps_and_the_next_run_goes_on(tmp_path, number, step):

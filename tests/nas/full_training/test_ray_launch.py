@@ -167,6 +167,7 @@ def test_what_interrupts_the_driver_ends_the_ranks_and_frees_what_they_held(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @needs_ray
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -236,6 +237,7 @@ def test_a_missing_extra_is_said_with_the_command_that_installs_it(tmp_path):
     assert "needs Ray Train, but pandas, pydantic cannot be imported: pip install 'mnas[train]'" in said
 
 
+@pytest.mark.slow
 def test_more_ranks_than_cores_are_refused_before_ray_starts(tmp_path):
     with start_driver(tmp_path, workers=10_000) as driver:
         said = driver.communicate(timeout=120)[0]

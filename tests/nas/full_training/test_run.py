@@ -107,6 +107,7 @@ def test_an_equal_training_gives_equal_weights(trained, data, tmp_path):
     assert not all(torch.equal(one[name], third[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_neither_trained_nor_tested_again(data, tmp_path):
     first = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
     result = json.loads((tmp_path / "result.json").read_text())
@@ -118,6 +119,7 @@ def test_what_is_finished_is_neither_trained_nor_tested_again(data, tmp_path):
     assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_the_test_split_is_not_looked_at_again_where_the_export_failed(data, tmp_path):
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "mine.txt").write_text("not to be overwritten")
@@ -132,6 +134,7 @@ def test_the_test_split_is_not_looked_at_again_where_the_export_failed(data, tmp
     assert f"1 of {again.images:,} test images" in (again.bundle / "card.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_written_is_an_error_and_the_same_command_goes_on(data, tmp_path):
     (tmp_path / "result.json").mkdir()
     with pytest.raises(TrainingError, match=r"result\.json cannot be written") as error:
@@ -143,6 +146,7 @@ def test_a_result_that_cannot_be_written_is_an_error_and_the_same_command_goes_o
     assert (tmp_path / "checkpoint.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_a_bundle_of_other_weights_is_made_again(data, tmp_path):
     first = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST)
     weights = load_file(first.bundle / "weights.safetensors")
@@ -153,6 +157,7 @@ def test_a_bundle_of_other_weights_is_made_again(data, tmp_path):
     assert all(torch.equal(found[name], tensor) for name, tensor in weights.items())
 
 
+@pytest.mark.slow
 def test_a_test_image_that_can_no_longer_be_read_does_not_count(tmp_path):
     images, labels = make_arrays()
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
@@ -232,12 +237,14 @@ def test_a_folder_that_cannot_be_made_is_an_error(data, tmp_path):
     assert error.value.field == "out"
 
 
+@pytest.mark.slow
 def test_a_training_of_fewer_steps_than_stages_ends(data, tmp_path):
     recipe = nas.RECIPES["progressive"].changed(epochs=1, batch_size=48, precision="float32")
     assert recipe.steps(len(data.train)) < recipe.stages
     assert nas.train(NETWORK, data=data, recipe=recipe, out=tmp_path, options=FAST).rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("held", "top"), [("study", 1), ("bundle", 1), ("ranking", 1), ("one", 3)])
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(
     held, top, study, trained, data, tmp_path
@@ -262,6 +269,7 @@ def test_a_training_is_not_written_among_its_images(tmp_path):
         assert error.value.field == "out"
 
 
+@pytest.mark.slow
 def test_one_network_of_a_ranking_is_exported_where_it_was_trained(study, data, tmp_path):
     nas.train(study, data=data, recipe=RECIPE, out=tmp_path, top=2, options=FAST)
     folder = next(tmp_path.glob("trial-*"))
@@ -500,6 +508,7 @@ def test_images_are_normalised_as_the_weights_were_trained(trained, tmp_path):
     assert fresh.data.mean == dark.mean
 
 
+@pytest.mark.slow
 def test_a_split_that_would_test_on_what_the_weights_have_seen_is_refused(pack, tmp_path):
     first = nas.train(NETWORK, data=pack, recipe=RECIPE, out=tmp_path / "a", options=FAST)
     source = ImageSource(spec=pack, carving=Carving(seed=3))
@@ -562,6 +571,7 @@ class Recorded(Unwatched):
         self.progresses.append(progress)
 
 
+@pytest.mark.slow
 def test_a_training_says_before_it_begins_what_it_will_take(data, tmp_path):
     watcher = Recorded()
     found = nas.train(NETWORK, data=data, recipe=RECIPE, out=tmp_path, options=FAST, watcher=watcher)

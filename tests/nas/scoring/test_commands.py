@@ -44,6 +44,7 @@ def test_evaluate_shows_accuracy_beside_the_majority_share_with_its_warnings(cop
     assert "more mistakes: --top N, or --csv for all" in out
 
 
+@pytest.mark.slow
 def test_evaluate_writes_every_prediction_and_a_picture(copied, photos, tmp_path, capsys):
     table, picture = tmp_path / "new" / "a.csv", tmp_path / "pictures" / "a.png"
     words = ["--split", "all", "--csv", table, "--png", picture]
@@ -61,6 +62,7 @@ def test_evaluate_refuses_a_picture_of_another_kind_before_it_reads_images(copie
     assert "must end in .png or .svg" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_shows_the_worst_of_many_classes(tmp_path, capsys):
     classes = [f"class {number:03}" for number in range(100)]
     folder = make_bundle(tmp_path / "bundle", preprocessing_of(classes=classes))

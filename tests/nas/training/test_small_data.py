@@ -94,6 +94,7 @@ def test_a_batch_that_was_asked_for_is_refused_where_it_does_not_fit(space_file,
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_images_that_tell_nothing_are_said_to_tell_nothing(space_file, tmp_path, capsys):
     data = pack(tmp_path / "noise.npz", 200, 2, contrast=0)
     assert search(data, space_file, tmp_path / "a", "--trials", "3", "--epochs", "2") == 0

@@ -79,6 +79,7 @@ def read(folder, space=None):
     return read_form(space or tiny_space(), folder, device_name="Pixel 8")
 
 
+@pytest.mark.slow
 def test_a_form_that_is_written_runs_and_is_read_once_it_is_filled_in(tmp_path):
     space = space_of(Stage(op=choice(Conv(), MBConv()), channels=8))
     folder = tmp_path / "form"
