@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -124,14 +124,13 @@ def run(asked: FullTraining, out: str | Path, *, options: TrainOptions, watcher:
     choose_device(options.device)
     folder = Path(out).expanduser()
     with locked(folder):
-        found = [_fit(one, options, watcher) for one in trainings]
+        found = [(one, *_fit(one, options, watcher)) for one in trainings]
         # Equal ones stay in the order of the study.
-        ranked = sorted(found, key=lambda pair: -pair[0].best.accuracy)
-        ranking = tuple(fitted for fitted, _ in ranked)
+        ranked = sorted(found, key=lambda one: -one[1].best.accuracy)
+        ranking = tuple(fitted for _, fitted, _ in ranked)
         if len(ranking) > 1:
             write_json(folder / RANKING, [plain(fitted) for fitted in ranking])
-        best, checkpoint = ranked[0]
-        training = next(one for one in trainings if one.folder == best.folder)
+        training, best, checkpoint = ranked[0]
         return finish(folder, training, best, checkpoint, ranking, options, watcher.on_step)
 
 
@@ -176,10 +175,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _work(training: Training, options: TrainOptions) -> Fit:
     """The training as the plain data that every rank runs; a precision that was chosen before stays."""
-    path = training.folder / RUN
+    path, identity = training.folder / RUN, training.identity
     known = _read_run(path)
     if known is not None:
-        check_identity(path, known["identity"], training.identity, _changes(known, training.recipe))
+        check_identity(path, known["identity"], identity, _changes(known, training.recipe))
     precision: Literal["float32", "bfloat16"]
     if training.recipe.precision != "auto":
         precision = training.recipe.precision
@@ -192,7 +191,7 @@ def _work(training: Training, options: TrainOptions) -> Fit:
         data=training.data,
         recipe=training.recipe,
         folder=training.folder,
-        identity=training.identity,
+        identity=identity,
         seed=training.seed,
         precision=precision,
         weights=training.start.weights,
@@ -231,15 +230,15 @@ def _read_run(path: Path) -> dict[str, Any] | None:
 
 
 def _fit(training: Training, options: TrainOptions, watcher: Watcher) -> tuple[Fitted, Checkpoint]:
-    """Trains one network to the end, or reads what was trained before."""
+    """Trains one network to the end, or reads what was trained before; of its tensors the best are kept."""
     work = _work(training, options)
-    done = read_checkpoint(training.folder, training.identity)
+    done = read_checkpoint(work.folder, work.identity)
     steps = training.recipe.steps(len(training.data.train))
     if done is None or done.state.step < steps:
         _begin(training, work)
         watcher.on_step("measuring a few steps")
         watcher.on_plan(_plan(training, work, options))
-        done = _train(work, options, watcher)
+        done = _train(work, options, watcher, first_step=0 if done is None else done.state.step + 1)
     best = done.state.best
     if best is None:
         raise TrainingError(
@@ -257,14 +256,14 @@ def _fit(training: Training, options: TrainOptions, watcher: Watcher) -> tuple[F
         seconds=done.state.seconds,
         notes=done.state.notes,
     )
-    return fitted, done
+    return fitted, replace(done, tensors={}, numbers={})
 
 
 def _begin(training: Training, work: Fit) -> None:
     """Writes down what is trained, before the first step."""
     facts = {
         "name": training.start.name,
-        "identity": training.identity,
+        "identity": work.identity,
         "precision": work.precision,
         "seed": training.seed,
         "recipe": asdict(training.recipe),
@@ -282,10 +281,9 @@ def _begin(training: Training, work: Fit) -> None:
         ) from error
 
 
-def _train(work: Fit, options: TrainOptions, watcher: Watcher) -> Checkpoint:
+def _train(work: Fit, options: TrainOptions, watcher: Watcher, *, first_step: int) -> Checkpoint:
     device = choose_device(options.device)
-    before = read_checkpoint(work.folder, work.identity)
-    with closing(CurveLog(work.folder, first_step=0 if before is None else before.state.step + 1)) as log:
+    with closing(CurveLog(work.folder, first_step=first_step)) as log:
 
         def tell(progress: TrainingProgress) -> None:
             if progress.row is not None:
