@@ -17,7 +17,7 @@ from nas.errors import ExecutorError, TrainingError
 from nas.full_training.augmentation import generators_kept
 from nas.full_training.batches import TrainingBatches
 from nas.full_training.checkpoint import Best, Checkpoint, Row, State, read_checkpoint
-from nas.full_training.learner import Learner
+from nas.full_training.learner import Learner, on_host
 from nas.full_training.ranks import Ranks, share_of_split
 from nas.full_training.work import Fit, TrainingProgress
 from nas.signals import Interruption
@@ -245,10 +245,7 @@ class Fitting:
         for kind, accuracy in found.items():
             if accuracy is not None and (best is None or accuracy >= best.accuracy):
                 best = Best(step=step, epoch=row.epoch, kind=kind, accuracy=accuracy)
-                weights = candidates[kind].state_dict()
-                self._best = {
-                    name: tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()
-                }
+                self._best = on_host(candidates[kind].state_dict())
         self._state = replace(self._state, rows=(*self._state.rows, row), best=best)
         self._tell(row=row)
         self._note_failed_recording()
@@ -288,7 +285,7 @@ class Fitting:
             TrainingError: It was the last one.
         """
         # Every rank continues with the statistics and the loss that are written.
-        self._learner.candidates()
+        self._learner.average_statistics()
         loss = self._learner.loss_sum
         loss.copy_(self._ranks.total(loss) / self._ranks.world)
         now = self._saved_at = time.monotonic()

@@ -246,12 +246,15 @@ class Learner:
 
     def candidates(self) -> dict[str, nn.Module]:
         """What can be evaluated and exported: the weights, and their average where it is kept."""
-        found = {"weights": self.module}
+        self.average_statistics()
+        average = {} if self.ema is None else {"averaged weights": self.ema.module}
+        return {"weights": self.module, **average}
+
+    def average_statistics(self) -> None:
+        """Gives every rank the same running statistics of batch norms."""
+        self._ranks.average_statistics(self.module)
         if self.ema is not None:
-            found["averaged weights"] = self.ema.module
-        for module in found.values():
-            self._ranks.average_statistics(module)
-        return found
+            self._ranks.average_statistics(self.ema.module)
 
     def tensors(self) -> Tensors:
         """Everything that changes, by name, on the CPU."""
@@ -265,7 +268,7 @@ class Learner:
                 if isinstance(value, Tensor)
             }
         named["loss_sum"] = self.loss_sum
-        return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
+        return on_host(named)
 
     def numbers(self) -> dict[str, Any]:
         """What else changes, as JSON values: numbers in the optimiser's state and groups."""
@@ -312,6 +315,11 @@ class Learner:
         """Whether every weight and the loss are finite; waits for the device."""
         tensors = [*self.module.parameters(), *self.module.buffers(), self.loss_sum]
         return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
+
+
+def on_host(named: Mapping[str, Tensor]) -> Tensors:
+    """Copies tensors to the CPU, in the plain memory layout."""
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
 
 
 def _number(value: object) -> float | int | None:
