@@ -74,7 +74,7 @@ def evaluate(
         progress=progress,
     )
     matched = match_classes(labelled, preprocessing.classes)
-    predictions = _prediction_all(run, matched.part, preprocessing, size, progress)
+    predictions = _predict_all(run, matched.part, preprocessing, size, progress)
     lost = tuple(Unreadable(name=name, reason="no image that can be read") for name in labelled.unreadable)
     _require_read(labelled, predictions)
     scores = score(predictions, matched.part, preprocessing.classes)
@@ -93,7 +93,7 @@ def evaluate(
     return replace(scores, warnings=scores.warnings + failed)
 
 
-def _prediction_all(
+def _predict_all(
     run: Runtime, part: Part, preprocessing: Preprocessing, batch_size: int, progress: Say
 ) -> TopClasses:
     """The predictions of all images, with progress."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +103,7 @@ def classify(
     """
     for places, images, unreadable in _batches(part, reading, batch_size):
         if not len(images):
-            yield _unread(unreadable, top)
+            yield replace(joined((), top), unreadable=unreadable)
             continue
         logits = torch.from_numpy(run(images))
         is_finite = logits.isfinite().all(1)
@@ -121,15 +121,6 @@ def classify(
             probabilities=probabilities.numpy(),
             unreadable=unreadable,
         )
-
-
-def _unread(unreadable: tuple[Unreadable, ...], top: int) -> TopClasses:
-    return TopClasses(
-        places=np.empty(0, np.int64),
-        classes=np.empty((0, top), np.int64),
-        probabilities=np.empty((0, top)),
-        unreadable=unreadable,
-    )
 
 
 Batch = tuple[Places, Images, tuple[Unreadable, ...]]
