@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nas.data.images import FIT, Carving, Fit, ImageData
+from nas.data.images import FIT, SEARCH_FRACTION, Carving, Fit, ImageData
 from nas.data.loading import load_data
 from nas.errors import DataError
 from nas.export.preprocessing import Preprocessing, TrainedOn
@@ -69,7 +69,8 @@ def of_study(study: Study, given: ImageSource | None = None) -> ImageSource | No
     if "data" not in settings:
         return given
     carving = Carving(
-        seed=int(settings.get("seed", 0)), search_fraction=float(settings.get("search_fraction", 0.2))
+        seed=int(settings.get("seed", 0)),
+        search_fraction=float(settings.get("search_fraction", SEARCH_FRACTION)),
     )
     own = ImageSource(
         spec=settings["data"], root=settings.get("data_root"), fit=settings.get("fit"), carving=carving

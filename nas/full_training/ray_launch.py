@@ -64,7 +64,7 @@ def launch(
     """Runs `work` on so many ranks, and returns when all of them have ended.
 
     The ranks talk by NCCL on GPUs and by gloo on CPUs. When a process or its node dies, all ranks are started
-    anew, and `work` must continue from its own checkpoint, in a folder that every node sees. What `work`
+    again, and `work` must continue from its own checkpoint, in a folder that every node sees. What `work`
     itself raises in a rank ends all ranks for good. What it returns is ignored.
 
     `work` and its messages are pickled. Numpy arrays in it are not copied to each rank; there, they are
@@ -77,7 +77,7 @@ def launch(
         on_gpus: Each rank trains on a GPU of its own; else on CPUs.
         cpus_per_worker: CPU cores that each rank holds; Ray sets its number of threads by it.
         address: A running cluster: `auto`, `host:port` or `ray://host:port`; None starts Ray on this machine.
-        restarts: How often ranks are started anew after a death before it is an error.
+        restarts: How often ranks are started again after a death before it is an error.
         tell: Called here, in order, with each message of the first rank.
         say: Told what goes on beside the training: starts, deaths.
 
@@ -198,7 +198,7 @@ class _Launcher:
 
 
 def _trainer(shared: Sequence[Any], channel: Any, plan: _Plan) -> Any:
-    """Makes Ray's trainer, which starts no failed training anew: the driver knows why ranks ended."""
+    """Makes Ray's trainer, which starts no failed training again: the driver knows why ranks ended."""
     import ray.train
     from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -275,7 +275,7 @@ def _run(
     tell: Callable[[Message], None],
     say: Say,
 ) -> None:
-    """Starts the ranks, and starts them anew as often as it is allowed."""
+    """Starts the ranks, and starts them again as often as it is allowed."""
     for start in range(restarts + 1):
         say(f"starting {plan.workers} ranks")
         may_retry, problem, failures = _attempt(ray, shared, plan, tell)

@@ -73,7 +73,7 @@ MODERN = FullRecipe(
 )
 """torchvision's second recipe for ResNet-50 and EfficientNetV2: its EMA of 0.99998 is, by its own scaling for
 1,024 images a step and 600 epochs, 0.9989 every 32 steps. During the warm-up of the rate it begins the
-average anew; here TensorFlow's warm-up of the decay leaves as little of the first weights."""
+average once more; here TensorFlow's warm-up of the decay leaves as little of the first weights."""
 
 STRIKES_BACK_A1 = FullRecipe(
     name="strikes_back_a1",
