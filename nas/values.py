@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
@@ -99,6 +100,16 @@ def bounded(text: str, most: int) -> str:
     head = kept // 4
     left_out = len(text) - kept
     return f"{text[:head]} ... ({left_out:,} characters left out) ... {text[head + left_out :]}"
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number that a float can hold: no NaN, no infinity, no boolean."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def is_count(value: object, least: int) -> bool:
+    """Whether it is an integer of at least so much, and no boolean."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def few(names: Sequence[str], word: Callable[[str], str] = str) -> str:

@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from nas.errors import RecipeError
-from nas.full_training.recipe_laws import LAWS, check_notation, check_optimizer, is_number
+from nas.full_training.recipe_laws import LAWS, check_notation, check_optimizer
 from nas.options import option, options_of
 from nas.training.recipe import MOST_INITIAL, batch_that_follows
 from nas.training.reduction import Reduction
 from nas.units import hint
-from nas.values import digest
+from nas.values import digest, is_number
 
 RateRule = Literal["linear", "square_root", "none"]
 Schedule = Literal["cosine", "step", "constant"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 
 from nas.errors import RecipeError
 from nas.units import hint
+from nas.values import is_count, is_number
 
 UNSUITED = {
     "adahessian": "it needs second derivatives, which a step here does not compute",
@@ -64,15 +64,6 @@ def check_notation(text: str) -> None:
         )
 
 
-def is_number(value: object) -> bool:
-    """Whether it is a number that a float can hold."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
 def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
@@ -115,16 +106,16 @@ LAWS = (
         ("batch_norm_momentum",),
         lambda value: value is None or (is_number(value) and 0 < value <= 1),
     ),
-    ("{} >= 1", ("reference_batch", "repeats", "stages", "ema_every"), _is_count),
+    ("{} >= 1", ("reference_batch", "repeats", "stages", "ema_every"), lambda value: is_count(value, 1)),
     (
         "{} >= 2 (batch norm needs two images)",
         ("largest_batch",),
-        lambda value: _is_count(value) and value >= 2,
+        lambda value: is_count(value, 2),
     ),
     (
         "{} >= 2 or None (batch norm needs two images)",
         ("batch_size",),
-        lambda value: value is None or (_is_count(value) and value >= 2),
+        lambda value: value is None or (is_count(value, 2)),
     ),
     ("{} in (False, True)", ("ema_warmup",), lambda value: isinstance(value, bool)),
 )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nas.errors import RecipeError
 from nas.options import option, options_of
-from nas.values import digest
+from nas.values import digest, is_count, is_number
 from search_spaces.fingerprints import counted_fields
 
 Optimizer = Literal["sgd", "rmsprop"]
@@ -79,36 +79,36 @@ class Recipe:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.type == "float" and isinstance(value, int) and not isinstance(value, bool):
+            if field.type == "float" and isinstance(value, int) and is_number(value):
                 object.__setattr__(self, field.name, float(value))  # so that 5 and 5.0 are one recipe
         for name, one in options_of(Recipe).items():
             value = getattr(self, name)
             _require(not one.choices or value in one.choices, f"{name} in {one.choices}", name, self)
             _require(one.kind is not bool or isinstance(value, bool), f"{name} in (False, True)", name, self)
         for name in ("epochs", "learning_rate"):
-            _require(_is_number(getattr(self, name)) and getattr(self, name) > 0, f"{name} > 0", name, self)
+            _require(is_number(getattr(self, name)) and getattr(self, name) > 0, f"{name} > 0", name, self)
         for name in ("weight_decay", "warmup_epochs"):
-            _require(_is_number(getattr(self, name)) and getattr(self, name) >= 0, f"{name} >= 0", name, self)
+            _require(is_number(getattr(self, name)) and getattr(self, name) >= 0, f"{name} >= 0", name, self)
         for name in ("momentum", "label_smoothing"):
             _require(
-                _is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1,
+                is_number(getattr(self, name)) and 0 <= getattr(self, name) < 1,
                 f"0 <= {name} < 1",
                 name,
                 self,
             )
         _require(
-            _is_number(self.batch_norm_momentum) and 0 < self.batch_norm_momentum <= 1,
+            is_number(self.batch_norm_momentum) and 0 < self.batch_norm_momentum <= 1,
             "0 < batch_norm_momentum <= 1",
             "batch_norm_momentum",
             self,
         )
         _require(
-            self.batch_size is None or _is_count(self.batch_size, 2),
+            self.batch_size is None or is_count(self.batch_size, 2),
             "batch_size >= 2 (batch norm needs two images)",
             "batch_size",
             self,
         )
-        _require(_is_count(self.crop_padding, 0), "crop_padding >= 0", "crop_padding", self)
+        _require(is_count(self.crop_padding, 0), "crop_padding >= 0", "crop_padding", self)
         _require(
             self.warmup_epochs < self.epochs, f"warmup_epochs < epochs={self.epochs}", "warmup_epochs", self
         )
@@ -132,7 +132,7 @@ class Recipe:
         Raises:
             RecipeError: The share is not in (0, 1].
         """
-        if not (_is_number(fidelity) and 0 < fidelity <= 1):
+        if not (is_number(fidelity) and 0 < fidelity <= 1):
             raise RecipeError(f"`0 < fidelity <= 1` must hold, but got fidelity={fidelity!r}")
         return replace(self, epochs=self.epochs * fidelity, warmup_epochs=self.warmup_epochs * fidelity)
 
@@ -240,11 +240,3 @@ def is_of_first_version(text: str) -> bool:
 def _require(holds: bool, law: str, name: str, recipe: Recipe) -> None:
     if not holds:
         raise RecipeError(f"`{law}` must hold, but got {name}={getattr(recipe, name)!r}", field=name)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_count(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -128,3 +128,9 @@ def test_text_that_is_no_recipe_is_refused(text):
 def test_a_recipe_without_probes_leaves_no_precision_to_be_timed_and_keeps_one_that_was_chosen():
     assert Recipe().without_probes() == Recipe(precision="float32")
     assert Recipe(precision="bfloat16").without_probes() == Recipe(precision="bfloat16")
+
+
+def test_a_number_that_no_float_can_hold_is_refused_by_its_name():
+    with pytest.raises(RecipeError) as error:
+        Recipe(momentum=10**400)
+    assert error.value.field == "momentum"
