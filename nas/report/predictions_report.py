@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from nas.data.tree import few, printable
-from nas.errors import UsageError
-from nas.report.printing import Column, Fact, Report, Row, Table, show_accuracy, show_count
+from nas.report.printing import (
+    Column,
+    Fact,
+    Report,
+    Row,
+    Table,
+    show_accuracy,
+    show_count,
+    unwritable_csv,
+)
 
 if TYPE_CHECKING:
     from nas.scoring.predicting import Prediction
@@ -57,11 +65,7 @@ def csv_writer(path: Path | None, top: int) -> Iterator[Write]:
             writer.writerow(header)
             yield lambda images: writer.writerows(map(_cells, images))
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): give a file in a folder that you may "
-            "write to",
-            field="csv",
-        ) from error
+        raise unwritable_csv(path, error) from error
 
 
 def _cells(one: Prediction) -> list[str]:

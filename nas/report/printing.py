@@ -10,8 +10,10 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.errors import UsageError
 from nas.metrics import show_metric as show_metric
 from nas.report.streams import json_output, tolerate
 from nas.units import show_accuracy as show_accuracy
@@ -135,6 +137,15 @@ def _plain(value: object) -> object:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
+
+
+def unwritable_csv(path: Path, error: OSError) -> UsageError:
+    """The mistake of a CSV file that cannot be written."""
+    return UsageError(
+        f"{path} cannot be written ({error.strerror or error}): give a file in a folder that you may "
+        "write to",
+        field="csv",
+    )
 
 
 def make_console(*, to_stderr: bool = False) -> Console:

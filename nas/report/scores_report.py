@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
-from nas.errors import UsageError
 from nas.io import write_whole
-from nas.report.printing import Column, Fact, Report, Row, Table, show_accuracy, show_count, show_share
+from nas.report.printing import (
+    Column,
+    Fact,
+    Report,
+    Row,
+    Table,
+    show_accuracy,
+    show_count,
+    show_share,
+    unwritable_csv,
+)
 
 if TYPE_CHECKING:
     from nas.scoring.scores import ClassScores, Scores
@@ -201,8 +210,4 @@ def write_predictions(scores: Scores, path: Path) -> Path:
     try:
         return write_whole(path, text.getvalue())
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): give a file in a folder that you may "
-            "write to",
-            field="csv",
-        ) from error
+        raise unwritable_csv(path, error) from error
