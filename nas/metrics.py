@@ -111,6 +111,14 @@ class MetricInfo:
 
 METRICS = (
     MetricInfo(name="accuracy", label="accuracy", unit=FRACTION, direction="max"),
+    MetricInfo(name="balanced_accuracy", label="balanced accuracy", unit=FRACTION, direction="max"),
+    MetricInfo(name="macro_f1", label="macro F1", unit=FRACTION, direction="max"),
+    MetricInfo(name="top5", label="top-5 accuracy", unit=FRACTION, direction="max"),
+    MetricInfo(name="auroc", label="AUROC", unit=FRACTION, direction="max"),
+    MetricInfo(name="mean_average_precision", label="mean average precision", unit=FRACTION, direction="max"),
+    MetricInfo(name="r2", label="R2", unit=NUMBER, direction="max"),
+    MetricInfo(name="rmse", label="RMSE", unit=NUMBER),
+    MetricInfo(name="mae", label="MAE", unit=NUMBER),
     MetricInfo(name="macs", label="multiply-adds", unit=COUNT, origin="network"),
     MetricInfo(name="params", label="parameters", unit=COUNT, origin="network"),
     MetricInfo(name="activations", label="activations", unit=COUNT, origin="network"),

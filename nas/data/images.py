@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import DataError
+from nas.tasks import CLASSIFICATION, TASKS, TaskName
 from nas.values import digest, whole
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -87,7 +88,9 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "search", "test"]
 Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
+Labels = npt.NDArray[Any]
+"""int64 of shape (count,), each the index of a class; or, where an image may have several labels or numbers,
+float32 of shape (count, outputs): 0 and 1, or numbers in their own unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -96,7 +99,7 @@ class Pixels:
 
     Attributes:
         images: uint8 of shape (count, channels, resolution, resolution).
-        labels: int64 of shape (count,), each the index of a class.
+        labels: One row for each image, see `Labels`.
         names: What each image is called: its path in a folder, its place in a pack or an array; empty where
             that is not known.
     """
@@ -111,10 +114,10 @@ class Pixels:
                 "images must be uint8 of shape (count, channels, height, width), "
                 f"but got {self.images.dtype} of shape {self.images.shape}"
             )
-        if self.labels.shape != (len(self.images),):
+        if self.labels.ndim not in (1, 2) or len(self.labels) != len(self.images):
             raise DataError(
-                f"there must be one label per image, but got {len(self.images)} images and "
-                f"labels of shape {self.labels.shape}"
+                f"there must be one label, or one row of labels, per image, but got {len(self.images)} "
+                f"images and labels of shape {self.labels.shape}"
             )
         if len(self.names) not in (0, len(self.labels)):
             raise DataError(
@@ -177,7 +180,7 @@ class Files:
     Attributes:
         root: Folder the paths are relative to; every worker must see it under this name.
         paths: One path per image.
-        labels: int64 of shape (count,), each the index of a class.
+        labels: One row for each image, see `Labels`.
     """
 
     root: str
@@ -255,7 +258,7 @@ class ImageData:
 
     Attributes:
         name: What users call the data.
-        classes: Names of the classes; a label is an index into them.
+        classes: Names of what the outputs of a network stand for: classes, labels, or columns of numbers.
         reading: How image files become pixels; the size of all images.
         train: What networks learn from.
         search: What the search sees: the accuracy of a trial is measured here.
@@ -266,6 +269,10 @@ class ImageData:
         content_digest: Digest of the images: of all pixels, or of names and file sizes for a folder.
         split_fingerprint: Digest of which image is in which split.
         carving: How the splits that were not given were carved; None where that is not known.
+        task: What networks learn to predict.
+        target_mean: Mean of each column of numbers on the training split, in its own unit; empty for other
+            tasks. A network gives the number less this mean, divided by this deviation.
+        target_std: Standard deviation of each, likewise.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at, such as images that were skipped.
     """
@@ -282,12 +289,15 @@ class ImageData:
     content_digest: str
     split_fingerprint: str
     carving: Carving | None = None
+    task: TaskName = CLASSIFICATION
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
-        """Number of classes."""
+        """Number of outputs of a network: classes, labels, or columns of numbers."""
         return len(self.classes)
 
     @property
@@ -307,8 +317,11 @@ class ImageData:
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the images, their size, fit or classes change; the split has its own."""
-        return digest(self.content_digest, self.channels, self.resolution, *self.classes, *self.reading.marks)
+        """Changes when the images, their size, fit, task or classes change; the split has its own."""
+        task = () if self.task == CLASSIFICATION else (f"task={self.task}",)
+        return digest(
+            self.content_digest, self.channels, self.resolution, *self.classes, *self.reading.marks, *task
+        )
 
     def split(self, name: SplitName) -> Part:
         """Returns one of the three splits by its name."""
@@ -317,7 +330,7 @@ class ImageData:
     def __str__(self) -> str:
         shape = f"{self.channels} x {self.resolution} x {self.resolution}"
         counts = f"{len(self.train):,} train / {len(self.search):,} search / {len(self.test):,} test"
-        return f"{self.name}: {self.num_classes} classes, {shape}, {counts}"
+        return f"{self.name}: {self.num_classes} {TASKS[self.task].outputs}, {shape}, {counts}"
 
 
 def check_fits(network: Network, data: ImageData) -> None:
