@@ -107,9 +107,9 @@ class TrainingBatches:
             self.splits = self._streamed
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """Which images could not be read."""
-        return self.splits.notes
+    def unreadable(self) -> tuple[str, ...]:
+        """Paths of the images that this process could not read."""
+        return () if self._streamed is None else self._streamed.unreadable
 
     def epoch(self, number: int, *, first: int = 0) -> Iterator[Batch]:
         """Yields this rank's share of the batches of an epoch, counted from 0, from the batch `first` on."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.data.images import ImageData
+from nas.data.tree import few
 from nas.devices import release_memory, synchronize
 from nas.errors import ExecutorError, TrainingError
 from nas.full_training.augmentation import generators_kept
@@ -81,6 +82,7 @@ class Fitting:
         self._batches = TrainingBatches(self._data, work.recipe, ranks, seed=work.seed)
         self._interruption = Interruption()
         self._best: Mapping[str, Tensor] = {}
+        self._unreadable: set[str] = set()
         self._state = State(identity=work.identity)
         self._learner = self._resumed()
         schedule = self._learner.schedule
@@ -249,13 +251,32 @@ class Fitting:
         self._state = replace(self._state, rows=(*self._state.rows, row), best=best)
         self._tell(row=row)
         self._note_failed_recording()
+        self._note_unreadable()
         self._since_step, self._since_at = step, time.monotonic()
 
     def _note_failed_recording(self) -> None:
         """Says once that steps were to be replayed as a CUDA graph, and are slower than that."""
         report = self._learner.step_report
         note = f"steps are {report.kind}, which is slower than a CUDA graph: {report.reason}"
-        if report.has_failed and note not in self._state.notes:
+        if report.has_failed:
+            self._note(note)
+
+    def _note_unreadable(self) -> None:
+        """Says which images could not be read since the evaluation before."""
+        own = "".join(f"{path}\n" for path in self._batches.unreadable).encode()
+        found = self._ranks.gather(torch.tensor([*own], dtype=torch.uint8))
+        paths = dict.fromkeys(bytes(found.tolist()).decode().split("\n")[:-1])
+        new = [path for path in paths if path not in self._unreadable]
+        self._unreadable.update(new)
+        if new:
+            self._note(
+                f"{few(new)} cannot be read: another image of the batch is trained on in place of each, and "
+                "in evaluation they are left out"
+            )
+
+    def _note(self, note: str) -> None:
+        """Tells something once, and keeps it with the result."""
+        if note not in self._state.notes:
             self._state = self._state.noted(note)
             self._tell(note=note)
 

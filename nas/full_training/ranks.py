@@ -88,6 +88,13 @@ class Ranks(Protocol):
         """Returns the first rank's text on every rank."""
         ...
 
+    def gather(self, rows: Tensor) -> Tensor:
+        """Returns the rows of all ranks on every rank, one rank's after the other's, on the same device.
+
+        Ranks may have different numbers of rows `(rows, ...)`, also none; all else is the same.
+        """
+        ...
+
     def barrier(self) -> None:
         """Waits until all ranks are here."""
         ...
@@ -132,6 +139,10 @@ class OneRank:
     def from_first(self, text: str) -> str:
         """See `Ranks`."""
         return text
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """See `Ranks`."""
+        return rows
 
     def barrier(self) -> None:
         """See `Ranks`."""
@@ -210,6 +221,21 @@ class TorchRanks:
         held = [text]
         distributed.broadcast_object_list(held, src=0, device=self.device)
         return held[0]
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """See `Ranks`."""
+        counts = torch.zeros(self.world, dtype=torch.int64)
+        counts[self.rank] = len(rows)
+        counts = self.total(counts)
+        if not int(counts.max()):
+            return rows
+        # Every rank sends as many rows as the one that has most.
+        sent = torch.zeros((int(counts.max()), *rows.shape[1:]), dtype=rows.dtype, device=self.device)
+        sent[: len(rows)] = rows.detach()
+        found = [torch.empty_like(sent) for _ in range(self.world)]
+        distributed.all_gather(found, sent)
+        kept = [part[:count] for part, count in zip(found, counts.tolist(), strict=True)]
+        return torch.cat(kept).to(rows.device)
 
     def barrier(self) -> None:
         """See `Ranks`."""

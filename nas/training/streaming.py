@@ -113,9 +113,14 @@ class StreamedBatches:
         )
 
     @property
+    def unreadable(self) -> tuple[str, ...]:
+        """Paths of the images that could not be read, in the order in which that was seen."""
+        return tuple(map(printable, self._unreadable))
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """See `Batches`."""
-        return tuple(f"{printable(path)} cannot be read, and is left out" for path in self._unreadable)
+        return tuple(f"{path} cannot be read, and is left out" for path in self.unreadable)
 
     def draws(
         self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator

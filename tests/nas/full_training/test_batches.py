@@ -354,7 +354,7 @@ def test_whole_splits_are_brought_whole_splits_too(on_disk, is_resident):
     used = feed(STRONG, data)
     labels = torch.cat([labels for _, labels in used.splits.scan("search", 5)])
     assert labels.tolist() == data.search.labels.tolist()
-    assert used.notes == ()
+    assert used.unreadable == ()
 
 
 def test_an_image_that_cannot_be_read_is_noted(tmp_path):
@@ -367,8 +367,7 @@ def test_an_image_that_cannot_be_read_is_noted(tmp_path):
     used = feed(replace(PLAIN, epochs=6), data)
     images = [images for epoch in range(2) for images, _ in used.epoch(epoch)]
     assert all(image.shape == (8, 3, 8, 8) for image in images)
-    assert len(used.notes) == 1
-    assert data.train.paths[0] in used.notes[0]
+    assert used.unreadable == (data.train.paths[0],)
 
 
 HALVED = replace(PLAIN, train_size=0.5)
@@ -399,4 +398,4 @@ def test_an_image_that_cannot_be_read_gives_way_to_another_in_views_of_any_size(
     assert len(labels) == 8
     black = Normalise(data, CPU)(torch.zeros(1, 3, side, side, dtype=torch.uint8))
     assert not any(torch.equal(image, black[0]) for image in images)
-    assert len(one.notes) == lost
+    assert len(one.unreadable) == lost

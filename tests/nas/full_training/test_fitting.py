@@ -548,7 +548,12 @@ def test_one_image_that_vanishes_does_not_end_the_training(tmp_path):
     folder = folder_of_images(tmp_path / "images")
     data = load_data(folder, resolution=8, resident_bytes=0)
     (folder / data.train.paths[0]).unlink()
-    assert run(tmp_path / "out", data=data).state.step == 3 * SMALL.steps_an_epoch(len(data.train))
+    told = []
+    done = run(tmp_path / "out", data=data, tell=told.append)
+    assert done.state.step == 3 * SMALL.steps_an_epoch(len(data.train))
+    (note,) = done.state.notes
+    assert note.startswith(f"{data.train.paths[0]} cannot be read")
+    assert [progress.note for progress in told if progress.note] == [note]
 
 
 class Failing(OneRank):

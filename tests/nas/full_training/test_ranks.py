@@ -60,6 +60,7 @@ def test_one_rank_is_a_plain_process():
     ranks.barrier()
     assert (ranks.rank, ranks.world, ranks.is_first) == (0, 1, True)
     assert (ranks.total(torch.tensor(3)).item(), ranks.from_first("stop")) == (3, "stop")
+    assert ranks.gather(torch.tensor([[1, 2]])).tolist() == [[1, 2]]
 
 
 GROUP = """
@@ -80,6 +81,8 @@ said["own"] = count.tolist()
 said["images"] = int(ranks.total(torch.tensor(len(share_of_split(7, rank, world)))))
 said["text"] = ranks.from_first(f"checkpoint {rank} \\u00e9")
 said["empty"] = ranks.from_first("")
+said["gathered"] = ranks.gather(torch.arange(2 * rank).view(-1, 2)).tolist()
+said["nothing"] = list(ranks.gather(torch.empty(0, 2)).shape)
 
 images = torch.randn(12, 3, 4, 4, generator=torch.Generator().manual_seed(0))
 torch.manual_seed(rank)
@@ -144,6 +147,13 @@ def test_every_rank_gets_the_sum_and_the_first_ranks_text(group):
 @pytest.mark.slow
 def test_an_evaluation_counts_each_of_seven_images_once(group):
     assert [said["images"] for said in group] == [7, 7, 7]
+
+
+@pytest.mark.slow
+def test_every_rank_gets_the_rows_of_all_ranks_in_their_order(group):
+    for said in group:
+        assert said["gathered"] == [[0, 1], [0, 1], [2, 3]]
+        assert said["nothing"] == [0, 2]
 
 
 @pytest.mark.slow
