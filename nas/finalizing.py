@@ -31,6 +31,9 @@ from search_spaces import SearchSpace
 if TYPE_CHECKING:
     from nas.latency.table.table import LatencyTable
 
+TEST_BATCH = 256
+"""Images of a forward pass on the test split."""
+
 
 class Watcher(Protocol):
     """Receives the progress of finalizing, and each result as it comes."""
@@ -248,34 +251,35 @@ def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData,
     """Measures the winner's own weights on the test split, once, and keeps the result with the comparison."""
     if winner.weights_file is None or not winner.weights_file.is_file():
         reason = "they were not kept, so that the accuracies are of new trainings alone"
-        return _with_weights(comparison, folder, trial=winner.number, message=reason)
-    digest = weights_digest(winner.weights())
-    known = comparison.tested_weights
-    if known is not None and (known.trial, known.digest) == (winner.number, digest):
-        return comparison
-    from nas.training.accuracy import evaluate_accuracy
-
-    right, message = None, ""
-    try:
-        right = round(evaluate_accuracy(winner.build(), data, "test") * len(data.test))
-    except (InfeasibleError, NasError, RuntimeError) as error:
-        message = str(error).splitlines()[0]
-    return _with_weights(comparison, folder, trial=winner.number, digest=digest, right=right, message=message)
-
-
-def _with_weights(
-    comparison: Comparison,
-    folder: Path,
-    *,
-    trial: int,
-    digest: str = "",
-    right: int | None = None,
-    message: str = "",
-) -> Comparison:
-    tested = TestedWeights(trial=trial, digest=digest, right=right, images=comparison.images, message=message)
+        tested = TestedWeights(
+            trial=winner.number, digest="", right=None, images=len(data.test), message=reason
+        )
+    else:
+        digest = weights_digest(winner.weights())
+        known = comparison.tested_weights
+        if known is not None and (known.trial, known.digest) == (winner.number, digest):
+            return comparison
+        tested = _test_weights(winner, digest, data)
     found = replace(comparison, tested_weights=tested)
     found.save(folder)
     return found
+
+
+def _test_weights(winner: StudyTrial, digest: str, data: ImageData) -> TestedWeights:
+    """Counts the test images that the winner's weights classify rightly, or says why that cannot be."""
+    from nas.devices import choose_device
+    from nas.training.accuracy import count_right
+
+    right, images, message = None, len(data.test), ""
+    try:
+        right, images = count_right(
+            winner.build(), data, "test", device=choose_device(), batch_size=TEST_BATCH, precision="float32"
+        )
+    except (InfeasibleError, NasError, RuntimeError) as error:
+        message = str(error).splitlines()[0]
+    if not images:
+        right, message = None, f"no image of the test split of {data.name} can be read any more"
+    return TestedWeights(trial=winner.number, digest=digest, right=right, images=images, message=message)
 
 
 def save_pictures(study: Study) -> tuple[Path, Path]:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import nas
 from nas.cli.main import main
+from nas.data.images import Files
 from nas.data.loading import load_data
 from nas.evaluation.comparison import load_comparison
 from nas.finalizing import measure_weights
@@ -149,6 +151,19 @@ def test_weights_that_were_not_kept_are_said_not_to_be_measured(finished, tmp_pa
         found = measure_weights(comparison, winner, data, tmp_path)
         assert "are not measured: they were not kept" in comparison_notes(found)[0]
         assert load_comparison(tmp_path) == found
+
+
+def test_a_test_image_that_is_gone_is_not_counted_for_the_kept_weights(finished, tmp_path):
+    study = open_study(finished)
+    data = load_data(study.settings["data"])
+    paths = tuple(f"{number}.png" for number in range(len(data.test)))
+    for path, image in zip(paths[1:], data.test.images[1:], strict=True):
+        Image.fromarray(image[0]).save(tmp_path / path)
+    part = Files(root=str(tmp_path), paths=paths, labels=data.test.labels)
+    comparison = replace(load_comparison(finished), tested_weights=None)
+    found = measure_weights(comparison, study.best, replace(data, test=part), tmp_path).tested_weights
+    assert found.images == len(data.test) - 1
+    assert 0 <= found.right <= found.images
 
 
 def test_what_the_command_finalized_is_not_made_again_from_python(finished, space_file):
