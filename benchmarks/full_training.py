@@ -42,6 +42,7 @@ from nas.full_training.checkpoint import read_checkpoint
 from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
+from nas.full_training.work import Fit
 from nas.report.show import open_with_space
 from nas.training.accuracy import evaluate_accuracy
 from search_spaces import Network, cost, resnet, small
@@ -104,7 +105,7 @@ def sweep(bench: Bench, epochs: float) -> None:
     pair = {}
     for name in ("muon 0.02", "sgd 0.4"):
         recipe = RECIPES["small"].changed(epochs=epochs, **{**SWEPT, **SWEEP[name]})
-        work = bench.fit(bench.prepare(small_network(), recipe, data=data, seed=0))
+        work = Fit.of(bench.prepare(small_network(), recipe, data=data, seed=0), bench.options)
         pair[name] = engine_steps(work, bench.device)
     print_speeds(pair, recipe.batch_for(len(data.train)), bench.device)
 
@@ -316,7 +317,7 @@ def progressive(bench: Bench, epochs: float) -> None:
 
 def _step_seconds(bench: Bench, network: Network, recipe: FullRecipe, data: ImageData) -> float:
     """Mean time of a step over the stages of a recipe."""
-    work = bench.fit(bench.prepare(network, recipe, data=data, seed=0))
+    work = Fit.of(bench.prepare(network, recipe, data=data, seed=0), bench.options)
     steps = recipe.steps(len(data.train))
     times = []
     for stage in range(recipe.stages):
@@ -341,7 +342,7 @@ def reference_loop(bench: Bench, epochs: float) -> None:
         ],
     }
     print_runs(rows)
-    work = bench.fit(bench.prepare(network, recipe, data=data, seed=0))
+    work = Fit.of(bench.prepare(network, recipe, data=data, seed=0), bench.options)
     ours = engine_steps(work, bench.device)
     theirs = ReferenceLoop(network, data, recipe, seed=0, device=bench.device).steps()
     print_speeds(

@@ -20,13 +20,13 @@ from nas.devices import synchronize
 from nas.export.weights import trained
 from nas.full_training.batches import TrainingBatches
 from nas.full_training.fitting import fit
+from nas.full_training.options import TrainOptions
 from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.training import FullTraining, Training
 from nas.full_training.work import Fit, TrainingProgress
 from nas.machine import processor_name, usable_cores
 from nas.training.accuracy import evaluate_accuracy
-from nas.training.precision import choose_precision
 from nas.training.training import out_of_place
 from nas.values import digest
 from search_spaces import Network, Rule, cost, reference
@@ -180,6 +180,11 @@ class Bench:
     device: torch.device
     seeds: int
 
+    @property
+    def options(self) -> TrainOptions:
+        """How trainings are run."""
+        return TrainOptions(device=str(self.device))
+
     def pack(self, *, train: int | None = None, search: int | None = None) -> Path:
         """The pack of so many images; by default four fifths of them are for training."""
         search = self.images // 5 if search is None else search
@@ -230,7 +235,7 @@ class Bench:
             return known
         is_whole = self.device.type == "cpu" and not training.folder.exists()
         began = time.process_time()
-        work = self.fit(training, evaluate_every=recipe.epochs / evaluations)
+        work = Fit.of(training, replace(self.options, evaluate_every=recipe.epochs / evaluations))
         done = fit(work, OneRank(device=self.device), _unwatched)
         took = time.process_time() - began
         assert done.state.best is not None
@@ -286,21 +291,6 @@ class Bench:
     def key(self, training: Training) -> str:
         """Changes with everything that decides the result."""
         return digest(json.dumps(training.identity, sort_keys=True))
-
-    def fit(self, training: Training, *, evaluate_every: float = 1.0) -> Fit:
-        """The training as the engine takes it."""
-        wanted = training.recipe.precision
-        return Fit(
-            network=training.start.network,
-            data=training.data,
-            recipe=training.recipe,
-            folder=training.folder,
-            identity=training.identity,
-            seed=training.seed,
-            precision=choose_precision(self.device).precision if wanted == "auto" else wanted,
-            weights=training.start.weights,
-            evaluate_every=evaluate_every,
-        )
 
 
 def _unwatched(progress: TrainingProgress) -> None:

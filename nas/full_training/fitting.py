@@ -127,7 +127,7 @@ class Fitting:
 
     def _next_evaluation(self) -> int:
         """The step after which the next evaluation is due."""
-        every = max(1, round(self._work.evaluate_every * self._per_epoch))
+        every = max(1, round(self._work.options.evaluate_every * self._per_epoch))
         return min(self._steps, (self._state.step // every + 1) * every)
 
     def _train_until_evaluation(self) -> bool:
@@ -166,10 +166,10 @@ class Fitting:
         return True
 
     def _is_checkpoint_due(self) -> bool:
-        every, now = self._work.checkpoint_steps, time.monotonic()
+        every, now = self._work.options.checkpoint_steps, time.monotonic()
         if self._retry_at is not None:
             return now >= self._retry_at
-        is_late = now - self._saved_at >= 60 * self._work.checkpoint_minutes
+        is_late = now - self._saved_at >= 60 * self._work.options.checkpoint_minutes
         return is_late or (every is not None and self._state.step - self._saved_step >= every)
 
     def _is_interrupted(self) -> bool:

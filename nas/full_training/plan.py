@@ -115,7 +115,7 @@ def _evaluation_seconds(work: Fit, step_seconds: float) -> float:
     pixels = (resolution / recipe.side(recipe.stages - 1, resolution)) ** 2
     batches = len(work.data.search) / recipe.batch_for(len(work.data.train))
     candidates = 2 if recipe.ema_decay else 1
-    evaluations = max(1.0, recipe.epochs / work.evaluate_every)
+    evaluations = max(1.0, recipe.epochs / work.options.evaluate_every)
     return evaluations * candidates * batches * step_seconds * pixels * FORWARD_SHARE
 
 

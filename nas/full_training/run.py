@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -31,7 +31,6 @@ from nas.full_training.training import FullTraining, Training
 from nas.full_training.work import Fit, TrainingProgress
 from nas.io import write_whole
 from nas.study.study import Study
-from nas.training.precision import choose_precision
 from nas.values import few
 from search_spaces import Network, cost
 
@@ -179,28 +178,7 @@ def _work(training: Training, options: TrainOptions) -> Fit:
     known = _read_run(path)
     if known is not None:
         check_identity(path, known["identity"], identity, _changes(known, training.recipe))
-    precision: Literal["float32", "bfloat16"]
-    if training.recipe.precision != "auto":
-        precision = training.recipe.precision
-    elif known is not None:
-        precision = known["precision"]
-    else:
-        precision = choose_precision(choose_device(options.device)).precision
-    return Fit(
-        network=training.start.network,
-        data=training.data,
-        recipe=training.recipe,
-        folder=training.folder,
-        identity=identity,
-        seed=training.seed,
-        precision=precision,
-        weights=training.start.weights,
-        checkpoint_minutes=options.checkpoint_minutes,
-        checkpoint_steps=options.checkpoint_steps,
-        evaluate_every=options.evaluate_every,
-        sync_batch_norm=options.sync_batch_norm,
-        stepping="compiled" if options.is_compiled else "auto",
-    )
+    return Fit.of(training, options, chosen=None if known is None else known["precision"])
 
 
 def _changes(known: Mapping[str, Any], recipe: FullRecipe) -> str:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from torch import Tensor
 
 from nas.data.images import ImageData
+from nas.devices import choose_device
 from nas.full_training.checkpoint import Row
 from nas.full_training.learner import Learner
+from nas.full_training.options import TrainOptions
 from nas.full_training.ranks import Ranks
 from nas.full_training.recipe import FullRecipe
-from nas.training.step import Stepping
+from nas.full_training.training import Training
+from nas.training.precision import choose_precision
 from search_spaces import Network
+
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +65,7 @@ class Fit:
         seed: Of everything random.
         precision: What is computed in.
         weights: What it starts from; None are fresh ones.
-        checkpoint_minutes: Time between two checkpoints.
-        checkpoint_steps: Steps between two; None goes by time alone.
-        evaluate_every: Epochs between two evaluations.
-        sync_batch_norm: Whether batch norms see the whole batch of all GPUs.
-        stepping: How steps are taken.
+        options: How it is run.
     """
 
     network: Network
@@ -73,13 +74,36 @@ class Fit:
     folder: Path
     identity: Mapping[str, str]
     seed: int
-    precision: Literal["float32", "bfloat16"]
+    precision: Precision
     weights: Mapping[str, Tensor] | None = None
-    checkpoint_minutes: float = 5.0
-    checkpoint_steps: int | None = None
-    evaluate_every: float = 1.0
-    sync_batch_norm: bool = False
-    stepping: Stepping = "auto"
+    options: TrainOptions = field(default_factory=TrainOptions)
+
+    @classmethod
+    def of(cls, training: Training, options: TrainOptions, *, chosen: Precision | None = None) -> Fit:
+        """What is to be run of a training.
+
+        Args:
+            training: What is trained on what.
+            options: How it is run.
+            chosen: The precision that an earlier run chose, where the recipe leaves it open; None times it.
+        """
+        recipe = training.recipe
+        precision: Precision
+        if recipe.precision != "auto":
+            precision = recipe.precision
+        else:
+            precision = chosen or choose_precision(choose_device(options.device)).precision
+        return cls(
+            network=training.start.network,
+            data=training.data,
+            recipe=recipe,
+            folder=training.folder,
+            identity=training.identity,
+            seed=training.seed,
+            precision=precision,
+            weights=training.start.weights,
+            options=options,
+        )
 
     def learner(self, ranks: Ranks, *, rate_factor: float = 1.0) -> Learner:
         """The network as it is before the first step."""
@@ -92,6 +116,6 @@ class Fit:
             precision=self.precision,
             weights=self.weights,
             rate_factor=rate_factor,
-            sync_batch_norm=self.sync_batch_norm,
-            stepping=self.stepping,
+            sync_batch_norm=self.options.sync_batch_norm,
+            stepping="compiled" if self.options.is_compiled else "auto",
         )

@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from nas.errors import DataError, ExecutorError, TrainingError
 from nas.full_training import fitting
 from nas.full_training.checkpoint import CHECKPOINT, read_checkpoint
 from nas.full_training.fitting import Fitting, fit
+from nas.full_training.options import TrainOptions
 from nas.full_training.ranks import OneRank, TorchRanks
 from nas.full_training.recipes import RECIPES
 from nas.full_training.work import Fit
@@ -71,9 +72,9 @@ def work(folder, recipe=SMALL, data=DATA, **more):
         "identity": IDENTITY,
         "seed": 0,
         "precision": "float32",
-        **more,
     }
-    return Fit(**given)
+    options = {name: more.pop(name) for name in (one.name for one in fields(TrainOptions)) if name in more}
+    return Fit(**{**given, **more}, options=TrainOptions(**options))
 
 
 def run(folder, recipe=SMALL, data=DATA, tell=lambda _: None, ranks=CPU, **more):
@@ -719,6 +720,9 @@ class ThreadRank:
     def from_first(self, text):
         return self.meeting.meet(self.rank, "first", text)[0]
 
+    def gather(self, rows):
+        return torch.cat(self.meeting.meet(self.rank, "gather", rows))
+
     def barrier(self):
         self.meeting.meet(self.rank, "barrier", None)
 
@@ -752,7 +756,7 @@ def test_ranks_meet_at_the_same_places_whatever_their_clocks_say(tmp_path, monke
     same_steps(monkeypatch)
 
     def one(rank):
-        looks = {"checkpoint_minutes": 0.0} if rank.rank else {"checkpoint_steps": 3}
+        looks = {"checkpoint_minutes": 1e-9} if rank.rank else {"checkpoint_steps": 3}
         return run(tmp_path, SMALL.changed(dropout=0.0, drop_path=0.0), ranks=rank, **looks)
 
     found = on_ranks(world, one)
