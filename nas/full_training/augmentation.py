@@ -22,6 +22,7 @@ from torchvision.transforms import Compose, InterpolationMode, TrivialAugmentWid
 from nas.data.decoder import fit_square
 from nas.data.images import ImageData
 from nas.full_training.recipe import FullRecipe
+from nas.training.accuracy import Normalise, Statistics
 from nas.training.moves import reflect
 from nas.training.streaming import ROOM_FOR_CROPS, View
 
@@ -83,7 +84,7 @@ class Augmentation:
         side = self.recipe.side(stage, self.resolution)
         steps: list[Any] = [self._crop(side)]
         steps += self._auto_augment(self.recipe.augment_at(stage), side)
-        steps.append(Normalised(self.mean, self.std))
+        steps.append(Normalised(self))
         if self.recipe.random_erase:
             # The hole has the mean colour, as in torchvision's references, whose recipes erase.
             steps.append(RandomErasing(self.recipe.random_erase, mode="const", device="cpu"))
@@ -161,15 +162,14 @@ class Shift:
 class Normalised:
     """Brings an image to zero mean and unit deviation: float32 of shape (channels, height, width)."""
 
-    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
-        self._mean = 255 * torch.tensor(mean).view(-1, 1, 1)
-        self._scale = 1 / (255 * torch.tensor(std).view(-1, 1, 1))
+    def __init__(self, data: Statistics) -> None:
+        self._normalise = Normalise(data, torch.device("cpu"))
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Returns the pixels as numbers."""
         pixels = torch.from_numpy(np.array(image))
         planes = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-        return planes.float().sub_(self._mean).mul_(self._scale).contiguous()
+        return self._normalise(planes[None])[0].contiguous()
 
 
 def seed_generators(seed: int) -> None:
