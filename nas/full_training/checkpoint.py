@@ -46,13 +46,6 @@ class Row:
     images_per_second: float
     side: int
 
-    @property
-    def best(self) -> float:
-        """The larger of the accuracies."""
-        return max(
-            (value for value in (self.accuracy, self.averaged_accuracy) if value is not None), default=0.0
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:

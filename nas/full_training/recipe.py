@@ -206,11 +206,6 @@ class FullRecipe:
         values = {name: value for name, value in asdict(self).items() if name != "name"}
         return digest(json.dumps(values, sort_keys=True))
 
-    @property
-    def is_mixing(self) -> bool:
-        """Whether images of a batch are mixed with each other in the last stage."""
-        return self.mixup > 0 or self.cutmix > 0
-
     def changed(self, **values: Any) -> FullRecipe:
         """Returns the recipe with fields changed.
 

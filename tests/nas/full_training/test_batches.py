@@ -94,7 +94,7 @@ def test_batches_are_normalised_channels_last_and_of_equal_size(recipe):
         assert images.shape == (8, 3, 8, 8)
         assert images.dtype == torch.float32
         assert images.is_contiguous(memory_format=torch.channels_last)
-        assert labels.shape == ((8, 3) if recipe.is_mixing else (8,))
+        assert labels.shape == ((8, 3) if recipe.mixup or recipe.cutmix else (8,))
 
 
 def test_an_epoch_shows_each_image_once_with_its_label():
