@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from nas.errors import SpaceArgumentError
-from search_spaces import Network, SpaceError, reference
+from search_spaces import Network, SpaceError, reference, reference_names
+
+CAN_BE = (
+    "a published name such as efficientnet_b0, mobilenet_v2 or resnet50, a file architecture.json, or the folder "
+    "of a study, a bundle or a training"
+)
+"""What names a network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,9 +44,11 @@ def find_architecture(text: str) -> Architecture:
         return Architecture(name=path.stem, network=_read(path))
     try:
         return Architecture(name=text, network=reference(text))
-    except SpaceError as error:
+    except SpaceError:
+        near = get_close_matches(text.lower(), reference_names(), n=3)
+        remedy = f"did you mean {' or '.join(near)}?" if near else f"give {CAN_BE}"
         raise SpaceArgumentError(
-            f"{text!r} is no file, no folder, and no published network: {error}", field="architecture"
+            f"{text!r} is no file, no folder, and no published network: {remedy}", field="architecture"
         ) from None
 
 

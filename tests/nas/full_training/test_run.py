@@ -330,6 +330,15 @@ def test_a_name_that_nothing_has_is_refused(network, field, data, tmp_path):
     assert error.value.field == field
 
 
+@pytest.mark.parametrize(
+    ("name", "remedy"), [("efficientnet_bO", "did you mean efficientnet_b0"), ("qq", "the folder of a study")]
+)
+def test_an_unknown_name_is_refused_with_what_a_user_can_give(name, remedy, data, tmp_path):
+    with pytest.raises(NasError, match=remedy) as error:
+        FullTraining(network=name, data=data).prepare(tmp_path)
+    assert "reference_names()" not in str(error.value)
+
+
 def test_several_of_what_is_no_study_are_refused(data, tmp_path):
     with pytest.raises(UsageError) as error:
         FullTraining(network=NETWORK, data=data, top=2).prepare(tmp_path)
