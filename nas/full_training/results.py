@@ -137,7 +137,7 @@ def _export(
         network=found.network,
         weights=weights,
         preprocessing=Preprocessing.of(training.data),
-        origin=_origin(training, found.fitted, tested, options),
+        origin=_origin(training, found, tested, options),
         overwrite=True,
         with_onnx=options.has_onnx,
     )
@@ -189,7 +189,8 @@ def _is_exported(bundle: Path, weights: Weights) -> bool:
     )
 
 
-def _origin(training: Training, best: Fitted, tested: TestedWeights, options: TrainOptions) -> Origin:
+def _origin(training: Training, found: Trained, tested: TestedWeights, options: TrainOptions) -> Origin:
+    best = found.fitted.best
     device = choose_device(options.device)
     where = f"{options.workers} x {describe_device(device)}"
     unit = "GPU-hours" if device.type == "cuda" else "hours"
@@ -197,11 +198,14 @@ def _origin(training: Training, best: Fitted, tested: TestedWeights, options: Tr
     trial = training.start.trial
     search = Metric(
         name="accuracy",
-        value=best.best.accuracy,
-        environment=f"search split; {best.best.kind} of epoch {best.best.epoch:g}, the best evaluation",
+        value=best.accuracy,
+        environment=f"search split; {best.kind} of epoch {best.epoch:g}, the best evaluation",
     )
-    hours = best.seconds / 3600 * (options.workers if device.type == "cuda" else 1)
-    spent = Metric(name="training_cost", value=hours, unit=unit, environment=f"{where}{threads}")
+    hours = [one.seconds / 3600 * (options.workers if device.type == "cuda" else 1) for one in found.ranking]
+    spent = [Metric(name="training_cost", value=hours[0], unit=unit, environment=f"{where}{threads}")]
+    if len(hours) > 1:
+        every = f"all {len(hours)} trainings of the ranking; {where}{threads}"
+        spent.append(Metric(name="ranking_cost", value=sum(hours), unit=unit, environment=every))
     return Origin(
         study="" if trial is None else str(trial.folder),
         trial=None if trial is None else trial.number,
@@ -210,7 +214,7 @@ def _origin(training: Training, best: Fitted, tested: TestedWeights, options: Tr
         data=str(training.data),
         recipe=_in_words(training.recipe, len(training.data.train)),
         objective="" if trial is None else trial.objective.describe(),
-        metrics=(search, spent),
+        metrics=(search, *spent),
         tested=tested,
     )
 

@@ -292,6 +292,10 @@ def test_the_best_of_a_study_are_trained_and_ranked_and_one_is_tested(study, dat
     assert {one.label for one in found.ranking} == {f"trial {t.number}" for t in study.top(3)}
     assert [*tmp_path.rglob("card.md")] == [tmp_path / "bundle" / "card.md"]
     assert len(json.loads((tmp_path / "ranking.json").read_text())) == 3
+    card = (found.bundle / "card.md").read_text(encoding="utf-8")
+    hours = sum(one.seconds for one in found.ranking) / 3600
+    assert f"| ranking_cost | {hours:.6g} | hours | all 3 trainings of the ranking; " in card
+    assert f"| training_cost | {found.fitted.seconds / 3600:.6g} | hours |" in card
     again = nas.train(study, data=data, recipe=RECIPE, out=tmp_path, top=3, options=FAST)
     assert again.ranking == found.ranking
 
