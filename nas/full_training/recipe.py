@@ -16,6 +16,7 @@ from nas.training.recipe import MOST_INITIAL, batch_that_follows
 from nas.training.reduction import Reduction
 from nas.units import hint
 from nas.values import digest, is_number
+from search_spaces.fingerprints import counted_fields
 
 RateRule = Literal["linear", "square_root", "none"]
 Schedule = Literal["cosine", "step", "constant"]
@@ -31,6 +32,16 @@ IMAGES, AVERAGE = "recipe: augmentation and sizes", "recipe: averaged weights"
 
 LEAST_BATCH = 16
 """Least batch that follows from few images."""
+
+FIRST_VERSION = (
+    *("starts_from", "trains", "epochs", "batch_size", "largest_batch", "precision", "optimizer", "momentum"),
+    *("optimizer_eps", "weight_decay", "clip_norm", "learning_rate", "reference_batch", "rate_rule"),
+    *("schedule", "warmup_epochs", "decay_epochs", "decay_rate", "final_rate", "loss", "label_smoothing"),
+    *("dropout", "drop_path", "batch_norm_momentum", "train_size", "crop", "least_area", "shift", "flip"),
+    *("auto_augment", "random_erase", "mixup", "cutmix", "repeats", "stages", "first_size"),
+    *("first_magnitude", "first_mixup", "first_dropout", "ema_decay", "ema_every", "ema_warmup"),
+)
+"""Fields of the first recipes whose fingerprints are in checkpoints; new fields are not added here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +213,10 @@ class FullRecipe:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with every field but the name."""
-        values = {name: value for name, value in asdict(self).items() if name != "name"}
-        return digest(json.dumps(values, sort_keys=True))
+        """Changes with what is trained; not with the name, nor with a later field at its default."""
+        counted = counted_fields(self, FIRST_VERSION)
+        counted.pop("name", None)
+        return digest(json.dumps(counted, sort_keys=True))
 
     def changed(self, **values: Any) -> FullRecipe:
         """Returns the recipe with fields changed.

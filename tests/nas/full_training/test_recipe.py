@@ -1,6 +1,6 @@
 import math
 import tomllib
-from dataclasses import asdict, fields
+from dataclasses import asdict, field, fields, make_dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -154,6 +154,22 @@ def test_the_fingerprint_changes_with_every_field_but_the_name():
             seen.add(recipe.changed(**{field.name: value}).fingerprint)
     assert len(seen) == len(fields(FullRecipe))
     assert recipe.changed(name="other").fingerprint == recipe.fingerprint
+
+
+def test_a_field_added_later_changes_no_fingerprint_until_it_is_used():
+    more = [("added_later", float, field(default=0.5))]
+    grown = make_dataclass("FullRecipe", more, bases=(FullRecipe,), frozen=True, slots=True, kw_only=True)
+    assert grown(epochs=9).fingerprint == FullRecipe(epochs=9).fingerprint
+    assert grown(epochs=9, added_later=0.25).fingerprint != FullRecipe(epochs=9).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [("small", "7ef08a6bc3a8bb7b"), ("modern", "df00d4e98bc63761"), ("progressive", "72c21a71bee6880a")],
+)
+def test_trainings_of_earlier_versions_can_be_continued(name, fingerprint):
+    """Made with `RECIPES[name].fingerprint` before any field was added."""
+    assert RECIPES[name].fingerprint == fingerprint
 
 
 # TOML

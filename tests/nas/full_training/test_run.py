@@ -335,7 +335,7 @@ def test_a_name_that_nothing_has_is_refused(network, field, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("efficientnet_bO", "did you mean efficientnet_b0"), ("qq", "the folder of a study")]
+    ("name", "remedy"), [("mobilenet_v2x", "did you mean mobilenet_v2"), ("qq", "the folder of a study")]
 )
 def test_an_unknown_name_is_refused_with_what_a_user_can_give(name, remedy, data, tmp_path):
     with pytest.raises(NasError, match=remedy) as error:
