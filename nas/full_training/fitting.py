@@ -88,7 +88,7 @@ class Fitting:
         schedule = self._learner.schedule
         self._steps, self._per_epoch = schedule.steps, schedule.steps_an_epoch
         self._batch = work.recipe.batch_for(len(work.data.train))
-        self._taken = 0
+        self._taken, self._pixels = 0, 0.0
         self._began_at = self._saved_at = self._looked_at = self._since_at = time.monotonic()
         self._seconds_before = self._state.seconds
         self._saved_step = self._since_step = self._state.step
@@ -137,6 +137,7 @@ class Fitting:
             epoch, first = divmod(self._state.step, self._per_epoch)
             for batch in self._batches.epoch(epoch, first=first):
                 self._learner.take(self._state.step, batch)
+                self._pixels += batch[0].shape[-1] ** 2
                 self._state = replace(self._state, step=self._state.step + 1)
                 self._taken += 1
                 if self._state.step == until:
@@ -356,11 +357,16 @@ class Fitting:
                     learning_rate=self._learner.rate(max(0, step - 1)),
                     loss=loss,
                     images_per_second=taken * self._batch / max(seconds, 1e-9),
-                    seconds_left=seconds / taken * (self._steps - step) if taken else None,
+                    seconds_left=seconds / self._pixels * self._pixels_left() if taken else None,
                     row=row,
                     note=note,
                 )
             )
+
+    def _pixels_left(self) -> float:
+        """Pixels a channel of the steps that are left, one image a step."""
+        resolution = self._data.resolution
+        return self._work.recipe.pixels(self._state.step, self._steps, self._steps, resolution)
 
 
 def _with_share(data: ImageData, ranks: Ranks) -> ImageData:

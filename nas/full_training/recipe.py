@@ -269,6 +269,17 @@ class FullRecipe:
         share = self.train_size * self._grown(self.first_size, 1.0, stage)
         return resolution if share >= 1 else Reduction(resolution=share).side(resolution)
 
+    def pixels(self, first: int, last: int, steps: int, resolution: int) -> float:
+        """Pixels a channel of the images of the steps from `first` to before `last`, one image a step.
+
+        The time of steps grows in proportion to them.
+        """
+        ends = [-(-stage * steps // self.stages) for stage in range(self.stages + 1)]
+        return sum(
+            max(0, min(last, ends[stage + 1]) - max(first, ends[stage])) * self.side(stage, resolution) ** 2
+            for stage in range(self.stages)
+        )
+
     def shift_pixels(self, side: int) -> int:
         """Largest shift of an image, pixels; at least one where there are shifts."""
         return max(1, round(self.shift * side)) if self.shift else 0

@@ -232,6 +232,17 @@ def test_the_time_left_is_that_of_the_steps_left_also_in_a_second_run(tmp_path, 
     assert all(progress.images_per_second >= 8 * (progress.step - 12) / seconds for progress in told)
 
 
+def test_the_time_left_grows_with_the_images_of_later_stages(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "LOOK_SECONDS", 0.0)
+    data, network = from_arrays(*coloured(side=16)), replace(NETWORK, resolution=16)
+    told = []
+    run(tmp_path, SMALL.changed(stages=2, first_size=0.5), data, told.append, network=network)
+    half = next(progress for progress in told if progress.step == 8 and progress.row is None)
+    seconds = 8 * 8 / half.images_per_second
+    # 8 steps of 8 x 8 pixels are done, and 7 of 16 x 16 are left.
+    assert half.seconds_left == pytest.approx(seconds * (7 * 16**2) / (8 * 8**2))
+
+
 def test_seconds_are_those_of_all_runs_together(tmp_path):
     stopped_at(tmp_path, 9)
     before = read_checkpoint(tmp_path, IDENTITY).state.seconds

@@ -322,6 +322,15 @@ def test_stages_are_of_equal_length_and_in_order():
     assert [recipe.stage_at(step, 2) for step in range(2)] == [0, 2]
 
 
+@pytest.mark.parametrize(("stages", "steps"), [(1, 7), (4, 10), (4, 3), (3, 12)])
+def test_the_pixels_of_steps_are_those_of_their_stages(stages, steps):
+    recipe = FullRecipe(stages=stages, first_size=0.5)
+    sides = [recipe.side(recipe.stage_at(step, steps), 64) for step in range(steps)]
+    for first in range(steps + 1):
+        expected = sum(side**2 for side in sides[first:])
+        assert recipe.pixels(first, steps, steps, 64) == expected
+
+
 def test_efficientnetv2_s_grows_as_in_the_paper():
     """Tan and Le, ICML 2021, table 6: 128 to 300 pixels, RandAugment 5 to 15, dropout 0.1 to 0.3."""
     recipe = RECIPES["progressive"]
