@@ -1,7 +1,8 @@
-"""The accuracy of a network on a split, each image normalised as in training."""
+"""The metrics of a network on a split, each image normalised as in training."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -10,9 +11,57 @@ from torch import Tensor, nn
 from nas.data.images import ImageData, SplitName
 from nas.devices import choose_device
 from nas.errors import DataError
+from nas.task_metrics import measure
+from nas.tasks import REGRESSION
 from nas.training.batches import Batches, make_batches
+from nas.training.losses import Unit
 from nas.training.step import autocast
 from nas.trial import Cause, InfeasibleError
+
+
+def evaluate(
+    module: nn.Module,
+    data: ImageData,
+    split: SplitName,
+    names: Sequence[str],
+    *,
+    device: str | torch.device = "auto",
+    batch_size: int = 256,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    batches: Batches | None = None,
+) -> dict[str, float]:
+    """Measures metrics of a module on a split; leaves it in evaluation mode.
+
+    Files that can no longer be read do not count.
+
+    Args:
+        module: Normalised images to logits, or to standardised numbers.
+        data: The images.
+        split: Which of them.
+        names: Metrics of the data's task, see `nas.tasks.TASKS`.
+        device: Where.
+        batch_size: Images a pass.
+        precision: What the forward pass computes in.
+        batches: The data on that device, where they are there already.
+
+    Raises:
+        InfeasibleError: An output is not finite, though the training loss may have been.
+        DataError: Too many images can no longer be read, or a metric is not defined on these images.
+    """
+    outputs, labels = gather(
+        module,
+        data,
+        split,
+        device=choose_device(str(device)),
+        batch_size=batch_size,
+        precision=precision,
+        batches=batches,
+    )
+    if not len(labels):
+        raise DataError(
+            f"no image of the {split} split of {data.name} can be read: is its folder still there?"
+        )
+    return measure(data.task, names, outputs, labels)
 
 
 def evaluate_accuracy(
@@ -25,28 +74,18 @@ def evaluate_accuracy(
     precision: Literal["float32", "bfloat16"] = "float32",
     batches: Batches | None = None,
 ) -> float:
-    """Measures the share of a split's images that a module classifies rightly; leaves it in evaluation mode.
-
-    Files that can no longer be read do not count.
-
-    Raises:
-        InfeasibleError: A logit is not finite, though the training loss may have been.
-        DataError: Too many images can no longer be read.
-    """
-    right, seen = count_right(
+    """Measures the share of a split's images that a module classifies rightly; see `evaluate`."""
+    found = evaluate(
         module,
         data,
         split,
-        device=choose_device(str(device)),
+        ("accuracy",),
+        device=device,
         batch_size=batch_size,
         precision=precision,
         batches=batches,
     )
-    if seen == 0:
-        raise DataError(
-            f"no image of the {split} split of {data.name} can be read: is its folder still there?"
-        )
-    return right / seen
+    return found["accuracy"]
 
 
 def count_right(
@@ -65,24 +104,52 @@ def count_right(
         InfeasibleError: A logit is not finite.
         DataError: Too many images can no longer be read.
     """
+    logits, labels = gather(
+        module, data, split, device=device, batch_size=batch_size, precision=precision, batches=batches
+    )
+    return int((logits.argmax(1) == labels).sum()), len(labels)
+
+
+def gather(
+    module: nn.Module,
+    data: ImageData,
+    split: SplitName,
+    *,
+    device: torch.device,
+    batch_size: int,
+    precision: Literal["float32", "bfloat16"],
+    batches: Batches | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Gathers what a module gives for a whole split, and its labels; leaves it in evaluation mode.
+
+    Files that can no longer be read are left out.
+
+    Returns:
+        float32 of shape (images, outputs), logits or numbers in the labels' own unit, and the labels of
+        these images, both on the device.
+
+    Raises:
+        InfeasibleError: An output is not finite.
+        DataError: Too many images can no longer be read.
+    """
     module.to(device).eval()
-    right = torch.zeros((), dtype=torch.int64, device=device)
-    seen = 0
-    is_finite = torch.ones((), dtype=torch.bool, device=device)
     normalise = Normalise(data, device)
     ready = batches if batches is not None else make_batches(data, device)
+    outputs = [torch.zeros((0, data.num_classes), device=device)]
+    labels = [torch.from_numpy(data.train.labels[:0].copy()).to(device)]
     with torch.inference_mode():
-        for images, labels in ready.scan(split, batch_size):
+        for images, batch_labels in ready.scan(split, batch_size):
             with autocast(device, precision):
-                logits = module(normalise(images))
-            right += (logits.argmax(1) == labels).sum()
-            seen += len(labels)
-            is_finite &= logits.isfinite().all()
-    if not is_finite:
-        raise InfeasibleError(
-            Cause.DIVERGED, f"the logits on the {split} split must be finite, but some are not"
-        )
-    return int(right), seen
+                outputs.append(module(normalise(images)).float())
+            labels.append(batch_labels)
+        every = torch.cat(outputs)
+        if not bool(every.isfinite().all()):
+            what = "numbers" if data.task == REGRESSION else "logits"
+            raise InfeasibleError(
+                Cause.DIVERGED, f"the {what} on the {split} split must be finite, but some are not"
+            )
+        restored = Unit(data, device).restored(every) if data.task == REGRESSION else every
+    return restored, torch.cat(labels)
 
 
 class Statistics(Protocol):
