@@ -10,8 +10,8 @@ from nas.errors import SpaceArgumentError
 from search_spaces import Network, SpaceError, reference, reference_names
 
 CAN_BE = (
-    "a published name such as efficientnet_b0, mobilenet_v2 or resnet50, a file architecture.json, or the folder "
-    "of a study, a bundle or a training"
+    "a published name such as efficientnet_b0, mobilenet_v2 or resnet50, a file architecture.json, or the "
+    "folder of a study, a bundle or a training"
 )
 """What names a network."""
 

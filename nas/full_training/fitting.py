@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -48,16 +48,27 @@ def fit(work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> Ch
         ExecutorError: The GPU was lost.
         DataError: Too many images can no longer be read.
     """
+    with failures_explained(work, ranks.device), generators_kept():
+        return Fitting(work, ranks, tell).run()
+
+
+@contextmanager
+def failures_explained(work: Fit, device: torch.device) -> Iterator[None]:
+    """Says what is to be done where memory runs out or a GPU is lost; other errors are left as they are.
+
+    Raises:
+        TrainingError: Memory is too small.
+        ExecutorError: The GPU was lost.
+    """
     message = ""
     try:
-        with generators_kept():
-            return Fitting(work, ranks, tell).run()
+        yield
     except (MemoryError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         if is_out_of_memory(error):
             message = (
-                f"out of memory on {ranks.device} at {work.recipe.batch_for(len(work.data.train))} images a "
-                f"step: {first_line}; give a smaller batch_size, and another --out"
+                f"out of memory on {device} at {work.recipe.batch_for(len(work.data.train))} images a step: "
+                f"{first_line}; give a smaller batch_size, and another --out"
             )
         elif "CUDA" not in str(error):
             raise
@@ -67,8 +78,9 @@ def fit(work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> Ch
                 "last checkpoint",
                 field="device",
             ) from error
-    release_memory(ranks.device)
-    raise TrainingError(message, field="batch_size")
+    if message:  # here, where nothing holds the tensors of the step that failed
+        release_memory(device)
+        raise TrainingError(message, field="batch_size")
 
 
 class Fitting:

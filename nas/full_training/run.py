@@ -14,11 +14,11 @@ from filelock import FileLock, Timeout
 
 from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
-from nas.errors import RecipeError, TrainingError
+from nas.errors import TrainingError
 from nas.export.bundle import ARCHITECTURE
 from nas.export.opened import RUN
 from nas.full_training.checkpoint import Checkpoint, check_identity, read_checkpoint
-from nas.full_training.fitting import fit
+from nas.full_training.fitting import failures_explained, fit
 from nas.full_training.images import ImageSource
 from nas.full_training.options import TrainOptions
 from nas.full_training.plan import TrainingPlan, measure
@@ -302,14 +302,8 @@ def _plan(training: Training, work: Fit, options: TrainOptions) -> TrainingPlan:
     notes = training.notes
     measured = None
     if options.workers == 1:
-        try:
+        with failures_explained(work, device):
             measured = measure(work, device)
-        except RuntimeError as error:
-            raise RecipeError(
-                f"a step of {recipe.batch_for(images)} images cannot be taken on {device}: "
-                f"{(str(error).splitlines() or ['no reason'])[0]}; give a smaller batch_size",
-                field="batch_size",
-            ) from error
     else:
         notes = (*notes, "the time is told when the ranks have begun")
     return TrainingPlan(

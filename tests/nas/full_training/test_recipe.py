@@ -1,6 +1,7 @@
+import dataclasses
 import math
 import tomllib
-from dataclasses import asdict, field, fields, make_dataclass
+from dataclasses import asdict, fields, make_dataclass
 
 import pytest
 from hypothesis import given, settings
@@ -157,7 +158,7 @@ def test_the_fingerprint_changes_with_every_field_but_the_name():
 
 
 def test_a_field_added_later_changes_no_fingerprint_until_it_is_used():
-    more = [("added_later", float, field(default=0.5))]
+    more = [("added_later", float, dataclasses.field(default=0.5))]
     grown = make_dataclass("FullRecipe", more, bases=(FullRecipe,), frozen=True, slots=True, kw_only=True)
     assert grown(epochs=9).fingerprint == FullRecipe(epochs=9).fingerprint
     assert grown(epochs=9, added_later=0.25).fingerprint != FullRecipe(epochs=9).fingerprint

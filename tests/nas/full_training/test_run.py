@@ -12,11 +12,20 @@ import nas
 from nas.cli.main import main
 from nas.data.images import Carving
 from nas.data.loading import load_data
-from nas.errors import DataError, ExportError, NasError, RecipeError, StudyError, TrainingError, UsageError
+from nas.errors import (
+    DataError,
+    ExecutorError,
+    ExportError,
+    NasError,
+    RecipeError,
+    StudyError,
+    TrainingError,
+    UsageError,
+)
 from nas.export.bundle import export_bundle
 from nas.full_training.images import ImageSource
 from nas.full_training.results import measure_test
-from nas.full_training.run import Unwatched, locked
+from nas.full_training.run import Unwatched, locked, plan
 from nas.full_training.start import find_start, with_weights
 from nas.full_training.training import FullTraining
 from nas.report.event_file import PATTERN
@@ -277,6 +286,26 @@ def test_one_network_of_a_ranking_is_exported_where_it_was_trained(study, data, 
         nas.evaluate(folder, data=data)
     found = nas.train(folder / "architecture.json", data=data, recipe=RECIPE, out=folder, options=FAST)
     assert nas.evaluate(folder, data=data).accuracy == pytest.approx(found.accuracy)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), TrainingError),
+        (RuntimeError("CUDA error: an illegal memory access"), ExecutorError),
+        (RuntimeError("a bug"), RuntimeError),
+    ],
+)
+def test_a_plan_says_of_a_failed_step_what_a_training_says(error, expected, data, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(torch.nn.Conv2d, "forward", fail)
+    asked = FullTraining(network=NETWORK, data=data, recipe=RECIPE)
+    with pytest.raises(expected) as found:
+        plan(asked, tmp_path / "r", options=FAST, watcher=Unwatched())
+    field = {TrainingError: "batch_size", ExecutorError: "device"}.get(expected)
+    assert getattr(found.value, "field", None) == field
 
 
 # What is trained
