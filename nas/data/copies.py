@@ -9,12 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.data.images import Labels
+from nas.data.targets import label_text
 from nas.data.tree import printable
+from nas.tasks import CLASSIFICATION, TaskName
 from nas.values import few
 
 # One number per image; two images have the same number if, and only if, they are copies of each other.
@@ -62,18 +65,17 @@ def conflicting_labels(
     labels: Mapping[str, Labels],
     contents: Mapping[str, Contents],
     classes: Sequence[str],
+    task: TaskName = CLASSIFICATION,
 ) -> tuple[str, ...]:
-    """The warning for copies of one image under different labels; all arguments are by split."""
-    met: dict[int, tuple[str, int]] = {}
+    """The warning for copies of one image under different labels; names, labels and contents are by split."""
+    met: dict[int, tuple[str, Any]] = {}
     pairs = []
     for part, numbers in contents.items():
         for name, label, number in zip(names[part], labels[part].tolist(), numbers.tolist(), strict=True):
             first, first_label = met.setdefault(number, (name, label))
             if label != first_label:
-                other = printable(classes[first_label])
-                pairs.append(
-                    f"{printable(name)} ({printable(classes[label])}) is {printable(first)} ({other})"
-                )
+                own, other = (label_text(task, classes, each) for each in (label, first_label))
+                pairs.append(f"{printable(name)} ({own}) is {printable(first)} ({other})")
     if not pairs:
         return ()
     are = "image is a copy" if len(pairs) == 1 else "images are copies"
@@ -90,8 +92,8 @@ def shared_images(contents: Mapping[str, Contents]) -> tuple[str, ...]:
             count, total = int(np.isin(numbers[held_out], numbers[other]).sum()), len(numbers[held_out])
             if count:
                 warnings.append(
-                    f"{count:,} of {total:,} {held_out} images are copies of {other} images, so {held_out} "
-                    "accuracy is overstated: remove them from one of the two"
+                    f"{count:,} of {total:,} {held_out} images are copies of {other} images, so what is "
+                    f"measured on {held_out} images is overstated: remove them from one of the two"
                 )
     return tuple(warnings)
 

@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
-import numpy as np
-
 from nas.data.images import ImageData, SplitName
+from nas.data.targets import label_counts
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, TaskName
 
 SPLITS: tuple[SplitName, ...] = ("train", "search", "test")
 MOST_CLASSES = 5
 """Classes named in a difference; the rest is counted."""
+
+OUTPUT_WORDS: Mapping[TaskName, str] = {CLASSIFICATION: "class", MULTILABEL: "label", REGRESSION: "column"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,10 +24,13 @@ class DataDescription:
 
     Attributes:
         name: What users call them; it may change without the images.
-        classes: Names of the classes.
+        classes: Names of the classes, labels or columns of numbers.
         channels: 1 (grey) or 3 (colour).
         resolution: Height and width in pixels.
-        counts: Images of each class, for each of the splits train, search and test.
+        counts: Images of each class or label, for each of the splits train, search and test; for columns of
+            numbers, the images of the split.
+        task: What networks learn to predict.
+        images: Images of each split; empty where it is the sum of `counts`, as for classes.
     """
 
     name: str
@@ -33,17 +38,21 @@ class DataDescription:
     channels: int
     resolution: int
     counts: tuple[tuple[int, ...], ...]
+    task: TaskName = CLASSIFICATION
+    images: tuple[int, ...] = ()
 
     @classmethod
     def of(cls, data: ImageData) -> Self:
         """Counts images."""
-        counts = (np.bincount(data.split(split).labels, minlength=data.num_classes) for split in SPLITS)
+        parts = [data.split(split) for split in SPLITS]
         return cls(
             name=data.name,
             classes=data.classes,
             channels=data.channels,
             resolution=data.resolution,
-            counts=tuple(tuple(map(int, each)) for each in counts),
+            counts=tuple(label_counts(data.task, data.classes, part.labels) for part in parts),
+            task=data.task,
+            images=() if data.task == CLASSIFICATION else tuple(map(len, parts)),
         )
 
     def to_json(self) -> str:
@@ -58,6 +67,7 @@ class DataDescription:
         values = json.loads(text)
         values["classes"] = tuple(values["classes"])
         values["counts"] = tuple(map(tuple, values["counts"]))
+        values["images"] = tuple(values.get("images", ()))
         return cls(**values)
 
     def by_split(self) -> Mapping[str, tuple[int, ...]]:
@@ -68,6 +78,10 @@ class DataDescription:
         """Images of each class in all splits together."""
         return dict(zip(self.classes, map(sum, zip(*self.counts, strict=True)), strict=True))
 
+    def sizes(self) -> tuple[int, ...]:
+        """Images of each split."""
+        return self.images or tuple(map(sum, self.counts))
+
     def changes_from(self, before: DataDescription) -> tuple[str, ...]:
         """How these images differ from those before, as far as the numbers say: one phrase for each thing."""
         found = []
@@ -75,26 +89,29 @@ class DataDescription:
             found.append(f"images of {self.resolution} pixels, before of {before.resolution} (--resolution)")
         if self.channels != before.channels:
             found.append(f"{_colour(self.channels)} images, before {_colour(before.channels)} ones")
+        if self.task != before.task:
+            found.append(f"labels for {self.task}, before for {before.task} (--task)")
+        word = OUTPUT_WORDS[self.task]
         there, here = before.totals(), self.totals()
-        found += [f"no class {name!r}" for name in there if name not in here]
-        found += [f"a new class {name!r}" for name in here if name not in there]
+        found += [f"no {word} {name!r}" for name in there if name not in here]
+        found += [f"a new {word} {name!r}" for name in here if name not in there]
         changed = [name for name in here if name in there and here[name] != there[name]]
         for name in changed[:MOST_CLASSES]:
             change = here[name] - there[name]
             images = f"{abs(change):,} image{'s' * (abs(change) != 1)} {'fewer' if change < 0 else 'more'}"
-            found.append(f"{images} in class {name!r} ({here[name]:,}, before {there[name]:,})")
+            found.append(f"{images} in {word} {name!r} ({here[name]:,}, before {there[name]:,})")
         if len(changed) > MOST_CLASSES:
-            found.append(f"other numbers in {len(changed) - MOST_CLASSES:,} more classes")
+            found.append(f"other numbers in {len(changed) - MOST_CLASSES:,} more {TASKS[self.task].outputs}")
         if not found and self.classes != before.classes:
-            found.append("the classes in another order")
+            found.append(f"the {TASKS[self.task].outputs} in another order")
         return tuple(found)
 
     def split_changes_from(self, before: DataDescription) -> str:
         """How the split of the same images differs."""
         pairs = [
-            f"{sum(here):,} {split} images, before {sum(there):,}"
-            for split, here, there in zip(SPLITS, self.counts, before.counts, strict=True)
-            if sum(here) != sum(there)
+            f"{here:,} {split} images, before {there:,}"
+            for split, here, there in zip(SPLITS, self.sizes(), before.sizes(), strict=True)
+            if here != there
         ]
         if pairs:
             return f"{'; '.join(pairs)} (--search-fraction, or the folders of the splits)"

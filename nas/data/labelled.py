@@ -10,7 +10,9 @@ from typing import Literal, get_args
 from nas.data.images import Carving, ImageData, Part, Reading, SplitName, joined
 from nas.data.loading import read_source
 from nas.data.splits import Source, split_source
+from nas.data.targets import require_task
 from nas.errors import DataError
+from nas.tasks import CLASSIFICATION, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import clean
 
@@ -23,10 +25,11 @@ class Labelled:
 
     Attributes:
         name: What users call the data.
-        classes: Names of the classes of the data, in their own order.
-        part: The images; a label is an index into `classes`.
+        classes: Names of the classes, labels or columns of the data, in their own order.
+        part: The images, with labels as in `ImageData`.
         reading: How they were read.
         split: Which split they are, or `all`.
+        task: What the labels are.
         content_digest: That of the data, whatever the size they are read at (see `ImageData`).
         split_fingerprint: That of the split; empty where it was given by the data or is all of them.
         carving: How the split was carved; None where it was given, is all of them, or that is not known.
@@ -41,6 +44,7 @@ class Labelled:
     reading: Reading
     split: WholeOrSplit
     content_digest: str
+    task: TaskName = CLASSIFICATION
     split_fingerprint: str = ""
     carving: Carving | None = None
     unreadable: tuple[str, ...] = ()
@@ -54,6 +58,7 @@ def load_labelled(
     reading: Reading,
     *,
     carving: Carving,
+    task: TaskName | None = None,
     root: str | Path | None = None,
     download: bool = False,
     progress: Say = say_nothing,
@@ -69,13 +74,14 @@ def load_labelled(
         split: Which split; `all` is every image.
         reading: How images become pixels.
         carving: Seed and fractions for a split that is carved.
+        task: What the network was trained for; None takes what the labels say.
         root: As in `load_data`.
         download: As in `load_data`.
         progress: Receives how many images were read.
 
     Raises:
         DataError: There are no such data, no such split, no image in it, or data that are loaded already were
-            read otherwise.
+            read otherwise or have another task.
     """
     if split not in get_args(WholeOrSplit):
         raise DataError(
@@ -83,8 +89,9 @@ def load_labelled(
             field="split",
         )
     if isinstance(spec, ImageData):
+        require_task(task, spec.task, spec.name)
         return _of_loaded(spec, split, reading)
-    source = read_source(spec, reading, root=root, download=download, progress=progress)
+    source = read_source(spec, reading, task=task, root=root, download=download, progress=progress)
     given = joined([*source.parts.values()]) if split == "all" else source.given(split)
     if given is None or (split == "train" and "train" in source.parts):
         return _carved(source, split, carving)
@@ -98,6 +105,7 @@ def load_labelled(
         part=given,
         reading=reading,
         split=split,
+        task=source.task,
         content_digest=source.content_digest,
         unreadable=tuple(chain(*source.unreadable.values())) if split == "all" else source.lost(split),
         notes=source.notes,
@@ -139,6 +147,7 @@ def _of_loaded(data: ImageData, split: WholeOrSplit, reading: Reading) -> Labell
         part=joined(everything) if split == "all" else data.split(_name(split)),
         reading=data.reading,
         split=split,
+        task=data.task,
         content_digest=data.content_digest,
         split_fingerprint="" if split == "all" else data.split_fingerprint,
         carving=None if split == "all" else data.carving,

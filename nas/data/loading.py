@@ -28,7 +28,9 @@ from nas.data.images import (
 )
 from nas.data.packs import array_source, load_pack
 from nas.data.splits import Source, split_source
+from nas.data.targets import check_task, require_task
 from nas.errors import DataError
+from nas.tasks import CLASSIFICATION, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import whole
 
@@ -42,6 +44,7 @@ LEAST_RESOLUTION, GREATEST_RESOLUTION = 4, 2048
 def load_data(
     spec: str | Path | ImageData,
     *,
+    task: TaskName | None = None,
     root: str | Path | None = None,
     download: bool = False,
     resolution: int | None = None,
@@ -57,6 +60,8 @@ def load_data(
     Args:
         spec: A folder of images, a `.npz` pack, the name of a data set (`NAMES`), or data already loaded,
             which are returned as they are.
+        task: What networks learn to predict: `classification`, `multilabel` or `regression`; by default what
+            the labels say.
         root: Folder with torchvision's files, for data sets by name; by default `~/.cache/mnas/data`.
         download: Whether a data set by name may be downloaded into `root`.
         resolution: Height and width in pixels; by default that of the images, or their median.
@@ -71,7 +76,9 @@ def load_data(
     Raises:
         DataError: There are no such data, or they cannot be used; the message says what to do.
     """
+    task = check_task(task)
     if isinstance(spec, ImageData):
+        require_task(task, spec.task, spec.name)
         return spec
     if resolution is not None:
         resolution = whole(
@@ -81,6 +88,7 @@ def load_data(
     source = read_source(
         spec,
         Wanted(resolution=resolution, fit=fit),
+        task=task,
         root=root,
         download=download,
         resident_bytes=resident_bytes,
@@ -95,9 +103,10 @@ def from_arrays(
     *,
     name: str = "arrays",
     classes: tuple[str, ...] | None = None,
+    task: TaskName | None = None,
     test_images: npt.NDArray[Any] | None = None,
     test_labels: npt.NDArray[Any] | None = None,
-    mirrors: bool = True,
+    mirrors: bool | None = None,
     fit: Fit = FIT,
     search_fraction: float = SEARCH_FRACTION,
     test_fraction: float = TEST_FRACTION,
@@ -107,12 +116,14 @@ def from_arrays(
 
     Args:
         images: uint8 of shape (n, h, w), (n, h, w, channels) or (n, channels, h, w), channels 1 or 3.
-        labels: Integers from 0, of shape (n,).
+        labels: Integers from 0, of shape (n,); for `multilabel` 0 and 1, of shape (n, labels); for
+            `regression` numbers, of shape (n,) or (n, columns).
         name: What users call the data.
-        classes: Names of the classes; by default their numbers.
+        classes: Names of the classes, labels or columns; by default their numbers.
+        task: What networks learn to predict; by default what the type and shape of the labels say.
         test_images: A test set, or None to carve one.
         test_labels: Its labels.
-        mirrors: Whether a mirrored image keeps its label.
+        mirrors: Whether a mirrored image keeps its label; by default where labels are not numbers.
         fit: As in `load_data`.
         search_fraction: As in `load_data`.
         test_fraction: As in `load_data`.
@@ -130,7 +141,9 @@ def from_arrays(
         )
     if test_images is not None and test_labels is not None:
         parts["test"] = (test_images, test_labels)
-    source = array_source(name, parts, Wanted(fit=fit), classes=classes, mirrors=mirrors)
+    source = array_source(
+        name, parts, Wanted(fit=fit), classes=classes, mirrors=mirrors, task=check_task(task)
+    )
     return split_source(source, search_fraction=search_fraction, test_fraction=test_fraction, seed=seed)
 
 
@@ -138,6 +151,7 @@ def read_source(
     spec: str | Path,
     how: Wanted | Reading,
     *,
+    task: TaskName | None = None,
     root: str | Path | None = None,
     download: bool = False,
     resident_bytes: int = RESIDENT_BYTES,
@@ -148,6 +162,7 @@ def read_source(
     Args:
         spec: As in `load_data`.
         how: What is wanted of the images; or how they are read, where a network exists that is tried on them.
+        task: As in `load_data`.
         root: As in `load_data`.
         download: As in `load_data`.
         resident_bytes: As in `load_data`.
@@ -159,12 +174,14 @@ def read_source(
     name = find_name(spec) if isinstance(spec, str) and not _looks_like_path(spec) else None
     if name is not None:
         where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
+        require_task(task, CLASSIFICATION, name)
         return load_named(name, how, root=where, download=download)
     path = Path(spec).expanduser()
     if path.is_dir():
+        require_task(task, CLASSIFICATION, f"a folder of classes such as {path}")
         return load_folder(path, how, resident_bytes=resident_bytes, progress=progress)
     if path.is_file() and path.suffix == ".npz":
-        return load_pack(path, how, progress=progress)
+        return load_pack(path, how, task=task, progress=progress)
     if path.exists():
         raise DataError(f"{path} must be a folder of images or a .npz pack, but is neither", field="data")
     if isinstance(spec, Path) or _looks_like_path(spec):

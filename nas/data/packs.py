@@ -9,7 +9,9 @@ channels; `train_labels`, integers of shape (n,). Likewise `val_` and `test_` wh
 integers of shape (n + 1,), so that image i is `train_jpeg[train_offset[i]:train_offset[i + 1]]`;
 `train_label`, integers of shape (n,). Likewise `val_` and `test_`.
 
-`valid_`, `eval_` and the like mean `val_`, as for folders. Labels count from 0. `test_` is the test split and
+`valid_`, `eval_` and the like mean `val_`, as for folders. Labels count from 0; in place of them there may be
+floating point numbers of shape (n,) or (n, columns) for regression, or 0 and 1 of shape (n, labels) for
+multi-label images. `test_` is the test split and
 `val_` the search split; `val_` alone is the test split. Other arrays are passed over, with a warning.
 """
 
@@ -33,8 +35,10 @@ from nas.data.images import Fit, Images, Labels, Numbered, Pixels, Reading, Want
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source
 from nas.data.survey import cut_notes, square_notes
+from nas.data.targets import array_task, column_names, float_labels
 from nas.data.tree import few, printable
 from nas.errors import DataError
+from nas.tasks import CLASSIFICATION, REGRESSION, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import digest
 
@@ -44,7 +48,9 @@ ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
-def load_pack(path: Path, how: Wanted | Reading, *, progress: Say = say_nothing) -> Source:
+def load_pack(
+    path: Path, how: Wanted | Reading, *, task: TaskName | None = None, progress: Say = say_nothing
+) -> Source:
     """Reads a pack and decodes it once; with a `Reading`, for a network that exists, any part is enough.
 
     Raises:
@@ -56,10 +62,10 @@ def load_pack(path: Path, how: Wanted | Reading, *, progress: Say = say_nothing)
     parts = ("train",) if isinstance(how, Wanted) else tuple(PART_WORDS)
     if any(f"{part}_jpeg" in arrays for part in parts):
         content = digest(*(found[name] for name in sorted(found)))
-        source = _encoded_source(path, arrays, how, content, progress)
+        source = _encoded_source(path, arrays, how, content, task, progress)
         fields = ENCODED_FIELDS
     elif any(f"{part}_images" in arrays for part in parts):
-        source = _plain_source(path, arrays, how)
+        source = _plain_source(path, arrays, how, task)
         fields = PLAIN_FIELDS
     else:
         raise DataError(f"{path} must hold {FORMS}, but holds {few(sorted(found)) or 'nothing'}")
@@ -74,24 +80,27 @@ def array_source(
     how: Wanted | Reading,
     *,
     classes: tuple[str, ...] | None = None,
-    mirrors: bool = True,
+    mirrors: bool | None = None,
+    task: TaskName | None = None,
 ) -> Source:
     """Makes a source from arrays in memory.
 
     Args:
         name: What users call the data.
         images: Images and labels of `train` and, where given, `val` and `test`. Images are uint8 of shape
-            (n, h, w), (n, h, w, channels) or (n, channels, h, w); labels are integers, (n,) or (n, 1).
+            (n, h, w), (n, h, w, channels) or (n, channels, h, w); labels as in `array_task`.
         how: What is wanted of the images, by default the resolution that their shape and the fit give; or
             how they are read, for a network that exists.
-        classes: Names of the classes; by default the labels' numbers.
-        mirrors: Whether a mirrored image keeps its label.
+        classes: Names of the classes or columns; by default their numbers.
+        mirrors: Whether a mirrored image keeps its label; by default where labels are not numbers.
+        task: What networks learn; by default what the labels' type and shape say.
 
     Raises:
         DataError: Shapes or types do not fit.
     """
-    labels = {part: _check_labels(f"{name} {part}", each) for part, (_, each) in images.items()}
-    classes = classes or _numbered_classes(name, labels, how)
+    task, labels, classes = _targets(
+        name, {part: each for part, (_, each) in images.items()}, classes, how, task
+    )
     first = {part: channels_first(f"{name} {part}", pixels) for part, (pixels, _) in images.items()}
     parts = {}
     for part, pixels in first.items():
@@ -100,7 +109,6 @@ def array_source(
                 f"{name} {part} must hold one label per image, but has {len(pixels):,} images and "
                 f"{len(labels[part]):,} labels"
             )
-        _check_range(f"{name} {part}", labels[part], len(classes))
         side = how.resolution or _side(pixels.shape[2], pixels.shape[3], how.fit)
         coloured = recolour(pixels, how.channels) if isinstance(how, Reading) else pixels
         parts[part] = Pixels(
@@ -116,11 +124,31 @@ def array_source(
         reading=how if isinstance(how, Reading) else Reading(channels=channels, resolution=side, fit=how.fit),
         parts=parts,
         content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
-        mirrors=mirrors,
+        mirrors=task != REGRESSION if mirrors is None else mirrors,
+        task=task,
         notes=_as_trained(first, how) if isinstance(how, Reading) else _cropped(first, how),
-        warnings=_conflicts(labels, contents, classes),
+        warnings=_conflicts(labels, contents, classes, task),
         contents=contents,
     )
+
+
+def _targets(
+    name: str,
+    raw: Mapping[str, Array],
+    classes: tuple[str, ...] | None,
+    how: Wanted | Reading,
+    task: TaskName | None,
+) -> tuple[TaskName, dict[str, Labels], tuple[str, ...]]:
+    """The task, the labels of each part, and the names of what the outputs of a network stand for."""
+    task = array_task(name, raw.values(), task)
+    if task == CLASSIFICATION:
+        labels = {part: _check_labels(f"{name} {part}", each) for part, each in raw.items()}
+        classes = classes or _numbered_classes(name, labels, how)
+        for part, each in labels.items():
+            _check_range(f"{name} {part}", each, len(classes))
+        return task, labels, classes
+    labels = {part: float_labels(f"{name} {part}", each, task) for part, each in raw.items()}
+    return task, labels, column_names(name, labels, classes)
 
 
 def _shape(name: str, parts: Mapping[str, Pixels]) -> tuple[int, ...]:
@@ -175,13 +203,15 @@ def _read_arrays(path: Path) -> dict[str, Array]:
         raise DataError(f"{path} must be a .npz pack, but is one array: write it with np.savez") from error
 
 
-def _plain_source(path: Path, arrays: Mapping[str, Array], how: Wanted | Reading) -> Source:
+def _plain_source(
+    path: Path, arrays: Mapping[str, Array], how: Wanted | Reading, task: TaskName | None
+) -> Source:
     parts = {}
     for part in PART_WORDS:
         if f"{part}_images" in arrays:
             images, labels = _need(path, arrays, f"{part}_images", f"{part}_labels")
             parts[part] = (images, labels)
-    return array_source(path.stem, parts, how, classes=_class_names(path, arrays))
+    return array_source(path.stem, parts, how, classes=_class_names(path, arrays), task=task)
 
 
 def _encoded_source(
@@ -189,14 +219,13 @@ def _encoded_source(
     arrays: Mapping[str, Array],
     how: Wanted | Reading,
     content: str,
+    task: TaskName | None,
     progress: Say,
 ) -> Source:
-    encoded, labels = _encoded_parts(path, arrays)
-    classes = _class_names(path, arrays) or _numbered_classes(str(path), labels, how)
-    for part, each in labels.items():
-        _check_range(f"{path} {part}", each, len(classes))
+    encoded, raw = _encoded_parts(path, arrays)
+    task, labels, classes = _targets(str(path), raw, _class_names(path, arrays), how, task)
     contents = array_contents(encoded)
-    conflicts = _conflicts(labels, contents, classes)
+    conflicts = _conflicts(labels, contents, classes, task)
     parts = {
         part: EncodedPart(sources=images, names=_image_names(part, len(images)), labels=labels[part])
         for part, images in encoded.items()
@@ -215,6 +244,8 @@ def _encoded_source(
         reading=survey.reading,
         parts=decoded.pixels,
         content_digest=digest(content, *survey.marks) if survey.marks else content,
+        mirrors=task != REGRESSION,
+        task=task,
         notes=survey.notes,
         warnings=decoded.warnings + conflicts,
         contents={part: contents[part][kept] for part, kept in decoded.kept.items()},
@@ -224,14 +255,14 @@ def _encoded_source(
 
 def _encoded_parts(
     path: Path, arrays: Mapping[str, Array]
-) -> tuple[dict[str, list[bytes]], dict[str, Labels]]:
+) -> tuple[dict[str, list[bytes]], dict[str, Array]]:
     """The bytes of each image, and the labels, by part."""
     encoded: dict[str, list[bytes]] = {}
-    labels: dict[str, Labels] = {}
+    labels: dict[str, Array] = {}
     for part in PART_WORDS:
         if f"{part}_jpeg" in arrays:
             stream, offset, label = _need(path, arrays, f"{part}_jpeg", f"{part}_offset", f"{part}_label")
-            labels[part] = _check_labels(f"{path} {part}", label)
+            labels[part] = label if label.ndim else label[None]
             encoded[part] = _cut(f"{path} {part}", stream, offset, len(labels[part]))
     return encoded, labels
 
@@ -271,10 +302,13 @@ def _cropped(images: Mapping[str, Images], how: Wanted) -> tuple[str, ...]:
 
 
 def _conflicts(
-    labels: Mapping[str, Labels], contents: Mapping[str, Contents], classes: tuple[str, ...]
+    labels: Mapping[str, Labels],
+    contents: Mapping[str, Contents],
+    classes: tuple[str, ...],
+    task: TaskName,
 ) -> tuple[str, ...]:
     names = {part: _image_names(part, len(each)) for part, each in labels.items()}
-    return conflicting_labels(names, labels, contents, classes)
+    return conflicting_labels(names, labels, contents, classes, task)
 
 
 def _as_trained(images: Mapping[str, Images], reading: Reading) -> tuple[str, ...]:
@@ -319,6 +353,8 @@ def _cut(name: str, stream: Array, offset: Array, count: int) -> list[bytes]:
 
 def _check_labels(name: str, labels: Array) -> Labels:
     flat = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if flat.dtype.kind == "f" and (flat == np.floor(flat)).all() and (np.abs(flat) < 2**53).all():
+        flat = flat.astype(np.int64)
     if flat.ndim != 1 or flat.dtype.kind not in "iu":
         raise DataError(
             f"labels of {name} must be integers, one per image, but are {labels.dtype}{labels.shape}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -13,9 +13,12 @@ import numpy.typing as npt
 from nas.data.copies import Contents, shared_images
 from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Carving, Files, ImageData, Images, Labels, Part, Pixels, Reading, SplitName
+from nas.data.iterative import iterative
 from nas.data.survey import pixel_warnings
+from nas.data.targets import imbalance_warning, label_counts, target_statistics
 from nas.data.tree import few
 from nas.errors import DataError
+from nas.tasks import CLASSIFICATION, REGRESSION, TASKS, TaskName
 from nas.values import clean, digest, real, seed_of
 
 T = TypeVar("T")
@@ -43,6 +46,7 @@ class Source:
     parts: Mapping[str, Part]
     content_digest: str
     mirrors: bool = True
+    task: TaskName = CLASSIFICATION
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     contents: Mapping[str, Contents] = field(default_factory=dict)
@@ -65,7 +69,10 @@ def _by_split(parts: Mapping[str, T]) -> dict[str, T]:
 
 
 def split_source(source: Source, *, search_fraction: float, test_fraction: float, seed: int) -> ImageData:
-    """Carves a source into three splits, each class in the same proportions, at least one image of each.
+    """Carves a source into three splits that are alike.
+
+    Each class, label or quantile of numbers has its share of each split, at least one image where there are
+    enough.
 
     Args:
         source: What a reader handed over.
@@ -74,14 +81,15 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         seed: Decides which images; the split's fingerprint holds the outcome.
 
     Raises:
-        DataError: A fraction is out of range, or there are too few classes or images of a class.
+        DataError: A fraction is out of range, there are too few classes or images of a class or label, or all
+            numbers of a column are equal.
     """
     search_fraction, test_fraction = (
         real(name, fraction, above=0, below=1, error=DataError)
         for name, fraction in (("search_fraction", search_fraction), ("test_fraction", test_fraction))
     )
     seed = seed_of(seed, error=DataError)
-    _check_classes(source)
+    _check_labels(source)
     rng = np.random.default_rng(seed)
     everything = source.parts["train"]
     pool = Pool(part=everything, contents=_contents(source, "train", everything))
@@ -90,6 +98,7 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
     train, search, search_where = _carve(rest, source, "search", search_fraction, rng, 1)
     sample = sample_images(train.part, source.reading)
     mean, std = channel_statistics(sample)
+    target_mean, target_std = _target_statistics(source, train.part)
     parts = (train.part, search.part, test.part)
     seen = [part.images for part in parts if isinstance(part, Pixels)] or [sample]
     shared = shared_images({"train": train.contents, "search": search.contents, "test": test.contents})
@@ -106,8 +115,15 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         content_digest=source.content_digest,
         split_fingerprint=digest(test_where, search_where),
         carving=Carving(seed=seed, search_fraction=search_fraction, test_fraction=test_fraction),
+        task=source.task,
+        target_mean=target_mean,
+        target_std=target_std,
         notes=source.notes + _copies_note(pool, are_apart=not shared),
-        warnings=source.warnings + _missing_classes(source) + shared + pixel_warnings(seen),
+        warnings=source.warnings
+        + _missing_classes(source, {"search": search.part, "test": test.part})
+        + shared
+        + pixel_warnings(seen)
+        + _imbalance(source, parts),
     )
 
 
@@ -204,7 +220,11 @@ def _carve(
     given = source.given(name)
     if given is not None:
         return pool, Pool(part=given, contents=_contents(source, name, given)), np.empty(0, dtype=np.int64)
-    where = stratified(pool.part.labels, fraction, rng, contents=pool.contents, reserve=reserve)
+    labels, contents = pool.part.labels, pool.contents
+    if source.task == CLASSIFICATION:
+        where = stratified(labels, fraction, rng, contents=contents, reserve=reserve)
+    else:
+        where = iterative(source.task, labels, fraction, rng, contents=contents, reserve=reserve)
     stays = np.setdiff1d(np.arange(len(pool.part)), where)
     return pool.take(stays), pool.take(where), where
 
@@ -222,17 +242,55 @@ def _copies_note(pool: Pool, *, are_apart: bool) -> tuple[str, ...]:
     return (f"{copies:,} of {len(pool.part):,} images are copies of others{kept}",) if copies else ()
 
 
-def _missing_classes(source: Source) -> tuple[str, ...]:
-    """Warns of given splits without images of some classes."""
+def _missing_classes(source: Source, parts: Mapping[str, Part]) -> tuple[str, ...]:
+    """Warns of held-out splits without images of some classes or labels."""
     warnings = []
-    for name, part in _by_split(source.parts).items():
-        if name != "train":
-            counts = np.bincount(part.labels, minlength=len(source.classes))
-            missing = [source.classes[label] for label in np.flatnonzero(counts == 0)]
-            if missing:
-                share = f"{len(missing):,} of {len(source.classes):,} classes"
-                warnings.append(f"the {name} split lacks {share}: {few(missing)}")
+    for name, part in parts.items():
+        counts = label_counts(source.task, source.classes, part.labels)
+        missing = [label for label, count in zip(source.classes, counts, strict=True) if not count]
+        if missing:
+            share = f"{len(missing):,} of {len(source.classes):,} {TASKS[source.task].outputs}"
+            warnings.append(f"the {name} split lacks {share}: {few(missing)}")
     return tuple(warnings)
+
+
+def _imbalance(source: Source, parts: Sequence[Part]) -> tuple[str, ...]:
+    """Warns of classes of which one is so large that accuracy misleads."""
+    if source.task != CLASSIFICATION:
+        return ()
+    return imbalance_warning(source.classes, np.concatenate([part.labels for part in parts]))
+
+
+def _target_statistics(source: Source, train: Part) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each column of numbers; nothing for other tasks."""
+    if source.task != REGRESSION:
+        return (), ()
+    return target_statistics(source.name, source.classes, train.labels)
+
+
+def _check_labels(source: Source) -> None:
+    """Checks that there is something to learn, and enough of it for three splits."""
+    if source.task == CLASSIFICATION:
+        return _check_classes(source)
+    labels = source.parts["train"].labels
+    if len(labels) < LEAST_IMAGES_PER_CLASS:
+        raise DataError(
+            f"at least {LEAST_IMAGES_PER_CLASS} training images are needed, one for each split, but "
+            f"{source.name} has {len(labels)}: add some",
+            field="data",
+        )
+    absent = [
+        name
+        for name, count in zip(source.classes, label_counts(source.task, source.classes, labels), strict=True)
+        if not count
+    ]
+    if absent:
+        raise DataError(
+            f"each label needs training images that have it, but {few(absent)} of {source.name} has none: "
+            "add some, or leave the label out",
+            field="data",
+        )
+    return None
 
 
 def _check_classes(source: Source) -> None:

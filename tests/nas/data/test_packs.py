@@ -129,10 +129,11 @@ def test_offsets_that_do_not_fit_the_stream_are_refused(write, offsets):
         load_data(write(**arrays | {"train_offset": offsets(arrays["train_offset"])}))
 
 
-def test_labels_that_are_not_integers_are_refused(write):
+@pytest.mark.parametrize("dtype", [float, str])
+def test_labels_that_are_not_integers_are_refused(write, dtype):
     arrays = plain()
     with pytest.raises(DataError, match="must be integers"):
-        load_data(write(**arrays | {"train_labels": arrays["train_labels"] / 2}))
+        load_data(write(**arrays | {"train_labels": arrays["train_labels"].astype(dtype)}))
 
 
 def test_test_images_of_another_shape_are_refused(write):
