@@ -54,10 +54,11 @@ def main() -> None:
             cells = []
             for rate in given.rates:
                 recipe = Recipe(batch_size=batch_size, learning_rate=rate, precision="float32")
-                accuracies = [
-                    train(build(network, seed=seed), data, recipe, seed=seed, device="cpu").accuracy
+                results = [
+                    train(build(network, seed=seed), data, recipe, seed=seed, device="cpu")
                     for seed, network in enumerate(networks)
                 ]
+                accuracies = [result.metrics["accuracy"] for result in results]
                 cells.append(
                     f"{rate:g}: {statistics.fmean(accuracies):.2f} ± {statistics.stdev(accuracies):.2f}"
                 )

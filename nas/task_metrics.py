@@ -10,7 +10,7 @@ from torchmetrics.functional import classification as tm
 from torchmetrics.functional import regression
 
 from nas.errors import DataError
-from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, THRESHOLD, TOP, TaskName
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, THRESHOLD, TOP, TaskName, check_metrics
 
 
 def measure(task: TaskName, names: Sequence[str], outputs: Tensor, labels: Tensor) -> dict[str, float]:
@@ -29,13 +29,8 @@ def measure(task: TaskName, names: Sequence[str], outputs: Tensor, labels: Tenso
     Raises:
         DataError: The task has no such metric, or it is not defined on these labels.
     """
+    check_metrics(task, names)
     known = _METRICS[task]
-    for name in names:
-        if name not in known:
-            raise DataError(
-                f"a metric of {task} must be one of {', '.join(TASKS[task].metrics)}, but got {name!r}",
-                field="metric",
-            )
     outputs = outputs.float()
     labels = labels if task == CLASSIFICATION else labels.float()
     found = {}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from nas.errors import DataError
 
 TaskName = Literal["classification", "multilabel", "regression"]
 """One class for each image, any number of labels, or numbers."""
@@ -48,3 +50,17 @@ TASKS: Mapping[TaskName, Task] = {
     )
 }
 """Every task by its name."""
+
+
+def check_metrics(task: TaskName, names: Iterable[str]) -> None:
+    """Checks that a task has these metrics.
+
+    Raises:
+        DataError: It has not.
+    """
+    for name in names:
+        if name not in TASKS[task].metrics:
+            raise DataError(
+                f"a metric of {task} must be one of {', '.join(TASKS[task].metrics)}, but got {name!r}",
+                field="metric",
+            )

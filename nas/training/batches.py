@@ -12,11 +12,12 @@ from torch import Tensor
 
 from nas.data.images import ImageData, Pixels, SplitName
 from nas.training.moves import Augment, Draw, draw_moves, move
+from nas.training.sampling import Sampling, epoch_order
 from nas.training.streaming import StreamedBatches
 
 
 class Batches(Protocol):
-    """Batches on one device: uint8 images (batch, channels, resolution, resolution) and int64 labels.
+    """Batches on one device: uint8 images (batch, channels, resolution, resolution) and their labels.
 
     A training batch comes in two halves, so that the second can be part of a recorded step: `draws` says
     which images and how they are moved, `read` makes them of that by work on the device alone.
@@ -28,9 +29,14 @@ class Batches(Protocol):
         ...
 
     def draws(
-        self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
+        self,
+        batch_size: int,
+        augment: Augment,
+        padding: int,
+        rng: np.random.Generator,
+        sampling: Sampling = "shuffled",
     ) -> Iterator[Draw]:
-        """Draws the training split once in a new order, without a last partial batch."""
+        """Draws an epoch in a new order (see `epoch_order`), without a last partial batch."""
         ...
 
     def read(self, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -79,11 +85,16 @@ class ResidentBatches:
         return ()
 
     def draws(
-        self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
+        self,
+        batch_size: int,
+        augment: Augment,
+        padding: int,
+        rng: np.random.Generator,
+        sampling: Sampling = "shuffled",
     ) -> Iterator[Draw]:
         """See `Batches`: indices, and moves if any; an epoch of both crosses in one copy each."""
-        count = len(self.part("train")[1])
-        order = torch.from_numpy(rng.permutation(count)).to(self._device)
+        count = len(self._data.train)
+        order = torch.from_numpy(epoch_order(self._data.train.labels, sampling, rng)).to(self._device)
         moves = draw_moves(count, augment, padding, rng).to(self._device)
         for start in range(0, count - batch_size + 1, batch_size):
             chosen = order[start : start + batch_size]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -16,32 +14,12 @@ from torch.nn import functional
 from nas.data.images import ImageData, Labels
 from nas.errors import RecipeError
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION
-
-ClassWeights = Literal["none", "balanced"]
-RegressionLoss = Literal["huber", "squared"]
+from nas.training.recipe import LossOptions, RegressionLoss
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Outputs (batch, outputs), float32, and the labels of their images to the mean loss."""
 
 Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossOptions:
-    """What a recipe says of the loss.
-
-    Attributes:
-        label_smoothing: Probability spread over all classes, or over both answers of each label.
-        class_weights: `balanced` weights each image by `images / (classes * images of its class)`, and where
-            an image has several labels each that it has by `images without it / images with it`.
-        regression_loss: `huber` (squared up to one standard deviation, linear beyond) or `squared`.
-
-    Source: scikit-learn's `compute_class_weight` for balanced weights of classes.
-    """
-
-    label_smoothing: float = 0.0
-    class_weights: ClassWeights = "none"
-    regression_loss: RegressionLoss = "huber"
 
 
 def make_loss(data: ImageData, options: LossOptions, device: torch.device) -> Loss:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from nas.data.images import ImageData, SplitName, check_fits
 from nas.devices import choose_device, describe_device, pinned_threads
 from nas.errors import DataError
 from nas.rungs import Fidelity, Rungs
+from nas.tasks import TASKS, TaskName, check_metrics
 from nas.training.batches import Batches, make_batches
 from nas.training.memory import CPU_MEMORY_METHOD, CUDA_MEMORY_METHOD
 from nas.training.notes import notes_of
@@ -23,14 +25,17 @@ from nas.training.precision import Chosen
 from nas.training.recipe import Recipe
 from nas.training.reduction import Reduction
 from nas.training.step import Stepping
-from nas.training.training import TrainingResult, check_batch, settle_precision, train
+from nas.training.training import TrainingResult, check_batch, check_task, settle_precision, train
 from nas.trial import Candidate, Evaluation, Job, Metric
 from nas.values import digest
 from search_spaces import Network, SpaceError, build, cost
 
+OF_TRAINING = ("loss", "train_seconds", "images_per_second", "train_step_ms", "peak_memory_bytes")
+"""What is measured of a training of whatever task."""
+
 
 class ProxyEvaluator:
-    """Trains each candidate by one short recipe and measures its accuracy on the search split.
+    """Trains each candidate by one short recipe and measures metrics of the task on the search split.
 
     A job's fidelity is a share of the epochs (a shorter cosine to zero), of the resolution, or of the
     training images. A candidate that comes with weights is trained on from them. By epochs, it is trained for
@@ -44,7 +49,8 @@ class ProxyEvaluator:
         data: What to learn; crosses to each worker once.
         recipe: How to train.
         device: Where to train: `auto`, `cpu` or `cuda`; resolved in the worker.
-        split: Where accuracy is measured; `test` is for the final comparison alone.
+        split: Where metrics are measured; `test` is for the final comparison alone.
+        metrics: Which of the task's metrics are measured beside its first one (see `nas.tasks.TASKS`).
         reduction: How the training is smaller than recipe, data and networks say.
         rungs: The rungs that candidates are trained on, and what a job's fidelity is a share of: a candidate
             with weights was trained on the rung below. None trains each whole; a fidelity is then of epochs.
@@ -53,9 +59,11 @@ class ProxyEvaluator:
 
     Attributes:
         recipe: The recipe with all that follows from the number of training images decided.
+        metrics: Everything of the task that is measured.
 
     Raises:
-        DataError: The training split is smaller than a batch.
+        DataError: The training split is smaller than a batch, or a metric is none of the task.
+        RecipeError: The recipe is of another task.
 
     Source: Loshchilov and Hutter, SGDR, ICLR 2017, for warm restarts of the rate.
     """
@@ -67,6 +75,7 @@ class ProxyEvaluator:
         *,
         device: str = "auto",
         split: SplitName = "search",
+        metrics: Sequence[str] = (),
         reduction: Reduction | None = None,
         rungs: Rungs | None = None,
         stepping: Stepping = "auto",
@@ -76,6 +85,7 @@ class ProxyEvaluator:
         self.recipe = self._given.settled(len(data.train))
         self.device = device
         self.split: SplitName = split
+        self.metrics = measured_metrics(data.task, metrics)
         self.reduction = reduction if reduction is not None else Reduction()
         self._fidelity: Fidelity = "epochs" if rungs is None else rungs.fidelity
         self._shares = (1.0,) if rungs is None else rungs.shares
@@ -90,7 +100,14 @@ class ProxyEvaluator:
         Raises:
             DataError: The training split is smaller than a batch.
         """
-        other = ProxyEvaluator(self.data, recipe, device=self.device, split=self.split, reduction=reduction)
+        other = ProxyEvaluator(
+            self.data,
+            recipe,
+            device=self.device,
+            split=self.split,
+            metrics=self.metrics,
+            reduction=reduction,
+        )
         other.stepping = self.stepping
         other._on_device = self._on_device
         other._chosen = self._chosen
@@ -101,16 +118,17 @@ class ProxyEvaluator:
         """Changes with the recipe, the data, their split, what is measured, and what is made smaller."""
         data = self.data
         parts = [self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, None]
+        parts += [",".join(self.metrics)] if len(self.metrics) > 1 else []
         parts += ["compiled"] if self.stepping == "compiled" else []
         parts += self._unlike_the_whole()
         if self.reduction.is_whole and self._fidelity == "epochs" and self._shares == (1.0,):
             return digest(*parts)
         return digest(*parts, self.reduction.fingerprint, self._fidelity, self._shares)
 
-    measures = (
-        *("accuracy", "loss", "train_seconds", "images_per_second", "train_step_ms"),
-        "peak_memory_bytes",
-    )
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of everything that is measured of a candidate."""
+        return (*self.metrics, *OF_TRAINING)
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.
@@ -168,6 +186,7 @@ class ProxyEvaluator:
             seed=work.seed,
             device=where,
             split=self.split,
+            metrics=self.metrics,
             batches=batches,
             stepping=self.stepping,
             progress=candidate.progress,
@@ -229,6 +248,7 @@ class ProxyEvaluator:
 
     def _check_batch(self) -> None:
         check_batch(self.data, self._given)
+        check_task(self.data, self._given)
         least = self._reduced(self._shares[0])
         count = int(least.train_images(self.data.train.labels).sum())
         needed = self._given.batch_for(count)
@@ -274,6 +294,17 @@ class _Work:
     seed: int
 
 
+def measured_metrics(task: TaskName, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The first metric of a task, and those that are wanted beside it, each once.
+
+    Raises:
+        DataError: One is none of the task.
+    """
+    check_metrics(task, wanted)
+    known = TASKS[task].metrics
+    return tuple(name for name in known if name in (known[0], *wanted))
+
+
 def rung_seed(seed: int, rung: int) -> int:
     """Seed of the images' order of a promoted training: another on each rung, counted from 0."""
     return int(np.random.SeedSequence([seed, rung]).generate_state(1)[0] & 0x7FFFFFFF)
@@ -284,8 +315,9 @@ def training_metrics(result: TrainingResult, device: torch.device) -> tuple[Metr
     threads = f", threads {torch.get_num_threads()}" if device.type == "cpu" else ""
     where = f"{describe_device(device)}{threads}, {result.precision}, {result.step.kind}"
     method = CUDA_MEMORY_METHOD if device.type == "cuda" else CPU_MEMORY_METHOD
+    split = f"{result.split} split"
     return (
-        Metric(name="accuracy", value=result.accuracy, environment=f"{result.split} split"),
+        *(Metric(name=name, value=value, environment=split) for name, value in result.metrics.items()),
         Metric(name="loss", value=result.loss, environment="train split, last epoch"),
         Metric(name="train_seconds", value=result.train_seconds, environment=where),
         Metric(name="images_per_second", value=result.images_per_second, environment=where),

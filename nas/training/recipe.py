@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas.errors import RecipeError
 from nas.options import option, options_of
+from nas.training.sampling import Sampling
 from nas.values import digest, is_count, is_number
 from search_spaces.fingerprints import counted_fields
 
@@ -16,6 +17,8 @@ Optimizer = Literal["sgd", "rmsprop"]
 Augmentation = Literal["auto", "none", "crop", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Statistics = Literal["auto", "running", "recomputed"]
+ClassWeights = Literal["none", "balanced"]
+RegressionLoss = Literal["huber", "squared"]
 
 MOST_IMAGES, LEAST_IMAGES = 128, 4
 """Bounds of a batch that follows the data."""
@@ -35,6 +38,24 @@ FIRST_VERSION = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LossOptions:
+    """What a recipe says of the loss.
+
+    Attributes:
+        label_smoothing: Probability spread over all classes, or over both answers of each label.
+        class_weights: `balanced` weights each image by `images / (classes * images of its class)`, and where
+            an image has several labels each that it has by `images without it / images with it`.
+        regression_loss: `huber` (squared up to one standard deviation, linear beyond) or `squared`.
+
+    Source: scikit-learn's `compute_class_weight` for balanced weights of classes.
+    """
+
+    label_smoothing: float = 0.0
+    class_weights: ClassWeights = "none"
+    regression_loss: RegressionLoss = "huber"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
     """A short training: warm-up, cosine to zero, label smoothing.
 
@@ -46,7 +67,8 @@ class Recipe:
         momentum: Of either optimizer.
         weight_decay: On weights of convolutions and linear layers, not on norms and biases.
         warmup_epochs: Epochs in which the rate rises linearly from zero.
-        label_smoothing: Probability spread over all classes.
+        label_smoothing: Probability spread over all classes, or over both answers of each label; numbers have
+            none.
         batch_norm_momentum: Weight of the newest batch in the running statistics. The papers' 0.01 and 0.0003
             keep most of the initial statistics through a short training: its accuracy would mean nothing.
         batch_norm_statistics: What accuracy is measured and weights are exported with: the `running` ones of
@@ -56,6 +78,9 @@ class Recipe:
         crop_padding: Most pixels an image is shifted by in either direction.
         precision: `bfloat16` (autocast), `float32`, or `auto`: bfloat16 where the device has units for it
             and a short timing finds it much faster, else float32.
+        class_weights: `balanced` weights the loss so that every class counts alike (see `LossOptions`).
+        sampling: `balanced` shows images of every class equally often, as many as before (see `epoch_order`).
+        regression_loss: What compares numbers, in standard deviations: `huber` or `squared`.
     """
 
     epochs: float = option(5.0, "passes over the training images", metavar="E")
@@ -67,7 +92,9 @@ class Recipe:
     momentum: float = option(0.9, "momentum of the optimizer", metavar="M")
     weight_decay: float = option(5e-4, "weight decay, not of norms and biases", metavar="W")
     warmup_epochs: float = option(1.0, "epochs in which the learning rate rises", metavar="E")
-    label_smoothing: float = option(0.1, "probability spread over all classes", metavar="S")
+    label_smoothing: float = option(
+        0.1, "probability spread over all classes, or over both answers of a label", metavar="S"
+    )
     batch_norm_momentum: float = 0.1
     batch_norm_statistics: Statistics = option(
         "auto", "running, or recomputed after the training; auto recomputes after few steps", metavar="NAME"
@@ -75,6 +102,13 @@ class Recipe:
     augmentation: Augmentation = option("auto", "augmentation of training images", metavar="NAME")
     crop_padding: int = 2
     precision: Precision = option("auto", "precision of training", metavar="NAME")
+    class_weights: ClassWeights = option(
+        "none", "balanced lets all classes, or both answers of a label, count alike", metavar="NAME"
+    )
+    sampling: Sampling = option(
+        "shuffled", "balanced shows images of all classes equally often", metavar="NAME"
+    )
+    regression_loss: RegressionLoss = option("huber", "what compares numbers to be predicted", metavar="NAME")
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -106,6 +140,12 @@ class Recipe:
             self.batch_size is None or is_count(self.batch_size, 2),
             "batch_size >= 2 (batch norm needs two images)",
             "batch_size",
+            self,
+        )
+        _require(
+            not self.class_weights == self.sampling == "balanced",
+            "class_weights=none or sampling=shuffled (balanced twice, rare classes count too much)",
+            "sampling",
             self,
         )
         _require(is_count(self.crop_padding, 0), "crop_padding >= 0", "crop_padding", self)
@@ -179,6 +219,15 @@ class Recipe:
             return self.learning_rate * (step + 1) / warmup
         done = (step + 1 - warmup) / max(steps - warmup, 1.0)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    @property
+    def loss(self) -> LossOptions:
+        """What it says of the loss."""
+        return LossOptions(
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            regression_loss=self.regression_loss,
+        )
 
     def to_json(self) -> str:
         """Writes the recipe as one JSON object."""

@@ -28,7 +28,8 @@ class Reduction:
         epochs: Of the recipe's epochs, warm-up and cosine shortened alike.
         resolution: Of the image's side.
         width: Of the network's channels.
-        data: Of each class's training images; the search and the test split stay whole.
+        data: Of each class's training images, of all where images have no one class; the search and the test
+            split stay whole.
 
     Raises:
         RecipeError: A share is not in (0, 1].
@@ -100,8 +101,11 @@ class Reduction:
         return min(resolution, max(LEAST_SIDE, steps * SIDE_STEP))
 
     def train_images(self, labels: Labels) -> npt.NDArray[np.int64]:
-        """How many training images of each class are kept, `(classes,)`: at least one where there are any."""
-        counts = np.bincount(labels)
+        """How many training images of each class are kept, `(classes,)`: at least one where there are any.
+
+        Images without one class for each count as of one class.
+        """
+        counts = np.bincount(_strata(labels))
         kept = np.round(self.data * counts).astype(np.int64)
         return np.where(counts > 0, np.maximum(kept, 1), 0)
 
@@ -132,7 +136,7 @@ class Reduction:
 
     def _kept(self, images: ImageData) -> npt.NDArray[np.int64]:
         """Indices of the training images that are kept, ascending."""
-        labels = images.train.labels
+        labels = _strata(images.train.labels)
         rng = np.random.default_rng(int(digest("kept", images.content_digest, images.split_fingerprint), 16))
         order = rng.permutation(len(labels))
         kept = [
@@ -146,6 +150,11 @@ class Reduction:
         """Names the shares that are not 1, such as `epochs=0.333, width=0.5`; `whole` where all are."""
         shares = {field.name: getattr(self, field.name) for field in fields(self)}
         return ", ".join(f"{name}={share:.3g}" for name, share in shares.items() if share != 1) or "whole"
+
+
+def _strata(labels: Labels) -> npt.NDArray[np.int64]:
+    """The class of each image; of images without one class for each, one class for all."""
+    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
 def _no_wider(scaled: Stage, stage: Stage) -> Stage:

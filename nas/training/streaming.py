@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -19,12 +20,13 @@ from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.machine import usable_cores
 from nas.training.moves import Augment, Draw, draw_moves, move
+from nas.training.sampling import Sampling, epoch_order
 
 Copied = tuple[tuple[Tensor, Tensor], "torch.cuda.Event"]
 """A batch on its way to a GPU, and the event that says it is there."""
 
 UNREADABLE = -1
-"""The label of an image that could not be read."""
+"""The class of an image that could not be read; where labels are not classes, its labels are NaN."""
 
 MOST_LOADERS = 16
 """Decoding processes beside one GPU: more only add memory."""
@@ -123,11 +125,16 @@ class StreamedBatches:
         return tuple(f"{path} cannot be read, and is left out" for path in self.unreadable)
 
     def draws(
-        self, batch_size: int, augment: Augment, padding: int, rng: np.random.Generator
+        self,
+        batch_size: int,
+        augment: Augment,
+        padding: int,
+        rng: np.random.Generator,
+        sampling: Sampling = "shuffled",
     ) -> Iterator[Draw]:
         """See `Batches`: decoded images and their labels, and moves if there are any."""
         count = len(self._data.train)
-        order = rng.permutation(count)
+        order = epoch_order(self._data.train.labels, sampling, rng)
         moves = draw_moves(count, augment, padding, rng).to(self._device)
         whole = count - count % batch_size
         loaded = self._load("train", order[:whole].tolist(), batch_size)
@@ -174,7 +181,7 @@ class StreamedBatches:
     def _readable(self, batches: Sequence[Sequence[Place]]) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the loader's batches, with what could not be read replaced or left out."""
         for places, (images, labels) in zip(batches, self._loader, strict=True):
-            kept = labels != UNREADABLE
+            kept = is_readable(labels)
             if kept.all():
                 yield images, labels
                 continue
@@ -205,7 +212,7 @@ class StreamedBatches:
 
     def _filled(self, images: Tensor, labels: Tensor, view: View | None) -> tuple[Tensor, Tensor]:
         """Puts the next readable image of a batch, counted round, where one could not be read."""
-        readable = (labels != UNREADABLE).nonzero()[:, 0]
+        readable = is_readable(labels).nonzero()[:, 0]
         if not len(readable):
             image, label = self._first_readable(view)
             return image.expand_as(images).clone(), label.expand_as(labels).clone()
@@ -217,7 +224,12 @@ class StreamedBatches:
     def _first_readable(self, view: View | None) -> tuple[Tensor, Tensor]:
         """The first training image that can be read, for a batch of which none can."""
         every = (self._dataset[Place("train", index, view)] for index in range(len(self._data.train)))
-        return next((image, label) for image, label in every if int(label) != UNREADABLE)
+        return next((image, label) for image, label in every if is_readable(label[None]).all())
+
+
+def is_readable(labels: Tensor) -> Tensor:
+    """Says of each image by its label or labels, `(batch, ...)`, whether it could be read: `(batch,)`."""
+    return labels != UNREADABLE if labels.ndim == 1 else ~labels.isnan().any(1)
 
 
 class PlaceSampler(Sampler[list[Place]]):
@@ -237,7 +249,7 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
     """One image a time, and its label: uint8 of shape (channels, resolution, resolution), or a view of it.
 
     In place of an image that cannot be read there is a black one, or the same view of a black one, with the
-    label `UNREADABLE`.
+    label `UNREADABLE`, or labels that are NaN.
     """
 
     def __init__(
@@ -254,13 +266,14 @@ class DecodedImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, place: Place) -> tuple[Tensor, Tensor]:
         part = self._parts[place.split]
-        label = torch.tensor(int(part.labels[place.number]))
+        label = torch.tensor(part.labels[place.number])
         try:
             seen = self._read(part, place)
         except READ_ERRORS:
             if isinstance(part, Pixels):
                 raise
-            seen, label = self._black(is_whole=place.view is not None), torch.tensor(UNREADABLE)
+            unknown = UNREADABLE if label.ndim == 0 else math.nan
+            seen, label = self._black(is_whole=place.view is not None), torch.full_like(label, unknown)
         if isinstance(seen, Tensor):
             return seen, label
         assert self._augment is not None

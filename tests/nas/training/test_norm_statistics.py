@@ -34,7 +34,7 @@ def candidate(data, seed):
 
 
 def accuracy(data, recipe, seed):
-    return train(candidate(data, seed), data, recipe, seed=seed, device="cpu").accuracy
+    return train(candidate(data, seed), data, recipe, seed=seed, device="cpu").metrics["accuracy"]
 
 
 def test_a_short_training_is_measured_by_what_it_learnt_and_not_by_the_lag_of_its_statistics():
