@@ -75,6 +75,12 @@ NATS = Unit(name="nats", symbol="nats", read=parse_count, show=show_number, exam
 PER_SECOND = Unit(name="1/s", symbol="1/s", read=parse_count, show=show_number, example="1000", is_time=True)
 NUMBER = Unit(name="number", read=parse_count, show=show_number, example="0.5")
 
+_NEAR_BUT_MEANT = frozenset({"micro_f1", "mse"})
+"""Metrics that others have, of names that look like one of ours misspelt."""
+
+_LESS_IS_BETTER = frozenset(("distance", "error", "loss", "mae", "mse", "perplexity", "rmse"))
+"""Words in the name of a metric that is minimised."""
+
 _ENDINGS = {"_ms": MILLISECONDS, "_bytes": BYTES, "_seconds": SECONDS}
 """The unit of a metric that is not in the registry, by the end of its name."""
 
@@ -173,6 +179,14 @@ def metric_info(name: str) -> MetricInfo:
     return MetricInfo(name=name, label=name, unit=unit)
 
 
+def direction_of(name: str) -> Direction | None:
+    """Whether more or less of a metric is better; None where neither its entry nor its name says so."""
+    if name in REGISTRY:
+        return REGISTRY[name].direction
+    is_lesser = metric_info(name).unit is not NUMBER or _LESS_IS_BETTER & set(name.lower().split("_"))
+    return "min" if is_lesser else None
+
+
 def show_metric(name: str, value: float) -> str:
     """Formats a metric's number with its unit: `29.8M`, `4.20 ms`, `512 MiB`."""
     return metric_info(name).unit.show(value)
@@ -185,10 +199,15 @@ def metric_name(word: str) -> str:
         ObjectiveError: It nearly names one of the registry, but not quite.
     """
     name = _BY_ALIAS.get(word, word)
-    near = [] if name in REGISTRY else get_close_matches(word, [*_BY_ALIAS, *REGISTRY], n=1, cutoff=NEAR)
-    if near:
+    is_known = name in REGISTRY or word in _NEAR_BUT_MEANT
+    near = [] if is_known else get_close_matches(word, [*_BY_ALIAS, *REGISTRY], n=1, cutoff=NEAR)
+    if near and _digits(near[0]) == _digits(word):  # `macro_f2` is no misspelt `macro_f1`
         raise ObjectiveError(f"there is no metric {word!r}: did you mean {near[0]!r}?", field="metric")
     return name
+
+
+def _digits(word: str) -> str:
+    return "".join(filter(str.isdigit, word))
 
 
 def check_metric(name: object) -> None:

@@ -61,13 +61,14 @@ def read_objective(text: str) -> str:
     """
     if text in KINDS:
         return text
-    if text.isidentifier() and text != "accuracy":
-        raise UsageError(
-            f"there is no objective {text!r}, nor is it written out, such as '{EXAMPLE}': {hint(text, KINDS)}"
-        )
     try:
         return Objective.parse(text).describe()
     except ObjectiveError as error:
+        if text.isidentifier():
+            raise UsageError(
+                f"there is no objective {text!r}, nor is it written out, such as 'max {text}' or "
+                f"'{EXAMPLE}': {hint(text, KINDS)}"
+            ) from None
         raise UsageError(str(error)) from None
 
 

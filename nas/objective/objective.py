@@ -211,7 +211,8 @@ class Objective:
         Raises:
             ObjectiveError: It has several goals, or needs a metric that is not measured.
         """
-        missing = [] if measured is None else [m for m in self.measured_metrics if m not in measured]
+        needed = [name for name in self._looked_at if not metric_info(name).is_known_before_training]
+        missing = [] if measured is None else [name for name in needed if name not in measured]
         if self.is_front:
             law = (
                 f"a search must have one goal, but {self.describe()!r} has {len(self.goals)}: combine "
@@ -241,10 +242,12 @@ class Objective:
             raise ObjectiveError(f"the front {self.describe()!r} has no one reward", field="objective")
         found = {self.goal.metric: value} | {t.metric: metric_of(costs, t.metric) for t in self.terms}
         reward = float(self.rewards(np.array([value]), {name: np.array([found[name]]) for name in found})[0])
-        sign, unusable = self.goal.sign, [f for f in self.factors if not f.can_take(found[f.metric])]
+        sign = self.goal.sign
+        unusable = [f for f in self.factors if not f.can_take(found[f.metric], is_of_zero=value == 0)]
         if self.factors and not -ROUNDING <= value <= 1 + ROUNDING:
             law = f"`0 <= {self.goal.metric} <= 1` must hold where factors multiply it"
-            remedy = "divide percent by 100" if 1 < value <= 100 else "scale it, or use other terms"
+            remedy = "divide percent by 100, or" if 1 < value <= 100 else "scale it, or"
+            remedy = f"{remedy} use absolute terms, which take any number: {self._absolute_form(found)}"
         elif unusable:
             law = f"`{unusable[0].metric} > 0` must hold for {unusable[0].describe(sign)}"
             remedy = "use a limit or an absolute term for it"
@@ -256,13 +259,22 @@ class Objective:
         given = ", ".join(f"{name}={number:.6g}" for name, number in found.items())
         raise ObjectiveError(f"{law}, but got {given}: {remedy}", field="objective")
 
+    def _absolute_form(self, found: Mapping[str, float]) -> str:
+        """This objective with an absolute term in place of the first factor, as a user may write it."""
+        factor = self.factors[0]
+        cost = found[factor.metric]
+        target = float(f"{cost:.2g}") if factor.is_unit and cost > 0 else factor.target
+        term = AbsoluteTerm(metric=factor.metric, target=target, beta=-0.1)
+        return f"{self.goal.describe()} {term.describe(self.goal.sign)}"
+
     def rewards(
         self, values: npt.NDArray[np.float64], costs: Mapping[str, npt.NDArray[np.float64]]
     ) -> npt.NDArray[np.float64]:
         """The rewards of many candidates, as `reward` gives one by one; NaN where a cost cannot be used.
 
         Args:
-            values: The goal's metric, `(n,)`, measured or estimated: an estimate may lie outside [0, 1].
+            values: The goal's metric, `(n,)`, measured or estimated. An estimate may lie outside [0, 1]; one
+                below 0 counts as 0 where factors multiply it, as it would turn them round.
             costs: Each cost by name, `(n,)`.
 
         Raises:
@@ -275,13 +287,15 @@ class Objective:
                 f"the objective needs {missing[0]!r}, but only {given} is given", field="objective"
             )
         sign = self.goal.sign
-        rewards = sign * np.asarray(values, dtype=np.float64)
+        values = np.asarray(values, dtype=np.float64)
+        rewards = sign * (np.maximum(values, 0) if self.factors else values)
+        is_zero = rewards == 0
         with np.errstate(all="ignore"):
             for factor in self.factors:
                 share = np.asarray(costs[factor.metric]) / factor.target
-                share = np.where(share >= 0, share, math.nan)
                 exponents = sign * np.where(share <= 1, factor.exponent_under, factor.exponent_over)
-                rewards *= np.where(np.isnan(share), math.nan, share**exponents)  # NaN to the power 0 is 1
+                power = np.where(is_zero, 1.0, share**exponents)  # 0 times infinity is 0 here
+                rewards = rewards * np.where(share >= 0, power, math.nan)  # NaN to the power 0 is 1
             for summand in self.absolutes:
                 rewards += summand.beta * np.abs(costs[summand.metric] / summand.target - 1)
         return np.where(np.abs(rewards) <= MOST_REWARD, rewards, math.nan) + 0.0  # not -0.0
@@ -324,8 +338,12 @@ class Objective:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Every metric that the objective looks at, goals first; but not the accuracy."""
-        names = (*(goal.metric for goal in self.goals), *self.costs)
-        return tuple(name for name in dict.fromkeys(names) if name != "accuracy")
+        return tuple(name for name in self._looked_at if name != "accuracy")
+
+    @property
+    def _looked_at(self) -> tuple[str, ...]:
+        """The same with the accuracy."""
+        return tuple(dict.fromkeys((*(goal.metric for goal in self.goals), *self.costs)))
 
     @property
     def front(self) -> tuple[Goal, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 from nas.errors import ObjectiveError
-from nas.metrics import FRACTION, Goal, check_metric, metric_info
+from nas.metrics import FRACTION, REGISTRY, Goal, check_metric, direction_of, metric_info
 from nas.units import number_text
 from search_spaces.fingerprints import counted_fields
 
@@ -28,11 +28,12 @@ def _check_number(name: str, value: object, relation: str) -> None:
         )
 
 
-def _check_cost(metric: object) -> None:
+def _check_cost(metric: str) -> None:
     check_metric(metric)
-    if metric == "accuracy":
+    if metric in REGISTRY and direction_of(metric) == "max":
         raise ObjectiveError(
-            "a term or an upper limit must be of a cost, but got the accuracy: name a cost such as macs",
+            f"a term or an upper limit must be of a cost, but more {metric} is better: name a cost such as "
+            "macs",
             field="metric",
         )
 
@@ -93,9 +94,9 @@ class CostTerm:
         """Whether the target is 1 of the metric's unit and nothing that is aimed at: `params^-0.05`."""
         return self.target == 1 and not self.is_budget
 
-    def can_take(self, cost: float) -> bool:
-        """Whether the cost has this power: it is above 0, or 0 without an exponent."""
-        return cost > 0 or (cost == 0 and self.exponent_under == 0)
+    def can_take(self, cost: float, *, is_of_zero: bool = False) -> bool:
+        """Whether the cost has this power: it is above 0, or 0 without an exponent, or in a product of 0."""
+        return cost > 0 or (cost == 0 and (self.exponent_under == 0 or is_of_zero))
 
     def describe(self, sign: float = 1.0) -> str:
         """The factor as `Objective.parse` reads it; of what is minimised (sign -1) the exponents turn."""

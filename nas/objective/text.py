@@ -8,7 +8,8 @@
     summand     = ( "-" | "+" ) [ number "*" ] "|" cost "/" quantity "-" "1" "|"
     limit       = metric ( "<=" | ">=" ) quantity
 
-A metric or a cost is a name, or an alias that `nas.metrics` has for it. A quantity has its unit behind it,
+A metric or a cost is a name, or an alias that `nas.metrics` has for it. Without `max` or `min` a goal is
+maximised, if terms are beside it or the registry says that more is better. A quantity has its unit behind it,
 `300M`, `5ms`, `2GiB`; without one it is in the metric's own. A thousand may be written 1,000.
 """
 
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple, TypeVar
 
 from nas.errors import NasError, ObjectiveError
-from nas.metrics import REGISTRY, WORD, Direction, Goal, metric_info, metric_name
+from nas.metrics import REGISTRY, WORD, Direction, Goal, direction_of, metric_info, metric_name
 from nas.objective.terms import AbsoluteTerm, Constraint, CostTerm
 
 EXAMPLE = "accuracy * (macs / 300M)^-0.07, memory <= 2GiB"
@@ -34,6 +35,7 @@ _TOKEN = re.compile(
 )
 _PLAIN_NUMBER = re.compile(r"[\d,.]+(?:[eE][+-]?\d+)?")
 
+_OR_MIN = ": write `min` before a goal that is minimised"
 _LIMIT = "a limit is written with <= or >= behind a comma, such as: accuracy, latency <= 5ms"
 _HINTS = {
     "/": "a ratio is a factor in brackets, such as (latency / 5ms)^-0.07 or params^-0.05",
@@ -93,18 +95,26 @@ class ObjectiveReader:
 
     def _goal(self) -> None:
         direction = self._direction()
-        start = self._next
-        metric = self._product(-1.0 if direction == "min" else 1.0)
+        start, sign = self._next, -1.0 if direction == "min" else 1.0
+        metric = self._product(sign)
         while self._next.text in ("+", "-"):
-            self._summand(-1.0 if direction == "min" else 1.0)
-        if direction is None and metric != "accuracy":
-            is_front = self.goals or self._next.text == ";"
-            if not (is_front and metric in REGISTRY):
-                law = f"accuracy, `max {metric}` or `min {metric}` was expected"
-                raise self._error(
-                    _HINTS.get(self._next.text, law), None if self._next.text in _HINTS else start
-                )
-        self.goals.append(Goal(metric=metric, direction=direction or metric_info(metric).direction))
+            self._summand(sign)
+        self.goals.append(Goal(metric=metric, direction=direction or self._implied(metric, start)))
+
+    def _implied(self, metric: str, start: _Token) -> Direction:
+        """The direction of a goal that has no word for it: terms are those of what is maximised."""
+        usual, has_terms = direction_of(metric), bool(self.factors or self.absolutes)
+        is_front = self.goals or self._next.text == ";"
+        if usual == "max" or (usual is None and has_terms):
+            return "max"
+        if usual == "min" and is_front and metric in REGISTRY:
+            return usual
+        if self._next.text in _HINTS:
+            raise self._unexpected("")
+        law = f"`max {metric}` or `min {metric}` was expected"
+        if has_terms:
+            law = f"{metric} is minimised: {law}; costs multiply as in min {metric} * macs^0.07, or are added"
+        raise self._error(law, start)
 
     def _direction(self) -> Direction | None:
         """`max` or `min`, where something to optimise follows it."""
@@ -132,12 +142,13 @@ class ObjectiveReader:
             elif metric == found:
                 raise self._error(f"{metric} must occur once in an objective", start)
             else:
-                cost = found if metric == "accuracy" else metric
+                is_cost = direction_of(metric) == "min" or direction_of(found) != "min"
+                cost = metric if is_cost else found
                 raise self._unexpected(f"`^` and an exponent, such as {cost}^-0.07, was expected")
             if not self._skip("*"):
                 break
         if not found:
-            raise self._unexpected(f"accuracy is missing from the product, such as: {EXAMPLE}")
+            raise self._unexpected(f"a metric without an exponent is missing, such as: {EXAMPLE}")
         return found
 
     def _factor(self, start: _Token, metric: str, target: float, sign: float) -> None:
@@ -154,6 +165,9 @@ class ObjectiveReader:
             raise self._error(
                 f"a cost in a minimised goal has an exponent of at least 0, such as {metric}^0.07", start
             )
+        if sign > 0 and max(under, over) > 0:
+            name = "exponent_under" if under > 0 else "exponent_over"
+            raise self._error(f"`{name} <= 0` must hold for a cost in a maximised goal{_OR_MIN}", start)
         under, over = sign * under + 0.0, sign * over + 0.0
         self.factors.append(
             self._made(
@@ -167,6 +181,8 @@ class ObjectiveReader:
         beta = sign if start.text == "+" else -sign
         if sign < 0 < beta:
             raise self._error("a distance is added to a minimised goal: `+` was expected", start)
+        if sign > 0 and beta > 0:
+            raise self._error(f"`beta < 0` must hold for a distance in a maximised goal{_OR_MIN}", start)
         if self._next.kind == "number":
             beta *= self._number()
             self._expect("*", "`*` and a distance, such as - 0.1 * |macs / 300M - 1|, was expected")

@@ -128,6 +128,37 @@ def test_a_metric_that_factors_multiply_must_be_a_fraction(text, value, remedy):
     assert error.value.field == "objective"
 
 
+def test_the_remedy_of_a_number_outside_0_and_1_is_an_objective_that_takes_it():
+    for text, form in {
+        "r2 * (macs/2M)^-0.07": "max r2 - 0.1 * |macs / 2,000,000 - 1|",
+        "min rmse * macs^0.07": "min rmse + 0.1 * |macs / 1,200,000 - 1|",
+    }.items():
+        with pytest.raises(ObjectiveError) as error:
+            Objective.parse(text).reward(-0.3, {"macs": 1_234_567})
+        assert str(error.value).endswith(form)
+        assert math.isfinite(Objective.parse(form).reward(-0.3, {"macs": 1_234_567}))
+
+
+@pytest.mark.parametrize("cost", [0.0, 5e-324, 1.0, 1e300])
+def test_a_metric_of_0_has_the_reward_0_whatever_the_costs(cost):
+    for text in (
+        "f1 * energy_mj^-8 * size_kb^-8",
+        "min rmse * energy_mj^8 * size_kb^8",
+        "accuracy * size_kb^-1",
+    ):
+        objective = Objective.parse(text)
+        assert objective.reward(0.0, {"energy_mj": cost, "size_kb": cost}) == 0.0
+    with pytest.raises(ObjectiveError, match="`size_kb > 0` must hold"):
+        objective.reward(0.0, {"size_kb": -1.0})
+
+
+def test_an_estimate_below_0_does_not_reward_costs():
+    for text in ("f1 * macs^-0.07", "min rmse * macs^0.07", "r2 * macs^-1"):
+        found = Objective.parse(text).rewards(np.array([-0.3, -0.3]), {"macs": np.array([1.0, 1e9])})
+        assert found.tolist() == [0.0, 0.0]
+    assert Objective.parse("max r2").rewards(np.array([-0.3]), {}).tolist() == [-0.3]
+
+
 def test_a_lower_limit_is_broken_below_it_and_known_only_once_measured():
     objective = Objective.parse("min macs, accuracy >= 0.7")
     assert objective.broken({"accuracy": 0.7}) == ()
@@ -158,9 +189,12 @@ def test_a_front_has_no_one_reward_and_is_no_goal_of_a_search():
 def test_a_search_needs_metrics_that_its_evaluator_measures():
     Objective.parse("accuracy * (latency/5ms)^-0.07, macs <= 3M").check_searchable(measured=MEASURED_METRICS)
     Objective.parse("max f1").check_searchable()
-    for text in ("max f1", "accuracy, energy_mj <= 3", "min macs, f1 >= 0.5"):
+    unmeasured = [("max f1", MEASURED_METRICS), ("accuracy, energy_mj <= 3", MEASURED_METRICS)]
+    unmeasured += [("min macs, f1 >= 0.5", MEASURED_METRICS)]
+    unmeasured += [("accuracy", ("f1",)), ("min macs, accuracy >= 0.5", ("f1",)), ("f1 * macs^-1", ("rmse",))]
+    for text, measured in unmeasured:
         with pytest.raises(ObjectiveError) as error:
-            Objective.parse(text).check_searchable(measured=MEASURED_METRICS)
+            Objective.parse(text).check_searchable(measured=measured)
         assert error.value.field == "objective"
 
 
@@ -204,6 +238,11 @@ def test_a_misspelt_metric_is_answered_with_the_near_match():
     for metric, meant in {"parms": "params", "latency": "latency_ms"}.items():
         with pytest.raises(ObjectiveError, match=f"did you mean {meant!r}"):
             Objective.hard(metric, 1e6)
+
+
+@pytest.mark.parametrize("name", ["micro_f1", "macro_f2", "top3", "val_accuracy", "auprc", "mse"])
+def test_a_metric_of_anothers_that_looks_like_one_of_ours_is_no_misspelling(name):
+    assert Objective.parse(f"max {name}").goal.metric == name
 
 
 def test_a_users_own_metric_is_welcome():
