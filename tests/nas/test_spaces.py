@@ -119,7 +119,7 @@ def test_a_name_the_file_lacks_is_answered_with_the_near_one(space_file):
 
 
 def test_a_file_without_a_name_is_answered_with_the_spaces_in_it(space_file):
-    with pytest.raises(SpaceArgumentError, match=r"say which space in it, .*: there are ready, space"):
+    with pytest.raises(SpaceArgumentError, match=r"say which search space in it, .*: there are ready, space"):
         find_space(str(space_file))
 
 
