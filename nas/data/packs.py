@@ -123,7 +123,8 @@ def array_source(
         classes=classes,
         reading=how if isinstance(how, Reading) else Reading(channels=channels, resolution=side, fit=how.fit),
         parts=parts,
-        content_digest=digest(*(array for part in parts.values() for array in (part.images, part.labels))),
+        # Of the images as they are given, so that it is the same whatever size they are read at.
+        content_digest=digest(*(array for part in first for array in (first[part], labels[part]))),
         mirrors=task != REGRESSION if mirrors is None else mirrors,
         task=task,
         notes=_as_trained(first, how) if isinstance(how, Reading) else _cropped(first, how),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +121,7 @@ class FullTraining:
         keeps = self.weights is not None or starts_from == "weights"
         data = self._images(study, starts[0], keeps, folder, say)
         check_splits(data)
-        notes = _study_note(study, data)
+        notes = _study_note(study, data, starts[0].network)
         if recipe is None:
             named = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
             recipe = named.changed(**self.changes)
@@ -203,11 +203,12 @@ class FullTraining:
         return source.load(self.resolution or start.network.resolution, say)
 
 
-def _study_note(study: Study | None, data: ImageData) -> tuple[str, ...]:
-    """Says where the images are not those that the study was searched on."""
+def _study_note(study: Study | None, data: ImageData, searched: Network) -> tuple[str, ...]:
+    """Says where the images, at whatever size, are not those that the study was searched on."""
     if study is None or not study.identity.data:
         return ()
-    if study.identity.data != data.fingerprint:
+    then = replace(data, reading=replace(data.reading, resolution=searched.resolution))
+    if study.identity.data != then.fingerprint:
         return (f"these are not the images that {study.folder} was searched on",)
     if study.identity.split != data.split_fingerprint:
         return (

@@ -346,6 +346,21 @@ def test_a_study_s_own_path_is_a_network_too(study, data, tmp_path):
     assert found.start.weights is None
 
 
+@pytest.mark.parametrize("resolution", [16, 24])
+def test_the_images_of_a_study_are_known_at_any_size(study, pack, resolution, tmp_path):
+    asked = FullTraining(network=study, data=pack, recipe=RECIPE, resolution=resolution)
+    (found,) = asked.prepare(tmp_path)
+    assert not any("searched on" in note for note in found.notes)
+
+
+def test_the_split_of_the_weights_is_asked_for_at_any_size(trained, pack, tmp_path):
+    other = ImageSource(spec=pack, carving=Carving(seed=5))
+    recipe = nas.RECIPES["fixres"]
+    with pytest.raises(DataError, match="must be that of the training of the weights") as error:
+        FullTraining(network=trained.bundle, data=other, recipe=recipe, resolution=24).prepare(tmp_path)
+    assert error.value.field == "seed"
+
+
 def test_a_name_is_fitted_to_the_images_and_that_is_said(tmp_path):
     larger = nas.from_arrays(*make_arrays(side=32, count=30))
     (found,) = FullTraining(network="mobilenet_v2", data=larger, recipe=RECIPE).prepare(tmp_path)
