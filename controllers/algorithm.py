@@ -28,8 +28,9 @@ class Algorithm(ABC):
     """A search algorithm as a controller: a subclass says how to `_draw`.
 
     An algorithm that keeps more than the results also says how to `_learn`, and saves what it keeps by
-    `_own_state` and `_load_own_state`. It uses `_problem`, its `_decisions`, the `_results` so far, and
-    `_rng`, the generator that `_draw` is given. `controllers/local_search.py` is an example.
+    `_own_state` and `_load_own_state`; one that counts on results to come says how to `_forget`. It uses
+    `_problem`, its `_decisions`, the `_results` so far, and `_rng`, the generator that `_draw` is given.
+    `controllers/local_search.py` is an example.
 
     Results may come late or never, and for candidates that others chose. `Outcome.fidelity` is not used: feed
     back rewards that can be compared.
@@ -78,6 +79,9 @@ class Algorithm(ABC):
     def _learn(self, told: Sequence[Told]) -> None:  # noqa: B027  # not every algorithm learns
         """Learns from the latest results, which `_results` holds already."""
 
+    def _forget(self, lost: Sequence[Candidate]) -> None:  # noqa: B027  # few count on what is to come
+        """Counts no longer on results of candidates that were under way."""
+
     def _log_prob(self, tokens: Tokens) -> Floats:
         """Returns the log-probabilities `(n,)` of candidates under the policy; NaN where there is none."""
         return np.full(len(tokens), math.nan)
@@ -106,12 +110,14 @@ class Algorithm(ABC):
         return self._candidates.propose(require_count("n", n), self._draw, self._log_prob)
 
     def feedback(self, results: Feedback) -> None:
-        """Takes results and learns from them.
+        """Takes results and learns from them; from lost ones it learns nothing.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
-        told = self._results.take(results)
+        taken = self._results.take(results)
+        self._forget([candidate for _, candidate, outcome in taken if outcome.is_lost])
+        told = [one for one in taken if not one[2].is_lost]
         for _, candidate, _ in told:
             self._candidates.note(candidate)
         self._learn(told)

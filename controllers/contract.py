@@ -91,11 +91,12 @@ class Outcome:
     """What became of a proposal, where a bare reward does not say it all.
 
     Attributes:
-        reward: What the search maximises; need not be given (NaN) when infeasible. May be positional.
+        reward: What the search maximises; need not be given (NaN) unless completed. May be positional.
         accuracy: The measured part of the reward, a fraction, where it is known.
         fidelity: Share of the full evaluation that was spent, in (0, 1].
-        status: "completed"; or "infeasible", the candidate's own fault, which teaches a controller the worst
-            finite reward it has seen, whatever `reward` says.
+        status: "completed"; or "infeasible", the candidate's own fault: a controller that sees rewards only
+            learns the worst finite reward it has seen, whatever `reward` says; or "lost", a machine's fault:
+            no result will come, the proposal is under way no longer, and nothing is learnt.
 
     Raises:
         ControllerError: A completed outcome without a finite reward, or a value outside its range.
@@ -107,10 +108,9 @@ class Outcome:
     status: str = "completed"
 
     def __post_init__(self) -> None:
-        if self.status not in ("completed", "infeasible"):
+        if self.status not in ("completed", "infeasible", "lost"):
             raise ControllerError(
-                f'status must be "completed" or "infeasible", but got {self.status!r}: a lost trial teaches '
-                "nothing and is not fed back",
+                f'status must be "completed", "infeasible" or "lost", but got {self.status!r}',
                 field="status",
             )
         if self.status == "completed" and not math.isfinite(self.reward):
@@ -128,8 +128,13 @@ class Outcome:
 
     @property
     def is_feasible(self) -> bool:
-        """Whether the candidate could be evaluated."""
+        """Whether the candidate was evaluated."""
         return self.status == "completed"
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no result will come, which says nothing about the candidate."""
+        return self.status == "lost"
 
 
 Feedback: TypeAlias = Sequence[tuple[Proposal, float | Outcome]]
@@ -151,6 +156,9 @@ class Controller(Protocol):
 
     def feedback(self, results: Feedback) -> None:
         """Learns from results, in any order, late, or for candidates this controller never proposed.
+
+        A lost one is no result: its candidate is under way no longer, and nothing else changes. It may be
+        told again, and may still be followed by a result.
 
         Raises:
             ControllerError: A reward is not finite or tokens do not fit; then none of the results is taken.

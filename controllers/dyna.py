@@ -46,7 +46,7 @@ RANKED = 256
 """Candidates that a climb gives, the best first, in case that others have been proposed."""
 
 MOST_PENDING = 64
-"""Most candidates under way that count: an older one has probably been lost."""
+"""Most candidates under way that count: of an older one nobody may have said that it was lost."""
 
 
 class Dyna(Algorithm):
@@ -129,10 +129,12 @@ class Dyna(Algorithm):
             self._pending = [*self._pending, proposals[0].tokens][-MOST_PENDING:]
         return found
 
+    def _forget(self, lost: Sequence[Candidate]) -> None:
+        self._pending = [tokens for tokens in self._pending if tokens not in lost]
+
     def _learn(self, told: Sequence[Told]) -> None:
         """Learns from results: the predictor where it is due, the policy each time."""
-        done = {tokens for _, tokens, _ in told}
-        self._pending = [tokens for tokens in self._pending if tokens not in done]
+        self._forget([tokens for _, tokens, _ in told])
         if not told or not self._can_predict:
             return
         self._predictor.fit(self._results)

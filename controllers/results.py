@@ -111,13 +111,15 @@ class Results:
         return bool(completed.any() and not np.isnan(self.accuracies[completed]).any())
 
     def take(self, results: Feedback) -> list[Told]:
-        """Checks results, keeps and returns them.
+        """Checks results, keeps those that are not lost, and returns all.
 
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
         checked = [(p, self._decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
         for _, tokens, outcome in checked:
+            if outcome.is_lost:
+                continue
             accuracy = outcome.accuracy if outcome.is_feasible else None
             reward = outcome.reward if outcome.is_feasible else math.nan
             self._add(tokens, reward, math.nan if accuracy is None else accuracy)

@@ -132,16 +132,17 @@ class Loop:
         self.flow.settle(trial, outcome, result)
 
     def _learn(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
-        """Reports an outcome; the controller gets it unless it is lost or of a promoted trial."""
-        rank = self.progress.learnt
+        """Reports an outcome; the controller gets it unless it is of a promoted trial."""
+        is_lost = outcome.status is Status.LOST
+        rank = None if is_lost else self.progress.learnt
         self.progress.count(trial, outcome)
-        if outcome.status is not Status.LOST:
-            reward = None  # what was promoted is of another fidelity than what controllers compare
-            if trial.continues is None:
+        reward = None  # what was promoted is of another fidelity than what controllers compare
+        if trial.continues is None:
+            if not is_lost:
                 reward = self.progress.worst_reward if outcome.reward is None else outcome.reward
-                self.controller.feedback([feedback_of(trial, outcome, reward, self.objective)])
-            state = self.controller.state_dict()
-            self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
+            self.controller.feedback([feedback_of(trial, outcome, reward, self.objective)])
+        state = self.controller.state_dict()
+        self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
         self.progress.rejected = self.source.rejected
         self.reporter.on_trial(self.progress.report(trial, outcome, result, self.flow, self.controller))
         self.progress.check_health(outcome, result)

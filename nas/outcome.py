@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from controllers import Outcome, Proposal
@@ -92,9 +93,10 @@ def _with_predictions(metrics: tuple[Metric, ...], trial: Trial) -> tuple[Metric
 
 
 def feedback_of(
-    trial: Trial, outcome: TrialOutcome, reward: float, objective: Objective
+    trial: Trial, outcome: TrialOutcome, reward: float | None, objective: Objective
 ) -> tuple[Proposal, Outcome]:
-    """The result that a controller gets of a trial that was not lost, signed so that more is better."""
+    """What a controller is told of a trial, signed so that more is better; of a lost one, that it is lost."""
     proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
     value = None if outcome.value is None else objective.goal.sign * outcome.value
-    return proposal, Outcome(reward, accuracy=value, fidelity=trial.fidelity, status=outcome.status.value)
+    told = math.nan if reward is None else reward
+    return proposal, Outcome(told, accuracy=value, fidelity=trial.fidelity, status=outcome.status.value)

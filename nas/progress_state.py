@@ -77,10 +77,9 @@ class ProgressState:
         """The limit of the budget that is reached, or nothing."""
         return budget.spent(flow.proposed, self.elapsed_seconds, self.without_gain)
 
-    def restore(self, history: History) -> None:
-        """Counts what earlier runs have counted, in the same order."""
-        lost = [n for n, outcome in history.finished.items() if outcome.status is Status.LOST]
-        for number in (*history.fed_back, *lost):
+    def restore(self, history: History, *, width: int | None) -> None:
+        """Counts what earlier runs have counted, in the same order; `width` is that of their schedule."""
+        for number in (*history.fed_back, *history.lost(width)):
             self.count(history.trials[number], history.finished[number])
         self.rejected = history.rejected
 

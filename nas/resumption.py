@@ -9,7 +9,7 @@ from controllers import ControllerError, Feedback
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.loop import Loop
-from nas.outcome import TrialOutcome
+from nas.outcome import TrialOutcome, feedback_of
 from nas.rungs import Halving
 from nas.scheduling import ATTEMPTS
 from nas.study.checkpoints import Swept
@@ -33,7 +33,7 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
         What was found in the folder of weights.
     """
     loop.flow.restore(history)
-    loop.progress.restore(history)
+    loop.progress.restore(history, width=loop.flow.width)
     if halving is not None:
         halving.restore(history.trials, history.finished.values())
     for number, outcome in history.finished.items():
@@ -53,6 +53,10 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
             ) from error
     elif known:
         loop.controller.feedback(known)
+    for number in history.lost(loop.flow.width):  # an earlier run may have ended before it said so
+        trial = history.trials[number]
+        if trial.continues is None:
+            loop.controller.feedback([feedback_of(trial, history.finished[number], None, loop.objective)])
     return swept
 
 

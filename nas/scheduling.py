@@ -114,8 +114,7 @@ class Flow:
 
     def restore(self, history: History) -> None:
         """Continues where earlier runs ended: the unfinished waits, the uncounted is settled."""
-        counted = set(history.fed_back)
-        counted |= {n for n, outcome in history.finished.items() if outcome.status is Status.LOST}
+        counted = set(history.fed_back) | set(history.lost(self.width))
         for trial in history.trials:
             self.proposed += 1
             outcome = history.finished.get(trial.number)

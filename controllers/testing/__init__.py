@@ -34,6 +34,7 @@ from controllers.testing.recommendations import (
     repeats_of_a_candidate_count_together,
 )
 from controllers.testing.results import (
+    a_lost_trial_teaches_nothing,
     bad_results_are_refused_and_leave_no_trace,
     candidates_of_others_are_learned_from_and_not_proposed,
     infeasible_candidates_do_not_stop_a_search,
@@ -60,6 +61,7 @@ CHECKS: tuple[Callable[[Make], None], ...] = (
     proposals_rebuilt_from_a_journal_count_the_same,
     candidates_of_others_are_learned_from_and_not_proposed,
     infeasible_candidates_do_not_stop_a_search,
+    a_lost_trial_teaches_nothing,
     bad_results_are_refused_and_leave_no_trace,
     bad_decisions_are_refused,
     what_is_reported_is_well_formed,

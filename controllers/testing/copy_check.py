@@ -47,13 +47,14 @@ def check_copy(controller: Controller, cardinalities: Sequence[int], conditions:
     with _generators_kept():
         _check_state(controller)
         try:
-            twin = None if _shares_variables(type(controller)) else copy.deepcopy(controller)
+            if _shares_variables(type(controller)):
+                return
+            twin, other = copy.deepcopy(controller), copy.deepcopy(controller)
         except Exception:
-            return
-        if twin is None:
             return
         try:
             _use(twin, Decisions(cardinalities, conditions))
+            _lose(other, Decisions(cardinalities, conditions))
         except MISTAKES as error:
             raise AssertionError(f"it raised {type(error).__name__}: {error}") from error
         except AssertionError:
@@ -91,6 +92,22 @@ def _use(twin: Controller, decisions: Decisions) -> None:
     for tokens in twin.recommend(1):
         _check_tokens(tokens, decisions, "recommend(1)")
     twin.load_state_dict(through_json(twin.state_dict()))
+
+
+def _lose(twin: Controller, decisions: Decisions) -> None:
+    """A candidate that a machine lost leaves what is recommended as it was: its reward is NaN."""
+    first, second = _propose(twin, decisions), _propose(twin, decisions)
+    if first is None or second is None:
+        return
+    _feed(twin, first, Outcome(0.5, accuracy=0.5))
+    before = twin.recommend(2)
+    _feed(twin, second, Outcome(status="lost"))
+    after = twin.recommend(2)
+    require(
+        list(map(tuple, after)) == list(map(tuple, before)),
+        f'Outcome(status="lost") must teach nothing, but recommend(2) was {_short(before)} and is '
+        f"{_short(after)} after it: leave out what is_lost",
+    )
 
 
 def _check_state(controller: Controller) -> None:

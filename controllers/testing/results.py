@@ -79,6 +79,34 @@ def infeasible_candidates_do_not_stop_a_search(make: Make) -> None:
         require(math.isfinite(value), f"diagnostics must stay finite, but {name} is {value!r}")
 
 
+def a_lost_trial_teaches_nothing(make: Make) -> None:
+    """It changes nothing but that its candidate is under way no longer, however often it is told."""
+    lost, stranger = Outcome(status="lost"), Proposal((1, 1, 2, 0, 2, 1))
+    told, untold = (make(*PLAIN, 17) for _ in range(2))
+    for trial in range(24):
+        ours, theirs = told.propose(1), untold.propose(1)
+        require(same(ours, theirs), f"a lost candidate must teach nothing, but proposal {trial} differs")
+        for controller, proposals in ((told, ours), (untold, theirs)):
+            controller.feedback([(p, reward_of(p.tokens)) for p in proposals])
+        told.feedback([(stranger, lost)])
+    once, twice = (make(*PLAIN, 18) for _ in range(2))
+    for controller, times in ((once, 1), (twice, 2)):
+        list(search(controller, 15))
+        waiting = controller.propose(3)
+        before = controller.recommend(20)
+        controller.feedback([(p, lost) for p in waiting] * times)
+        got = controller.recommend(20)
+        require(
+            got == before, f"a lost trial must leave recommendations as they were, {before}, but got {got}"
+        )
+        again = {p.tokens for p in search(controller, 20)} & {p.tokens for p in waiting}
+        require(not again, f"a lost proposal must not be proposed again, but got {again}")
+        controller.feedback([(waiting[0], 9.0)] * 8)
+        got = controller.recommend(1)
+        require(got == [waiting[0].tokens], f"a result after all must count as any other, but got {got}")
+    require(same(once.propose(3), twice.propose(3)), "to be lost twice must be as once, but proposals differ")
+
+
 def bad_results_are_refused_and_leave_no_trace(make: Make) -> None:
     """Rewards that are not finite and tokens that do not fit raise ValueError; nothing of the call counts."""
     controller = make(*PLAIN, 10)

@@ -224,14 +224,16 @@ class Journal:
         with self._transaction():
             self._drop(dropped)
 
-    def fed_back(self, number: int, reward: float | None, rank: int, state: State, *, rejected: int) -> None:
+    def fed_back(
+        self, number: int, reward: float | None, rank: int | None, state: State, *, rejected: int
+    ) -> None:
         """Writes down that a trial counts, what the controller has learnt from it, and its state after that.
 
         Args:
             number: The trial's number.
             reward: The reward it got; for an infeasible trial the worst reward so far; None if it got none,
                 since the trial has a higher fidelity than those it compares.
-            rank: How many trials had counted before.
+            rank: How many trials had counted before; None if it was lost, which teaches nothing.
             state: The controller's state.
             rejected: Candidates rejected so far.
         """

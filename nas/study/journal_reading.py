@@ -60,6 +60,17 @@ class History:
     rejected: int = 0
     controller_state: State | None = None
 
+    def lost(self, width: int | None) -> tuple[int, ...]:
+        """Numbers of the lost trials that have counted.
+
+        The journal does not say so, since the controller learns nothing of them and may be told again.
+        Without a width they counted at once; with a width W results count in order, k before proposal k + W.
+        """
+        numbers = (n for n, outcome in self.finished.items() if outcome.status is Status.LOST)
+        counted = len(self.trials) if width is None else len(self.trials) - width
+        counted = max(counted, *self.fed_back, 0)
+        return tuple(n for n in numbers if n < counted)
+
 
 def read_identity(database: sqlite3.Connection) -> Identity:
     """Reads what makes the study what it is."""

@@ -15,7 +15,7 @@ from controllers.contract import diagnostics_of, probabilities_of, require_count
     [
         ("reward", {"reward": float("nan")}),
         ("reward", {}),
-        ("status", {"reward": 0.5, "status": "lost"}),
+        ("status", {"reward": 0.5, "status": "gone"}),
         ("fidelity", {"reward": 0.5, "fidelity": 0.0}),
         ("fidelity", {"reward": 0.5, "fidelity": 1.5}),
         ("accuracy", {"reward": 0.5, "accuracy": float("inf")}),

@@ -96,6 +96,13 @@ def test_results_that_never_come_are_forgotten():
     assert len(controller.state_dict()["pending"]) == MOST_PENDING
 
 
+def test_a_lost_trial_is_under_way_no_longer():
+    controller = told(Dyna(CARDINALITIES, seed=0), ChainObjective(CARDINALITIES, seed=1), 12)
+    first, second = controller.propose(2)
+    controller.feedback([(first, Outcome(status="lost"))])
+    assert controller.state_dict()["pending"].tolist() == [list(second.tokens)]
+
+
 def test_asking_for_a_recommendation_changes_nothing():
     one, other = Dyna(CARDINALITIES, seed=3), Dyna(CARDINALITIES, seed=3)
     objective = ChainObjective(CARDINALITIES, seed=0)

@@ -147,6 +147,10 @@ WRONG_CONTROLLERS = {
     "must hold numpy arrays of numbers and JSON values only, but got {1}": {
         "state_dict": lambda self: {"seen": {1}}
     },
+    'Outcome(status="lost") must teach nothing': {
+        "feedback": lambda self, results: self.results.extend(p.tokens for p, _ in results),
+        "recommend": lambda self, n=1: [tuple(tokens) for tokens in self.results[::-1][:n]],
+    },
     "recommend(1) gives": {"recommend": lambda self, n=1: [(99,)]},
     "it raised KeyError": {"load_state_dict": lambda self, state: state["absent"]},
     "it raised ZeroDivisionError": {"propose": lambda self, n=1: 1 / 0},

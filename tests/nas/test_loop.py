@@ -375,7 +375,7 @@ def test_a_lost_attempt_is_run_again_with_the_same_seed(tmp_path, small_space):
     assert [kind for kind, _ in listener.events] == ["attempt_lost"] * 2
 
 
-def test_a_trial_lost_three_times_is_reported_and_never_fed_back(tmp_path, small_space):
+def test_a_trial_lost_three_times_is_reported_and_teaches_nothing(tmp_path, small_space):
     controller = Scripted(some_tokens(small_space, 4))
     listener = Listener()
     study = run(
@@ -388,7 +388,12 @@ def test_a_trial_lost_three_times_is_reported_and_never_fed_back(tmp_path, small
     )
     assert study.trials[1].status is Status.LOST
     assert study.trials[1].attempts == 3
-    assert sorted(heard[0] for heard in controller.heard) == [0, 2, 3]
+    assert sorted((heard[0], heard[3]) for heard in controller.heard) == [
+        (0, "completed"),
+        (1, "lost"),
+        (2, "completed"),
+        (3, "completed"),
+    ]
     assert sorted(report.number for report in listener.trials) == [0, 1, 2, 3]
     assert rows(tmp_path, "SELECT feedback_rank FROM trial WHERE number = 1") == [(None,)]
 
@@ -573,8 +578,8 @@ def test_searches_that_are_not_deterministic_do_differ(tmp_path, small_space):
 class Stopped(Shuffled):
     """Is interrupted when it has given so many results."""
 
-    def __init__(self, slots, *, seed, after):
-        super().__init__(slots, seed=seed)
+    def __init__(self, slots, *, seed, after, lose=()):
+        super().__init__(slots, seed=seed, lose=lose)
         self.after = after
 
     def wait(self, timeout_seconds):
@@ -583,6 +588,37 @@ class Stopped(Shuffled):
         results = super().wait(timeout_seconds)
         self.after -= len(results)
         return results
+
+
+@pytest.mark.parametrize("after", range(1, 24, 2))
+def test_a_deterministic_search_with_lost_trials_interrupted_anywhere_and_resumed_is_the_same(
+    tmp_path, small_space, after
+):
+    lost = [number for number in (2, 9, 10, 13, 17) for _ in range(3)]
+    options = {"controller": "dyna", "deterministic": True, "trials": 18}
+    run(small_space, tmp_path / "whole", executor=Shuffled(3, lose=lost), **options)
+    begun = Stopped(3, seed=after, after=after, lose=lost)
+    run(small_space, tmp_path / "parts", executor=begun, **options)
+    left = [number for number, times in begun.lose.items() for _ in range(times)]
+    listener = Listener()
+    study = run(
+        small_space, tmp_path / "parts", executor=Shuffled(3, lose=left), reporters=[listener], **options
+    )
+    assert study.ending == "trials"
+    parts, whole = content(tmp_path / "parts"), content(tmp_path / "whole")
+    for attempts in ("attempt", "measurement"):
+        del parts[attempts], whole[attempts]
+    assert parts == whole
+    assert len(study.completed) == 13
+    assert listener.end.counts.lost == 5
+
+
+def test_a_lost_trial_that_a_killed_search_told_nobody_is_told_on_resume(tmp_path, small_space):
+    tokens = some_tokens(small_space, 5)
+    run(small_space, tmp_path, controller=Scripted(tokens), executor=Shuffled(1, lose=[1] * 3), trials=3)
+    controller = Scripted(tokens)
+    run(small_space, tmp_path, controller=controller, trials=4)
+    assert [(heard[0], heard[3]) for heard in controller.heard] == [(1, "lost"), (3, "completed")]
 
 
 @pytest.mark.parametrize("controller", ["dyna", "reinforce", "evolution", "local", "nsga2"])

@@ -160,6 +160,21 @@ class NeedsARewardOfTheInfeasible(Wrapper):
         super().feedback(results)
 
 
+class RefusesTheLost(Wrapper):
+    def feedback(self, results):
+        if any(getattr(outcome, "is_lost", False) for _, outcome in results):
+            raise ControllerError("a lost trial teaches nothing")
+        super().feedback(results)
+
+
+class TakesTheLostForBad(Wrapper):
+    def feedback(self, results):
+        def known(outcome):
+            return Outcome(-1.0) if getattr(outcome, "is_lost", False) else outcome
+
+        super().feedback([(p, known(outcome)) for p, outcome in results])
+
+
 class StopsWhenResultsAreMissing(Wrapper):
     open = 0
 
@@ -328,6 +343,8 @@ BROKEN = [
     (StopsWhenResultsAreMissing, results.results_may_come_in_any_order_late_or_never),
     (CountsOnlyItsOwnObjects, results.proposals_rebuilt_from_a_journal_count_the_same),
     (ProposesWhatOthersHadEvaluated, results.candidates_of_others_are_learned_from_and_not_proposed),
+    (RefusesTheLost, results.a_lost_trial_teaches_nothing),
+    (TakesTheLostForBad, results.a_lost_trial_teaches_nothing),
     (NeedsARewardOfTheInfeasible, results.infeasible_candidates_do_not_stop_a_search),
     (TakesAnyReward, results.bad_results_are_refused_and_leave_no_trace),
     (TakesTheGoodHalf, results.bad_results_are_refused_and_leave_no_trace),
