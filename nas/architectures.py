@@ -23,10 +23,12 @@ class Architecture:
     Attributes:
         name: What to call it, fit for the name of a folder.
         network: The network.
+        is_published: Whether the name is that of a published network.
     """
 
     name: str
     network: Network
+    is_published: bool = False
 
 
 def find_architecture(text: str) -> Architecture:
@@ -43,7 +45,7 @@ def find_architecture(text: str) -> Architecture:
     if path.is_file() or path.suffix == ".json":
         return Architecture(name=path.stem, network=_read(path))
     try:
-        return Architecture(name=text, network=reference(text))
+        return Architecture(name=text, network=reference(text), is_published=True)
     except SpaceError:
         near = get_close_matches(text.lower(), reference_names(), n=3)
         remedy = f"did you mean {' or '.join(near)}?" if near else f"give {CAN_BE}"

@@ -331,12 +331,13 @@ ALIASES: dict[str, str] = {
 """Names that timm and torchvision give to networks of the table, where more than underscores differs."""
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A name as `reference` compares it: without capitals, underscores and hyphens."""
     return name.lower().replace("_", "").replace("-", "")
 
 
-_BY_PLAIN_NAME = {_plain(name): name for name in NETWORKS} | {
-    _plain(alias): name for alias, name in ALIASES.items()
+_BY_PLAIN_NAME = {plain_name(name): name for name in NETWORKS} | {
+    plain_name(alias): name for alias, name in ALIASES.items()
 }
 
 
@@ -356,8 +357,8 @@ def reference(name: str, *, like: str = "paper") -> Network:
         name: One of `reference_names()`, or timm's or torchvision's name of such a network. A name that
             begins with `tf_` means TensorFlow's padding.
         like: Whose batch normalisation: "paper" (the original code's: eps 1e-3, momentum 0.01; ResNet's are
-            PyTorch's), "timm" or "torchvision". It matters when their weights are loaded, for eps is not
-            among the weights.
+            PyTorch's), "timm" or "torchvision"; or "tensorflow", which is the name with `tf_`. Their weights
+            need it, and do not say it but by their names (`search_spaces.weights.like_of`).
 
     Raises:
         SpaceError: There is no such network; the message gives the nearest names.
@@ -365,9 +366,11 @@ def reference(name: str, *, like: str = "paper") -> Network:
     Source: papers and code are named beside each table of this module; B1 to L2 and V2-B are scaled by their
         code's rules.
     """
-    require_one_of("like", like, ("paper", "timm", "torchvision"))
-    plain = _plain(str(name))
+    require_one_of("like", like, ("paper", "timm", "torchvision", "tensorflow"))
+    plain = plain_name(str(name))
     is_tensorflow = plain.startswith("tf")
+    if like == "tensorflow" and not is_tensorflow:
+        return reference(f"tf_{name}")
     known = _BY_PLAIN_NAME.get(plain.removeprefix("tf"))
     if known is None or (is_tensorflow and not known.startswith(TENSORFLOW)):
         raise SpaceError(f"there is no reference network {name!r}: {_near(str(name))}", field="name")

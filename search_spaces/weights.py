@@ -18,16 +18,32 @@ ORDERS: tuple[tuple[str, ...], ...] = (
     ("conv_exp", "bn1", "se", "conv_pwl", "bn2"),
     ("conv", "bn1"),
     ("conv_reduce", "conv_expand"),
+    ("_conv_stem", "_bn0", "_blocks", "_conv_head", "_bn1", "_fc"),
+    ("_expand_conv", "_bn0", "_depthwise_conv", "_bn1", "_se_reduce", "_se_expand", "_project_conv", "_bn2"),
     ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
     ("conv1", "bn1", "conv2", "bn2", "conv3", "bn3", "se", "downsample"),
     ("features", "classifier"),
     ("layers", "classifier"),
 )
-"""In which order timm's and torchvision's modules run their children. The shortest that has them all holds:
-a depthwise-separable block's `conv_pw` runs last, an inverted bottleneck's runs first."""
+"""In which order the modules of timm, torchvision and EfficientNet-PyTorch run their children. The shortest
+that has them all holds: a depthwise-separable block's `conv_pw` runs last, an inverted bottleneck's first."""
+
+LIKE: tuple[tuple[str, frozenset[str]], ...] = (
+    ("paper", frozenset(("stem", "head"))),
+    ("timm", frozenset(("conv_stem", "blocks"))),
+    ("timm", frozenset(("conv1", "layer1", "fc"))),
+    ("torchvision", frozenset(("features", "classifier"))),
+    ("torchvision", frozenset(("layers", "classifier"))),
+    ("tensorflow", frozenset(("_conv_stem", "_blocks"))),
+)
+"""Whose `reference(like=...)` computes what weights were trained in, by names among their first parts. The
+ResNets of timm and torchvision have the same names and the same batch normalisation."""
 
 COUNTER = "num_batches_tracked"
 """Batch normalisation's count of batches, which a state dict may lack: only training may read it."""
+
+AVERAGED = "n_averaged"
+"""What `torch.optim.swa_utils.AveragedModel` counts, beside the module whose weights it averages."""
 
 VERY_NETWORK = "pass the weights of this very network"
 
@@ -64,14 +80,14 @@ def load_weights(
     """Copies weights of ours, timm's or torchvision's into a module: all of them, or none if one is wrong.
 
     A state dict with the module's own names is read by name. Any other is matched by structure: its layers
-    are brought into the order in which they run, and fitted one to one to the module's. With timm's and
-    torchvision's names the order of the keys does not count, so sorted ones, as safetensors gives them, will
-    do. So will a prefix that all names share (`module.` of DistributedDataParallel), and a 1x1 convolution
-    (n, m, 1, 1) for a linear layer (n, m). The module keeps its device and its dtype.
+    are brought into the order in which they run, and fitted one to one to the module's. With the names of
+    timm, torchvision and EfficientNet-PyTorch the order of the keys does not count, so sorted ones, as
+    safetensors gives them, will do. So will a prefix that all names share (`module.` of
+    DistributedDataParallel, AveragedModel and ModelEmaV3, `_orig_mod.` of torch.compile), and a 1x1
+    convolution (n, m, 1, 1) for a linear layer (n, m). The module keeps its device and its dtype.
 
     Padding, and what batch normalisation adds to the variance, are not among the weights: to compute what
-    theirs does, build `reference(name, like="timm")`, or `like="torchvision"`; for timm's `tf_` networks,
-    `reference("tf_...")`.
+    theirs does, build `reference(name, like=...)`; `like_of(state_dict)` says like whose.
 
     Args:
         module: What `build` makes.
@@ -88,7 +104,7 @@ def load_weights(
             is as it was.
     """
     own = _own_tensors(module)
-    source = _checked(state_dict)
+    source = _without_count(_checked(state_dict))
     layers = _layers(own)
     classifier = layers[-1].prefix
     if not with_classifier:
@@ -109,6 +125,27 @@ def load_weights(
         for ours, theirs in names.items():
             own[ours].copy_(source[theirs].reshape(own[ours].shape))
     return names
+
+
+def like_of(state_dict: Mapping[str, torch.Tensor]) -> str | None:
+    """Whose batch normalisation and padding weights were trained with, by their names.
+
+    Returns:
+        What `reference(name, like=...)` takes: "paper" for our own names, "timm", "torchvision", or
+        "tensorflow" for those of EfficientNet-PyTorch, whose weights all are TensorFlow's; None for others.
+        timm's `tf_` networks have the names of its others: there the name of the network decides.
+    """
+    names = _without_count(dict(state_dict))
+    prefix = _shared_prefix(names) if names else ""
+    parts = {name.removeprefix(prefix).partition(".")[0] for name in names}
+    return next((like for like, known in LIKE if known <= parts), None)
+
+
+def _without_count(state_dict: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict without the count of an `AveragedModel`, whose other names all begin with `module.`."""
+    names = [name for name in state_dict if name != AVERAGED]
+    is_averaged = AVERAGED in state_dict and names and all(name.startswith("module.") for name in names)
+    return {name: state_dict[name] for name in names} if is_averaged else state_dict
 
 
 def _own_tensors(module: nn.Module) -> dict[str, torch.Tensor]:

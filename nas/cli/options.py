@@ -25,6 +25,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.options import DeclaredOption, options_of
+from nas.published_weights import PACKAGES
 from nas.units import (
     one_of,
     parse_bases,
@@ -133,6 +134,11 @@ def fill_export(parser: Parser) -> None:
     add_json(parser)
 
 
+WEIGHTS_HELP = (
+    "a bundle, training or study; a file of a state dict or checkpoint; timm:NAME, from the disk or with "
+    f"--download; or {', '.join(PACKAGES)}, from an installed package"
+)
+
 BUNDLE = "a bundle, or the folder of a training or study that has one"
 
 
@@ -145,11 +151,10 @@ def fill_train(parser: Parser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: small up to 64 pixels, modern above)",
+        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: finetune with --weights, else "
+        "small up to 64 pixels, modern above)",
     )
-    parser.add_argument(
-        "--weights", metavar="PATH", help="start from these: a bundle, a training, or a .safetensors file"
-    )
+    parser.add_argument("--weights", metavar="WEIGHTS", help=f"start from these: {WEIGHTS_HELP}")
     take(parser, "--top", parse_positive_int, "N", "train the N best networks of a study", default=1)
     take(parser, "--seed", parse_natural, "N", "seed of everything random in the training", default=0)
     parser.add_argument(

@@ -26,6 +26,7 @@ def run(arguments: Namespace) -> int:
         recipe=arguments.recipe,
         changes=given_options(arguments, FullRecipe),
         weights=arguments.weights,
+        download=arguments.download,
         top=arguments.top,
         resolution=arguments.resolution,
         seed=arguments.seed,
@@ -51,6 +52,8 @@ def _require_no_image_options(arguments: Namespace) -> None:
         UsageError: Something was given.
     """
     for name in ("data_root", "download", "fit", "search_fraction", "split_seed"):
+        if name == "download" and arguments.weights is not None:
+            continue  # of the weights
         given = getattr(arguments, name)
         if given is not None and given is not False:  # a fraction or a seed of 0 is given too
             raise UsageError(

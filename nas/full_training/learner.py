@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from timm.loss import BinaryCrossEntropy
-from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.errors import RecipeError
 from nas.full_training.batches import Batch
 from nas.full_training.ranks import Ranks
 from nas.full_training.recipe import FullRecipe
+from nas.full_training.trained_parts import freeze, frozen_names, frozen_norms, make_optimizer
 from nas.training.step import EagerStep, Step, Stepping, StepReport, StepWork, make_step
 from search_spaces import Network, SpaceError, build, cost
 
@@ -82,8 +81,9 @@ def trained_network(network: Network, recipe: FullRecipe, images: int) -> Networ
     """The network as it is trained: with the recipe's dropout, stochastic depth and batch-norm momentum.
 
     Raises:
-        RecipeError: It cannot take the training images of one of the stages.
+        RecipeError: It cannot take the training images of one of the stages, or has no part that is frozen.
     """
+    frozen_names(network, recipe)
     for stage in range(recipe.stages):
         side = recipe.side(stage, network.resolution)
         try:
@@ -154,9 +154,11 @@ class Learner:
         if weights is not None:
             self.module.load_state_dict(weights)
         self.module.to(ranks.device).to(memory_format=torch.channels_last)
-        freeze(self.module, recipe)
+        frozen = frozen_names(network, recipe)
+        freeze(self.module, recipe, frozen)
         wrapped = ranks.wrap(self.module, sync_batch_norm=sync_batch_norm)
-        self._frozen_norms = frozen_norms(self.module, recipe)  # synchronised norms are others than before
+        # Synchronised norms are others than before.
+        self._at_rest = [*frozen_norms(self.module, recipe), *map(self.module.get_submodule, frozen)]
         self.module.eval()  # the first step puts each layer into its mode
         self.optimizer = make_optimizer(self.module, recipe, self.schedule.recipe.peak_rate(images))
         self.ema = ModelEmaV3(self.module, decay=recipe.ema_decay) if recipe.ema_decay else None
@@ -223,8 +225,8 @@ class Learner:
         if self.module.training and self._recipe.stages == 1:
             return
         self.module.train()
-        for norm in self._frozen_norms:
-            norm.eval()
+        for layer in self._at_rest:
+            layer.eval()
         stage = self._recipe.stage_at(step, self.schedule.steps)
         for layer in self.module.modules():
             if isinstance(layer, nn.Dropout):
@@ -336,45 +338,6 @@ def _like(before: object, value: float) -> object:
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def freeze(module: nn.Module, recipe: FullRecipe) -> None:
-    """Freezes the weights that a recipe does not train."""
-    if recipe.trains == "all":
-        return
-    classifier = [layer for layer in module.modules() if isinstance(layer, nn.Linear)][-1]
-    module.requires_grad_(False)
-    classifier.requires_grad_(True)
-
-
-def frozen_norms(module: nn.Module, recipe: FullRecipe) -> Sequence[nn.Module]:
-    """The batch norms whose running statistics stay as they are."""
-    norms = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    return {"all": [], "classifier": norms, "classifier_and_last_norm": norms[:-1]}[recipe.trains]
-
-
-def make_optimizer(module: nn.Module, recipe: FullRecipe, rate: float) -> torch.optim.Optimizer:
-    """Makes timm's optimiser of that name; norms and biases have no weight decay.
-
-    Raises:
-        RecipeError: timm cannot make it here.
-    """
-    eps = {"eps": recipe.optimizer_eps} if recipe.optimizer_eps else {}
-    try:
-        made: torch.optim.Optimizer = create_optimizer_v2(
-            module,
-            opt=recipe.optimizer,
-            lr=rate,
-            weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum,
-            **eps,
-        )
-        return made
-    except (AssertionError, ImportError, TypeError, ValueError, RuntimeError) as error:
-        raise RecipeError(
-            f"the optimiser {recipe.optimizer!r} cannot be made here: {error}; choose another",
-            field="optimizer",
-        ) from error
 
 
 def make_loss(recipe: FullRecipe) -> Callable[[Tensor, Tensor], Tensor]:

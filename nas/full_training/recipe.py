@@ -56,6 +56,8 @@ class FullRecipe:
         name: What users call it.
         starts_from: Fresh weights (`scratch`), or the `weights` that are given.
         trains: All weights, the classifier alone, or the classifier with the last batch norm's statistics.
+        freeze: The last part that keeps its weights and statistics, as do all before it: `stem`, or a stage
+            such as `stage3`; empty freezes none.
         epochs: Passes over the training images; may be a fraction.
         batch_size: Images a step, over all GPUs together; None follows the images (see `batch_for`).
         largest_batch: The most that then follows.
@@ -68,6 +70,8 @@ class FullRecipe:
         clip_norm: Largest norm of the gradient; 0 clips nothing.
         learning_rate: The peak at `reference_batch` images a step.
         reference_batch: See `rate_rule`.
+        layer_decay: What the rate is multiplied by from each block to the one before it; the head has the
+            whole rate. 1 gives all the same.
         rate_rule: How the peak follows the batch: in proportion to it, to its root, or not at all.
         schedule: After the warm-up a `cosine` to `final_rate`, `step`s, or `constant`.
         warmup_epochs: Epochs in which the rate rises linearly.
@@ -110,6 +114,13 @@ class FullRecipe:
         "scratch", "begin with fresh weights, or with those given", group=MODEL, metavar="NAME"
     )
     trains: Trained = option("all", "weights that are trained", group=MODEL, metavar="NAME")
+    freeze: str = option(
+        "",
+        "keep the weights of the stem and the stages up to this one, such as stage3",
+        group=MODEL,
+        metavar="STAGE",
+        default_text="none",
+    )
     epochs: float = option(100.0, "passes over the training images", group=MODEL, metavar="E")
     batch_size: int | None = option(
         None,
@@ -127,6 +138,9 @@ class FullRecipe:
     clip_norm: float = option(0.0, "largest norm of the gradient; 0 is no limit", group=RATE, metavar="N")
     learning_rate: float = option(0.1, "peak, at the reference batch", group=RATE, metavar="LR")
     reference_batch: int = option(256, "batch that the learning rate is for", group=RATE, metavar="N")
+    layer_decay: float = option(
+        1.0, "factor of the rate from each block to the one before it", group=RATE, metavar="F"
+    )
     rate_rule: RateRule = option("linear", "how the rate follows the batch", group=RATE, metavar="NAME")
     schedule: Schedule = option("cosine", "learning rate after the warm-up", group=RATE, metavar="NAME")
     warmup_epochs: float = option(5.0, "epochs in which the rate rises", group=RATE, metavar="E")
@@ -194,6 +208,7 @@ class FullRecipe:
         )
         check_optimizer(self.optimizer)
         self._check_augmentation()
+        self._check_transfer()
 
     def _check(self, law: str, name: str, holds: bool) -> None:
         if not holds:
@@ -210,6 +225,18 @@ class FullRecipe:
                 f"auto_augment={text!r}: leave it out",
                 field="first_magnitude",
             )
+
+    def _check_transfer(self) -> None:
+        """Checks that what is kept was trained, and that parts are frozen in one way only."""
+        if self.freeze and self.starts_from != "weights":
+            raise RecipeError(
+                "`freeze` keeps weights that were trained, but the recipe starts from scratch: give "
+                "starts_from=weights, or the recipe finetune, or leave freeze out",
+                field="freeze",
+            )
+        for name in ("freeze", "layer_decay"):
+            is_used = getattr(self, name) != type(self).__dataclass_fields__[name].default
+            self._check(f"{name} is left out unless trains=all", name, not is_used or self.trains == "all")
 
     @property
     def fingerprint(self) -> str:

@@ -70,6 +70,7 @@ def _is_text(value: object) -> bool:
 
 LAWS = (
     ("{} is printable text", ("name", "optimizer"), _is_text),
+    ("{} is the name of a stage, or empty", ("freeze",), lambda value: isinstance(value, str)),
     (
         "{} > 0",
         ("epochs", "learning_rate", "decay_epochs"),
@@ -97,7 +98,7 @@ LAWS = (
     ),
     (
         "0 < {} <= 1",
-        ("decay_rate", "train_size", "least_area", "first_size"),
+        ("decay_rate", "layer_decay", "train_size", "least_area", "first_size"),
         lambda value: is_number(value) and 0 < value <= 1,
     ),
     ("0 <= {} <= 1", ("random_erase", "final_rate"), lambda value: is_number(value) and 0 <= value <= 1),

@@ -22,9 +22,9 @@ from nas.full_training.checkpoint import Best, Checkpoint, Row
 from nas.full_training.curves import draw_curves
 from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
-from nas.full_training.start import Weights
 from nas.full_training.training import Training
 from nas.io import write_whole
+from nas.starting_weights import Weights
 from nas.statistics import wilson_interval
 from nas.tested_weights import TestedWeights, weights_digest
 from nas.training.accuracy import count_right

@@ -25,11 +25,11 @@ from nas.full_training.plan import TrainingPlan, measure
 from nas.full_training.ranks import OneRank, Ranks
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.results import Fitted, Trained, finish, plain, write_json
-from nas.full_training.start import Weights
 from nas.full_training.tensorboard import CurveLog
 from nas.full_training.training import FullTraining, Training
 from nas.full_training.work import Fit, TrainingProgress
 from nas.io import write_whole
+from nas.starting_weights import Weights
 from nas.study.study import Study
 from nas.values import few
 from search_spaces import Network, cost
@@ -73,6 +73,7 @@ def train(
     out: str | Path,
     recipe: str | Path | FullRecipe | None = None,
     weights: Weights | str | Path | None = None,
+    download: bool = False,
     top: int = 1,
     resolution: int | None = None,
     seed: int = 0,
@@ -86,11 +87,12 @@ def train(
     uninterrupted training, to the bit. The test split is looked at once, by the exported weights alone.
 
     Args:
-        network: What is trained; see `FullTraining` for this and the next six.
+        network: What is trained; see `FullTraining` for this and the next seven.
         data: The images.
         out: Folder to write.
         recipe: How.
         weights: What to start from.
+        download: Whether weights by timm's name may be downloaded.
         top: How many of a study's networks are trained; the best of them on the search split is tested.
         resolution: Side of the images in pixels.
         seed: Of everything random.
@@ -106,6 +108,7 @@ def train(
         data=data,
         recipe=recipe,
         weights=weights,
+        download=download,
         top=top,
         resolution=resolution,
         seed=seed,

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from nas.architectures import find_architecture
 from nas.data.images import ImageData
 from nas.errors import TrainingError
-from nas.export.bundle import ARCHITECTURE
-from nas.export.opened import RUN, OpenBundle, open_bundle
+from nas.export.opened import open_bundle
 from nas.export.preprocessing import Preprocessing
-from nas.report.show import open_with_space
+from nas.full_training.transfer import is_of_classifier, transferred
+from nas.published_weights import Normalisation, usual_normalisation
+from nas.starting_weights import (
+    FoundWeights,
+    Weights,
+    find_weights,
+    of_bundle,
+    study_in,
+    trial_preprocessing,
+    trial_weights,
+)
 from nas.study.study import Study
-from nas.study.study_folder import has_study
 from nas.study.study_trial import StudyTrial
-from search_spaces import Network, SpaceError, build, load_weights
+from search_spaces import Network, SpaceError, build, load_weights, reference
+from search_spaces.weights import like_of
 
-Weights = Mapping[str, Tensor]
+RESOLUTION = 224
+"""Images of this size go through all strides of a published network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,21 +41,35 @@ class Start:
     Attributes:
         name: What to call it.
         network: The network.
-        weights: Weights that it has already; None where it has none.
+        weights: Weights that it has already, by our names; None where it has none. The classifier may lack.
         preprocessing: What images went through before them; None where that is not known.
+        normalisation: How images were normalised for them; None where that is not known.
         trial: The trial that it comes from; None where it comes from none.
+        published: Its published name; empty where it has none.
+        notes: What there is to say of the weights.
     """
 
     name: str
     network: Network
     weights: Weights | None = None
     preprocessing: Preprocessing | None = None
+    normalisation: Normalisation | None = None
     trial: StudyTrial | None = None
+    published: str = ""
+    notes: tuple[str, ...] = ()
 
-    def fitted(self, data: ImageData, *, keeps_weights: bool) -> Start:
+    def fitted(self, data: ImageData, *, keeps_weights: bool, trains: str = "all", seed: int = 0) -> Start:
         """Returns it with the classes and channels of these images.
 
-        With weights that are kept, the images are normalised as they were for the weights.
+        With weights that are kept, the images are normalised as they were for the weights. Weights of other
+        classes get a new classifier, and those for other channels a first convolution for these, where the
+        recipe trains them (see `transferred`).
+
+        Args:
+            data: The images.
+            keeps_weights: Whether training starts from the weights.
+            trains: What the recipe trains.
+            seed: Of a new classifier.
 
         Raises:
             TrainingError: The weights that training starts from are for others.
@@ -59,42 +81,33 @@ class Start:
             resolution=data.resolution,
         )
         if not keeps_weights:
-            return replace(self, network=network, weights=None, preprocessing=None)
+            return replace(
+                self, network=network, weights=None, preprocessing=None, normalisation=None, notes=()
+            )
         if self.weights is None:
             raise TrainingError(
                 f"the recipe starts from trained weights, but {self.name} has none: give --weights (a "
-                "bundle, a training, or a .safetensors file), or a recipe that starts from scratch",
+                "bundle, a training, a file, timm:NAME, or a network whose weights a package has), or a "
+                "recipe that starts from scratch",
                 field="weights",
             )
-        self._check_kept(data)
-        return replace(self, network=network)
-
-    def _check_kept(self, data: ImageData) -> None:
-        for field, has, needs in (
-            ("num_classes", self.network.num_classes, data.num_classes),
-            ("in_channels", self.network.in_channels, data.channels),
-        ):
-            if has != needs:
-                raise TrainingError(
-                    f"the weights to start from must be for {field}={needs}, as {data.name} needs, but "
-                    f"are for {field}={has}: give the images that they were trained on, or a recipe that "
-                    "starts from scratch",
-                    field="weights",
-                )
-        known = None if self.preprocessing is None else self.preprocessing.classes
-        if known is not None and known != data.classes:
-            raise TrainingError(
-                f"the classes of {data.name} must be those of the weights, in their order, but are "
-                f"{', '.join(data.classes[:5])}, ... and not {', '.join(known[:5])}, ...: give images of the "
-                "same classes",
-                field="weights",
-            )
+        classes = None if self.preprocessing is None else self.preprocessing.classes
+        weights, notes = transferred(
+            self.weights,
+            replace(network, resolution=self.network.resolution),  # at which it can surely be built
+            data,
+            classes=classes,
+            is_trained=trains in ("all", "classifier"),
+            seed=seed,
+        )
+        return replace(self, network=network, weights=weights, notes=(*self.notes, *notes))
 
     def normalised(self, data: ImageData) -> ImageData:
         """The images with the mean and deviation that the weights were trained with."""
-        if self.weights is None or self.preprocessing is None:
+        if self.weights is None or self.normalisation is None:
             return data
-        return replace(data, mean=self.preprocessing.mean, std=self.preprocessing.std)
+        found = self.normalisation.for_channels(data.channels)
+        return replace(data, mean=found.mean, std=found.std)
 
 
 def find_start(what: Network | Study | StudyTrial | str | Path) -> Start:
@@ -114,81 +127,141 @@ def find_start(what: Network | Study | StudyTrial | str | Path) -> Start:
     if study is not None:
         return of_trial(study.best)
     if folder.is_dir():
-        return of_bundle(open_bundle(folder))
+        bundle = open_bundle(folder)
+        start = Start(name=bundle.folder.resolve().name, network=bundle.network)
+        return _with(start, of_bundle(bundle), bundle.network)
     found = find_architecture(str(what))
-    return Start(name=found.name, network=found.network)
-
-
-def study_in(folder: Path) -> Study | None:
-    """The study in a folder; None where there is none, but a training, a bundle, or something else.
-
-    Raises:
-        StudyError: There is one that cannot be read.
-    """
-    is_other = (folder / RUN).is_file() or (folder / ARCHITECTURE).is_file()
-    is_study = folder.is_dir() and not is_other and has_study(folder)
-    return open_with_space(str(folder)) if is_study else None
+    return Start(name=found.name, network=found.network, published=found.name if found.is_published else "")
 
 
 def of_trial(trial: StudyTrial) -> Start:
     """A trial of a study, with its weights where they were kept."""
-    from nas.export.weights import read_weights
-
-    text = trial.provenance.preprocessing_json
-    has_weights = trial.weights_file is not None and trial.weights_file.is_file()
+    preprocessing = trial_preprocessing(trial)
+    name = f"trial {trial.number}"
     return Start(
-        name=f"trial {trial.number}",
+        name=name,
         network=trial.network,
-        weights=read_weights(trial.weights()) if has_weights else None,
-        preprocessing=Preprocessing.from_json(text) if text else None,
+        weights=trial_weights(trial),
+        preprocessing=preprocessing,
+        normalisation=None if preprocessing is None else Normalisation.of(preprocessing, name),
         trial=trial,
     )
 
 
-def of_bundle(bundle: OpenBundle) -> Start:
-    """The network of a bundle, with its weights."""
-    return Start(
-        name=bundle.folder.resolve().name,
-        network=bundle.network,
-        weights=bundle.weights(),
-        preprocessing=bundle.preprocessing,
+def _with(start: Start, found: FoundWeights, network: Network) -> Start:
+    """The start with weights of this network, by our names."""
+    return replace(
+        start,
+        network=network,
+        weights=found.tensors,
+        preprocessing=found.preprocessing,
+        normalisation=found.normalisation,
+        notes=found.notes,
     )
 
 
-def with_weights(start: Start, given: Weights | str | Path) -> Start:
+def with_weights(start: Start, given: Weights | str | Path, *, download: bool = False) -> Start:
     """Returns a network with weights from elsewhere.
+
+    A network by its published name takes the padding and the epsilon of batch norms with which the weights
+    were trained, where their names or their origin say whose they are.
 
     Args:
         start: The network.
-        given: A state dict of ours, timm's or torchvision's layout; or where one is: a bundle, a training, a
-            study, or a file (`.safetensors`, or `.pt` and `.pth`, read without running anything in it).
+        given: What `find_weights` takes.
+        download: Whether weights by timm's name may be downloaded.
 
     Raises:
         TrainingError: They cannot be read, or are those of another network.
     """
-    preprocessing = None
-    if isinstance(given, Mapping):
-        tensors = dict(given)
-    elif Path(given).expanduser().is_dir():
-        found = find_start(Path(given))
-        if found.weights is None:
-            raise TrainingError(f"{given} holds no weights: they were not kept", field="weights")
-        tensors, preprocessing = dict(found.weights), found.preprocessing
-    else:
-        tensors = _read_file(Path(given).expanduser())
-    network = replace(start.network, num_classes=_classes(tensors, start.network))
-    module = build(network, seed=0)
-    try:
-        load_weights(module, tensors)
-    except SpaceError as error:
-        raise TrainingError(
-            f"the weights must be those of {start.name}, but: {error}", field="weights"
-        ) from error
-    return replace(start, network=network, weights=module.state_dict(), preprocessing=preprocessing)
+    found = find_weights(given, download=download)
+    network, notes = _as_trained(start, found)
+    tensors, network = _loaded(start, network, found)
+    found = replace(
+        found,
+        tensors=tensors,
+        normalisation=found.normalisation or _usual(start, found),
+        notes=(*found.notes, *notes),
+    )
+    return _with(start, found, network)
 
 
-def _classes(tensors: Weights, network: Network) -> int:
-    """The number of classes that weights are for; the network's own where that cannot be known.
+def _usual(start: Start, found: FoundWeights) -> Normalisation | None:
+    """How those whose names the weights have normalise the images of a published network."""
+    if not start.published or found.network is not None:
+        return None
+    return usual_normalisation(start.published, like=like_of(found.tensors))
+
+
+def _as_trained(start: Start, found: FoundWeights) -> tuple[Network, tuple[str, ...]]:
+    """The network as the weights were trained in it, and what was changed for that."""
+    ours, like = start.network, like_of(found.tensors)
+    if start.published and like is not None:
+        with suppress(SpaceError):  # TensorFlow's names of a network that it has not published
+            ours = reference(start.published, like=like)
+    theirs = ours if found.network is None else found.network
+    if _layers_alone(theirs) != _layers_alone(ours):
+        return start.network, ()  # another network, which `_loaded` refuses
+    changed = [
+        f"{name} {getattr(theirs, name)} in place of {getattr(start.network, name)}"
+        for name in ("padding", "norm_eps")
+        if getattr(theirs, name) != getattr(start.network, name)
+    ]
+    if not changed:
+        return ours, ()
+    if not start.published:
+        return start.network, (f"the weights were trained with {', '.join(changed)}",)
+    taken = replace(ours, padding=theirs.padding, norm_eps=theirs.norm_eps)
+    return taken, (f"the network is as its weights were trained: {', '.join(changed)}",)
+
+
+def _layers_alone(network: Network) -> str:
+    """The identity of a network but for what weights do not depend on."""
+    return replace(
+        network,
+        resolution=RESOLUTION,
+        num_classes=1,
+        in_channels=1,
+        norm_eps=1e-3,
+        norm_momentum=0.01,
+        drop_path_rate=0.0,
+        padding="symmetric",
+        head=replace(network.head, dropout=0.0),
+    ).digest
+
+
+def _loaded(start: Start, network: Network, found: FoundWeights) -> tuple[Weights, Network]:
+    """The tensors by our names, and the network with the classes and channels that they are for.
+
+    Raises:
+        TrainingError: They are those of another network.
+    """
+    reasons = []
+    for classes, channels in product(_classes(found.tensors, network), (network.in_channels, 3, 1)):
+        fitting = replace(network, num_classes=classes or network.num_classes, in_channels=channels)
+        module = build(fitting, seed=0)
+        try:
+            load_weights(module, found.tensors, with_classifier=classes is not None)
+        except SpaceError as error:
+            reasons.append(error)
+            continue
+        if found.network is not None and _layers_alone(found.network) != _layers_alone(fitting):
+            raise TrainingError(
+                f"the weights must be those of {start.name}, but {found.name} is another network, whose "
+                "layers have the same shapes: give weights of this one, or train that one",
+                field="weights",
+            )
+        tensors = module.state_dict()
+        if classes is None:
+            tensors = {name: one for name, one in tensors.items() if not is_of_classifier(name)}
+        return tensors, fitting
+    raise TrainingError(
+        f"the weights must be those of {start.name}, but: {reasons[0]}", field="weights"
+    ) from reasons[0]
+
+
+def _classes(tensors: Weights, network: Network) -> tuple[int | None, ...]:
+    """The numbers of classes that weights may be for; None where they have no classifier.
 
     It is the number of rows of the matrix over the classifier's features, whatever its name and its place:
     files do not keep the order of their tensors.
@@ -198,19 +271,4 @@ def _classes(tensors: Weights, network: Network) -> int:
     found = {len(tensor) for tensor in tensors.values() if tensor.ndim == 2 and tensor.shape[1] == features}
     if len(found) > 1:
         found.discard(features)  # of a hidden layer as wide as its input
-    return found.pop() if len(found) == 1 else network.num_classes
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError) as error:
-        raise TrainingError(f"{path} cannot be read: {error}", field="weights") from error
-    except Exception as error:  # torch raises an UnpicklingError of its own for files it does not trust
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise TrainingError(f"{path} must hold a state dict, but: {reason}", field="weights") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise TrainingError(f"{path} must hold a state dict: tensors by name", field="weights")
-    return found
+    return tuple(found) if len(found) == 1 else (network.num_classes, None)

@@ -18,7 +18,9 @@ from nas.full_training.place import check_place
 from nas.full_training.ranks import share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES, find_recipe
-from nas.full_training.start import Start, Weights, find_start, of_trial, study_in, with_weights
+from nas.full_training.start import Start, find_start, of_trial, with_weights
+from nas.full_training.trained_parts import frozen_names
+from nas.starting_weights import Weights, study_in
 from nas.study.study import Study
 from nas.trial import Say, say_nothing
 from nas.values import digest, seed_of, whole
@@ -77,11 +79,12 @@ class FullTraining:
         network: A network, a published name (`efficientnet_b0`), an `architecture.json`, a bundle, a
             training, or a study, whose recommended network is taken.
         data: The images; None takes those of the study, split as there.
-        recipe: A name of `nas.RECIPES`, a TOML file, or a recipe; None is `small` up to 64 pixels and
-            `modern` above.
+        recipe: A name of `nas.RECIPES`, a TOML file, or a recipe; None is `finetune` where weights are given,
+            else `small` up to 64 pixels and `modern` above.
         changes: Fields of the recipe that are to be others, as `FullRecipe.changed` takes them.
-        weights: What to start from, for recipes that start from weights; None takes those of the bundle or
-            the trial. Other recipes start from them only where they are given here.
+        weights: What to start from, as `find_weights` takes it, for recipes that start from weights; None is
+            those of the bundle or the trial. Other recipes start from them only where they are given here.
+        download: Whether weights by timm's name may be downloaded.
         top: How many of a study's networks are trained.
         resolution: Side of the images in pixels; None is the network's own, or that of loaded data.
         seed: Of initial weights, order and views of the images, and dropout.
@@ -92,6 +95,7 @@ class FullTraining:
     recipe: str | Path | FullRecipe | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights | str | Path | None = None
+    download: bool = False
     top: int = 1
     resolution: int | None = None
     seed: int = 0
@@ -111,7 +115,8 @@ class FullTraining:
             NasError: Something cannot be found or read, or does not fit; `field` names the argument.
         """
         top, seed = whole("top", self.top, least=1), seed_of(self.seed)
-        recipe = None if self.recipe is None else find_recipe(self.recipe).changed(**self.changes)
+        named = RECIPES["finetune"] if self.recipe is None and self.weights is not None else self.recipe
+        recipe = None if named is None else find_recipe(named).changed(**self.changes)
         starts_from = self.changes.get("starts_from") if recipe is None else recipe.starts_from
         say("finding the network")
         study = self._study()
@@ -123,13 +128,15 @@ class FullTraining:
         check_splits(data)
         notes = _study_note(study, data, starts[0].network)
         if recipe is None:
-            named = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
-            recipe = named.changed(**self.changes)
+            usual = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
+            recipe = usual.changed(**self.changes)
             notes = (*notes, f"the recipe is {recipe.name}, for images of {data.resolution} pixels")
+        elif self.recipe is None:
+            notes = (*notes, f"the recipe is {recipe.name}, which starts from the weights that are given")
         share_of_batch(np.arange(recipe.batch_for(len(data.train))), 0, workers)  # refuses what has no shares
         found = []
         for start in starts:
-            fitted = start.fitted(data, keeps_weights=keeps)
+            fitted = start.fitted(data, keeps_weights=keeps, trains=recipe.trains, seed=seed)
             if keeps and start.preprocessing is not None:
                 check_apart(data, start.preprocessing.trained_on)
             trained_network(fitted.network, recipe, len(data.train))
@@ -178,7 +185,7 @@ class FullTraining:
             raise UsageError(
                 f"`weights` are those of one network, but top={top}: leave one of them out", field="weights"
             )
-        return [with_weights(starts[0], self.weights)]
+        return [with_weights(starts[0], self.weights, download=self.download)]
 
     def _images(self, study: Study | None, start: Start, keeps: bool, out: Path, say: Say) -> ImageData:
         """The images, at the network's resolution or the one that is asked for."""
@@ -228,7 +235,7 @@ def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> 
     ]
     if changes:
         notes.append(f"the network was changed for these images: {', '.join(changes)}")
-    notes += _weights_notes(start, fitted)
+    notes += _weights_notes(start, fitted, data, recipe)
     images = len(data.train)
     batch = recipe.batch_for(images)
     if recipe.batch_size is None and batch != recipe.largest_batch:
@@ -252,8 +259,8 @@ def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> 
     return tuple(notes)
 
 
-def _weights_notes(start: Start, fitted: Start) -> list[str]:
-    """Says which weights are not used, and what is not known of those that are."""
+def _weights_notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> list[str]:
+    """Says which weights are not used, and how those that are were made to fit the images."""
     if fitted.weights is None:
         if start.weights is None or start.trial is not None:
             return []
@@ -261,9 +268,30 @@ def _weights_notes(start: Start, fitted: Start) -> list[str]:
             f"the weights of {start.name} are not used, since the recipe starts from scratch: finetune, or "
             "starts_from=weights, uses them"
         ]
-    if fitted.preprocessing is not None:
-        return []
-    return [
-        "how images were normalised for the weights is not known: these are normalised by their own mean and "
-        "deviation"
-    ]
+    notes = list(fitted.notes)
+    if recipe.starts_from == "scratch":
+        notes.append(
+            f"training starts from the weights, though the recipe {recipe.name} is for fresh ones, and its "
+            "rate may undo what they know: finetune is for weights"
+        )
+    if recipe.freeze:
+        notes.append(f"frozen with their statistics: {', '.join(frozen_names(fitted.network, recipe))}")
+    return [*notes, *_normalisation_notes(fitted, data)]
+
+
+def _normalisation_notes(fitted: Start, data: ImageData) -> list[str]:
+    """Says how images are normalised for weights, and where these were cut otherwise."""
+    if fitted.normalisation is None:
+        return [
+            "how images were normalised for the weights is not known: these are normalised by their own mean "
+            "and deviation"
+        ]
+    found = fitted.normalisation.for_channels(data.channels)
+    mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (found.mean, found.std))
+    notes = [f"images are normalised by mean {mean} and deviation {std}, as {found.origin} has it"]
+    if found.resizing:
+        notes.append(
+            f"the weights were tested on images that were resized otherwise ({found.resizing}) than these "
+            f"(bilinear, {data.reading.fit})"
+        )
+    return notes

@@ -538,11 +538,11 @@ def test_weights_of_another_network_are_refused(trained, data, tmp_path):
 
 
 @pytest.mark.parametrize("arrays", [{"classes": 2}, {"channels": 1, "classes": 3}])
-def test_weights_for_other_classes_or_channels_than_the_images_have_are_refused(arrays, trained, tmp_path):
+def test_fixres_refuses_weights_for_other_classes_or_channels_than_the_images_have(arrays, trained, tmp_path):
     images, labels = make_arrays(classes=arrays["classes"], channels=3)
     images = images[:, :, :, :1] if arrays.get("channels") == 1 else images
     with pytest.raises(TrainingError, match="must be for") as error:
-        FullTraining(network=trained.folder, data=nas.from_arrays(images, labels), recipe="finetune").prepare(
+        FullTraining(network=trained.folder, data=nas.from_arrays(images, labels), recipe="fixres").prepare(
             tmp_path
         )
     assert error.value.field == "weights"

@@ -1,0 +1,190 @@
+"""Weights to start from: found by what a user calls them, with what is known of their network and images."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nas.errors import TrainingError
+from nas.export.bundle import ARCHITECTURE
+from nas.export.opened import RUN, OpenBundle, open_bundle
+from nas.export.preprocessing import Preprocessing
+from nas.export.weights import read_weights
+from nas.published_weights import TIMM, Normalisation, PublishedFile, of_package, of_timm
+from nas.report.show import open_with_space
+from nas.study.study import Study
+from nas.study.study_folder import has_study
+from nas.study.study_trial import StudyTrial
+from nas.values import few
+from search_spaces import Network
+
+Weights = Mapping[str, Tensor]
+
+ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Entries of a checkpoint that are its weights, the first that is there: averaged ones before others, as timm
+reads them."""
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundWeights:
+    """Weights with what is known of them.
+
+    Attributes:
+        name: What to call them.
+        tensors: The tensors by the names that they came with.
+        network: The network that they were trained in; None where that is not known.
+        preprocessing: What images went through, with the classes; None where that is not known.
+        normalisation: How images were normalised; None where that is not known.
+        notes: What there is to say of them.
+    """
+
+    name: str
+    tensors: Weights
+    network: Network | None = None
+    preprocessing: Preprocessing | None = None
+    normalisation: Normalisation | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_weights(given: Weights | str | Path, *, download: bool = False) -> FoundWeights:
+    """Finds weights.
+
+    Args:
+        given: A state dict; or where one is: a bundle, a training, a study, a file (`.safetensors`, or `.pt`
+            and `.pth`, read without running anything in it) of a state dict or a checkpoint; or `timm:NAME`;
+            or a published name whose weights are in a package.
+        download: Whether weights by timm's name may be downloaded.
+
+    Raises:
+        NasError: There are none, or they cannot be read.
+    """
+    if isinstance(given, Mapping):
+        return FoundWeights(name="the given weights", tensors=dict(given))
+    text, path = str(given), Path(given).expanduser()
+    if text.startswith(TIMM):
+        return _of_published(of_timm(text.removeprefix(TIMM), download=download))
+    if path.is_dir():
+        return _of_folder(path)
+    if path.exists() or path.suffix in SUFFIXES:
+        tensors, note = _read_file(path)
+        return FoundWeights(name=str(path), tensors=tensors, notes=(note,) if note else ())
+    return _of_published(of_package(text))
+
+
+def study_in(folder: Path) -> Study | None:
+    """The study in a folder; None where there is none, but a training, a bundle, or something else.
+
+    Raises:
+        StudyError: There is one that cannot be read.
+    """
+    is_other = (folder / RUN).is_file() or (folder / ARCHITECTURE).is_file()
+    is_study = folder.is_dir() and not is_other and has_study(folder)
+    return open_with_space(str(folder)) if is_study else None
+
+
+def trial_weights(trial: StudyTrial) -> Weights | None:
+    """The weights of a trial; None where they were not kept."""
+    has_weights = trial.weights_file is not None and trial.weights_file.is_file()
+    return read_weights(trial.weights()) if has_weights else None
+
+
+def trial_preprocessing(trial: StudyTrial) -> Preprocessing | None:
+    """What images went through in a trial; None where the study does not say."""
+    text = trial.provenance.preprocessing_json
+    return Preprocessing.from_json(text) if text else None
+
+
+def of_bundle(bundle: OpenBundle) -> FoundWeights:
+    """The weights of a bundle."""
+    return _known(bundle.folder.resolve().name, bundle.weights(), bundle.network, bundle.preprocessing)
+
+
+def _known(
+    name: str, tensors: Weights, network: Network, preprocessing: Preprocessing | None
+) -> FoundWeights:
+    return FoundWeights(
+        name=name,
+        tensors=tensors,
+        network=network,
+        preprocessing=preprocessing,
+        normalisation=None if preprocessing is None else Normalisation.of(preprocessing, name),
+    )
+
+
+def _of_folder(folder: Path) -> FoundWeights:
+    study = study_in(folder)
+    if study is None:
+        return of_bundle(open_bundle(folder))
+    trial = study.best
+    tensors = trial_weights(trial)
+    if tensors is None:
+        raise TrainingError(f"{folder} holds no weights: they were not kept", field="weights")
+    return _known(f"trial {trial.number}", tensors, trial.network, trial_preprocessing(trial))
+
+
+def _of_published(file: PublishedFile) -> FoundWeights:
+    tensors, _ = _read_file(file.path)
+    known = f" ({file.license})" if file.license else ""
+    return FoundWeights(
+        name=file.name,
+        tensors=tensors,
+        network=file.network,
+        normalisation=file.normalisation,
+        notes=(f"the weights are {file.name}{known}",),
+    )
+
+
+def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict in a file, and which entry of a checkpoint it is; empty where it is no checkpoint.
+
+    Raises:
+        TrainingError: There is none.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path)), ""
+        # Checkpoints of timm and torchvision hold their command's arguments, which are plain values.
+        with torch.serialization.safe_globals([Namespace]):
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError) as error:
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        raise TrainingError(f"{path} cannot be read: {reason}", field="weights") from error
+    except Exception as error:  # torch raises an UnpicklingError of its own for files it does not trust
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        raise TrainingError(f"{path} must hold a state dict, but: {reason}", field="weights") from error
+    return _state_dict(found, path)
+
+
+def _state_dict(found: Any, path: Path) -> tuple[dict[str, Tensor], str]:
+    """The state dict, or that of a checkpoint."""
+    if isinstance(found, Mapping):
+        if _is_state_dict(found):
+            return dict(found), ""
+        for entry in ENTRIES:
+            if _is_state_dict(found.get(entry)):
+                return dict(found[entry]), f"of the checkpoint {path.name} the weights are its `{entry}`"
+    has = few([str(name) for name in found]) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+    raise TrainingError(
+        f"{path} must hold a state dict, tensors by name, or a checkpoint with one of {', '.join(ENTRIES)}, "
+        f"but holds {has or 'nothing'}: save module.state_dict()",
+        field="weights",
+    )
+
+
+def _is_state_dict(value: object) -> bool:
+    """Whether it maps names to tensors, at least one."""
+    return isinstance(value, Mapping) and bool(value) and all(map(_is_tensor, value.values()))
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, Tensor)
