@@ -111,7 +111,7 @@ def sweep(bench: Bench, epochs: float) -> None:
 
 
 TARGET_MACS = 2_000_000
-TRIALS, TRIAL_EPOCHS = 20, 2
+TRIALS, TRIAL_EPOCHS = 40, 2
 FIXRES_SIDE = 40
 RANDOM_SEED = 1000
 """Of the first random network; the others follow."""
@@ -152,7 +152,13 @@ def proof(bench: Bench, epochs: float) -> None:
 
 
 def seeded(
-    bench: Bench, part: str, name: str, network: Network, recipe: FullRecipe, data: ImageData, **how: Any
+    bench: Bench,
+    part: str,
+    name: str,
+    network: Network | str,
+    recipe: FullRecipe,
+    data: ImageData,
+    **how: Any,
 ) -> list[Run]:
     """Trains a network with each seed."""
     return [
@@ -350,6 +356,39 @@ def reference_loop(bench: Bench, epochs: float) -> None:
     )
 
 
+TRANSFER_SIDE = 64
+FINE_TUNED: Mapping[str, Any] = {
+    "optimizer": "adamw",
+    "learning_rate": 5e-4,
+    "reference_batch": 64,
+    "largest_batch": 64,
+    "weight_decay": 0.01,
+    "warmup_epochs": 0.5,
+    "drop_path": 0.0,
+}
+"""What is changed in `finetune`, whose 20 epochs of large batches are for more steps than these."""
+
+
+def transfer(bench: Bench, epochs: float) -> None:
+    """EfficientNet-Lite0 at 64 pixels: from ImageNet's weights, the classifier alone, and from scratch."""
+    data, name = bench.data(resolution=TRANSFER_SIDE), "efficientnet_lite0"
+    rows: dict[str, tuple[FullRecipe, str | None]] = {
+        "fine-tuned": (RECIPES["finetune"].changed(epochs=epochs, **FINE_TUNED), name),
+        "linear probe": (RECIPES["linear_probe"].changed(epochs=epochs, largest_batch=64), name),
+        "from scratch, small": (RECIPES["small"].changed(epochs=epochs, largest_batch=64), None),
+        "from scratch, as fine-tuned": (
+            RECIPES["finetune"].changed(epochs=epochs, starts_from="scratch", **FINE_TUNED),
+            None,
+        ),
+    }
+    print_runs(
+        {
+            row: seeded(bench, "transfer", row, name, recipe, data, weights=weights, evaluations=2)
+            for row, (recipe, weights) in rows.items()
+        }
+    )
+
+
 def gpu(bench: Bench, epochs: float) -> None:
     """An MBConv and a residual network at 32 pixels on the whole pack, for a GPU."""
     data, recipe = load_data(bench.source), RECIPES["small"].changed(epochs=epochs)
@@ -365,11 +404,12 @@ def gpu(bench: Bench, epochs: float) -> None:
 
 PARTS: Mapping[str, tuple[Callable[[Bench, float], None], float]] = {
     "sweep": (sweep, 6),
-    "proof": (proof, 6),
+    "proof": (proof, 12),
     "reference_loop": (reference_loop, 4),
-    "strikes_back": (strikes_back, 6),
-    "progressive": (progressive, 4),
+    "strikes_back": (strikes_back, 12),
+    "progressive": (progressive, 12),
     "fixres": (fixres, 2),
+    "transfer": (transfer, 4),
     "gpu": (gpu, 30),
 }
 """What each part does, and its epochs."""

@@ -219,12 +219,12 @@ class Bench:
         self,
         part: str,
         name: str,
-        network: Network,
+        network: Network | str,
         recipe: FullRecipe,
         *,
         data: ImageData,
         seed: int,
-        weights: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | str | None = None,
         is_tested: bool = True,
         evaluations: int = EVALUATIONS,
     ) -> Run:
@@ -276,12 +276,12 @@ class Bench:
 
     def prepare(
         self,
-        network: Network,
+        network: Network | str,
         recipe: FullRecipe,
         *,
         data: ImageData,
         seed: int,
-        weights: Mapping[str, Tensor] | None = None,
+        weights: Mapping[str, Tensor] | str | None = None,
     ) -> Training:
         """The training in the folder of its key."""
         asked = FullTraining(network=network, data=data, recipe=recipe, seed=seed, weights=weights)
