@@ -22,6 +22,7 @@ from torchvision.transforms import Compose, InterpolationMode, TrivialAugmentWid
 from nas.data.decoder import fit_square
 from nas.data.images import ImageData
 from nas.full_training.recipe import FullRecipe
+from nas.tasks import CLASSIFICATION
 from nas.training.accuracy import Normalise, Statistics
 from nas.training.moves import reflect
 from nas.training.streaming import ROOM_FOR_CROPS, View
@@ -192,49 +193,56 @@ def generators_kept() -> Iterator[None]:
 
 
 class Mixing:
-    """Mixes the images of each batch with each other, where the recipe asks for it, and softens the labels.
+    """Mixes the images of each batch with each other, and their labels, where the recipe asks for it.
 
     Args:
         recipe: Says how.
-        classes: Number of classes.
+        data: What the labels are: classes, which become smoothed probabilities; 0 and 1 for each label; or
+            numbers.
     """
 
-    def __init__(self, recipe: FullRecipe, classes: int) -> None:
+    def __init__(self, recipe: FullRecipe, data: ImageData) -> None:
         self._recipe = recipe
-        self._classes = classes
+        self._has_classes = data.task == CLASSIFICATION
+        self._classes = data.num_classes
 
     def __call__(self, images: Tensor, labels: Tensor, *, stage: int, seed: int) -> tuple[Tensor, Tensor]:
         """Mixes a batch in place. Seeds numpy's global generator.
 
         Args:
             images: float32 of shape (batch, channels, side, side).
-            labels: int64 of shape (batch,).
+            labels: As the data have them.
             stage: Number of the stage.
             seed: Decides which of the two is done, and by how much.
 
         Returns:
             The images, and what the loss compares with: the labels as they are, or float32 of shape
-            (batch, classes).
+            (batch, outputs).
         """
         alpha = self._recipe.mixup_at(stage)
         if not (alpha or self._recipe.cutmix) or len(labels) < 2:
             return images, labels
-        mix = Mixup(
-            mixup_alpha=alpha,
-            cutmix_alpha=self._recipe.cutmix,
-            label_smoothing=self._recipe.label_smoothing,
-            num_classes=self._classes,
-        )
         rest = len(labels) % 2  # timm mixes the first with the last and needs an even number
+        count = len(labels) - rest
+        mix = Mixup(
+            mixup_alpha=alpha, cutmix_alpha=self._recipe.cutmix, label_smoothing=0.0, num_classes=count
+        )
         np.random.seed(seed & 0xFFFFFFFF)
-        mixed, targets = mix(images[rest:], labels[rest:])
-        if not rest:
-            return mixed, targets
-        alone = mix_free_target(labels[:1], self._classes, self._recipe.label_smoothing)
-        return torch.cat([images[:1], mixed]), torch.cat([alone, targets])
+        # Each image is a class of its own: so timm tells the shares of two images in each mixed one.
+        _, shares = mix(images[rest:], torch.arange(count, device=labels.device))
+        own, other = shares.diagonal()[:, None], shares.flip(1).diagonal()[:, None]
+        targets = self._targets(labels)
+        alone, partners = targets[:rest], targets[rest:]
+        return images, torch.cat([alone, own * partners + other * partners.flip(0)])
+
+    def _targets(self, labels: Tensor) -> Tensor:
+        """What the loss compares unmixed images with, float32 of shape (batch, outputs)."""
+        if not self._has_classes:
+            return labels.float()
+        return smoothed(labels, self._classes, self._recipe.label_smoothing)
 
 
-def mix_free_target(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """The target of images that are not mixed: one-hot, smoothed; (batch,) to (batch, classes)."""
+def smoothed(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """Smoothed probabilities of classes: (batch,) to (batch, classes)."""
     target = torch.full((len(labels), classes), smoothing / classes, device=labels.device)
     return target.scatter_(1, labels[:, None], 1 - smoothing + smoothing / classes)

@@ -19,10 +19,12 @@ from nas.full_training.recipe import FullRecipe
 from nas.training.accuracy import Normalise
 from nas.training.batches import Batches, ResidentBatches
 from nas.training.moves import move
+from nas.training.sampling import epoch_order
 from nas.training.streaming import StreamedBatches, View
 
 Batch = tuple[Tensor, Tensor]
-"""Normalised images, float32 of shape (batch, channels, side, side), and labels or mixed targets."""
+"""Normalised images, float32 of shape (batch, channels, side, side), and labels as the data have them, or
+mixed ones of shape (batch, outputs)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,8 @@ class Order:
         """Draws the order of an epoch."""
         count = len(data.train)
         rng = np.random.default_rng((seed, epoch))
-        images = rng.permutation(count)[np.arange(count) // recipe.repeats]
+        order = epoch_order(data.train.labels, recipe.sampling, rng)
+        images = order[np.arange(count) // recipe.repeats]
         flips = rng.random(count) < 0.5
         if recipe.flip == "alternating":
             # Which epochs mirror an image is drawn once, for the whole training.
@@ -90,7 +93,7 @@ class TrainingBatches:
         self._seed = seed
         self._size = checked_batch(recipe, data, ranks)
         self._steps = recipe.steps(len(data.train))
-        self._mixing = Mixing(recipe, data.num_classes)
+        self._mixing = Mixing(recipe, data)
         self._normalise = Normalise(data, ranks.device)
         augmentation = Augmentation.of(recipe, data)
         self._streamed: StreamedBatches | None = None

@@ -12,13 +12,15 @@ from timm.loss import BinaryCrossEntropy
 from timm.scheduler import create_scheduler_v2
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.nn import functional
 
+from nas.data.images import ImageData
 from nas.errors import RecipeError
 from nas.full_training.batches import Batch
 from nas.full_training.ranks import Ranks
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.trained_parts import freeze, frozen_names, frozen_norms, make_optimizer
+from nas.tasks import CLASSIFICATION
+from nas.training import losses
 from nas.training.step import EagerStep, Step, Stepping, StepReport, StepWork, make_step
 from search_spaces import Network, SpaceError, build, cost
 
@@ -114,7 +116,7 @@ class Learner:
     Args:
         network: As it is evaluated.
         recipe: How it is trained.
-        images: Number of training images.
+        data: What it learns.
         ranks: The processes that train it together.
         seed: Of initial weights, dropout and stochastic depth.
         precision: What the forward pass computes in.
@@ -134,7 +136,7 @@ class Learner:
         self,
         network: Network,
         recipe: FullRecipe,
-        images: int,
+        data: ImageData,
         ranks: Ranks,
         *,
         seed: int,
@@ -144,6 +146,7 @@ class Learner:
         sync_batch_norm: bool = False,
         stepping: Stepping = "auto",
     ) -> None:
+        images = len(data.train)
         self.schedule = Schedule(recipe=recipe, images=images)
         self.rate_factor = rate_factor
         self._recipe = recipe
@@ -164,12 +167,16 @@ class Learner:
         self.ema = ModelEmaV3(self.module, decay=recipe.ema_decay) if recipe.ema_decay else None
         self._rates = self.schedule.rates()
         self._step = -1
-        self._take = self._make_step(wrapped, precision, stepping)
+        self._take = self._make_step(wrapped, data, precision, stepping)
 
     def _make_step(
-        self, wrapped: nn.Module, precision: Literal["float32", "bfloat16"], stepping: Stepping
+        self,
+        wrapped: nn.Module,
+        data: ImageData,
+        precision: Literal["float32", "bfloat16"],
+        stepping: Stepping,
     ) -> Step:
-        loss = make_loss(self._recipe)
+        loss = make_loss(self._recipe, data, self._ranks.device)
 
         def make_work(forward: Callable[[Tensor], Tensor]) -> StepWork:
             self._work = StepWork(
@@ -340,17 +347,15 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def make_loss(recipe: FullRecipe) -> Callable[[Tensor, Tensor], Tensor]:
-    """The loss of logits (batch, classes) and labels (batch,) or mixed, smoothed targets (batch, classes)."""
-    smoothing = recipe.label_smoothing
-    if recipe.loss == "binary_cross_entropy":
-        found: Callable[[Tensor, Tensor], Tensor] = BinaryCrossEntropy(
-            smoothing=smoothing, target_threshold=MIXED_TARGET
+def make_loss(recipe: FullRecipe, data: ImageData, device: torch.device) -> losses.Loss:
+    """The loss of outputs (batch, outputs) and labels, as the data have them or mixed.
+
+    Raises:
+        RecipeError: Weights by class are asked for where there are none.
+    """
+    if data.task == CLASSIFICATION and recipe.loss == "binary_cross_entropy":
+        found: losses.Loss = BinaryCrossEntropy(
+            smoothing=recipe.label_smoothing, target_threshold=MIXED_TARGET
         )
         return found
-
-    def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-        is_mixed = targets.ndim == 2
-        return functional.cross_entropy(logits, targets, label_smoothing=0.0 if is_mixed else smoothing)
-
-    return cross_entropy
+    return losses.make_loss(data, recipe.loss_options, device)

@@ -12,8 +12,15 @@ from typing import Any, Literal
 from nas.errors import RecipeError
 from nas.full_training.recipe_laws import LAWS, check_notation, check_optimizer
 from nas.options import option, options_of
-from nas.training.recipe import MOST_INITIAL, batch_that_follows
+from nas.training.recipe import (
+    MOST_INITIAL,
+    ClassWeights,
+    LossOptions,
+    RegressionLoss,
+    batch_that_follows,
+)
 from nas.training.reduction import Reduction
+from nas.training.sampling import Sampling
 from nas.units import hint
 from nas.values import digest, is_number
 from search_spaces.fingerprints import counted_fields
@@ -78,8 +85,11 @@ class FullRecipe:
         decay_epochs: Epochs between two steps.
         decay_rate: What a step multiplies the rate by.
         final_rate: Rate at the end of a cosine, as a share of the peak.
-        loss: Of softmax, or of one sigmoid a class with every class in a mixed image a target of 1.
-        label_smoothing: Probability spread over all classes.
+        loss: Of classes: that of softmax, or of one sigmoid a class with every class in a mixed image a
+            target of 1. Labels have one sigmoid each, and numbers `regression_loss`.
+        regression_loss: What compares numbers, in standard deviations: `huber` or `squared`.
+        class_weights: `balanced` weights the loss so that every class counts alike (see `LossOptions`).
+        label_smoothing: Probability spread over all classes, or over both answers of each label.
         dropout: Before the classifier; None keeps the network's own.
         drop_path: Stochastic depth, growing linearly with depth up to this; None keeps the network's own.
         batch_norm_momentum: Weight of the newest batch in running statistics; None keeps the network's own.
@@ -94,6 +104,7 @@ class FullRecipe:
         random_erase: Probability with which a rectangle is erased, to the mean colour.
         mixup: Alpha of Mixup; 0 is none.
         cutmix: Alpha of CutMix; 0 is none. With both, one of them is drawn for each batch.
+        sampling: `balanced` shows images of every class equally often, as many as before (see `epoch_order`).
         repeats: How many views of an image follow each other; an epoch then has as many images, fewer of them
             different.
         stages: Number of stages.
@@ -147,8 +158,22 @@ class FullRecipe:
     decay_epochs: float = option(2.4, "epochs between two steps", group=RATE, metavar="E")
     decay_rate: float = option(0.97, "factor of a step", group=RATE, metavar="F")
     final_rate: float = option(0.0, "end of a cosine, as a share of the peak", group=RATE, metavar="F")
-    loss: Loss = option("cross_entropy", "loss", group=REGULARISATION, metavar="NAME")
-    label_smoothing: float = option(0.1, "spread over all classes", group=REGULARISATION, metavar="S")
+    loss: Loss = option("cross_entropy", "loss of classes", group=REGULARISATION, metavar="NAME")
+    regression_loss: RegressionLoss = option(
+        "huber", "what compares numbers to be predicted", group=REGULARISATION, metavar="NAME"
+    )
+    class_weights: ClassWeights = option(
+        "none",
+        "balanced lets all classes, or both answers of a label, count alike",
+        group=REGULARISATION,
+        metavar="NAME",
+    )
+    label_smoothing: float = option(
+        0.1,
+        "spread over all classes, or over both answers of a label",
+        group=REGULARISATION,
+        metavar="S",
+    )
     dropout: float | None = option(
         None, "before the classifier", group=REGULARISATION, metavar="P", default_text="the network's"
     )
@@ -171,6 +196,9 @@ class FullRecipe:
     random_erase: float = option(0.0, "probability of an erased rectangle", group=IMAGES, metavar="P")
     mixup: float = option(0.0, "alpha of Mixup; 0 is none", group=IMAGES, metavar="A")
     cutmix: float = option(0.0, "alpha of CutMix; 0 is none", group=IMAGES, metavar="A")
+    sampling: Sampling = option(
+        "shuffled", "balanced shows images of all classes equally often", group=IMAGES, metavar="NAME"
+    )
     repeats: int = option(1, "views of an image that follow each other", group=IMAGES, metavar="N")
     stages: int = option(1, "stages of growing size and strength", group=IMAGES, metavar="N")
     first_size: float = option(
@@ -209,6 +237,12 @@ class FullRecipe:
         check_optimizer(self.optimizer)
         self._check_augmentation()
         self._check_transfer()
+        if self.class_weights == self.sampling == "balanced":
+            raise RecipeError(
+                "`class_weights=none or sampling=shuffled` must hold, as rare classes would count too much "
+                "when they are balanced twice, but got both balanced: leave one of them out",
+                field="sampling",
+            )
 
     def _check(self, law: str, name: str, holds: bool) -> None:
         if not holds:
@@ -244,6 +278,15 @@ class FullRecipe:
         counted = counted_fields(self, FIRST_VERSION)
         counted.pop("name", None)
         return digest(json.dumps(counted, sort_keys=True))
+
+    @property
+    def loss_options(self) -> LossOptions:
+        """What it says of the loss."""
+        return LossOptions(
+            label_smoothing=self.label_smoothing,
+            class_weights=self.class_weights,
+            regression_loss=self.regression_loss,
+        )
 
     def changed(self, **values: Any) -> FullRecipe:
         """Returns the recipe with fields changed.

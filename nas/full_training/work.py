@@ -110,7 +110,7 @@ class Fit:
         return Learner(
             self.network,
             self.recipe,
-            len(self.data.train),
+            self.data,
             ranks,
             seed=self.seed,
             precision=self.precision,

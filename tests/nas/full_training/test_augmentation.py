@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from timm.data import create_transform
+from timm.data import Mixup, create_transform
 from torchvision import transforms
 
 from nas.data.decoding import decode
@@ -17,9 +17,9 @@ from nas.full_training.augmentation import (
     Normalised,
     Shift,
     generators_kept,
-    mix_free_target,
     posterized,
     seed_generators,
+    smoothed,
 )
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
@@ -378,8 +378,13 @@ def test_views_that_loading_processes_make_are_those_of_this_one(tmp_path, is_re
 # Mixing
 
 
+def classes(count):
+    """Images of so many classes."""
+    return from_arrays(np.zeros((9 * count, 8, 8, 3), dtype=np.uint8), np.arange(9 * count) % count)
+
+
 def test_mixed_images_and_targets_are_the_same_shares_of_the_same_pair():
-    mix = Mixing(FullRecipe(mixup=0.5, label_smoothing=0.1), 4)
+    mix = Mixing(FullRecipe(mixup=0.5, label_smoothing=0.1), classes(4))
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
     images = torch.eye(4)[labels][:, :, None, None].expand(6, 4, 5, 5).clone()  # a pixel is its class
     mixed, targets = mix(images.clone(), labels, stage=0, seed=3)
@@ -389,7 +394,7 @@ def test_mixed_images_and_targets_are_the_same_shares_of_the_same_pair():
 
 
 def test_targets_of_cutmix_are_the_shares_of_the_pixels():
-    mix = Mixing(FullRecipe(cutmix=1.0, label_smoothing=0.0), 4)
+    mix = Mixing(FullRecipe(cutmix=1.0, label_smoothing=0.0), classes(4))
     labels = torch.tensor([0, 1, 2, 3, 0, 1])
     images = torch.eye(4)[labels][:, :, None, None].expand(6, 4, 8, 8).clone()
     for seed in range(10):
@@ -398,8 +403,39 @@ def test_targets_of_cutmix_are_the_shares_of_the_pixels():
         torch.testing.assert_close(mixed.mean((2, 3)), targets)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("ways", [{"mixup": 0.5}, {"cutmix": 1.0}, {"mixup": 0.2, "cutmix": 1.0}])
+def test_images_and_targets_of_classes_are_those_of_timm(ways, smoothing):
+    images, labels = torch.randn(8, 3, 6, 6), torch.tensor([0, 1, 2, 3, 0, 1, 2, 2])
+    mix = Mixing(FullRecipe(label_smoothing=smoothing, **ways), classes(4))
+    alphas = {f"{name}_alpha": value for name, value in ways.items()}
+    theirs = Mixup(label_smoothing=smoothing, num_classes=4, **{"mixup_alpha": 0.0, **alphas})
+    for seed in range(8):
+        found = mix(images.clone(), labels, stage=0, seed=seed)
+        np.random.seed(seed)
+        expected = theirs(images.clone(), labels)
+        assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("task", "labels"),
+    [
+        ("multilabel", np.array([[0, 1], [1, 1], [1, 0], [0, 0]] * 9)),
+        ("regression", np.array([[1.5, -2.0], [3.0, 40.0], [-7.0, 0.5], [2.0, 6.0]] * 9)),
+    ],
+)
+def test_rows_of_labels_and_numbers_are_mixed_as_their_images_are(task, labels):
+    data = from_arrays(np.zeros((36, 8, 8, 3), dtype=np.uint8), labels, task=task)
+    rows = torch.tensor(labels[:5], dtype=torch.float32)
+    images = rows[:, :, None, None].expand(5, 2, 4, 4).clone()  # a pixel is its label
+    mixed, targets = Mixing(FullRecipe(mixup=1.0, label_smoothing=0.1), data)(images, rows, stage=0, seed=3)
+    torch.testing.assert_close(mixed[:, :, 0, 0], targets)
+    assert torch.equal(targets[0], rows[0])
+    assert not torch.equal(targets[1:], rows[1:])
+
+
 def test_mixing_is_a_function_of_its_seed():
-    mix = Mixing(FullRecipe(mixup=0.2, cutmix=1.0), 3)
+    mix = Mixing(FullRecipe(mixup=0.2, cutmix=1.0), classes(3))
     images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
     first = mix(images.clone(), labels, stage=0, seed=5)
     stir()
@@ -410,7 +446,7 @@ def test_mixing_is_a_function_of_its_seed():
 
 
 def test_of_an_odd_batch_the_first_image_stays_alone():
-    mix = Mixing(FullRecipe(mixup=0.5, label_smoothing=0.1), 3)
+    mix = Mixing(FullRecipe(mixup=0.5, label_smoothing=0.1), classes(3))
     images, labels = torch.randn(5, 3, 4, 4), torch.tensor([2, 1, 0, 1, 2])
     mixed, targets = mix(images.clone(), labels, stage=0, seed=1)
     assert torch.equal(mixed[0], images[0])
@@ -421,19 +457,19 @@ def test_of_an_odd_batch_the_first_image_stays_alone():
 
 def test_without_mixing_labels_stay_labels():
     images, labels = torch.randn(4, 3, 4, 4), torch.tensor([0, 1, 2, 0])
-    assert Mixing(FullRecipe(), 3)(images, labels, stage=0, seed=0)[1] is labels
-    growing = Mixing(FullRecipe(mixup=0.2, first_mixup=0.0, stages=2), 3)
+    assert Mixing(FullRecipe(), classes(3))(images, labels, stage=0, seed=0)[1] is labels
+    growing = Mixing(FullRecipe(mixup=0.2, first_mixup=0.0, stages=2), classes(3))
     assert growing(images, labels, stage=0, seed=0)[1] is labels
     assert growing(images.clone(), labels, stage=1, seed=0)[1].shape == (4, 3)
 
 
 def test_a_single_image_has_nothing_to_be_mixed_with():
     images, labels = torch.randn(1, 3, 4, 4), torch.tensor([1])
-    assert Mixing(FullRecipe(mixup=0.2), 3)(images, labels, stage=0, seed=0)[1] is labels
+    assert Mixing(FullRecipe(mixup=0.2), classes(3))(images, labels, stage=0, seed=0)[1] is labels
 
 
 def test_a_target_without_mixing_is_smoothed_as_torch_does():
-    target = mix_free_target(torch.tensor([1]), 4, 0.2)
+    target = smoothed(torch.tensor([1]), 4, 0.2)
     logits = torch.randn(1, 4)
     cross_entropy = torch.nn.functional.cross_entropy
     assert cross_entropy(logits, target) == pytest.approx(

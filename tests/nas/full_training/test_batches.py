@@ -345,6 +345,19 @@ def test_shifted_and_mirrored_images_are_made_on_the_device(name, simple):
     assert is_simple(RECIPES[name]) == simple
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_balanced_sampling_shows_every_class_equally_often_and_is_a_function_of_its_epoch(repeats):
+    labels = np.repeat([0, 1], [54, 6])
+    data = from_arrays(np.zeros((60, 8, 8, 3), dtype=np.uint8), labels)
+    recipe = replace(PLAIN, sampling="balanced", repeats=repeats)
+    first, second = (Order.of(recipe, data, seed=0, epoch=epoch).images for epoch in (0, 1))
+    counts = np.bincount(data.train.labels[first])
+    assert counts.sum() == len(data.train)
+    assert abs(counts[0] - counts[1]) <= 2 * repeats + len(data.train) % 2
+    assert (Order.of(recipe, data, seed=0, epoch=0).images == first).all()
+    assert (first != second).any()
+
+
 # Evaluation
 
 

@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pytest
 import torch
 from timm.data.mixup import mixup_target
@@ -12,6 +13,8 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import CosineAnnealingLR, ExponentialLR, LinearLR, SequentialLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from nas.data.images import Pixels
+from nas.data.loading import from_arrays
 from nas.errors import RecipeError
 from nas.full_training.learner import Learner, Schedule, frozen_norms, make_loss, trained_network
 from nas.full_training.ranks import OneRank
@@ -39,9 +42,17 @@ def batches(count, *, size=6, seed=0):
     ]
 
 
+def classes(count=3, *, images=6):
+    """So many images of so many classes."""
+    labels = np.arange(max(images, 4 * count)) % count
+    found = from_arrays(np.zeros((len(labels), 8, 8, 3), dtype=np.uint8), labels)
+    train = Pixels(images=np.zeros((images, 3, 8, 8), dtype=np.uint8), labels=np.arange(images) % count)
+    return replace(found, train=train)
+
+
 def make(recipe=PLAIN, network=NETWORK, *, ranks=None, images=6, **more):
     ranks = OneRank(device=CPU) if ranks is None else ranks
-    return Learner(network, recipe, images, ranks, seed=0, precision="float32", **more)
+    return Learner(network, recipe, classes(images=images), ranks, seed=0, precision="float32", **more)
 
 
 def assert_equal_tensors(found, expected):
@@ -390,7 +401,7 @@ def test_without_a_decay_no_average_is_kept():
 
 
 def test_cross_entropy_is_torch_s_for_labels_and_for_mixed_targets():
-    loss = make_loss(FullRecipe(label_smoothing=0.2))
+    loss = make_loss(FullRecipe(label_smoothing=0.2), classes(4), CPU)
     logits, labels = torch.randn(5, 4), torch.tensor([0, 1, 2, 3, 0])
     assert loss(logits, labels) == functional.cross_entropy(logits, labels, label_smoothing=0.2)
     targets = torch.rand(5, 4).softmax(1)  # smoothed by the mixing already
@@ -408,7 +419,7 @@ def binary(logits, targets):
 
 
 def test_binary_cross_entropy_counts_every_class_of_a_mixed_image():
-    loss = make_loss(FullRecipe(loss="binary_cross_entropy", label_smoothing=0.1))
+    loss = make_loss(FullRecipe(loss="binary_cross_entropy", label_smoothing=0.1), classes(), CPU)
     logits = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, -3.0]])
     assert float(loss(logits, torch.tensor([0, 2]))) == pytest.approx(
         binary(logits, [[1, 0, 0], [0, 0, 1]]), rel=1e-5
@@ -542,7 +553,7 @@ def test_averaged_weights_without_a_warmup_are_those_of_torch_s_averaged_model()
 
 
 def test_cross_entropy_is_timm_s_for_labels_and_for_the_targets_of_mixup():
-    loss = make_loss(FullRecipe(label_smoothing=0.1))
+    loss = make_loss(FullRecipe(label_smoothing=0.1), classes(4), CPU)
     logits, labels = torch.randn(6, 4), torch.tensor([0, 1, 2, 3, 0, 1])
     torch.testing.assert_close(loss(logits, labels), LabelSmoothingCrossEntropy(0.1)(logits, labels))
     targets = mixup_target(labels, 4, lam=0.3, smoothing=0.1)

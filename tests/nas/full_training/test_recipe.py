@@ -138,6 +138,9 @@ def test_the_fingerprint_changes_with_every_field_but_the_name():
         "rate_rule": "none",
         "schedule": "step",
         "loss": "binary_cross_entropy",
+        "regression_loss": "squared",
+        "class_weights": "balanced",
+        "sampling": "balanced",
         "crop": "none",
         "flip": "none",
         "auto_augment": "rand-m8",
@@ -171,6 +174,11 @@ def test_a_field_added_later_changes_no_fingerprint_until_it_is_used():
 def test_trainings_of_earlier_versions_can_be_continued(name, fingerprint):
     """Made with `RECIPES[name].fingerprint` before any field was added."""
     assert RECIPES[name].fingerprint == fingerprint
+
+
+def test_classes_are_not_balanced_twice():
+    error = refused(class_weights="balanced", sampling="balanced")
+    assert error.field == "sampling"
 
 
 # TOML
