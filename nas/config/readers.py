@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.data.spec import looks_like_path
 from nas.errors import ObjectiveError, SpaceArgumentError, UsageError
 from nas.metrics import metric_name
 from nas.objective import KINDS, Objective
@@ -30,8 +31,7 @@ def folder_path(text: str) -> Path:
 def absolute_if_there(text: str) -> str:
     """A path that exists, or looks like one, made absolute; the name of a data set as it is."""
     path = Path(text).expanduser()
-    looks_like_path = "/" in text or text.startswith((".", "~")) or text.endswith(".npz")
-    return str(path.absolute()) if looks_like_path or path.exists() else text
+    return str(path.absolute()) if looks_like_path(text) or path.exists() else text
 
 
 def absolute_space(text: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nas import values
-from nas.data.copies import Contents, conflicting_labels, file_contents
-from nas.data.encoded import EncodedPart, decode_parts
-from nas.data.images import Files, Reading, Wanted
+from nas.data.files import read_files
+from nas.data.images import Files, Part, Reading, Wanted
 from nas.data.layout import Layout, find_layout
 from nas.data.splits import Source
 from nas.data.tree import (
@@ -28,7 +28,6 @@ from nas.data.tree import (
 )
 from nas.errors import DataError
 from nas.trial import Say, say_nothing
-from nas.values import digest
 
 
 def load_folder(
@@ -63,33 +62,28 @@ def load_folder(
     notes = layout.notes + _describe_passed_over(tree, layout, kinds)
     warnings = layout.warnings + _describe_skipped(tree, layout, kinds)
     _check_no_class_is_empty(folder, layout, listed, warnings, is_for_training=is_for_training)
-    content = digest(*(f"{path} {tree.size(path)}" for files in listed.values() for path in files.paths))
-    decoded = decode_parts(
-        {part: _encoded(files) for part, files in listed.items()},
-        how=how,
-        progress=progress,
-        resident_bytes=resident_bytes,
-    )
-    files = {part: every.take(decoded.kept[part]) for part, every in listed.items()}
-    survey = decoded.survey
-    content = digest(content, *survey.marks) if survey.marks else content
-    notes += survey.notes
-    if not decoded.pixels:
-        notes += (f"{sum(map(len, files.values())):,} images stay on disk and are read as they are needed",)
-    warnings += decoded.warnings
-    _check_no_class_is_empty(folder, layout, files, warnings, is_for_training=is_for_training)
-    contents = _contents(tree, files)
-    return Source(
+    source = read_files(
+        listed,
+        how,
         name=printable(folder.resolve().name),
         classes=layout.classes,
-        reading=survey.reading,
-        parts=decoded.pixels or files,
-        content_digest=content,
-        notes=notes,
-        warnings=warnings + _conflicts(files, contents, layout.classes),
-        contents=contents,
-        unreadable=decoded.unreadable,
+        sizes={path: tree.size(path) for files in listed.values() for path in files.paths},
+        resident_bytes=resident_bytes,
+        progress=progress,
     )
+    warnings += source.warnings
+    _check_no_class_is_empty(folder, layout, source.parts, warnings, is_for_training=is_for_training)
+    return replace(source, notes=notes + source.notes, warnings=warnings)
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether a folder holds a subfolder of images for each class, or for each split with such subfolders."""
+    tree = list_tree(folder)
+    try:
+        find_layout(tree, find_kinds(tree))
+    except DataError:
+        return False
+    return True
 
 
 def _list_parts(tree: Tree, layout: Layout) -> dict[str, Files]:
@@ -104,32 +98,6 @@ def _list_parts(tree: Tree, layout: Layout) -> dict[str, Files]:
         )
         for part, by_class in layout.images.items()
     }
-
-
-def _encoded(files: Files) -> EncodedPart:
-    return EncodedPart(
-        sources=[Path(files.root) / path for path in files.paths],
-        names=[printable(path) for path in files.paths],
-        labels=files.labels,
-    )
-
-
-def _contents(tree: Tree, parts: Mapping[str, Files]) -> dict[str, Contents]:
-    """Which images are copies of each other, by part."""
-    sizes = {path: tree.size(path) for files in parts.values() for path in files.paths}
-    numbers = file_contents(tree.root, sizes)
-    return {
-        part: np.array([numbers[path] for path in files.paths], dtype=np.int64)
-        for part, files in parts.items()
-    }
-
-
-def _conflicts(
-    parts: Mapping[str, Files], contents: Mapping[str, Contents], classes: tuple[str, ...]
-) -> tuple[str, ...]:
-    names = {part: files.paths for part, files in parts.items()}
-    labels = {part: files.labels for part, files in parts.items()}
-    return conflicting_labels(names, labels, contents, classes)
 
 
 def _describe_skipped(tree: Tree, layout: Layout, kinds: Kinds) -> tuple[str, ...]:
@@ -165,7 +133,7 @@ def _is_looked_at(path: str, layout: Layout) -> bool:
 def _check_no_class_is_empty(
     folder: Path,
     layout: Layout,
-    parts: Mapping[str, Files],
+    parts: Mapping[str, Part],
     warnings: tuple[str, ...],
     *,
     is_for_training: bool,

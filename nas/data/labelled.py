@@ -128,7 +128,7 @@ def _carved(source: Source, split: WholeOrSplit, carving: Carving) -> Labelled:
             seed=carving.seed,
         )
     except DataError as error:
-        if error.field:
+        if error.field not in ("", "data"):
             raise
         raise DataError(
             f"the {split} split of {source.name} must be carved, but cannot be: {error}; or choose the split "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.data.image_folder import load_folder
+from nas.data.image_folder import has_classes, load_folder
 from nas.data.images import (
     FIT,
     SEARCH_FRACTION,
@@ -26,7 +26,9 @@ from nas.data.images import (
     check_fit,
     check_fits,
 )
+from nas.data.labels_csv import find_table, load_table
 from nas.data.packs import array_source, load_pack
+from nas.data.spec import is_table, looks_like_path, split_columns
 from nas.data.splits import Source, split_source
 from nas.data.targets import check_task, require_task
 from nas.errors import DataError
@@ -58,8 +60,9 @@ def load_data(
     """Reads images and splits them into train, search and test.
 
     Args:
-        spec: A folder of images, a `.npz` pack, the name of a data set (`NAMES`), or data already loaded,
-            which are returned as they are.
+        spec: A folder of images, a `.npz` pack, a CSV of file names and labels (`labels.csv`, or
+            `labels.csv:age,height` for these columns), the name of a data set (`NAMES`), or data already
+            loaded, which are returned as they are.
         task: What networks learn to predict: `classification`, `multilabel` or `regression`; by default what
             the labels say.
         root: Folder with torchvision's files, for data sets by name; by default `~/.cache/mnas/data`.
@@ -171,26 +174,44 @@ def read_source(
     Raises:
         DataError: There are no such data, or they cannot be used; the message says what to do.
     """
-    name = find_name(spec) if isinstance(spec, str) and not _looks_like_path(spec) else None
+    name = find_name(spec) if isinstance(spec, str) and not looks_like_path(spec) else None
     if name is not None:
         where = Path(root if root is not None else DEFAULT_ROOT).expanduser()
         require_task(task, CLASSIFICATION, name)
         return load_named(name, how, root=where, download=download)
-    path = Path(spec).expanduser()
+    path, columns = split_columns(spec)
+    if path.is_file() and is_table(path):
+        return load_table(
+            path, how, chosen=columns, task=task, resident_bytes=resident_bytes, progress=progress
+        )
     if path.is_dir():
-        require_task(task, CLASSIFICATION, f"a folder of classes such as {path}")
-        return load_folder(path, how, resident_bytes=resident_bytes, progress=progress)
+        return _load_directory(path, how, task, resident_bytes, progress)
     if path.is_file() and path.suffix == ".npz":
         return load_pack(path, how, task=task, progress=progress)
     if path.exists():
-        raise DataError(f"{path} must be a folder of images or a .npz pack, but is neither", field="data")
-    if isinstance(spec, Path) or _looks_like_path(spec):
-        raise DataError(f"there is no folder or pack {path}: check the path", field="data")
+        raise DataError(
+            f"{path} must be a folder of images, a .npz pack or a .csv of file names and labels, but is none",
+            field="data",
+        )
+    if isinstance(spec, Path) or looks_like_path(spec):
+        kind = "table of labels" if is_table(path) else "folder or pack"
+        raise DataError(f"there is no {kind} {path}: check the path", field="data")
     raise DataError(f"{spec!r} is no folder and no known data set: {near_names(spec)}", field="data")
 
 
-def _looks_like_path(spec: str) -> bool:
-    return "/" in spec or "\\" in spec or spec.startswith((".", "~")) or spec.endswith(".npz")
+def _load_directory(
+    path: Path, how: Wanted | Reading, task: TaskName | None, resident_bytes: int, progress: Say
+) -> Source:
+    """Reads a folder with a subfolder for each class; or, where there is none, with a table of labels."""
+    table = find_table(path)
+    if table is not None and not has_classes(path):
+        return load_table(table, how, task=task, resident_bytes=resident_bytes, progress=progress)
+    require_task(task, CLASSIFICATION, f"a folder of classes such as {path}")
+    source = load_folder(path, how, resident_bytes=resident_bytes, progress=progress)
+    if table is None:
+        return source
+    note = f"the subfolders are the classes; give {table} to read labels from it"
+    return replace(source, notes=(note, *source.notes))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,10 +170,10 @@ def test_a_path_that_is_not_there_is_refused(spec):
         load_data(spec)
 
 
-def test_a_file_that_is_no_pack_is_refused(tmp_path):
-    (tmp_path / "images.csv").write_text("1,2")
-    with pytest.raises(DataError, match="neither"):
-        load_data(tmp_path / "images.csv")
+def test_a_file_that_is_no_pack_and_no_table_is_refused(tmp_path):
+    (tmp_path / "images.json").write_text("1,2")
+    with pytest.raises(DataError, match=r"a \.npz pack or a \.csv of file names and labels, but is none"):
+        load_data(tmp_path / "images.json")
 
 
 @pytest.mark.parametrize("resolution", [0, 3, 5000])
