@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from controllers import Controller
+from nas.data.images import ImageData
 from nas.errors import ContractError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS
@@ -15,6 +16,7 @@ from nas.protocols import (
     Clock,
     Evaluator,
     Executor,
+    GivesWeights,
     HasData,
     HasNotes,
     HasRecipe,
@@ -40,7 +42,7 @@ REMEDIES: dict[type, str] = {
 }
 """What to do beside mending the object, by protocol."""
 
-OPTIONAL = (ChecksNetworks, HasData, HasNotes, HasRecipe, NamesMetrics, ResolvesPrecision)
+OPTIONAL = (ChecksNetworks, GivesWeights, HasData, HasNotes, HasRecipe, NamesMetrics, ResolvesPrecision)
 """What an evaluator or a probe may have beyond its protocol; one member each."""
 
 
@@ -230,6 +232,24 @@ def _check_measuring(what: str, value: object, protocol: type) -> None:
                 f"('accuracy',), or leave `{name}` out",
                 field="evaluator",
             )
+
+
+def export_notes(evaluator: Evaluator) -> tuple[str, ...]:
+    """What an export of a network will lack, as far as a user's own evaluator says it, a sentence each."""
+    own = next(iter(evaluators_of(evaluator)))
+    if is_ours(own):
+        return ()
+    notes = []
+    if not isinstance(own, GivesWeights):
+        notes.append(
+            "networks can be exported only if the evaluator gives weights, which it does not say: add "
+            "`gives_weights = True` where it does"
+        )
+    elif not own.gives_weights:
+        notes.append("no network can be exported, as the evaluator gives no weights")
+    if not notes and not isinstance(own.data if isinstance(own, HasData) else None, ImageData):
+        notes.append("exports will have no predict.py, as the evaluator has no `data` with images")
+    return tuple(notes)
 
 
 def _has(value: object, name: str) -> bool:

@@ -63,36 +63,47 @@ class ControllerOptions:
             object.__setattr__(self, "accuracy_noise", noise)
 
     def make(self, catalogue: Catalogue, objective: Objective, *, seed: int) -> Controller:
-        """Makes the controller for a space: it never repeats a candidate, and none is above a known limit.
+        """Makes the controller for a space: it never repeats a candidate, and none is above a known limit."""
+        return CONTROLLERS[self.name](problem_of(catalogue, objective, noise=self.accuracy_noise), seed=seed)
 
-        It gets the known costs of the objective, or macs where there is none; and how the reward follows
-        from accuracy and costs, where no cost has to be measured.
-        """
-        metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
-        limits = objective.known_limits
 
-        def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-            return catalogue.are_within(rows, limits)
+def problem_of(
+    catalogue: Catalogue, objective: Objective, *, noise: float | None = None
+) -> controllers.Problem:
+    """What a controller is told of a search.
 
-        def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-            return catalogue.costs(rows, metrics)
+    It gets the known costs of the objective, or macs where there is none; and how the reward follows from
+    what is maximised and the costs, where no cost has to be measured.
 
-        def reward(
-            accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
-        ) -> npt.NDArray[np.float64]:
-            values = objective.goal.sign * accuracies  # for a controller more is better
-            return objective.rewards(values, dict(zip(metrics, table.T, strict=True)))
+    Args:
+        catalogue: Of the space.
+        objective: What is maximised.
+        noise: Standard deviation of one measurement of that; None where it is unknown.
+    """
+    metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
+    limits = objective.known_limits
 
-        problem = controllers.Problem(
-            catalogue.space.cardinalities,
-            catalogue.space.conditions,
-            key=catalogue.digest,
-            feasible=feasible if limits else None,
-            costs=costs,
-            reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
-            noise=self.accuracy_noise,
-        )
-        return CONTROLLERS[self.name](problem, seed=seed)
+    def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        return catalogue.are_within(rows, limits)
+
+    def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        return catalogue.costs(rows, metrics)
+
+    def reward(
+        accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
+    ) -> npt.NDArray[np.float64]:
+        values = objective.goal.sign * accuracies  # for a controller more is better
+        return objective.rewards(values, dict(zip(metrics, table.T, strict=True)))
+
+    return controllers.Problem(
+        catalogue.space.cardinalities,
+        catalogue.space.conditions,
+        key=catalogue.digest,
+        feasible=feasible if limits else None,
+        costs=costs,
+        reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
+        noise=noise,
+    )
 
 
 def earlier_results(

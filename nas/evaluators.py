@@ -13,6 +13,7 @@ import numpy as np
 from nas.protocols import (
     ChecksNetworks,
     Evaluator,
+    GivesWeights,
     HasData,
     HasNotes,
     HasRecipe,
@@ -25,7 +26,7 @@ from nas.values import as_number, as_text, digest, real
 from search_spaces import Network
 
 Lookup = Callable[[Candidate], float | Mapping[str, float]]
-"""Gives a candidate's accuracy, or several metrics by name, `accuracy` among them."""
+"""Gives a candidate's accuracy, or metrics by name."""
 
 Table = Mapping[tuple[int, ...], float] | Mapping[tuple[int, ...], Mapping[str, float]]
 """The same by tokens."""
@@ -133,6 +134,11 @@ class Probed:
     def recipe(self) -> object:
         """The recipe that the evaluator trains by, where it says so."""
         return self.evaluator.recipe if isinstance(self.evaluator, HasRecipe) else None
+
+    @property
+    def gives_weights(self) -> bool | None:
+        """Whether the evaluator gives weights, where it says so."""
+        return self.evaluator.gives_weights if isinstance(self.evaluator, GivesWeights) else None
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from nas.study.study_trial import StudyTrial
 from nas.tested_weights import TestedWeights, read_tested_weights, weights_digest
 from nas.trial import InfeasibleError, Progress
 from nas.values import instance, whole
+from nas.version import is_ours
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -171,8 +172,9 @@ def finalize(
             on_finished=watcher.on_finished,
             on_progress=watcher.on_progress,
         )
-        watcher.on_step("testing the winner's own weights")
-        comparison = measure_weights(comparison, winner, data, study.folder)
+        if evaluator is None or is_ours(evaluator):
+            watcher.on_step("testing the winner's own weights")
+            comparison = measure_weights(comparison, winner, data, study.folder)
         watcher.on_compared(comparison)
     watcher.on_step("drawing the search and the winner")
     pictures = save_pictures(study)

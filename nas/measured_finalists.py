@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
 from nas.latency.session import Timing
 from nas.latency.table.table import LatencyTable
 from nas.report.latency_report import show_ms
-from nas.report.printing import Column, Table, show_accuracy, show_share
+from nas.report.printing import Column, Table, show_metric, show_share
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 
 MOST = 8
-"""Networks that are measured: the winner, and the most accurate of the front."""
+"""Networks that are measured: the winner, and the best of the front."""
 
 COLUMNS = (
-    Column(key="trial", heading="trial", is_number=True),
-    Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
     Column(key="predicted_ms", heading="predicted ms", show=show_ms, is_number=True),
     Column(key="median_ms", heading="measured ms", show=show_ms, is_number=True),
     Column(key="q1_ms", heading="q1", show=show_ms, is_number=True),
@@ -32,7 +31,7 @@ def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Ta
 
     Where they cannot be measured, the table's notes say why; the search has ended well all the same.
     """
-    finalists = _finalists(study, winner)
+    finalists, goal = _finalists(study, winner), study.objective.goal.metric
     timings: Sequence[Timing | None] = (None,) * len(finalists)
     try:
         timings, notes = _measure(study, finalists, table)
@@ -41,16 +40,21 @@ def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Ta
     return Table(
         key="finalists",
         title=f"Finalists on {table.device_name}: predicted, and measured now",
-        columns=COLUMNS,
+        columns=(
+            Column(key="trial", heading="trial", is_number=True),
+            Column(key=goal, heading=goal, show=partial(show_metric, goal), is_number=True),
+            *COLUMNS,
+        ),
         rows=tuple(_row(trial, timing, table) for trial, timing in zip(finalists, timings, strict=True)),
         notes=(*notes, f"the table's own check: {table.error_text}"),
     )
 
 
 def _finalists(study: Study, winner: StudyTrial) -> list[StudyTrial]:
-    """The winner first, then the front from its most accurate end; no network twice."""
+    """The winner first, then the front from its best end; no network twice."""
     chosen: dict[str, StudyTrial] = {winner.digest: winner}
-    for trial in sorted(study.pareto_front(), key=lambda trial: -(trial.accuracy or 0.0)):
+    sign = study.objective.goal.sign
+    for trial in sorted(study.pareto_front(), key=lambda trial: -sign * (trial.value or 0.0)):
         chosen.setdefault(trial.digest, trial)
     return [*chosen.values()][:MOST]
 
@@ -59,7 +63,7 @@ def _row(trial: StudyTrial, timing: Timing | None, table: LatencyTable) -> dict[
     predicted = table.predict(trial.network)
     return {
         "trial": trial.number,
-        "accuracy": trial.accuracy,
+        trial.objective.goal.metric: trial.value,
         "predicted_ms": predicted,
         "median_ms": None if timing is None else timing.median_ms,
         "q1_ms": None if timing is None else timing.q1_ms,

@@ -17,8 +17,8 @@ from search_spaces import Network, SearchSpace
 class Evaluator(Protocol):
     """A function from a candidate to its measurements, made by the driver and run in a worker.
 
-    Optional members have protocols of their own: `ChecksNetworks`, `HasData`, `HasNotes`, `HasRecipe`,
-    `NamesMetrics`, `ResolvesPrecision`.
+    Optional members have protocols of their own: `ChecksNetworks`, `GivesWeights`, `HasData`, `HasNotes`,
+    `HasRecipe`, `NamesMetrics`, `ResolvesPrecision`.
     """
 
     @property
@@ -74,8 +74,18 @@ class NamesMetrics(Protocol):
 
 
 @runtime_checkable
+class GivesWeights(Protocol):
+    """An evaluator that says before the first trial whether networks can be exported with its weights."""
+
+    @property
+    def gives_weights(self) -> bool:
+        """Whether `weights` of an `Evaluation` gives the state dict of `build(candidate.network)`."""
+        ...
+
+
+@runtime_checkable
 class HasData(Protocol):
-    """An evaluator with images that it trains on."""
+    """An evaluator with images that it trains on; how they are read goes into exports."""
 
     @property
     def data(self) -> object:

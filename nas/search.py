@@ -10,7 +10,7 @@ from pathlib import Path
 
 from controllers import Controller, Feedback
 from nas.catalogue import Catalogue, Tokens
-from nas.contract import check_given, check_members
+from nas.contract import check_given, check_members, export_notes
 from nas.controller import CheckedController, ControllerOptions, earlier_results
 from nas.errors import ObjectiveError, RecipeError, UsageError
 from nas.events import SearchStart
@@ -330,7 +330,10 @@ class Search:
             is_resumed=loop.journal.is_resumed,
             counts=loop.progress.counts,
             best=loop.progress.best,
-            training_notes=tuple(self.evaluator.notes) if isinstance(self.evaluator, HasNotes) else (),
+            training_notes=(
+                *(self.evaluator.notes if isinstance(self.evaluator, HasNotes) else ()),
+                *export_notes(self.evaluator),
+            ),
         )
 
 

@@ -115,11 +115,16 @@ def show_accuracy(value: float) -> str:
     return f"{value:.4f}"
 
 
-def show_accuracies(values: Sequence[float]) -> str:
-    """Formats the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`, or one accuracy."""
+def show_accuracies(values: Sequence[float], show: Callable[[float], str] = show_accuracy) -> str:
+    """Formats the accuracies of one network's trainings: `0.9130 ± 0.0080 (n=3)`, or one accuracy.
+
+    Args:
+        values: The accuracies, or another metric.
+        show: Formats one.
+    """
     if len(values) == 1:
-        return show_accuracy(values[0])
-    return f"{statistics.fmean(values):.4f} ± {statistics.stdev(values):.4f} (n={len(values)})"
+        return show(values[0])
+    return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))} (n={len(values)})"
 
 
 def show_share(value: float) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request
 from nas.evaluation.space_profile import Plan, profile_space
-from nas.evaluation.time_estimate import estimate_trial_time
+from nas.evaluation.time_estimate import TrialTime, estimate_trial_time
+from nas.protocols import HasNotes
 from nas.report.activity import Activity
 from nas.report.plan_report import data_facts, profile_report
 from nas.report.printing import Column, Fact, Table, emit, make_console, show_count
@@ -78,23 +79,16 @@ def outlook_of(request: Request) -> Outlook:
 def plan_of(request: Request, prepared: Prepared, outlook: Outlook, *, progress: Say = say_nothing) -> Report:
     """The report of a dry run."""
     settings = request.settings
-    threads = 1 if prepared.workers > 1 else None
-    time = estimate_trial_time(
-        prepared.catalogue(),
-        prepared.data,
-        prepared.recipe,
-        prepared.objective,
-        seed=settings.seed,
-        threads=threads,
-        progress=progress,
-    )
+    time = None if prepared.own_evaluator is not None else _time(prepared, progress)
     progress(f"costing {SAMPLES:,} random candidates")
     plan = Plan(
         trials=outlook.left,
         workers=prepared.workers,
         gpus_per_worker=prepared.gpus_per_worker,
-        seconds_per_trial=time.seconds,
-        origin=f"{time.origin}; {time.lowest:.3g} to {time.highest:.3g} s",
+        seconds_per_trial=None if time is None else time.seconds,
+        origin="not known: the evaluator is your own"
+        if time is None
+        else f"{time.origin}; {time.lowest:.3g} to {time.highest:.3g} s",
     )
     profile = profile_space(prepared.space, prepared.objective, samples=SAMPLES, seed=settings.seed)
     report = profile_report(
@@ -106,22 +100,30 @@ def plan_of(request: Request, prepared: Prepared, outlook: Outlook, *, progress:
     return replace(report, tables=(*report.tables[:-1], _examples(prepared), report.tables[-1]))
 
 
+def _time(prepared: Prepared, progress: Say) -> TrialTime:
+    return estimate_trial_time(
+        prepared.catalogue(),
+        prepared.data,
+        prepared.recipe,
+        prepared.objective,
+        seed=prepared.settings.seed,
+        threads=1 if prepared.workers > 1 else None,
+        progress=progress,
+    )
+
+
 def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact, ...]:
     settings = request.settings
     state = (
         f"holds a study with {outlook.done} trials done, {outlook.left} are left" if outlook.done else "new"
     )
-    images = len(prepared.data.train)
-    recipe = prepared.recipe.settled(images)
-    steps = recipe.steps(images)
-    training = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {steps:,} steps, {recipe.optimizer}"
     facts = [
         Fact(key="folder", label="folder", value=str(request.folder), text=f"{request.folder} ({state})"),
         Fact(key="data", label="data", value=str(prepared.data)),
         Fact(key="space", label="space", value=prepared.space.name),
         Fact(key="objective", label="objective", value=prepared.objective.describe()),
         Fact(key="controller", label="controller", value=settings.controller),
-        Fact(key="training", label="training", value=training),
+        _training(prepared),
         Fact(key="executor", label="executor", value=settings.executor),
         Fact(
             key="jobs",
@@ -133,11 +135,24 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
     facts += (
         [Fact(key="note", label="note", value=prepared.objective.note)] if prepared.objective.note else []
     )
+    evaluator = prepared.search.evaluator
     facts += [
         Fact(key=f"training_note_{number}", label="note", value=text)
-        for number, text in enumerate(prepared.evaluator().notes, start=1)
+        for number, text in enumerate(evaluator.notes if isinstance(evaluator, HasNotes) else (), start=1)
     ]
+    recipe = prepared.recipe.settled(len(prepared.data.train)) if prepared.own_evaluator is None else None
     return (*facts, *data_facts(prepared.data, recipe))
+
+
+def _training(prepared: Prepared) -> Fact:
+    """How each candidate is trained; or the user's own evaluator."""
+    if prepared.own_evaluator is not None:
+        return Fact(key="evaluator", label="evaluator", value=prepared.own_evaluator.text)
+    images = len(prepared.data.train)
+    recipe = prepared.recipe.settled(images)
+    steps = recipe.steps(images)
+    words = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {steps:,} steps, {recipe.optimizer}"
+    return Fact(key="training", label="training", value=words)
 
 
 def _examples(prepared: Prepared) -> Table:

@@ -52,14 +52,22 @@ def run_request(request: Request) -> int:
 
 def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> None:
     """Finalizes the study as it was asked for, and shows it."""
+    evaluator = prepared.test_evaluator()
+    if evaluator is None and request.seeds:
+        console.print(
+            f"no comparison on the test split: {request.settings.evaluator} takes no argument `split`, "
+            "and so measures on the search split alone",
+            soft_wrap=True,
+            markup=False,
+        )
     with FinalizeDisplay(console, study, as_json=request.as_json) as display:
         finalize(
             study,
             data=prepared.data,
-            evaluator=prepared.evaluator("test"),
+            evaluator=evaluator,
             executor=prepared.executor(),
             randoms=request.randoms,
-            seeds=request.seeds,
+            seeds=0 if evaluator is None else request.seeds,
             latency_table=prepared.latency_table,
             watcher=display,
         )
@@ -71,7 +79,8 @@ def announce(prepared: Prepared, console: Console) -> None:
 
     console.print(Text(f"data       {prepared.data}"), soft_wrap=True)
     styles = {"note": "dim", "warning": "yellow"}
-    for fact in data_facts(prepared.data, prepared.recipe):
+    recipe = prepared.recipe if prepared.own_evaluator is None else None
+    for fact in data_facts(prepared.data, recipe):
         label = "" if fact.label == "note" else fact.label
         line = f"{label:<10} {fact.text or fact.value}"
         console.print(Text(line, style=styles.get(fact.label, "none")), soft_wrap=True)

@@ -10,15 +10,16 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from nas.catalogue import Catalogue
+from nas.config.own_parts import find_evaluator, make_controller, make_own_evaluator
 from nas.config.request import Request
 from nas.config.settings import LATENCY, PARALLEL_ONLY, Settings, flag_of
-from nas.controller import ControllerOptions
 from nas.data.tree import check_outside
 from nas.errors import ExecutorError, SpaceArgumentError, UsageError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS, ExecutorOptions
 from nas.objective import Objective
 from nas.options import options_of
+from nas.own_files import Own
 from nas.protocols import Evaluator, Executor
 from nas.rungs import FIDELITY, REDUCTION_FACTOR, Rungs
 from nas.scheduling import Budget
@@ -49,6 +50,7 @@ class Prepared:
         search: The search.
         data: The images in their three splits.
         recipe: How each candidate is trained, as it was asked for; the evaluator's has all decided.
+        own_evaluator: The user's own, which measures candidates in place of the training; None for ours.
         modules: The user's own modules, sent to workers by value.
         workers: Trainings at the same time.
         gpus_per_worker: Share of a GPU each holds.
@@ -60,6 +62,7 @@ class Prepared:
     search: Search
     data: ImageData
     recipe: Recipe
+    own_evaluator: Own | None = None
     modules: tuple[ModuleType, ...]
     workers: int
     gpus_per_worker: float
@@ -96,6 +99,18 @@ class Prepared:
             DataError: The training split is smaller than a batch.
         """
         return make_evaluator(self.settings, self.data, self.recipe, None, split)
+
+    def test_evaluator(self) -> Evaluator | None:
+        """Measures on the test split; None where the user's own evaluator takes no `split`.
+
+        Raises:
+            NasError: It cannot be made.
+        """
+        if self.own_evaluator is None:
+            return self.evaluator("test")
+        if not self.own_evaluator.takes("split"):
+            return None
+        return make_own_evaluator(self.own_evaluator, self.data, self.recipe, None, "test")
 
     def executor(self) -> Executor:
         """A new executor as the settings say.
@@ -135,7 +150,7 @@ def prepare(
     objective = settings.make_objective()
     recipe = Recipe.from_json(settings.recipe)
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
-    source = find_space(str(settings.space))
+    source, own = find_space(str(settings.space)), find_evaluator(settings)
     progress("loading PyTorch")
     workers, gpus = _machines(settings, width)
     data = load_images(settings, source, download=download, progress=progress)
@@ -148,12 +163,18 @@ def prepare(
     )
     table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
     rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
-    evaluator: Evaluator = make_evaluator(settings, data, recipe, rungs)
+    evaluator: Evaluator = (
+        make_evaluator(settings, data, recipe, rungs)
+        if own is None
+        else make_own_evaluator(own, data, recipe, rungs, "search")
+    )
     search = Search(
         space,
         evaluator=evaluator if probe is None else Probed(evaluator, probe),
         objective=objective,
-        controller=ControllerOptions(settings.controller, accuracy_noise=find_noise(settings, recipe, data)),
+        controller=make_controller(
+            settings, Catalogue(space, table), objective, noise=find_noise(settings, recipe, data)
+        ),
         budget=Budget(**{limit.name: getattr(settings, limit.name) for limit in fields(Budget)}),
         rungs=rungs,
         predictor=table,
@@ -165,7 +186,8 @@ def prepare(
         search=search,
         data=data,
         recipe=recipe,
-        modules=source.modules,
+        own_evaluator=own,
+        modules=(*source.modules, *([] if own is None else [own.module])),
         workers=workers,
         gpus_per_worker=gpus,
         latency_table=table,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from controllers import CONTROLLERS
 from nas.data.spec import looks_like_path
 from nas.errors import ObjectiveError, SpaceArgumentError, UsageError
 from nas.metrics import metric_name
 from nas.objective import KINDS, Objective
 from nas.objective.text import EXAMPLE
-from nas.units import hint
+from nas.own_files import is_own
+from nas.units import hint, one_of
 
 
 def absolute_path(text: str) -> str:
@@ -34,10 +36,19 @@ def absolute_if_there(text: str) -> str:
     return str(path.absolute()) if looks_like_path(text) or path.exists() else text
 
 
-def absolute_space(text: str) -> str:
-    """The name of a space as it is; the file in `file.py:name` made absolute."""
+def absolute_own(text: str) -> str:
+    """The name of something built in as it is; the file in `file.py:name` made absolute."""
     file, colon, name = text.rpartition(":")
     return f"{absolute_path(file)}:{name}" if colon else text
+
+
+def read_controller(text: str) -> str:
+    """Reads `--controller`: the name of one of ours, or `file.py:name` of the user's own.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    return absolute_own(text) if is_own(text) else one_of("controller", CONTROLLERS)(text)
 
 
 def read_network(text: str) -> tuple[str, str]:

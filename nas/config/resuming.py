@@ -13,6 +13,9 @@ from nas.errors import StudyError
 from nas.options import options_of
 from nas.training.recipe import Recipe
 
+OWN = ("space", "controller", "evaluator")
+"""Settings that may be `file.py:name` of the user's own."""
+
 
 def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Settings:
     """A study's settings with what a resume may change changed.
@@ -47,7 +50,7 @@ def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Setti
 
 
 def _may_become(name: str, before: object, value: object) -> bool:
-    if name == "space":  # a file that was moved keeps its name; its content is compared by the study
+    if name in OWN:  # a file that was moved keeps its name; its content is compared by the study
         return value == before or _is_same_file(str(value), str(before))
     if name in ("latency_table", "proxy_check") and before is None:  # there is nothing that could be moved
         return False
@@ -65,7 +68,7 @@ def _recipe_differences(before: str, now: str) -> list[str]:
 
 
 def _is_same_file(one: str, other: str) -> bool:
-    """Whether two spaces are one name in files of one name, which may have moved: contents are compared."""
+    """Whether two texts are one name in files of one name, which may have moved: contents are compared."""
     return ":" in one and Path(one).name == Path(other).name
 
 
@@ -84,7 +87,7 @@ def check_still_there(settings: Settings, folder: Path) -> None:
     for name, one in options_of(Settings).items():
         path = _path_of(name, settings) if one.option.resume == "moved" else None
         if path is not None and not Path(path).exists():
-            new = "NEW.py:name" if name == "space" else "NEW"
+            new = "NEW.py:name" if name in OWN else "NEW"
             raise StudyError(
                 f"the study in {folder} was searched with {one.flag} {path}, which is not there: if it was "
                 f"moved, say where it is now, nas resume {folder} {one.flag} {new}",
@@ -96,7 +99,7 @@ def _path_of(name: str, settings: Settings) -> str | None:
     """The file or folder that a setting names; None where it names none."""
     value: str | None = getattr(settings, name)
     is_data_by_name = not Path(str(settings.data)).is_absolute()
-    if name == "space":
+    if name in OWN:
         return str(value).rpartition(":")[0] or None
     if name in ("data", "data_root"):
         return value if is_data_by_name == (name == "data_root") else None

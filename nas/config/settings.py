@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from controllers import CONTROLLERS
-from nas.config.readers import absolute_if_there, absolute_path, absolute_space, read_network, read_objective
+from nas.config.readers import (
+    absolute_if_there,
+    absolute_own,
+    absolute_path,
+    read_controller,
+    read_network,
+    read_objective,
+)
 from nas.data.images import FIT, SEARCH_FRACTION, Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
@@ -106,7 +113,7 @@ class Settings:
         "or file.py:name of your own",
         group=SPACE,
         metavar="NAME",
-        read=absolute_space,
+        read=absolute_own,
         resume="moved",
         also=BOTH,
     )
@@ -182,10 +189,11 @@ class Settings:
     )
     controller: str = option(
         next(iter(CONTROLLERS)),
-        ", ".join(CONTROLLERS),
+        f"{', '.join(CONTROLLERS)}; or file.py:name of your own",
         group=SEARCH,
         metavar="NAME",
-        read=one_of("controller", CONTROLLERS),
+        read=read_controller,
+        resume="moved",
     )
     accuracy_noise: float | None = option(
         None,
@@ -309,6 +317,14 @@ class Settings:
         group=LATENCY,
         metavar="NAME",
         resume="changeable",
+    )
+    evaluator: str | None = option(
+        None,
+        "file.py:name of your own, which measures each candidate in place of this training",
+        group=TRAINING,
+        metavar="FILE.py:NAME",
+        read=absolute_own,
+        resume="moved",
     )
     recipe: str = ""
     is_compiled: bool = option(

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from nas.errors import MetricError
+from nas.evaluators import Probed
 from nas.failures import failure_of
-from nas.protocols import Evaluator
+from nas.protocols import Evaluator, GivesWeights
 from nas.trial import (
     Candidate,
     Cause,
@@ -25,8 +26,9 @@ from nas.trial import (
     as_evaluation,
     say_nothing,
 )
-from nas.values import shown
-from search_spaces import SearchSpace
+from nas.values import few, shown
+from nas.version import is_ours
+from search_spaces import Network, SearchSpace, build
 
 ROUNDING = 1e-6
 """An accuracy so little outside [0, 1] is one of its ends, computed in single precision."""
@@ -48,6 +50,7 @@ class Worker:
         self._evaluator = evaluator
         self._job: Job | None = None
         self._weights: Callable[[], bytes] | None = None
+        self._is_promised = _promises_weights(evaluator)
         self.node = f"{socket.gethostname()}, process {os.getpid()}"
         evaluator.prepare()
 
@@ -95,7 +98,8 @@ class Worker:
                 raise MetricError("an evaluator must return at least one metric, but returned none")
             self._weights = evaluation.weights
             metrics = _usable(evaluation.metrics)
-            return Result(job=job, status=Status.COMPLETED, metrics=metrics, notes=evaluation.notes)
+            notes = (*evaluation.notes, *self._broken_promise(network))
+            return Result(job=job, status=Status.COMPLETED, metrics=metrics, notes=notes)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -107,6 +111,39 @@ class Worker:
                 message=failure.message,
                 log=failure.log,
             )
+
+    def _broken_promise(self, network: Network) -> tuple[str, ...]:
+        """Says what is wrong with the first weights of a user's evaluator that said it gives some."""
+        if not self._is_promised:
+            return ()
+        self._is_promised = False
+        try:
+            reason = "there are none" if self._weights is None else weights_misfit(network, self._weights())
+        except Exception as error:
+            reason = failure_of(error).message
+        return (f"no network can be exported with the evaluator's weights: {reason}",) if reason else ()
+
+
+def _promises_weights(evaluator: Evaluator) -> bool:
+    own = evaluator.evaluator if isinstance(evaluator, Probed) else evaluator
+    return not is_ours(own) and isinstance(own, GivesWeights) and own.gives_weights
+
+
+def weights_misfit(network: Network, weights: bytes) -> str:
+    """Why weights are not the state dict of a network, in words; empty where they are."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        found = {name: tuple(tensor.shape) for name, tensor in load(bytes(weights)).items()}
+    except (SafetensorError, TypeError) as error:
+        return f"they are no safetensors bytes ({error})"
+    wanted = {name: tuple(tensor.shape) for name, tensor in build(network).state_dict().items()}
+    wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]
+    shapes = [
+        f"{name} is {found.get(name, 'missing')}, of the network {wanted.get(name, 'none')}" for name in wrong
+    ]
+    return f"they are not those of build(candidate.network): {few(shapes)}" if wrong else ""
 
 
 def _usable(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:

@@ -111,9 +111,7 @@ class FinalizeDisplay:
             "study": str(self._study.folder),
             "picture of the search": search,
             "picture of the winner": winner,
-            "bundle": "none: the weights of this trial were not kept"
-            if bundle is None
-            else f"{bundle}  (model.py, predict.py, weights, ONNX; see card.md)",
+            "bundle": self._bundle_words(bundle),
             "watch": f"tensorboard --logdir {self._study.folder}",
         }
         if self._as_json:
@@ -121,3 +119,12 @@ class FinalizeDisplay:
             return
         facts = tuple(Fact(key=name, label=name, value=path) for name, path in saved.items())
         draw(Report(title="Saved", facts=facts), self._console)
+
+    def _bundle_words(self, bundle: Path | None) -> str:
+        """Where the bundle is and what is in it, or why there is none."""
+        if bundle is not None:
+            program = "predict.py, " if (bundle / "predict.py").is_file() else ""
+            return f"{bundle}  (model.py, {program}weights, ONNX; see card.md)"
+        if self._study.summary().with_weights:
+            return "none: the weights of this trial were not kept"
+        return "none: the evaluator gives no weights (nas.Evaluation(metrics=..., weights=...))"

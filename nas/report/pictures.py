@@ -159,7 +159,7 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
         name=f"winner, trial {best.number}",
         value=best.mean_value,
         costs=tuple(best.costs[cost] for cost in costs),
-        accuracies=best.accuracies if study.objective.goal.metric == "accuracy" else (),
+        accuracies=best.values,
     )
 
 
@@ -337,7 +337,7 @@ def _draw_mark(
     if metric_info(picture.metric).unit is FRACTION:
         value = f"{100 * mark.value:.2f} %"
     if mark.accuracies:
-        value = show_accuracies(mark.accuracies)
+        value = show_accuracies(mark.accuracies, metric_info(picture.metric).unit.show)
     axes.scatter(
         [mark.costs[place] / scale],
         [picture.height(mark.value)],

@@ -31,8 +31,10 @@ BAR = 40
 METRIC_WORDS = {"macs": "macs", "params": "params", "inference_bytes": "inference memory"}
 
 
-def data_facts(data: ImageData, recipe: Recipe) -> tuple[Fact, ...]:
-    """Notes, then the augmentation, then warnings."""
+def data_facts(data: ImageData, recipe: Recipe | None) -> tuple[Fact, ...]:
+    """Notes, then the augmentation where a recipe is trained by, then warnings."""
+    if recipe is None:
+        return (*_numbered("note", data.notes), *_numbered("warning", data.warnings))
     from nas.training.mirroring import describe_augmentation, mirror_warning
     from nas.training.training import settle_augmentation
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.errors import SpaceArgumentError, StudyError
 from nas.evaluation.comparison import load_comparison
-from nas.metrics import Goal
+from nas.metrics import Goal, metric_info
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
 from nas.report.printing import (
@@ -102,20 +102,23 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
 
 
 def _winner(study: Study) -> tuple[Fact, ...]:
-    """The trial to go with, and its accuracy over all trainings of its network."""
+    """The trial to go with, and what it reached over all trainings of its network."""
     if not study.completed:
         return ()
     best = study.best
     text = f"trial {best.number}"
     goal = study.objective.goal.metric
     if goal != "accuracy" and best.value is not None:
-        text += f", {goal} {show_metric(goal, best.value)}"
-    if best.accuracy is not None:
-        text += f", accuracy {show_accuracies(best.accuracies or (best.accuracy,))}"
+        text += f", {goal} {show_accuracies(best.values or (best.value,), metric_info(goal).unit.show)}"
+    accuracies = best.accuracies or (() if best.accuracy is None else (best.accuracy,))
+    if accuracies:
+        text += f", accuracy {show_accuracies(accuracies)}"
     return (
         Fact(key="winner", label="winner", value=best.number, text=text),
+        Fact(key="winner_metric", label="", value=goal),
+        Fact(key="winner_value", label="", value=best.mean_value),
         Fact(key="winner_accuracy", label="", value=best.mean_accuracy),
-        Fact(key="winner_accuracies", label="", value=list(best.accuracies or (best.accuracy,))),
+        Fact(key="winner_accuracies", label="", value=list(accuracies)),
     )
 
 
@@ -154,11 +157,12 @@ _FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{sha
 
 
 def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
+    accuracy = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True)
     columns = [
         Column(key="trial", heading="trial", is_number=True),
         *([_FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
         Column(key="reward", heading="reward", show=show_accuracy, is_number=True),
-        Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
+        *([accuracy] if any(trial.accuracy is not None for trial in study.trials) else []),
         Column(key="macs", heading="macs", show=show_count, is_number=True),
         Column(key="params", heading="params", show=show_count, is_number=True),
     ]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 
 from nas.events import Best, SearchEnd, SearchStart, TrialReport
+from nas.metrics import metric_info
 from nas.outcome import all_costs
 from nas.report.event_file import EventFile, Value, charts, image, scalar, tag, text
 from nas.report.printing import show_count, show_metric
@@ -212,7 +213,7 @@ class _Run:
         return values
 
     def pareto(self) -> list[Value]:
-        """The figure of accuracy against cost; nothing where this run has no trial or the study no point."""
+        """The figure of value against cost; nothing where this run has no trial or the study no point."""
         if not self._entries or self._last is None:
             return []
         from nas.report.pictures import SearchPicture, draw_pareto
@@ -242,12 +243,13 @@ class _Run:
         return text(tag("study", "about"), "\n".join(lines))
 
     def winner(self) -> list[Value]:
-        """The network to go with, with the accuracy of all its trainings; nothing where none completed."""
+        """The network to go with, with what all its trainings reached; nothing where none completed."""
         study = open_study(self._start.folder)
-        if not study.completed or (best := study.best).accuracy is None:
+        if not study.completed or (best := study.best).value is None:
             return []
-        accuracy = show_accuracies(best.accuracies or (best.accuracy,))
-        words = f"Trial {best.number}: accuracy {accuracy}, {show_count(best.macs)} multiply-adds"
+        info = metric_info(study.objective.goal.metric)
+        reached = show_accuracies(best.values or (best.value,), info.unit.show)
+        words = f"Trial {best.number}: {info.label} {reached}, {show_count(best.macs)} multiply-adds"
         return [text(tag("study", "winner"), words)]
 
     def finish(self, figure: list[Value]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from nas.data.description import DataDescription
 from nas.errors import RecipeError
 from nas.metrics import metric_info
 from nas.report.network_report import stage_table
-from nas.report.printing import Fact, Report, Table, show_accuracy, show_count, show_metric
+from nas.report.printing import Fact, Report, Table, show_count, show_metric
 from nas.statistics import CONFIDENCE, wilson_interval
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
@@ -29,17 +30,19 @@ def winner_report(study: Study, images: DataDescription | None = None) -> Report
         images: Its images; None takes what the study remembers.
     """
     trial = study.best
-    of_this = "  (of this training)" if trial.accuracies else ""
+    of_this, goal = "  (of this training)" if trial.values else "", study.objective.goal.metric
     facts = [
         Fact(key="trial", label="trial", value=trial.number),
         Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}{of_this}"),
-        *_accuracy_facts(trial),
+        *_facts_of_trainings(trial, "accuracy", trial.accuracies),
+        *(() if goal == "accuracy" else _facts_of_trainings(trial, goal, trial.values)),
     ]
     if trial.fidelity != 1:
         words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
         facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
     for metric in trial.metrics:
-        if metric_info(metric.name).is_reported or metric.name in trial.objective.metrics:
+        is_asked_for = metric_info(metric.name).is_reported or metric.name in trial.objective.metrics
+        if is_asked_for and metric.name != goal:
             where = f"  ({metric.environment})" if metric.environment else ""
             text = f"{show_metric(metric.name, metric.value)}{where}"
             facts.append(Fact(key=metric.name, label=metric.name, value=metric.value, text=text))
@@ -50,28 +53,28 @@ def winner_report(study: Study, images: DataDescription | None = None) -> Report
     return Report(title=title, facts=tuple(facts), tables=(table,), notes=warnings_of(study, images))
 
 
-def _accuracy_facts(trial: StudyTrial) -> tuple[Fact, ...]:
-    """The accuracy of a trial's network on the search split: a mean where it was trained several times."""
-    if trial.accuracy is None:
+def _facts_of_trainings(trial: StudyTrial, name: str, values: Sequence[float]) -> tuple[Fact, ...]:
+    """What a trial's network measured on the search split: a mean where it was trained several times."""
+    metric = next((metric for metric in trial.metrics if metric.name == name), None)
+    if metric is None:
         return ()
-    where = next((m.environment for m in trial.metrics if m.name == "accuracy"), "")
-    words = f"  ({where})" if where else ""
-    if not trial.accuracies:
-        text = f"{show_accuracy(trial.accuracy)}{words}"
-        return (Fact(key="accuracy", label="accuracy", value=trial.accuracy, text=text),)
+    show, words = metric_info(name).unit.show, f"  ({metric.environment})" if metric.environment else ""
+    if not values:
+        return (Fact(key=name, label=name, value=metric.value, text=f"{show(metric.value)}{words}"),)
+    several = "accuracies" if name == "accuracy" else f"{name}_of_trainings"
     return (
         Fact(
-            key="accuracy",
-            label="accuracy",
-            value=trial.mean_accuracy,
-            text=f"{show_accuracies(trial.accuracies)}{words}",
+            key=name,
+            label=name,
+            value=statistics.fmean(values),
+            text=f"{show_accuracies(values, show)}{words}",
         ),
-        Fact(key="accuracies", label="", value=list(trial.accuracies)),
+        Fact(key=several, label="", value=list(values)),
         Fact(
-            key="training_accuracy",
+            key=f"training_{name}",
             label="this training",
-            value=trial.accuracy,
-            text=f"{show_accuracy(trial.accuracy)}  (the one whose weights are kept)",
+            value=metric.value,
+            text=f"{show(metric.value)}  (the one whose weights are kept)",
         ),
     )
 

@@ -55,6 +55,7 @@ class StudyTrial:
         finished_at: When it finished.
         accuracies: Of all completed trainings of its network at its fidelity, in order of trials; empty where
             its own is the only one.
+        values: What the objective maximises or minimises, likewise.
         provenance: Where its study comes from.
         objective: What its study searched for.
     """
@@ -81,6 +82,7 @@ class StudyTrial:
     proposed_at: str
     finished_at: str | None
     accuracies: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
     provenance: Provenance = field(repr=False)
     objective: Objective = field(repr=False)
     network_json: str = field(repr=False)
@@ -98,8 +100,8 @@ class StudyTrial:
 
     @property
     def mean_value(self) -> float | None:
-        """The same over all trainings of its network, where it is the accuracy."""
-        return self.mean_accuracy if self.objective.goal.metric == "accuracy" else self.value
+        """Mean of the same over all trainings of its network, replicates included."""
+        return statistics.fmean(self.values) if self.values else self.value
 
     @property
     def mean_accuracy(self) -> float | None:
@@ -211,16 +213,19 @@ class StudyTrial:
 
 
 def with_replicates(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
-    """Gives each completed trial the accuracies of all trainings of its network at its fidelity."""
+    """Gives each completed trial what all trainings of its network at its fidelity reached."""
     known = tuple(trials)
-    found: dict[tuple[str, float], list[float]] = {}
+    found: dict[tuple[str, float], list[StudyTrial]] = {}
     for trial in known:
-        if trial.status is Status.COMPLETED and trial.accuracy is not None and trial.copied_from is None:
-            found.setdefault((trial.digest, trial.fidelity), []).append(trial.accuracy)
+        if trial.status is Status.COMPLETED and trial.copied_from is None:
+            found.setdefault((trial.digest, trial.fidelity), []).append(trial)
     for trial in known:
-        accuracies = found.get((trial.digest, trial.fidelity), ())
-        is_repeated = trial.status is Status.COMPLETED and len(accuracies) > 1
-        yield replace(trial, accuracies=tuple(accuracies)) if is_repeated else trial
+        alike = found.get((trial.digest, trial.fidelity), ())
+        if trial.status is Status.COMPLETED and len(alike) > 1:
+            accuracies = tuple(one.accuracy for one in alike if one.accuracy is not None)
+            values = tuple(one.value for one in alike if one.value is not None)
+            trial = replace(trial, accuracies=accuracies if len(accuracies) > 1 else (), values=values)
+        yield trial
 
 
 def read_trials(

@@ -1,0 +1,312 @@
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from nas.cli.main import main
+from nas.config.prepared import prepare
+from nas.config.settings import Settings
+from nas.errors import ContractError, UsageError
+from nas.study.study import open_study
+from nas.training.recipe import Recipe
+
+OWN = """
+from safetensors.torch import save
+
+import nas
+from controllers import Proposal
+from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build, choice
+
+
+def space(resolution, num_classes, in_channels):
+    stage = Stage(op=MBConv(expand_ratio=choice(1, 2, 3)), channels=choice(8, 16), stride=2)
+    return SearchSpace(
+        Network(
+            stem=Stage(op=Conv(), channels=8), stages=(stage,), head=Head(channels=8, dropout=0.0),
+            resolution=resolution, num_classes=num_classes, in_channels=in_channels,
+        ),
+        name="tiny",
+    )
+
+
+class Quality:
+    measures = ("quality",)
+    gives_weights = True
+
+    def __init__(self, data, split="search"):
+        self.data, self.split = data, split
+
+    @property
+    def fingerprint(self):
+        return f"quality {VERSION} {self.split} {self.data.fingerprint}"
+
+    def prepare(self):
+        pass
+
+    def evaluate(self, candidate):
+        module = build(candidate.network, seed=candidate.job.seed)
+        value = SCALE * (1 + sum(candidate.job.tokens)) / 10
+        metrics = (nas.Metric(name="quality", value=value),)
+        return nas.Evaluation(metrics=metrics, weights=lambda: save(module.state_dict()))
+
+
+class OtherNetwork(Quality):
+    def evaluate(self, candidate):
+        return nas.Evaluation(metrics=super().evaluate(candidate).metrics, weights=lambda: save({}))
+
+
+class WithoutSplit(Quality):
+    gives_weights = False
+
+    def __init__(self, data):
+        super().__init__(data)
+
+    def evaluate(self, candidate):
+        return nas.Evaluation(metrics=super().evaluate(candidate).metrics)
+
+
+ready = nas.TableEvaluator(lambda candidate: {"quality": 0.5})
+
+
+def by_recipe(data, recipe, rungs):
+    assert recipe.epochs == 3
+    return Quality(data)
+
+
+def needs_more(data, levels):
+    return Quality(data)
+
+
+def broken(data):
+    return data.nothing
+
+
+def number():
+    return 3
+
+
+class Walk:
+    def __init__(self, cardinalities, seed):
+        self.cardinalities, self.place = tuple(cardinalities), seed
+
+    def propose(self, n=1):
+        self.place += 1
+        left, tokens = self.place, []
+        for count in self.cardinalities:
+            tokens.append(left % count)
+            left //= count
+        return [Proposal(tuple(tokens))]
+
+    def feedback(self, results):
+        pass
+
+    def recommend(self, n=1):
+        return []
+
+    def state_dict(self):
+        return {"place": self.place}
+
+    def load_state_dict(self, state):
+        self.place = state["place"]
+
+
+class Unable:
+    def propose(self, n=1):
+        return []
+
+
+def by_problem(problem, seed):
+    from controllers import RandomSearch
+
+    assert problem.reward is not None
+    return RandomSearch(problem, seed=seed)
+"""
+
+
+def own_file(folder, *, version=1, scale=1):
+    folder.mkdir(exist_ok=True)
+    path = folder / "my_own_parts.py"
+    path.write_text(f"VERSION, SCALE = {version}, {scale}\n{OWN}")
+    return path
+
+
+@pytest.fixture
+def file(tmp_path):
+    yield own_file(tmp_path)
+    forget()
+
+
+def forget():
+    sys.modules.pop("my_own_parts", None)
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "images.npz"
+    arrays = {"train_images": rng.integers(0, 255, (60, 8, 8, 3), dtype=np.uint8)}
+    arrays["train_labels"] = np.arange(60) % 3
+    np.savez(path, **arrays)
+    return path
+
+
+def words(file, images, tmp_path, evaluator="Quality", *more):
+    given = ["search", "--data", str(images), "--space", f"{file}:space", "--trials", "3"]
+    given += ["--evaluator", f"{file}:{evaluator}", "--objective", "max quality", "--executor", "inline"]
+    return [*given, "--compare-seeds", "0", "--out", str(tmp_path / "a"), *more]
+
+
+def settings(file, images, **given):
+    known = {"data": str(images), "space": f"{file}:space", "recipe": Recipe().to_json()}
+    return Settings(**{**known, "objective": "max quality", **given})
+
+
+def test_a_search_by_an_evaluator_from_a_file_is_resumed_shown_and_exported(file, images, tmp_path, capsys):
+    assert main(words(file, images, tmp_path)) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"trial 0 +reward 0\.\d{4}  quality 0\.\d", printed)
+    assert "predict.py" in printed
+    assert "accuracy" not in printed
+    forget()  # a resume is another process
+    assert main(["resume", str(tmp_path / "a"), "--trials", "5"]) == 0
+    study = open_study(tmp_path / "a")
+    assert len(study.completed) == 5
+    assert study.best.value == max(trial.value for trial in study.completed)
+    capsys.readouterr()
+    assert main(["show", str(tmp_path / "a"), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["winner_metric"] == "quality"
+    assert shown["winner_value"] == pytest.approx(study.best.value)
+    assert shown["winner_accuracies"] == []
+    assert main(["show", str(tmp_path / "a")]) == 0
+    assert "accuracy" not in capsys.readouterr().out
+    assert main(["export", str(tmp_path / "a"), "--to", str(tmp_path / "bundle")]) == 0
+    assert (tmp_path / "bundle" / "predict.py").is_file()
+
+
+def test_a_moved_file_is_named_again_and_a_changed_evaluator_is_another_study(file, images, tmp_path, capsys):
+    assert main(words(file, images, tmp_path)) == 0
+    forget()
+    file.unlink()
+    assert main(["resume", str(tmp_path / "a")]) == 2
+    assert "--space NEW.py:name" in capsys.readouterr().err
+    moved = own_file(tmp_path / "there")
+    again = ["resume", str(tmp_path / "a"), "--space", f"{moved}:space", "--evaluator", f"{moved}:Quality"]
+    assert main([*again, "--trials", "4"]) == 0
+    forget()
+    own_file(tmp_path / "there", version=2)
+    capsys.readouterr()
+    assert main(["resume", str(tmp_path / "a"), "--trials", "5"]) == 2
+    assert "evaluator is 'quality 1" in capsys.readouterr().err
+    forget()
+    assert main([*again[:-1], f"{moved}:OtherNetwork"]) == 2
+    assert "--evaluator is" in capsys.readouterr().err
+
+
+def test_the_evaluator_gets_what_it_names(file, images):
+    recipe = Recipe(epochs=3).to_json()
+    made = prepare(settings(file, images, evaluator=f"{file}:by_recipe", recipe=recipe, rungs=(1.0, 3.0)))
+    assert made.search.evaluator.data is made.data
+    assert made.test_evaluator() is None
+    made = prepare(settings(file, images, evaluator=f"{file}:Quality"))
+    assert (made.search.evaluator.split, made.test_evaluator().split) == ("search", "test")
+    assert [module.__name__ for module in made.modules] == ["my_own_parts", "my_own_parts"]
+    assert prepare(settings(file, images, evaluator=f"{file}:ready")).search.evaluator.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "error", "message"),
+    [
+        ("Qualty", ContractError, "has no evaluator or function 'Qualty'.*did you mean Quality"),
+        ("needs_more", ContractError, "needs levels, but it is called with .* data, recipe, rungs, split"),
+        ("broken", ContractError, r"broken raised AttributeError.*\(line \d+\) \(called with data\)"),
+    ],
+)
+def test_an_evaluator_that_cannot_be_made_is_refused(file, images, evaluator, error, message):
+    with pytest.raises(error, match=message) as found:
+        prepare(settings(file, images, evaluator=f"{file}:{evaluator}"))
+    assert found.value.field == "evaluator"
+
+
+def test_what_is_no_evaluator_is_refused_with_what_it_lacks_before_the_first_trial(
+    file, images, tmp_path, capsys
+):
+    assert main(words(file, images, tmp_path, "number")) == 2
+    said = capsys.readouterr().err
+    assert all(f"`{name}" in said for name in ("fingerprint", "prepare", "evaluate"))
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"recipe": Recipe(epochs=7).to_json()}, "epochs"),
+        ({"rungs": (1.0, 5.0)}, "rungs"),
+        ({"is_compiled": True}, "is_compiled"),
+        ({"proxy_check": "somewhere"}, "proxy_check"),
+    ],
+)
+def test_an_option_of_the_training_that_the_evaluator_does_not_take_is_refused(file, images, given, field):
+    with pytest.raises(UsageError) as found:
+        prepare(settings(file, images, evaluator=f"{file}:Quality", **given))
+    assert found.value.field == field
+
+
+def test_a_metric_that_the_evaluator_does_not_name_is_refused_before_the_first_trial(
+    file, images, tmp_path, capsys
+):
+    assert main(words(file, images, tmp_path, "Quality", "--objective", "accuracy")) == 2
+    assert "needs accuracy, but the evaluator measures quality" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+
+
+def test_what_keeps_networks_from_being_exported_is_said_at_once_and_at_the_end(
+    file, images, tmp_path, capsys
+):
+    assert main(words(file, images, tmp_path, "WithoutSplit", "--compare-seeds", "1")) == 0
+    printed = capsys.readouterr().out
+    header, end = printed.split("[1/3]")
+    assert "no network can be exported, as the evaluator gives no weights" in header
+    assert "no comparison on the test split" in end
+    assert "none: the evaluator gives no weights" in end
+
+
+def test_weights_of_another_network_are_named_in_the_first_trial(file, images, tmp_path, capsys):
+    assert main(words(file, images, tmp_path, "OtherNetwork")) == 2
+    captured = capsys.readouterr()
+    assert "no network can be exported with the evaluator's weights" in captured.out.split("[2/3]")[0]
+    assert "Traceback" not in captured.err
+    assert len(open_study(tmp_path / "a").completed) == 3
+
+
+def test_a_number_that_the_objective_cannot_use_is_said_in_the_line_of_the_first_trial(
+    tmp_path, images, capsys
+):
+    file = own_file(tmp_path, scale=100)
+    try:
+        assert main(words(file, images, tmp_path, "Quality", "--objective", "quality * (macs/2M)^-0.07")) == 2
+    finally:
+        forget()
+    first = next(line for line in capsys.readouterr().out.splitlines() if "trial 0" in line)
+    assert "divide percent by 100, or use absolute terms" in first
+
+
+@pytest.mark.parametrize("controller", ["Walk", "by_problem"])
+def test_a_controller_from_a_file_searches_and_resumes(file, images, tmp_path, controller):
+    assert main(words(file, images, tmp_path, "Quality", "--controller", f"{file}:{controller}")) == 0
+    forget()
+    assert main(["resume", str(tmp_path / "a"), "--trials", "6"]) == 0
+    study = open_study(tmp_path / "a")
+    assert len({trial.tokens for trial in study.completed}) == 6
+    assert study.identity.controller in ("Walk", "RandomSearch")
+
+
+def test_what_a_controller_lacks_is_said_before_the_first_trial(file, images, tmp_path, capsys):
+    assert main(words(file, images, tmp_path, "Quality", "--controller", f"{file}:Unable")) == 2
+    said = capsys.readouterr().err
+    assert all(f"`{name}(" in said for name in ("feedback", "recommend", "state_dict", "load_state_dict"))
+    assert not (tmp_path / "a").exists()
+    assert main(words(file, images, tmp_path, "Quality", "--controller", "dynna")) == 2
+    assert "did you mean dyna" in capsys.readouterr().err
