@@ -35,6 +35,7 @@ OUT_OF_RANGE = {
     "drop_path": (-0.1, 1),
     "first_dropout": (-0.1, 1),
     "decay_rate": (0, 1.1, None),
+    "layer_decay": (0, 1.1, None),
     "train_size": (0, 1.1, None),
     "least_area": (0, 1.1, None),
     "first_size": (0, 1.1, None),
@@ -60,7 +61,7 @@ def refused(**values):
 
 def test_every_number_of_a_recipe_has_a_law_and_a_test_of_it():
     of_laws = {name for _, names, _ in LAWS for name in names}
-    assert of_laws - {"name", "optimizer", "ema_warmup"} == {*OUT_OF_RANGE}
+    assert of_laws - {"name", "optimizer", "freeze", "ema_warmup"} == {*OUT_OF_RANGE}
     assert of_laws | {*WORDS} | {"auto_augment"} == {field.name for field in fields(FullRecipe)}
 
 
@@ -129,9 +130,10 @@ def test_no_augmentation_may_be_called_none():
 
 
 def test_the_fingerprint_changes_with_every_field_but_the_name():
-    recipe = FullRecipe(auto_augment="rand-m9", stages=2)
+    recipe = FullRecipe(auto_augment="rand-m9", stages=2, starts_from="weights")
     others = {
-        "starts_from": "weights",
+        "starts_from": "scratch",
+        "freeze": "stage2",
         "trains": "classifier",
         "precision": "float32",
         "optimizer": "adamw",
@@ -153,7 +155,7 @@ def test_the_fingerprint_changes_with_every_field_but_the_name():
         if field.name != "name":
             before = getattr(recipe, field.name)
             value = others.get(field.name, 0.5 if before is None else before * 2 if before else 0.25)
-            if field.name in ("train_size", "first_size", "momentum", "decay_rate"):
+            if field.name in ("train_size", "first_size", "momentum", "decay_rate", "layer_decay"):
                 value = 0.5
             seen.add(recipe.changed(**{field.name: value}).fingerprint)
     assert len(seen) == len(fields(FullRecipe))
