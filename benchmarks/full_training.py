@@ -359,6 +359,7 @@ def reference_loop(bench: Bench, epochs: float) -> None:
 TRANSFER_SIDE = 64
 FINE_TUNED: Mapping[str, Any] = {
     "optimizer": "adamw",
+    "optimizer_eps": 1e-8,
     "learning_rate": 5e-4,
     "reference_batch": 64,
     "largest_batch": 64,
