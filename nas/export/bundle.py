@@ -7,6 +7,7 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 
 import torch
 from safetensors.torch import save
@@ -29,6 +30,9 @@ __all__ = ["Bundle", "Origin", "Preprocessing", "export_bundle"]
 ARCHITECTURE, SOURCE, WEIGHTS = "architecture.json", "model.py", "weights.safetensors"
 ONNX, PREPROCESSING, PREDICT, CARD = "model.onnx", "preprocessing.json", "predict.py", "card.md"
 FILES = (ARCHITECTURE, SOURCE, WEIGHTS, ONNX, PREPROCESSING, PREDICT, CARD)
+
+SOURCE_WIDTH = 100
+"""Characters of a line of words in `model.py`."""
 
 LOAD = '''
 
@@ -137,7 +141,7 @@ def _write_parts(
         (folder / PREPROCESSING).write_text(facts["preprocessing"] + "\n", encoding="utf-8")
         (folder / PREDICT).write_text(predict_source(), encoding="utf-8")
     (folder / ARCHITECTURE).write_text(network.to_json() + "\n", encoding="utf-8")
-    (folder / SOURCE).write_text(_source(network), encoding="utf-8")
+    (folder / SOURCE).write_text(_source(network, preprocessing), encoding="utf-8")
     tensors = {name: tensor.detach().clone().contiguous() for name, tensor in module.state_dict().items()}
     (folder / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt", "network": network.digest}))
     if with_onnx:
@@ -153,9 +157,12 @@ def predict_source() -> str:
     return f"{before}{shared}{decoding}\n{program.partition(end)[2]}"
 
 
-def _source(network: Network) -> str:
+def _source(network: Network, preprocessing: Preprocessing | None) -> str:
+    title = f"Network {network.digest}."
+    if preprocessing is not None:
+        title += "\n\n" + fill(f"Its task is {preprocessing.task}: {preprocessing.answers}.", SOURCE_WIDTH)
     try:
-        return to_source(network, title=f"Network {network.digest}.") + LOAD
+        return to_source(network, title=title) + LOAD
     except SpaceError as error:
         raise ExportError(f"the network cannot be written as source: {error}") from error
 

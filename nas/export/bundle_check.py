@@ -35,7 +35,8 @@ def main(folder: Path, scratch: Path, libraries: list[str]) -> None:
         folder: The bundle.
         scratch: Where `probe.safetensors` has pairs `images<batch>` and `logits<batch>`; where the bundle has
             a `predict.py`, `pixels.safetensors` has the pixels of each file in `images`, and
-            `logits.safetensors` the logits of one. The report is written there.
+            `logits.safetensors` the logits of one and, as `answers`, what they stand for. The report is
+            written there.
         libraries: Folders that PyTorch and the other libraries are in, where the interpreter would not look.
     """
     sys.dont_write_bytecode = True
@@ -93,13 +94,20 @@ def misread(predict: ModuleType, scratch: Path) -> list[str]:
 
 
 def predict_error(predict: ModuleType, scratch: Path, onnx: bool) -> float:
-    """Returns the largest difference of the logits of `predict.py` for a file, over the largest logit."""
+    """Returns the largest difference of the logits of `predict.py` for a file, over the largest logit.
+
+    Likewise of what it takes the expected logits to stand for: probabilities, or numbers.
+    """
     import torch
     from safetensors.torch import load_file
 
-    ((name, expected),) = load_file(scratch / "logits.safetensors").items()
+    expected = load_file(scratch / "logits.safetensors")
+    answers = expected.pop("answers")
+    ((name, logits),) = expected.items()
     images = predict.normalise(predict.load(scratch / "images" / name)[None])
-    return error_of(torch.from_numpy(predict.open_network(onnx)(images)), expected)
+    found = torch.from_numpy(predict.open_network(onnx)(images))
+    meant = torch.from_numpy(predict.interpret(logits.numpy()))
+    return max(error_of(found, logits), error_of(meant, answers))
 
 
 def load_source(path: Path) -> ModuleType:

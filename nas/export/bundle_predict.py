@@ -1,4 +1,4 @@
-"""Says which class images show, with the network in this folder, from the command line and from Python.
+"""Predicts what images show, with the network in this folder, from the command line and from Python.
 
 Needs numpy, pillow, and either torch with safetensors or onnxruntime.
 """
@@ -24,6 +24,8 @@ from nas.data.decoder import decode_image
 
 FOLDER = Path(__file__).resolve().parent
 BATCH_SIZE = 32
+THRESHOLD = 0.5
+CLASSIFICATION, MULTILABEL, REGRESSION = "classification", "multilabel", "regression"
 
 
 def beside(name: str) -> Path:
@@ -36,9 +38,9 @@ def beside(name: str) -> Path:
 
 @cache
 def preprocessing() -> dict[str, Any]:
-    """What `preprocessing.json` says: how images are read, and the names of the classes."""
+    """What `preprocessing.json` says: how images are read, the task, and the names of the outputs."""
     facts: dict[str, Any] = json.loads(beside("preprocessing.json").read_text(encoding="utf-8"))
-    return facts
+    return {"task": CLASSIFICATION} | facts
 
 
 def load(path: str | Path) -> Any:
@@ -58,7 +60,7 @@ def normalise(pixels: Any) -> Any:
 def predict(
     paths: Sequence[str | Path], *, batch_size: int = BATCH_SIZE, onnx: bool = False
 ) -> Iterator[tuple[str | Path, Any]]:
-    """Yields each file with its probabilities; batch by batch, so that many files need little memory.
+    """Yields each file with what is predicted; batch by batch, so that many files need little memory.
 
     Args:
         paths: Image files.
@@ -66,7 +68,8 @@ def predict(
         onnx: Runs `model.onnx` in ONNX Runtime, in place of `model.py` in PyTorch.
 
     Yields:
-        The path, and float64 of shape (classes,), or the exception for which the file cannot be read.
+        The path, and float64 of shape (outputs,), see `interpret`; or the exception for which the file cannot
+        be read.
     """
     network = open_network(onnx)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -74,7 +77,7 @@ def predict(
             batch = paths[start : start + batch_size]
             pixels = list(pool.map(_load_or_error, batch))
             readable = [one for one in pixels if not isinstance(one, Exception)]
-            found = iter(softmax(network(normalise(np.stack(readable)))) if readable else ())
+            found = iter(interpret(network(normalise(np.stack(readable)))) if readable else ())
             for path, one in zip(batch, pixels, strict=True):
                 yield path, one if isinstance(one, Exception) else next(found)
 
@@ -87,7 +90,7 @@ def _load_or_error(path: str | Path) -> Any:
 
 
 def open_network(onnx: bool) -> Callable[[Any], Any]:
-    """Returns the network, as a function from normalised images to logits of shape (batch, classes)."""
+    """Returns the network, as a function from normalised images to logits of shape (batch, outputs)."""
     if onnx:
         file, providers = beside("model.onnx"), ["CPUExecutionProvider"]
         import onnxruntime
@@ -111,9 +114,21 @@ def open_network(onnx: bool) -> Callable[[Any], Any]:
     return logits
 
 
-def softmax(logits: Any) -> Any:
-    """Maps logits of shape (batch, classes) to probabilities."""
-    powers = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+def interpret(logits: Any) -> Any:
+    """Maps logits of shape (batch, outputs) to what they stand for: float64 of the same shape.
+
+    Returns:
+        By the task of the network: the probabilities of the classes, which sum to 1; the probability of each
+        label; or numbers in the unit of the labels that it was trained on.
+    """
+    facts = preprocessing()
+    logits = logits.astype(np.float64)
+    if facts["task"] == REGRESSION:
+        return logits * np.array(facts["target_std"]) + np.array(facts["target_mean"])
+    if facts["task"] == MULTILABEL:
+        small = np.exp(-np.abs(logits))  # never overflows
+        return np.where(logits >= 0, 1, small) / (1 + small)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     return powers / powers.sum(axis=1, keepdims=True)
 
 
@@ -191,23 +206,68 @@ def collect(names: Sequence[str]) -> tuple[list[Path], bool]:
 
 
 def best(probabilities: Any, top: int) -> list[tuple[str, float]]:
-    """The most probable classes, each with its probability."""
+    """The most probable classes or labels, each with its probability."""
     classes = preprocessing()["classes"]
     order = np.argsort(-probabilities, kind="stable")[:top]
     return [(classes[index], float(probabilities[index])) for index in order]
 
 
+def entry(found: Any, given: argparse.Namespace) -> dict[str, Any]:
+    """What is predicted for one image, as data for JSON."""
+    if preprocessing()["task"] == REGRESSION:
+        return {"values": dict(zip(preprocessing()["classes"], found.tolist(), strict=True))}
+    ranked = best(found, given.top)
+    if preprocessing()["task"] == MULTILABEL:
+        labels = [name for name, probability in ranked if probability >= given.threshold]
+        return {"labels": labels, "probabilities": dict(ranked)}
+    return {"predictions": [{"class": name, "probability": probability} for name, probability in ranked]}
+
+
+def words(found: Any, given: argparse.Namespace) -> list[str]:
+    """What is predicted for one image: a name and a number in turn."""
+    if preprocessing()["task"] == REGRESSION:
+        numbers = zip(preprocessing()["classes"], found.tolist(), strict=True)
+        return [word for name, number in numbers for word in (printable(name), f"{number:.6g}")]
+    is_multilabel = preprocessing()["task"] == MULTILABEL
+    found_words = []
+    for name, probability in best(found, given.top):
+        mark = "*" if is_multilabel and probability >= given.threshold else ""
+        found_words += [printable(name), f"{probability:.4f}{mark}"]
+    return found_words
+
+
+LINES = {
+    CLASSIFICATION: "the class and the probability",
+    MULTILABEL: "each label and its probability, the likeliest first, with * from the threshold on",
+    REGRESSION: "the name of each number and the number, in the unit of the labels",
+}
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Reads the command line."""
+    """Reads the command line, which has the options of the network's task."""
+    task, count = preprocessing()["task"], len(preprocessing()["classes"])
     parser = argparse.ArgumentParser(
         prog="predict.py",
-        description="Says which class images show: a line for each image, with its path, the class and the "
-        "probability between tabs.",
+        description=f"Predicts what images show: a line for each image, with its path, {LINES[task]} between "
+        "tabs.",
         epilog="Exit status: 0; 1 if an image cannot be read, which standard error names, while the others "
         "are predicted; 2 if nothing can be predicted.",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder with all below it")
-    parser.add_argument("--top", type=int, default=1, metavar="K", help="classes of each image (default: 1)")
+    many = "classes" if task == CLASSIFICATION else "labels"
+    if task != REGRESSION:
+        top = 1 if task == CLASSIFICATION else count
+        parser.add_argument(
+            "--top", type=int, default=top, metavar="K", help=f"{many} of each image (default: {top})"
+        )
+    if task == MULTILABEL:
+        parser.add_argument(
+            "--threshold",
+            type=float,
+            default=THRESHOLD,
+            metavar="P",
+            help=f"probability from which on a label counts as predicted (default: {THRESHOLD})",
+        )
     parser.add_argument("--json", action="store_true", help="print one JSON array")
     parser.add_argument("--onnx", action="store_true", help="run model.onnx in ONNX Runtime, not PyTorch")
     parser.add_argument(
@@ -218,9 +278,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help=f"images that are computed at a time (default: {BATCH_SIZE})",
     )
     given = parser.parse_args(arguments)
-    count = len(preprocessing()["classes"])
-    if not 1 <= given.top <= count:
-        parser.error(f"`1 <= --top <= {count}` must hold for {count} classes, but got {given.top}")
+    if task != REGRESSION and not 1 <= given.top <= count:
+        parser.error(f"`1 <= --top <= {count}` must hold for {count} {many}, but got {given.top}")
+    if task == MULTILABEL and not 0 <= given.threshold <= 1:
+        parser.error(f"`0 <= --threshold <= 1` must hold, but got {given.threshold}")
     if given.batch_size < 1:
         parser.error(f"`--batch-size >= 1` must hold, but got {given.batch_size}")
     return given
@@ -238,14 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             is_complete = False
             say(f"{printable(str(path))} cannot be read: {reason_of(found)}")
             items.append({"file": str(path), "error": reason_of(found)})
-            continue
-        ranked = best(found, given.top)
-        if given.json:
-            classes = [{"class": name, "probability": probability} for name, probability in ranked]
-            items.append({"file": str(path), "predictions": classes})
+        elif given.json:
+            items.append({"file": str(path), **entry(found, given)})
         else:
-            words = [word for name, probability in ranked for word in (printable(name), f"{probability:.4f}")]
-            sys.stdout.write("\t".join([printable(str(path)), *words]) + "\n")
+            sys.stdout.write("\t".join([printable(str(path)), *words(found, given)]) + "\n")
     if given.json:
         sys.stdout.write(json.dumps(items, indent=1) + "\n")
     sys.stdout.flush()

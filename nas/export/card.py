@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nas.export.preprocessing import Preprocessing
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, TaskName
 from nas.tested_weights import TestedWeights
 from nas.trial import Metric
 from nas.units import show_accuracies
 from search_spaces import Network, cost, describe
 
 SELECTED_ON = (
-    "`accuracy` was measured on the search split, by which the network or its weights were chosen among "
-    "others: it flatters them. Only an accuracy on a test split is an estimate for new images."
+    "`{metric}` was measured on the search split, by which the network or its weights were chosen among "
+    "others: it flatters them. Only a value on a test split is an estimate for new images."
 )
 
 COMMAND = """\
@@ -25,9 +26,31 @@ Needs numpy, pillow, and {needs}.
 python predict.py image.png
 ```
 
-This prints a line for each image: its path, the most probable class and its probability. In place of an image
+This prints a line for each image: its path{line}. In place of an image
 a folder can be given. `python predict.py --help` lists the options. In Python `predict.predict(paths)` yields
-the probabilities of all classes for each file."""
+{yields} for each file."""
+
+LINES: dict[TaskName, tuple[str, str]] = {
+    CLASSIFICATION: (
+        ", the most probable class and its probability",
+        "the probabilities of all classes",
+    ),
+    MULTILABEL: (
+        " and each label with its probability, the likeliest first; a `*` marks those of at least 0.5",
+        "the probabilities of all labels",
+    ),
+    REGRESSION: (
+        " and each number after its name, in the unit of the labels",
+        "the numbers",
+    ),
+}
+"""What the command line prints, and what Python yields."""
+
+KINDS: dict[TaskName, str] = {
+    CLASSIFICATION: "An image classifier",
+    MULTILABEL: "A multi-label classifier of images",
+    REGRESSION: "A network that predicts numbers from images",
+}
 
 FILE = 'images = predict.normalise(predict.load("image.png")[None])  # float32 of shape ({shape})\n'
 NUMBERS = "images = np.zeros(({shape}), np.float32)  # put images here, prepared as in training\n"
@@ -40,6 +63,7 @@ session = onnxruntime.InferenceSession("model.onnx", providers=["CPUExecutionPro
 (logits,) = session.run(["logits"], {"images": images})
 """
 NAME = 'print(predict.preprocessing()["classes"][logits[0].argmax()])\n'
+NAMED = 'print(dict(zip(predict.preprocessing()["classes"], predict.interpret(logits)[0].tolist())))\n'
 NUMBER = "print(logits[0].argmax())\n"
 
 
@@ -57,7 +81,8 @@ class Origin:
         objective: What the search was after, in words.
         metrics: What was measured on it.
         accuracies: Of all trainings of its network in the study; empty where there was one.
-        tested: What these weights reach on the test split; None where that was not measured.
+        tested: Accuracy of these weights on the test split; None where that was not measured.
+        test_metrics: What else these weights reach on the test split.
     """
 
     study: str = ""
@@ -70,6 +95,7 @@ class Origin:
     metrics: tuple[Metric, ...] = ()
     accuracies: tuple[float, ...] = ()
     tested: TestedWeights | None = None
+    test_metrics: tuple[Metric, ...] = ()
 
 
 def write_card(
@@ -91,22 +117,23 @@ def write_card(
         made_with: Versions and machine, in words.
         has_onnx: Whether the bundle has a `model.onnx`.
     """
-    is_selected = any(metric.name == "accuracy" for metric in origin.metrics)
+    task = CLASSIFICATION if preprocessing is None else preprocessing.task
+    selected = [metric.name for metric in origin.metrics if metric.name in TASKS[task].metrics]
     images = ", with an image `image.png` in it" if preprocessing is not None else ""
     either = "torch with safetensors" + " or (`--onnx`) onnxruntime" * has_onnx
     sections = [
         f"# Network {network.digest}",
-        _summary(network),
+        _summary(network, task),
         "## Where it comes from",
         _origin_table(origin, made_with),
         "## Measurements",
         _metric_table(network, origin),
-        *([SELECTED_ON] if is_selected else []),
+        *([SELECTED_ON.format(metric="`, `".join(selected))] if selected else []),
         "## The network",
         _network_table(network),
         "## How to use it",
         f"In this folder{images}:",
-        *([COMMAND.format(needs=either)] if preprocessing is not None else []),
+        *([_command(either, task)] if preprocessing is not None else []),
         _usage("PyTorch", "torch, safetensors", _program(network, preprocessing, ("model", "torch"), TORCH)),
         *(
             [_usage("ONNX Runtime", "onnxruntime", _program(network, preprocessing, ("onnxruntime",), ONNX))]
@@ -118,13 +145,19 @@ def write_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _summary(network: Network) -> str:
+def _summary(network: Network, task: TaskName) -> str:
     total = cost(network)
+    outputs = TASKS[task].outputs if network.num_classes > 1 else TASKS[task].outputs.removesuffix("s")
     return (
-        f"An image classifier: {total.macs / 1e6:.4g} M multiply-adds, "
+        f"{KINDS[task]}: {total.macs / 1e6:.4g} M multiply-adds, "
         f"{total.params / 1e6:.4g} M parameters, images of {network.in_channels} x {network.resolution} x "
-        f"{network.resolution}, {network.num_classes} classes."
+        f"{network.resolution}, {network.num_classes} {outputs}."
     )
+
+
+def _command(needs: str, task: TaskName) -> str:
+    line, yields = LINES[task]
+    return COMMAND.format(needs=needs, line=line, yields=yields)
 
 
 def _origin_table(origin: Origin, made_with: str) -> str:
@@ -148,6 +181,10 @@ def _metric_table(network: Network, origin: Origin) -> str:
     if origin.tested is not None and origin.tested.accuracy is not None:
         reached = show_accuracies([origin.tested.accuracy])
         rows.append(("test accuracy of these weights", reached, "fraction", origin.tested.where))
+    rows += [
+        (f"test {one.name} of these weights", f"{one.value:.6g}", one.unit, one.environment)
+        for one in origin.test_metrics
+    ]
     if origin.accuracies:
         where = next((metric.environment for metric in origin.metrics if metric.name == "accuracy"), "")
         mean = show_accuracies(origin.accuracies)
@@ -194,7 +231,7 @@ def _program(
         images, answer = NUMBERS, NUMBER
     else:
         lines = [f"import {name}" for name in sorted((*modules, "predict"))]
-        images, answer = FILE, NAME
+        images, answer = FILE, NAME if preprocessing.task == CLASSIFICATION else NAMED
     return "\n".join(lines) + f"\n\n{images.format(shape=shape)}{run}{answer}"
 
 

@@ -1,4 +1,4 @@
-"""Says what an image goes through before a network sees it, as data for programs elsewhere."""
+"""Says what images go through before a network, and what its outputs mean, as data for programs elsewhere."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from nas.data.images import Carving, Reading
 from nas.errors import DataError, ExportError
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, THRESHOLD, TaskName
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
@@ -25,6 +29,17 @@ BEFORE: dict[str, Any] = {"fit": "crop", "bits": 16, "float_white": 255.0, "back
 """How images were read by the versions that did not write it."""
 
 LAYOUT = "float32 of shape (batch, channels, resolution, resolution)"
+
+ANSWERS: dict[TaskName, str] = {
+    CLASSIFICATION: "the softmax of the logits is the probability of each of the classes",
+    MULTILABEL: "the sigmoid of each logit is the probability of one of the classes, which are labels: an "
+    f"image may have any number of them; a label of at least {THRESHOLD:g} counts as predicted",
+    REGRESSION: "multiply the logits by target_std and add target_mean, column by column: these are numbers "
+    "in the unit of the labels; the classes are the names of the columns",
+}
+"""What the outputs of a network stand for, in words."""
+
+Outputs = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,26 +59,37 @@ class TrainedOn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preprocessing:
-    """From an image file to the network's input, and from its logits to names.
+    """From an image file to the network's input, and from its outputs to what they stand for.
 
     Attributes:
         reading: How an image file becomes pixels.
         mean: Mean of each channel, of pixels in [0, 1].
         std: Standard deviation of each channel, of pixels in [0, 1].
-        classes: Names of the classes, in the order of the logits.
+        classes: Names of the outputs, in their order: classes, labels, or columns of numbers.
+        task: What the network predicts.
+        target_mean: Mean of each column of numbers in training, in its own unit; empty for other tasks. An
+            output is the number less this mean, divided by this deviation.
+        target_std: Standard deviation of each, likewise.
         trained_on: The images that mean, std and classes are those of; None where that is not known.
 
     Raises:
-        ExportError: A value is out of range, or the numbers of channels differ.
+        ExportError: A value is out of range, or the numbers of channels or columns differ.
     """
 
     reading: Reading
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
+    task: TaskName = CLASSIFICATION
+    target_mean: tuple[float, ...] = ()
+    target_std: tuple[float, ...] = ()
     trained_on: TrainedOn | None = None
 
     def __post_init__(self) -> None:
+        self._check_images()
+        self._check_targets()
+
+    def _check_images(self) -> None:
         channels = self.reading.channels
         if not len(self.mean) == len(self.std) == channels:
             raise ExportError(
@@ -74,6 +100,30 @@ class Preprocessing:
         if not all(math.isfinite(value) and value > 0 for value in self.std):
             raise ExportError(f"`std > 0` must hold for every channel, but got {self.std}")
 
+    def _check_targets(self) -> None:
+        if self.task not in TASKS:
+            raise ExportError(
+                f"`task in {tuple(TASKS)}` must hold, but got task={self.task!r}: it may be of a "
+                "later version",
+                field="task",
+            )
+        columns = len(self.classes) if self.task == REGRESSION else 0
+        if not len(self.target_mean) == len(self.target_std) == columns:
+            raise ExportError(
+                f"target_mean, target_std must have {columns} values for {self.task} of "
+                f"{len(self.classes)} {TASKS[self.task].outputs}, but got {len(self.target_mean)} and "
+                f"{len(self.target_std)}: give those of the data that the network was trained on",
+                field="target_mean",
+            )
+        if not all(map(math.isfinite, self.target_mean)):
+            raise ExportError(
+                f"the target_mean must be finite, but is {self.target_mean}", field="target_mean"
+            )
+        if not all(math.isfinite(value) and value > 0 for value in self.target_std):
+            raise ExportError(
+                f"`target_std > 0` must hold for every column, but got {self.target_std}", field="target_std"
+            )
+
     @classmethod
     def of(cls, data: ImageData) -> Preprocessing:
         """What images like these went through in training."""
@@ -82,6 +132,9 @@ class Preprocessing:
             mean=data.mean,
             std=data.std,
             classes=data.classes,
+            task=data.task,
+            target_mean=data.target_mean,
+            target_std=data.target_std,
             trained_on=TrainedOn(
                 data=data.content_digest, split=data.split_fingerprint, carving=data.carving
             ),
@@ -103,11 +156,36 @@ class Preprocessing:
             f"{FITS[how.fit]}"
         )
 
+    @property
+    def answers(self) -> str:
+        """What the outputs of the network stand for, in words."""
+        return ANSWERS[self.task]
+
+    def interpret(self, outputs: Outputs) -> npt.NDArray[np.float64]:
+        """Maps outputs of the network to what they stand for.
+
+        Args:
+            outputs: Of shape (batch, outputs), as the network gives them.
+
+        Returns:
+            float64 of the same shape: probabilities of classes or labels, or numbers in the labels' own unit.
+        """
+        from scipy.special import expit, softmax
+
+        values: npt.NDArray[np.float64] = outputs.astype(np.float64)
+        if self.task == REGRESSION:
+            values = values * np.array(self.target_std) + np.array(self.target_mean)
+        elif self.task == MULTILABEL:
+            values = expit(values)
+        else:
+            values = softmax(values, axis=1)
+        return values
+
     def check_fits(self, network: Network) -> None:
-        """Checks that the network takes such images and has a logit for every class.
+        """Checks that the network takes such images and has an output for every class, label or column.
 
         Raises:
-            ExportError: Resolution, channels or number of classes differ.
+            ExportError: Resolution, channels or number of outputs differ.
         """
         wanted = (
             ("resolution", network.resolution, self.reading.resolution),
@@ -124,10 +202,19 @@ class Preprocessing:
     def to_json(self) -> str:
         """Writes it as one flat JSON object, with the steps in words."""
         numbers = {"mean": self.mean, "std": self.std, "classes": self.classes}
+        targets = {"target_mean": self.target_mean, "target_std": self.target_std}
         trained_on = None if self.trained_on is None else asdict(self.trained_on)
         words = {"mode": self.mode, "resize": self.resize, "values": VALUES, "layout": LAYOUT}
         return json.dumps(
-            {**asdict(self.reading), **numbers, "trained_on": trained_on, **words},
+            {
+                **asdict(self.reading),
+                **numbers,
+                "task": self.task,
+                **(targets if self.task == REGRESSION else {}),
+                "trained_on": trained_on,
+                **words,
+                "answers": self.answers,
+            },
             indent=1,
             ensure_ascii=False,
         )
@@ -144,8 +231,13 @@ class Preprocessing:
             given = {name: values[name] for name in ("channels", "resolution")}
             later = {name: values.get(name, before) for name, before in BEFORE.items()}
             lists = {name: tuple(values[name]) for name in ("mean", "std", "classes")}
-            trained_on = _read_trained_on(values.get("trained_on"))
-            return cls(reading=Reading(**given, **later), **lists, trained_on=trained_on)
+            lists |= {name: tuple(values.get(name, ())) for name in ("target_mean", "target_std")}
+            return cls(
+                reading=Reading(**given, **later),
+                **lists,
+                task=values.get("task", CLASSIFICATION),
+                trained_on=_read_trained_on(values.get("trained_on")),
+            )
         except DataError as error:
             raise ExportError(f"a preprocessing is out of range: {error}", field=error.field) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:

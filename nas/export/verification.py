@@ -166,14 +166,16 @@ def _logits(module: nn.Module, images: Tensor) -> Tensor:
 def _write_files(
     scratch: Path, preprocessing: Preprocessing, module: nn.Module
 ) -> Mapping[str, npt.NDArray[np.uint8]]:
-    """Writes image files, what training makes of each, and the logits of the first."""
+    """Writes image files, what training makes of each, and the logits of the first with what they mean."""
     (scratch / "images").mkdir()
     paths = write_probe_images(scratch / "images", preprocessing.reading)
     pixels = {path.name: _pixels(path, preprocessing.reading) for path in paths}
     save_arrays(pixels, scratch / "pixels.safetensors")
     mean, std = (np.reshape(numbers, (-1, 1, 1)) for numbers in (preprocessing.mean, preprocessing.std))
     images = ((pixels[paths[0].name] / 255 - mean) / std)[None].astype(np.float32)
-    save_file({paths[0].name: _logits(module, torch.from_numpy(images))}, scratch / "logits.safetensors")
+    logits = _logits(module, torch.from_numpy(images))
+    answers = torch.from_numpy(preprocessing.interpret(logits.numpy()))
+    save_file({paths[0].name: logits, "answers": answers}, scratch / "logits.safetensors")
     return pixels
 
 

@@ -209,7 +209,7 @@ def test_card_says_where_the_network_comes_from(bundle: Bundle, network: Network
         assert fact in card
     assert "| accuracy | 0.8125 | fraction | search split |" in card
     assert "| latency_ms | 3.25 | ms | cpu, batch 1 \\| 1 thread |" in card
-    assert "Only an accuracy on a test split" in card
+    assert "Only a value on a test split" in card
     assert card.count("MBConv") + card.count("SepConv") + card.count("Conv, k") >= len(network.stages)
 
 
