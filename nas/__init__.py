@@ -53,8 +53,17 @@ if TYPE_CHECKING:
     from nas.latency.probe import LatencyProbe
     from nas.latency.session import measure_together
     from nas.latency.table.table import LatencyTable
+    from nas.scoring.by_task import AnyScores
     from nas.scoring.evaluating import evaluate
-    from nas.scoring.predicting import Prediction, Predictions, predict
+    from nas.scoring.multilabel_scores import MultilabelScores
+    from nas.scoring.predicting import Predictions, predict
+    from nas.scoring.predictions import (
+        AnyPrediction,
+        MultilabelPrediction,
+        Prediction,
+        RegressionPrediction,
+    )
+    from nas.scoring.regression_scores import RegressionScores
     from nas.scoring.scores import Scores
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
@@ -63,8 +72,14 @@ if TYPE_CHECKING:
 _LAZY = {
     "Finalized": "nas.finalizing",
     "finalize": "nas.finalizing",
-    "Prediction": "nas.scoring.predicting",
+    "AnyPrediction": "nas.scoring.predictions",
+    "AnyScores": "nas.scoring.by_task",
+    "MultilabelPrediction": "nas.scoring.predictions",
+    "MultilabelScores": "nas.scoring.multilabel_scores",
+    "Prediction": "nas.scoring.predictions",
     "Predictions": "nas.scoring.predicting",
+    "RegressionPrediction": "nas.scoring.predictions",
+    "RegressionScores": "nas.scoring.regression_scores",
     "Scores": "nas.scoring.scores",
     "evaluate": "nas.scoring.evaluating",
     "predict": "nas.scoring.predicting",
@@ -105,6 +120,8 @@ def __getattr__(name: str) -> object:
 __all__ = [
     "RECIPES",
     "AbsoluteTerm",
+    "AnyPrediction",
+    "AnyScores",
     "Budget",
     "Candidate",
     "Cause",
@@ -133,6 +150,8 @@ __all__ = [
     "LatencyTable",
     "Metric",
     "MetricError",
+    "MultilabelPrediction",
+    "MultilabelScores",
     "NasError",
     "Objective",
     "ObjectiveError",
@@ -147,6 +166,8 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "Reduction",
+    "RegressionPrediction",
+    "RegressionScores",
     "Replicate",
     "Reporter",
     "Rungs",

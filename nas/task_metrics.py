@@ -30,12 +30,9 @@ def measure(task: TaskName, names: Sequence[str], outputs: Tensor, labels: Tenso
         DataError: The task has no such metric, or it is not defined on these labels.
     """
     check_metrics(task, names)
-    known = _METRICS[task]
-    outputs = outputs.float()
-    labels = labels if task == CLASSIFICATION else labels.float()
     found = {}
     for name in names:
-        value = known[name](outputs, labels)
+        value = measure_if_defined(task, name, outputs, labels)
         if value is None:
             raise DataError(
                 f"{name} must be defined on the {len(labels):,} images it is measured on, but their "
@@ -44,6 +41,11 @@ def measure(task: TaskName, names: Sequence[str], outputs: Tensor, labels: Tenso
             )
         found[name] = value
     return found
+
+
+def measure_if_defined(task: TaskName, name: str, outputs: Tensor, labels: Tensor) -> float | None:
+    """Measures one metric of a task as `measure` does; None where it is not defined on these labels."""
+    return _METRICS[task][name](outputs.float(), labels if task == CLASSIFICATION else labels.float())
 
 
 def _mean(values: Tensor, is_defined: Tensor) -> float | None:

@@ -166,6 +166,11 @@ def show_number(value: float) -> str:
     return f"{value:.4g}" if abs(value) < 1000 else show_count(value)
 
 
+def show_value(value: float) -> str:
+    """Formats a number in a unit of its own, which may be an angle, a year or a price, with six digits."""
+    return f"{value:.6g}"
+
+
 def number_text(value: float) -> str:
     """The shortest text for a number that reads back as the same number, thousands apart: `30,000,000`."""
     short = f"{value:,.12g}"

@@ -1,4 +1,4 @@
-"""`nas evaluate`: the scores of a bundle's network on images of known classes."""
+"""`nas evaluate`: the scores of a bundle's network on images whose labels are known."""
 
 from __future__ import annotations
 

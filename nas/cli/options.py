@@ -26,11 +26,13 @@ from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.options import DeclaredOption, options_of
 from nas.published_weights import PACKAGES
+from nas.tasks import THRESHOLD
 from nas.units import (
     one_of,
     parse_bases,
     parse_bytes,
     parse_count,
+    parse_fraction,
     parse_natural,
     parse_number,
     parse_phis,
@@ -184,7 +186,10 @@ def fill_evaluate(parser: Parser) -> None:
     images = parser.add_argument_group("images")
     known = options_of(Settings)
     images.add_argument(
-        "--data", required=True, metavar="PATH", help="folder of images, .npz pack, or name of a data set"
+        "--data",
+        required=True,
+        metavar="PATH",
+        help="folder of images, .npz pack, CSV of file names and labels, or name of a data set",
     )
     add_declared(images, known["data_root"])
     add_download(images)
@@ -214,10 +219,12 @@ def fill_evaluate(parser: Parser) -> None:
     take(images, "--test-fraction", parse_number, "F", f"share of all images in the test split, {where}")
     _add_runtime(parser)
     output = parser.add_argument_group("output")
-    take(output, "--top", parse_natural, "N", "most confident mistakes to show", default=10)
+    take(output, "--top", parse_natural, "N", "worst mistakes to show", default=10)
     output.add_argument("--csv", metavar="FILE", help="write the prediction for every image")
     output.add_argument(
-        "--png", metavar="FILE", help="draw confusion matrix, calibration and classes, as .png or .svg"
+        "--png",
+        metavar="FILE",
+        help="draw confusion matrix and calibration, or predictions over true numbers, as .png or .svg",
     )
     add_json(parser)
 
@@ -230,7 +237,20 @@ def fill_predict(parser: Parser) -> None:
     )
     _add_runtime(parser)
     output = parser.add_argument_group("output")
-    take(output, "--top", parse_positive_int, "K", "likeliest classes of each image", default=1)
+    take(
+        output,
+        "--top",
+        parse_positive_int,
+        "K",
+        "likeliest classes or labels of each image (default: one class, or all labels)",
+    )
+    take(
+        output,
+        "--threshold",
+        parse_fraction,
+        "P",
+        f"probability from which on a label counts as predicted (default: {THRESHOLD})",
+    )
     output.add_argument("--csv", metavar="FILE", help="write a line for every image, as they are done")
     add_json(parser)
 

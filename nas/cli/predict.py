@@ -1,4 +1,4 @@
-"""`nas predict`: the classes of image files."""
+"""`nas predict`: the classes, labels or numbers of image files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from nas.report.activity import Activity
+from nas.report.predictions_forms import form_of
 from nas.report.predictions_report import Tally, csv_writer, predictions_report
 from nas.report.printing import emit, make_console
 
@@ -17,7 +18,6 @@ def run(arguments: Namespace) -> int:
     from nas.export.opened import open_bundle
     from nas.scoring.predicting import Predictor
 
-    tally = Tally(keeps_all=arguments.json)
     csv_file = None if arguments.csv is None else Path(arguments.csv).expanduser()
     with Activity(make_console(to_stderr=True), "loading the network") as activity:
         opened = open_bundle(arguments.bundle)
@@ -26,16 +26,20 @@ def run(arguments: Namespace) -> int:
             arguments.paths,
             runtime=arguments.runtime,
             top=arguments.top,
+            threshold=arguments.threshold,
             batch_size=arguments.batch_size,
             device=arguments.device,
         )
-        with csv_writer(csv_file, predictor.top) as write:
+        form = form_of(predictor.preprocessing, predictor.top)
+        tally = Tally(form, keeps_all=arguments.json)
+        with csv_writer(csv_file, form) as write:
             for batch in predictor:
                 write(batch.images)
                 tally.add(batch.images, batch.unreadable)
                 activity(f"predicted {tally.total:,} of {len(predictor.files):,} images")
     report = predictions_report(
         tally,
+        predictor.preprocessing,
         bundle=str(opened.folder),
         runtime=predictor.runtime,
         notes=predictor.notes,

@@ -3,52 +3,41 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.data.tree import few, printable
-from nas.report.printing import (
-    Column,
-    Fact,
-    Report,
-    Row,
-    Table,
-    show_accuracy,
-    show_count,
-    unwritable_csv,
-)
+from nas.report.predictions_forms import Form
+from nas.report.printing import Column, Fact, Report, Row, Table, unwritable_csv
 
 if TYPE_CHECKING:
-    from nas.scoring.predicting import Prediction
-    from nas.scoring.top_classes import Unreadable
+    from nas.export.preprocessing import Preprocessing
+    from nas.scoring.outputs import Unreadable
+    from nas.scoring.predictions import AnyPrediction
 
 MOST_IMAGES = 50
 """Images in the table; with more, only the first are shown."""
-
-MOST_CLASSES = 20
-"""Classes in the table of counts."""
 
 
 class Write(Protocol):
     """Writes the predictions of one batch."""
 
-    def __call__(self, images: Iterable[Prediction]) -> None:
+    def __call__(self, images: Iterable[AnyPrediction]) -> None:
         """Adds their lines."""
         ...
 
 
 @contextmanager
-def csv_writer(path: Path | None, top: int) -> Iterator[Write]:
-    """Opens a CSV file (UTF-8) that gets a line for every image: file, class, probability, class, ...
+def csv_writer(path: Path | None, form: Form[Any]) -> Iterator[Write]:
+    """Opens a CSV file (UTF-8) that gets a line for every image.
 
     Lines are written as they come: what is there after an interruption is right as far as it goes.
 
     Args:
         path: The file; None writes nothing.
-        top: Classes of each image.
+        form: How a prediction is written.
 
     Raises:
         UsageError: The file cannot be written.
@@ -56,57 +45,58 @@ def csv_writer(path: Path | None, top: int) -> Iterator[Write]:
     if path is None:
         yield lambda images: None  # noqa: ARG005
         return
-    header = ["file", "class", "probability"]
-    header += [f"{name}_{place}" for place in range(2, top + 1) for name in ("class", "probability")]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(header)
-            yield lambda images: writer.writerows(map(_cells, images))
+            writer.writerow(form.header)
+            yield lambda images: writer.writerows(map(form.cells, images))
     except OSError as error:
         raise unwritable_csv(path, error) from error
 
 
-def _cells(one: Prediction) -> list[str]:
-    pairs = zip(one.classes, one.probabilities, strict=True)
-    return [printable(one.file), *(cell for name, p in pairs for cell in (name, f"{p:.6f}"))]
-
-
 class Tally:
-    """What is kept of predictions for the report: the first of them, or all for JSON, and counts.
+    """What is kept of predictions for the report: the first of them, or all for JSON.
 
     Args:
+        form: How a prediction is written.
         keeps_all: Whether every image is kept.
     """
 
-    def __init__(self, *, keeps_all: bool) -> None:
-        self._keeps_all = keeps_all
-        self.images: list[Prediction] = []
+    def __init__(self, form: Form[Any], *, keeps_all: bool) -> None:
+        self.form = form
+        self.total = 0
+        self.rows: list[Row] = []
+        self.drawn: list[Row] = []
         self.unreadable: list[Unreadable] = []
-        self.classes: Counter[str] = Counter()
+        self._keeps_all = keeps_all
 
-    def add(self, images: Iterable[Prediction], unreadable: Iterable[Unreadable]) -> None:
+    def add(self, images: Iterable[AnyPrediction], unreadable: Iterable[Unreadable]) -> None:
         """Adds a batch."""
         for one in images:
-            self.classes[one.label] += 1
-            if self._keeps_all or len(self.images) < MOST_IMAGES:
-                self.images.append(one)
+            self.total += 1
+            self.form.add(one)
+            if self._keeps_all:
+                self.rows.append(self.form.row(one))
+            elif len(self.drawn) < MOST_IMAGES:
+                self.drawn.append(self.form.drawn(one))
         self.unreadable += unreadable
-
-    @property
-    def total(self) -> int:
-        """Images that were read."""
-        return self.classes.total()
 
 
 def predictions_report(
-    tally: Tally, *, bundle: str, runtime: str, notes: Iterable[str], csv_file: Path | None
+    tally: Tally,
+    preprocessing: Preprocessing,
+    *,
+    bundle: str,
+    runtime: str,
+    notes: Iterable[str],
+    csv_file: Path | None,
 ) -> Report:
     """Makes the report of `nas predict`.
 
     Args:
         tally: What was predicted.
+        preprocessing: What the network predicts.
         bundle: Folder of the network.
         runtime: What ran it.
         notes: What was passed over.
@@ -123,60 +113,23 @@ def predictions_report(
         title="",
         facts=(
             Fact(key="bundle", label="network", value=bundle),
+            Fact(key="task", label="", value=preprocessing.task),
             Fact(key="images", label="images", value=tally.total, text=f"{tally.total:,}"),
             Fact(key="runtime", label="runtime", value=runtime),
             Fact(key="unreadable", label="", value=unreadable),
         ),
-        tables=(_image_table(tally), *([_count_table(tally)] if tally.total > 1 else [])),
+        tables=(_image_table(tally), *([tally.form.summary()] if tally.total > 1 else [])),
         notes=tuple(lines),
     )
 
 
 def _image_table(tally: Tally) -> Table:
-    rows = tuple(_row(one) for one in tally.images)
-    hidden = tally.total - min(len(rows), MOST_IMAGES)
+    hidden = tally.total - len(tally.drawn)
     return Table(
         key="predictions",
         title="Predictions",
-        columns=(
-            Column(key="file", heading="file", show=printable),
-            Column(key="class", heading="class", show=printable),
-            Column(key="probability", heading="probability", show=show_accuracy, is_number=True),
-            *([Column(key="others", heading="then", show=printable)] if _has_others(tally) else []),
-        ),
-        rows=rows,
-        drawn=rows[:MOST_IMAGES],
-        notes=(f"{hidden:,} more images: --csv FILE or --json has all",) if hidden else (),
-    )
-
-
-def _has_others(tally: Tally) -> bool:
-    return any(len(one.classes) > 1 for one in tally.images)
-
-
-def _row(one: Prediction) -> Row:
-    pairs = [*zip(one.classes, one.probabilities, strict=True)]
-    row: dict[str, object] = {
-        "file": one.file,
-        "class": one.label,
-        "probability": one.probability,
-        "top": [{"class": name, "probability": value} for name, value in pairs],
-        "others": ", ".join(f"{name} {value:.4f}" for name, value in pairs[1:]),
-    }
-    return row
-
-
-def _count_table(tally: Tally) -> Table:
-    rows = tuple({"class": name, "images": number} for name, number in tally.classes.most_common())
-    hidden = len(rows) - MOST_CLASSES
-    return Table(
-        key="counts",
-        title="Images by class",
-        columns=(
-            Column(key="class", heading="class", show=printable),
-            Column(key="images", heading="images", show=show_count, is_number=True),
-        ),
-        rows=rows,
-        drawn=rows[:MOST_CLASSES],
-        notes=(f"{hidden:,} more classes",) if hidden > 0 else (),
+        columns=(Column(key="file", heading="file", show=printable), *tally.form.columns),
+        rows=tuple(tally.rows),
+        drawn=tuple(tally.drawn),
+        notes=(f"{hidden:,} more images: --csv FILE or --json has all",) if hidden and not tally.rows else (),
     )

@@ -35,7 +35,7 @@ def judge_origin(labelled: Labelled, trained_on: TrainedOn | None) -> Judged:
     if carving is not None and labelled.split_fingerprint != trained_on.split:
         return Judged(notes=notes, warnings=(_other_split(labelled, trained_on),))
     if split == "search":
-        notes = (*notes, "networks and epochs are chosen on the search split, so its accuracy flatters")
+        notes = (*notes, "networks and epochs are chosen on the search split, so scores on it flatter")
     return Judged(notes=notes)
 
 

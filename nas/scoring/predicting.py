@@ -1,4 +1,4 @@
-"""`nas.predict`: the likeliest classes of image files, by a bundle's network."""
+"""`nas.predict`: the classes, labels or numbers of image files, by a bundle's network."""
 
 from __future__ import annotations
 
@@ -10,39 +10,17 @@ import numpy as np
 
 from nas.data.images import Files
 from nas.data.tree import count, few, find_kinds, list_tree, printable
-from nas.errors import DataError
+from nas.errors import DataError, UsageError
 from nas.export.opened import OpenBundle, open_bundle
+from nas.export.preprocessing import Preprocessing
+from nas.scoring.outputs import Unreadable, batch_size_for, run_over
+from nas.scoring.predictions import AnyPrediction, Read, class_reader, label_reader, number_reader
 from nas.scoring.runtimes import RuntimeName, make_runtime
-from nas.scoring.top_classes import Unreadable, batch_size_for, classify
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, THRESHOLD
 from nas.trial import Say, say_nothing
-from nas.values import whole
+from nas.values import real, whole
 
 Paths = str | Path | Sequence[str | Path]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prediction:
-    """The likeliest classes of one image.
-
-    Attributes:
-        file: Its path, as given, or below the folder that was given.
-        classes: The likeliest classes, the likeliest first.
-        probabilities: Their probabilities, in [0, 1].
-    """
-
-    file: str
-    classes: tuple[str, ...]
-    probabilities: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """The likeliest class."""
-        return self.classes[0]
-
-    @property
-    def probability(self) -> float:
-        """Its probability."""
-        return self.probabilities[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,13 +28,14 @@ class Predictions:
     """What was predicted.
 
     Attributes:
-        images: One for each image that could be read, in the order of the paths.
+        images: One for each image that could be read, in the order of the paths: `Prediction`,
+            `MultilabelPrediction` or `RegressionPrediction`, by the network's task.
         unreadable: Those that could not.
         runtime: What ran the network, where.
         notes: What was passed over in folders.
     """
 
-    images: tuple[Prediction, ...]
+    images: tuple[AnyPrediction, ...]
     unreadable: tuple[Unreadable, ...] = ()
     runtime: str = ""
     notes: tuple[str, ...] = ()
@@ -64,7 +43,7 @@ class Predictions:
     def __len__(self) -> int:
         return len(self.images)
 
-    def __iter__(self) -> Iterator[Prediction]:
+    def __iter__(self) -> Iterator[AnyPrediction]:
         return iter(self.images)
 
 
@@ -77,7 +56,7 @@ class Predicted:
         unreadable: Those that could not.
     """
 
-    images: tuple[Prediction, ...]
+    images: tuple[AnyPrediction, ...]
     unreadable: tuple[Unreadable, ...]
 
 
@@ -88,12 +67,14 @@ class Predictor:
         bundle: A bundle, or the folder of a training or study that has one.
         paths: Image files, and folders with images at any depth.
         runtime: `torch`, or `onnx` for the bundle's `model.onnx` in ONNX Runtime.
-        top: Classes of each image, the likeliest first.
+        top: Classes or labels of each image, the likeliest first; by default one class, or all labels.
+        threshold: Probability from which on a label counts as predicted; by default 0.5. For labels only.
         batch_size: Images a forward pass; by default up to 256, fewer where they are large.
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
 
     Attributes:
-        top: Classes of each image; not more than there are.
+        preprocessing: What the network predicts, and from what.
+        top: Classes or labels of each image, not more than there are; all numbers.
         files: The files, in the order of the paths; those of a folder by name.
         notes: What was passed over in folders.
         runtime: What runs the network, where.
@@ -101,6 +82,7 @@ class Predictor:
     Raises:
         ExportError: There is no such bundle, or a file of it cannot be used.
         DataError: A path does not exist, or there is no image.
+        UsageError: `top` or `threshold` is out of range, or not for the network's task.
         ExecutorError: The device is not there.
     """
 
@@ -110,18 +92,18 @@ class Predictor:
         paths: Paths,
         *,
         runtime: RuntimeName = "torch",
-        top: int = 1,
+        top: int | None = None,
+        threshold: float | None = None,
         batch_size: int | None = None,
         device: str = "auto",
     ) -> None:
-        top = whole("top", top, least=1)
         opened = bundle if isinstance(bundle, OpenBundle) else open_bundle(bundle)
-        preprocessing = opened.required_preprocessing()
-        self._classes = preprocessing.classes
-        self._reading = preprocessing.reading
-        self.top = min(top, len(self._classes))
-        self._batch_size = batch_size_for(batch_size, self._reading.resolution)
+        self.preprocessing = opened.required_preprocessing()
+        self.top = _top(self.preprocessing, top)
+        threshold = _threshold(self.preprocessing, threshold)
+        self._batch_size = batch_size_for(batch_size, self.preprocessing.reading.resolution)
         self.files, self.notes = find_images(paths)
+        self._read = _reader(self.preprocessing, self.files, self.top, threshold)
         self._run = make_runtime(opened, runtime, device)
 
     @property
@@ -136,18 +118,43 @@ class Predictor:
             ExecutorError: The memory does not suffice for a batch.
         """
         part = Files(root="", paths=self.files, labels=np.zeros(len(self.files), np.int64))
-        for found in classify(self._run, part, self._reading, top=self.top, batch_size=self._batch_size):
-            images = tuple(
-                Prediction(
-                    file=self.files[place],
-                    classes=tuple(self._classes[index] for index in classes),
-                    probabilities=tuple(probabilities),
-                )
-                for place, classes, probabilities in zip(
-                    found.places.tolist(), found.classes.tolist(), found.probabilities.tolist(), strict=True
-                )
-            )
-            yield Predicted(images=images, unreadable=found.unreadable)
+        for outputs in run_over(self._run, part, self.preprocessing, batch_size=self._batch_size):
+            yield Predicted(images=tuple(self._read(outputs)), unreadable=outputs.unreadable)
+
+
+def _top(preprocessing: Preprocessing, top: int | None) -> int:
+    """How many names each image gets."""
+    count = len(preprocessing.classes)
+    if top is None:
+        return 1 if preprocessing.task == CLASSIFICATION else count
+    if preprocessing.task == REGRESSION:
+        raise UsageError(
+            f"top chooses the likeliest classes or labels, but the network predicts numbers "
+            f"({few(preprocessing.classes)}): leave it out",
+            field="top",
+        )
+    return min(whole("top", top, least=1), count)
+
+
+def _threshold(preprocessing: Preprocessing, threshold: float | None) -> float:
+    if threshold is None:
+        return THRESHOLD
+    if preprocessing.task != MULTILABEL:
+        raise UsageError(
+            f"threshold is for labels, of which an image may have several, but the network is for "
+            f"{preprocessing.task}: leave it out",
+            field="threshold",
+        )
+    return real("threshold", threshold, least=0, most=1)
+
+
+def _reader(preprocessing: Preprocessing, files: Sequence[str], top: int, threshold: float) -> Read:
+    names = preprocessing.classes
+    if preprocessing.task == CLASSIFICATION:
+        return class_reader(files, names, top)
+    if preprocessing.task == MULTILABEL:
+        return label_reader(files, names, top, threshold)
+    return number_reader(files, names)
 
 
 def predict(
@@ -155,12 +162,13 @@ def predict(
     paths: Paths,
     *,
     runtime: RuntimeName = "torch",
-    top: int = 1,
+    top: int | None = None,
+    threshold: float | None = None,
     batch_size: int | None = None,
     device: str = "auto",
     progress: Say = say_nothing,
 ) -> Predictions:
-    """Names the likeliest classes of image files, which are read as in the network's training.
+    """Predicts the classes, labels or numbers of image files, which are read as in the network's training.
 
     Files that cannot be read are named in the result, and are no error.
 
@@ -168,7 +176,8 @@ def predict(
         bundle: A bundle, or the folder of a training or study that has one.
         paths: Image files, and folders with images at any depth; one alone, or a list.
         runtime: `torch`, or `onnx` for the bundle's `model.onnx` in ONNX Runtime.
-        top: Classes of each image, the likeliest first.
+        top: Classes or labels of each image, the likeliest first; by default one class, or all labels.
+        threshold: Probability from which on a label counts as predicted; by default 0.5. For labels only.
         batch_size: Images a forward pass; by default up to 256, fewer where they are large.
         device: `auto` (a GPU where there is one), `cpu` or `cuda`.
         progress: Receives how many images were done.
@@ -176,10 +185,19 @@ def predict(
     Raises:
         ExportError: There is no such bundle, or a file of it cannot be used.
         DataError: A path does not exist, or there is no image.
+        UsageError: `top` or `threshold` is out of range, or not for the network's task.
         ExecutorError: The device is not there, or its memory does not suffice.
     """
-    predictor = Predictor(bundle, paths, runtime=runtime, top=top, batch_size=batch_size, device=device)
-    images: list[Prediction] = []
+    predictor = Predictor(
+        bundle,
+        paths,
+        runtime=runtime,
+        top=top,
+        threshold=threshold,
+        batch_size=batch_size,
+        device=device,
+    )
+    images: list[AnyPrediction] = []
     unreadable: list[Unreadable] = []
     for batch in predictor:
         images += batch.images

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
 from nas.export.opened import OpenBundle
 from nas.io import write_whole
-from nas.scoring.scores import Scores
+from nas.scoring.by_task import AnyScores
 
 HEADING = "## Readings of the test split"
 INTRODUCTION = (
     "Each row is one evaluation of these weights on a test split. One reading is an estimate for new images; "
     "where something was chosen by several, the best of them flatters."
 )
-COLUMNS = ("date (UTC)", "data", "split", "images", "accuracy", "95 % interval", "runtime")
 
 
-def note_reading(opened: OpenBundle, scores: Scores) -> tuple[str, ...]:
+def note_reading(opened: OpenBundle, scores: AnyScores) -> tuple[str, ...]:
     """Appends a row to the card; returns a warning where it cannot be written.
 
     The card is written whole: after a crash it is the one before or the one after.
     """
-    low, high = scores.interval
-    row = (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
-        scores.data,
-        scores.split,
-        f"{scores.images:,}",
-        f"{scores.accuracy:.4f}",
-        f"{low:.4f} to {high:.4f}",
-        scores.runtime,
-    )
+    row = {
+        "date (UTC)": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+        "data": scores.data,
+        "split": scores.split,
+        "images": f"{scores.images:,}",
+        **dict(scores.headline),
+        "runtime": scores.runtime,
+    }
     try:
         write_whole(opened.card, _with_row(opened.card.read_text(encoding="utf-8"), row))
     except (OSError, UnicodeDecodeError) as error:
@@ -39,16 +37,16 @@ def note_reading(opened: OpenBundle, scores: Scores) -> tuple[str, ...]:
     return ()
 
 
-def _with_row(card: str, row: tuple[str, ...]) -> str:
+def _with_row(card: str, row: Mapping[str, str]) -> str:
     """The card with a row more; the section is the last one, or is made there."""
-    line = _line(row)
+    line = _line(row.values())
     head, heading, section = card.partition(f"{HEADING}\n")
     if not heading:
-        rule = _line(("---",) * len(COLUMNS))
-        return f"{card.rstrip()}\n\n{HEADING}\n\n{INTRODUCTION}\n\n{_line(COLUMNS)}\n{rule}\n{line}\n"
+        rule = _line(["---"] * len(row))
+        return f"{card.rstrip()}\n\n{HEADING}\n\n{INTRODUCTION}\n\n{_line(row)}\n{rule}\n{line}\n"
     section, next_heading, rest = section.partition("\n## ")
     return f"{head}{heading}{section.rstrip()}\n{line}\n{next_heading}{rest}"
 
 
-def _line(cells: tuple[str, ...]) -> str:
+def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |"

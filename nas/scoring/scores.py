@@ -1,8 +1,8 @@
-"""`Scores`: how good predictions are on images of known classes; torchmetrics does the arithmetic."""
+"""`Scores`: how good predicted classes are; torchmetrics does the arithmetic."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,14 +11,15 @@ import torch
 from torchmetrics.functional import classification as tm
 
 from nas.data.images import Part
-from nas.scoring.top_classes import TopClasses, Unreadable
+from nas.scoring.calibration import BINS, ConfidenceBin, bin_by_confidence
+from nas.scoring.outputs import Outputs, Unreadable
+from nas.scoring.top_classes import TopClasses, joined, likeliest
 from nas.statistics import wilson_interval
+from nas.task_metrics import measure_if_defined
+from nas.tasks import CLASSIFICATION, TOP, TaskName
 
-TOP = 5
-"""Classes among which the true one counts as found, for the top-5 accuracy."""
-
-BINS = 15
-"""Bins of confidence. Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4."""
+MOST_LOGITS = 1 << 28
+"""Logits that are kept for the AUROC: 1 GiB."""
 
 Counts = npt.NDArray[np.int64]
 
@@ -64,31 +65,12 @@ class ScoredImage:
         return self.prediction == self.label
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConfidenceBin:
-    """The predictions with a probability in one of 15 equal ranges.
-
-    Attributes:
-        low: Lower end of the range.
-        high: Upper end of the range.
-        images: How many predictions there are.
-        confidence: Mean probability of the predictions; None where there are none.
-        accuracy: Share of them that is right; None where there are none.
-    """
-
-    low: float
-    high: float
-    images: int
-    confidence: float | None
-    accuracy: float | None
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Scores:
-    """How good predictions are. Averages over classes are over those that have an image.
+    """How good predicted classes are. Averages over classes are over those that have an image.
 
     Attributes:
-        data: What users call the images; empty where `score` alone was called. So are the next three.
+        data: What users call the images; empty where nothing but arrays was scored. So are the next three.
         split: Which split of them, or `all`.
         bundle: The folder of the network.
         runtime: What ran it, where.
@@ -100,6 +82,8 @@ class Scores:
         top5: Share of images whose true class is among the five likeliest; None with at most five classes.
         balanced_accuracy: Mean recall of the classes.
         macro_f1: Mean F1 of the classes.
+        auroc: Mean area under the ROC curve of the classes, each against all others; None with more than
+            2**28 logits, or images of one class.
         calibration_error: Expected calibration error, 15 bins: how far probabilities of predictions are from
             the share that is right, on average.
         per_class: The scores of each class.
@@ -124,6 +108,7 @@ class Scores:
     top5: float | None
     balanced_accuracy: float
     macro_f1: float
+    auroc: float | None
     calibration_error: float
     per_class: tuple[ClassScores, ...]
     confusion: Counts
@@ -133,6 +118,17 @@ class Scores:
     unreadable: tuple[Unreadable, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> TaskName:
+        """What was predicted."""
+        return CLASSIFICATION
+
+    @property
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        """The numbers to look at first, with their names."""
+        low, high = self.interval
+        return (("accuracy", f"{self.accuracy:.4f}"), ("95 % interval", f"{low:.4f} to {high:.4f}"))
 
     @property
     def majority(self) -> ClassScores:
@@ -195,13 +191,38 @@ class Scores:
         )
 
 
-def score(predictions: TopClasses, part: Part, classes: Sequence[str]) -> Scores:
+def score_classes(outputs: Iterator[Outputs], part: Part, classes: Sequence[str]) -> Scores:
+    """Scores what a network gives for images of known classes.
+
+    Of many images of many classes only the likeliest classes are kept, and no AUROC is computed.
+
+    Args:
+        outputs: Batch by batch, of at least one image.
+        part: The images, with labels that are indices into `classes`.
+        classes: Names of the classes, in the order of the logits.
+    """
+    keeps_all = len(part) * len(classes) <= MOST_LOGITS
+    kept: list[TopClasses] = []
+    logits: list[torch.Tensor] = []
+    for batch in outputs:
+        kept.append(likeliest(batch, TOP))
+        logits += [torch.from_numpy(batch.logits)] if keeps_all else []
+    predictions = joined(kept)
+    labels = torch.from_numpy(part.labels[predictions.places])
+    auroc = measure_if_defined(CLASSIFICATION, "auroc", torch.cat(logits), labels) if keeps_all else None
+    return score(predictions, part, classes, auroc=auroc)
+
+
+def score(
+    predictions: TopClasses, part: Part, classes: Sequence[str], *, auroc: float | None = None
+) -> Scores:
     """Scores predictions.
 
     Args:
         predictions: Of at least one image, with the five likeliest classes where there are more than five.
         part: The images, with labels that are indices into `classes`.
         classes: Names of the classes, in the order of the logits.
+        auroc: Of all their probabilities; None where that is not known.
     """
     labels = torch.from_numpy(part.labels[predictions.places])
     predicted = torch.from_numpy(predictions.classes[:, 0])
@@ -219,11 +240,12 @@ def score(predictions: TopClasses, part: Part, classes: Sequence[str]) -> Scores
         top5=_top5(predictions, labels, len(classes)),
         balanced_accuracy=_mean(one.recall for one in per_class),
         macro_f1=_mean(one.f1 for one in per_class),
+        auroc=auroc,
         # The binary form takes the probability and whether it is right, as the multiclass form does.
         calibration_error=float(tm.binary_calibration_error(confidence, is_right.long(), n_bins=BINS)),
         per_class=per_class,
         confusion=confusion,
-        reliability=_reliability(predictions.probabilities[:, 0], is_right.numpy()),
+        reliability=bin_by_confidence(predictions.probabilities[:, 0], is_right.numpy()),
         part=part,
         predictions=predictions,
         unreadable=predictions.unreadable,
@@ -260,21 +282,3 @@ def _top5(predictions: TopClasses, labels: torch.Tensor, num_classes: int) -> fl
 def _mean(values: Iterable[float | None]) -> float:
     known = [value for value in values if value is not None]
     return sum(known) / len(known)
-
-
-def _reliability(
-    confidence: npt.NDArray[np.float64], is_right: npt.NDArray[np.bool_]
-) -> tuple[ConfidenceBin, ...]:
-    edges = np.linspace(0, 1, BINS + 1)
-    where = np.clip(np.digitize(confidence, edges[1:-1], right=True), 0, BINS - 1)
-    return tuple(
-        ConfidenceBin(
-            low=float(edges[index]),
-            high=float(edges[index + 1]),
-            images=int(chosen.sum()),
-            confidence=float(confidence[chosen].mean()) if chosen.any() else None,
-            accuracy=float(is_right[chosen].mean()) if chosen.any() else None,
-        )
-        for index in range(BINS)
-        for chosen in (where == index,)
-    )

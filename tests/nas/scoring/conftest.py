@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nas.data.loading import load_data
+from nas.data.images import ImageData
+from nas.data.loading import from_arrays, load_data
 from nas.export.bundle import export_bundle
 from nas.export.preprocessing import Preprocessing
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
@@ -72,3 +73,40 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = load_data(photos, resolution=SIDE, seed=5)
     return make_bundle(tmp_path_factory.mktemp("bundle") / "bundle", Preprocessing.of(data), with_onnx=True)
+
+
+LABELS = ("red", "green", "blue")
+COLUMNS = ("brightness", "warmth")
+
+
+def levels(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy images of one colour each, and their colours."""
+    rng = np.random.default_rng(seed)
+    colours = rng.integers(0, 256, size=(count, 3))
+    noise = rng.integers(-20, 21, size=(count, SIDE, SIDE, 3))
+    return np.clip(colours[:, None, None, :] + noise, 0, 255).astype(np.uint8), colours
+
+
+def label_data(count: int = 60, **options: object) -> ImageData:
+    """Images with a label for each colour that is strong in them; some have none."""
+    images, colours = levels(count)
+    labels = (colours > np.array([128, 150, 180])).astype(np.uint8)
+    return from_arrays(images, labels, task="multilabel", **{"classes": LABELS, "name": "colours", **options})
+
+
+def number_data(count: int = 60, **options: object) -> ImageData:
+    """Images with their mean level, and 100 times red less blue as a share."""
+    images, colours = levels(count)
+    numbers = np.stack([colours.mean(1), 100 * (colours[:, 0] - colours[:, 2]) / 255], axis=1)
+    given = {"classes": COLUMNS, "name": "levels", **options}
+    return from_arrays(images, numbers.astype(np.float32), task="regression", **given)
+
+
+@pytest.fixture(scope="session")
+def labels_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("labels") / "bundle", Preprocessing.of(label_data()))
+
+
+@pytest.fixture(scope="session")
+def numbers_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("numbers") / "bundle", Preprocessing.of(number_data()))

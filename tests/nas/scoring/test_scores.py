@@ -7,7 +7,10 @@ import pytest
 from sklearn import metrics
 
 from nas.data.images import Pixels
-from nas.scoring.scores import BINS, Scores, score
+from nas.scoring import scores as scores_module
+from nas.scoring.calibration import BINS
+from nas.scoring.outputs import Outputs
+from nas.scoring.scores import Scores, score, score_classes
 from nas.scoring.top_classes import TopClasses
 from nas.statistics import wilson_interval
 
@@ -127,3 +130,40 @@ def test_accuracy_that_needs_no_look_at_the_images_is_doubted(labels, prediction
 def test_good_accuracy_is_not_doubted():
     labels = [0, 1, 2] * 30
     assert make_scores(labels, np.eye(3)[labels]).doubts() == ()
+
+
+def score_logits(labels, logits, *, batch=64):
+    labels, logits = np.asarray(labels), np.asarray(logits, np.float32)
+    powers = np.exp(logits.astype(float))
+    values = powers / powers.sum(1, keepdims=True)
+    batches = (
+        Outputs(
+            places=np.arange(len(labels))[start : start + batch],
+            logits=logits[start : start + batch],
+            values=values[start : start + batch],
+        )
+        for start in range(0, len(labels), batch)
+    )
+    part = Pixels(images=np.zeros((len(labels), 1, 1, 1), np.uint8), labels=labels)
+    return score_classes(batches, part, [f"c{index}" for index in range(logits.shape[1])])
+
+
+def test_auroc_is_scikit_learns_over_all_batches():
+    labels, probabilities = random_case(200, 8, seed=9)
+    scores = score_logits(labels, np.log(probabilities))
+    expected = metrics.roc_auc_score(labels, probabilities, multi_class="ovr")
+    assert scores.auroc == pytest.approx(expected, abs=1e-5)
+    assert scores.top5 == pytest.approx(metrics.top_k_accuracy_score(labels, probabilities, k=5))
+    assert scores.accuracy == metrics.accuracy_score(labels, probabilities.argmax(1))
+
+
+def test_auroc_is_none_for_images_of_one_class_and_where_logits_are_too_many_to_keep(monkeypatch):
+    labels, probabilities = random_case(20, 3, seed=10)
+    assert score_logits(np.zeros(20, int), np.log(probabilities)).auroc is None
+    kept = score_logits(labels, np.log(probabilities))
+    monkeypatch.setattr(scores_module, "MOST_LOGITS", 59)
+    streamed = score_logits(labels, np.log(probabilities), batch=7)
+    assert kept.auroc is not None
+    assert streamed.auroc is None
+    assert streamed.accuracy == kept.accuracy
+    assert np.array_equal(streamed.predictions.classes, kept.predictions.classes)
