@@ -58,7 +58,7 @@ class Start:
     published: str = ""
     notes: tuple[str, ...] = ()
 
-    def fitted(self, data: ImageData, *, keeps_weights: bool, trains: str = "all", seed: int = 0) -> Start:
+    def fitted(self, data: ImageData, *, keeps_weights: bool, trains: str = "all") -> Start:
         """Returns it with the classes and channels of these images.
 
         With weights that are kept, the images are normalised as they were for the weights. Weights of other
@@ -69,7 +69,6 @@ class Start:
             data: The images.
             keeps_weights: Whether training starts from the weights.
             trains: What the recipe trains.
-            seed: Of a new classifier.
 
         Raises:
             TrainingError: The weights that training starts from are for others.
@@ -98,7 +97,6 @@ class Start:
             data,
             classes=classes,
             is_trained=trains in ("all", "classifier"),
-            seed=seed,
         )
         return replace(self, network=network, weights=weights, notes=(*self.notes, *notes))
 

@@ -136,7 +136,7 @@ class FullTraining:
         share_of_batch(np.arange(recipe.batch_for(len(data.train))), 0, workers)  # refuses what has no shares
         found = []
         for start in starts:
-            fitted = start.fitted(data, keeps_weights=keeps, trains=recipe.trains, seed=seed)
+            fitted = start.fitted(data, keeps_weights=keeps, trains=recipe.trains)
             if keeps and start.preprocessing is not None:
                 check_apart(data, start.preprocessing.trained_on)
             trained_network(fitted.network, recipe, len(data.train))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import zeros_like
+
 from nas.data.images import ImageData
 from nas.errors import TrainingError
 from nas.starting_weights import Weights
@@ -26,12 +28,15 @@ def transferred(
     *,
     classes: Sequence[str] | None,
     is_trained: bool,
-    seed: int,
 ) -> tuple[Weights, tuple[str, ...]]:
     """Weights for the classes and channels of these images, and what was changed in them.
 
-    A classifier of other classes is left out for a fresh one, if the recipe trains it from there. The input
-    channels of the first convolution are summed for one channel, and repeated for more, as timm does.
+    A classifier of other classes is left out for a new one of zeros, if the recipe trains it from there. On
+    trained features, a random one begins with large and arbitrary logits, and learning from those undoes the
+    weights of the other layers. The input channels of the first convolution are summed for one channel, and
+    repeated for more, as timm does.
+
+    Source: Kolesnikov et al., Big Transfer, ECCV 2020, section 3.3, for the zeros.
 
     Args:
         weights: By our names, with a classifier or without.
@@ -40,13 +45,12 @@ def transferred(
         classes: Names of the classes that the weights are for; None where they are not known.
         is_trained: Whether the recipe trains a network for the images; False where it adjusts one that was
             trained on such images.
-        seed: Of the new classifier.
 
     Raises:
         TrainingError: The weights are for others, and the recipe does not train what is new; or they are for
             the same classes in another order.
     """
-    fresh = build(network, seed=seed).state_dict()
+    fresh = build(network, seed=0).state_dict()
     found, notes = dict(weights), []
     reason = _other_classes(weights, data, classes)
     if reason:
@@ -56,8 +60,8 @@ def transferred(
                 f"{_remedy('images of those classes')}",
                 field="weights",
             )
-        found |= {name: tensor for name, tensor in fresh.items() if is_of_classifier(name)}
-        notes.append(f"the classifier of the weights is left out for a new one: {reason}")
+        found |= {name: zeros_like(tensor) for name, tensor in fresh.items() if is_of_classifier(name)}
+        notes.append(f"the classifier of the weights is left out for a new one, of zeros: {reason}")
     elif classes is None:
         notes.append(
             f"the classifier is kept: the weights are for {data.num_classes} classes too, without their names"
