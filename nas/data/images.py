@@ -330,7 +330,9 @@ class ImageData:
     def __str__(self) -> str:
         shape = f"{self.channels} x {self.resolution} x {self.resolution}"
         counts = f"{len(self.train):,} train / {len(self.search):,} search / {len(self.test):,} test"
-        return f"{self.name}: {self.num_classes} {TASKS[self.task].outputs}, {shape}, {counts}"
+        outputs = TASKS[self.task].outputs
+        outputs = outputs.removesuffix("s") if self.num_classes == 1 else outputs
+        return f"{self.name}: {self.num_classes} {outputs}, {shape}, {counts}"
 
 
 def check_fits(network: Network, data: ImageData) -> None:

@@ -18,9 +18,10 @@ from nas.data.table import Table, read_table
 from nas.data.table_columns import find_columns, names_files, split_of
 from nas.data.table_files import FileFinder
 from nas.data.table_labels import Answers, Row, read_labels
+from nas.data.targets import label_counts
 from nas.data.tree import few, printable
 from nas.errors import DataError
-from nas.tasks import CLASSIFICATION, MULTILABEL, TaskName
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import shown
 
@@ -284,16 +285,16 @@ def _check_trained(rows: Sequence[Row], answers: Answers, path: Path) -> None:
     Raises:
         DataError: One is in another split alone, or classes may be numbers.
     """
-    is_trained = np.array([row.part == "train" for row in rows])
-    if answers.task == CLASSIFICATION:
-        has = answers.labels[:, None] == np.arange(len(answers.classes))
-        _check_numbers(answers, path)
-    elif answers.task == MULTILABEL:
-        has = answers.labels > 0
-    else:
+    if answers.task == REGRESSION:
         return
-    for place in np.flatnonzero(~has[is_trained].any(0) & has.any(0)).tolist():
-        row = rows[int(np.flatnonzero(has[:, place])[0])]
+    if answers.task == CLASSIFICATION:
+        _check_numbers(answers, path)
+    is_trained = np.array([row.part == "train" for row in rows])
+    counts = label_counts(answers.task, answers.classes, answers.labels)
+    learned = label_counts(answers.task, answers.classes, answers.labels[is_trained])
+    for place in np.flatnonzero((np.array(counts) > 0) & (np.array(learned) == 0)).tolist():
+        has = answers.labels == place if answers.task == CLASSIFICATION else answers.labels[:, place] > 0
+        row = rows[int(np.flatnonzero(has)[0])]
         raise DataError(
             f"every label must be learned from training images, but {shown(answers.classes[place])} is in "
             f"{row.part} alone ({row.line}): correct it, add training images of it, or remove the line",

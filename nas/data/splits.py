@@ -295,13 +295,19 @@ def _check_labels(source: Source) -> None:
 
 def _check_classes(source: Source) -> None:
     if len(source.classes) < 2:
-        raise DataError(f"at least 2 classes are needed, but {source.name} has {len(source.classes)}")
+        only = "".join(f", {name!r}" for name in source.classes)
+        raise DataError(
+            f"at least 2 classes are needed, but {source.name} has {len(source.classes)}{only}: add images "
+            "of another class",
+            field="data",
+        )
     counts = np.bincount(source.parts["train"].labels, minlength=len(source.classes))
     fewest = int(counts.argmin())
     if counts[fewest] < LEAST_IMAGES_PER_CLASS:
         raise DataError(
             f"each class needs at least {LEAST_IMAGES_PER_CLASS} training images, one for each split, but "
-            f"{source.classes[fewest]!r} of {source.name} has {counts[fewest]}: add some or remove the class"
+            f"{source.classes[fewest]!r} of {source.name} has {counts[fewest]}: add some or remove the class",
+            field="data",
         )
 
 

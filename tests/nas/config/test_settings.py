@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.config.readers import read_metrics, read_objective
+from nas.config.readers import absolute_if_there, read_metrics, read_objective
 from nas.config.resuming import resumed
 from nas.config.settings import Settings
 from nas.errors import StudyError, UsageError
@@ -22,6 +22,17 @@ def settings(**changes) -> Settings:
 def test_settings_survive_json():
     one = settings(target_macs=30e6, trials=7, workers=2)
     assert Settings.from_dict(json.loads(json.dumps(one.to_dict())), FOLDER) == one
+
+
+@pytest.mark.parametrize(
+    "text", ["labels.csv", "labels.csv:age,height", "Labels.TSV", "pack.npz", "./images"]
+)
+def test_paths_of_images_are_stored_whole_so_that_a_resume_finds_them_from_anywhere(text):
+    assert absolute_if_there(text) == str((Path.cwd() / text).absolute())
+
+
+def test_names_of_data_sets_are_stored_as_they_are():
+    assert absolute_if_there("cifar10") == "cifar10"
 
 
 def test_what_a_newer_version_added_is_left_out():
