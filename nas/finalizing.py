@@ -23,6 +23,8 @@ from nas.protocols import Evaluator, Executor
 from nas.report.printing import Table
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
+from nas.task_objective import judged_by, needed_of_task
+from nas.tasks import TASKS
 from nas.tested_weights import TestedWeights, read_tested_weights, weights_digest
 from nas.trial import InfeasibleError, Progress
 from nas.values import instance, whole
@@ -31,9 +33,6 @@ from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
     from nas.latency.table.table import LatencyTable
-
-TEST_BATCH = 256
-"""Images of a forward pass on the test split."""
 
 
 class Watcher(Protocol):
@@ -164,6 +163,7 @@ def finalize(
             evaluator or _test_evaluator(study, data),
             executor or InlineExecutor(),
             contenders,
+            goal=judged_by(study.objective, data.task),
             images=len(data.test),
             class_counts=DataDescription.of(data).by_split()["test"],
             seeds=seeds,
@@ -242,11 +242,16 @@ def _space_of(study: Study) -> SearchSpace:
 
 
 def _test_evaluator(study: Study, data: ImageData) -> Evaluator:
-    """Trains by the study's recipe and measures on the test split."""
+    """Trains by the study's recipe and measures what its objective needs on the test split."""
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
 
-    return ProxyEvaluator(data, Recipe.from_json(study.provenance.recipe_json), split="test")
+    return ProxyEvaluator(
+        data,
+        Recipe.from_json(study.provenance.recipe_json),
+        split="test",
+        metrics=needed_of_task(study.objective, data.task),
+    )
 
 
 def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData, folder: Path) -> Comparison:
@@ -268,20 +273,17 @@ def measure_weights(comparison: Comparison, winner: StudyTrial, data: ImageData,
 
 
 def _test_weights(winner: StudyTrial, digest: str, data: ImageData) -> TestedWeights:
-    """Counts the test images that the winner's weights classify rightly, or says why that cannot be."""
-    from nas.devices import choose_device
-    from nas.training.accuracy import count_right
+    """What the winner's weights reach on the test split, or why that cannot be said."""
+    from nas.training.accuracy import measure_tested
 
-    right, images, message = None, len(data.test), ""
+    names = needed_of_task(winner.objective, data.task) or TASKS[data.task].metrics[:1]
     try:
-        right, images = count_right(
-            winner.build(), data, "test", device=choose_device(), batch_size=TEST_BATCH, precision="float32"
-        )
+        return measure_tested(winner.build(), data, names, trial=winner.number, digest=digest)
     except (InfeasibleError, NasError, RuntimeError) as error:
         message = str(error).splitlines()[0]
-    if not images:
-        right, message = None, f"no image of the test split of {data.name} can be read any more"
-    return TestedWeights(trial=winner.number, digest=digest, right=right, images=images, message=message)
+    return TestedWeights(
+        trial=winner.number, digest=digest, right=None, images=len(data.test), message=message
+    )
 
 
 def save_pictures(study: Study) -> tuple[Path, Path]:

@@ -67,9 +67,9 @@ ReadEarlier = Callable[[Mapping[str, Any]], tuple[str, Result]]
 """Reads a line of version 1: its key and its result."""
 
 
-def accuracy_of(result: Result) -> float | None:
-    """The accuracy that was measured; None where none was."""
-    return next((metric.value for metric in result.metrics if metric.name == "accuracy"), None)
+def value_of(result: Result, metric: str) -> float | None:
+    """What was measured under a name; None where nothing was."""
+    return next((one.value for one in result.metrics if one.name == metric), None)
 
 
 def earlier_result(

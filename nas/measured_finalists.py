@@ -9,10 +9,12 @@ from nas.errors import LatencyError
 from nas.latency.devices import DeviceSettings
 from nas.latency.session import Timing
 from nas.latency.table.table import LatencyTable
+from nas.metrics import metric_info, show_metric
 from nas.report.latency_report import show_ms
-from nas.report.printing import Column, Table, show_metric, show_share
+from nas.report.printing import Column, Table, show_share
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
+from nas.task_objective import judged_by
 
 MOST = 8
 """Networks that are measured: the winner, and the best of the front."""
@@ -31,7 +33,8 @@ def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Ta
 
     Where they cannot be measured, the table's notes say why; the search has ended well all the same.
     """
-    finalists, goal = _finalists(study, winner), study.objective.goal.metric
+    finalists, metric = _finalists(study, winner), winner.quality_metric
+    label, show = metric_info(metric).label, partial(show_metric, metric)
     timings: Sequence[Timing | None] = (None,) * len(finalists)
     try:
         timings, notes = _measure(study, finalists, table)
@@ -42,7 +45,7 @@ def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Ta
         title=f"Finalists on {table.device_name}: predicted, and measured now",
         columns=(
             Column(key="trial", heading="trial", is_number=True),
-            Column(key=goal, heading=goal, show=partial(show_metric, goal), is_number=True),
+            Column(key=metric, heading=label, show=show, is_number=True),
             *COLUMNS,
         ),
         rows=tuple(_row(trial, timing, table) for trial, timing in zip(finalists, timings, strict=True)),
@@ -52,9 +55,9 @@ def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Ta
 
 def _finalists(study: Study, winner: StudyTrial) -> list[StudyTrial]:
     """The winner first, then the front from its best end; no network twice."""
+    sign = judged_by(study.objective).sign
     chosen: dict[str, StudyTrial] = {winner.digest: winner}
-    sign = study.objective.goal.sign
-    for trial in sorted(study.pareto_front(), key=lambda trial: -sign * (trial.value or 0.0)):
+    for trial in sorted(study.pareto_front(), key=lambda trial: -sign * (trial.quality or 0.0)):
         chosen.setdefault(trial.digest, trial)
     return [*chosen.values()][:MOST]
 
@@ -63,7 +66,7 @@ def _row(trial: StudyTrial, timing: Timing | None, table: LatencyTable) -> dict[
     predicted = table.predict(trial.network)
     return {
         "trial": trial.number,
-        trial.objective.goal.metric: trial.value,
+        trial.quality_metric: trial.quality,
         "predicted_ms": predicted,
         "median_ms": None if timing is None else timing.median_ms,
         "q1_ms": None if timing is None else timing.q1_ms,

@@ -6,6 +6,7 @@ A metric is added here, in `METRICS`, and nowhere else. A metric of a user's eva
 from __future__ import annotations
 
 import re
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -190,6 +191,20 @@ def direction_of(name: str) -> Direction | None:
 def show_metric(name: str, value: float) -> str:
     """Formats a metric's number with its unit: `29.8M`, `4.20 ms`, `512 MiB`."""
     return metric_info(name).unit.show(value)
+
+
+def show_metrics(name: str, values: Sequence[float]) -> str:
+    """Formats a metric of one network's trainings: `0.9130 ± 0.0080 (n=3)`, or one number."""
+    show = metric_info(name).unit.show
+    if len(values) == 1:
+        return show(values[0])
+    return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))} (n={len(values)})"
+
+
+def show_difference(name: str, value: float) -> str:
+    """Formats a spread or a difference of a metric: points of a fraction, `2.10 points`, else its number."""
+    unit = metric_info(name).unit
+    return f"{100 * value:.2f} points" if unit is FRACTION else unit.show(value)
 
 
 def metric_name(word: str) -> str:

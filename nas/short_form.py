@@ -14,7 +14,7 @@ from nas.data.images import ImageData
 from nas.errors import UsageError
 from nas.evaluators import Probed
 from nas.execution.executors import DEFAULT_EXECUTOR, ExecutorOptions
-from nas.objective import Objective
+from nas.objective import KINDS, Objective
 from nas.proposals import Replicate
 from nas.protocols import (
     Evaluator,
@@ -29,8 +29,9 @@ from nas.rungs import Rungs
 from nas.scheduling import Budget
 from nas.search import Search, folder_of
 from nas.study.study import Study
+from nas.task_objective import needed_of_task, objective_of_task
 from nas.training.recipe import Recipe
-from nas.trial import Progress, Say, say_nothing
+from nas.trial import Progress, Say
 from nas.values import flag, instance, real, whole
 from search_spaces import Network, SearchSpace
 
@@ -45,6 +46,7 @@ def search(
     data: ImageData | Path | str | None = None,
     evaluator: Evaluator | None = None,
     objective: Objective | str | None = None,
+    metric: str | None = None,
     target_macs: float | None = None,
     controller: Controller | ControllerOptions | str | None = None,
     trials: int | None = None,
@@ -67,7 +69,9 @@ def search(
         out: The study's folder; a study that is there is continued.
         data: Images to train on: a folder, a `.npz` pack, a torchvision name, or loaded by `nas.load_data`.
         evaluator: What measures candidates instead of training them on `data`.
-        objective: What is maximised; by default the accuracy, or `Objective.hard` of the target.
+        objective: What is maximised; by default `metric`, or `Objective.hard` of it and the target.
+        metric: A metric of the data's task, such as `balanced_accuracy`, or of the evaluator; by default what
+            the objective names, else the task's first (see `nas.tasks.TASKS`).
         target_macs: Multiply-adds aimed at, in place of an objective.
         controller: Who chooses; by default `controllers.Default`, which needs the fewest trials.
         trials: How many trials the study has in the end, earlier runs included; by default those of `Budget`.
@@ -99,20 +103,26 @@ def search(
         budget = Budget() if trials is None else Budget(trials=trials)
     instance("objective", objective, (Objective, str, type(None)), "give nas.Objective or arithmetic as text")
     target = None if target_macs is None else real("target_macs", target_macs, above=0)
-    goal = Objective.of(objective, targets={"macs": target})
+    instance("metric", metric, (str, type(None)), "give its name")
+    terms = Objective.of(objective, targets={"macs": target})
     predictor, probe = _latency(latency)
     runner = _executor(executor, workers)
     reporter = Reporters(listed_reporters(reporters))
+    images = _images(space, data, evaluator, lambda text: reporter.on_progress(Progress(text=text)))
+    goal = objective_of_task(
+        terms,
+        None if images is None else images.task,
+        metric=metric,
+        is_written=objective is not None and objective not in KINDS,
+    )
     measure, events = _evaluator(
-        space,
         goal,
-        data=data,
+        images=images,
         evaluator=evaluator,
         recipe=recipe_for(recipe, folder),
         rungs=rungs,
         probe=probe,
         deterministic=flag("deterministic", deterministic),
-        say=lambda text: reporter.on_progress(Progress(text=text)),
     )
     described = Search(
         space,
@@ -148,41 +158,50 @@ def _executor(executor: Executor | ExecutorOptions | str, workers: int) -> Execu
     return executor.make() if isinstance(executor, ExecutorOptions) else executor
 
 
-def _evaluator(
-    space: SearchSpace,
-    objective: Objective,
-    *,
-    data: ImageData | Path | str | None,
-    evaluator: Evaluator | None,
-    recipe: Recipe,
-    rungs: Rungs | None,
-    probe: Probe | None,
-    deterministic: bool,
-    say: Say = say_nothing,
-) -> tuple[Evaluator, list[tuple[str, str]]]:
-    """The evaluator given, or proxy training on the data given, and what there is to tell of the data."""
+def _images(
+    space: SearchSpace, data: ImageData | Path | str | None, evaluator: Evaluator | None, say: Say
+) -> ImageData | None:
+    """The images to train on, loaded where they are not; None where an evaluator is given."""
     if (data is None) == (evaluator is None):
         given = "neither" if data is None else "both"
         raise UsageError(
             f"a search needs data to train on or an evaluator, but got {given}: give one of them",
             field="data",
         )
-    if evaluator is not None:
-        return (evaluator if probe is None else Probed(evaluator, probe)), []
+    if data is None:
+        return None
     from nas.data.loading import load_data
-    from nas.latency.probe import LatencyProbe
-    from nas.training.proxy import ProxyEvaluator
 
     if isinstance(data, Path | str):
         say("loading the images")
-        data = load_data(str(data), resolution=space.template.resolution, progress=say)
+        return load_data(str(data), resolution=space.template.resolution, progress=say)
     instance("data", data, (ImageData,), "give a path, or what nas.load_data or nas.from_arrays returns")
-    images = cast(ImageData, data)
+    return data
+
+
+def _evaluator(
+    objective: Objective,
+    *,
+    images: ImageData | None,
+    evaluator: Evaluator | None,
+    recipe: Recipe,
+    rungs: Rungs | None,
+    probe: Probe | None,
+    deterministic: bool,
+) -> tuple[Evaluator, list[tuple[str, str]]]:
+    """The evaluator given, or proxy training on the images, and what there is to tell of these."""
+    if images is None:
+        own = cast(Evaluator, evaluator)
+        return (own if probe is None else Probed(own, probe)), []
+    from nas.latency.probe import LatencyProbe
+    from nas.training.proxy import ProxyEvaluator
+
     if probe is None and LatencyProbe.is_needed_for(objective):
         probe = LatencyProbe()
     trained = ProxyEvaluator(
         images,
         recipe.without_probes() if deterministic else recipe,
+        metrics=needed_of_task(objective, images.task),
         rungs=rungs,
     )
     events = [("data_note", note) for note in images.notes]

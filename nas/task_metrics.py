@@ -1,4 +1,7 @@
-"""`measure`: the metrics of a task, of outputs and labels; torchmetrics does the arithmetic."""
+"""`measure`: the metrics of a task, of outputs and labels; torchmetrics does the arithmetic.
+
+It is loaded where it is needed: it takes seconds, and the accuracy needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torchmetrics.functional import classification as tm
-from torchmetrics.functional import regression
 
 from nas.errors import DataError
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, THRESHOLD, TOP, TaskName, check_metrics
@@ -67,11 +68,15 @@ def _top5(outputs: Tensor, labels: Tensor) -> float:
 
 
 def _balanced_accuracy(outputs: Tensor, labels: Tensor) -> float | None:
+    from torchmetrics.functional import classification as tm
+
     recalls = tm.multiclass_recall(outputs, labels, num_classes=outputs.shape[1], average="none")
     return _mean(recalls, _support(outputs, labels) > 0)
 
 
 def _macro_f1(outputs: Tensor, labels: Tensor) -> float | None:
+    from torchmetrics.functional import classification as tm
+
     scores = tm.multiclass_f1_score(outputs, labels, num_classes=outputs.shape[1], average="none")
     return _mean(scores, _support(outputs, labels) > 0)
 
@@ -83,6 +88,8 @@ def _auroc(outputs: Tensor, labels: Tensor) -> float | None:
 
 def _label_auroc(probabilities: Tensor, labels: Tensor) -> float | None:
     """The mean over the columns that hold both kinds."""
+    from torchmetrics.functional import classification as tm
+
     counts = labels.sum(0)
     is_defined = (counts > 0) & (counts < len(labels))
     columns = [
@@ -93,6 +100,8 @@ def _label_auroc(probabilities: Tensor, labels: Tensor) -> float | None:
 
 
 def _mean_average_precision(outputs: Tensor, labels: Tensor) -> float | None:
+    from torchmetrics.functional import classification as tm
+
     is_defined = labels.sum(0) > 0
     columns = [
         tm.binary_average_precision(outputs[:, column].sigmoid(), labels[:, column].long())
@@ -102,6 +111,8 @@ def _mean_average_precision(outputs: Tensor, labels: Tensor) -> float | None:
 
 
 def _label_f1(outputs: Tensor, labels: Tensor) -> float | None:
+    from torchmetrics.functional import classification as tm
+
     count = outputs.shape[1]
     predicted = (outputs.sigmoid() >= THRESHOLD).long()
     if count == 1:
@@ -113,6 +124,8 @@ def _label_f1(outputs: Tensor, labels: Tensor) -> float | None:
 
 def _r2(outputs: Tensor, labels: Tensor) -> float | None:
     """The mean over the columns of numbers that are not all equal."""
+    from torchmetrics.functional import regression
+
     is_defined = (labels != labels[:1]).any(0)
     if len(labels) < 2 or not bool(is_defined.any()):
         return None

@@ -141,7 +141,7 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
         for number, text in enumerate(evaluator.notes if isinstance(evaluator, HasNotes) else (), start=1)
     ]
     recipe = prepared.recipe.settled(len(prepared.data.train)) if prepared.own_evaluator is None else None
-    return (*facts, *data_facts(prepared.data, recipe))
+    return (*facts, *data_facts(prepared.data, recipe, metric=prepared.objective.goal.metric))
 
 
 def _training(prepared: Prepared) -> Fact:

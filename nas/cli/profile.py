@@ -34,6 +34,7 @@ def run(arguments: Namespace) -> int:
         images = None
         if settings.data is not None:
             images = load_images(settings, source, download=arguments.download, progress=activity)
+            objective = settings.make_objective(images.task)
         space = source.make(**_image_arguments(arguments, source.space, images), width=arguments.width)
         plan = _plan(arguments, space, images, objective, activity)
         activity(f"costing {arguments.samples:,} random candidates")
@@ -47,7 +48,7 @@ def run(arguments: Namespace) -> int:
         Fact(key="images", label="images", value=shape if images is None else str(images)),
         Fact(key="objective", label="objective", value=objective.describe()),
         *((Fact(key="note", label="note", value=objective.note),) if objective.note else ()),
-        *(() if images is None else data_facts(images, recipe_of(arguments))),
+        *(() if images is None else data_facts(images, recipe_of(arguments), metric=objective.goal.metric)),
     )
     title = f"nas profile: {arguments.space}"
     emit(profile_report(profile, plan, title=title, facts=facts), as_json=arguments.json)

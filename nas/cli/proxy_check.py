@@ -28,6 +28,7 @@ from nas.report.activity import Activity
 from nas.report.printing import emit, make_console
 from nas.report.proxy_report import draw_check, proxy_report
 from nas.report.trainings import TrainingsDisplay
+from nas.task_objective import judged_by, needed_of_task
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE
 
@@ -54,13 +55,15 @@ def run(arguments: Namespace) -> int:
     with Activity(console, "preparing") as activity:
         prepared = prepare(settings, download=arguments.download, progress=activity)
     space, data, seed = prepared.space, prepared.data, settings.seed
+    goal = judged_by(prepared.objective, data.task)
     count, seeds = arguments.candidates, arguments.seeds
     candidates = sample_candidates(space, count, seed=seed, limits=prepared.objective.known_limits)
     variants = _variants(prepared, long, arguments.proxies, candidates, console)
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     _announce(prepared, variants, f"{count} candidates x {seeds} seeds", len(trainings), console)
     try:
-        with TrainingsDisplay(console, "training", [one.label for one in trainings]) as display:
+        labels = [one.label for one in trainings]
+        with TrainingsDisplay(console, "training", labels, metric=goal.metric) as display:
             check = check_proxies(
                 space,
                 variants,
@@ -68,6 +71,7 @@ def run(arguments: Namespace) -> int:
                 candidates,
                 recipe=prepared.recipe.settled(len(data.train)),
                 long=long,
+                goal=goal,
                 search_images=len(data.search),
                 data=data.fingerprint,
                 split=data.split_fingerprint,
@@ -115,7 +119,8 @@ def _variants(
     """
     networks = [prepared.space.decode(one.tokens) for one in candidates]
     proxies = usual_proxies() if given is None else read_proxies(given)
-    variants = variants_of(prepared.data, prepared.recipe, long, proxies)
+    metrics = needed_of_task(prepared.objective, prepared.data.task)
+    variants = variants_of(prepared.data, prepared.recipe, long, proxies, metrics=metrics)
     if given is not None:
         check_networks(variants, networks)
     kept = possible_variants(variants, networks)

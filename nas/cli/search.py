@@ -80,7 +80,7 @@ def announce(prepared: Prepared, console: Console) -> None:
     console.print(Text(f"data       {prepared.data}"), soft_wrap=True)
     styles = {"note": "dim", "warning": "yellow"}
     recipe = prepared.recipe if prepared.own_evaluator is None else None
-    for fact in data_facts(prepared.data, recipe):
+    for fact in data_facts(prepared.data, recipe, metric=prepared.objective.goal.metric):
         label = "" if fact.label == "note" else fact.label
         line = f"{label:<10} {fact.text or fact.value}"
         console.print(Text(line, style=styles.get(fact.label, "none")), soft_wrap=True)

@@ -27,6 +27,7 @@ from nas.search import Search
 from nas.spaces import SpaceSource, find_space
 from nas.study.journal_reading import read_begun
 from nas.study.study import Study, open_study
+from nas.task_objective import judged_by, needed_of_task
 from nas.training.recipe import Recipe
 from nas.trial import Say, say_nothing
 from search_spaces import Network, SearchSpace, SpaceError
@@ -93,12 +94,14 @@ class Prepared:
         return Catalogue(self.space, self.latency_table)
 
     def evaluator(self, split: SplitName = "search") -> ProxyEvaluator:
-        """Trains whole by the recipe and measures accuracy on a split.
+        """Trains whole by the recipe and measures what the objective needs on a split.
 
         Raises:
             DataError: The training split is smaller than a batch.
         """
-        return make_evaluator(self.settings, self.data, self.recipe, None, split)
+        return make_evaluator(
+            self.settings, self.data, self.recipe, None, objective=self.objective, split=split
+        )
 
     def test_evaluator(self) -> Evaluator | None:
         """Measures on the test split; None where the user's own evaluator takes no `split`.
@@ -147,13 +150,14 @@ def prepare(
         NasError: Something cannot be found, read or combined.
         SpaceError: The space is not valid.
     """
-    objective = settings.make_objective()
+    settings.make_objective()
     recipe = Recipe.from_json(settings.recipe)
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
     source, own = find_space(str(settings.space)), find_evaluator(settings)
     progress("loading PyTorch")
     workers, gpus = _machines(settings, width)
     data = load_images(settings, source, download=download, progress=progress)
+    objective = settings.make_objective(data.task)
     progress("making the space for them")
     space = source.make(
         resolution=data.resolution,
@@ -164,17 +168,16 @@ def prepare(
     table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
     rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
     evaluator: Evaluator = (
-        make_evaluator(settings, data, recipe, rungs)
+        make_evaluator(settings, data, recipe, rungs, objective=objective)
         if own is None
         else make_own_evaluator(own, data, recipe, rungs, "search")
     )
+    noise = find_noise(settings, recipe, data, objective)
     search = Search(
         space,
         evaluator=evaluator if probe is None else Probed(evaluator, probe),
         objective=objective,
-        controller=make_controller(
-            settings, Catalogue(space, table), objective, noise=find_noise(settings, recipe, data)
-        ),
+        controller=make_controller(settings, Catalogue(space, table), objective, noise=noise),
         budget=Budget(**{limit.name: getattr(settings, limit.name) for limit in fields(Budget)}),
         rungs=rungs,
         predictor=table,
@@ -214,12 +217,19 @@ def earlier_study(request: Request, prepared: Prepared) -> Study | None:
 
 
 def make_evaluator(
-    settings: Settings, data: ImageData, recipe: Recipe, rungs: Rungs | None, split: SplitName = "search"
+    settings: Settings,
+    data: ImageData,
+    recipe: Recipe,
+    rungs: Rungs | None,
+    *,
+    objective: Objective,
+    split: SplitName = "search",
 ) -> ProxyEvaluator:
-    """Trains by the recipe, on rungs or whole, and measures accuracy on a split.
+    """Trains by the recipe, on rungs or whole, and measures what the objective needs on a split.
 
     Raises:
         DataError: The training split is smaller than a batch.
+        RecipeError: The recipe is of another task.
     """
     from nas.training.proxy import ProxyEvaluator
 
@@ -227,6 +237,7 @@ def make_evaluator(
         data,
         recipe,
         split=split,
+        metrics=needed_of_task(objective, data.task),
         rungs=rungs,
         stepping="compiled" if settings.is_compiled else "auto",
     )
@@ -281,8 +292,8 @@ def make_probe(settings: Settings, objective: Objective) -> LatencyProbe | None:
     return LatencyProbe(**{name: value for name, value in given.items() if value is not None})
 
 
-def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | None:
-    """The noise of one measured accuracy, as given or from a proxy check; None if unknown.
+def find_noise(settings: Settings, recipe: Recipe, data: ImageData, objective: Objective) -> float | None:
+    """The noise of what the objective maximises, as given or from a proxy check; None if unknown.
 
     Raises:
         UsageError: Both are given, or the check is of another training than the first rung.
@@ -304,7 +315,9 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData) -> float | N
         )
     from nas.evaluation.proxy_check import read_noise
 
-    return read_noise(settings.proxy_check, recipe=recipe.settled(len(data.train)), data=data).noise
+    metric = judged_by(objective, data.task).metric
+    settled = recipe.settled(len(data.train))
+    return read_noise(settings.proxy_check, recipe=settled, data=data, metric=metric).noise
 
 
 def _read_table(path: str, space: SearchSpace) -> LatencyTable:
@@ -335,6 +348,7 @@ def load_images(
     progress("loading the images")
     return load_data(
         str(settings.data),
+        task=settings.task,
         root=settings.data_root,
         download=download,
         resolution=settings.resolution or source.resolution,

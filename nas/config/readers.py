@@ -83,6 +83,20 @@ def read_objective(text: str) -> str:
         raise UsageError(str(error)) from None
 
 
+def read_metric(text: str) -> str:
+    """Reads the name of a metric; the user's own evaluator may measure any.
+
+    Raises:
+        UsageError: It is no name, or nearly names one of ours.
+    """
+    if not text.isidentifier():
+        raise UsageError(f"the name of a metric is needed, such as balanced_accuracy, but got {text!r}")
+    try:
+        return metric_name(text)
+    except ObjectiveError as error:
+        raise UsageError(str(error)) from None
+
+
 def read_metrics(text: str) -> tuple[str, ...]:
     """Reads names of costs with commas between them; those that are short for ours as in an objective.
 

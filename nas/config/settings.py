@@ -13,6 +13,7 @@ from nas.config.readers import (
     absolute_own,
     absolute_path,
     read_controller,
+    read_metric,
     read_network,
     read_objective,
 )
@@ -26,6 +27,8 @@ from nas.options import option, options_of
 from nas.rungs import FIDELITY, REDUCTION_FACTOR, Fidelity
 from nas.scheduling import Budget
 from nas.spaces import BUILT_IN
+from nas.task_objective import objective_of_task
+from nas.tasks import TASKS, TaskName
 from nas.training.recipe import Recipe
 from nas.units import (
     one_of,
@@ -37,8 +40,11 @@ from nas.units import (
     parse_rungs,
 )
 
+_METRICS = "; or ".join(f"{', '.join(task.metrics)} ({name})" for name, task in TASKS.items())
+"""The metrics of each task."""
+
 STUDY, IMAGES, SPACE = "study", "images", "search space"
-OBJECTIVE = "objective: accuracy and costs"
+OBJECTIVE = "objective: a metric and costs"
 SEARCH, MACHINES = "search", "machines"
 LATENCY = "latency, if the objective uses it"
 TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
@@ -84,6 +90,14 @@ class Settings:
         resume="moved",
         also=BOTH,
     )
+    task: TaskName | None = option(
+        None,
+        "what networks learn to predict: one class, labels of which an image may have several, or numbers",
+        group=IMAGES,
+        metavar="NAME",
+        default_text="what the labels say",
+        also=BOTH,
+    )
     data_root: str | None = option(
         None,
         "where torchvision's files are, for data sets by name",
@@ -95,7 +109,7 @@ class Settings:
     )
     search_fraction: float = option(
         SEARCH_FRACTION,
-        "share of the training images on which accuracy is measured",
+        "share of the training images on which candidates are measured",
         group=IMAGES,
         metavar="F",
         also=BOTH,
@@ -122,6 +136,15 @@ class Settings:
     )
     width: float | None = option(
         None, "multiplies the channels", group=SPACE, metavar="W", default_text="1", also=BOTH
+    )
+    metric: str | None = option(
+        None,
+        f"what is maximised: {_METRICS}; or a metric of your own evaluator",
+        group=OBJECTIVE,
+        metavar="NAME",
+        read=read_metric,
+        default_text="the first of the task",
+        also=CHECK,
     )
     target_macs: float | None = option(
         None,
@@ -197,13 +220,13 @@ class Settings:
     )
     accuracy_noise: float | None = option(
         None,
-        "standard deviation of one measured accuracy, a fraction; nas proxy-check measures it",
+        "standard deviation of one measured accuracy, or of --metric; nas proxy-check measures it",
         group=SEARCH,
         metavar="S",
     )
     proxy_check: str | None = option(
         None,
-        "read the accuracy noise from a nas proxy-check of this recipe and these images",
+        "read that noise from a nas proxy-check of this recipe, these images and this metric",
         group=SEARCH,
         metavar="DIR",
         read=absolute_path,
@@ -374,10 +397,15 @@ class Settings:
         resume="changeable",
     )
 
-    def make_objective(self) -> Objective:
-        """Makes the objective from targets, limits and `objective`.
+    def make_objective(self, task: TaskName | None = None) -> Objective:
+        """Makes the objective from targets, limits, `objective` and `metric`.
+
+        Args:
+            task: What candidates are trained for; None where that is not known yet, or nothing is trained.
 
         Raises:
+            DataError: The task has no such metric.
+            ObjectiveError: The objective and the metric contradict each other, or are of another task.
             UsageError: They exclude each other; names the options.
         """
         targets = {
@@ -392,11 +420,13 @@ class Settings:
             self.latency_metric: self.max_latency_ms,
         }
         try:
-            return Objective.of(self.objective, targets=targets, limits=limits)
+            found = Objective.of(self.objective, targets=targets, limits=limits)
         except ObjectiveError as error:
             given = [_target_flag(metric) for metric, target in targets.items() if target is not None]
             flags = ", ".join(["--objective", *given] if self.objective else given)
             raise UsageError(f"{flags}: {error}", field=error.field) from error
+        is_written = self.objective is not None and self.objective not in KINDS
+        return objective_of_task(found, task or self.task, metric=self.metric, is_written=is_written)
 
     @property
     def latency_metric(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,8 @@ import numpy as np
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.io import write_whole
-from nas.jobs import Finished, JobLog, OnFinished, Training, accuracy_of, earlier_result, run_trainings
+from nas.jobs import Finished, JobLog, OnFinished, Training, earlier_result, run_trainings, value_of
+from nas.metrics import ACCURACY, Direction, Goal
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
 from nas.statistics import t_quantile
@@ -41,23 +42,23 @@ class Run:
 
     Attributes:
         seed: Its seed.
-        accuracy: Fraction of the test split; None where the training failed.
+        value: Its metric on the test split; None where the training failed.
         message: Why it failed; otherwise its notes, such as images that could not be read.
         is_lost: Whether its machine lost it; the next call trains again.
     """
 
     seed: int
-    accuracy: float | None
+    value: float | None
     message: str = ""
     is_lost: bool = False
 
     @classmethod
-    def of(cls, result: Result) -> Run:
-        """What a comparison keeps of a result."""
-        accuracy = accuracy_of(result)
-        message = "; ".join(result.notes) if accuracy is not None else result.message or result.status.value
+    def of(cls, result: Result, metric: str) -> Run:
+        """What a comparison by a metric keeps of a result."""
+        value = value_of(result, metric)
+        message = "; ".join(result.notes) if value is not None else result.message or result.status.value
         is_lost = result.status is Status.LOST
-        return cls(seed=result.job.seed, accuracy=accuracy, message=message, is_lost=is_lost)
+        return cls(seed=result.job.seed, value=value, message=message, is_lost=is_lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +84,14 @@ class Contender:
     runs: tuple[Run, ...] = ()
 
     @property
-    def accuracies(self) -> tuple[float, ...]:
-        """Accuracies of the trainings that worked."""
-        return tuple(run.accuracy for run in self.runs if run.accuracy is not None)
+    def values(self) -> tuple[float, ...]:
+        """The metric of the trainings that worked."""
+        return tuple(run.value for run in self.runs if run.value is not None)
 
     @property
     def mean(self) -> float | None:
-        """Mean accuracy; None where no training worked."""
-        return statistics.fmean(self.accuracies) if self.accuracies else None
+        """Mean of the metric; None where no training worked."""
+        return statistics.fmean(self.values) if self.values else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,12 +99,14 @@ class Comparison:
     """What came of it.
 
     Attributes:
-        evaluator: Fingerprint of recipe, data, split and test set: equal for accuracies that can be compared.
+        evaluator: Fingerprint of recipe, data, split and test set: equal for metrics that can be compared.
         images: Number of test images.
         seeds: Trainings of each contender.
         contenders: The winner first.
         class_counts: Test images of each class; empty where an earlier version did not count them.
-        tested_weights: Test accuracy of the winner's own weights; None if not measured.
+        tested_weights: What the winner's own weights reach; None if not measured.
+        metric: What is compared.
+        direction: Whether more or less of it is better.
     """
 
     evaluator: str
@@ -112,6 +115,8 @@ class Comparison:
     contenders: tuple[Contender, ...]
     class_counts: tuple[int, ...] = ()
     tested_weights: TestedWeights | None = None
+    metric: str = "accuracy"
+    direction: Direction = "max"
 
     @property
     def winner(self) -> Contender:
@@ -134,16 +139,16 @@ class Comparison:
     def margin(self, other: Contender) -> float | None:
         """Half-width of the 95 % interval of the difference of two means, from the seeds' deviation."""
         deviation, (_, freedom) = self.seed_deviation, self._pooled()
-        ours, theirs = len(self.winner.accuracies), len(other.accuracies)
+        ours, theirs = len(self.winner.values), len(other.values)
         if deviation is None or not ours or not theirs:
             return None
         return t_quantile(freedom) * deviation * math.sqrt(1 / ours + 1 / theirs)
 
     def difference(self, other: Contender) -> float | None:
-        """The winner's mean accuracy minus the other's; None where one has none."""
+        """How much better the winner's mean is than the other's; None where one has none."""
         if self.winner.mean is None or other.mean is None:
             return None
-        return self.winner.mean - other.mean
+        return Goal(metric=self.metric, direction=self.direction).sign * (self.winner.mean - other.mean)
 
     def outcome(self, other: Contender) -> Outcome:
         """Whether the winner is ahead of another, behind, or tied: apart by no more than seeds explain."""
@@ -159,8 +164,8 @@ class Comparison:
         squares, freedom = 0.0, 0
         for one in self.contenders:
             if one.mean is not None:
-                squares += sum((accuracy - one.mean) ** 2 for accuracy in one.accuracies)
-                freedom += len(one.accuracies) - 1
+                squares += sum((value - one.mean) ** 2 for value in one.values)
+                freedom += len(one.values) - 1
         return squares, freedom
 
     def save(self, folder: Path) -> Path:
@@ -194,7 +199,7 @@ def load_comparison(folder: Path) -> Comparison | None:
                 **{
                     **one,
                     "tokens": tuple(one["tokens"]),
-                    "runs": tuple(Run(**run) for run in one["runs"]),
+                    "runs": tuple(_read_run(run) for run in one["runs"]),
                 }
             )
             for one in data.pop("contenders")
@@ -209,6 +214,11 @@ def load_comparison(folder: Path) -> Comparison | None:
         raise StudyError(
             f"{path} cannot be read as a comparison ({error}): remove it to compare again", field="folder"
         ) from error
+
+
+def _read_run(values: Mapping[str, Any]) -> Run:
+    """A run as it was written; an earlier version, which compared accuracies alone, named the value so."""
+    return Run(**{("value" if name == "accuracy" else name): value for name, value in values.items()})
 
 
 def choose_contenders(
@@ -263,6 +273,7 @@ def compare(
     executor: Executor,
     contenders: Sequence[Contender],
     *,
+    goal: Goal = ACCURACY,
     images: int,
     class_counts: Sequence[int] = (),
     seeds: int,
@@ -278,6 +289,7 @@ def compare(
         evaluator: Trains and measures on the test split.
         executor: Runs the trainings; started and closed here.
         contenders: Who takes part, the winner first.
+        goal: What they are compared by.
         images: Number of test images.
         class_counts: How many of them are of each class; empty if unknown.
         seeds: Trainings of each.
@@ -290,7 +302,7 @@ def compare(
         NasError: The machines cannot be had, or a file cannot be read or written.
     """
     known = load_comparison(folder)
-    is_same = known is not None and known.evaluator == evaluator.fingerprint
+    is_same = known is not None and (known.evaluator, known.metric) == (evaluator.fingerprint, goal.metric)
     comparison = Comparison(
         evaluator=evaluator.fingerprint,
         images=images,
@@ -298,10 +310,12 @@ def compare(
         contenders=tuple(contenders),
         class_counts=tuple(class_counts),
         tested_weights=known.tested_weights if known is not None and is_same else None,
+        metric=goal.metric,
+        direction=goal.direction,
     )
     trainings = trainings_of(comparison, seed)
     with JobLog(folder / LOG, {}) as log:
-        if known is not None and is_same:
+        if known is not None and is_same and known.metric == "accuracy":
             _take_over(known, comparison, log)
 
         def save(finished: Finished) -> None:
@@ -338,7 +352,7 @@ def _take_over(known: Comparison, comparison: Comparison, log: JobLog) -> None:
         for run in contender.runs:
             key = _key(comparison, contender, run.seed)
             if key not in log.results and not run.is_lost:
-                result = earlier_result(run.accuracy, run.message, tokens=contender.tokens, seed=run.seed)
+                result = earlier_result(run.value, run.message, tokens=contender.tokens, seed=run.seed)
                 log.add(key, result)
 
 
@@ -347,6 +361,7 @@ def _with_runs(comparison: Comparison, trainings: Sequence[Training], log: JobLo
     runs: dict[tuple[int, ...], list[Run]] = {}
     for training in trainings:
         if training.key in log.results:
-            runs.setdefault(training.tokens, []).append(Run.of(log.results[training.key]))
+            run = Run.of(log.results[training.key], comparison.metric)
+            runs.setdefault(training.tokens, []).append(run)
     contenders = tuple(replace(one, runs=tuple(runs.get(one.tokens, ()))) for one in comparison.contenders)
     return replace(comparison, contenders=contenders)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, Vari
 from nas.evaluation.proxy_sample import FEW, Candidate
 from nas.evaluation.proxy_variants import LONG, RECIPE, VariantsEvaluator, check_networks
 from nas.io import write_whole
-from nas.jobs import Finished, JobLog, OnFinished, Training, accuracy_of, earlier_result, run_trainings
+from nas.jobs import Finished, JobLog, OnFinished, Training, earlier_result, run_trainings, value_of
+from nas.metrics import ACCURACY, Goal
 from nas.protocols import Evaluator, Executor
 from nas.trial import Result, Tell
 from nas.values import digest
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 FILE_NAME = "proxy-check.json"
 LOG = "trainings.jsonl"
 
-VERSION = 2
-"""Of the file. Version 1 had `ways` for `variants`, and more figures of each."""
+VERSION = 3
+"""Of the file. Version 1 had `ways` for `variants`, and more figures of each; before version 3 there were
+accuracies alone, which were named so."""
+
+EARLIER_NAMES = {"accuracy": "mean", "accuracies": "values"}
 
 LEAST_SEEDS = 2
 """Trainings of each candidate: noise is what differs between them."""
@@ -41,12 +45,12 @@ FAILURES_AT_FIRST = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedCandidate:
-    """One of the sample, with its mean accuracy in each variant by name; None where all trainings failed."""
+    """One of the sample, with its mean metric in each variant by name; None where all trainings failed."""
 
     digest: str
     macs: int
     params: int
-    accuracies: Mapping[str, float | None]
+    values: Mapping[str, float | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +64,13 @@ class ProxyCheck:
         recipe: Fingerprint of the recipe that was checked.
         epochs: Epochs of the recipe.
         long_epochs: Epochs of the longer schedule.
-        search_images: Images that an accuracy is measured on.
+        search_images: Images that the metric is measured on.
         seeds: Trainings of each candidate in each variant.
         candidates: The sample.
         variants: The longer schedule, the recipe, and the proxies beside it.
         rankers: Costs known without training, as rankers.
         warnings: What makes the figures less than they look.
+        metric: What was measured of each training.
     """
 
     space: str
@@ -80,6 +85,7 @@ class ProxyCheck:
     variants: tuple[VariantQuality, ...]
     rankers: tuple[RankerQuality, ...]
     warnings: tuple[str, ...] = ()
+    metric: str = "accuracy"
 
     def variant(self, name: str) -> VariantQuality:
         """One of the variants by its name."""
@@ -87,7 +93,7 @@ class ProxyCheck:
 
     @property
     def noise(self) -> float | None:
-        """Standard deviation of one training's accuracy by the recipe, as a fraction; None if not known."""
+        """Standard deviation of one training's metric by the recipe, in its unit; None if not known."""
         noise = self.variant(RECIPE).noise
         return None if noise is None else noise.value
 
@@ -124,11 +130,11 @@ def read_check(path: Path | str) -> ProxyCheck:
     try:
         data: Any = json.loads(file.read_text(encoding="utf-8"))
         version = data.pop("version")
-        if version not in (1, VERSION):
-            raise ValueError(f"it is of version {version}, and this program reads 1 and {VERSION}")
-        candidates = tuple(CheckedCandidate(**one) for one in data.pop("candidates"))
+        if version not in range(1, VERSION + 1):
+            raise ValueError(f"it is of version {version}, and this program reads 1 to {VERSION}")
+        candidates = tuple(CheckedCandidate(**_renamed(one)) for one in data.pop("candidates"))
         variants = tuple(
-            VariantQuality(**_known(VariantQuality, one))
+            VariantQuality(**_known(VariantQuality, _renamed(one)))
             for one in data.pop("ways" if version == 1 else "variants")
         )
         rankers = tuple(RankerQuality(**_known(RankerQuality, one)) for one in data.pop("rankers"))
@@ -150,6 +156,10 @@ def read_check(path: Path | str) -> ProxyCheck:
     return check
 
 
+def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {EARLIER_NAMES.get(name, name): value for name, value in values.items()}
+
+
 def _known(kind: type[VariantQuality] | type[RankerQuality], values: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a kind, its estimates read; version 1 had more."""
     names = {field.name for field in fields(kind)}
@@ -161,12 +171,16 @@ def _known(kind: type[VariantQuality] | type[RankerQuality], values: Mapping[str
 
 
 def read_noise(
-    path: Path | str, *, recipe: Recipe | None = None, data: ImageData | None = None
+    path: Path | str,
+    *,
+    recipe: Recipe | None = None,
+    data: ImageData | None = None,
+    metric: str | None = None,
 ) -> ProxyCheck:
-    """Reads a check whose noise is to be used, and checks that it is that of this recipe on these images.
+    """Reads a check whose noise is to be used: that of this metric, by this recipe on these images.
 
     Raises:
-        StudyError: There is no check, it knows no noise, or it is of another recipe or other images.
+        StudyError: There is no check, it knows no noise, or it is of another metric, recipe or images.
     """
     check = read_check(path)
     if check.noise is None:
@@ -178,6 +192,7 @@ def read_noise(
         "recipe": (check.recipe, None if recipe is None else recipe.fingerprint),
         "images": (check.data, None if data is None else data.fingerprint),
         "split": (check.split, None if data is None else data.split_fingerprint),
+        "metric": (check.metric, metric),
     }
     for name, (theirs, ours) in pairs.items():
         if ours is not None and ours != theirs:
@@ -197,6 +212,7 @@ def check_proxies(
     *,
     recipe: Recipe,
     long: Recipe,
+    goal: Goal = ACCURACY,
     search_images: int,
     data: str = "",
     split: str = "",
@@ -217,7 +233,8 @@ def check_proxies(
         candidates: The sample.
         recipe: The proxy that is checked.
         long: The longer schedule.
-        search_images: Images that an accuracy is measured on.
+        goal: The metric that tells candidates apart.
+        search_images: Images that it is measured on.
         data: Fingerprint of the images.
         split: Fingerprint of their split.
         seeds: Trainings of each candidate in each variant, at least 2.
@@ -249,14 +266,15 @@ def check_proxies(
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     evaluator = VariantsEvaluator(variants, [one.key.rsplit("/", 2)[0] for one in trainings])
     with JobLog(folder / LOG, settings, read_earlier=_read_earlier) as log:
-        checked = _unless_all_fail(on_finished)
+        checked = _unless_all_fail(on_finished, goal.metric)
         run_trainings(
             space, evaluator, executor, trainings, log, on_finished=checked, on_progress=on_progress
         )
         results = dict(log.results)
-    measured = {name: _measured(name, results, len(candidates), seeds) for name in variants}
+    measured = {name: _measured(name, results, len(candidates), seeds, goal) for name in variants}
     known = {"params": [float(c.params) for c in candidates], "macs": [float(c.macs) for c in candidates]}
     judged, rankers = judge(measured, known, seed=seed)
+    judged = tuple(replace(one, mean=None if one.mean is None else goal.sign * one.mean) for one in judged)
     check = ProxyCheck(
         space=space.fingerprint,
         data=data,
@@ -266,10 +284,11 @@ def check_proxies(
         long_epochs=long.epochs,
         search_images=search_images,
         seeds=seeds,
-        candidates=tuple(_checked(index, one, measured) for index, one in enumerate(candidates)),
+        candidates=tuple(_checked(index, one, measured, goal) for index, one in enumerate(candidates)),
         variants=judged,
         rankers=rankers,
-        warnings=warnings_of(judged, len(candidates), search_images),
+        warnings=warnings_of(judged, len(candidates), search_images, goal.metric),
+        metric=goal.metric,
     )
     check.save(folder)
     return check
@@ -309,7 +328,7 @@ def _read_earlier(line: Mapping[str, Any]) -> tuple[str, Result]:
     return _key(line["way"], line["candidate"], line["number"]), result
 
 
-def _unless_all_fail(on_finished: OnFinished) -> OnFinished:
+def _unless_all_fail(on_finished: OnFinished, metric: str) -> OnFinished:
     """Ends a check whose first trainings all fail."""
     count, has_worked = 0, False
 
@@ -317,7 +336,7 @@ def _unless_all_fail(on_finished: OnFinished) -> OnFinished:
         nonlocal count, has_worked
         on_finished(finished)
         count += 1
-        has_worked = has_worked or accuracy_of(finished.result) is not None
+        has_worked = has_worked or value_of(finished.result, metric) is not None
         if count == FAILURES_AT_FIRST and not has_worked:
             raise SearchStoppedError(
                 f"the first {FAILURES_AT_FIRST} trainings all failed, the last with: "
@@ -327,25 +346,27 @@ def _unless_all_fail(on_finished: OnFinished) -> OnFinished:
     return checked
 
 
-def _measured(name: str, results: Mapping[str, Result], candidates: int, seeds: int) -> Measured:
-    """Accuracies and seconds of one variant as arrays."""
-    accuracies, seconds = np.full((2, candidates, seeds), np.nan)
+def _measured(name: str, results: Mapping[str, Result], candidates: int, seeds: int, goal: Goal) -> Measured:
+    """The metric, turned so that more is better, and the seconds of one variant as arrays."""
+    values, seconds = np.full((2, candidates, seeds), np.nan)
     for candidate, number in np.ndindex(candidates, seeds):
         result = results.get(_key(name, candidate, number))
         if result is not None:
-            accuracy = accuracy_of(result)
+            value = value_of(result, goal.metric)
             seconds[candidate, number] = result.seconds
-            accuracies[candidate, number] = np.nan if accuracy is None else accuracy
-    return Measured(accuracies=accuracies, seconds=seconds)
+            values[candidate, number] = np.nan if value is None else goal.sign * value
+    return Measured(values=values, seconds=seconds)
 
 
-def warnings_of(variants: Sequence[VariantQuality], candidates: int, search_images: int) -> tuple[str, ...]:
+def warnings_of(
+    variants: Sequence[VariantQuality], candidates: int, search_images: int, metric: str = "accuracy"
+) -> tuple[str, ...]:
     """What makes the figures less than they look."""
     found = []
     if candidates < FEW:
         found.append(f"only {candidates} candidates: intervals are wide and may be too narrow still; take 16")
     for variant in variants:
-        if variant.name in (LONG, RECIPE):
+        if variant.name in (LONG, RECIPE) and metric == "accuracy":
             found += _chance_warnings(variant, search_images)
         if variant.failed:
             failed = f"{variant.failed} of {variant.trainings} trainings failed"
@@ -361,9 +382,9 @@ def warnings_of(variants: Sequence[VariantQuality], candidates: int, search_imag
 
 def _chance_warnings(variant: VariantQuality, search_images: int) -> list[str]:
     """Whether so few images scatter accuracies by more than half of what lies between candidates."""
-    if variant.accuracy is None or variant.spread is None:
+    if variant.mean is None or variant.spread is None:
         return []
-    chance = float(np.sqrt(variant.accuracy * (1 - variant.accuracy) / search_images))
+    chance = float(np.sqrt(variant.mean * (1 - variant.mean) / search_images))
     if chance <= variant.spread / 2:
         return []
     return [
@@ -373,14 +394,16 @@ def _chance_warnings(variant: VariantQuality, search_images: int) -> list[str]:
     ]
 
 
-def _checked(index: int, candidate: Candidate, measured: Mapping[str, Measured]) -> CheckedCandidate:
+def _checked(
+    index: int, candidate: Candidate, measured: Mapping[str, Measured], goal: Goal
+) -> CheckedCandidate:
     def mean(variant: Measured) -> float | None:
-        known = variant.accuracies[index][np.isfinite(variant.accuracies[index])]
-        return float(known.mean()) if known.size else None
+        known = variant.values[index][np.isfinite(variant.values[index])]
+        return goal.sign * float(known.mean()) if known.size else None
 
     return CheckedCandidate(
         digest=candidate.digest,
         macs=candidate.macs,
         params=candidate.params,
-        accuracies={name: mean(variant) for name, variant in measured.items()},
+        values={name: mean(variant) for name, variant in measured.items()},
     )

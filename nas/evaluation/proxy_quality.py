@@ -1,4 +1,4 @@
-"""What accuracies say of a short training: its noise, how it ranks, and whether that is worth its seconds."""
+"""What a metric says of a short training: its noise, how it ranks, and whether that is worth its seconds."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class VariantQuality:
     Attributes:
         name: `recipe`, `long`, or the shares of a smaller one.
         trainings: How many were tried.
-        failed: How many of them gave no accuracy.
-        accuracy: Mean over candidates.
+        failed: How many of them gave no value.
+        mean: Of the metric, over candidates.
         seconds: Mean wall time of a training with its evaluation, in the worker.
-        noise: Standard deviation of one training's accuracy from seed to seed, pooled over candidates.
-        spread: Standard deviation between candidates' accuracies, noise taken off.
+        noise: Standard deviation of one training's metric from seed to seed, pooled over candidates.
+        spread: Standard deviation between candidates' metrics, noise taken off.
         tau: Kendall's tau-b of one training and the longer schedule's mean, mean over seeds; of the longer
             schedule itself that between its own seeds, which is the ceiling.
-        gain: How many spreads of the long accuracy the best of so many random candidates is expected to lie
+        gain: How many spreads of the long metric the best of so many random candidates is expected to lie
             above the mean, as many as can be trained in the time of 100 trials by the recipe.
         above_params: Its tau minus that of the number of parameters.
     """
@@ -59,7 +59,7 @@ class VariantQuality:
     name: str
     trainings: int
     failed: int
-    accuracy: float | None = None
+    mean: float | None = None
     seconds: float | None = None
     noise: Estimate | None = None
     spread: float | None = None
@@ -90,11 +90,11 @@ class Measured:
     """What was measured of one variant.
 
     Attributes:
-        accuracies: `(candidates, seeds)`, NaN where a training failed.
+        values: Of the metric, `(candidates, seeds)`, more being better, NaN where a training failed.
         seconds: `(candidates, seeds)`, NaN where there was none.
     """
 
-    accuracies: Floats
+    values: Floats
     seconds: Floats
 
 
@@ -130,14 +130,14 @@ def judge(
         known: Costs of every candidate by name, `params` among them.
         seed: Of the resampling.
     """
-    truth = _row_means(measured[LONG].accuracies)
+    truth = _row_means(measured[LONG].values)
     weights = _resampled(np.random.default_rng(seed), len(truth))
     rankers = {
         name: _taus(np.asarray(costs, dtype=np.float64)[:, None], truth, weights)
         for name, costs in known.items()
     }
     taus = {
-        name: _own_taus(each.accuracies, weights) if name == LONG else _taus(each.accuracies, truth, weights)
+        name: _own_taus(each.values, weights) if name == LONG else _taus(each.values, truth, weights)
         for name, each in measured.items()
     }
     whole = _mean(measured[RECIPE].seconds) if RECIPE in measured else None
@@ -151,40 +151,40 @@ def judge(
 def _variant(
     name: str, measured: Measured, tau: _Tau, *, params: _Tau, recipe_seconds: float | None
 ) -> VariantQuality:
-    noise, seconds = pooled_noise(measured.accuracies), _mean(measured.seconds)
+    noise, seconds = pooled_noise(measured.values), _mean(measured.seconds)
     gain = None
     if name != LONG and recipe_seconds and seconds and math.isfinite(tau.value):
         gain = _gain(tau.value, recipe_seconds / seconds)
     return VariantQuality(
         name=name,
-        trainings=measured.accuracies.size,
-        failed=int(np.isnan(measured.accuracies).sum()),
-        accuracy=_mean(_row_means(measured.accuracies)),
+        trainings=measured.values.size,
+        failed=int(np.isnan(measured.values).sum()),
+        mean=_mean(_row_means(measured.values)),
         seconds=seconds,
         noise=noise,
-        spread=_spread(measured.accuracies, noise),
+        spread=_spread(measured.values, noise),
         tau=tau.estimate,
         gain=gain,
         above_params=None if name == LONG else tau.minus(params).estimate,
     )
 
 
-def pooled_noise(accuracies: Floats) -> Estimate | None:
+def pooled_noise(values: Floats) -> Estimate | None:
     """Standard deviation between the columns of each row, pooled; None where no row has two."""
-    counts = (~np.isnan(accuracies)).sum(axis=1)
+    counts = (~np.isnan(values)).sum(axis=1)
     freedom = int(np.maximum(counts - 1, 0).sum())
     if not freedom:
         return None
-    squares = float(np.nansum((accuracies - _row_means(accuracies)[:, None]) ** 2))
+    squares = float(np.nansum((values - _row_means(values)[:, None]) ** 2))
     value = math.sqrt(squares / freedom)
     low, high = deviation_interval(value, freedom)
     return Estimate(value=value, low=low, high=high)
 
 
-def _spread(accuracies: Floats, noise: Estimate | None) -> float | None:
-    """Deviation of the candidates' true accuracies: what is seen of their means, less what noise adds."""
-    means = _row_means(accuracies)
-    counts = (~np.isnan(accuracies)).sum(axis=1)
+def _spread(values: Floats, noise: Estimate | None) -> float | None:
+    """Deviation of the candidates' true values: what is seen of their means, less what noise adds."""
+    means = _row_means(values)
+    counts = (~np.isnan(values)).sum(axis=1)
     if (counts > 0).sum() < 2:
         return None
     added = 0.0 if noise is None else noise.value**2 * float((1 / counts[counts > 0]).mean())
@@ -192,7 +192,7 @@ def _spread(accuracies: Floats, noise: Estimate | None) -> float | None:
 
 
 def _gain(tau: float, trainings_in_one: float) -> float:
-    """Expected place of the best candidate, in spreads of the long accuracy.
+    """Expected place of the best candidate, in spreads of the long metric.
 
     Source: Greiner, 1909, for the correlation of normal values from Kendall's tau.
     """

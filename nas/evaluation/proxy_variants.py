@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from nas.errors import DataError, RecipeError
 from nas.protocols import Evaluator
+from nas.tasks import CLASSIFICATION
 from nas.training.recipe import Recipe
 from nas.training.reduction import LEAST_SIDE, SIDE_STEP, Reduction
 from nas.trial import Candidate, Evaluation, as_evaluation
@@ -33,7 +34,7 @@ SHARES: Mapping[str, Fraction] = {
 """The shares that are tried by default."""
 
 LEAST_SEARCH_IMAGES = 50
-"""With fewer search images accuracies are too coarse to compare."""
+"""With fewer search images metrics are too coarse to compare."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,23 +121,38 @@ def long_recipe(recipe: Recipe, *, epochs: float | None = None, times: float = 3
 
 
 def variants_of(
-    data: ImageData, recipe: Recipe, long: Recipe, proxies: Sequence[Proxy], *, device: str = "auto"
+    data: ImageData,
+    recipe: Recipe,
+    long: Recipe,
+    proxies: Sequence[Proxy],
+    *,
+    metrics: Sequence[str] = (),
+    device: str = "auto",
 ) -> dict[str, ProxyEvaluator]:
     """Evaluators of the longer schedule and of every proxy, which share the images on a device.
 
+    Args:
+        data: The images.
+        recipe: The recipe that is checked.
+        long: Its longer schedule.
+        proxies: What else is tried.
+        metrics: What is measured beside the first metric of the task.
+        device: Where.
+
     Raises:
-        DataError: There are too few images or classes to compare accuracies.
+        DataError: There are too few images or classes to tell candidates apart.
     """
     from nas.training.proxy import ProxyEvaluator
 
-    if data.num_classes < 2 or len(data.search) < LEAST_SEARCH_IMAGES:
+    has_one = data.task == CLASSIFICATION and data.num_classes < 2
+    if has_one or len(data.search) < LEAST_SEARCH_IMAGES:
         raise DataError(
-            f"at least 2 classes and {LEAST_SEARCH_IMAGES} search images are needed for accuracies to be "
+            f"at least 2 classes and {LEAST_SEARCH_IMAGES} search images are needed for candidates to be "
             f"told apart, but {data.name} has {data.num_classes} and {len(data.search)}: give more images, "
             "or a larger --search-fraction",
             field="data",
         )
-    first = ProxyEvaluator(data, long, device=device)
+    first = ProxyEvaluator(data, long, metrics=metrics, device=device)
     return {LONG: first} | {proxy.name: first.beside(recipe, proxy.reduction) for proxy in proxies}
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import statistics
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from nas.errors import ObjectiveError
 from nas.evaluation.comparison import Comparison, Contender
+from nas.metrics import metric_info, show_metric
 from nas.objective import Objective
 from nas.report.printing import MACS, PARAMS, Column, Fact, Report, Table, show_accuracy
 from nas.report.winner_report import chance_note
@@ -22,27 +24,29 @@ def comparison_report(comparison: Comparison, objective: Objective) -> Report:
     tested = comparison.tested_weights
     if tested is None:
         return Report(title="", tables=(table,))
-    value = {**asdict(tested), "accuracy": tested.accuracy}
+    value = {**asdict(tested), **dict(tested.values)}
     return Report(title="", facts=(Fact(key="tested_weights", label="", value=value),), tables=(table,))
 
 
 def _table(comparison: Comparison, objective: Objective) -> Table:
-    """Every contender with its accuracy on the test split, and what that says of the winner."""
+    """Every contender with its metric on the test split, and what that says of the winner."""
+    metric = comparison.metric
+    show = partial(show_metric, metric)
     has_reward = _has_reward(objective)
     rows = [_row(comparison, one, objective if has_reward else None) for one in comparison.contenders]
     columns = [
         Column(key="network", heading="network"),
         MACS,
         PARAMS,
-        Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True),
-        Column(key="deviation", heading="± seeds", show=show_accuracy, is_number=True),
+        Column(key=metric, heading=metric_info(metric).label, show=show, is_number=True),
+        Column(key="deviation", heading="± seeds", show=show, is_number=True),
         Column(key="n", heading="n", is_number=True),
     ]
     if has_reward:
         columns.append(Column(key="reward", heading="reward", show=show_accuracy, is_number=True))
     columns += [
-        Column(key="difference", heading="winner leads by", show=lambda v: f"{v:+.4f}", is_number=True),
-        Column(key="margin", heading="± 95 %", show=show_accuracy, is_number=True),
+        Column(key="difference", heading="winner leads by", show=partial(_signed, metric), is_number=True),
+        Column(key="margin", heading="± 95 %", show=show, is_number=True),
         Column(key="outcome", heading="outcome"),
     ]
     return Table(
@@ -55,13 +59,13 @@ def _table(comparison: Comparison, objective: Objective) -> Table:
 
 
 def _has_reward(objective: Objective) -> bool:
-    """Whether the reward differs from the accuracy and follows from the network's own costs."""
+    """Whether the reward differs from the metric and follows from the network's own costs."""
     terms = {term.metric for term in objective.factors} | {term.metric for term in objective.absolutes}
     return bool(terms) and terms <= {"macs", "params"}
 
 
 def _row(comparison: Comparison, one: Contender, objective: Objective | None) -> dict[str, Any]:
-    accuracies = one.accuracies
+    values = one.values
     row: dict[str, Any] = {
         "network": one.name,
         "role": one.role,
@@ -69,11 +73,11 @@ def _row(comparison: Comparison, one: Contender, objective: Objective | None) ->
         "digest": one.digest,
         "macs": one.macs,
         "params": one.params,
-        "accuracy": one.mean,
-        "deviation": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
-        "n": len(accuracies),
-        "accuracies": list(accuracies),
-        "failures": [run.message for run in one.runs if run.accuracy is None],
+        comparison.metric: one.mean,
+        "deviation": statistics.stdev(values) if len(values) > 1 else None,
+        "n": len(values),
+        "accuracies" if comparison.metric == "accuracy" else "values": list(values),
+        "failures": [run.message for run in one.runs if run.value is None],
         "difference": None,
         "margin": None,
         "outcome": None,
@@ -93,7 +97,7 @@ def comparison_notes(comparison: Comparison) -> tuple[str, ...]:
     """What the comparison says, in sentences; a tie is called a tie."""
     notes = [
         _weights_note(comparison),
-        chance_note(comparison.winner.mean, comparison.class_counts, split="test"),
+        chance_note(comparison.metric, comparison.winner.mean, comparison.class_counts, split="test"),
     ]
     for one in comparison.contenders:
         if one.role == "reference":
@@ -115,7 +119,7 @@ def comparison_notes(comparison: Comparison) -> tuple[str, ...]:
             f"Against {len(randoms)} random candidate{'s' * (len(randoms) > 1)}: {', '.join(words)}."
         )
     notes.append(_spread_note(comparison, len(randoms)))
-    failures = sum(run.accuracy is None for one in comparison.contenders for run in one.runs)
+    failures = sum(run.value is None for one in comparison.contenders for run in one.runs)
     if failures:
         notes.append(f"{failures} trainings failed and are left out of the means.")
     return tuple(note for note in notes if note)
@@ -125,33 +129,47 @@ def _weights_note(comparison: Comparison) -> str:
     tested = comparison.tested_weights
     if tested is None:
         return ""
-    if tested.accuracy is None:
+    if not tested.values:
         return f"The weights of trial {tested.trial} are not measured: {tested.message}."
-    reached = f"{show_accuracy(tested.accuracy)} ({tested.where})"
+    named = sorted(tested.values.items(), key=lambda found: found[0] != comparison.metric)
+    reached = "; ".join(
+        f"{metric_info(name).label} {show_metric(name, value)} ({tested.where_of(name)})"
+        for name, value in named
+    )
     return f"The kept weights of trial {tested.trial} themselves: {reached}. The table is of new trainings."
 
 
 def _sentence(comparison: Comparison, other: Contender) -> str:
     difference, margin = comparison.difference(other), comparison.margin(other)
     if difference is None or margin is None:
-        known = "" if difference is None else f"difference {difference:+.4f}; "
+        known = "" if difference is None else f"difference {_signed(comparison.metric, difference)}; "
         return f"no outcome ({known}one training each gives no spread between seeds)"
-    apart = f"difference {difference:+.4f}, which seeds alone explain up to ±{margin:.4f}"
+    metric = comparison.metric
+    apart = (
+        f"difference {_signed(metric, difference)}, which seeds alone explain up to "
+        f"±{show_metric(metric, margin)}"
+    )
     costs = f"at {comparison.winner.macs / other.macs:.0%} of its macs" if other.macs else ""
     word = {"tie": "a tie", "ahead": "the winner is ahead", "behind": "the winner is behind"}
     return f"{word[comparison.outcome(other)]} ({apart}), {costs}"
 
 
+def _signed(metric: str, value: float) -> str:
+    """A difference of two values of a metric, with its sign."""
+    return f"{'-' if value < 0 else '+'}{show_metric(metric, abs(value))}"
+
+
 def _spread_note(comparison: Comparison, randoms: int) -> str:
     seeds, candidates = comparison.seed_deviation, comparison.candidate_deviation
+    show = partial(show_metric, comparison.metric)
     words = []
     if candidates is not None:
-        words.append(f"between {randoms} random candidates {candidates:.4f}")
+        words.append(f"between {randoms} random candidates {show(candidates)}")
     if seeds is not None:
-        words.append(f"between seeds of one network {seeds:.4f} ({comparison.seeds} seeds each, pooled)")
+        words.append(f"between seeds of one network {show(seeds)} ({comparison.seeds} seeds each, pooled)")
     if not words:
         return ""
-    note = f"Spread of accuracy (standard deviation): {'; '.join(words)}."
+    note = f"Spread of {metric_info(comparison.metric).label} (standard deviation): {'; '.join(words)}."
     if seeds is not None and candidates is not None and candidates <= seeds:
         note += " Candidates differ no more than seeds do: the training is too short to compare them."
     return note

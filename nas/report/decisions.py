@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from nas.metrics import FRACTION, metric_info
+from nas.metrics import metric_info, show_difference
 from nas.report.printing import Column, Fact, Table, show_accuracy, show_share
 from nas.study.insight import DecisionInsight, Insight, explain, unexplained
 from nas.study.study import Study
@@ -36,7 +36,7 @@ def decision_section(study: Study) -> tuple[Table, Fact]:
     rows = tuple(_row(study, one, insight.cost) for one in insight.decisions)
     table = Table(
         key="decisions",
-        title=f"Decisions by importance for reward, with that for {_label(study)} and {insight.cost}",
+        title=f"Decisions by importance for reward, with that for {_goal(study)} and {insight.cost}",
         columns=_columns(study, insight),
         rows=rows,
         drawn=rows[:MOST_DECISIONS],
@@ -88,7 +88,7 @@ def _columns(study: Study, insight: Insight) -> tuple[Column, ...]:
     columns = [
         Column(key="decision", heading="decision"),
         Column(key="reward_importance", heading="reward", show=_show_share, is_number=True),
-        Column(key="accuracy_importance", heading=_label(study), show=_show_share, is_number=True),
+        Column(key="accuracy_importance", heading=_goal(study), show=_show_share, is_number=True),
         Column(key="cost_importance", heading=insight.cost, show=_show_share, is_number=True),
         Column(key="best_option", heading="better", show=_without_fields),
         Column(key="gain", heading="gain", show=lambda gain: f"{gain:+.4f}", is_number=True),
@@ -138,12 +138,13 @@ def _option_of_best(study: Study, one: DecisionInsight, words: Sequence[str]) ->
 
 
 def _notes(study: Study, insight: Insight) -> tuple[str, ...]:
+    metric, goal = study.objective.goal.metric, _goal(study)
     calibration = insight.calibration
     correlation = calibration.rank_correlation
     low = ", low with few results or with very similar trials" * (correlation < LOW_CORRELATION)
     notes = [
         "Importance: share of the variance over random candidates that stays while only this decision is "
-        f"open; {_label(study)} is estimated, costs are exact.{_left_note(insight)}",
+        f"open; the {goal} is estimated, costs exact.{_left_note(insight)}",
         "Gain: estimated reward of the better option less that of the average option, all else as in the "
         f"{insight.good} best candidates.",
     ]
@@ -152,10 +153,11 @@ def _notes(study: Study, insight: Insight) -> tuple[str, ...]:
     return (
         *notes,
         f"Predicting each of {insight.fitted} trials from the others: rank correlation {correlation:.2f} "
-        f"(Spearman{low}), error {_of_label(study, calibration.error)} (root mean square).",
+        f"(Spearman{low}), error {show_difference(metric, calibration.error)} of {goal} (root mean square).",
         f"Calibration {calibration.ratio:.2f}, the error over the error that the model expects: "
         f"{_calibration_words(calibration.ratio)} (1 is right, above 1 is overconfident).",
-        f"Noise of one training: {_of_label(study, insight.noise)} (standard deviation), {_origin(insight)}.",
+        f"Noise of one training: {show_difference(metric, insight.noise)} of {goal} (standard deviation), "
+        f"{_origin(insight)}.",
         _best_note(study, insight),
     )
 
@@ -171,16 +173,8 @@ def _left_note(insight: Insight) -> str:
     return f" {left} more decisions are in --json." if left > 0 else ""
 
 
-def _label(study: Study) -> str:
-    """What is estimated, in words."""
+def _goal(study: Study) -> str:
     return metric_info(study.objective.goal.metric).label
-
-
-def _of_label(study: Study, size: float) -> str:
-    """A difference of what is estimated, in points where it is a fraction."""
-    unit = metric_info(study.objective.goal.metric).unit
-    words = f"{100 * size:.2f} points of" if unit is FRACTION else f"{unit.show(size)} in"
-    return f"{words} {_label(study)}"
 
 
 def _calibration_words(ratio: float) -> str:

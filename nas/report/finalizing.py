@@ -17,6 +17,7 @@ from nas.report.printing import Fact, Report, Table, draw, draw_table, write_jso
 from nas.report.trainings import TrainingsDisplay
 from nas.report.winner_report import winner_report
 from nas.study.study import Study
+from nas.task_objective import judged_by
 from nas.trial import Progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class FinalizeDisplay:
         self._data: dict[str, Any] = {}
         self._step = ExitStack()
         self._trainings: TrainingsDisplay | None = None
+        self._metric = judged_by(study.objective).metric
 
     def __enter__(self) -> Self:
         return self
@@ -50,6 +52,8 @@ class FinalizeDisplay:
 
     def on_winner(self, images: DataDescription | None) -> None:
         """Draws the winner."""
+        if images is not None:
+            self._metric = judged_by(self._study.objective, images.task).metric
         report = winner_report(self._study, images)
         self._data["winner"] = report.to_data()
         if not self._as_json:
@@ -80,7 +84,8 @@ class FinalizeDisplay:
             "Comparing on the test split: every network is trained with the same recipe and new seeds",
             soft_wrap=True,
         )
-        self._trainings = self._step.enter_context(TrainingsDisplay(self._console, "comparing", labels))
+        display = TrainingsDisplay(self._console, "comparing", labels, metric=self._metric)
+        self._trainings = self._step.enter_context(display)
 
     def on_finished(self, finished: Finished) -> None:
         """Prints a line for a training of the comparison."""

@@ -1,4 +1,4 @@
-"""The pictures of a finished search: reward over trials, and accuracy against cost.
+"""The pictures of a finished search: reward over trials, and its metric against cost.
 
 `draw_network` is at home in `nas.report.network_picture`.
 """
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from nas.errors import NasError
-from nas.metrics import ACCURACY, FRACTION, Goal, metric_info, show_metric
+from nas.metrics import ACCURACY, FRACTION, Goal, metric_info, show_metric, show_metrics
 from nas.report.figures import (
     BLUE,
     GREEN,
@@ -38,7 +38,6 @@ from nas.report.figures import (
 from nas.report.network_picture import draw_network
 from nas.study.checkpoints import Entry, front_of, of_highest_fidelity
 from nas.study.study import Study
-from nas.units import show_accuracies
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,13 +57,13 @@ class Mark:
         name: What it is called in the legend.
         value: What the trials are compared by, measured on the same split as theirs.
         costs: One for each of the picture's costs, in its unit.
-        accuracies: Those that the value is the mean of; empty where it is a single one.
+        values: Those that the value is the mean of; empty where it is a single one.
     """
 
     name: str
     value: float
     costs: tuple[float, ...]
-    accuracies: tuple[float, ...] = ()
+    values: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +77,8 @@ class SearchPicture:
         targets: The cost aimed at for each of them; None draws no line, and no tuple draws none at all.
         reference: The space's published network, trained alike; None where it was not.
         random_runs: Rewards of random searches in the order of their trials, one tuple for each search.
-        failed: Number of trials that gave no accuracy.
-        split: Where accuracy was measured, in words.
+        failed: Number of trials that gave no value.
+        split: Where it was measured, in words.
         chosen: The network to go with; None marks the point of highest reward as the winner.
 
     Raises:
@@ -159,12 +158,12 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
         name=f"winner, trial {best.number}",
         value=best.mean_value,
         costs=tuple(best.costs[cost] for cost in costs),
-        accuracies=best.values,
+        values=best.values if best.quality_metric == study.objective.goal.metric else (),
     )
 
 
 def draw_search(picture: SearchPicture, path: Path) -> Path:
-    """Draws reward over trials beside accuracy against each cost, as PNG or SVG by the path's suffix.
+    """Draws reward over trials beside the metric against each cost, as PNG or SVG by the path's suffix.
 
     Raises:
         NasError: The name ends in neither, or the file cannot be written.
@@ -179,7 +178,7 @@ def draw_search(picture: SearchPicture, path: Path) -> Path:
 
 
 def draw_pareto(picture: SearchPicture, path: Path | None = None) -> bytes:
-    """Draws accuracy against each cost; gives the PNG's bytes, and writes PNG or SVG where a path is given.
+    """Draws the metric against each cost; gives the PNG's bytes, and writes PNG or SVG where a path is given.
 
     Raises:
         NasError: The path ends in neither, or the file cannot be written.
@@ -276,7 +275,7 @@ def _running_median(values: npt.NDArray[np.float64], width: int) -> npt.NDArray[
 
 
 def _draw_pareto(axes: Axes, picture: SearchPicture, place: int) -> None:
-    """Draws accuracy against one cost: a line through the front where it is the only one, else its points."""
+    """Draws the metric against a cost: a line through the front where it is the only one, else points."""
     quiet(axes)
     metric, target = picture.costs[place], picture.targets[place] if picture.targets else None
     points, winner = of_highest_fidelity(picture.points), picture.winner
@@ -336,8 +335,8 @@ def _draw_mark(
     value = show_metric(picture.metric, mark.value)
     if metric_info(picture.metric).unit is FRACTION:
         value = f"{100 * mark.value:.2f} %"
-    if mark.accuracies:
-        value = show_accuracies(mark.accuracies, metric_info(picture.metric).unit.show)
+    if mark.values:
+        value = show_metrics(picture.metric, mark.values)
     axes.scatter(
         [mark.costs[place] / scale],
         [picture.height(mark.value)],

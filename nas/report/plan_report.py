@@ -19,6 +19,7 @@ from nas.report.printing import (
     show_seconds,
     show_share,
 )
+from nas.tasks import CLASSIFICATION
 from search_spaces import Decision
 
 if TYPE_CHECKING:
@@ -31,8 +32,14 @@ BAR = 40
 METRIC_WORDS = {"macs": "macs", "params": "params", "inference_bytes": "inference memory"}
 
 
-def data_facts(data: ImageData, recipe: Recipe | None) -> tuple[Fact, ...]:
-    """Notes, then the augmentation where a recipe is trained by, then warnings."""
+def data_facts(data: ImageData, recipe: Recipe | None, *, metric: str) -> tuple[Fact, ...]:
+    """Notes, then the augmentation where a recipe is trained by, then warnings.
+
+    Args:
+        data: The images.
+        recipe: How candidates are trained on them; None where the user's own evaluator does it.
+        metric: What a search maximises: where accuracy misleads, what helps is said.
+    """
     if recipe is None:
         return (*_numbered("note", data.notes), *_numbered("warning", data.warnings))
     from nas.training.mirroring import describe_augmentation, mirror_warning
@@ -45,8 +52,22 @@ def data_facts(data: ImageData, recipe: Recipe | None) -> tuple[Fact, ...]:
         value=settle_augmentation(recipe, data),
         text=describe_augmentation(recipe, data),
     )
-    warnings = (*data.warnings, *([alarm] if alarm else []))
+    warnings = (*data.warnings, *([alarm] if alarm else []), *_remedy(data, recipe, metric))
     return (*_numbered("note", data.notes), augmentation, *_numbered("warning", warnings))
+
+
+def _remedy(data: ImageData, recipe: Recipe, metric: str) -> tuple[str, ...]:
+    """What to do where one class is so large that accuracy misleads; nothing where that is done."""
+    from nas.data.targets import is_misleading, majority_share
+
+    if data.task != CLASSIFICATION or not is_misleading(majority_share(data.train.labels), data.num_classes):
+        return ()
+    is_balanced = "balanced" in (recipe.class_weights, recipe.sampling)
+    found = [
+        *(["--metric balanced_accuracy searches by the mean recall of the classes"] * (metric == "accuracy")),
+        *(["--class-weights balanced trains so that classes count alike"] * (not is_balanced)),
+    ]
+    return ("; ".join(found),) if found else ()
 
 
 def _numbered(kind: str, texts: Sequence[str]) -> list[Fact]:

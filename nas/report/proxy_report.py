@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.evaluation.proxy_check import ProxyCheck
 from nas.evaluation.proxy_quality import BUDGET_TRIALS, Estimate, VariantQuality
 from nas.evaluation.proxy_variants import LONG
+from nas.metrics import FRACTION, metric_info, show_difference
 from nas.report.printing import Column, Fact, Report, Table, show_seconds
+from nas.units import show_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +36,8 @@ def proxy_report(check: ProxyCheck, *, title: str, saved: tuple[Path, ...] = ())
             key="sample",
             label="sample",
             value={"candidates": len(check.candidates), "seeds": check.seeds},
-            text=f"{len(check.candidates)} random candidates spread over the multiply-adds, "
-            f"{check.seeds} seeds, accuracies on {check.search_images:,} search images",
+            text=f"{len(check.candidates)} random candidates spread over the multiply-adds, {check.seeds} "
+            f"seeds, {metric_info(check.metric).label} on {check.search_images:,} search images",
         ),
         Fact(
             key="schedules",
@@ -53,8 +56,8 @@ def _noise_text(check: ProxyCheck) -> str:
     noise = check.variant("recipe").noise
     if noise is None:
         return "not known: too many trainings failed"
-    interval = f"95 %: {100 * noise.low:.2f} to {100 * noise.high:.2f}"
-    return f"{100 * noise.value:.2f} points from seed to seed by the recipe ({interval})"
+    interval = f"95 %: {_scaled(check, noise.low)} to {_scaled(check, noise.high)}"
+    return f"{show_difference(check.metric, noise.value)} from seed to seed by the recipe ({interval})"
 
 
 def recommendation(check: ProxyCheck) -> str:
@@ -63,7 +66,7 @@ def recommendation(check: ProxyCheck) -> str:
     if best is None or best.gain is None or best.tau is None or best.gain <= 0:
         return "This sample does not show that any proxy ranks as the longer schedule does."
     spread = check.variant(LONG).spread
-    points = f" ({100 * best.gain * spread:.2g} points)" if spread else ""
+    points = f" ({show_difference(check.metric, best.gain * spread)})" if spread else ""
     caution = ", though its tau may be 0" if best.tau.low <= 0 else ""
     return (
         f"In the time of {BUDGET_TRIALS} trainings by the recipe, {_named(best)} gives most: the best "
@@ -80,16 +83,24 @@ def _interval(estimate: Estimate | None) -> str:
     return "–" if estimate is None else f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"  # noqa: RUF001  # a dash
 
 
-def _points(value: float) -> str:
-    return f"{100 * value:.2f}"
+def _factor(check: ProxyCheck) -> int:
+    """Fractions are shown in points."""
+    return 100 if metric_info(check.metric).unit is FRACTION else 1
+
+
+def _scaled(check: ProxyCheck, value: float) -> str:
+    shown = _factor(check) * value
+    return f"{shown:.2f}" if _factor(check) == 100 else show_number(shown)
 
 
 def _variants(check: ProxyCheck) -> Table:
+    show, label = partial(_scaled, check), metric_info(check.metric).label
+    unit = "points" if _factor(check) == 100 else "its own unit"
     columns = (
         Column(key="name", heading="training"),
-        Column(key="accuracy", heading="accuracy", show=_points, is_number=True),
-        Column(key="noise", heading="noise", show=lambda noise: _points(noise["value"]), is_number=True),
-        Column(key="spread", heading="spread", show=_points, is_number=True),
+        Column(key="mean", heading=label, show=show, is_number=True),
+        Column(key="noise", heading="noise", show=lambda noise: show(noise["value"]), is_number=True),
+        Column(key="spread", heading="spread", show=show, is_number=True),
         Column(key="tau", heading="tau (95 %)", show=_row_interval, is_number=True),
         Column(key="seconds", heading="seconds", show=show_seconds, is_number=True),
         Column(key="gain", heading="gain", show=lambda gain: f"{gain + 0.0:.2f}", is_number=True),
@@ -109,7 +120,7 @@ def _variants(check: ProxyCheck) -> Table:
         columns=columns,
         rows=rows,
         notes=(
-            "accuracy, noise (from seed to seed) and spread (between candidates, noise taken off) in points",
+            f"{label}, noise (from seed to seed) and spread (between candidates, noise taken off) in {unit}",
             f"tau of {LONG}: between its own seeds, the ceiling that its noise sets",
             "gain: standard deviations above the mean of the best of as many random candidates as fit into "
             f"the time of {BUDGET_TRIALS} trainings by the recipe",
@@ -134,7 +145,7 @@ def _rankers(check: ProxyCheck) -> Table:
 
 
 def draw_check(check: ProxyCheck, path: Path) -> Path:
-    """Draws every proxy's accuracies against those of the longer schedule, and parameters beside them.
+    """Draws every proxy's metrics against those of the longer schedule, and parameters beside them.
 
     Raises:
         NasError: The path ends in neither .png nor .svg, or cannot be written.
@@ -149,10 +160,10 @@ def draw_check(check: ProxyCheck, path: Path) -> Path:
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, variant in zip(panels, proxies, strict=False):
         seconds = "" if variant.seconds is None else f", {show_seconds(variant.seconds)}"
-        accuracies = [one.accuracies.get(variant.name) for one in check.candidates]
-        x = [None if accuracy is None else 100 * accuracy for accuracy in accuracies]
+        values = [one.values.get(variant.name) for one in check.candidates]
+        x = [None if value is None else _factor(check) * value for value in values]
         _draw_panel(axes, check, x, color=BLUE, noise=variant.noise)
-        _label(axes, check, f"{variant.name}{seconds}", variant.tau, f"accuracy by {variant.name} (%)")
+        _label(axes, check, f"{variant.name}{seconds}", variant.tau, _axis(check, f"by {variant.name}"))
     axes = panels[len(proxies)]
     scale, word = scale_of(max(one.params for one in check.candidates))
     _draw_panel(axes, check, [one.params / scale for one in check.candidates], color=ORANGE, noise=None)
@@ -168,15 +179,17 @@ def draw_check(check: ProxyCheck, path: Path) -> Path:
 def _draw_panel(
     axes: Axes, check: ProxyCheck, x: Sequence[float | None], *, color: str, noise: Estimate | None
 ) -> None:
-    """Draws the candidates' long accuracies over something else, with the noise of both."""
+    """Draws the candidates' long metrics over something else, with the noise of both."""
     from nas.report.figures import GREY
 
-    truths = [one.accuracies.get(LONG) for one in check.candidates]
+    truths, factor = [one.values.get(LONG) for one in check.candidates], _factor(check)
     pairs = [
-        (at, 100 * truth) for at, truth in zip(x, truths, strict=True) if at is not None and truth is not None
+        (at, factor * truth)
+        for at, truth in zip(x, truths, strict=True)
+        if at is not None and truth is not None
     ]
     spans = [
-        None if one is None else 100 * one.value / check.seeds**0.5
+        None if one is None else factor * one.value / check.seeds**0.5
         for one in (noise, check.variant(LONG).noise)
     ]
     if pairs:
@@ -192,4 +205,8 @@ def _label(axes: Axes, check: ProxyCheck, title: str, tau: Estimate | None, x: s
     words = "tau not known" if tau is None else f"tau {_interval(tau)}"
     axes.set_title(f"{title}\n{words}", fontsize=SMALL, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=NORMAL, color=INK)
-    axes.set_ylabel(f"accuracy after {check.long_epochs:g} epochs (%)", fontsize=NORMAL, color=INK)
+    axes.set_ylabel(_axis(check, f"after {check.long_epochs:g} epochs"), fontsize=NORMAL, color=INK)
+
+
+def _axis(check: ProxyCheck, words: str) -> str:
+    return f"{metric_info(check.metric).label} {words}{' (%)' * (_factor(check) == 100)}"

@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.errors import SpaceArgumentError, StudyError
 from nas.evaluation.comparison import load_comparison
-from nas.metrics import Goal, metric_info
+from nas.metrics import Goal, show_metrics
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
 from nas.report.printing import (
@@ -31,7 +31,6 @@ from nas.statistics import kendall_tau
 from nas.study.study import Study, open_study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
-from nas.units import show_accuracies
 from search_spaces import SpaceError
 
 MOST_FAILURES = 20
@@ -102,23 +101,27 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
 
 
 def _winner(study: Study) -> tuple[Fact, ...]:
-    """The trial to go with, and what it reached over all trainings of its network."""
+    """The trial to go with, and what tells how good it is over all trainings of its network."""
     if not study.completed:
         return ()
     best = study.best
     text = f"trial {best.number}"
-    goal = study.objective.goal.metric
-    if goal != "accuracy" and best.value is not None:
-        text += f", {goal} {show_accuracies(best.values or (best.value,), metric_info(goal).unit.show)}"
-    accuracies = best.accuracies or (() if best.accuracy is None else (best.accuracy,))
-    if accuracies:
-        text += f", accuracy {show_accuracies(accuracies)}"
+    goal, quality = study.objective.goal.metric, best.quality_metric
+    if goal != quality and best.value is not None:
+        text += f", {goal} {show_metric(goal, best.value)}"
+    if best.quality is not None:
+        text += f", {quality} {show_metrics(quality, best.values or (best.quality,))}"
+    if quality != "accuracy" and best.accuracy is not None:
+        text += f", accuracy {show_accuracy(best.accuracy)}"
     return (
         Fact(key="winner", label="winner", value=best.number, text=text),
-        Fact(key="winner_metric", label="", value=goal),
-        Fact(key="winner_value", label="", value=best.mean_value),
-        Fact(key="winner_accuracy", label="", value=best.mean_accuracy),
-        Fact(key="winner_accuracies", label="", value=list(accuracies)),
+        Fact(key="winner_metric", label="", value=quality),
+        Fact(key=f"winner_{quality}", label="", value=best.mean_quality),
+        Fact(
+            key="winner_accuracies" if quality == "accuracy" else "winner_values",
+            label="",
+            value=list(best.values or (best.quality,)),
+        ),
     )
 
 
@@ -156,13 +159,15 @@ def _facts(study: Study) -> tuple[Fact, ...]:
 _FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
 
 
+_ACCURACY = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True)
+
+
 def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
-    accuracy = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True)
     columns = [
         Column(key="trial", heading="trial", is_number=True),
         *([_FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
         Column(key="reward", heading="reward", show=show_accuracy, is_number=True),
-        *([accuracy] if any(trial.accuracy is not None for trial in study.trials) else []),
+        *([_ACCURACY] if any(trial.accuracy is not None for trial in study.trials) else []),
         Column(key="macs", heading="macs", show=show_count, is_number=True),
         Column(key="params", heading="params", show=show_count, is_number=True),
     ]
@@ -210,8 +215,8 @@ def _top(study: Study, top: int) -> Table:
     has_fidelities = len({trial.fidelity for trial in ranked}) > 1
     order = "by reward, the highest fidelity first" if has_fidelities else "by reward"
     title = f"Best {shown} of {len(ranked)} completed trials {order}"
-    if any(trial.accuracy is not None for trial in ranked):
-        title += " (accuracy on the search split)"
+    if ranked and (where := ranked[0].measured_on):
+        title += f" ({ranked[0].quality_metric} on the {where})"
     return _table(study, "top_trials", title, ranked[:top])
 
 

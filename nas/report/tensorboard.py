@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 
 from nas.events import Best, SearchEnd, SearchStart, TrialReport
-from nas.metrics import metric_info
+from nas.metrics import metric_info, show_metrics
 from nas.outcome import all_costs
 from nas.report.event_file import EventFile, Value, charts, image, scalar, tag, text
 from nas.report.printing import show_count, show_metric
@@ -19,7 +19,6 @@ from nas.study.checkpoints import entry_of
 from nas.study.insight import entropy
 from nas.study.study import Study, open_study
 from nas.trial import Progress
-from nas.units import show_accuracies
 from search_spaces import Decision, describe
 from search_spaces.choices import has_choice
 
@@ -213,7 +212,7 @@ class _Run:
         return values
 
     def pareto(self) -> list[Value]:
-        """The figure of value against cost; nothing where this run has no trial or the study no point."""
+        """The figure of metric against cost; nothing where this run has no trial or the study no point."""
         if not self._entries or self._last is None:
             return []
         from nas.report.pictures import SearchPicture, draw_pareto
@@ -243,13 +242,13 @@ class _Run:
         return text(tag("study", "about"), "\n".join(lines))
 
     def winner(self) -> list[Value]:
-        """The network to go with, with what all its trainings reached; nothing where none completed."""
+        """The network to go with, with the metric of all its trainings; nothing where none completed."""
         study = open_study(self._start.folder)
-        if not study.completed or (best := study.best).value is None:
+        if not study.completed or (best := study.best).quality is None:
             return []
-        info = metric_info(study.objective.goal.metric)
-        reached = show_accuracies(best.values or (best.value,), info.unit.show)
-        words = f"Trial {best.number}: {info.label} {reached}, {show_count(best.macs)} multiply-adds"
+        found = show_metrics(best.quality_metric, best.values or (best.quality,))
+        label = metric_info(best.quality_metric).label
+        words = f"Trial {best.number}: {label} {found}, {show_count(best.macs)} multiply-adds"
         return [text(tag("study", "winner"), words)]
 
     def finish(self, figure: list[Value]) -> None:

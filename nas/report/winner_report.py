@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 from nas.data.description import DataDescription
 from nas.errors import RecipeError
-from nas.metrics import metric_info
+from nas.metrics import metric_info, show_metrics
 from nas.report.network_report import stage_table
 from nas.report.printing import Fact, Report, Table, show_count, show_metric
 from nas.statistics import CONFIDENCE, wilson_interval
@@ -16,7 +16,6 @@ from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.training.notes import few_steps
 from nas.training.recipe import Recipe
-from nas.units import show_accuracies
 from search_spaces import Network
 
 STAGE_COLUMNS = {"stage", "operator", "resolution", "channels", "layers", "macs", "params"}
@@ -30,19 +29,17 @@ def winner_report(study: Study, images: DataDescription | None = None) -> Report
         images: Its images; None takes what the study remembers.
     """
     trial = study.best
-    of_this, goal = "  (of this training)" if trial.values else "", study.objective.goal.metric
+    of_this = "  (of this training)" if trial.values else ""
     facts = [
         Fact(key="trial", label="trial", value=trial.number),
         Fact(key="reward", label="reward", value=trial.reward, text=f"{trial.reward:.4f}{of_this}"),
-        *_facts_of_trainings(trial, "accuracy", trial.accuracies),
-        *(() if goal == "accuracy" else _facts_of_trainings(trial, goal, trial.values)),
+        *_quality_facts(trial),
     ]
     if trial.fidelity != 1:
         words = f"{trial.fidelity:.3g} of the schedule: none of the whole has completed with weights"
         facts.append(Fact(key="fidelity", label="fidelity", value=trial.fidelity, text=words))
     for metric in trial.metrics:
-        is_asked_for = metric_info(metric.name).is_reported or metric.name in trial.objective.metrics
-        if is_asked_for and metric.name != goal:
+        if metric.name != trial.quality_metric and _is_shown(metric.name, trial):
             where = f"  ({metric.environment})" if metric.environment else ""
             text = f"{show_metric(metric.name, metric.value)}{where}"
             facts.append(Fact(key=metric.name, label=metric.name, value=metric.value, text=text))
@@ -53,28 +50,29 @@ def winner_report(study: Study, images: DataDescription | None = None) -> Report
     return Report(title=title, facts=tuple(facts), tables=(table,), notes=warnings_of(study, images))
 
 
-def _facts_of_trainings(trial: StudyTrial, name: str, values: Sequence[float]) -> tuple[Fact, ...]:
-    """What a trial's network measured on the search split: a mean where it was trained several times."""
-    metric = next((metric for metric in trial.metrics if metric.name == name), None)
-    if metric is None:
+def _is_shown(name: str, trial: StudyTrial) -> bool:
+    """Whether the winner's report has a metric: one that the objective looks at, or that is always there."""
+    return name == "accuracy" or metric_info(name).is_reported or name in trial.objective.metrics
+
+
+def _quality_facts(trial: StudyTrial) -> tuple[Fact, ...]:
+    """How good a trial's network is on the search split: a mean where it was trained several times."""
+    metric, quality = trial.quality_metric, trial.quality
+    if quality is None:
         return ()
-    show, words = metric_info(name).unit.show, f"  ({metric.environment})" if metric.environment else ""
-    if not values:
-        return (Fact(key=name, label=name, value=metric.value, text=f"{show(metric.value)}{words}"),)
-    several = "accuracies" if name == "accuracy" else f"{name}_of_trainings"
+    words = f"  ({trial.measured_on})" if trial.measured_on else ""
+    text = f"{show_metrics(metric, trial.values or (quality,))}{words}"
+    fact = Fact(key=metric, label=metric, value=trial.mean_quality, text=text)
+    if not trial.values:
+        return (fact,)
     return (
+        fact,
+        Fact(key="accuracies" if metric == "accuracy" else "values", label="", value=list(trial.values)),
         Fact(
-            key=name,
-            label=name,
-            value=statistics.fmean(values),
-            text=f"{show_accuracies(values, show)}{words}",
-        ),
-        Fact(key=several, label="", value=list(values)),
-        Fact(
-            key=f"training_{name}",
+            key=f"training_{metric}",
             label="this training",
-            value=metric.value,
-            text=f"{show(metric.value)}  (the one whose weights are kept)",
+            value=quality,
+            text=f"{show_metric(metric, quality)}  (the one whose weights are kept)",
         ),
     )
 
@@ -90,7 +88,7 @@ def network_table(network: Network, *, title: str = "Network") -> Table:
 
 
 def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[str, ...]:
-    """Warnings about the accuracy of the best trial, a sentence each; empty if there are none.
+    """Warnings about what was measured of the best trial, a sentence each; empty if there are none.
 
     Args:
         study: The study; it needs a completed trial for any warning.
@@ -99,29 +97,43 @@ def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[st
     images = images or DataDescription.from_json(study.provenance.data_json)
     if images is None or not study.completed:
         return ()
-    counts = images.by_split()
     best = study.best
     rivals = {trial.digest for trial in study.completed if trial.fidelity == best.fidelity}
     notes = [
-        chance_note(best.mean_accuracy, counts["search"], split="search", candidates=len(rivals)),
-        _few_steps(study, sum(counts["train"])),
+        chance_note(
+            best.quality_metric,
+            best.mean_quality,
+            images.by_split()["search"],
+            split="search",
+            candidates=len(rivals),
+        ),
+        _few_steps(study, images.sizes()[0]),
     ]
     return tuple(note for note in notes if note)
 
 
-def chance_note(accuracy: float | None, counts: Sequence[int], *, split: str, candidates: int = 1) -> str:
-    """Says that an accuracy is no better than the largest class, or may be so by chance; else nothing.
+def chance_note(
+    metric: str, value: float | None, counts: Sequence[int], *, split: str, candidates: int = 1
+) -> str:
+    """Says that a network is no better than the same answer for every image, or may be so by chance.
+
+    Of the accuracy, that answer is the largest class, and the interval is Wilson's; of other metrics only a
+    value that is no better is spoken of, as they are no shares of images.
 
     Args:
-        accuracy: Fraction of the split; None where none was measured.
+        metric: What was measured.
+        value: Its value; None where none was measured.
         counts: Images of each class there; empty where they are not known.
         split: What to call it.
         candidates: So many were measured and the best was taken. The interval is widened for that
             (Bonferroni), so that of many untrained networks the luckiest does not look good.
     """
     images = sum(counts)
-    if accuracy is None or not images:
+    if value is None or not images:
         return ""
+    if metric != "accuracy":
+        return _constant_note(metric, value, len(counts), split=split)
+    accuracy = value
     largest = max(counts) / images
     confidence = 1 - (1 - CONFIDENCE) / candidates
     low, high = wilson_interval(round(accuracy * images), images, confidence=confidence)
@@ -134,6 +146,17 @@ def chance_note(accuracy: float | None, counts: Sequence[int], *, split: str, ca
         return f"{said}, so that it is no better than always answering with that class"
     best_of = f", as the best of {candidates:,}" if candidates > 1 else ""
     return f"{said}, and chance may explain the rest (interval {low:.2f} to {high:.2f}{best_of})"
+
+
+def _constant_note(metric: str, value: float, outputs: int, *, split: str) -> str:
+    """Says that a value is no better than that of the same answer for every image; else nothing."""
+    constant = {"balanced_accuracy": 1 / outputs, "auroc": 0.5, "r2": 0.0}.get(metric, -math.inf)
+    if value > constant:
+        return ""
+    return (
+        f"{metric} {show_metric(metric, value)} on the {split} split is no better than the same answer for "
+        f"every image, which has {show_metric(metric, constant)}"
+    )
 
 
 def _few_steps(study: Study, images: int) -> str:

@@ -16,6 +16,7 @@ from nas.study.checkpoints import log_name
 from nas.study.identity import Provenance
 from nas.study.journal_reading import read_outcomes
 from nas.study.journal_tables import columns
+from nas.task_objective import judged_by
 from nas.trial import Cause, Metric, Status
 from search_spaces import Cost, Network, Op
 
@@ -53,9 +54,8 @@ class StudyTrial:
         weights_file: Its weights, where they are kept.
         proposed_at: When it was proposed, ISO 8601 in UTC.
         finished_at: When it finished.
-        accuracies: Of all completed trainings of its network at its fidelity, in order of trials; empty where
-            its own is the only one.
-        values: What the objective maximises or minimises, likewise.
+        values: `quality` of all completed trainings of its network at its fidelity, in order of trials; empty
+            where its own is the only one.
         provenance: Where its study comes from.
         objective: What its study searched for.
     """
@@ -81,7 +81,6 @@ class StudyTrial:
     weights_file: Path | None
     proposed_at: str
     finished_at: str | None
-    accuracies: tuple[float, ...] = ()
     values: tuple[float, ...] = ()
     provenance: Provenance = field(repr=False)
     objective: Objective = field(repr=False)
@@ -90,7 +89,7 @@ class StudyTrial:
 
     @property
     def accuracy(self) -> float | None:
-        """Fraction of the search split classified correctly; None unless measured."""
+        """Fraction of the search split's images classified correctly; None unless measured."""
         return self.metric("accuracy")
 
     @property
@@ -99,14 +98,39 @@ class StudyTrial:
         return self.costs.get(self.objective.goal.metric)
 
     @property
+    def quality_metric(self) -> str:
+        """What says how good it is: the objective's goal, or the accuracy where that is a cost."""
+        return judged_by(self.objective).metric
+
+    @property
+    def quality(self) -> float | None:
+        """The value of `quality_metric`; None unless measured."""
+        return self.metric(self.quality_metric)
+
+    @property
+    def measured_on(self) -> str:
+        """Where `quality` was measured, such as `search split`; empty where that is not known."""
+        return next((one.environment for one in self.metrics if one.name == self.quality_metric), "")
+
+    @property
+    def mean_quality(self) -> float | None:
+        """Mean over all trainings of its network, replicates included."""
+        return statistics.fmean(self.values) if self.values else self.quality
+
+    @property
     def mean_value(self) -> float | None:
-        """Mean of the same over all trainings of its network, replicates included."""
-        return statistics.fmean(self.values) if self.values else self.value
+        """`value`, as a mean over all trainings of its network."""
+        return self.mean_quality if self.quality_metric == self.objective.goal.metric else self.value
+
+    @property
+    def accuracies(self) -> tuple[float, ...]:
+        """`values`, where they are accuracies; else empty."""
+        return self.values if self.quality_metric == "accuracy" else ()
 
     @property
     def mean_accuracy(self) -> float | None:
-        """Mean over all trainings of its network, replicates included."""
-        return statistics.fmean(self.accuracies) if self.accuracies else self.accuracy
+        """`accuracy`, as a mean over all trainings of its network where that is what tells how good it is."""
+        return self.mean_quality if self.quality_metric == "accuracy" else self.accuracy
 
     @property
     def macs(self) -> int:
@@ -213,19 +237,16 @@ class StudyTrial:
 
 
 def with_replicates(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
-    """Gives each completed trial what all trainings of its network at its fidelity reached."""
+    """Gives each completed trial the values of all trainings of its network at its fidelity."""
     known = tuple(trials)
-    found: dict[tuple[str, float], list[StudyTrial]] = {}
+    found: dict[tuple[str, float], list[float]] = {}
     for trial in known:
-        if trial.status is Status.COMPLETED and trial.copied_from is None:
-            found.setdefault((trial.digest, trial.fidelity), []).append(trial)
+        if trial.status is Status.COMPLETED and trial.quality is not None and trial.copied_from is None:
+            found.setdefault((trial.digest, trial.fidelity), []).append(trial.quality)
     for trial in known:
-        alike = found.get((trial.digest, trial.fidelity), ())
-        if trial.status is Status.COMPLETED and len(alike) > 1:
-            accuracies = tuple(one.accuracy for one in alike if one.accuracy is not None)
-            values = tuple(one.value for one in alike if one.value is not None)
-            trial = replace(trial, accuracies=accuracies if len(accuracies) > 1 else (), values=values)
-        yield trial
+        values = found.get((trial.digest, trial.fidelity), ())
+        is_repeated = trial.status is Status.COMPLETED and len(values) > 1
+        yield replace(trial, values=tuple(values)) if is_repeated else trial
 
 
 def read_trials(

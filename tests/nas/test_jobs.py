@@ -8,7 +8,7 @@ import pytest
 from nas.errors import StudyError
 from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
-from nas.jobs import JobLog, Training, accuracy_of, earlier_result, run_trainings
+from nas.jobs import JobLog, Training, earlier_result, run_trainings, value_of
 from nas.trial import Cause, InfeasibleError, Status
 from search_spaces import small
 
@@ -54,7 +54,7 @@ class Ran:
 
 
 def accuracies(log):
-    return [accuracy_of(log.results[one.key]) for one in TRAININGS]
+    return [value_of(log.results[one.key], "accuracy") for one in TRAININGS]
 
 
 def test_every_training_runs_once_in_order_and_is_on_disk_before_it_is_reported(tmp_path):

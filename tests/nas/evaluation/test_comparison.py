@@ -63,7 +63,7 @@ def made(*groups, roles=("winner", "reference", "random", "random")) -> Comparis
                 digest=str(i),
                 macs=100 * (i + 1),
                 params=10,
-                runs=tuple(Run(seed=s, accuracy=a) for s, a in enumerate(group)),
+                runs=tuple(Run(seed=s, value=a) for s, a in enumerate(group)),
             )
             for i, (role, group) in enumerate(zip(roles, groups, strict=False))
         ),
@@ -108,7 +108,7 @@ def test_random_candidates_keep_the_constraints_of_the_search():
 
 def test_every_contender_is_trained_from_the_same_number_of_seeds(tmp_path):
     comparison, told = run(tmp_path, seeds=3)
-    assert [len(one.accuracies) for one in comparison.contenders] == [3, 3, 3, 3]
+    assert [len(one.values) for one in comparison.contenders] == [3, 3, 3, 3]
     seeds = {tuple(r.seed for r in one.runs) for one in comparison.contenders}
     assert len(seeds) == 1
     assert [(one.done, one.total) for one in told] == [(n, 12) for n in range(1, 13)]
@@ -138,7 +138,7 @@ def test_a_comparison_of_a_version_without_a_log_continues_where_it_was(tmp_path
     data = json.loads((tmp_path / "comparison.json").read_text())
     for one in data["contenders"]:
         one["runs"] = one["runs"][:1]
-    data["contenders"][1]["runs"][0] |= {"accuracy": None, "message": "no worker", "is_lost": True}
+    data["contenders"][1]["runs"][0] |= {"value": None, "message": "no worker", "is_lost": True}
     (tmp_path / "comparison.json").write_text(json.dumps(data))
     comparison, told = run(tmp_path)
     assert len(told) == 5
@@ -180,11 +180,11 @@ class LosingOne(InlineExecutor):
 
 def test_a_training_that_was_lost_for_good_is_done_by_the_next_call(tmp_path):
     first, told = run(tmp_path, executor=LosingOne())
-    assert [len(one.accuracies) for one in first.contenders] == [2, 0, 2, 2]
+    assert [len(one.values) for one in first.contenders] == [2, 0, 2, 2]
     assert [one.result.status for one in told].count(Status.LOST) == 2
     assert load_comparison(tmp_path) == first
     again, told = run(tmp_path)
-    assert [len(one.accuracies) for one in again.contenders] == [2, 2, 2, 2]
+    assert [len(one.values) for one in again.contenders] == [2, 2, 2, 2]
     assert [one.training.label for one in told] == [again.contenders[1].name] * 2
     assert load_comparison(tmp_path) == again
 
@@ -248,7 +248,7 @@ def test_the_weights_themselves_and_chance_are_spoken_of_beside_the_trainings(tm
     tested = TestedWeights(trial=7, digest="ab", right=90, images=100)
     comparison = replace(comparison, tested_weights=tested)
     note = comparison_notes(comparison)[0]
-    assert "kept weights of trial 7 themselves: 0.9000 (90 of 100 test images; 95 % interval 0.8256" in note
+    assert "themselves: accuracy 0.9000 (90 of 100 test images; 95 % interval 0.8256" in note
     comparison.save(tmp_path)
     assert load_comparison(tmp_path) == comparison
     not_kept = replace(tested, right=None, message="they were not kept")

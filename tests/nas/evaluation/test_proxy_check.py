@@ -146,8 +146,8 @@ def test_correlations_are_those_of_each_seed_against_the_mean_of_the_long_ones()
     long, recipe = rng.normal(size=(2, 12, 3)).round(1)  # with ties
     seconds = np.ones((12, 3))
     measured = {
-        "long": Measured(accuracies=long, seconds=seconds),
-        "recipe": Measured(accuracies=recipe, seconds=seconds),
+        "long": Measured(values=long, seconds=seconds),
+        "recipe": Measured(values=recipe, seconds=seconds),
     }
     variants, rankers = judge(measured, {"params": list(range(12))})
     means = long.mean(axis=1)
@@ -162,7 +162,7 @@ def test_the_gain_weighs_agreement_against_seconds():
 
     def variant(noise, seconds):
         return Measured(
-            accuracies=long + noise * rng.normal(size=long.shape), seconds=np.full(long.shape, seconds)
+            values=long + noise * rng.normal(size=long.shape), seconds=np.full(long.shape, seconds)
         )
 
     measured = {
@@ -196,8 +196,8 @@ def test_failures_are_counted_and_left_out(tmp_path):
     victim = sample_candidates(space, 24, seed=3)[2].tokens
     found = check(tmp_path, tables(recipe=Table("recipe", noise=0.006, fails=(victim,))), space=space)
     assert found.variant("recipe").failed == 2
-    assert found.candidates[2].accuracies["recipe"] is None
-    assert found.candidates[2].accuracies["long"] is not None
+    assert found.candidates[2].values["recipe"] is None
+    assert found.candidates[2].values["long"] is not None
     assert found.variant("recipe").tau is not None
     assert "recipe: 2 of 48 trainings failed" in " ".join(found.warnings)
 
@@ -275,7 +275,7 @@ def test_every_training_has_a_seed_of_its_own():
 def test_the_file_reads_back_as_it_was_written(tmp_path):
     found = check(tmp_path, tables())
     assert read_check(tmp_path) == read_check(tmp_path / "proxy-check.json") == found
-    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 2
+    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 3
 
 
 def test_trainings_of_the_first_version_are_not_done_again(tmp_path):
@@ -296,7 +296,9 @@ def test_trainings_of_the_first_version_are_not_done_again(tmp_path):
 
 def test_a_check_of_the_first_version_is_read(tmp_path):
     found = check(tmp_path, tables())
-    data = json.loads((tmp_path / "proxy-check.json").read_text())
+    written = (tmp_path / "proxy-check.json").read_text()
+    data = json.loads(written.replace('"mean":', '"accuracy":').replace('"values":', '"accuracies":'))
+    del data["metric"]
     more = {"degrees": 24, "spearman": None, "against_params": "better", "best_share": 0.5}
     data["ways"] = [{**variant, **more} for variant in data.pop("variants")]
     data["rankers"] = [{**ranker, "spearman": None} for ranker in data["rankers"]]

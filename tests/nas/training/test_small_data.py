@@ -134,9 +134,7 @@ def test_the_kept_weights_themselves_are_measured_once_on_the_test_split(finishe
     accuracy = evaluate_accuracy(module, data, "test", device="cpu")
     assert kept["digest"] == weights_digest(best.weights())
     assert kept["right"] / kept["images"] == accuracy
-    words = (
-        f"kept weights of trial {best.number} themselves: {accuracy:.4f} ({kept['right']} of 12 test images"
-    )
+    words = f"trial {best.number} themselves: accuracy {accuracy:.4f} ({kept['right']} of 12 test images"
     assert words in said_by(capsys, "show", str(finished))
     card = (finished / "export" / f"trial-{best.number}" / "card.md").read_text()
     assert f"| test accuracy of these weights | {accuracy:.4f} | fraction |" in card
