@@ -170,7 +170,7 @@ def _of_siblings(
     main = read_table(tables.get("train", path))
     columns = find_columns(main, chosen, finder, task)
     names = [main.columns[place] for place in columns.labels]
-    listings, warnings = [], []
+    listings, warnings, read = [], [], []
     for part, each in tables.items():
         table = read_table(each)
         if table.has_names and (missing := [name for name in names if name not in table.columns]):
@@ -181,12 +181,13 @@ def _of_siblings(
             continue
         own = find_columns(table, ",".join(names) if len(names) > 1 else names[0], finder, task)
         listings.append(_rows(table, own.file, own.labels, None, part, finder))
-    read = ", ".join(f"{part} from {each.name}" for part, each in tables.items())
+        read.append(f"{part} from {table.name}")
+    note = (f"splits are read by the tables' names: {', '.join(read)}",) if len(read) > 1 else ()
     return Listing(
         rows=tuple(row for listing in listings for row in listing.rows),
         columns=tuple(names),
         delimiter=main.delimiter,
-        notes=columns.notes + ((f"splits are read by the tables' names: {read}",) if len(tables) > 1 else ()),
+        notes=columns.notes + note,
         warnings=tuple(warnings),
     )
 

@@ -144,12 +144,8 @@ def _parse(path: Path, text: str) -> tuple[str, list[tuple[str, ...]], list[int]
     wide = max(read, key=lambda each: len(read[each][0][0]))
     rows, lines = read[wide]
     cells = len(rows[0])
-    if cells == 1:
-        raise _error(
-            path,
-            f"must have a column of file names and one of labels, but line {lines[0]} is the one cell "
-            f"{shown(rows[0][0])}: separate the columns by commas, semicolons or tabs",
-        )
+    if _is_even(rows):
+        return wide, rows, lines  # of one column
     other = next(place for place, row in enumerate(rows) if len(row) != cells)
     raise _error(
         path,

@@ -69,6 +69,12 @@ def find_columns(table: Table, chosen: str, finder: FileFinder, task: TaskName |
     Raises:
         DataError: There is no column of files, or it is not clear which columns are labels.
     """
+    if len(table.columns) == 1:
+        raise _error(
+            table,
+            f"must have a column of file names and one of labels, but its lines hold one cell, such as "
+            f"{shown(table.rows[0][0])}: separate the columns by commas, semicolons or tabs",
+        )
     file = _file_column(table, finder)
     split = _split_column(table, file)
     others = [place for place in range(len(table.columns)) if place not in (file, split)]
@@ -81,7 +87,8 @@ def find_columns(table: Table, chosen: str, finder: FileFinder, task: TaskName |
     notes = []
     if left_out:
         read = few([printable(table.columns[place]) for place in labels])
-        notes.append(f"labels are read from the column {read} of {table.name}; passed over {few(left_out)}")
+        word = "column" if len(labels) == 1 else "columns"
+        notes.append(f"labels are read from the {word} {read} of {table.name}; passed over {few(left_out)}")
     return Columns(file=file, labels=labels, split=split, notes=tuple(notes))
 
 
@@ -199,7 +206,7 @@ def _named_columns(table: Table, chosen: str, others: Sequence[int]) -> tuple[in
             raise _error(
                 table,
                 f"must have labels in the column {shown(name)}, but it holds the names of files or splits: "
-                f"give another of {_columns(table)}",
+                f"give another of {few([shown(table.columns[each]) for each in others])}",
             )
         places.append(place)
     if len(set(places)) < len(places):
@@ -252,6 +259,8 @@ def _are_numbers(table: Table, places: Sequence[int], task: TaskName | None) -> 
     """Whether columns are numbers to predict: all of them, and each with one that is not whole."""
     for place in places:
         cells = table.column(place)
+        if table.delimiter != ",":  # what spreadsheets write where the decimal sign is a comma
+            cells = [cell.replace(",", ".") for cell in cells]
         if not all(NUMBER.fullmatch(cell) for cell in cells):
             return False
         if task != REGRESSION and all(float(cell).is_integer() for cell in cells):

@@ -64,7 +64,9 @@ class FileFinder:
 
     def find_as_written(self, cell: str) -> str | None:
         """The path of a file that a cell names in full, without a look at the folders below; or None."""
-        text = cell if self._is_file(cell) else cell.replace("\\", "/")
+        if self._is_file(cell):
+            return self._relative(cell)
+        text = cell.replace("\\", "/")
         return next(
             (self._relative(path) for path in (text, *self._moved(text)) if self._is_file(path)), None
         )
@@ -85,6 +87,9 @@ class FileFinder:
         return ["/".join(parts[place + 1 :]) for place, name in enumerate(parts) if name == self.root.name]
 
     def _relative(self, path: str) -> str:
+        parts = path.split("/")
+        if parts[0] and ".." not in parts:  # nearly all are; the rest takes long for a million
+            return "/".join(part for part in parts if part not in ("", "."))
         whole = os.path.normpath(self.root / path)
         return Path(os.path.relpath(whole, self.root)).as_posix()
 

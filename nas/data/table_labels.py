@@ -90,7 +90,7 @@ def read_labels(
         return _separated(rows, columns[0], separator)
     pointed = _with_points(rows, delimiter, task)
     if task == REGRESSION or (task is None and _means_numbers(pointed)):
-        return _numbers(pointed, columns, has_commas=pointed is not rows)
+        return _numbers(pointed, columns, has_commas=pointed is not rows, is_asked=task == REGRESSION)
     if task == MULTILABEL:
         if all(row.cells[0].lower() in FLAG_WORDS for row in rows):
             return _flags(rows, columns)
@@ -137,7 +137,7 @@ def _several_columns(
     if task == MULTILABEL:
         return _flags(rows, columns)
     pointed = _with_points(rows, delimiter, task)
-    return _numbers(pointed, columns, has_commas=pointed is not rows)
+    return _numbers(pointed, columns, has_commas=pointed is not rows, is_asked=task == REGRESSION)
 
 
 def _flag(cell: str) -> float | None:
@@ -275,7 +275,8 @@ def _means_numbers(rows: Sequence[Row]) -> bool:
     return any(is_fraction) and len(numbers) >= MOSTLY * len(cells)
 
 
-def _numbers(rows: Sequence[Row], columns: Sequence[str], *, has_commas: bool) -> Answers:
+def _numbers(rows: Sequence[Row], columns: Sequence[str], *, has_commas: bool, is_asked: bool) -> Answers:
+    """Numbers to predict; `is_asked` says that a user asked for them."""
     _require_values(rows, columns)
     labels = np.empty((len(rows), len(columns)), dtype=np.float32)
     for place, row in enumerate(rows):
@@ -283,9 +284,14 @@ def _numbers(rows: Sequence[Row], columns: Sequence[str], *, has_commas: bool) -
             with np.errstate(over="ignore"):
                 value = np.float32(cell) if NUMBER.fullmatch(cell) else np.float32(math.nan)
             if not np.isfinite(value):
+                law = (
+                    "labels of a regression must be finite numbers"
+                    if is_asked or len(columns) == 1
+                    else "several columns of labels must all hold 0 and 1, or finite numbers"
+                )
                 raise _error(
-                    f"labels of a regression must be finite numbers, but {row.line} has {shown(cell)} in the "
-                    f"column {shown(columns[column])}: correct it, or give --task classification for classes"
+                    f"{law}, but {row.line} has {shown(cell)} in the column {shown(columns[column])}: "
+                    "correct it, or give --task classification and one column for classes"
                 )
             labels[place, column] = value
     of = "column" if len(columns) == 1 else "columns"

@@ -158,13 +158,16 @@ def test_ids_mean_files_in_the_folder_of_their_split(images):
 
 def test_a_table_without_labels_beside_it_is_skipped_with_a_warning(images):
     write(images, table(("id_code", "diagnosis"))[:25], name="train.csv")
-    write(images, [("id_code",), *zip(names()[24:], strict=True)], name="test.csv")
-    with pytest.raises(DataError, match="must have a column of file names and one of labels"):
-        load_data(images / "train.csv")
-    write(images, [("id_code", "height"), *((name, 3) for name in names()[24:])], name="test.csv")
-    data = load_data(images / "train.csv")
-    assert "skipped test.csv, which has no column 'diagnosis': its 6 images have no labels" in data.warnings
-    assert len(words(data)) == 24
+    for rows in (
+        [("id_code",), *((name,) for name in names()[24:])],
+        [("id_code", "height"), *((name, 3) for name in names()[24:])],
+    ):
+        write(images, rows, name="test.csv")
+        data = load_data(images / "train.csv")
+        assert (
+            "skipped test.csv, which has no column 'diagnosis': its 6 images have no labels" in data.warnings
+        )
+        assert len(words(data)) == 24
 
 
 def test_a_network_that_exists_is_tried_on_a_test_table_alone(images):
@@ -244,6 +247,13 @@ def test_decimal_commas_of_spreadsheets_are_read(images, task):
     data = load_data(write(images, rows, sep=";"), task=task)
     assert by_name(data)["0003.png"] == [3.5]
     assert "commas in numbers are read as decimal points" in data.notes
+
+
+def test_decimal_commas_in_several_columns_are_read(images):
+    rows = [("file", "x", "y"), *((name, f"{n},5", f"{2 * n},25") for n, name in enumerate(names()))]
+    data = load_data(write(images, rows, sep=";"))
+    assert data.classes == ("x", "y")
+    assert by_name(data)["0003.png"] == [3.5, 6.25]
 
 
 def test_quoted_numbers_with_one_comma_are_refused_as_unclear(images):
@@ -474,6 +484,11 @@ def test_numbers_that_are_none_are_refused(images, cell):
     labels = [n / 4 for n in range(COUNT)]
     labels[7] = cell
     refused(write(images, table(labels=labels)), "must be finite numbers", task="regression")
+
+
+def test_several_columns_of_text_are_refused(images):
+    path = write(images, extra_columns())
+    refused(f"{path}:age,patient", "several columns .* line 2 has 'P0' in the column 'patient'.*one column")
 
 
 def test_a_flag_that_is_none_is_refused(images):
