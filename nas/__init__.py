@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     )
     from nas.scoring.regression_scores import RegressionScores
     from nas.scoring.scores import Scores
+    from nas.starting_weights import initial_weights
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
     from nas.training.reduction import Reduction
@@ -98,6 +99,7 @@ _LAZY = {
     "Recipe": "nas.training.recipe",
     "Reduction": "nas.training.reduction",
     "check_costs": "nas.evaluation.cost_check",
+    "initial_weights": "nas.starting_weights",
     "from_arrays": "nas.data.loading",
     "load_data": "nas.data.loading",
     "measure_latency": "nas.latency.measurement",
@@ -188,6 +190,7 @@ __all__ = [
     "evaluate",
     "finalize",
     "from_arrays",
+    "initial_weights",
     "load_data",
     "measure_latency",
     "measure_together",

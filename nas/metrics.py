@@ -126,6 +126,13 @@ METRICS = (
     MetricInfo(name="r2", label="R2", unit=NUMBER, direction="max"),
     MetricInfo(name="rmse", label="RMSE", unit=NUMBER),
     MetricInfo(name="mae", label="MAE", unit=NUMBER),
+    MetricInfo(
+        name="params_taken",
+        label="parameters taken",
+        unit=COUNT,
+        direction="max",
+        is_in_trial_line=True,
+    ),
     MetricInfo(name="macs", label="multiply-adds", unit=COUNT, origin="network"),
     MetricInfo(name="params", label="parameters", unit=COUNT, origin="network"),
     MetricInfo(name="activations", label="activations", unit=COUNT, origin="network"),

@@ -53,6 +53,7 @@ def search(
     budget: Budget | None = None,
     recipe: Recipe | None = None,
     rungs: Rungs | None = None,
+    init: Path | str | None = None,
     latency: LatencySource | None = None,
     executor: Executor | ExecutorOptions | str = DEFAULT_EXECUTOR,
     workers: int = 1,
@@ -78,6 +79,8 @@ def search(
         budget: All that ends a search, in place of `trials`.
         recipe: How to train on `data`.
         rungs: See `Search`.
+        init: Weights of a trained network that candidates start from where their layers match, as
+            `nas.initial_weights` takes them.
         latency: A table that predicts latencies, or a probe that measures them beside each training. An
             objective that needs `latency_ms` has one by default, on the device that trains.
         executor: Who runs trials: a name of `nas.execution.executors.EXECUTORS`, one of them with options, or
@@ -121,8 +124,10 @@ def search(
         evaluator=evaluator,
         recipe=recipe_for(recipe, folder),
         rungs=rungs,
+        init=init,
         probe=probe,
         deterministic=flag("deterministic", deterministic),
+        say=lambda text: reporter.on_progress(Progress(text=text)),
     )
     described = Search(
         space,
@@ -186,23 +191,37 @@ def _evaluator(
     evaluator: Evaluator | None,
     recipe: Recipe,
     rungs: Rungs | None,
+    init: Path | str | None,
     probe: Probe | None,
     deterministic: bool,
+    say: Say,
 ) -> tuple[Evaluator, list[tuple[str, str]]]:
     """The evaluator given, or proxy training on the images, and what there is to tell of these."""
     if images is None:
+        if init is not None:
+            raise UsageError(
+                "`init` is what our own training starts from, but an evaluator is given: leave one of them "
+                "out",
+                field="init",
+            )
         own = cast(Evaluator, evaluator)
         return (own if probe is None else Probed(own, probe)), []
     from nas.latency.probe import LatencyProbe
+    from nas.starting_weights import initial_weights
     from nas.training.proxy import ProxyEvaluator
 
     if probe is None and LatencyProbe.is_needed_for(objective):
         probe = LatencyProbe()
+    weights = None
+    if init is not None:
+        say("reading the weights to start from")
+        weights, images = initial_weights(init, images)
     trained = ProxyEvaluator(
         images,
         recipe.without_probes() if deterministic else recipe,
         metrics=needed_of_task(objective, images.task),
         rungs=rungs,
+        init=weights,
     )
     events = [("data_note", note) for note in images.notes]
     events += [("data_warning", warning) for warning in images.warnings]

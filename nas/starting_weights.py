@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nas.errors import TrainingError
+from nas.data.images import ImageData
+from nas.errors import NasError, TrainingError
 from nas.export.bundle import ARCHITECTURE
 from nas.export.opened import RUN, OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import read_weights
-from nas.published_weights import TIMM, Normalisation, PublishedFile, of_package, of_timm
+from nas.published_weights import PACKAGES, TIMM, Normalisation, PublishedFile, of_package, of_timm
 from nas.report.show import open_with_space
 from nas.study.study import Study
 from nas.study.study_folder import has_study
 from nas.study.study_trial import StudyTrial
+from nas.training.initial_weights import InitialWeights, for_channels
 from nas.values import few
-from search_spaces import Network
+from search_spaces import Network, SpaceError, build, load_weights
 
 Weights = Mapping[str, Tensor]
 
@@ -79,6 +81,59 @@ def find_weights(given: Weights | str | Path, *, download: bool = False) -> Foun
         tensors, note = _read_file(path)
         return FoundWeights(name=str(path), tensors=tensors, notes=(note,) if note else ())
     return _of_published(of_package(text))
+
+
+def initial_weights(
+    given: str | Path, data: ImageData, *, download: bool = False
+) -> tuple[InitialWeights, ImageData]:
+    """Finds weights for candidates of a search to start from, and normalises the images as for them.
+
+    Args:
+        given: What `find_weights` takes, if it says of which network the weights are: a bundle, a training, a
+            study, `timm:NAME`, or a network whose weights a package has.
+        data: The images.
+        download: Whether weights by timm's name may be downloaded.
+
+    Returns:
+        The weights, and the images with their mean and deviation.
+
+    Raises:
+        NasError: There are none, they cannot be read, or their network is not known; `field` is "init".
+    """
+    try:
+        found = find_weights(given, download=download)
+    except NasError as error:
+        raise type(error)(str(error), field="init") from error
+    if found.network is None:
+        raise TrainingError(
+            f"it must be known of which network the weights are, but {found.name} does not say it: give a "
+            f"bundle, a training, a study, {TIMM}NAME of a published network, or {', '.join(PACKAGES)}",
+            field="init",
+        )
+    tensors = _by_our_names(found, found.network)
+    first = next((name for name, tensor in tensors.items() if tensor.ndim == 4), None)
+    if first is not None:
+        tensors[first] = for_channels(tensors[first], data.channels)
+    classes = None if found.preprocessing is None else found.preprocessing.classes
+    weights = InitialWeights(name=found.name, tensors=tensors, has_classifier=classes == data.classes)
+    if found.normalisation is None:
+        return weights, data
+    normalisation = found.normalisation.for_channels(data.channels)
+    return weights, replace(data, mean=normalisation.mean, std=normalisation.std)
+
+
+def _by_our_names(found: FoundWeights, network: Network) -> dict[str, Tensor]:
+    """The tensors by our names, in the order in which the layers run.
+
+    Raises:
+        TrainingError: They do not fit the network that they are said to be of.
+    """
+    module = build(network, seed=0)
+    try:
+        load_weights(module, found.tensors)
+    except SpaceError as error:
+        raise TrainingError(f"the weights of {found.name} are damaged: {error}", field="init") from error
+    return dict(module.state_dict())
 
 
 def study_in(folder: Path) -> Study | None:

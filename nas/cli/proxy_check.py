@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 
+INIT = "init"
+"""The name of the recipe that starts from trained weights, among the variants."""
+
 
 def run(arguments: Namespace) -> int:
     """Checks, and says what came of it; 130 after Ctrl-C."""
@@ -134,6 +137,9 @@ def _variants(
         console.print(
             f"left out   {name}: some candidates are too small to be made smaller so", soft_wrap=True
         )
+    if prepared.init is not None:
+        kept[INIT] = kept[RECIPE].beside(prepared.recipe, init=prepared.init)
+        check_networks({INIT: kept[INIT]}, networks[:1])
     return kept
 
 

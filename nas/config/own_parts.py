@@ -42,7 +42,7 @@ def find_evaluator(settings: Settings) -> Own | None:
     if settings.evaluator is None:
         return None
     own = find_own(settings.evaluator, EVALUATOR)
-    given = [name for name in ("is_compiled", "proxy_check") if getattr(settings, name)]
+    given = [name for name in ("is_compiled", "proxy_check", "init") if getattr(settings, name)]
     if settings.recipe and Recipe.from_json(settings.recipe) != Recipe() and not own.takes("recipe"):
         given += _changed(settings.recipe)
     if settings.rungs and not own.takes("rungs"):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from nas.data.images import ImageData, SplitName
     from nas.latency.probe import LatencyProbe
     from nas.latency.table.table import LatencyTable
+    from nas.training.initial_weights import InitialWeights
     from nas.training.proxy import ProxyEvaluator
 
 MOST_CPU_WORKERS = 8
@@ -57,6 +58,7 @@ class Prepared:
         gpus_per_worker: Share of a GPU each holds.
         latency_table: Predicts latencies; None where there is none.
         probe: Measures latency beside each training; None where the objective needs none.
+        init: Weights that candidates start from; None where they start from fresh ones.
     """
 
     settings: Settings
@@ -69,6 +71,7 @@ class Prepared:
     gpus_per_worker: float
     latency_table: LatencyTable | None = None
     probe: LatencyProbe | None = None
+    init: InitialWeights | None = None
 
     @property
     def space(self) -> SearchSpace:
@@ -100,7 +103,7 @@ class Prepared:
             DataError: The training split is smaller than a batch.
         """
         return make_evaluator(
-            self.settings, self.data, self.recipe, None, objective=self.objective, split=split
+            self.settings, self.data, self.recipe, None, objective=self.objective, split=split, init=self.init
         )
 
     def test_evaluator(self) -> Evaluator | None:
@@ -158,6 +161,12 @@ def prepare(
     workers, gpus = _machines(settings, width)
     data = load_images(settings, source, download=download, progress=progress)
     objective = settings.make_objective(data.task)
+    init = None
+    if settings.init is not None:
+        from nas.starting_weights import initial_weights
+
+        progress("reading the weights to start from")
+        init, data = initial_weights(settings.init, data, download=download)
     progress("making the space for them")
     space = source.make(
         resolution=data.resolution,
@@ -168,7 +177,7 @@ def prepare(
     table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
     rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
     evaluator: Evaluator = (
-        make_evaluator(settings, data, recipe, rungs, objective=objective)
+        make_evaluator(settings, data, recipe, rungs, objective=objective, init=init)
         if own is None
         else make_own_evaluator(own, data, recipe, rungs, "search")
     )
@@ -195,6 +204,7 @@ def prepare(
         gpus_per_worker=gpus,
         latency_table=table,
         probe=probe,
+        init=init,
     )
 
 
@@ -224,6 +234,7 @@ def make_evaluator(
     *,
     objective: Objective,
     split: SplitName = "search",
+    init: InitialWeights | None = None,
 ) -> ProxyEvaluator:
     """Trains by the recipe, on rungs or whole, and measures what the objective needs on a split.
 
@@ -239,6 +250,7 @@ def make_evaluator(
         split=split,
         metrics=needed_of_task(objective, data.task),
         rungs=rungs,
+        init=init,
         stepping="compiled" if settings.is_compiled else "auto",
     )
 

@@ -52,7 +52,9 @@ def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Setti
 def _may_become(name: str, before: object, value: object) -> bool:
     if name in OWN:  # a file that was moved keeps its name; its content is compared by the study
         return value == before or _is_same_file(str(value), str(before))
-    if name in ("latency_table", "proxy_check") and before is None:  # there is nothing that could be moved
+    if (
+        name in ("latency_table", "proxy_check", "init") and before is None
+    ):  # there is nothing that could be moved
         return False
     return value == before or options_of(Settings)[name].option.resume != "fixed"
 
@@ -103,4 +105,5 @@ def _path_of(name: str, settings: Settings) -> str | None:
         return str(value).rpartition(":")[0] or None
     if name in ("data", "data_root"):
         return value if is_data_by_name == (name == "data_root") else None
-    return value
+    is_name = name == "init" and value is not None and not Path(value).is_absolute()
+    return None if is_name else value

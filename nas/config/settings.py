@@ -24,6 +24,7 @@ from nas.execution.executors import DEFAULT_EXECUTOR, EXECUTOR_NAMES, EXECUTORS
 from nas.latency.devices import DEVICES, DeviceSettings
 from nas.objective import KINDS, Objective
 from nas.options import option, options_of
+from nas.published_weights import PACKAGES
 from nas.rungs import FIDELITY, REDUCTION_FACTOR, Fidelity
 from nas.scheduling import Budget
 from nas.spaces import BUILT_IN
@@ -350,6 +351,17 @@ class Settings:
         resume="moved",
     )
     recipe: str = ""
+    init: str | None = option(
+        None,
+        "start candidates from weights of a trained network, where their layers match: a bundle, training "
+        f"or study; timm:NAME; or {', '.join(PACKAGES)}, from an installed package",
+        group=TRAINING,
+        metavar="WEIGHTS",
+        read=absolute_if_there,
+        resume="moved",
+        default_text="fresh ones",
+        also=CHECK,
+    )
     is_compiled: bool = option(
         False,
         "compile each candidate first with torch.compile: takes minutes, for long trainings only",

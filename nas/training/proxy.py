@@ -19,6 +19,7 @@ from nas.errors import DataError
 from nas.rungs import Fidelity, Rungs
 from nas.tasks import TASKS, TaskName, check_metrics
 from nas.training.batches import Batches, make_batches
+from nas.training.initial_weights import InitialWeights
 from nas.training.memory import CPU_MEMORY_METHOD, CUDA_MEMORY_METHOD
 from nas.training.notes import notes_of
 from nas.training.precision import Chosen
@@ -32,6 +33,9 @@ from search_spaces import Network, SpaceError, build, cost
 
 OF_TRAINING = ("loss", "train_seconds", "images_per_second", "train_step_ms", "peak_memory_bytes")
 """What is measured of a training of whatever task."""
+
+TAKEN = "params_taken"
+"""Parameters that a candidate took from the weights that it started from."""
 
 
 class ProxyEvaluator:
@@ -54,6 +58,8 @@ class ProxyEvaluator:
         reduction: How the training is smaller than recipe, data and networks say.
         rungs: The rungs that candidates are trained on, and what a job's fidelity is a share of: a candidate
             with weights was trained on the rung below. None trains each whole; a fidelity is then of epochs.
+        init: Weights of a trained network that candidates start from where their layers match; None starts
+            from fresh ones. `nas.initial_weights` finds them.
         stepping: How steps are taken; `compiled` compiles each candidate, which takes minutes and pays for
             long trainings only.
 
@@ -78,6 +84,7 @@ class ProxyEvaluator:
         metrics: Sequence[str] = (),
         reduction: Reduction | None = None,
         rungs: Rungs | None = None,
+        init: InitialWeights | None = None,
         stepping: Stepping = "auto",
     ) -> None:
         self.data = data
@@ -89,12 +96,15 @@ class ProxyEvaluator:
         self.reduction = reduction if reduction is not None else Reduction()
         self._fidelity: Fidelity = "epochs" if rungs is None else rungs.fidelity
         self._shares = (1.0,) if rungs is None else rungs.shares
+        self.init = init
         self.stepping: Stepping = stepping
         self._on_device = DeviceData(data, device)
         self._chosen: dict[tuple[str, str], Chosen] = {}
         self._check_batch()
 
-    def beside(self, recipe: Recipe, reduction: Reduction | None = None) -> ProxyEvaluator:
+    def beside(
+        self, recipe: Recipe, reduction: Reduction | None = None, init: InitialWeights | None = None
+    ) -> ProxyEvaluator:
         """Another training of the same images, which it shares on the device.
 
         Raises:
@@ -107,6 +117,7 @@ class ProxyEvaluator:
             split=self.split,
             metrics=self.metrics,
             reduction=reduction,
+            init=init,
         )
         other.stepping = self.stepping
         other._on_device = self._on_device
@@ -120,6 +131,7 @@ class ProxyEvaluator:
         parts = [self.recipe.fingerprint, data.fingerprint, data.split_fingerprint, self.split, None]
         parts += [",".join(self.metrics)] if len(self.metrics) > 1 else []
         parts += ["compiled"] if self.stepping == "compiled" else []
+        parts += [] if self.init is None else [f"init {self.init.fingerprint}"]
         parts += self._unlike_the_whole()
         if self.reduction.is_whole and self._fidelity == "epochs" and self._shares == (1.0,):
             return digest(*parts)
@@ -128,7 +140,7 @@ class ProxyEvaluator:
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of everything that is measured of a candidate."""
-        return (*self.metrics, *OF_TRAINING)
+        return (*self.metrics, *OF_TRAINING, *(() if self.init is None else (TAKEN,)))
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.
@@ -137,6 +149,12 @@ class ProxyEvaluator:
             DataError: Resolution, channels or number of classes differ, or the reduced network is not valid.
         """
         check_fits(network, self.data)
+        if self.init is not None and not self.init.give_to(build(network, seed=0)):
+            raise DataError(
+                f"candidates cannot start from {self.init.name}: no layer of the space's networks is at the "
+                "place of one of its own, and like it; leave init out",
+                field="init",
+            )
         least = self._reduced(self._shares[0])
         if least.resolution == least.width == 1:
             return
@@ -177,8 +195,11 @@ class ProxyEvaluator:
         where = choose_device(self.device)
         network = work.reduction.network(candidate.network)
         module = build(network, seed=candidate.job.seed)
+        taken = None
         if candidate.weights is not None:
             load_bytes(module, candidate.weights)
+        elif self.init is not None:
+            taken = self.init.give_to(module)
         result = train(
             module,
             data,
@@ -192,6 +213,8 @@ class ProxyEvaluator:
             progress=candidate.progress,
         )
         metrics = training_metrics(result, where)
+        if taken is not None and self.init is not None:
+            metrics += (Metric(name=TAKEN, value=float(taken), environment=self.init.name),)
         module.cpu()  # the worker may keep it for its weights, and the device is needed
         return Evaluation(metrics=metrics, weights=lambda: weights_bytes(module), notes=batches.notes)
 
