@@ -22,7 +22,8 @@ class InitialWeights:
     A candidate's tensor takes the values of the tensor at the same place: the same stage, the same block of
     it, the same layer of the block. Of channels the first are taken, of a kernel the middle; a larger kernel
     has zeros around it, and channels that the network does not have stay as they are initialised. So do
-    blocks and layers that it does not have. Statistics of batch norms are taken likewise, and trained on.
+    blocks and layers that it does not have. Statistics of batch norms are taken likewise, and trained on. A
+    classifier of other classes begins at zero, as in a full training from weights.
 
     Attributes:
         name: What to call them.
@@ -65,6 +66,8 @@ class InitialWeights:
             theirs = self._kept.get(place_of(name))
             count = 0 if theirs is None else take(tensor, theirs)
             taken += count if name in parameters else 0
+            if name.startswith(CLASSIFIER) and not self.has_classifier:
+                tensor.zero_()
         return taken
 
 
