@@ -186,7 +186,7 @@ def searched(bench: Bench, recipe: FullRecipe) -> tuple[Network, Run]:
     print("\n| of the study | macs | search |")
     print("|---|---|---|")
     for one in found.ranking:
-        print(f"| {one.label} | {one.macs / 1e6:.2f} M | {one.best.accuracy:.2%} |")
+        print(f"| {one.label} | {one.macs / 1e6:.2f} M | {one.best.value:.2%} |")
     print(flush=True)
     training = bench.prepare(found.network, recipe, data=bench.data(), seed=0)
     images = len(training.data.train)
@@ -196,7 +196,7 @@ def searched(bench: Bench, recipe: FullRecipe) -> tuple[Network, Run]:
         name="the search's best",
         seed=0,
         accuracy=found.accuracy,
-        search_accuracy=found.fitted.best.accuracy,
+        search_accuracy=found.fitted.best.value,
         kept=f"{found.fitted.best.kind}, epoch {found.fitted.best.epoch:g}",
         epochs=recipe.epochs,
         seconds=found.fitted.seconds,

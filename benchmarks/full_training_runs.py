@@ -251,7 +251,7 @@ class Bench:
                 name=name,
                 seed=seed,
                 accuracy=accuracy,
-                search_accuracy=done.state.best.accuracy,
+                search_accuracy=done.state.best.value,
                 kept=f"{done.state.best.kind}, epoch {done.state.best.epoch:g}",
                 epochs=recipe.epochs,
                 seconds=done.state.seconds,

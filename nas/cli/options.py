@@ -26,7 +26,7 @@ from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.options import DeclaredOption, options_of
 from nas.published_weights import PACKAGES
-from nas.tasks import THRESHOLD
+from nas.tasks import TASKS, THRESHOLD
 from nas.units import (
     one_of,
     parse_bases,
@@ -158,6 +158,13 @@ def fill_train(parser: Parser) -> None:
     )
     parser.add_argument("--weights", metavar="WEIGHTS", help=f"start from these: {WEIGHTS_HELP}")
     take(parser, "--top", parse_positive_int, "N", "train the N best networks of a study", default=1)
+    every = "; or ".join(f"{', '.join(task.metrics)} ({name})" for name, task in TASKS.items())
+    parser.add_argument(
+        "--metric",
+        metavar="NAME",
+        help="what the best epoch, weights and network are chosen by on the search split, by default that of "
+        f"the study's objective, or the first of the task: {every}",
+    )
     take(parser, "--seed", parse_natural, "N", "seed of everything random in the training", default=0)
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything and print the plan; write nothing"
@@ -166,6 +173,9 @@ def fill_train(parser: Parser) -> None:
     known = options_of(Settings)
     for name in ("data", "data_root", "search_fraction", "fit"):
         add_declared(images, replace(known[name], default=None))
+    images.add_argument(
+        "--task", metavar="NAME", help=f"{', '.join(TASKS)} (default: what the labels, or the study, say)"
+    )
     take(images, "--resolution", parse_positive_int, "PX", "image side (default: the network's own)")
     take(images, "--split-seed", parse_natural, "N", "seed of splits that the images do not give")
     add_download(images)

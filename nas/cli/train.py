@@ -28,6 +28,8 @@ def run(arguments: Namespace) -> int:
         weights=arguments.weights,
         download=arguments.download,
         top=arguments.top,
+        task=arguments.task,
+        metric=arguments.metric,
         resolution=arguments.resolution,
         seed=arguments.seed,
     )

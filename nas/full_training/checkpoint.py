@@ -14,9 +14,12 @@ from torch import Tensor
 
 from nas.errors import TrainingError
 from nas.io import unfinished, write_whole
+from nas.metrics import Goal
 
 CHECKPOINT = "checkpoint.safetensors"
-VERSION = 1
+VERSION = 2
+READABLE = (1, VERSION)
+"""Version 1 had the accuracy as the only metric."""
 
 BEST = "best."
 """What the names of the best weights begin with in the file."""
@@ -31,8 +34,9 @@ class Row:
         step: Steps that were taken.
         learning_rate: Of the last step.
         loss: Mean training loss since the evaluation before.
-        accuracy: Of the weights on the search split, a fraction; None where they have no finite logits.
-        averaged_accuracy: Of the averaged weights; None where none are kept.
+        metric: Name of the metric that the best weights are chosen by.
+        value: Of the weights on the search split; None where their outputs are not finite.
+        averaged_value: Of the averaged weights; None where none are kept.
         images_per_second: Training speed since the evaluation before.
         side: Side of the training images, pixels.
     """
@@ -41,27 +45,35 @@ class Row:
     step: int
     learning_rate: float
     loss: float
-    accuracy: float | None
-    averaged_accuracy: float | None
+    metric: str
+    value: float | None
+    averaged_value: float | None
     images_per_second: float
     side: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Best:
-    """The weights that are exported: those with the best accuracy on the search split.
+    """The weights that are exported: those with the best metric on the search split.
 
     Attributes:
         step: Steps after which they were measured.
         epoch: The same in epochs.
         kind: `weights` or `averaged weights`.
-        accuracy: On the search split.
+        metric: Name of the metric.
+        value: On the search split.
     """
 
     step: int
     epoch: float
     kind: str
-    accuracy: float
+    metric: str
+    value: float
+
+    @property
+    def reward(self) -> float:
+        """The larger, the better."""
+        return Goal.of(self.metric).sign * self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +150,7 @@ def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | N
             return None
         content = path.read_bytes()
         facts = _facts(content)
-        if facts["version"] == VERSION:
+        if facts["version"] in READABLE:
             found = _parsed(load(content), facts)
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise TrainingError(
@@ -146,7 +158,7 @@ def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | N
             "remove it to begin again",
             field="out",
         ) from error
-    if facts["version"] != VERSION:
+    if facts["version"] not in READABLE:
         raise TrainingError(
             f"{path} is of version {facts['version']}, but this program reads version {VERSION}: continue "
             "with the program that wrote it, or give another --out",
@@ -188,6 +200,14 @@ def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str]
 
 
 def _state(values: Mapping[str, Any]) -> State:
-    rows = tuple(Row(**row) for row in values["rows"])
-    best = None if values["best"] is None else Best(**values["best"])
+    rows = tuple(Row(**_with_metric(row)) for row in values["rows"])
+    best = None if values["best"] is None else Best(**_with_metric(values["best"]))
     return State(**{**values, "rows": rows, "best": best, "notes": tuple(values["notes"])})
+
+
+def _with_metric(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A measurement as it is stored now, of one that may be of version 1."""
+    if "metric" in values:
+        return dict(values)
+    names = {"accuracy": "value", "averaged_accuracy": "averaged_value"}
+    return {"metric": "accuracy", **{names.get(name, name): value for name, value in values.items()}}

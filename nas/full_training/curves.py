@@ -1,4 +1,4 @@
-"""Draws the curves of a full training: loss, accuracy of the weights and of their average, learning rate."""
+"""Draws the curves of a full training: loss, metric of the weights and of their average, learning rate."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.full_training.checkpoint import Row
+from nas.metrics import Goal, metric_info
 from nas.report.figures import BLUE, GREY, LARGE, NORMAL, ORANGE, VERMILION, new_figure, quiet, save
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ MARKED = 40
 
 
 def draw_curves(rows: Sequence[Row], path: Path, *, title: str) -> Path:
-    """Draws accuracy above, loss and learning rate below, over the epochs.
+    """Draws the metric above, loss and learning rate below, over the epochs.
 
     Args:
         rows: The evaluations, in their order; at least one.
@@ -33,7 +34,7 @@ def draw_curves(rows: Sequence[Row], path: Path, *, title: str) -> Path:
     figure = new_figure(8.0, 6.0)
     upper, lower = figure.subplots(2, 1, sharex=True)
     figure.suptitle(title, fontsize=LARGE)
-    _draw_accuracy(upper, rows)
+    _draw_metric(upper, rows)
     epochs, mark = [row.epoch for row in rows], _mark(rows)
     lower.plot(
         epochs, [row.loss for row in rows], color=BLUE, marker=mark, markersize=3, label="training loss"
@@ -49,11 +50,12 @@ def draw_curves(rows: Sequence[Row], path: Path, *, title: str) -> Path:
     return save(figure, path)
 
 
-def _draw_accuracy(axes: Axes, rows: Sequence[Row]) -> None:
+def _draw_metric(axes: Axes, rows: Sequence[Row]) -> None:
     series = (
-        ("weights", BLUE, [row.accuracy for row in rows]),
-        ("averaged weights", ORANGE, [row.averaged_accuracy for row in rows]),
+        ("weights", BLUE, [row.value for row in rows]),
+        ("averaged weights", ORANGE, [row.averaged_value for row in rows]),
     )
+    goal, info = Goal.of(rows[0].metric), metric_info(rows[0].metric)
     best: tuple[float, float] | None = None
     for name, colour, values in series:
         points = [(row.epoch, value) for row, value in zip(rows, values, strict=True) if value is not None]
@@ -61,12 +63,13 @@ def _draw_accuracy(axes: Axes, rows: Sequence[Row]) -> None:
             continue
         axes.plot(*zip(*points, strict=True), color=colour, marker=_mark(rows), markersize=3, label=name)
         for epoch, value in points:
-            if best is None or value >= best[1]:
+            if best is None or goal.sign * value >= goal.sign * best[1]:
                 best = epoch, value
     if best is not None:
-        axes.plot(*best, "o", color=VERMILION, markersize=7, fillstyle="none", label=f"best: {best[1]:.4f}")
-    axes.set_ylabel("accuracy, search split", fontsize=NORMAL)
-    axes.legend(loc="lower right", fontsize=NORMAL, frameon=False)
+        words = f"best: {info.unit.show(best[1])}"
+        axes.plot(*best, "o", color=VERMILION, markersize=7, fillstyle="none", label=words)
+    axes.set_ylabel(f"{info.label}, search split", fontsize=NORMAL)
+    axes.legend(loc="lower right" if goal.sign > 0 else "upper right", fontsize=NORMAL, frameon=False)
     quiet(axes)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from nas.full_training.plan import TrainingPlan
 from nas.full_training.results import Trained
 from nas.full_training.work import TrainingProgress
+from nas.metrics import metric_info, show_metric
 from nas.report.activity import Activity
 from nas.report.printing import (
     MACS,
@@ -18,7 +19,6 @@ from nas.report.printing import (
     Report,
     Table,
     draw,
-    show_accuracy,
     show_bytes,
     show_count,
     show_seconds,
@@ -89,12 +89,13 @@ def evaluation_line(progress: TrainingProgress) -> str:
     row = progress.row
     assert row is not None
     width = len(f"{progress.epochs:g}")
-    averaged = "" if row.averaged_accuracy is None else f"  averaged {show_accuracy(row.averaged_accuracy)}"
-    accuracy = "not finite" if row.accuracy is None else show_accuracy(row.accuracy)
+    info = metric_info(row.metric)
+    averaged = "" if row.averaged_value is None else f"  averaged {info.unit.show(row.averaged_value)}"
+    value = "not finite" if row.value is None else info.unit.show(row.value)
     left = "" if progress.seconds_left is None else f"  {show_seconds(progress.seconds_left)} left"
     return (
         f"epoch {row.epoch:{width}.4g}/{progress.epochs:g}  loss {row.loss:.4f}  "
-        f"accuracy {accuracy}{averaged}  rate {row.learning_rate:.3g}  "
+        f"{info.label} {value}{averaged}  rate {row.learning_rate:.3g}  "
         f"{row.images_per_second:,.0f} images/s{left}"
     )
 
@@ -109,6 +110,13 @@ def plan_report(plan: TrainingPlan) -> Report:
             Fact(key="name", label="", value=plan.name),
             Fact(key="network", label="network", value=plan.network.digest, text=size),
             Fact(key="data", label="data", value=str(plan.data)),
+            Fact(
+                key="task",
+                label="task",
+                value=plan.data.task,
+                text=f"{plan.data.task}; the best weights are chosen by {metric_info(plan.metric).label}",
+            ),
+            Fact(key="metric", label="", value=plan.metric),
             *_recipe_facts(plan),
             *_machine_facts(plan),
             *(Fact(key=f"note{number}", label="note", value=note) for number, note in enumerate(plan.notes)),
@@ -158,25 +166,20 @@ def _machine_facts(plan: TrainingPlan) -> tuple[Fact, ...]:
 
 def trained_report(found: Trained) -> Report:
     """What a training came to, as it is printed and as JSON."""
-    low, high = found.interval
     best = found.fitted.best
+    info = metric_info(best.metric)
     tables = (_ranking(found),) if len(found.ranking) > 1 else ()
     return Report(
         title=f"Trained {found.fitted.label}",
         facts=(
+            Fact(key="metric", label="", value=found.metric),
+            *_test_facts(found),
+            Fact(key="interval", label="", value=found.interval),
             Fact(
-                key="accuracy",
-                label="test accuracy",
-                value=found.accuracy,
-                text=f"{show_accuracy(found.accuracy)} ({found.right:,} of {found.images:,} images; 95 % "
-                f"interval {low:.4f} to {high:.4f})",
-            ),
-            Fact(key="interval", label="", value=list(found.interval)),
-            Fact(
-                key="search_accuracy",
-                label="search accuracy",
-                value=best.accuracy,
-                text=f"{show_accuracy(best.accuracy)} ({best.kind} of epoch {best.epoch:g}, chosen by it)",
+                key=f"search_{best.metric}",
+                label=f"search {info.label}",
+                value=best.value,
+                text=f"{info.unit.show(best.value)} ({best.kind} of epoch {best.epoch:g}, chosen by it)",
             ),
             Fact(
                 key="train_seconds",
@@ -190,18 +193,37 @@ def trained_report(found: Trained) -> Report:
                 Fact(key=f"note{number}", label="note", value=note)
                 for number, note in enumerate(found.fitted.notes)
             ),
+            *(
+                Fact(key=f"warning{number}", label="warning", value=warning)
+                for number, warning in enumerate(found.warnings)
+            ),
         ),
         tables=tables,
         notes=(f"nas evaluate {found.folder} --data ...  and  nas predict {found.folder} IMAGE ...  use it",),
     )
 
 
+def _test_facts(found: Trained) -> tuple[Fact, ...]:
+    """Every metric of the test, that which the weights were chosen by first."""
+    names = sorted(found.metrics, key=lambda name: name != found.metric)
+    return tuple(
+        Fact(
+            key=name,
+            label=f"test {metric_info(name).label}",
+            value=found.metrics[name],
+            text=f"{show_metric(name, found.metrics[name])} ({found.tested.where_of(name)})",
+        )
+        for name in names
+    )
+
+
 def _ranking(found: Trained) -> Table:
+    metric = metric_info(found.metric)
     rows = tuple(
         {
             "rank": rank,
             "network": one.label,
-            "search_accuracy": one.best.accuracy,
+            f"search_{metric.name}": one.best.value,
             "macs": one.macs,
             "params": one.params,
             "seconds": one.seconds,
@@ -213,7 +235,12 @@ def _ranking(found: Trained) -> Table:
     columns = (
         Column(key="rank", heading="rank", is_number=True),
         Column(key="network", heading="network"),
-        Column(key="search_accuracy", heading="accuracy (search)", show=show_accuracy, is_number=True),
+        Column(
+            key=f"search_{metric.name}",
+            heading=f"{metric.label} (search)",
+            show=metric.unit.show,
+            is_number=True,
+        ),
         MACS,
         PARAMS,
         Column(key="seconds", heading="time", show=show_seconds, is_number=True),

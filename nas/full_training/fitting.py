@@ -19,12 +19,11 @@ from nas.full_training.augmentation import generators_kept
 from nas.full_training.batches import TrainingBatches
 from nas.full_training.checkpoint import Best, Checkpoint, Row, State, read_checkpoint
 from nas.full_training.learner import Learner, on_host
+from nas.full_training.measuring import measure_search
 from nas.full_training.ranks import Ranks, share_of_split
 from nas.full_training.work import Fit, TrainingProgress
 from nas.signals import Interruption
-from nas.training.accuracy import count_right
 from nas.training.training import is_out_of_memory, out_of_place
-from nas.trial import InfeasibleError
 
 LOWER = 0.3
 """What the learning rate is multiplied by after a loss that was not finite."""
@@ -90,8 +89,8 @@ class Fitting:
         self._work = work
         self._ranks = ranks
         self._tell_all = tell
-        self._data = work.data if ranks.world == 1 else _with_share(work.data, ranks)
-        self._batches = TrainingBatches(self._data, work.recipe, ranks, seed=work.seed)
+        self._share = work if ranks.world == 1 else replace(work, data=_with_share(work.data, ranks))
+        self._batches = TrainingBatches(self._share.data, work.recipe, ranks, seed=work.seed)
         self._interruption = Interruption()
         self._best: Mapping[str, Tensor] = {}
         self._unreadable: set[str] = set()
@@ -238,18 +237,19 @@ class Fitting:
         self._save()  # so that no later run goes back again
 
     def _evaluate(self) -> None:
-        """Measures the accuracies on the search split, and keeps the weights if they are the best so far."""
+        """Measures on the search split, and keeps the weights if they are the best so far."""
         step, seconds = self._state.step, time.monotonic() - self._since_at
         speed = (step - self._since_step) * self._batch / max(seconds, 1e-9)
         candidates = self._learner.candidates()
-        found = {name: self._accuracy(module) for name, module in candidates.items()}
+        found = {name: self._measure(module) for name, module in candidates.items()}
         row = Row(
             epoch=step / self._per_epoch,
             step=step,
             learning_rate=self._learner.rate(step - 1),
             loss=self._mean_loss(step - self._state.measured_step),
-            accuracy=found["weights"],
-            averaged_accuracy=found.get("averaged weights"),
+            metric=self._work.metric,
+            value=found["weights"],
+            averaged_value=found.get("averaged weights"),
             images_per_second=speed,
             side=self._work.recipe.side(
                 self._work.recipe.stage_at(step - 1, self._steps), self._work.data.resolution
@@ -257,15 +257,21 @@ class Fitting:
         )
         self._learner.clear_loss()
         best = self._state.best
-        for kind, accuracy in found.items():
-            if accuracy is not None and (best is None or accuracy >= best.accuracy):
-                best = Best(step=step, epoch=row.epoch, kind=kind, accuracy=accuracy)
+        for kind, value in found.items():
+            if value is None:
+                continue
+            new = Best(step=step, epoch=row.epoch, kind=kind, metric=row.metric, value=value)
+            if best is None or new.reward >= best.reward:
+                best = new
                 self._best = on_host(candidates[kind].state_dict())
         self._state = replace(self._state, rows=(*self._state.rows, row), best=best)
         self._tell(row=row)
         self._note_failed_recording()
         self._note_unreadable()
         self._since_step, self._since_at = step, time.monotonic()
+
+    def _measure(self, module: nn.Module) -> float | None:
+        return measure_search(module, self._share, self._ranks, self._batches.splits)
 
     def _note_failed_recording(self) -> None:
         """Says once that steps were to be replayed as a CUDA graph, and are slower than that."""
@@ -292,25 +298,6 @@ class Fitting:
         if note not in self._state.notes:
             self._state = self._state.noted(note)
             self._tell(note=note)
-
-    def _accuracy(self, module: nn.Module) -> float | None:
-        """Accuracy on the whole search split, each image counted once; None where logits are not finite."""
-        counts = torch.zeros(3, dtype=torch.int64)
-        try:
-            right, seen = count_right(
-                module,
-                self._data,
-                "search",
-                device=self._ranks.device,
-                batch_size=self._batch,
-                precision=self._work.precision,
-                batches=self._batches.splits,
-            )
-            counts = torch.tensor([right, seen, 0])
-        except InfeasibleError:
-            counts[2] = 1
-        right, seen, failed = self._ranks.total(counts).tolist()
-        return None if failed or not seen else right / seen
 
     def _save(self, *, is_last: bool = False, goes_on: bool = True) -> None:
         """Writes a checkpoint; a disk that is full is told of, and training goes on.
@@ -377,7 +364,7 @@ class Fitting:
 
     def _pixels_left(self) -> float:
         """Pixels a channel of the steps that are left, one image a step."""
-        resolution = self._data.resolution
+        resolution = self._work.data.resolution
         return self._work.recipe.pixels(self._state.step, self._steps, self._steps, resolution)
 
 

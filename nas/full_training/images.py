@@ -11,6 +11,7 @@ from nas.data.loading import load_data
 from nas.errors import DataError
 from nas.export.preprocessing import Preprocessing, TrainedOn
 from nas.study.study import Study
+from nas.tasks import TaskName
 from nas.trial import Say
 
 
@@ -22,6 +23,7 @@ class ImageSource:
         spec: A folder, a `.npz` pack, or the name of a data set.
         root: Folder with torchvision's files, for data sets by name.
         download: Whether a data set by name may be downloaded.
+        task: What networks learn to predict; None is what the labels say.
         fit: How images become square; None is the default, or that of the weights that training starts from.
         carving: How splits that are not given are carved; None likewise.
     """
@@ -29,6 +31,7 @@ class ImageSource:
     spec: str | Path
     root: str | Path | None = None
     download: bool = False
+    task: TaskName | None = None
     fit: Fit | None = None
     carving: Carving | None = None
 
@@ -52,6 +55,7 @@ class ImageSource:
         carving = self.carving or Carving()
         return load_data(
             self.spec,
+            task=self.task,
             root=self.root,
             download=self.download,
             resolution=resolution,
@@ -73,12 +77,20 @@ def of_study(study: Study, given: ImageSource | None = None) -> ImageSource | No
         search_fraction=float(settings.get("search_fraction", SEARCH_FRACTION)),
     )
     own = ImageSource(
-        spec=settings["data"], root=settings.get("data_root"), fit=settings.get("fit"), carving=carving
+        spec=settings["data"],
+        root=settings.get("data_root"),
+        task=settings.get("task"),
+        fit=settings.get("fit"),
+        carving=carving,
     )
     if given is None:
         return own
     return replace(
-        given, root=given.root or own.root, fit=given.fit or own.fit, carving=given.carving or carving
+        given,
+        root=given.root or own.root,
+        task=given.task or own.task,
+        fit=given.fit or own.fit,
+        carving=given.carving or carving,
     )
 
 

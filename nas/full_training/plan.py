@@ -36,6 +36,7 @@ class TrainingPlan:
         network: The network, as it is evaluated.
         data: The images.
         recipe: How it is trained.
+        metric: What the best weights are chosen by.
         steps: Steps in all.
         steps_an_epoch: Steps of an epoch.
         learning_rate: The peak.
@@ -53,6 +54,7 @@ class TrainingPlan:
     network: Network
     data: ImageData
     recipe: FullRecipe
+    metric: str
     steps: int
     steps_an_epoch: int
     learning_rate: float

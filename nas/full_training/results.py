@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas.data.description import DataDescription
+from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
-from nas.errors import DataError, ExportError, TrainingError
+from nas.errors import ExportError, TrainingError
 from nas.export.bundle import CARD, export_bundle
 from nas.export.card import Origin
 from nas.export.opened import RUN_BUNDLE, open_bundle
@@ -22,12 +24,14 @@ from nas.full_training.checkpoint import Best, Checkpoint, Row
 from nas.full_training.curves import draw_curves
 from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
+from nas.full_training.task_laws import is_telling
 from nas.full_training.training import Training
 from nas.io import write_whole
+from nas.report.winner_report import chance_note
 from nas.starting_weights import Weights
-from nas.statistics import wilson_interval
+from nas.tasks import CLASSIFICATION, TASKS
 from nas.tested_weights import TestedWeights, weights_digest
-from nas.training.accuracy import count_right
+from nas.training.accuracy import measure_tested
 from nas.training.proxy import weights_bytes
 from nas.trial import InfeasibleError, Metric, Say
 from search_spaces import Network
@@ -42,7 +46,7 @@ class Fitted:
     Attributes:
         label: What it is called.
         folder: Where it was trained.
-        best: Which weights are kept, with their accuracy on the search split.
+        best: Which weights are kept, with their metric on the search split.
         macs: Multiply-adds of one image.
         params: Parameters.
         seconds: Wall time of the training.
@@ -65,28 +69,59 @@ class Trained:
     Attributes:
         folder: Where it is.
         network: The network.
-        accuracy: Accuracy of the exported weights on the test split, a fraction.
-        interval: Its central 95 % interval on images like these (Wilson).
-        right: Test images classified rightly.
-        images: Test images.
+        tested: What the exported weights reach on the test split.
         fitted: The training of these weights.
         rows: Its evaluations.
         ranking: All networks that were trained, the best on the search split first.
         bundle: Folder of the exported network.
         curves: The picture of the training.
+        warnings: What the user should look at before trusting the result.
     """
 
     folder: Path
     network: Network
-    accuracy: float
-    interval: tuple[float, float]
-    right: int
-    images: int
+    tested: TestedWeights
     fitted: Fitted
     rows: tuple[Row, ...]
     ranking: tuple[Fitted, ...]
     bundle: Path
     curves: Path
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def metric(self) -> str:
+        """The metric that the weights were chosen by."""
+        return self.fitted.best.metric
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Every metric of the task on the test split, by name."""
+        return self.tested.values
+
+    @property
+    def value(self) -> float:
+        """The metric on the test split."""
+        return self.metrics[self.metric]
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy on the test split, a fraction; None where there are no classes."""
+        return self.tested.accuracy
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Central 95 % interval of the accuracy on images like these (Wilson), or else of the metric."""
+        return self.tested.interval or self.tested.intervals.get(self.metric)
+
+    @property
+    def right(self) -> int | None:
+        """Test images classified rightly; None where there are no classes."""
+        return self.tested.right
+
+    @property
+    def images(self) -> int:
+        """Test images that could be read."""
+        return self.tested.images
 
 
 def finish(
@@ -106,55 +141,56 @@ def finish(
     if tested is None:
         say(f"testing on {len(data.test):,} images")
         tested = measure_test(module, training, digest, choose_device(options.device))
-    assert tested.right is not None
     found = Trained(
         folder=folder,
         network=network,
-        accuracy=tested.right / tested.images,
-        interval=wilson_interval(tested.right, tested.images),
-        right=tested.right,
-        images=tested.images,
+        tested=tested,
         fitted=best,
         rows=checkpoint.state.rows,
         ranking=tuple(ranking),
         bundle=folder / RUN_BUNDLE,
         curves=folder / CURVES,
+        warnings=_warnings(tested, data),
     )
     # Before anything that may fail or be killed, so that the test split is not looked at again.
-    write_json(folder / RESULT, _result(found, training, tested))
+    write_json(folder / RESULT, _result(found, training))
     if not _is_exported(found.bundle, checkpoint.best):
         say("exporting, and loading the bundle in a new process")
-        _export(found, training, checkpoint.best, tested, options)
+        _export(found, training, checkpoint.best, options)
     draw_curves(found.rows, found.curves, title=f"{best.label}, recipe {training.recipe.name}")
     return found
 
 
-def _export(
-    found: Trained, training: Training, weights: Weights, tested: TestedWeights, options: TrainOptions
-) -> None:
+def _export(found: Trained, training: Training, weights: Weights, options: TrainOptions) -> None:
     export_bundle(
         found.bundle,
         network=found.network,
         weights=weights,
         preprocessing=Preprocessing.of(training.data),
-        origin=_origin(training, found, tested, options),
+        origin=_origin(training, found, options),
         overwrite=True,
         with_onnx=options.has_onnx,
     )
 
 
 def measure_test(module: nn.Module, training: Training, digest: str, device: torch.device) -> TestedWeights:
-    """Looks at the test split; images that can no longer be read do not count.
+    """Looks at the test split, once, with every metric; images that can no longer be read do not count.
 
     Raises:
-        TrainingError: A logit is not finite.
+        TrainingError: An output is not finite.
         DataError: No image can be read any more, or too many cannot.
     """
     data = training.data
-    batch_size = training.recipe.batch_for(len(data.train))
+    names = [name for name in TASKS[data.task].metrics if is_telling(name, data.test, data)]
     try:
-        right, images = count_right(
-            module, data, "test", device=device, batch_size=batch_size, precision="float32"
+        return measure_tested(
+            module,
+            data,
+            names,
+            trial=None,
+            digest=digest,
+            device=device,
+            batch_size=training.recipe.batch_for(len(data.train)),
         )
     except InfeasibleError as error:
         raise TrainingError(
@@ -162,9 +198,18 @@ def measure_test(module: nn.Module, training: Training, digest: str, device: tor
             "learning_rate, and another --out",
             field="learning_rate",
         ) from error
-    if not images:
-        raise DataError(f"no image of the test split of {data.name} can be read any more", field="data")
-    return TestedWeights(trial=None, digest=digest, right=right, images=images)
+
+
+def _warnings(tested: TestedWeights, data: ImageData) -> tuple[str, ...]:
+    """Says where a result may be chance, and where images are missing in it."""
+    found = []
+    lost = len(data.test) - tested.images
+    if lost:
+        found.append(f"{lost:,} of the {len(data.test):,} test images cannot be read, and do not count")
+    if data.task == CLASSIFICATION:
+        counts = DataDescription.of(data).by_split()["test"]
+        found.append(chance_note(tested.accuracy, counts, split="test"))
+    return tuple(filter(None, found))
 
 
 def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
@@ -173,7 +218,7 @@ def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
         tested = TestedWeights(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["tested_weights"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return tested if tested.digest == weights and tested.right is not None else None
+    return tested if tested.digest == weights and tested.values else None
 
 
 def _is_exported(bundle: Path, weights: Weights) -> bool:
@@ -189,7 +234,7 @@ def _is_exported(bundle: Path, weights: Weights) -> bool:
     )
 
 
-def _origin(training: Training, found: Trained, tested: TestedWeights, options: TrainOptions) -> Origin:
+def _origin(training: Training, found: Trained, options: TrainOptions) -> Origin:
     best = found.fitted.best
     device = choose_device(options.device)
     where = f"{options.workers} x {describe_device(device)}"
@@ -197,8 +242,8 @@ def _origin(training: Training, found: Trained, tested: TestedWeights, options: 
     threads = "" if device.type == "cuda" else f", threads {torch.get_num_threads()}"
     trial = training.start.trial
     search = Metric(
-        name="accuracy",
-        value=best.accuracy,
+        name=best.metric,
+        value=best.value,
         environment=f"search split; {best.kind} of epoch {best.epoch:g}, the best evaluation",
     )
     hours = [one.seconds / 3600 * (options.workers if device.type == "cuda" else 1) for one in found.ranking]
@@ -215,7 +260,12 @@ def _origin(training: Training, found: Trained, tested: TestedWeights, options: 
         recipe=_in_words(training.recipe, len(training.data.train)),
         objective="" if trial is None else trial.objective.describe(),
         metrics=(search, *spent),
-        tested=tested,
+        tested=found.tested,
+        test_metrics=tuple(
+            Metric(name=name, value=value, environment=found.tested.where_of(name))
+            for name, value in found.metrics.items()
+            if name != "accuracy"  # which has a line of its own, from `tested`
+        ),
     )
 
 
@@ -226,18 +276,28 @@ def _in_words(recipe: FullRecipe, images: int) -> str:
     )
 
 
-def _result(found: Trained, training: Training, tested: TestedWeights) -> Mapping[str, Any]:
+def _result(found: Trained, training: Training) -> Mapping[str, Any]:
     return {
         "network": found.network.digest,
         "recipe": training.recipe.name,
-        "accuracy": found.accuracy,
-        "interval": list(found.interval),
-        "search_accuracy": found.fitted.best.accuracy,
+        "task": training.data.task,
+        "metric": found.metric,
+        **found.metrics,
+        "interval": found.interval,
+        f"search_{found.metric}": found.fitted.best.value,
         "fitted": plain(found.fitted),
         "ranking": [plain(fitted) for fitted in found.ranking],
-        "evaluations": [asdict(row) for row in found.rows],
-        "tested_weights": asdict(tested),
+        "evaluations": [_evaluation(row) for row in found.rows],
+        "tested_weights": asdict(found.tested),
+        "warnings": found.warnings,
     }
+
+
+def _evaluation(row: Row) -> dict[str, Any]:
+    """An evaluation as JSON values, with its metric by name."""
+    values = asdict(row)
+    metric, value, averaged = (values.pop(name) for name in ("metric", "value", "averaged_value"))
+    return {**values, metric: value, f"averaged_{metric}": averaged}
 
 
 def plain(fitted: Fitted) -> dict[str, Any]:

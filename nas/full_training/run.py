@@ -31,6 +31,7 @@ from nas.full_training.work import Fit, TrainingProgress
 from nas.io import write_whole
 from nas.starting_weights import Weights
 from nas.study.study import Study
+from nas.tasks import TaskName
 from nas.values import few
 from search_spaces import Network, cost
 
@@ -75,6 +76,8 @@ def train(
     weights: Weights | str | Path | None = None,
     download: bool = False,
     top: int = 1,
+    task: TaskName | None = None,
+    metric: str | None = None,
     resolution: int | None = None,
     seed: int = 0,
     options: TrainOptions | None = None,
@@ -87,13 +90,15 @@ def train(
     uninterrupted training, to the bit. The test split is looked at once, by the exported weights alone.
 
     Args:
-        network: What is trained; see `FullTraining` for this and the next seven.
+        network: What is trained; see `FullTraining` for this and all up to the seed.
         data: The images.
         out: Folder to write.
         recipe: How.
         weights: What to start from.
         download: Whether weights by timm's name may be downloaded.
         top: How many of a study's networks are trained; the best of them on the search split is tested.
+        task: What networks learn to predict.
+        metric: What the best epoch, weights and network are chosen by, on the search split.
         resolution: Side of the images in pixels.
         seed: Of everything random.
         options: Devices, workers, checkpoints.
@@ -110,6 +115,8 @@ def train(
         weights=weights,
         download=download,
         top=top,
+        task=task,
+        metric=metric,
         resolution=resolution,
         seed=seed,
     )
@@ -128,7 +135,7 @@ def run(asked: FullTraining, out: str | Path, *, options: TrainOptions, watcher:
     with locked(folder):
         found = [(one, *_fit(one, options, watcher)) for one in trainings]
         # Equal ones stay in the order of the study.
-        ranked = sorted(found, key=lambda one: -one[1].best.accuracy)
+        ranked = sorted(found, key=lambda one: -one[1].best.reward)
         ranking = tuple(fitted for _, fitted, _ in ranked)
         if len(ranking) > 1:
             write_json(folder / RANKING, [plain(fitted) for fitted in ranking])
@@ -223,7 +230,7 @@ def _fit(training: Training, options: TrainOptions, watcher: Watcher) -> tuple[F
     best = done.state.best
     if best is None:
         raise TrainingError(
-            f"no weights of {training.start.name} gave finite logits on the search split: give a lower "
+            f"no weights of {training.start.name} gave finite outputs on the search split: give a lower "
             "learning_rate, or precision=float32, and another --out",
             field="learning_rate",
         )
@@ -246,6 +253,8 @@ def _begin(training: Training, work: Fit) -> None:
         "name": training.start.name,
         "identity": work.identity,
         "precision": work.precision,
+        "task": training.data.task,
+        "metric": training.metric,
         "seed": training.seed,
         "recipe": asdict(training.recipe),
         "data": str(training.data),
@@ -314,6 +323,7 @@ def _plan(training: Training, work: Fit, options: TrainOptions) -> TrainingPlan:
         network=training.start.network,
         data=training.data,
         recipe=recipe,
+        metric=training.metric,
         steps=recipe.steps(images),
         steps_an_epoch=recipe.steps_an_epoch(images),
         learning_rate=recipe.peak_rate(images),

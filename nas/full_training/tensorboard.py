@@ -31,8 +31,8 @@ class CurveLog:
             "train/learning_rate": row.learning_rate,
             "train/images_per_second": row.images_per_second,
             "train/image_side": float(row.side),
-            "search/accuracy": row.accuracy,
-            "search/averaged_accuracy": row.averaged_accuracy,
+            f"search/{row.metric}": row.value,
+            f"search/averaged_{row.metric}": row.averaged_value,
         }
         self._file.write(
             row.step, [scalar(name, value) for name, value in values.items() if value is not None]

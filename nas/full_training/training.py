@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nas.data.images import ImageData
+from nas.data.targets import require_task
 from nas.data.tree import check_outside
 from nas.errors import DataError, StudyError, UsageError
 from nas.full_training.images import ImageSource, check_apart, check_splits, of_study
@@ -19,9 +20,11 @@ from nas.full_training.ranks import share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES, find_recipe
 from nas.full_training.start import Start, find_start, of_trial, with_weights
+from nas.full_training.task_laws import metric_of_task, recipe_of_task
 from nas.full_training.trained_parts import frozen_names
 from nas.starting_weights import Weights, study_in
 from nas.study.study import Study
+from nas.tasks import TASKS, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import digest, seed_of, whole
 from search_spaces import Network
@@ -38,6 +41,7 @@ class Training:
         start: The network, fitted to the images.
         data: The images.
         recipe: How it is trained.
+        metric: Name of the metric that the best weights are chosen by.
         folder: Where to.
         seed: Of everything random.
         notes: What was decided on the user's behalf.
@@ -46,6 +50,7 @@ class Training:
     start: Start
     data: ImageData
     recipe: FullRecipe
+    metric: str
     folder: Path
     seed: int
     notes: tuple[str, ...] = ()
@@ -54,6 +59,7 @@ class Training:
     def identity(self) -> dict[str, str]:
         """What makes it the same training."""
         weights = self.start.weights
+        is_usual = self.metric == TASKS[self.data.task].metrics[0]
         return {
             "network": self.start.network.digest,
             "images": self.data.fingerprint,
@@ -62,6 +68,7 @@ class Training:
             "recipe": self.recipe.fingerprint,
             "seed": str(self.seed),
             "starting weights": "none" if weights is None else digest(*_parts(weights)),
+            **({} if is_usual else {"metric": self.metric}),
         }
 
 
@@ -86,6 +93,9 @@ class FullTraining:
             those of the bundle or the trial. Other recipes start from them only where they are given here.
         download: Whether weights by timm's name may be downloaded.
         top: How many of a study's networks are trained.
+        task: What networks learn to predict; None is what the images, or the study, say.
+        metric: Metric of the task that the best epoch, weights and network are chosen by; None is that of the
+            study's objective, or the task's first.
         resolution: Side of the images in pixels; None is the network's own, or that of loaded data.
         seed: Of initial weights, order and views of the images, and dropout.
     """
@@ -97,6 +107,8 @@ class FullTraining:
     weights: Weights | str | Path | None = None
     download: bool = False
     top: int = 1
+    task: TaskName | None = None
+    metric: str | None = None
     resolution: int | None = None
     seed: int = 0
 
@@ -133,6 +145,9 @@ class FullTraining:
             notes = (*notes, f"the recipe is {recipe.name}, for images of {data.resolution} pixels")
         elif self.recipe is None:
             notes = (*notes, f"the recipe is {recipe.name}, which starts from the weights that are given")
+        recipe, left_out = recipe_of_task(recipe, data, self.changes)
+        notes += left_out
+        metric = metric_of_task(self.metric, data, study)
         share_of_batch(np.arange(recipe.batch_for(len(data.train))), 0, workers)  # refuses what has no shares
         found = []
         for start in starts:
@@ -145,6 +160,7 @@ class FullTraining:
                     start=fitted,
                     data=fitted.normalised(data),
                     recipe=recipe,
+                    metric=metric,
                     folder=folder if len(starts) == 1 else folder / start.name.replace(" ", "-"),
                     seed=seed,
                     notes=(*notes, *_notes(start, fitted, data, recipe)),
@@ -196,6 +212,7 @@ class FullTraining:
                     f"resolution={self.resolution}: load them with resolution={self.resolution}",
                     field="resolution",
                 )
+            require_task(self.task, self.data.task, self.data.name)
             return self.data
         source = self.data if isinstance(self.data, ImageSource) else None
         if self.data is not None and source is None:
@@ -205,6 +222,8 @@ class FullTraining:
             source = of_study(study, source)
         if source is None:
             raise UsageError("a full training needs images: give data, such as --data photos/", field="data")
+        if self.task is not None:
+            source = replace(source, task=self.task)
         check_outside(out, source.spec)
         source = source.like(start.preprocessing if keeps else None)
         return source.load(self.resolution or start.network.resolution, say)

@@ -64,6 +64,7 @@ class Fit:
         identity: What makes it the same training.
         seed: Of everything random.
         precision: What is computed in.
+        metric: Name of the metric that the best weights are chosen by, on the search split.
         weights: What it starts from; None are fresh ones.
         options: How it is run.
     """
@@ -75,6 +76,7 @@ class Fit:
     identity: Mapping[str, str]
     seed: int
     precision: Precision
+    metric: str
     weights: Mapping[str, Tensor] | None = None
     options: TrainOptions = field(default_factory=TrainOptions)
 
@@ -101,6 +103,7 @@ class Fit:
             identity=training.identity,
             seed=training.seed,
             precision=precision,
+            metric=training.metric,
             weights=training.start.weights,
             options=options,
         )

@@ -1,7 +1,7 @@
 import json
 import multiprocessing
 import resource
-from dataclasses import replace
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -17,8 +17,9 @@ ROW = Row(
     step=8,
     learning_rate=0.1,
     loss=2.5,
-    accuracy=None,
-    averaged_accuracy=0.25,
+    metric="accuracy",
+    value=None,
+    averaged_value=0.25,
     images_per_second=100.0,
     side=32,
 )
@@ -30,7 +31,7 @@ def checkpoint(step=8):
         step=step,
         seconds=3.5,
         rows=(ROW,),
-        best=Best(step=8, epoch=1.0, kind="averaged weights", accuracy=0.25),
+        best=Best(step=8, epoch=1.0, kind="averaged weights", metric="accuracy", value=0.25),
         rate_factor=0.3,
         notes=("went back",),
     )
@@ -184,7 +185,23 @@ def test_a_full_disk_leaves_the_one_before_and_no_scratch_file(tmp_path):
     assert_same(read_checkpoint(tmp_path, IDENTITY), written)
 
 
-def test_the_best_of_a_row_is_the_larger_accuracy():
-    assert ROW.best == 0.25
-    assert replace(ROW, accuracy=0.5).best == 0.5
-    assert replace(ROW, averaged_accuracy=None).best == 0.0
+def test_a_checkpoint_of_version_1_is_read_with_its_accuracies(tmp_path):
+    written = checkpoint()
+    state = asdict(written.state)
+    for one in (*state["rows"], state["best"]):
+        assert one.pop("metric") == "accuracy"
+        one["accuracy"] = one.pop("value")
+        if "averaged_value" in one:
+            one["averaged_accuracy"] = one.pop("averaged_value")
+    facts = {"version": 1, "state": state, "numbers": {}}
+    content = save(dict(written.tensors), metadata={"training": json.dumps(facts)})
+    (tmp_path / CHECKPOINT).write_bytes(content)
+    assert read_checkpoint(tmp_path, IDENTITY).state == written.state
+
+
+@pytest.mark.parametrize(("metric", "better", "worse"), [("accuracy", 0.5, 0.25), ("rmse", 0.25, 0.5)])
+def test_the_better_of_two_has_the_larger_reward(metric, better, worse):
+    one, other = (
+        Best(step=1, epoch=1.0, kind="weights", metric=metric, value=value) for value in (better, worse)
+    )
+    assert one.reward > other.reward

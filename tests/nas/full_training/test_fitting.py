@@ -22,6 +22,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.ranks import OneRank, TorchRanks
 from nas.full_training.recipes import RECIPES
 from nas.full_training.work import Fit
+from nas.tasks import TASKS
 from nas.training.accuracy import evaluate_accuracy
 from nas.training.step import GraphedStep
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
@@ -72,6 +73,7 @@ def work(folder, recipe=SMALL, data=DATA, **more):
         "identity": IDENTITY,
         "seed": 0,
         "precision": "float32",
+        "metric": TASKS[data.task].metrics[0],
     }
     options = {name: more.pop(name) for name in (one.name for one in fields(TrainOptions)) if name in more}
     return Fit(**{**given, **more}, options=TrainOptions(**options))
@@ -101,7 +103,7 @@ def test_a_training_learns_and_its_checkpoint_is_its_result(tmp_path):
     done = run(tmp_path, SMALL.changed(epochs=8))
     assert done.state.step == 8 * SMALL.steps_an_epoch(len(DATA.train))
     assert [row.epoch for row in done.state.rows] == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert done.state.best.accuracy > 0.8
+    assert done.state.best.value > 0.8
     assert done.state.rows[-1].loss < done.state.rows[0].loss
     assert_same(read_checkpoint(tmp_path, IDENTITY), done)
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
@@ -118,15 +120,15 @@ def test_the_best_weights_have_the_accuracy_that_is_said_of_them(tmp_path):
     done = run(tmp_path, SMALL.changed(epochs=6))
     module = build(NETWORK, seed=3)
     module.load_state_dict(done.best)
-    assert evaluate_accuracy(module, DATA, "search", device="cpu") == done.state.best.accuracy
+    assert evaluate_accuracy(module, DATA, "search", device="cpu") == done.state.best.value
     measured = [
         (accuracy, row.step, kind)
         for row in done.state.rows
-        for kind, accuracy in (("weights", row.accuracy), ("averaged weights", row.averaged_accuracy))
+        for kind, accuracy in (("weights", row.value), ("averaged weights", row.averaged_value))
     ]
     best = done.state.best
-    assert best.accuracy == max(measured)[0]
-    assert (best.accuracy, best.step, best.kind) in measured
+    assert best.value == max(measured)[0]
+    assert (best.value, best.step, best.kind) in measured
     assert best.epoch == best.step / SMALL.steps_an_epoch(len(DATA.train))
 
 
@@ -135,8 +137,8 @@ def test_the_last_weights_are_those_measured_last(tmp_path, recipe):
     done = run(tmp_path, recipe)
     module = build(NETWORK, seed=3)
     for prefix, accuracy in (
-        ("module.", done.state.rows[-1].accuracy),
-        ("ema.", done.state.rows[-1].averaged_accuracy),
+        ("module.", done.state.rows[-1].value),
+        ("ema.", done.state.rows[-1].averaged_value),
     ):
         tensors = {
             name.removeprefix(prefix): tensor
@@ -780,8 +782,8 @@ def test_ranks_meet_at_the_same_places_whatever_their_clocks_say(tmp_path, monke
 def test_every_image_of_the_search_split_counts_once_on_several_ranks(tmp_path):
     data = replace(DATA, search=DATA.search.take(np.arange(7)))
     first, second = on_ranks(2, lambda rank: run(tmp_path, data=data, ranks=rank, evaluate_every=3))
-    assert first.state.rows[0].accuracy == second.state.rows[0].accuracy
-    assert (7 * first.state.rows[0].accuracy) == pytest.approx(round(7 * first.state.rows[0].accuracy))
+    assert first.state.rows[0].value == second.state.rows[0].value
+    assert (7 * first.state.rows[0].value) == pytest.approx(round(7 * first.state.rows[0].value))
 
 
 def test_more_ranks_than_images_to_choose_by_are_no_error(tmp_path):
@@ -875,7 +877,7 @@ def as_rank(rank, world, store, folder, struck, queue):
 
     try:
         done = Struck(work(folder), TorchRanks(device=CPU.device), lambda _: None).run()
-        queue.put((rank, done.state.step, [row.loss for row in done.state.rows], done.state.best.accuracy))
+        queue.put((rank, done.state.step, [row.loss for row in done.state.rows], done.state.best.value))
     except KeyboardInterrupt:
         queue.put((rank, "stopped", [], 0.0))
     distributed.destroy_process_group()

@@ -82,9 +82,9 @@ def test_the_bundle_holds_the_weights_that_were_tested(trained, data):
 
 
 def test_the_exported_weights_are_the_best_on_the_search_split(trained, data):
-    assert nas.evaluate(trained.bundle, data=data, split="search").accuracy == trained.fitted.best.accuracy
-    measured = [row.accuracy for row in trained.rows] + [row.averaged_accuracy for row in trained.rows]
-    assert trained.fitted.best.accuracy == max(measured)
+    assert nas.evaluate(trained.bundle, data=data, split="search").accuracy == trained.fitted.best.value
+    measured = [row.value for row in trained.rows] + [row.averaged_value for row in trained.rows]
+    assert trained.fitted.best.value == max(measured)
 
 
 def test_the_card_says_what_was_measured_on_what_and_what_it_cost(trained):
@@ -314,7 +314,7 @@ def test_a_plan_says_of_a_failed_step_what_a_training_says(error, expected, data
 def test_the_best_of_a_study_are_trained_and_ranked_and_one_is_tested(study, data, tmp_path):
     found = nas.train(study, data=data, recipe=RECIPE, out=tmp_path, top=3, options=FAST)
     assert len(found.ranking) == 3
-    accuracies = [one.best.accuracy for one in found.ranking]
+    accuracies = [one.best.value for one in found.ranking]
     assert accuracies == sorted(accuracies, reverse=True)
     assert len({one.label for one in found.ranking}) == 3
     assert found.ranking[0] == found.fitted
@@ -741,7 +741,7 @@ def test_two_workers_learn_what_one_process_learns(trained, data, tmp_path):
             out=tmp_path / str(workers),
             options=replace(FAST, workers=workers),
         )
-        return [row.loss for row in found.rows], [row.accuracy for row in found.rows], found.accuracy
+        return [row.loss for row in found.rows], [row.value for row in found.rows], found.accuracy
 
     one, two = losses(1), losses(2)
     assert two[0] == pytest.approx(one[0], rel=1e-4)
