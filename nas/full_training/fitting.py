@@ -89,7 +89,7 @@ class Fitting:
         self._work = work
         self._ranks = ranks
         self._tell_all = tell
-        self._share = work if ranks.world == 1 else replace(work, data=_with_share(work.data, ranks))
+        self._share = work if ranks.world == 1 else replace(work, data=with_share(work.data, ranks))
         self._batches = TrainingBatches(self._share.data, work.recipe, ranks, seed=work.seed)
         self._interruption = Interruption()
         self._best: Mapping[str, Tensor] = {}
@@ -368,7 +368,7 @@ class Fitting:
         return self._work.recipe.pixels(self._state.step, self._steps, self._steps, resolution)
 
 
-def _with_share(data: ImageData, ranks: Ranks) -> ImageData:
+def with_share(data: ImageData, ranks: Ranks) -> ImageData:
     """The images with this rank's share of the search split."""
     share = share_of_split(len(data.search), ranks.rank, ranks.world)
     return replace(data, search=data.search.take(np.arange(share.start, share.stop)))

@@ -17,13 +17,15 @@ from nas.data.loading import from_arrays, load_data
 from nas.errors import DataError, ExecutorError, TrainingError
 from nas.full_training import fitting
 from nas.full_training.checkpoint import CHECKPOINT, read_checkpoint
-from nas.full_training.fitting import Fitting, fit
+from nas.full_training.fitting import Fitting, fit, with_share
+from nas.full_training.measuring import measure_search
 from nas.full_training.options import TrainOptions
 from nas.full_training.ranks import OneRank, TorchRanks
 from nas.full_training.recipes import RECIPES
 from nas.full_training.work import Fit
 from nas.tasks import TASKS
 from nas.training.accuracy import evaluate_accuracy
+from nas.training.batches import make_batches
 from nas.training.step import GraphedStep
 from search_spaces import Conv, Head, MBConv, Network, Stage, build
 
@@ -53,6 +55,16 @@ def coloured(count=72, *, side=8, seed=0):
 
 DATA = from_arrays(*coloured())
 """Enough for 5 steps an epoch, and some to choose by."""
+
+
+def of_task(task):
+    """The same images, with the class, each label, or numbers of which channel is brightest."""
+    images, labels = coloured()
+    rows = {
+        "multilabel": np.eye(3, dtype=np.int64)[labels],
+        "regression": labels[:, None] * [1.0, 50.0] + 0.5,
+    }
+    return from_arrays(images, rows.get(task, labels), task=task)
 
 
 def folder_of_images(folder):
@@ -289,6 +301,23 @@ def test_a_signal_ends_a_training_between_two_steps_and_the_next_run_goes_on(tmp
     kept = read_checkpoint(tmp_path / "a", IDENTITY)
     assert kept.state.step in (step, step + 1)
     assert_same(run(tmp_path / "a"), run(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("classification", {"sampling": "balanced"}),
+        ("classification", {"class_weights": "balanced", "mixup": 0.5}),
+        ("multilabel", {"mixup": 0.5, "cutmix": 1.0}),
+        ("regression", {"mixup": 0.5}),
+    ],
+)
+def test_a_training_of_any_task_goes_on_to_the_bit(tmp_path, task, changes):
+    data = of_task(task)
+    network, recipe = replace(NETWORK, num_classes=data.num_classes), SMALL.changed(**changes)
+    stopped_at(tmp_path / "a", 7, recipe=recipe, data=data, network=network)
+    again = run(tmp_path / "a", recipe, data, network=network)
+    assert_same(again, run(tmp_path / "b", recipe, data, network=network))
 
 
 def test_signals_have_their_old_effect_afterwards(tmp_path):
@@ -777,6 +806,45 @@ def test_ranks_meet_at_the_same_places_whatever_their_clocks_say(tmp_path, monke
     rows = [[replace(row, images_per_second=0) for row in one.state.rows] for one in found]
     assert all(one == rows[0] for one in rows)
     assert [row.step for row in rows[0]] == [5, 10, 15]
+
+
+@pytest.mark.parametrize(
+    ("task", "metric"),
+    [
+        ("classification", "balanced_accuracy"),
+        ("classification", "auroc"),
+        ("multilabel", "mean_average_precision"),
+        ("regression", "r2"),
+        ("regression", "rmse"),
+    ],
+)
+@pytest.mark.parametrize("world", [2, 3])
+def test_a_metric_of_several_ranks_is_that_of_one_process(tmp_path, task, metric, world):
+    data = of_task(task)
+    network = replace(NETWORK, num_classes=data.num_classes)
+    given = work(tmp_path, data=data, network=network, metric=metric)
+    modules = [build(network, seed=1) for _ in range(world)]
+
+    def measured(rank):
+        share = given if rank.world == 1 else replace(given, data=with_share(data, rank))
+        return measure_search(modules[rank.rank], share, rank, make_batches(share.data, CPU.device))
+
+    expected = measured(CPU)
+    found = on_ranks(world, measured)
+    assert found == [found[0]] * world
+    assert found[0] == pytest.approx(expected, rel=1e-6)
+
+
+def test_an_output_that_is_not_finite_on_one_rank_is_known_to_all(tmp_path):
+    given = work(tmp_path)
+    modules = [build(NETWORK, seed=1) for _ in range(2)]
+    poison(modules[1])
+
+    def measured(rank):
+        share = replace(given, data=with_share(given.data, rank))
+        return measure_search(modules[rank.rank], share, rank, make_batches(share.data, CPU.device))
+
+    assert on_ranks(2, measured) == [None, None]
 
 
 def test_every_image_of_the_search_split_counts_once_on_several_ranks(tmp_path):
