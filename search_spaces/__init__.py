@@ -6,7 +6,7 @@ notation, scaling, source), space, families. Importing this loads no torch.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, overload
 
 from search_spaces.blocks import Block, FoundBlocks, blocks_of, find_blocks
 from search_spaces.choices import choice
@@ -58,23 +58,38 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from search_spaces.modules import Features
 
-def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
+
+@overload
+def build(
+    network: Network, *, seed: int | None = None, features: Literal[False] = False
+) -> nn.Sequential: ...
+
+
+@overload
+def build(network: Network, *, seed: int | None = None, features: Literal[True]) -> Features: ...
+
+
+def build(network: Network, *, seed: int | None = None, features: bool = False) -> nn.Sequential | Features:
     """Makes the module of a network, freshly initialised, in training mode.
 
     It maps images (batch, in_channels, resolution, resolution) to logits (batch, num_classes). Its children
-    are `stem`, `stage1`, ..., `head`.
+    are `stem`, `stage1`, ..., `head`. With `features` it is a backbone: it has no head, maps images of any
+    size to a dict of the maps (batch, channels, height / stride, width / stride) of stem and stages by name,
+    has their `channels` and `strides` by name, and loads the state dict of the whole network too.
 
     Args:
         network: What to build.
         seed: Seed of the initialisation, which then leaves the global generator alone; None draws from it.
+        features: Whether the maps of the stages are put out, in place of the logits.
 
     Raises:
         SpaceError: The network cannot be lowered.
     """
     from search_spaces.modules import build as build_module
 
-    return build_module(network, seed=seed)
+    return build_module(network, seed=seed, features=True) if features else build_module(network, seed=seed)
 
 
 def build_part(part: Part, *, seed: int | None = None) -> nn.Module:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Literal, overload
 
 import torch
 from torch import nn
@@ -16,6 +18,10 @@ from search_spaces.primitives import Chain, Gate, Node, Residual, Shape, out_sha
 
 MOST_PARAMS = 10**10
 """Parameters beyond which building is refused, before any memory is taken: 40 GB in float32."""
+
+
+EXACT_SIDE = 4096
+"""Side of an image that every step of a network divides, so that the steps show in the sides of the maps."""
 
 
 def tree_module(node: Node, shape: Shape) -> nn.Module:
@@ -36,7 +42,56 @@ def tree_module(node: Node, shape: Shape) -> nn.Module:
             return node.at(shape).call.module()
 
 
-def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
+class Features(nn.Module):
+    """A network without its head, as a backbone: `build(network, features=True)`.
+
+    It loads the state dict of the whole network too, whose head it leaves out.
+
+    Args:
+        network: The network.
+        parts: The modules of its stem and stages, by name in the order in which they run.
+
+    Attributes:
+        channels: Channels of each map, by the name of the part that puts it out.
+        strides: Step of each map in pixels of the image: its side is the image's divided by this, rounded up.
+    """
+
+    def __init__(self, network: Network, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+        lowered = {part.name: part for part in lower(replace(network, resolution=EXACT_SIDE))}
+        self.channels = {name: lowered[name].out_shape.channels for name in parts}
+        self.strides = {name: EXACT_SIDE // lowered[name].out_shape.height for name in parts}
+        self.register_load_state_dict_pre_hook(_leave_out_head)  # type: ignore[no-untyped-call]  # torch's
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Maps images (batch, in_channels, height, width) to the map of each part by name.
+
+        A map has the shape (batch, channels, height / stride, width / stride), sides rounded up.
+        """
+        maps = {}
+        for name, part in self.named_children():
+            x = maps[name] = part(x)
+        return maps
+
+
+def _leave_out_head(_: nn.Module, state_dict: dict[str, Any], prefix: str, *__: object) -> None:
+    for name in [name for name in state_dict if name.startswith(f"{prefix}head.")]:
+        del state_dict[name]
+
+
+@overload
+def build(
+    network: Network, *, seed: int | None = None, features: Literal[False] = False
+) -> nn.Sequential: ...
+
+
+@overload
+def build(network: Network, *, seed: int | None = None, features: Literal[True]) -> Features: ...
+
+
+def build(network: Network, *, seed: int | None = None, features: bool = False) -> nn.Sequential | Features:
     """Makes the module of a network, freshly initialised, in training mode.
 
     It maps images (batch, in_channels, resolution, resolution) to logits (batch, num_classes); other image
@@ -45,6 +100,8 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
     Args:
         network: What to build.
         seed: Seed of the initialisation, which then leaves the global generator alone; None draws from it.
+        features: Leaves out the head: the module puts out the map of the stem and of each stage by name, and
+            has its `channels` and `strides`.
 
     Raises:
         SpaceError: The network cannot be lowered.
@@ -56,6 +113,8 @@ def build(network: Network, *, seed: int | None = None) -> nn.Sequential:
     with _seeded(seed):
         module = chain(**{part.name: tree_module(part.node, part.in_shape) for part in lower(network)})
         initialise(module)
+    if features:
+        return Features(network, {name: part for name, part in module.named_children() if name != "head"})
     return module
 
 
