@@ -48,8 +48,7 @@ def objective_of_task(
 
 def _check_of_task(objective: Objective, task: TaskName) -> None:
     goal, known = objective.goal.metric, TASKS[task].metrics
-    needed = dict.fromkeys((*(one.metric for one in objective.goals), *objective.metrics))
-    foreign = [name for name in needed if name in ALL_METRICS and name not in known]
+    foreign = [name for name in _looked_at(objective) if name in ALL_METRICS and name not in known]
     if foreign:
         law = (
             f"a metric of {task} must be one of {', '.join(known)}, but the objective "
@@ -70,8 +69,12 @@ def _check_of_task(objective: Objective, task: TaskName) -> None:
 
 def needed_of_task(objective: Objective, task: TaskName) -> tuple[str, ...]:
     """The metrics of a task that an objective looks at, in the task's order."""
-    needed = {*(goal.metric for goal in objective.goals), *objective.metrics}
+    needed = _looked_at(objective)
     return tuple(name for name in TASKS[task].metrics if name in needed)
+
+
+def _looked_at(objective: Objective) -> tuple[str, ...]:
+    return tuple(dict.fromkeys((*(goal.metric for goal in objective.goals), *objective.costs)))
 
 
 def judged_by(objective: Objective, task: TaskName = CLASSIFICATION) -> Goal:

@@ -7,7 +7,7 @@ import pytest
 from nas.config.readers import absolute_if_there, read_metrics, read_objective
 from nas.config.resuming import resumed
 from nas.config.settings import Settings
-from nas.errors import StudyError, UsageError
+from nas.errors import DataError, ObjectiveError, StudyError, UsageError
 from nas.objective import Constraint, Objective
 from nas.options import options_of
 from nas.training.recipe import Recipe
@@ -172,3 +172,26 @@ def test_every_setting_but_the_recipe_is_an_option():
     names = {field.name for field in fields(Settings)}
     assert names - set(options_of(Settings)) == {"recipe"}
     assert len({one.flag for one in options_of(Settings).values()}) == len(names) - 1
+
+
+def test_a_metric_is_the_goal_of_targets_and_what_is_left_out_follows_the_task():
+    one = settings(metric="balanced_accuracy", objective="soft", target_macs=1e6)
+    assert one.make_objective("classification").describe() == (
+        "max balanced_accuracy * (macs / 1,000,000)^-0.07"
+    )
+    assert settings(task="multilabel").make_objective().goal.metric == "mean_average_precision"
+    assert settings(max_macs=1e6).make_objective("regression").goal.metric == "r2"
+    with pytest.raises(DataError):
+        settings(metric="rmse").make_objective("classification")
+    with pytest.raises(ObjectiveError) as error:
+        settings(metric="macro_f1", objective=WRITTEN).make_objective()
+    assert error.value.field == "metric"
+
+
+def test_another_metric_task_or_weighting_is_no_resume():
+    one = settings(metric="macro_f1")
+    for change in ({"metric": "accuracy"}, {"task": "multilabel"}):
+        with pytest.raises(StudyError, match=f"--{next(iter(change))} is"):
+            resumed(one, change, FOLDER)
+    with pytest.raises(StudyError, match="--class-weights is none there, balanced here"):
+        resumed(one, {"recipe": Recipe(class_weights="balanced").to_json()}, FOLDER)

@@ -10,6 +10,7 @@ from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.objective import Constraint, Objective
 from nas.report.comparison_report import comparison_notes, comparison_report
+from nas.report.winner_report import chance_note
 from nas.tested_weights import TestedWeights
 from nas.trial import Cause, InfeasibleError, Status
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice, cost, small
@@ -264,3 +265,54 @@ def test_a_comparison_of_an_earlier_version_is_read(tmp_path):
     del data["class_counts"], data["tested_weights"]
     path.write_text(json.dumps(data))
     assert load_comparison(tmp_path) == made((0.5, 0.6))
+
+
+def test_a_minimised_metric_leads_by_what_is_less_and_keeps_its_unit():
+    comparison = replace(made((3.0, 3.2), (5.0, 5.2), (2.0, 2.2)), metric="rmse", direction="min")
+    assert comparison.difference(comparison.contenders[1]) == pytest.approx(2)
+    assert [comparison.outcome(one) for one in comparison.contenders[1:]] == ["ahead", "behind"]
+    (table,) = comparison_report(comparison, Objective.parse("min rmse")).tables
+    assert (table.rows[0]["rmse"], table.rows[0]["values"]) == (pytest.approx(3.1), [3.0, 3.2])
+    assert "RMSE" in [column.heading for column in table.columns]
+    assert any(note.startswith("Spread of RMSE") for note in comparison_notes(comparison))
+
+
+def test_a_comparison_of_accuracies_of_before_other_metrics_is_read(tmp_path):
+    comparison = made((0.5, 0.6), (0.4, None))
+    path = comparison.save(tmp_path)
+    data = json.loads(path.read_text().replace('"value":', '"accuracy":'))
+    del data["metric"], data["direction"]
+    path.write_text(json.dumps(data))
+    assert load_comparison(tmp_path) == comparison
+
+
+def test_weights_are_spoken_of_by_every_metric_the_compared_one_first(tmp_path):
+    comparison = replace(made((0.8, 0.82)), metric="macro_f1")
+    tested = TestedWeights(
+        trial=7,
+        digest="ab",
+        right=90,
+        images=100,
+        metrics={"macro_f1": 0.81},
+        intervals={"macro_f1": (0.7, 0.9)},
+    )
+    comparison = replace(comparison, tested_weights=tested)
+    note = comparison_notes(comparison)[0]
+    assert "macro F1 0.8100 (100 test images; 95 % interval 0.7 to 0.9, by resampling them); accuracy" in note
+    comparison.save(tmp_path)
+    assert load_comparison(tmp_path) == comparison
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "is_said"),
+    [
+        ("accuracy", 0.89, True),
+        ("balanced_accuracy", 0.5, True),
+        ("balanced_accuracy", 0.6, False),
+        ("r2", -0.1, True),
+        ("r2", 0.2, False),
+        ("macro_f1", 0.1, False),
+    ],
+)
+def test_what_is_no_better_than_one_answer_for_all_is_said(metric, value, is_said):
+    assert bool(chance_note(metric, value, (90, 10), split="test")) == is_said

@@ -293,3 +293,19 @@ def test_ways_to_train_side_by_side_share_the_images_on_the_device_in_every_proc
     alone = ProxyEvaluator(bars(), RECIPE.at(0.5), device="cpu", reduction=Reduction(width=0.5))
     assert pair[1].evaluate(candidate()).weights() == alone.evaluate(candidate()).weights()
     assert pair[1].fingerprint == alone.fingerprint
+
+
+def test_metrics_of_the_task_are_measured_beside_its_first_and_change_the_fingerprint():
+    data = bars()
+    plain, more = ProxyEvaluator(data, RECIPE), ProxyEvaluator(data, RECIPE, metrics=("auroc", "macro_f1"))
+    assert more.metrics == ("accuracy", "macro_f1", "auroc")
+    assert set(more.metrics) < set(more.measures)
+    assert ProxyEvaluator(data, RECIPE, metrics=("accuracy",)).fingerprint == plain.fingerprint
+    assert more.fingerprint != plain.fingerprint
+    assert more.beside(RECIPE).metrics == more.metrics
+    measured = metrics(more.evaluate(candidate()))
+    assert 0 <= measured["macro_f1"].value <= 1
+    assert measured["auroc"].environment == "search split"
+    with pytest.raises(DataError) as error:
+        ProxyEvaluator(data, RECIPE, metrics=("r2",))
+    assert error.value.field == "metric"

@@ -134,3 +134,25 @@ def test_a_number_that_no_float_can_hold_is_refused_by_its_name():
     with pytest.raises(RecipeError) as error:
         Recipe(momentum=10**400)
     assert error.value.field == "momentum"
+
+
+def test_weights_sampling_and_loss_leave_the_fingerprint_at_their_defaults():
+    plain = Recipe()
+    assert (
+        Recipe(class_weights="none", sampling="shuffled", regression_loss="huber").fingerprint
+        == plain.fingerprint
+    )
+    changes = ({"class_weights": "balanced"}, {"sampling": "balanced"}, {"regression_loss": "squared"})
+    assert len({plain.fingerprint, *(Recipe(**change).fingerprint for change in changes)}) == 4
+    earlier = {
+        name: value
+        for name, value in json.loads(plain.to_json()).items()
+        if name not in ("class_weights", "sampling", "regression_loss")
+    }
+    assert Recipe.from_json(json.dumps(earlier)) == plain
+
+
+def test_classes_are_balanced_once():
+    with pytest.raises(RecipeError) as error:
+        Recipe(class_weights="balanced", sampling="balanced")
+    assert error.value.field == "sampling"

@@ -1,4 +1,5 @@
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,8 +7,9 @@ import torch
 from torch import nn
 
 from nas.data.loading import from_arrays
-from nas.errors import DataError
-from nas.training.accuracy import evaluate_accuracy
+from nas.errors import DataError, RecipeError
+from nas.training.accuracy import evaluate_accuracy, gather
+from nas.training.losses import chance_loss
 from nas.training.optimizers import make_optimizer
 from nas.training.recipe import Recipe
 from nas.training.step import StepReport
@@ -403,3 +405,83 @@ def test_a_gpu_is_free_again_after_a_candidate_ran_out_of_its_memory():
     with pytest.raises(InfeasibleError):
         train(Greedy(), bars(), SHORT, seed=0, device="cuda")
     assert torch.cuda.memory_allocated() == before
+
+
+def numbers(seed=0, **changes):
+    """Bars as before; what is learnt is where the bar lies, in a unit of its own."""
+    rng = np.random.default_rng(seed)
+    places = rng.integers(0, 9, 400)
+    images = rng.integers(0, 100, (400, 12, 12), dtype=np.uint8)
+    for image, place in zip(images, places, strict=True):
+        image[place : place + 3] += 120
+    labels = np.stack([1000 + 50.0 * places, -0.01 * places], axis=1).astype(np.float32)
+    return from_arrays(images, labels, name="places", task="regression", **changes)
+
+
+def test_numbers_are_learnt_in_their_own_unit():
+    recipe = replace(SHORT, epochs=8)
+    result = train(network(classes=2), numbers(), recipe, seed=0, device="cpu", metrics=("r2", "rmse", "mae"))
+    assert result.metrics["r2"] > 0.7
+    assert 0 < result.metrics["mae"] <= result.metrics["rmse"] < 50
+
+
+@pytest.mark.parametrize("class_weights", ["none", "balanced"])
+def test_labels_of_which_an_image_may_have_several_are_learnt(class_weights):
+    rng = np.random.default_rng(0)
+    labels = rng.random((400, 3)) < (0.5, 0.3, 0.1)
+    images = rng.integers(0, 100, (400, 12, 12), dtype=np.uint8)
+    for image, row in zip(images, labels, strict=True):
+        for place in np.flatnonzero(row):
+            image[place * 4 : place * 4 + 3] += 120
+    data = from_arrays(images, labels.astype(np.int64), name="labels", task="multilabel", mirrors=False)
+    recipe = replace(SHORT, epochs=6, class_weights=class_weights)
+    result = train(network(classes=3), data, recipe, seed=0, device="cpu")
+    assert result.metrics["mean_average_precision"] > 0.8
+
+
+@pytest.mark.parametrize("change", [{"class_weights": "balanced"}, {"sampling": "balanced"}])
+def test_a_rare_class_is_found_more_often_where_classes_count_alike(change):
+    data = bars(count=640, classes=2)
+    kept = np.flatnonzero((data.train.labels == 0) | (np.arange(len(data.train)) % 20 == 1))
+    data = replace(data, train=data.train.take(kept))
+    recipe = replace(SHORT, epochs=2, learning_rate=0.02)
+
+    def recall(recipe):
+        module = network(classes=2)
+        train(module, data, recipe, seed=0, device="cpu", metrics=("balanced_accuracy",))
+        outputs, labels = gather(
+            module, data, "search", device=torch.device("cpu"), batch_size=64, precision="float32"
+        )
+        return float((outputs.argmax(1) == labels)[labels == 1].double().mean())
+
+    assert recall(replace(recipe, **change)) > recall(recipe) + 0.2
+
+
+@pytest.mark.parametrize(
+    ("data", "change", "field"),
+    [
+        (numbers, {"class_weights": "balanced"}, "class_weights"),
+        (numbers, {"sampling": "balanced"}, "sampling"),
+        (bars, {"regression_loss": "squared"}, "regression_loss"),
+    ],
+)
+def test_a_recipe_of_another_task_is_refused(data, change, field):
+    with pytest.raises(RecipeError) as error:
+        train(network(), data(), replace(SHORT, **change), seed=0, device="cpu")
+    assert error.value.field == field
+
+
+def test_numbers_are_not_mirrored_unless_that_is_asked_for():
+    data = numbers(mirrors=True)
+    assert settle_augmentation(Recipe(), data) == "crop"
+    assert settle_augmentation(Recipe(augmentation="crop_flip"), data) == "crop_flip"
+
+
+def test_a_network_that_knows_less_than_the_mean_of_the_numbers_has_learned_nothing():
+    data = numbers()
+    steps = len(data.train) // 32
+    chance = chance_loss(data, SHORT.loss)
+    check_loss(chance, data=data, recipe=SHORT, first=30 * steps, end=31 * steps)
+    with pytest.raises(InfeasibleError) as error:
+        check_loss(1.2 * chance, data=data, recipe=SHORT, first=30 * steps, end=31 * steps)
+    assert error.value.cause is Cause.DIVERGED
