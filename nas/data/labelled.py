@@ -34,6 +34,7 @@ class Labelled:
         split_fingerprint: That of the split; empty where it was given by the data or is all of them.
         carving: How the split was carved; None where it was given, is all of them, or that is not known.
         unreadable: Names of images that cannot be read, of the split or of what it was carved from.
+        labels_are_listed: See `Source`.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at.
     """
@@ -48,6 +49,7 @@ class Labelled:
     split_fingerprint: str = ""
     carving: Carving | None = None
     unreadable: tuple[str, ...] = ()
+    labels_are_listed: bool = False
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -108,6 +110,7 @@ def load_labelled(
         task=source.task,
         content_digest=source.content_digest,
         unreadable=tuple(chain(*source.unreadable.values())) if split == "all" else source.lost(split),
+        labels_are_listed=source.labels_are_listed,
         notes=source.notes,
         warnings=source.warnings,
     )
@@ -135,7 +138,11 @@ def _carved(source: Source, split: WholeOrSplit, carving: Carving) -> Labelled:
             "all, which is every image",
             field="split",
         ) from error
-    return replace(_of_loaded(data, split, source.reading), unreadable=source.lost(_name(split)))
+    return replace(
+        _of_loaded(data, split, source.reading),
+        unreadable=source.lost(_name(split)),
+        labels_are_listed=source.labels_are_listed,
+    )
 
 
 def _of_loaded(data: ImageData, split: WholeOrSplit, reading: Reading) -> Labelled:

@@ -101,6 +101,7 @@ def load_table(
             )
     return replace(
         source,
+        labels_are_listed=answers.are_listed,
         notes=listing.notes + answers.notes + _looked_up(listing, finder, path) + source.notes,
         warnings=listing.warnings + answers.warnings + source.warnings,
     )

@@ -38,6 +38,7 @@ class Source:
         contents: By part, a number per image that only its copies share; copies are kept in one split.
             Without them every image is taken to be different.
         unreadable: By part, the names of images that cannot be read.
+        labels_are_listed: Whether a label that `classes` lacks is on no image; else nothing is known of it.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Source:
     warnings: tuple[str, ...] = ()
     contents: Mapping[str, Contents] = field(default_factory=dict)
     unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    labels_are_listed: bool = False
 
     def lost(self, name: SplitName) -> tuple[str, ...]:
         """Names of images that cannot be read, of a split that is given, or of what it is carved from."""

@@ -60,6 +60,7 @@ class Answers:
         labels: A row for each image, see `nas.data.images.Labels`.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at.
+        are_listed: Whether each image lists the labels it has, so that one that none lists is on no image.
     """
 
     task: TaskName
@@ -67,6 +68,7 @@ class Answers:
     labels: Labels
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    are_listed: bool = False
 
 
 def read_labels(
@@ -246,6 +248,7 @@ def _separated(rows: Sequence[Row], column: str, separator: str) -> Answers:
         labels=labels,
         notes=(f"task: multilabel, as the column {shown(column)} holds several labels with {named} between",),
         warnings=warnings + _case_warning(classes),
+        are_listed=True,
     )
 
 

@@ -55,9 +55,11 @@ def match_names(labelled: Labelled, names: Sequence[str]) -> Matched:
     if labelled.task == CLASSIFICATION:
         labels = places[labelled.part.labels]
     else:
-        _require_all(labelled, names)
-        columns = np.flatnonzero(places >= 0)
-        labels = labelled.part.labels[:, columns[np.argsort(places[columns])]]
+        if not labelled.labels_are_listed:
+            _require_all(labelled, names)
+        is_known = places >= 0
+        labels = np.zeros((len(labelled.part), len(names)), np.float32)
+        labels[:, places[is_known]] = labelled.part.labels[:, is_known]
     part: Part = replace(labelled.part, labels=labels)
     return Matched(part=part, notes=_order_note(labelled, places) + _missing_note(labelled, labels, names))
 
@@ -129,5 +131,7 @@ def _unknown(labelled: Labelled, unknown: Sequence[str], names: Sequence[str]) -
     if all(name.isdigit() for name in unknown) and not isinstance(labelled.part, Files):
         return f"{message}: name the {what} of the pack or arrays in `classes`, in the order of the labels"
     if labelled.task != CLASSIFICATION:
-        return f"{message}: name them as in training, or leave them out"
+        more = ",..." if len(names) > 2 else ""
+        chosen = "" if labelled.labels_are_listed else f" (labels.csv:{','.join(names[:2])}{more})"
+        return f"{message}: name them as in training, or leave them out{chosen}"
     return f"{message}: rename the folders as in training, remove these images, or give a folder of splits"

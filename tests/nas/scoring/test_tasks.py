@@ -295,3 +295,39 @@ def test_preprocessing_without_a_task_is_read_as_classification(bundle):
     old = {name: value for name, value in facts.items() if name not in ("task", "answers")}
     assert Preprocessing.from_json(json.dumps(old)).task == "classification"
     assert Preprocessing.from_json(json.dumps(old)).reading.resolution == SIDE
+
+
+def write_table(folder: Path, header: str, cells: list[str]) -> Path:
+    for number, cell in enumerate(cells):
+        write_image(folder / f"{number}.png", number)
+        header += f"\n{number}.png,{cell}"
+    (folder / "test.csv").write_text(header + "\n", encoding="utf-8")
+    return folder / "test.csv"
+
+
+def test_label_that_no_image_lists_is_on_none(labels_copy, tmp_path):
+    table = write_table(tmp_path, "file,labels", ["red|green", "green", "red", ""])
+    scores = nas.evaluate(labels_copy, data=table, split="all")
+    assert [one.support for one in scores.per_label] == [2, 2, 0]
+    assert scores.image(0).labels == ("red", "green")
+    assert any("1 of 3 labels have no image here (blue)" in note for note in scores.notes)
+
+
+def test_listed_label_that_the_network_does_not_know_is_refused(labels_copy, tmp_path):
+    table = write_table(tmp_path, "file,labels", ["red|green", "violet", "red"])
+    with pytest.raises(DataError, match=r"violet of \S+ is none of its 3"):
+        nas.evaluate(labels_copy, data=table, split="all")
+
+
+def test_table_without_a_column_of_labels_is_refused(labels_copy, tmp_path):
+    table = write_table(tmp_path, "file,red,green", ["1,0", "1,1", "0,0"])
+    with pytest.raises(DataError, match="lacks blue"):
+        nas.evaluate(labels_copy, data=table, split="all")
+
+
+def test_table_with_more_columns_of_numbers_names_those_to_choose(numbers_copy, tmp_path):
+    table = write_table(tmp_path, "file,warmth,x,brightness", ["1.5,2.5,3.5", "2.5,1,6", "0.5,1,2"])
+    with pytest.raises(DataError, match=r"labels\.csv:brightness,warmth"):
+        nas.evaluate(numbers_copy, data=table, split="all")
+    scores = nas.evaluate(numbers_copy, data=f"{table}:warmth,brightness", split="all")
+    assert scores.image(0).labels == (3.5, 1.5)
