@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from nas.errors import RecipeError
-from nas.full_training.recipe_laws import LAWS, check_notation, check_optimizer
+from nas.full_training.recipe_laws import LAWS, check_augmentation, check_optimizer, check_together
 from nas.options import option, options_of
 from nas.training.recipe import (
     MOST_INITIAL,
@@ -235,42 +235,12 @@ class FullRecipe:
             f"warmup_epochs < epochs={self.epochs:g}", "warmup_epochs", self.warmup_epochs < self.epochs
         )
         check_optimizer(self.optimizer)
-        self._check_augmentation()
-        self._check_transfer()
-        if self.class_weights == self.sampling == "balanced":
-            raise RecipeError(
-                "`class_weights=none or sampling=shuffled` must hold, as rare classes would count too much "
-                "when they are balanced twice, but got both balanced: leave one of them out",
-                field="sampling",
-            )
+        check_augmentation(self.auto_augment, self.first_magnitude)
+        check_together(self)
 
     def _check(self, law: str, name: str, holds: bool) -> None:
         if not holds:
             raise RecipeError(f"`{law}` must hold, but got {name}={getattr(self, name)!r}", field=name)
-
-    def _check_augmentation(self) -> None:
-        text = self.auto_augment
-        self._check("auto_augment is text", "auto_augment", isinstance(text, str))
-        if text and text != "ta_wide":
-            check_notation(text)
-        if self.first_magnitude is not None and not text.startswith("rand-"):
-            raise RecipeError(
-                "`first_magnitude` needs auto_augment='rand-...', whose magnitude grows, but got "
-                f"auto_augment={text!r}: leave it out",
-                field="first_magnitude",
-            )
-
-    def _check_transfer(self) -> None:
-        """Checks that what is kept was trained, and that parts are frozen in one way only."""
-        if self.freeze and self.starts_from != "weights":
-            raise RecipeError(
-                "`freeze` keeps weights that were trained, but the recipe starts from scratch: give "
-                "starts_from=weights, or the recipe finetune, or leave freeze out",
-                field="freeze",
-            )
-        for name in ("freeze", "layer_decay"):
-            is_used = getattr(self, name) != type(self).__dataclass_fields__[name].default
-            self._check(f"{name} is left out unless trains=all", name, not is_used or self.trains == "all")
 
     @property
     def fingerprint(self) -> str:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from nas.errors import RecipeError
 from nas.units import hint
 from nas.values import is_count, is_number
+
+if TYPE_CHECKING:
+    from nas.full_training.recipe import FullRecipe
 
 UNSUITED = {
     "adahessian": "it needs second derivatives, which a step here does not compute",
@@ -61,6 +65,52 @@ def check_notation(text: str) -> None:
             f"`auto_augment` must be ta_wide, one of {', '.join(POLICIES)}, or like rand-m9-n2-mstd0.5-inc1, "
             f"but is {text!r}",
             field="auto_augment",
+        )
+
+
+def check_augmentation(text: object, first_magnitude: float | None) -> None:
+    """Checks that timm can make an augmentation, and that its magnitude can grow where it is to.
+
+    Raises:
+        RecipeError: It cannot.
+    """
+    if not isinstance(text, str):
+        raise RecipeError(
+            f"`auto_augment is text` must hold, but got auto_augment={text!r}", field="auto_augment"
+        )
+    if text and text != "ta_wide":
+        check_notation(text)
+    if first_magnitude is not None and not text.startswith("rand-"):
+        raise RecipeError(
+            "`first_magnitude` needs auto_augment='rand-...', whose magnitude grows, but got "
+            f"auto_augment={text!r}: leave it out",
+            field="first_magnitude",
+        )
+
+
+def check_together(recipe: FullRecipe) -> None:
+    """Checks fields that must fit each other.
+
+    Raises:
+        RecipeError: What is kept was not trained, parts are frozen in two ways, or classes balanced twice.
+    """
+    if recipe.freeze and recipe.starts_from != "weights":
+        raise RecipeError(
+            "`freeze` keeps weights that were trained, but the recipe starts from scratch: give "
+            "starts_from=weights, or the recipe finetune, or leave freeze out",
+            field="freeze",
+        )
+    for name, is_used in (("freeze", bool(recipe.freeze)), ("layer_decay", recipe.layer_decay != 1)):
+        if is_used and recipe.trains != "all":
+            raise RecipeError(
+                f"`{name} is left out unless trains=all` must hold, but got {name}={getattr(recipe, name)!r}",
+                field=name,
+            )
+    if recipe.class_weights == recipe.sampling == "balanced":
+        raise RecipeError(
+            "`class_weights=none or sampling=shuffled` must hold, as rare classes would count too much when "
+            "they are balanced twice, but got both balanced: leave one of them out",
+            field="sampling",
         )
 
 

@@ -203,7 +203,8 @@ def test_a_transfer_is_trained_tested_and_exported_and_continues(trained, tmp_pa
 
 
 def learner(recipe, network=NETWORK):
-    return Learner(network, recipe, 64, OneRank(device=torch.device("cpu")), seed=0, precision="float32")
+    data = images(count=100)  # 64 of them for training
+    return Learner(network, recipe, data, OneRank(device=torch.device("cpu")), seed=0, precision="float32")
 
 
 def test_frozen_stages_keep_weights_and_statistics():
