@@ -29,7 +29,7 @@ from nas.full_training.training import Training
 from nas.io import write_whole
 from nas.report.winner_report import chance_note
 from nas.starting_weights import Weights
-from nas.tasks import CLASSIFICATION, TASKS
+from nas.tasks import TASKS
 from nas.tested_weights import TestedWeights, weights_digest
 from nas.training.accuracy import measure_tested
 from nas.training.proxy import weights_bytes
@@ -150,7 +150,7 @@ def finish(
         ranking=tuple(ranking),
         bundle=folder / RUN_BUNDLE,
         curves=folder / CURVES,
-        warnings=_warnings(tested, data),
+        warnings=_warnings(tested, best.best.metric, data),
     )
     # Before anything that may fail or be killed, so that the test split is not looked at again.
     write_json(folder / RESULT, _result(found, training))
@@ -200,15 +200,15 @@ def measure_test(module: nn.Module, training: Training, digest: str, device: tor
         ) from error
 
 
-def _warnings(tested: TestedWeights, data: ImageData) -> tuple[str, ...]:
+def _warnings(tested: TestedWeights, metric: str, data: ImageData) -> tuple[str, ...]:
     """Says where a result may be chance, and where images are missing in it."""
     found = []
     lost = len(data.test) - tested.images
     if lost:
         found.append(f"{lost:,} of the {len(data.test):,} test images cannot be read, and do not count")
-    if data.task == CLASSIFICATION:
-        counts = DataDescription.of(data).by_split()["test"]
-        found.append(chance_note(tested.accuracy, counts, split="test"))
+    counts = DataDescription.of(data).by_split()["test"]
+    names = dict.fromkeys((TASKS[data.task].metrics[0], metric))
+    found += [chance_note(name, tested.values.get(name), counts, split="test") for name in names]
     return tuple(filter(None, found))
 
 
