@@ -137,7 +137,9 @@ def _needed(maker: Callable[..., object]) -> list[str]:
 
 
 def _import_file(path: Path, wanted: Wanted) -> ModuleType:
-    if not path.is_file():
+    if path.suffix != ".py":
+        law = f"{wanted.what} must be file.py:name, but got {path}: give the file and the name in it"
+    elif not path.is_file():
         law = f"there is no file {path}: check the path before the colon"
     elif not path.stem.isidentifier():
         law = f"a module's name is letters, digits and _, but got {path.name!r}: rename the file"

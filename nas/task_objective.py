@@ -78,7 +78,13 @@ def _looked_at(objective: Objective) -> tuple[str, ...]:
 
 
 def judged_by(objective: Objective, task: TaskName = CLASSIFICATION) -> Goal:
-    """What says how good a network is: the goal, or the task's first metric where that is a cost."""
+    """What says how good a network is: the goal; where that is a cost, a metric with a lower limit.
+
+    Without such a limit it is the task's first metric.
+    """
     goal = objective.goal.metric
     is_cost = goal in REGISTRY and goal not in ALL_METRICS
-    return Goal.of(TASKS[task].metrics[0]) if is_cost else objective.goal
+    if not is_cost:
+        return objective.goal
+    limits = [limit.metric for limit in objective.constraints if limit.upper is None]
+    return Goal(metric=limits[0], direction="max") if limits else Goal.of(TASKS[task].metrics[0])

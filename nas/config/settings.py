@@ -438,7 +438,8 @@ class Settings:
             flags = ", ".join(["--objective", *given] if self.objective else given)
             raise UsageError(f"{flags}: {error}", field=error.field) from error
         is_written = self.objective is not None and self.objective not in KINDS
-        return objective_of_task(found, task or self.task, metric=self.metric, is_written=is_written)
+        task = task or self.task if self.evaluator is None else None  # the user's own measures what it likes
+        return objective_of_task(found, task, metric=self.metric, is_written=is_written)
 
     @property
     def latency_metric(self) -> str:

@@ -221,7 +221,8 @@ class Objective:
         elif missing:
             law = (
                 f"the objective needs {', '.join(missing)}, but the evaluator measures "
-                f"{', '.join(measured or ())}: name one of these, or give an evaluator that measures it"
+                f"{', '.join(measured or ())}: write an objective over these, such as "
+                f"'max {next(iter(measured or ()), '')}', or give an evaluator that measures it"
             )
         else:
             return

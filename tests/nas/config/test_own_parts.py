@@ -219,6 +219,7 @@ def test_the_evaluator_gets_what_it_names(file, images):
 @pytest.mark.parametrize(
     ("evaluator", "error", "message"),
     [
+        ("", ContractError, "is a file: say which evaluator in it, .*there are .*Quality"),
         ("Qualty", ContractError, "has no evaluator or function 'Qualty'.*did you mean Quality"),
         ("needs_more", ContractError, "needs levels, but it is called with .* data, recipe, rungs, split"),
         ("broken", ContractError, r"broken raised AttributeError.*\(line \d+\) \(called with data\)"),
@@ -260,6 +261,24 @@ def test_a_metric_that_the_evaluator_does_not_name_is_refused_before_the_first_t
     assert main(words(file, images, tmp_path, "Quality", "--objective", "accuracy")) == 2
     assert "needs accuracy, but the evaluator measures quality" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        ("--metric", "quality", "--target-macs", "1M"),
+        ("--metric", "quality"),
+        ("--objective", "min macs, quality >= 0.1"),
+    ],
+)
+def test_any_metric_of_the_evaluator_is_searched_for_and_compared_on_the_test_split(
+    file, images, tmp_path, goal
+):
+    given = [word for word in words(file, images, tmp_path) if word not in ("--objective", "max quality")]
+    assert main([*given, *goal, "--compare-seeds", "1", "--compare-random", "1"]) == 0
+    comparison = json.loads((tmp_path / "a" / "comparison.json").read_text())
+    assert comparison["metric"] == "quality"
+    assert all(run["value"] > 0 for one in comparison["contenders"] for run in one["runs"])
 
 
 def test_what_keeps_networks_from_being_exported_is_said_at_once_and_at_the_end(
