@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from controllers.algorithm import Algorithm
+from controllers.climb import Climb
 from controllers.contract import (
     Candidate,
     Conditions,
@@ -17,12 +18,16 @@ from controllers.contract import (
     Tokens,
     require_count,
 )
+from controllers.gaussian_process import Near
 from controllers.mutation import mutate, neighbours
 from controllers.policies import IndependentPolicy
 from controllers.policy_gradient import Advantages
 from controllers.predictor import MOST_RESULTS, Predictor
 from controllers.problem import Problem
 from controllers.results import Told
+
+VERSION = 2
+"""Of saved states: 1, which said none, had another predictor, and goes on by its results alone."""
 
 LEARNING_RATE = 0.2
 """Adam's, of the policy."""
@@ -44,6 +49,12 @@ BEAM, HOPS = 6, 12
 
 RANKED = 256
 """Candidates that a climb gives, the best first, in case that others have been proposed."""
+
+LOOKED_AROUND = 2048
+"""Most neighbours that a step of a climb looks at, drawn at random where there are more."""
+
+MOST_RECOMMENDED_BY = 1000
+"""Results that a recommendation goes by at most."""
 
 MOST_PENDING = 64
 """Most candidates under way that count: of an older one nobody may have said that it was lost."""
@@ -102,21 +113,21 @@ class Dyna(Algorithm):
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
         self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=problem.noise)
-        self._conditioned: tuple[int, int, tuple[Candidate, ...]] | None = None
+        self._conditioned: tuple[tuple[int, int], tuple[Candidate, ...]] | None = None
         self._diagnostics: dict[str, float] = {}
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
         """Draws the candidates with the largest expected improvement; from the policy before `first`."""
         if temperature != 1.0 or not self._can_predict:
             return self._policy.sample(rng, n, temperature)
-        best, reward = self._ranked()
         self._condition(self._pending)
+        best, reward = self._ranked()
         parents = np.array(best[:BEAM], dtype=np.int64)
         start = [parents, self._policy.sample(rng, DRAWN)]
         for changes in CHANGED:
             chosen = parents[rng.integers(0, len(parents), MUTATED // len(CHANGED))]
             start.append(mutate(self._decisions, rng, chosen, changes))
-        return self._climb(np.concatenate(start), lambda tokens: self._predictor.improvement(tokens, reward))
+        return self._climb(np.concatenate(start), reward, rng)
 
     def propose(self, n: int = 1) -> list[Proposal]:
         """Returns up to `n` unseen candidates, each chosen with the ones before it under way."""
@@ -152,10 +163,14 @@ class Dyna(Algorithm):
         Raises:
             ControllerError: `n` is below 1.
         """
-        return self._ranked(most=len(self._results))[0][: require_count("n", n)]
+        n = require_count("n", n)
+        if self._can_predict:
+            self._condition((), most=MOST_RECOMMENDED_BY)
+        return self._ranked()[0][:n]
 
     def _own_state(self) -> State:
         return {
+            "version": VERSION,
             "pending": np.array(self._pending, dtype=np.int64).reshape(-1, len(self._decisions)),
             "policy": self._policy.state_dict(),
             "advantages": self._advantages.state_dict(),
@@ -168,6 +183,8 @@ class Dyna(Algorithm):
         self._policy.load_state_dict(state["policy"])
         self._advantages.load_state_dict(state["advantages"])
         self._predictor.load_state_dict(state["predictor"])
+        if state.get("version", 1) < VERSION and self._can_predict:
+            self._predictor.fit(self._results)
         self._diagnostics = dict(state["diagnostics"])
         self._conditioned = None
 
@@ -193,52 +210,49 @@ class Dyna(Algorithm):
 
     def _condition(self, pending: Sequence[Candidate], *, most: int = MOST_RESULTS) -> None:
         """Brings the predictor up to date; it is the same whether it was or not."""
-        wanted = (min(most, len(self._results)), len(self._results), tuple(pending))
-        if wanted != self._conditioned:
-            rows = np.array(pending, dtype=np.int64).reshape(-1, len(self._decisions))
-            self._predictor.condition(self._results, rows, most=most)
-            self._conditioned = wanted
+        known, believed = (min(most, len(self._results)), len(self._results)), tuple(pending)
+        before = () if self._conditioned is None or self._conditioned[0] != known else self._conditioned[1]
+        if (
+            self._conditioned is not None
+            and self._conditioned[0] == known
+            and believed[: len(before)] == before
+        ):
+            self._predictor.believe(self._rows(believed[len(before) :]))
+        else:
+            self._predictor.condition(self._results, self._rows(believed), most=most)
+        self._conditioned = known, believed
+
+    def _rows(self, candidates: Sequence[Candidate]) -> Tokens:
+        return np.array(candidates, dtype=np.int64).reshape(-1, len(self._decisions))
 
     def _step(self, tokens: Tokens, rewards: Floats) -> None:
         advantages = self._advantages.of(rewards)
         self._policy.step(tokens, advantages / len(advantages), self._entropy_coef)
 
-    def _ranked(self, *, most: int = MOST_RESULTS) -> tuple[list[Candidate], float]:
+    def _ranked(self) -> tuple[list[Candidate], float]:
         """Completed candidates, the best by estimate first, and the estimated reward of the first."""
         if not self._can_predict:
             return self._results.best(len(self._results) or 1), math.nan
-        self._condition((), most=most)
-        completed = np.array(self._results.best(len(self._results)), dtype=np.int64)
-        estimates = self._predictor.estimate(completed)
-        order = np.argsort(-estimates, kind="stable")
-        return list(map(tuple, completed[order].tolist())), float(estimates[order[0]])
+        numbers, best = self._predictor.ranked(self._results)
+        return list(map(tuple, self._results.candidates[numbers].tolist())), best
 
-    def _climb(self, start: Tokens, score: Callable[[Tokens], Floats]) -> Tokens:
+    def _climb(self, start: Tokens, best: float, rng: np.random.Generator) -> Tokens:
         """Moves from the best candidates to their neighbours until none is better; returns the best first."""
-        scores: dict[Candidate, float] = {}
-        expanded: set[Candidate] = set()
-        fresh = start
+        found = Climb(self._problem)
+        fresh, near = start, None
         for _ in range(HOPS):
-            rows = [row for row in dict.fromkeys(map(tuple, fresh.tolist())) if row not in scores]
-            scores |= self._scored(rows, score)
-            beam = [row for row in _top(scores, BEAM) if row not in expanded]
-            if not beam:
+            tokens, kept = found.new(fresh)
+            near = None if near is None else near.of(kept)
+            found.add(tokens, self._predictor.improvement(tokens, best, near=near))
+            beam = found.beam(BEAM)
+            if not len(beam):
                 break
-            expanded.update(beam)
-            fresh = neighbours(self._decisions, np.array(beam, dtype=np.int64))
-        for row in (*map(tuple, self._results.candidates.tolist()), *self._pending):
-            scores.pop(row, None)
-        return np.array(_top(scores, RANKED), dtype=np.int64).reshape(-1, len(self._decisions))
-
-    def _scored(self, rows: list[Candidate], score: Callable[[Tokens], Floats]) -> dict[Candidate, float]:
-        """Scores of those that may be proposed."""
-        if not rows:
-            return {}
-        tokens = np.array(rows, dtype=np.int64)
-        tokens = tokens[self._problem.are_feasible(tokens)]
-        if not len(tokens):
-            return {}
-        return dict(zip(map(tuple, tokens.tolist()), score(tokens).tolist(), strict=True))
+            fresh = neighbours(self._decisions, beam)
+            near = Near(beam, np.tile(np.arange(len(beam)), len(fresh) // len(beam)))
+            if len(fresh) > LOOKED_AROUND:
+                some = np.sort(rng.choice(len(fresh), LOOKED_AROUND, replace=False))
+                fresh, near = fresh[some], near.of(some)
+        return found.best(RANKED, but=np.concatenate([self._results.candidates, self._rows(self._pending)]))
 
     def _diagnose(self) -> None:
         calibration = self._predictor.calibration
@@ -253,7 +267,3 @@ class Dyna(Algorithm):
             "noise": self._predictor.noise,
             "learns_accuracy": float(self._predictor.target == "accuracy"),
         }
-
-
-def _top(scores: dict[Candidate, float], n: int) -> list[Candidate]:
-    return sorted(scores, key=lambda row: -scores[row])[:n]

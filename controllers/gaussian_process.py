@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from controllers.contract import Floats, State, Tokens
 from controllers.decisions import Decisions
@@ -19,42 +21,96 @@ Only measuring again could tell the two apart. On Accel-NASBench the best surrog
 by 0.40 points, where trainings of one network deviate by 0.27 to 0.31: half of the variance.
 """
 
+TREND, AMPLITUDE, NOISE, ADDITIVE, WEIGHTS = range(5)
+"""Places of the hyperparameters, all logarithms; the weights are the rest."""
+
 _JITTER = 1e-6  # of the values' variance; keeps the matrix of equal candidates invertible
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """Means and deviations of the logarithms of hyperparameters, in units of the values' variance.
+
+    Attributes:
+        trend: Of the linear trend along each decision's order.
+        amplitude: Of the smooth function of all decisions.
+        noise: Of what neither explains.
+        additive: Of an effect of each option by itself.
+        deviation: Of all four.
+    """
+
+    trend: float = 0.0
+    amplitude: float = -1.0
+    noise: float = -4.0
+    additive: float = -3.0
+    deviation: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Candidates from which others differ in few decisions, so that only the differences are added up.
+
+    Attributes:
+        parents: Canonical candidates `(m, decisions)`.
+        parent_of: Which of them each of the others is near, `(n,)`.
+    """
+
+    parents: Tokens
+    parent_of: Ints
+
+    def of(self, some: Ints) -> Near:
+        """The same for some of the others, by number."""
+        return Near(self.parents, self.parent_of[some])
 
 
 class GaussianProcess:
-    """Values of candidates as a linear trend of each decision's order plus a smooth function of all of them.
+    """Values of candidates as effects of single decisions plus a smooth function of all of them.
 
-    The similarity of two candidates is `exp(-sum over decisions of weight * distance)`, where the
-    distance of two options is half their being different and half the square of how far apart they are in
-    the order in which they are listed. A decision that matters gets a large weight, one that does not a small
-    one; so interactions of any order are learnt, and a list of kernel sizes is used as a scale. Weights,
-    amplitudes and noise maximise the posterior density of the values under log-normal priors. Where the noise
-    is known from measuring beforehand it is held there, and only a candidate's own part is estimated.
+    A decision by itself has a linear trend along the order of its options and an effect of each option. The
+    similarity of two candidates is `exp(-sum over decisions of weight * distance)`, where the distance of two
+    options is half their being different and half the square of how far apart they are in the order in which
+    they are listed. A decision that matters gets a large weight, one that does not a small one; so
+    interactions of any order are learnt, and a list of kernel sizes is used as a scale. Weights, amplitudes
+    and noise maximise the posterior density of the values under log-normal priors. Where the noise is known
+    from measuring beforehand it is held there, and only a candidate's own part is estimated.
+
+    Similarities are sums over decisions, so they are read from a table with a row for each option and a
+    column for each measurement: of a candidate's neighbours only what differs is added up.
 
     Args:
         decisions: What the tokens mean.
+        prior: Of the hyperparameters.
 
     Source: Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006: algorithm 2.1, equations
     5.9 and 5.12; the overlap of categories as a kernel with a weight for each, Ru et al., ICML 2020.
     """
 
-    def __init__(self, decisions: Decisions) -> None:
+    def __init__(self, decisions: Decisions, prior: Prior | None = None) -> None:
+        prior = Prior() if prior is None else prior
         self._decisions = decisions
         count = len(decisions)
         cardinalities = np.array(decisions.cardinalities)
-        self._first = np.cumsum(cardinalities) - cardinalities
-        self._width = int(cardinalities.sum())
-        self._steps = np.maximum(cardinalities - 1, 1)
-        # Which decision each feature belongs to: one column for each option, then one for each order.
-        self._decision_of = np.concatenate([np.repeat(np.arange(count), cardinalities), np.arange(count)])
-        # Logarithms: trend, amplitude, noise, then a weight for each decision.
-        self._prior_mean = np.concatenate([[0.0, -1.0, -4.0], np.full(count, math.log(2.0 / count))])
-        self._prior_deviation = np.concatenate([[2.0, 2.0, 2.0], np.full(count, 1.0)])
+        # A row for each option of each decision, and after them one for its not being active.
+        self._sizes = cardinalities + 1
+        self._first = np.cumsum(self._sizes) - self._sizes
+        self._decision_of = np.repeat(np.arange(count), self._sizes)
+        option = np.arange(int(self._sizes.sum())) - self._first[self._decision_of]
+        is_active = option < cardinalities[self._decision_of]
+        steps = np.maximum(cardinalities - 1, 1)[self._decision_of]
+        has_order = is_active & (cardinalities[self._decision_of] > 1)
+        self._order = np.where(has_order, option / steps - 0.5, 0.0)
+        self._is_active = is_active.astype(np.float64)
+        means = [prior.trend, prior.amplitude, prior.noise, prior.additive]
+        self._prior_mean = np.concatenate([means, np.full(count, math.log(2.0 / count))])
+        self._prior_deviation = np.concatenate([np.full(WEIGHTS, prior.deviation), np.full(count, 1.0)])
         self._parameters = self._prior_mean.copy()
-        self._features: Floats = np.zeros((0, self._width + count))
+        self._rows: Ints = np.zeros((0, count), dtype=np.int64)
         self._offset, self._scale = 0.0, 1.0
         self._known_variance: float | None = None  # of the noise, in units of the values' variance
+        self._distances: Floats = np.zeros((len(option), 0))
+        self._effects: Floats = np.zeros((len(option), 0))
         self._inverse: Floats = np.zeros((0, 0))
         self._targets: Floats = np.zeros(0)
         self._coefficients: Floats = np.zeros(0)
@@ -62,19 +118,19 @@ class GaussianProcess:
     @property
     def size(self) -> int:
         """How many measurements it was conditioned on."""
-        return len(self._features)
+        return len(self._rows)
 
     @property
     def weights(self) -> Floats:
         """How fast the value may change with each decision, `(decisions,)`."""
-        return np.asarray(np.exp(self._parameters[3:]), dtype=np.float64)
+        return np.asarray(np.exp(self._parameters[WEIGHTS:]), dtype=np.float64)
 
     @property
     def noise(self) -> float:
         """Standard deviation of one measurement, in units of the values last conditioned on."""
         if self._known_variance is not None:
             return math.sqrt(self._known_variance) * self._scale
-        return math.exp(0.5 * self._parameters[2]) * self._scale
+        return math.exp(0.5 * self._parameters[NOISE]) * self._scale
 
     def fit(self, tokens: Tokens, values: Floats, *, steps: int, noise: float | None = None) -> None:
         """Moves the hyperparameters up the posterior density by so many steps of Adam.
@@ -85,7 +141,7 @@ class GaussianProcess:
             steps: How many.
             noise: Standard deviation of one measurement where it is known, in units of the values.
         """
-        features = self._encode(tokens)
+        features = self._features(self._encode(tokens))
         self._known_variance = None if noise is None else (noise / _spread(values)) ** 2
         targets = (values - values.mean()) / _spread(values)
         first, second = np.zeros_like(self._parameters), np.zeros_like(self._parameters)
@@ -104,31 +160,76 @@ class GaussianProcess:
             values: What was measured of each, `(n,)`.
             noise: As for `fit`.
         """
-        self._features = self._encode(tokens)
+        self._rows = self._encode(tokens)
         self._offset, self._scale = float(values.mean()), _spread(values)
         self._known_variance = None if noise is None else (noise / self._scale) ** 2
-        self._inverse = np.asarray(np.linalg.inv(self._covariance(self._features)), dtype=np.float64)
+        self._distances, self._effects = self._tables(self._rows)
+        covariance = self._covariance(self._features(self._rows))
+        self._inverse = np.asarray(np.linalg.inv(covariance), dtype=np.float64)
         self._targets = (values - self._offset) / self._scale
         self._coefficients = self._inverse @ self._targets
 
-    def mean(self, tokens: Tokens) -> Floats:
+    def believe(self, tokens: Tokens) -> None:
+        """Takes in candidates `(n, decisions)` as if they did what is expected: only deviations change.
+
+        Source: the Kriging believer of Ginsbourger et al., 2010; the inverse of a matrix with one more row,
+        Rasmussen and Williams, 2006, equations A.11 and A.12.
+        """
+        for row in self._encode(tokens):
+            similarity = self._similarity_to_measured(row[None])[0]
+            alike = self._inverse @ similarity
+            left = self._variance(row[None])[0] + self._noise_variance + _JITTER - similarity @ alike
+            precision = 1.0 / max(left, _JITTER)
+            inverse = np.empty((self.size + 1, self.size + 1))
+            inverse[:-1, :-1] = self._inverse + precision * np.outer(alike, alike)
+            inverse[-1, :-1] = inverse[:-1, -1] = -precision * alike
+            inverse[-1, -1] = precision
+            self._inverse = inverse
+            self._targets = np.append(self._targets, similarity @ self._coefficients)
+            self._coefficients = np.append(self._coefficients, 0.0)
+            self._rows = np.concatenate([self._rows, row[None]])
+            one = self._tables(row[None])
+            self._distances = np.concatenate([self._distances, one[0]], axis=1)
+            self._effects = np.concatenate([self._effects, one[1]], axis=1)
+
+    def mean(self, tokens: Tokens, *, near: Near | None = None) -> Floats:
         """Returns the expected value of each candidate, `(n,)`."""
-        similarity = self._similarity_to_measured(self._encode(tokens))
+        similarity = self._similarity_to_measured(self._encode(tokens), near)
         expected: Floats = similarity @ self._coefficients * self._scale + self._offset
         return expected
 
-    def predict(self, tokens: Tokens) -> tuple[Floats, Floats]:
-        """Returns expected values and their standard deviations, noise apart, each `(n,)`."""
-        features = self._encode(tokens)
-        similarity = self._similarity_to_measured(features)
-        explained = ((similarity @ self._inverse) * similarity).sum(axis=1)
-        variance = np.maximum(self._variance(features) - explained, 1e-10)
-        expected = similarity @ self._coefficients * self._scale + self._offset
-        return expected, np.sqrt(variance) * self._scale
+    def predict(
+        self, tokens: Tokens, *, near: Near | None = None, closer: int | None = None
+    ) -> tuple[Floats, Floats]:
+        """Returns expected values and their standard deviations, noise apart, each `(n,)`.
+
+        Args:
+            tokens: Canonical candidates `(n, decisions)`.
+            near: Candidates from which they differ in few decisions: that makes it fast.
+            closer: Of how many with the largest expected values a deviation is wanted, those of the others
+                are 0: the time of a deviation grows with the square of the measurements; None means all.
+        """
+        rows = self._encode(tokens)
+        similarity = self._similarity_to_measured(rows, near)
+        expected = similarity @ self._coefficients
+        deviation = np.zeros(len(rows))
+        some = np.arange(len(rows))
+        if closer is not None and closer < len(rows):
+            some = np.argpartition(-expected, closer)[:closer]
+        alike = similarity[some]
+        explained = ((alike @ self._inverse) * alike).sum(axis=1)
+        deviation[some] = np.sqrt(np.maximum(self._variance(rows[some]) - explained, 1e-10))
+        return expected * self._scale + self._offset, deviation * self._scale
 
     def similarity(self, one: Tokens, other: Tokens) -> Floats:
-        """Returns how much the values of candidates vary together, trend apart, `(n, m)`."""
-        return self._similarity(self._encode(one), self._encode(other))[1]
+        """Returns how much the values of candidates vary together by what is smooth, `(n, m)`."""
+        distances, _ = self._tables(self._encode(other))
+        return self._smooth(_summed(distances, self._encode(one)))
+
+    def at_measured(self) -> Floats:
+        """Returns the expected value of each candidate that was measured, `(n,)`: what is left is noise."""
+        noise = self._noise_variance + _JITTER
+        return (self._targets - noise * self._coefficients) * self._scale + self._offset
 
     def left_out(self) -> tuple[Floats, Floats]:
         """Predicts each measurement from all others: expected values and deviations, noise included."""
@@ -145,86 +246,156 @@ class GaussianProcess:
         """Continues from a state."""
         self._parameters = np.array(state["parameters"], dtype=np.float64)
 
-    def _encode(self, tokens: Tokens) -> Floats:
-        """Features whose weighted squared distance is the distance of candidates; 0 where not active."""
+    def _encode(self, tokens: Tokens) -> Ints:
+        """The row of each decision's option, or of its not being active, `(n, decisions)`."""
         active = self._decisions.active(tokens)
-        options = np.zeros((len(tokens), self._width))
-        rows = np.broadcast_to(np.arange(len(tokens))[:, None], tokens.shape)
-        options[rows[active], (tokens + self._first)[active]] = 0.5
-        order = np.where(active, tokens / self._steps - 0.5, 0.0)
-        order[:, np.array(self._decisions.cardinalities) == 1] = 0.0
-        return np.concatenate([options, math.sqrt(0.5) * order], axis=1)
+        rows: Ints = np.where(active, tokens, self._sizes - 1) + self._first
+        return rows
 
-    def _similarity(self, one: Floats, other: Floats) -> tuple[Floats, Floats]:
-        """Trend and smooth part of the covariance of two sets of candidates."""
-        trend_scale, amplitude = np.exp(self._parameters[:2])
+    def _features(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Which options candidates have, `(n, rows)`, and where they are in the order, `(n, decisions)`."""
+        return _one_hot(rows, len(self._order)), self._order[rows]
+
+    def _shares(self) -> Floats:
         weights = self.weights
-        by_feature = weights[self._decision_of]
-        weighted = one * by_feature
-        squares = (one * weighted).sum(axis=1)[:, None] + (other * other) @ by_feature
-        smooth = amplitude * np.exp(np.minimum(2 * weighted @ other.T - squares, 0.0))
-        shares = 8 * trend_scale * weights / weights.sum()
-        trend = (one[:, self._width :] * shares) @ other[:, self._width :].T
-        return trend, smooth
+        shares: Floats = weights / weights.sum()
+        return shares
 
-    def _similarity_to_measured(self, features: Floats) -> Floats:
+    def _tables(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Of each option, how far it is from that of each candidate, and how their effects vary together."""
+        theirs = rows[:, self._decision_of].T  # (rows, n): the candidates' row of the same decision
+        is_equal = theirs == np.arange(len(self._order))[:, None]
+        one, other = self._order[:, None], self._order[theirs]
+        unequal = 0.25 * (self._is_active[:, None] + self._is_active[theirs])
+        distances = np.where(is_equal, 0.0, unequal + 0.5 * (one - other) ** 2)
+        trend, additive = np.exp(self._parameters[[TREND, ADDITIVE]])
+        effects = 4 * trend * one * other + additive * is_equal
+        shares = self._shares()[self._decision_of][:, None]
+        return self.weights[self._decision_of][:, None] * distances, shares * effects
+
+    def _smooth(self, distances: Floats) -> Floats:
+        amplitude = math.exp(self._parameters[AMPLITUDE])
+        result: Floats = amplitude * np.exp(-distances)
+        return result
+
+    def _similarity_to_measured(self, rows: Ints, near: Near | None = None) -> Floats:
         """Covariance of values, `(n, measured)`: a candidate's own part is shared by its own measurements."""
-        trend, smooth = self._similarity(features, self._features)
-        return trend + smooth + self._own * _equal(smooth, self._parameters[1])
+        if near is None:
+            distances, effects = _summed(self._distances, rows), _summed(self._effects, rows)
+        else:
+            parents = self._encode(near.parents)
+            distances = _changed(self._distances, rows, parents, near.parent_of)
+            effects = _changed(self._effects, rows, parents, near.parent_of)
+        return effects + self._smooth(distances) + self._own * _is_none(distances)
 
     @property
     def _own(self) -> float:
-        return OWN_SHARE * math.exp(self._parameters[2])
+        return OWN_SHARE * math.exp(self._parameters[NOISE])
 
-    def _variance(self, features: Floats) -> Floats:
-        trend_scale, amplitude = np.exp(self._parameters[:2])
-        shares = 8 * trend_scale * self.weights / self.weights.sum()
-        variance: Floats = amplitude + self._own + features[:, self._width :] ** 2 @ shares
+    @property
+    def _noise_variance(self) -> float:
+        if self._known_variance is not None:
+            return self._known_variance
+        return (1 - OWN_SHARE) * math.exp(self._parameters[NOISE])
+
+    def _variance(self, rows: Ints) -> Floats:
+        trend, amplitude, additive = np.exp(self._parameters[[TREND, AMPLITUDE, ADDITIVE]])
+        variance: Floats = (
+            amplitude + additive + self._own + 4 * trend * self._order[rows] ** 2 @ self._shares()
+        )
         return variance
 
-    def _covariance(self, features: Floats) -> Floats:
-        return self._measured(*self._similarity(features, features))
+    def _parts(self, features: tuple[Floats, Floats]) -> tuple[Floats, Floats, Floats, Floats]:
+        """Trend, effects of options, smooth part and equality of candidates, each `(n, n)`."""
+        options, order = features
+        trend, additive = np.exp(self._parameters[[TREND, ADDITIVE]])
+        shares, weights = self._shares(), self.weights
+        alike = (options * shares[self._decision_of]) @ options.T
+        # Squared distance of features whose weights are those of the decisions.
+        scaled = np.concatenate([0.5 * options * self._is_active, math.sqrt(0.5) * order], axis=1)
+        by_feature = np.concatenate([weights[self._decision_of], weights])
+        weighted = scaled * by_feature
+        squares = (scaled * weighted).sum(axis=1)
+        distances = np.maximum(squares[:, None] + squares - 2 * weighted @ scaled.T, 0.0)
+        return (
+            (order * (4 * trend * shares)) @ order.T,
+            additive * alike,
+            self._smooth(distances),
+            _is_none(distances),
+        )
 
-    def _measured(self, trend: Floats, smooth: Floats) -> Floats:
-        """Covariance of measurements, from both parts of the similarity of their candidates."""
-        covariance = trend + smooth + self._own * _equal(smooth, self._parameters[1])
-        known = self._known_variance
-        noise = (1 - OWN_SHARE) * math.exp(self._parameters[2]) if known is None else known
-        covariance[np.diag_indices(len(covariance))] += noise + _JITTER
+    def _covariance(self, features: tuple[Floats, Floats]) -> Floats:
+        return self._measured(*self._parts(features))
+
+    def _measured(self, trend: Floats, additive: Floats, smooth: Floats, is_equal: Floats) -> Floats:
+        """Covariance of measurements, from the parts of the similarity of their candidates."""
+        covariance = trend + additive + smooth + self._own * is_equal
+        covariance[np.diag_indices(len(covariance))] += self._noise_variance + _JITTER
         return covariance
 
-    def _gradient(self, features: Floats, targets: Floats) -> Floats:
+    def _gradient(self, features: tuple[Floats, Floats], targets: Floats) -> Floats:
         """Gradient of the log posterior density by the hyperparameters (equation 5.9)."""
-        trend, smooth = self._similarity(features, features)
-        is_equal = _equal(smooth, self._parameters[1])
+        options, order = features
+        trend, additive, smooth, is_equal = self._parts(features)
         estimated_noise = 0.0 if self._known_variance is not None else 1 - OWN_SHARE
-        noise = math.exp(self._parameters[2]) * (
-            OWN_SHARE * is_equal + estimated_noise * np.eye(len(features))
-        )
-        inverse = np.linalg.inv(self._measured(trend, smooth))
+        inverse = np.linalg.inv(self._measured(trend, additive, smooth, is_equal))
         coefficients = inverse @ targets
         slope = 0.5 * (np.outer(coefficients, coefficients) - inverse)
-        by_smooth = slope * smooth
-        # Of the smooth part by the weight of each feature: minus the squared distance along it.
-        along = 2 * (by_smooth @ features * features - by_smooth.sum(axis=1)[:, None] * features**2)
-        weights = self.weights
-        by_weight = np.bincount(self._decision_of, along.sum(axis=0), minlength=len(weights))
-        order = features[:, self._width :]
-        by_share = 8 * math.exp(self._parameters[0]) * (order * (slope @ order)).sum(axis=0) / weights.sum()
-        by_weight += by_share - (by_share @ weights) / weights.sum()
-        gradient = np.concatenate(
-            [
-                [(slope * trend).sum(), by_smooth.sum(), (slope * noise).sum()],
-                by_weight * weights,
-            ]
-        )
+        by_noise = OWN_SHARE * (slope * is_equal).sum() + estimated_noise * np.trace(slope)
+        amplitudes = [
+            (slope * trend).sum(),
+            (slope * smooth).sum(),
+            math.exp(self._parameters[NOISE]) * by_noise,
+            (slope * additive).sum(),
+        ]
+        by_weight = self._by_weight(slope * smooth, options, order) + self._by_share(slope, options, order)
+        gradient = np.concatenate([amplitudes, by_weight * self.weights])
         result: Floats = gradient - (self._parameters - self._prior_mean) / self._prior_deviation**2
         return result
 
+    def _by_weight(self, by_smooth: Floats, options: Floats, order: Floats) -> Floats:
+        """Of the smooth part by each weight: minus the squared distance along the decision's features."""
+        scaled = np.concatenate([0.5 * options * self._is_active, math.sqrt(0.5) * order], axis=1)
+        along = 2 * (by_smooth @ scaled * scaled - by_smooth.sum(axis=1)[:, None] * scaled**2)
+        decision_of = np.concatenate([self._decision_of, np.arange(len(self._decisions))])
+        return np.bincount(decision_of, along.sum(axis=0)).astype(np.float64)
 
-def _equal(smooth: Floats, log_amplitude: float) -> Floats:
-    """1 where two candidates are one, as none is as similar to another as to itself."""
-    return np.asarray(smooth >= math.exp(log_amplitude) * (1 - 1e-9), dtype=np.float64)
+    def _by_share(self, slope: Floats, options: Floats, order: Floats) -> Floats:
+        """Of the effects of single decisions by each weight, which has a share of them."""
+        trend, additive = np.exp(self._parameters[[TREND, ADDITIVE]])
+        by_option = (options * (slope @ options)).sum(axis=0)
+        by_share = 4 * trend * (order * (slope @ order)).sum(axis=0)
+        by_share = by_share + additive * np.bincount(self._decision_of, by_option)
+        result: Floats = (by_share - by_share @ self._shares()) / self.weights.sum()
+        return result
+
+
+def _summed(table: Floats, rows: Ints) -> Floats:
+    """Sums of those rows of a table `(rows, measured)` that each candidate `(n, decisions)` has."""
+    return _one_hot(rows, len(table)) @ table
+
+
+def _one_hot(rows: Ints, width: int) -> Floats:
+    options = np.zeros((len(rows), width))
+    options[np.arange(len(rows))[:, None], rows] = 1.0
+    return options
+
+
+def _changed(table: Floats, rows: Ints, parents: Ints, parent_of: Ints) -> Floats:
+    """The same for candidates that differ in few decisions from their parents."""
+    result: Floats = _summed(table, parents)[parent_of]
+    differs = rows != parents[parent_of]
+    while differs.any():
+        which = np.flatnonzero(differs.any(axis=1))
+        decision = differs[which].argmax(axis=1)
+        result[which] += table[rows[which, decision]] - table[parents[parent_of[which], decision]]
+        differs[which, decision] = False
+    return result
+
+
+def _is_none(distances: Floats) -> Floats:
+    """1 where two candidates are one, as none is as near to another as to itself."""
+    return np.asarray(distances < 1e-9, dtype=np.float64)
 
 
 def _spread(values: Floats) -> float:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from controllers.contract import Costs, Floats, Reward, State, Tokens
 from controllers.decisions import Decisions
-from controllers.gaussian_process import GaussianProcess
+from controllers.gaussian_process import GaussianProcess, Near, Prior
 from controllers.results import Results
+from controllers.robust import Scale
 
 FIRST_STEPS, LATER_STEPS = 30, 10
 """Adam steps of the hyperparameters at the first fit, and at each later one, which starts from the last."""
@@ -27,8 +30,18 @@ CLOSER_LOOKS = 50_000_000
 LIKE_THE_BEST = 0.8
 """Share of them that are taken for being like the best; the others are spread over all results."""
 
-_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(9)
+Rows: TypeAlias = npt.NDArray[np.int64]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+
+CHANCE_PRIOR = Prior(trend=-2.0, amplitude=-1.0, noise=-0.7, additive=-2.0, deviation=1.0)
+"""Of what decides whether a candidate completes: chance more than a rule, until results say otherwise."""
+
+LEAST_CHANCE = 0.02
+"""The probability of completing that any candidate is given at least."""
+
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(24)
 _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+_ERFC = np.frompyfunc(math.erfc, 1, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +70,19 @@ class Predictor:
     flatter function of the two and needs fewer results. Each fit chooses the one that predicts each result's
     reward from all others better.
 
+    A candidate that failed, or whose accuracy collapsed, says nothing about the others' rewards. Another
+    Gaussian process learns which candidates complete, and an expected improvement counts with that
+    probability. Values in the lower half count by their logarithm: see `Scale`.
+
     Args:
         decisions: What the tokens mean.
         costs: Exact costs of candidates, or None.
         reward: Reward from accuracies and costs, or None; needs `costs`.
         noise: Standard deviation of one measurement of the accuracy, known from measuring beforehand; None
             estimates it from the results.
+
+    Source: of the probability times the improvement, Gardner et al., ICML 2014; of a regression on 0 and 1
+    in place of a classification, Rasmussen and Williams, 2006, section 6.5.
     """
 
     def __init__(
@@ -74,6 +94,11 @@ class Predictor:
         self._processes = {"reward": GaussianProcess(decisions)}
         if costs is not None and reward is not None:
             self._processes["accuracy"] = GaussianProcess(decisions)
+        self._completing = GaussianProcess(decisions, CHANCE_PRIOR)
+        self._has_failures = False
+        self._worst = 0.0
+        self._scale = Scale(middle=0.0, spread=0.0)
+        self._conditioned: Rows = np.zeros(0, dtype=np.int64)
         self._target = "reward"
         self._next_fit = 0
         self._calibration: Calibration | None = None
@@ -99,7 +124,7 @@ class Predictor:
             return
         steps = LATER_STEPS if self._next_fit else FIRST_STEPS
         self._next_fit = len(results) + max(3, int(REFIT_SHARE * len(results)))
-        found: dict[str, Calibration] = {}
+        found: dict[str, tuple[Calibration, Scale]] = {}
         for target in self._processes:
             if target == "accuracy" and not results.has_accuracies:
                 continue
@@ -107,9 +132,12 @@ class Predictor:
             noise = self._noise_of(target, results)
             self._processes[target].fit(results.tokens[rows], values, steps=steps, noise=noise)
             self._processes[target].condition(results.tokens[rows], values, noise=noise)
-            found[target] = self._calibrate(target, results.tokens[rows], _filled(results.rewards)[rows])
-        self._target = max(found, key=lambda target: found[target].density)
-        self._calibration = found[self._target]
+            found[target] = self._calibrate(target, results.tokens[rows], results.rewards[rows]), self._scale
+        self._target = max(found, key=lambda target: found[target][0].density)
+        self._calibration, self._scale = found[self._target]
+        rows, values = self._chances(results, MOST_RESULTS)
+        if self._has_failures:
+            self._completing.fit(results.tokens[rows], values, steps=steps)
 
     def condition(self, results: Results, pending: Tokens, *, most: int = MOST_RESULTS) -> None:
         """Takes in results, and candidates under way `(n, decisions)` as if they did what is expected.
@@ -118,42 +146,82 @@ class Predictor:
             results: Everything that is known.
             pending: Candidates under way `(n, decisions)`.
             most: How many results are looked at.
-
-        Source: for those under way, the Kriging believer of Ginsbourger et al., 2010.
         """
-        process = self._processes[self._target]
         rows, values = self._chosen(results, self._target, most)
-        tokens = results.tokens[rows]
         noise = self._noise_of(self._target, results)
-        process.condition(tokens, values, noise=noise)
-        if len(pending):
-            believed = process.mean(pending)
-            process.condition(
-                np.concatenate([tokens, pending]), np.concatenate([values, believed]), noise=noise
-            )
+        self._processes[self._target].condition(results.tokens[rows], values, noise=noise)
+        self._conditioned = rows
+        self._worst = results.worst
+        rows, values = self._chances(results, most)
+        if self._has_failures:
+            self._completing.condition(results.tokens[rows], values)
+        self.believe(pending)
+
+    def believe(self, pending: Tokens) -> None:
+        """Takes in more candidates under way `(n, decisions)`."""
+        self._processes[self._target].believe(pending)
 
     def estimate(self, tokens: Tokens) -> Floats:
         """Returns the expected reward of each candidate, `(n,)`."""
-        return self._rewards(self._target, self._processes[self._target].mean(tokens), tokens)
+        mean = self._processes[self._target].mean(tokens)
+        return self._rewards(self._target, mean, self._costs_of(tokens))
 
-    def improvement(self, tokens: Tokens, best: float) -> Floats:
+    def expected(self, tokens: Tokens) -> Floats:
+        """Returns expected rewards of candidates, `(n,)`, where a failure counts as the worst reward."""
+        chance = self.chance(tokens)
+        return chance * self.estimate(tokens) + (1 - chance) * self._worst
+
+    def ranked(self, results: Results) -> tuple[Rows, float]:
+        """Numbers of the candidates that completed, best first, and the expected reward of the first.
+
+        Those that it was conditioned on come first, by expected rewards; then the others, by observed ones.
+        """
+        means = results.means(results.rewards)
+        numbers = results.numbers[self._conditioned]
+        values = self._processes[self._target].at_measured()[: len(numbers)]
+        expected = self._rewards(self._target, values, self._costs_of(results.tokens[self._conditioned]))
+        has_completed = ~np.isnan(means[numbers])  # each time, as it must to be recommended
+        numbers, expected = numbers[has_completed], expected[has_completed]
+        order = np.argsort(-expected, kind="stable")
+        others = np.flatnonzero(~np.isnan(means))
+        others = others[np.argsort(-means[others], kind="stable")]
+        ranked = np.array(list(dict.fromkeys([*numbers[order].tolist(), *others.tolist()])), dtype=np.int64)
+        return ranked, float(expected[order[0]]) if len(order) else math.nan
+
+    def chance(self, tokens: Tokens, *, near: Near | None = None) -> Floats:
+        """Returns the probability that each candidate completes, `(n,)`; 1 where none has failed yet."""
+        if not self._has_failures:
+            return np.ones(len(tokens))
+        return np.clip(self._completing.mean(tokens, near=near), LEAST_CHANCE, 1.0)
+
+    def improvement(self, tokens: Tokens, best: float, *, near: Near | None = None) -> Floats:
         """Returns by how much each candidate is expected to exceed a reward, `(n,)`; nowhere negative.
 
-        Where there are many results, only those with the best expected rewards are looked at closer, and the
+        Where there are many results, only those with the best expected values are looked at closer, and the
         others count as no improvement: the time of a deviation grows with the square of the results.
+
+        Args:
+            tokens: Canonical candidates `(n, decisions)`.
+            best: The reward.
+            near: Candidates from which these differ in few decisions.
 
         Source: Mockus, 1975; the expectation over the accuracy by Gauss-Hermite quadrature.
         """
         process = self._processes[self._target]
         result: Floats = np.zeros(len(tokens))
         most = max(1, CLOSER_LOOKS // max(1, process.size) ** 2)
-        closer = np.arange(len(tokens))
-        if len(tokens) > most:
-            closer = np.argsort(-self.estimate(tokens), kind="stable")[:most]
-        mean, deviation = process.predict(tokens[closer])
-        values = mean + _NODES[:, None] * deviation
-        rewards = self._rewards(self._target, values.ravel(), np.tile(tokens[closer], (len(_NODES), 1)))
-        result[closer] = _WEIGHTS @ np.maximum(rewards.reshape(values.shape) - best, 0.0)
+        mean, deviation = process.predict(tokens, near=near, closer=most)
+        closer = np.flatnonzero(deviation > 0)
+        mean, deviation = mean[closer], deviation[closer]
+        if self._target == "reward":
+            result[closer] = _expected_excess(mean, deviation, float(self._scale.squash(np.array([best]))[0]))
+        else:
+            values = mean + _NODES[:, None] * deviation
+            costs = np.concatenate([self._costs_of(tokens[closer])] * len(_NODES))
+            rewards = self._rewards(self._target, values.ravel(), costs)
+            result[closer] = _WEIGHTS @ np.maximum(rewards.reshape(values.shape) - best, 0.0)
+        if self._has_failures:
+            result[closer] *= self.chance(tokens[closer], near=None if near is None else near.of(closer))
         return result
 
     def state_dict(self) -> State:
@@ -161,6 +229,7 @@ class Predictor:
         calibration = self._calibration
         return {
             "processes": {target: process.state_dict() for target, process in self._processes.items()},
+            "completing": self._completing.state_dict(),
             "target": self._target,
             "next_fit": self._next_fit,
             "calibration": None
@@ -169,20 +238,30 @@ class Predictor:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continues from a state."""
+        """Continues from a state; of an earlier version, whose processes had other settings, it fits anew."""
+        self._next_fit = 0
+        self._calibration = None
+        if "completing" not in state:
+            return
         for target, process in self._processes.items():
             process.load_state_dict(state["processes"][target])
+        self._completing.load_state_dict(state["completing"])
         self._target = state["target"]
         self._next_fit = int(state["next_fit"])
         names = ("error", "ratio", "rank_correlation", "density")
         saved = state["calibration"]
         self._calibration = None if saved is None else Calibration(**dict(zip(names, saved, strict=True)))
 
-    def _rewards(self, target: str, values: Floats, tokens: Tokens) -> Floats:
-        """The rewards that go with values of a target."""
-        if target == "reward" or self._reward is None or self._costs is None:
+    def _costs_of(self, tokens: Tokens) -> Floats:
+        """Costs of candidates as the problem gives them; nothing where it knows none."""
+        return np.zeros((len(tokens), 0)) if self._costs is None else np.asarray(self._costs(tokens))
+
+    def _rewards(self, target: str, values: Floats, costs: Floats) -> Floats:
+        """The rewards that go with values of a target, as the process has them, and with costs."""
+        values = self._scale.expand(values)
+        if target == "reward" or self._reward is None:
             return values
-        return np.asarray(self._reward(values, self._costs(tokens)), dtype=np.float64)
+        return np.asarray(self._reward(values, costs), dtype=np.float64)
 
     def _noise_of(self, target: str, results: Results) -> float | None:
         """The known deviation of one measurement of a target; None where it is unknown.
@@ -206,28 +285,41 @@ class Predictor:
         )
         return noise * float(np.median(np.abs(above - below))) / (2 * step)
 
-    def _chosen(self, results: Results, target: str, most: int) -> tuple[npt.NDArray[np.int64], Floats]:
-        """Which results are looked at, and their values.
+    def _chosen(self, results: Results, target: str, most: int) -> tuple[Rows, Floats]:
+        """Which results are looked at for a target, and their values; sets the scale of these."""
+        rows = np.flatnonzero(_are_sound(results))
+        values = (results.accuracies if target == "accuracy" else results.rewards)[rows]
+        self._scale = Scale.of(values)
+        kept = self._looked_at(results, rows, self._processes[target], most)
+        return rows[kept], self._scale.squash(values[kept])
+
+    def _chances(self, results: Results, most: int) -> tuple[Rows, Floats]:
+        """Which results are looked at for the probability of completing, and whether they did, as 0 and 1."""
+        values = _are_sound(results).astype(np.float64)
+        self._has_failures = not values.all()
+        kept = self._looked_at(results, np.arange(len(results)), self._completing, most)
+        return kept, values[kept]
+
+    def _looked_at(self, results: Results, rows: Rows, process: GaussianProcess, most: int) -> Rows:
+        """Numbers of so many of the rows: those most like the best, and others spread over all.
 
         They are chosen by their candidates and not by their rewards, which would favour lucky results.
         """
-        values = _filled(results.accuracies if target == "accuracy" else results.rewards)
-        tokens, count = results.tokens, len(results)
-        if count <= most:
-            return np.arange(count), values
+        if len(rows) <= most:
+            return np.arange(len(rows))
         best = np.array(results.best(1), dtype=np.int64)
-        order = np.argsort(-self._processes[target].similarity(best, tokens)[0], kind="stable")
+        order = np.argsort(-process.similarity(results.tokens[rows], best)[:, 0], kind="stable")
         near = int(LIKE_THE_BEST * most)
         others = np.sort(order[near:])
         spread = others[np.linspace(0, len(others) - 1, most - near).astype(np.int64)]
-        rows = np.sort(np.concatenate([order[:near], spread]))
-        return rows, values[rows]
+        return np.sort(np.concatenate([order[:near], spread]))
 
     def _calibrate(self, target: str, tokens: Tokens, rewards: Floats) -> Calibration:
         mean, deviation = self._processes[target].left_out()
-        expected = self._rewards(target, mean, tokens)
-        above = self._rewards(target, mean + deviation, tokens)
-        below = self._rewards(target, mean - deviation, tokens)
+        costs = self._costs_of(tokens)
+        expected = self._rewards(target, mean, costs)
+        above = self._rewards(target, mean + deviation, costs)
+        below = self._rewards(target, mean - deviation, costs)
         spread = np.maximum(np.abs(above - below) / 2, 1e-12)
         errors = expected - rewards
         return Calibration(
@@ -238,10 +330,22 @@ class Predictor:
         )
 
 
-def _filled(values: Floats) -> Floats:
-    """Infeasible candidates count as the worst that was seen."""
-    missing = np.isnan(values)
-    return np.where(missing, np.nanmin(values), values) if missing.any() else values
+def _are_sound(results: Results) -> Flags:
+    """Which results completed and did not collapse, `(n,)`."""
+    values = results.accuracies if results.has_accuracies else results.rewards
+    sound = ~np.isnan(values)
+    if sound.any():
+        sound[sound] = ~Scale.of(values[sound]).has_collapsed(values[sound])
+    return sound
+
+
+def _expected_excess(mean: Floats, deviation: Floats, best: float) -> Floats:
+    """How much of a normal distribution lies above a value, on average, `(n,)`."""
+    z = (mean - best) / deviation
+    above = 0.5 * np.asarray(_ERFC(-z / math.sqrt(2.0)), dtype=np.float64)
+    density = np.exp(-0.5 * z**2) / math.sqrt(2.0 * math.pi)
+    excess: Floats = np.maximum(deviation * (z * above + density), 0.0)
+    return excess
 
 
 def _rank_correlation(one: Floats, other: Floats) -> float:

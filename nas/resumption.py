@@ -60,6 +60,17 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
     return swept
 
 
+def say_what_changed(loop: Loop, history: History) -> None:
+    """Says where the controller of an earlier version would have proposed other candidates from here on."""
+    before, now = history.controller_state or {}, loop.controller.state_dict()
+    if history.controller_state is not None and before.get("version", 1) != now.get("version", 1):
+        loop.tell(
+            "controller_changed",
+            "this study was begun with an earlier version of its controller: it goes on from all its "
+            "results, but proposes other candidates than that version would have",
+        )
+
+
 def count_deaths(loop: Loop, history: History) -> None:
     """Names the trials during which the process of the search ended, and gives up those of three times."""
     for trial in list(loop.flow.waiting):

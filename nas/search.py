@@ -31,7 +31,7 @@ from nas.protocols import (
     SystemClock,
 )
 from nas.reporters import Reporters
-from nas.resumption import count_deaths, restore, with_predictions
+from nas.resumption import count_deaths, restore, say_what_changed, with_predictions
 from nas.rungs import Halving, Rungs
 from nas.scheduling import Budget, Flow
 from nas.study.checkpoints import CheckpointStore
@@ -281,6 +281,7 @@ class Search:
             reporter.on_start(self._start(loop, plan))
             for kind, message in (*swept.messages(), *(() if journal.is_resumed else events)):
                 loop.tell(kind, message)
+            say_what_changed(loop, history)
             count_deaths(loop, history)
             if loop.flow.waiting or not loop.progress.limit(self.budget, loop.flow):
                 executor.start(self.space, self.evaluator)

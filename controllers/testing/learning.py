@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controllers.contract import Controller, Floats
+from controllers.contract import Controller, Floats, Outcome
 from controllers.random_search import RandomSearch
 from controllers.testing.tools import Make
 
@@ -56,7 +56,13 @@ class ChainObjective:
 
 
 def regret(
-    controller: Controller, objective: ChainObjective, *, evaluations: int, noise: float, seed: int
+    controller: Controller,
+    objective: ChainObjective,
+    *,
+    evaluations: int,
+    noise: float,
+    seed: int,
+    failing: float = 0.0,
 ) -> float:
     """Returns how far the candidate with the best observed reward is truly below the optimum.
 
@@ -66,11 +72,15 @@ def regret(
         evaluations: Proposals evaluated, one after the other.
         noise: Standard deviation of the normal error of every observed reward.
         seed: Of that error.
+        failing: Share of proposals that are infeasible, drawn at random.
     """
-    rng = np.random.default_rng(seed)
+    rng, failures = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     best_observed, true_reward = -np.inf, -np.inf
     for _ in range(evaluations):
         for proposal in controller.propose(1):
+            if failures.random() < failing:
+                controller.feedback([(proposal, Outcome(status="infeasible"))])
+                continue
             truth = objective(proposal.tokens)
             observed = truth + noise * float(rng.normal())
             if observed > best_observed:
@@ -86,6 +96,7 @@ def check_learning(
     evaluations: int = 200,
     noise: float = 0.05,
     seeds: Sequence[int] = range(5),
+    failing: float = 0.0,
 ) -> tuple[float, float]:
     """Checks that a controller's regret is well below that of random search, over several objectives.
 
@@ -95,6 +106,7 @@ def check_learning(
         evaluations: Proposals per search.
         noise: Standard deviation of rewards, where the optimum is 1 and the mean of all candidates 0.
         seeds: One search each; the seed also makes the objective and the noise.
+        failing: Share of candidates that fail, in [0, 1).
 
     Returns:
         Mean regret of the controller and of random search.
@@ -108,7 +120,11 @@ def check_learning(
         for seed in seeds:
             objective = ChainObjective(seed=seed)
             controller = make_any(objective.cardinalities, None, seed)
-            regrets.append(regret(controller, objective, evaluations=evaluations, noise=noise, seed=seed))
+            regrets.append(
+                regret(
+                    controller, objective, evaluations=evaluations, noise=noise, seed=seed, failing=failing
+                )
+            )
         return float(np.mean(regrets))
 
     learned = mean_regret(make)

@@ -263,9 +263,9 @@ def _decisions(
 ) -> tuple[DecisionInsight, ...]:
     of_accuracy, of_reward, of_cost = (
         total_effects(function, decisions, samples=SAMPLES).tolist()
-        for function in (accuracy.estimate, reward.estimate, costs.shown)
+        for function in (accuracy.estimate, reward.expected, costs.shown)
     )
-    options = main_effects(reward.estimate, decisions, around=good)
+    options = main_effects(reward.expected, decisions, around=good)
     policy = stored_policy(study, decisions)
     found = [
         DecisionInsight(

@@ -102,10 +102,17 @@ def load_make_states():
 MAKE_STATES = load_make_states()
 
 
-@pytest.mark.parametrize("name", MAKE_STATES.fresh())
-def test_a_state_of_the_first_version_continues_with_the_proposals_of_then(name, monkeypatch):
+VERSIONS = [
+    *(("version-1", name) for name in MAKE_STATES.fresh() if "dyna" not in name),
+    *(("version-2", name) for name in MAKE_STATES.fresh() if "dyna" in name),
+]
+"""The last version of each controller's states."""
+
+
+@pytest.mark.parametrize(("version", "name"), VERSIONS)
+def test_a_saved_state_continues_with_the_proposals_of_then(version, name, monkeypatch):
     monkeypatch.setattr("controllers.lstm_policy.HIDDEN", MAKE_STATES.HIDDEN)
-    golden = json.loads((GOLDEN / "version-1.json").read_text())[name]
+    golden = json.loads((GOLDEN / f"{version}.json").read_text())[name]
     controller = MAKE_STATES.fresh()[name]
     controller.load_state_dict(state_from_json(json.dumps(golden["state"])))
     found = MAKE_STATES.search(controller, MAKE_STATES.NEXT)
@@ -113,6 +120,22 @@ def test_a_state_of_the_first_version_continues_with_the_proposals_of_then(name,
         assert (tokens, number) == (then[0], then[2])
         assert log_prob == pytest.approx(then[1], nan_ok=True)
     assert [list(tokens) for tokens in controller.recommend(3)] == golden["recommended"]
+
+
+@pytest.mark.parametrize("name", [name for name in MAKE_STATES.fresh() if "dyna" in name])
+def test_a_state_of_the_first_default_goes_on_by_its_results(name):
+    """Its predictor was another: what it was told and what it has proposed stay."""
+    golden = json.loads((GOLDEN / "version-1.json").read_text())[name]
+    controller = MAKE_STATES.fresh()[name]
+    controller.load_state_dict(state_from_json(json.dumps(golden["state"])))
+    state = json.loads(state_to_json(controller.state_dict()))
+    for part in ("results", "candidates", "pending", "policy"):
+        assert state[part] == golden["state"][part]
+    told = {tuple(row) for row in controller.state_dict()["results"]["tokens"].tolist()}
+    found = {tuple(tokens) for tokens, *_ in MAKE_STATES.search(controller, 20)}
+    assert len(found) == 20
+    assert not found & told
+    assert controller.state_dict()["version"] == 2
 
 
 EXACT = [name for name in MAKE_STATES.fresh() if "lstm" not in name and "dyna" not in name]

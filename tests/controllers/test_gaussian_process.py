@@ -23,7 +23,7 @@ def log_posterior(process, tokens, values, parameters):
     """Written out anew: the density of the values and of the parameters, constants apart."""
     process.load_state_dict({"parameters": parameters})
     targets = (values - values.mean()) / values.std()
-    covariance = process._covariance(process._encode(tokens))
+    covariance = process._covariance(process._features(process._encode(tokens)))
     fit = targets @ np.linalg.solve(covariance, targets) + np.linalg.slogdet(covariance)[1]
     prior = ((parameters - process._prior_mean) / process._prior_deviation) ** 2
     return -0.5 * (fit + prior.sum())
@@ -35,10 +35,10 @@ def log_posterior(process, tokens, values, parameters):
 def test_the_gradient_is_that_of_the_posterior_density(space, seed):
     decisions, tokens, values = sample(space, 30, seed)
     process = GaussianProcess(decisions)
-    start = process.state_dict()["parameters"] + 0.3 * np.random.default_rng(seed).normal(size=9)
+    start = process.state_dict()["parameters"] + 0.3 * np.random.default_rng(seed).normal(size=10)
     process.load_state_dict({"parameters": start})
     targets = (values - values.mean()) / values.std()
-    gradient = process._gradient(process._encode(tokens), targets)
+    gradient = process._gradient(process._features(process._encode(tokens)), targets)
     steps = 1e-5 * np.eye(len(start))
     numeric = [
         (
@@ -76,7 +76,7 @@ def test_a_result_left_out_is_predicted_as_by_a_process_without_it():
     mean, deviation = process.left_out()
     for number in (0, 7, 19):
         others = np.arange(20) != number
-        features = process._encode(tokens)
+        features = process._features(process._encode(tokens))
         covariance = process._covariance(features)
         weights = np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, number])
         assert mean[number] == pytest.approx(weights @ values[others])
@@ -163,7 +163,7 @@ def test_the_gradient_with_known_noise_is_that_of_the_posterior_density():
     rng = np.random.default_rng(1)
     process = GaussianProcess(decisions)
     process._known_variance = 0.3
-    features = process._encode(np.repeat(decisions.sample(rng, 8), 2, axis=0))
+    features = process._features(process._encode(np.repeat(decisions.sample(rng, 8), 2, axis=0)))
     targets = rng.normal(size=16)
 
     def density(parameters):
@@ -172,8 +172,8 @@ def test_the_gradient_with_known_noise_is_that_of_the_posterior_density():
         fit = -0.5 * targets @ np.linalg.solve(covariance, targets) - 0.5 * np.linalg.slogdet(covariance)[1]
         return fit - 0.5 * (((parameters - process._prior_mean) / process._prior_deviation) ** 2).sum()
 
-    start = process._prior_mean + 0.1 * rng.normal(size=6)
-    steps = 1e-5 * np.eye(6)
+    start = process._prior_mean + 0.1 * rng.normal(size=7)
+    steps = 1e-5 * np.eye(7)
     numeric = np.array([(density(start + step) - density(start - step)) / 2e-5 for step in steps])
     process._parameters = start
     np.testing.assert_allclose(process._gradient(features, targets), numeric, rtol=1e-4, atol=1e-5)

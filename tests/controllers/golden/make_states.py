@@ -3,7 +3,8 @@
     python tests/controllers/golden/make_states.py > tests/controllers/golden/version-1.json
 
 `version-1.json` was made so by the first version that wrote states, in which policy gradients kept part of
-theirs under `search`. It is not made again: it stands for the journals that users have.
+theirs under `search`. It is not made again: it stands for the journals that users have. `version-2.json`
+holds those of `Dyna` since its predictor learns from failures apart.
 """
 
 import dataclasses

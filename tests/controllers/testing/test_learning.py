@@ -27,6 +27,14 @@ def test_independent_policies_leave_random_search_far_behind(make_independent):
     check_learning(make_independent, margin=0.5)
 
 
+def test_learners_leave_random_search_behind_where_one_candidate_in_ten_fails(make_independent):
+    check_learning(make_independent, margin=0.4, failing=0.1)
+
+
+def test_mutating_searches_leave_random_search_behind_where_one_candidate_in_ten_fails(make_mutating):
+    check_learning(make_mutating, margin=0.4, failing=0.1)
+
+
 def test_mutating_searches_leave_random_search_far_behind(make_mutating):
     check_learning(make_mutating, margin=0.5)
 
