@@ -5,8 +5,10 @@
     python benchmarks/arena.py --out runs/arena --tables-only
 
 Problems are benchmarks (Accel-NASBench by two families of surrogate, NAS-Bench-Macro, the project's
-digits) times objectives (soft, hard, absolute; or the front of accuracy and macs) times noise (none, or
-normal with the deviation that one training has on that benchmark). A competitor sees noisy accuracies and
+digits, a table of cells and a conditional tree made by rule) times objectives (soft, hard, absolute; or the
+front of accuracy and macs) times noise (none, or normal with the deviation that one training has on that
+benchmark) times failures (none; a tenth infeasible and a twentieth lost at random; lost alone; a tenth by
+digest; by a rule on two decisions; a tenth with a reward near 0). A competitor sees noisy accuracies and
 exact macs. Its score is the true reward, without noise, of the candidate it would return, as normalised
 regret in percent: 0 is the best known, 100 the median random candidate. For a front the score is the true
 hypervolume, in accuracy by the logarithm of macs, of the candidates it would return; 100 is the median of
@@ -45,13 +47,23 @@ from arena_competitors import (
     has_optuna,
     make_competitor,
 )
-from arena_problems import BENCHMARKS, NOISES, OBJECTIVES, Problem, load_field, make_problem, write_whole
+from arena_problems import (
+    BENCHMARKS,
+    COLLAPSED,
+    FAILURES,
+    NOISES,
+    OBJECTIVES,
+    Problem,
+    load_field,
+    make_problem,
+    write_whole,
+)
 from arena_report import read_runs, write_report
 
 from nas.errors import NasError
 from nas.machine import processor_name
 
-CHECKPOINTS = (10, 15, 25, 35, 50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1400, 2000)
+CHECKPOINTS = (10, 15, 20, 25, 35, 50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1400, 2000)
 """Evaluations after which a competitor is asked what it would return."""
 
 
@@ -71,7 +83,7 @@ def compete(
         True regret in percent by the number of evaluations, and milliseconds of CPU time for a proposal
         with its feedback. Where a space has been searched to its end, the later regrets are the last one.
     """
-    noise, order = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
+    noise, order, luck = (np.random.default_rng([seed, stream]) for stream in (1, 2, 3))
     checkpoints = sorted({n for n in CHECKPOINTS if n <= evaluations} | {evaluations})
     regrets: dict[str, float] = {}
     under_way: list = []
@@ -92,12 +104,16 @@ def compete(
         handle, candidate = under_way.pop(int(order.integers(len(under_way))))
         accuracy, macs = problem.field.look_up(candidate)
         observed = accuracy + problem.deviation * noise.standard_normal()
+        became = problem.becomes(candidate, luck)
         start = time.process_time()
-        competitor.tell(handle, observed, macs)
+        if became in ("completed", "collapse"):
+            competitor.tell(handle, COLLAPSED if became == "collapse" else observed, macs)
+        else:
+            competitor.fail(handle, became)
         seconds += time.process_time() - start
         told += 1
-        if told in checkpoints:
-            regrets[str(told)] = problem.regret(competitor.answer())
+        if told in checkpoints and (answer := competitor.answer()):
+            regrets[str(told)] = problem.regret(answer)
     missed = [at for at in checkpoints if at > told]
     regrets |= dict.fromkeys(map(str, missed), problem.regret(competitor.answer())) if missed else {}
     return regrets, 1000 * seconds / max(told, 1)
@@ -180,6 +196,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("objectives", OBJECTIVES, OBJECTIVES),
         ("controllers", tuple(TITLES), DEFAULT),
         ("noise", NOISES, ("own",)),
+        ("failures", FAILURES, ("none",)),
     ):
         parser.add_argument(f"--{name}", nargs="+", choices=choices, default=default)
     parser.add_argument("--seeds", type=int, default=20, help="runs of each competitor on each problem")
@@ -223,7 +240,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             field = load_field(benchmark, options.data, cache)
             print(f"{benchmark}: {field.benchmark.source}. {field.quality}", flush=True)
             for goal in options.objectives:
-                problems += [make_problem(field, goal, noise, cache) for noise in options.noise]
+                problems += [
+                    make_problem(field, goal, noise, cache, failures=failures)
+                    for noise in options.noise
+                    for failures in options.failures
+                    if goal != "pareto" or failures == "none"
+                ]
         for problem in problems:
             facts = json.dumps(problem.facts(), indent=1)
             write_whole(options.out / "problems" / f"{problem.name}.json", facts + "\n")

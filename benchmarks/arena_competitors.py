@@ -78,6 +78,10 @@ class Competitor(Protocol):
         """What was observed."""
         ...
 
+    def fail(self, handle: Any, status: str) -> None:
+        """The candidate was infeasible or lost: nothing was observed."""
+        ...
+
     def answer(self) -> list[Candidate]:
         """The one candidate it would return, or the front."""
         ...
@@ -100,6 +104,10 @@ class Ours:
         reward = self._problem.reward(accuracy, macs)
         self._observed[handle.tokens] = accuracy, macs
         self._controller.feedback([(handle, reward if self._is_bare else Outcome(reward, accuracy=accuracy))])
+
+    def fail(self, handle: Any, status: str) -> None:
+        """Says what became of it."""
+        self._controller.feedback([(handle, Outcome(status=status))])
 
     def answer(self) -> list[Candidate]:
         """What the controller recommends; its front, or what is one of all that was observed."""
@@ -141,8 +149,16 @@ class Optuna:
         value = accuracy if self._problem.is_pareto else reward
         self._observed[candidate] = max(value, self._observed.get(candidate, (value,))[0]), macs
 
+    def fail(self, handle: Any, status: str) -> None:  # noqa: ARG002  # Optuna knows one kind
+        """Ends the trial as failed, which Optuna leaves out of what it learns from."""
+        import optuna
+
+        self._study.tell(handle, state=optuna.trial.TrialState.FAIL)
+
     def answer(self) -> list[Candidate]:
         """The best observed."""
+        if not self._observed:
+            return []
         if self._problem.is_pareto:
             return observed_front(self._observed)
         return [max(self._observed, key=lambda candidate: self._observed[candidate][0])]

@@ -16,7 +16,7 @@ from nas.machine import processor_name
 
 GOALS = ("soft", "hard", "absolute", "pareto")
 
-COLUMNS = (100, 200, 500, 2000)
+COLUMNS = (20, 50, 100, 200, 500, 2000)
 """Evaluations that have a column in the tables."""
 
 COLORS = {
@@ -91,8 +91,9 @@ def write_report(out: Path, command: str, versions: str) -> str:
     return text
 
 
-def _place(fact: dict[str, Any]) -> tuple[int, str, int]:
-    return fact["objective"] == "pareto", fact["benchmark"], GOALS.index(fact["objective"])
+def _place(fact: dict[str, Any]) -> tuple[int, str, tuple[int, str]]:
+    kind = GOALS.index(fact["objective"]), fact.get("failures", "none")
+    return fact["objective"] == "pareto", fact["benchmark"], kind
 
 
 def _preamble(runs: list[dict[str, Any]], command: str, versions: str) -> list[str]:
@@ -137,6 +138,12 @@ def _ranked(group: Group, columns: list[int]) -> list[str]:
     return sorted(group, key=last)
 
 
+def _title(fact: dict[str, Any]) -> str:
+    """Benchmark and objective, and the failures where there are any."""
+    failures = fact.get("failures", "none")
+    return f"{fact['benchmark']}, {fact['objective']}" + (f", {failures}" if failures != "none" else "")
+
+
 def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
@@ -149,7 +156,7 @@ def _table(fact: dict[str, Any], group: Group) -> list[str]:
         for_whom = " for those that need a reward"
         scale = f"Best front known has {fact['size']} candidates, hypervolume {fact['best']:.5g}."
     lines = [
-        f"### {fact['benchmark']}, {fact['objective']}",
+        f"### {_title(fact)}",
         "",
         f"{fact['source']}; {fact['reward']}{for_whom}; noise {fact['noise_points']:.2f} points. {scale}"
         + (f" Surrogate: {fact['quality']}." if fact["quality"] else ""),
