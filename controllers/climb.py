@@ -8,6 +8,9 @@ import numpy.typing as npt
 from controllers.contract import Floats, Tokens
 from controllers.problem import Problem
 
+KEPT = 1024
+"""Candidates that are kept at most: far more than a climb goes on from, or gives in the end."""
+
 _SEED = 0x6D6E6173  # of the numbers behind the keys, which only have to differ
 
 
@@ -43,11 +46,15 @@ class Climb:
         return tokens[rows], rows
 
     def add(self, tokens: Tokens, scores: Floats) -> None:
-        """Takes in new candidates `(n, decisions)` with their scores `(n,)`."""
-        self._tokens = np.concatenate([self._tokens, tokens])
-        self._keys = np.concatenate([self._keys, self._key(tokens)])
-        self._scores = np.concatenate([self._scores, scores])
-        self._is_left = np.concatenate([self._is_left, np.ones(len(tokens), dtype=np.bool_)])
+        """Takes in new candidates `(n, decisions)` with their scores `(n,)`; the best are kept."""
+        some = np.sort(np.argsort(-scores, kind="stable")[:KEPT])
+        tokens, scores = tokens[some], scores[some]
+        scores = np.concatenate([self._scores, scores])
+        kept = np.sort(np.argsort(-scores, kind="stable")[:KEPT])
+        self._scores = scores[kept]
+        self._tokens = np.concatenate([self._tokens, tokens])[kept]
+        self._keys = np.concatenate([self._keys, self._key(tokens)])[kept]
+        self._is_left = np.concatenate([self._is_left, np.ones(len(tokens), dtype=np.bool_)])[kept]
 
     def beam(self, n: int) -> Tokens:
         """Those of the `n` best that it has not given before, `(at most n, decisions)`."""

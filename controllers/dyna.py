@@ -50,7 +50,7 @@ BEAM, HOPS = 6, 12
 RANKED = 256
 """Candidates that a climb gives, the best first, in case that others have been proposed."""
 
-LOOKED_AROUND = 2048
+LOOKED_AROUND = 1024
 """Most neighbours that a step of a climb looks at, drawn at random where there are more."""
 
 MOST_RECOMMENDED_BY = 1000
