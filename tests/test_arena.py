@@ -305,3 +305,29 @@ def test_trees_laid_out_as_arrays_predict_as_scikit_learn_does(table, tmp_path, 
     model.fit(features, table.mean_accuracies - offset)
     assert made(table.tokens) == pytest.approx(model.predict(features) + offset, abs=1e-12)
     assert trees.cached_trees(table, tmp_path).digest == made.digest
+
+
+@pytest.mark.parametrize("failures", ["random", "digest", "rule", "collapse", "lost"])
+def test_failures_are_told_and_a_failed_candidate_is_no_answer(arena, failures, tmp_path):
+    field = arena.arena_problems.load_field("cell", None, tmp_path)
+    problem = arena.arena_problems.make_problem(field, "soft", "own", tmp_path, failures=failures)
+    competitor = arena.arena_competitors.make_competitor("random", problem, 0, 1)
+    regrets, _ = arena.arena.compete(problem, competitor, seed=0, evaluations=60, workers=1)
+    assert 0 <= regrets["60"] < 100
+    told = [problem.becomes((4, 0, 0, 4, 0, 0), np.random.default_rng(seed)) for seed in range(200)]
+    shares = {"random": ("infeasible", 0.1), "collapse": ("collapse", 0.1), "lost": ("lost", 0.05)}
+    if failures in shares:
+        kind, share = shares[failures]
+        assert told.count(kind) / 200 == pytest.approx(share, abs=0.05)
+    else:
+        assert len(set(told)) == 1
+    assert told[0] == "infeasible" or failures != "rule"
+    assert problem.name == f"cell-soft-own-{failures}"
+
+
+def test_the_scale_leaves_out_what_fails_by_rule(arena, tmp_path):
+    field = arena.arena_problems.load_field("cell", None, tmp_path)
+    make = arena.arena_problems.make_problem
+    free, ruled = (make(field, "soft", "own", tmp_path, failures=law) for law in ("none", "rule"))
+    assert ruled.anchors.best <= free.anchors.best
+    assert ruled.digest != free.digest
