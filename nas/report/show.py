@@ -215,8 +215,8 @@ def _top(study: Study, top: int) -> Table:
     has_fidelities = len({trial.fidelity for trial in ranked}) > 1
     order = "by reward, the highest fidelity first" if has_fidelities else "by reward"
     title = f"Best {shown} of {len(ranked)} completed trials {order}"
-    if ranked and (where := ranked[0].measured_on):
-        title += f" ({ranked[0].quality_metric} on the {where})"
+    if any(trial.quality is not None for trial in ranked):
+        title += f" ({ranked[0].quality_metric} on the search split)"
     return _table(study, "top_trials", title, ranked[:top])
 
 

@@ -27,12 +27,12 @@ from nas.training.notes import few_steps
     ],
 )
 def test_an_accuracy_that_chance_may_explain_is_said_to_be_so(accuracy, counts, candidates, said):
-    note = chance_note(accuracy, counts, split="search", candidates=candidates)
+    note = chance_note("accuracy", accuracy, counts, split="search", candidates=candidates)
     assert (said in note) if said else note == ""
 
 
 def test_the_note_names_the_share_of_the_largest_class():
-    note = chance_note(0.52, (10, 30, 10), split="search")
+    note = chance_note("accuracy", 0.52, (10, 30, 10), split="search")
     assert note.startswith("accuracy 0.5200: the largest class alone is 0.6000 of the 50 search images")
 
 
@@ -40,9 +40,9 @@ def test_the_luckiest_of_many_untrained_networks_seldom_looks_good():
     rng = np.random.default_rng(0)
     images, candidates, studies = 60, 50, 400
     best = rng.binomial(images, 0.5, (studies, candidates)).max(axis=1) / images
-    good = [not chance_note(a, (30, 30), split="search", candidates=candidates) for a in best]
+    good = [not chance_note("accuracy", a, (30, 30), split="search", candidates=candidates) for a in best]
     assert np.mean(good) < 0.05
-    assert np.mean([not chance_note(a, (30, 30), split="search") for a in best]) > 0.3
+    assert np.mean([not chance_note("accuracy", a, (30, 30), split="search") for a in best]) > 0.3
 
 
 def test_images_are_counted_by_split_and_class_and_read_back_from_a_study():
