@@ -117,7 +117,7 @@ def test_the_accuracy_of_a_winner_trained_again_is_the_mean_wherever_it_is_print
     assert f"winner trial {best.number}, accuracy {words}" in said_by(capsys, "show", str(finished))
     assert words in (finished / "export" / f"trial-{best.number}" / "card.md").read_text()
     chosen = SearchPicture.of(study).chosen
-    assert (chosen.value, chosen.accuracies) == (mean, best.accuracies)
+    assert (chosen.value, chosen.values) == (mean, best.accuracies)
     shown = json.loads(said_by(capsys, "show", str(finished), "--json"))
     assert (shown["winner_accuracy"], shown["winner_accuracies"]) == (mean, list(best.accuracies))
     ended = json.loads(said_by(capsys, *resumed, "--json"))
