@@ -269,13 +269,16 @@ def _downloaded(config: Any, name: str) -> Path:
     """
     import torch
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
     reasons = []
     for file in _files(config) if config.hf_hub_id else ():
         try:
             return Path(hf_hub_download(_repository(config), file))
         except Exception as error:  # the client raises errors of several libraries
-            reasons.append((str(error).splitlines() or [type(error).__name__])[0])
+            reasons.append(str(error) or type(error).__name__)
+            if isinstance(error, FileNotFoundError) or not isinstance(error, EntryNotFoundError):
+                break  # the hub was not reached: another file is not there either
     if config.url:
         path = Path(torch.hub.get_dir()) / "checkpoints" / Path(config.url).name
         try:
@@ -285,8 +288,8 @@ def _downloaded(config: Any, name: str) -> Path:
         except (OSError, RuntimeError, ValueError) as error:
             reasons.append(str(error))
     raise TrainingError(
-        f"the weights {TIMM}{name} ({_origin(config)}) cannot be downloaded: {reasons[0]}; give a "
-        "file of them",
+        f"the weights {TIMM}{name}, {_origin(config)}, cannot be downloaded: "
+        f"{reasons[0].splitlines()[0].rstrip('.')}; give a file of them",
         field="weights",
     )
 

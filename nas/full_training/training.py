@@ -307,7 +307,7 @@ def _normalisation_notes(fitted: Start, data: ImageData) -> list[str]:
         ]
     found = fitted.normalisation.for_channels(data.channels)
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (found.mean, found.std))
-    notes = [f"images are normalised by mean {mean} and deviation {std}, as {found.origin} has it"]
+    notes = [f"images are normalised by mean {mean} and deviation {std}: {found.origin}"]
     if found.resizing:
         notes.append(
             f"the weights were tested on images that were resized otherwise ({found.resizing}) than these "
