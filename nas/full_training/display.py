@@ -119,7 +119,10 @@ def plan_report(plan: TrainingPlan) -> Report:
             Fact(key="metric", label="", value=plan.metric),
             *_recipe_facts(plan),
             *_machine_facts(plan),
-            *(Fact(key=f"note{number}", label="note", value=note) for number, note in enumerate(plan.notes)),
+            *(
+                Fact(key=f"note{number}", label="note", value=note)
+                for number, note in enumerate(plan.data.notes + plan.notes)
+            ),
             *(
                 Fact(key=f"warning{number}", label="warning", value=warning)
                 for number, warning in enumerate(plan.data.warnings)

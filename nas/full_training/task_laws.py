@@ -52,7 +52,26 @@ def recipe_of_task(
                 field=name,
             )
     notes = tuple(f"the {name} of {recipe.name} is left out, as {why}" for name, why in used.items())
+    if data.task == REGRESSION:
+        notes += _views_note(recipe)
     return recipe.changed(**dict.fromkeys(used, 0.0)), notes
+
+
+def _views_note(recipe: FullRecipe) -> tuple[str, ...]:
+    """Says which views of images may have other numbers than the images."""
+    changes = {
+        "auto_augment": bool(recipe.auto_augment),
+        "crop": recipe.crop == "resized",
+        "flip": recipe.flip in ("random", "alternating"),
+    }
+    used = [f"{name}={getattr(recipe, name)}" for name, is_used in changes.items() if is_used]
+    if not used:
+        return ()
+    return (
+        f"{recipe.name} trains on views ({', '.join(used)}) that are turned, cut or recoloured with the "
+        "numbers of the whole image: where these would be others, give auto_augment=none, crop=none or "
+        "flip=none",
+    )
 
 
 def _check_balance(recipe: FullRecipe, data: ImageData) -> None:

@@ -248,7 +248,9 @@ def test_a_recipe_is_used_for_numbers_without_what_needs_classes_and_that_is_sai
     found, notes = recipe_of_task(recipe, DATA["regression"])
     assert (found.label_smoothing, found.cutmix) == (0, 0)
     assert found == recipe.changed(label_smoothing=0, cutmix=0)
-    assert len(notes) == bool(recipe.label_smoothing) + bool(recipe.cutmix)
+    has_views = bool(recipe.auto_augment) or recipe.crop == "resized"
+    assert len(notes) == bool(recipe.label_smoothing) + bool(recipe.cutmix) + has_views
+    assert has_views == any("numbers of the whole image" in note for note in notes)
     assert recipe_of_task(recipe, DATA["multilabel"]) == (recipe, ())
     assert recipe_of_task(recipe, DATA["classification"]) == (recipe, ())
 
