@@ -84,7 +84,7 @@ def test_the_comparison_is_measured_on_the_test_split_alone(inputs, tmp_path):
     assert open_study(tmp_path / "t").best.accuracy > 0.9
     comparison = json.loads((tmp_path / "t" / "comparison.json").read_text())
     assert comparison["images"] == 60
-    accuracies = [run["accuracy"] for run in comparison["contenders"][0]["runs"]]
+    accuracies = [run["value"] for run in comparison["contenders"][0]["runs"]]
     assert max(accuracies) < 0.1
 
 
