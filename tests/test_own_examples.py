@@ -13,6 +13,7 @@ from nas.cli.main import main
 from nas.study.study import open_study
 from search_spaces import reference
 
+pytestmark = pytest.mark.slow
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
