@@ -14,7 +14,8 @@ from torchmetrics.functional import classification as tm
 
 from nas.data.images import Part
 from nas.scoring.calibration import BINS, ConfidenceBin, bin_by_confidence
-from nas.scoring.outputs import Outputs, Unreadable
+from nas.scoring.outputs import Outputs
+from nas.scoring.scored import Scored
 from nas.task_metrics import measure_if_defined
 from nas.tasks import MULTILABEL, THRESHOLD, TaskName
 
@@ -87,15 +88,12 @@ class LabelMistake:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MultilabelScores:
+class MultilabelScores(Scored):
     """How good predicted labels are. Averages over labels are over those that an image has.
 
-    A label counts as predicted from a probability of 0.5 on.
+    A label counts as predicted from a probability of 0.5 on. The labels of `part` are 0 and 1.
 
     Attributes:
-        data: As in `Scores`; so are `split`, `bundle`, `runtime`, `unreadable`, `notes` and `warnings`.
-        classes: Names of the labels, in the order of the logits.
-        images: Number of images.
         mean_average_precision: Mean over the labels; None where no image has one.
         label_frequency: Mean share of the images that has a label: the average precision of a random order.
         macro_f1: Mean F1 of the labels; None where no image has one.
@@ -106,16 +104,9 @@ class MultilabelScores:
         calibration_error: Expected calibration error over all labels of all images, 15 bins.
         per_label: The scores of each label.
         reliability: The probabilities of labels, and how often the image has them.
-        part: The images, with labels of 0 and 1.
         predictions: The outputs for each.
     """
 
-    data: str = ""
-    split: str = ""
-    bundle: str = ""
-    runtime: str = ""
-    classes: tuple[str, ...]
-    images: int
     mean_average_precision: float | None
     label_frequency: float
     macro_f1: float | None
@@ -126,11 +117,7 @@ class MultilabelScores:
     calibration_error: float
     per_label: tuple[LabelScores, ...]
     reliability: tuple[ConfidenceBin, ...]
-    part: Part
     predictions: Outputs
-    unreadable: tuple[Unreadable, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
     @property
     def task(self) -> TaskName:

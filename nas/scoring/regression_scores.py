@@ -10,7 +10,8 @@ import torch
 from torchmetrics.functional import regression
 
 from nas.data.images import Part
-from nas.scoring.outputs import Numbers, Outputs, Unreadable
+from nas.scoring.outputs import Numbers, Outputs
+from nas.scoring.scored import Scored
 from nas.task_metrics import measure_if_defined
 from nas.tasks import REGRESSION, TaskName
 from nas.units import show_value
@@ -81,36 +82,22 @@ class Residual:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RegressionScores:
+class RegressionScores(Scored):
     """How near predicted numbers are, in the labels' own unit. Averages over columns are unweighted.
 
     Attributes:
-        data: As in `Scores`; so are `split`, `bundle`, `runtime`, `unreadable`, `notes` and `warnings`.
-        classes: Names of the columns of numbers, in the order of the outputs.
-        images: Number of images.
         r2: Mean over the columns whose labels are not all equal; None where there are none.
         rmse: Mean over the columns.
         mae: Mean over the columns.
         per_column: The scores of each column.
-        part: The images, with their numbers.
         predictions: The outputs for each.
     """
 
-    data: str = ""
-    split: str = ""
-    bundle: str = ""
-    runtime: str = ""
-    classes: tuple[str, ...]
-    images: int
     r2: float | None
     rmse: float
     mae: float
     per_column: tuple[ColumnScores, ...]
-    part: Part
     predictions: Outputs
-    unreadable: tuple[Unreadable, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
     @property
     def task(self) -> TaskName:

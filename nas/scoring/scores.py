@@ -12,7 +12,8 @@ from torchmetrics.functional import classification as tm
 
 from nas.data.images import Part
 from nas.scoring.calibration import BINS, ConfidenceBin, bin_by_confidence
-from nas.scoring.outputs import Outputs, Unreadable
+from nas.scoring.outputs import Outputs
+from nas.scoring.scored import Scored
 from nas.scoring.top_classes import TopClasses, joined, likeliest
 from nas.statistics import wilson_interval
 from nas.task_metrics import measure_if_defined
@@ -66,16 +67,12 @@ class ScoredImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scores:
+class Scores(Scored):
     """How good predicted classes are. Averages over classes are over those that have an image.
 
+    The labels of `part` are indices into `classes`.
+
     Attributes:
-        data: What users call the images; empty where nothing but arrays was scored. So are the next three.
-        split: Which split of them, or `all`.
-        bundle: The folder of the network.
-        runtime: What ran it, where.
-        classes: Names of the classes, in the order of the logits.
-        images: Number of images.
         right: Number of right predictions.
         accuracy: Share of them.
         interval: Central 95 % interval of the accuracy on images like these (Wilson).
@@ -89,19 +86,9 @@ class Scores:
         per_class: The scores of each class.
         confusion: int64 of shape (classes, classes): images by true class (rows) and prediction (columns).
         reliability: The predictions by their probability.
-        part: The images; a label is an index into `classes`.
         predictions: The likeliest classes of each.
-        unreadable: Images that could not be read, and do not count.
-        notes: What was decided on the user's behalf.
-        warnings: What the user should look at before trusting the scores.
     """
 
-    data: str = ""
-    split: str = ""
-    bundle: str = ""
-    runtime: str = ""
-    classes: tuple[str, ...]
-    images: int
     right: int
     accuracy: float
     interval: tuple[float, float]
@@ -113,11 +100,7 @@ class Scores:
     per_class: tuple[ClassScores, ...]
     confusion: Counts
     reliability: tuple[ConfidenceBin, ...]
-    part: Part
     predictions: TopClasses
-    unreadable: tuple[Unreadable, ...] = ()
-    notes: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
     @property
     def task(self) -> TaskName:
