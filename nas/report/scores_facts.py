@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from nas.report.printing import Fact, show_accuracy
+from dataclasses import replace
+from typing import cast
+
+from nas.report.printing import Fact, Table, show_accuracy
 
 
 def score_fact(key: str, label: str, value: float | None, none: str = "none", said: str = "") -> Fact:
@@ -20,3 +23,26 @@ def calibration_fact(error: float, bins: int) -> Fact:
 def more_in_csv(count: int, what: str) -> tuple[str, ...]:
     """Says how many mistakes are not shown."""
     return (f"{count:,} more {what}: --top N, or --csv for all",) if count > 0 else ()
+
+
+def only_worst(table: Table, *, by: str, most: int, title: str, what: str) -> Table:
+    """The table with its worst rows alone, where there are more of them than so many; JSON has all.
+
+    Args:
+        table: With the names in its first column.
+        by: The score that is low in the worst rows; rows without it are not shown.
+        most: Rows to show.
+        title: With `{}` for their number.
+        what: What the rows are of, in the plural.
+    """
+    if len(table.rows) <= most:
+        return table
+    name = table.columns[0].key
+    known = [row for row in table.rows if row[by] is not None]
+    worst = sorted(known, key=lambda row: (cast(float, row[by]), str(row[name])))[:most]
+    return replace(
+        table,
+        title=title.format(len(worst)),
+        drawn=tuple(worst),
+        notes=(f"{len(table.rows) - len(worst):,} more {what}: --json has all",),
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table, show_accuracy, show_count, show_share
-from nas.report.scores_facts import calibration_fact, more_in_csv, score_fact
+from nas.report.scores_facts import calibration_fact, more_in_csv, only_worst, score_fact
 
 if TYPE_CHECKING:
     from nas.scoring.scores import ClassScores, Scores
@@ -83,21 +83,14 @@ def _in_json_alone(scores: Scores) -> tuple[Fact, ...]:
 
 
 def _class_table(scores: Scores) -> Table:
-    rows = tuple(_class_row(one) for one in scores.per_class)
-    drawn, title = rows, "Classes"
-    notes: tuple[str, ...] = ()
-    if len(rows) > MOST_CLASSES:
-        present = [one for one in scores.per_class if one.f1 is not None]
-        worst = sorted(present, key=lambda one: (one.f1, one.name))[:MOST_CLASSES]
-        drawn, title = tuple(_class_row(one) for one in worst), f"The {len(worst)} classes of the lowest F1"
-        notes = (f"{len(rows) - len(worst):,} more classes: --json has all",)
-    return Table(
+    table = Table(
         key="per_class",
-        title=title,
+        title="Classes",
         columns=(Column(key="class", heading="class", show=printable), *SHARES),
-        rows=rows,
-        drawn=drawn,
-        notes=notes,
+        rows=tuple(map(_class_row, scores.per_class)),
+    )
+    return only_worst(
+        table, by="f1", most=MOST_CLASSES, title="The {} classes of the lowest F1", what="classes"
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table, show_accuracy, show_count
-from nas.report.scores_facts import calibration_fact, more_in_csv, score_fact
+from nas.report.scores_facts import calibration_fact, more_in_csv, only_worst, score_fact
 
 if TYPE_CHECKING:
     from nas.scoring.multilabel_scores import LabelScores, MultilabelScores
@@ -76,16 +76,20 @@ def label_rows(scores: MultilabelScores) -> Iterator[tuple[object, ...]]:
 
 
 def _label_table(scores: MultilabelScores) -> Table:
-    rows = tuple(_label_row(one, scores.images) for one in scores.per_label)
-    drawn, title = rows, "Labels, predicted from a probability of 0.5 on"
-    notes: tuple[str, ...] = ()
-    if len(rows) > MOST_LABELS:
-        present = [one for one in scores.per_label if one.average_precision is not None]
-        worst = sorted(present, key=lambda one: (one.average_precision, one.name))[:MOST_LABELS]
-        drawn = tuple(_label_row(one, scores.images) for one in worst)
-        title = f"The {len(worst)} labels of the lowest AP, predicted from a probability of 0.5 on"
-        notes = (f"{len(rows) - len(worst):,} more labels: --json has all",)
-    return Table(key="per_label", title=title, columns=COLUMNS, rows=rows, drawn=drawn, notes=notes)
+    said = "predicted from a probability of 0.5 on"
+    table = Table(
+        key="per_label",
+        title=f"Labels, {said}",
+        columns=COLUMNS,
+        rows=tuple(_label_row(one, scores.images) for one in scores.per_label),
+    )
+    return only_worst(
+        table,
+        by="average_precision",
+        most=MOST_LABELS,
+        title=f"The {{}} labels of the lowest AP, {said}",
+        what="labels",
+    )
 
 
 def _label_row(one: LabelScores, images: int) -> Row:
