@@ -88,23 +88,24 @@ def _auroc(outputs: Tensor, labels: Tensor) -> float | None:
 
 def _label_auroc(probabilities: Tensor, labels: Tensor) -> float | None:
     """The mean over the columns that hold both kinds."""
-    from torchmetrics.functional import classification as tm
+    from torchmetrics.functional.classification import binary_auroc
 
     counts = labels.sum(0)
-    is_defined = (counts > 0) & (counts < len(labels))
-    columns = [
-        tm.binary_auroc(probabilities[:, column], labels[:, column].long())
-        for column in is_defined.nonzero().flatten().tolist()
-    ]
-    return float(torch.stack(columns).double().mean()) if columns else None
+    return _mean_by_column(binary_auroc, probabilities, labels, (counts > 0) & (counts < len(labels)))
 
 
 def _mean_average_precision(outputs: Tensor, labels: Tensor) -> float | None:
-    from torchmetrics.functional import classification as tm
+    from torchmetrics.functional.classification import binary_average_precision
 
-    is_defined = labels.sum(0) > 0
+    return _mean_by_column(binary_average_precision, outputs.sigmoid(), labels, labels.sum(0) > 0)
+
+
+def _mean_by_column(
+    score: Callable[[Tensor, Tensor], Tensor], probabilities: Tensor, labels: Tensor, is_defined: Tensor
+) -> float | None:
+    """The mean of a score of two kinds over the columns that have it; None where there are none."""
     columns = [
-        tm.binary_average_precision(outputs[:, column].sigmoid(), labels[:, column].long())
+        score(probabilities[:, column], labels[:, column].long())
         for column in is_defined.nonzero().flatten().tolist()
     ]
     return float(torch.stack(columns).double().mean()) if columns else None
