@@ -77,43 +77,9 @@ def evaluate_accuracy(
     *,
     device: str | torch.device = "auto",
     batch_size: int = 256,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    batches: Batches | None = None,
 ) -> float:
     """Measures the share of a split's images that a module classifies rightly; see `evaluate`."""
-    found = evaluate(
-        module,
-        data,
-        split,
-        ("accuracy",),
-        device=device,
-        batch_size=batch_size,
-        precision=precision,
-        batches=batches,
-    )
-    return found["accuracy"]
-
-
-def count_right(
-    module: nn.Module,
-    data: ImageData,
-    split: SplitName,
-    *,
-    device: torch.device,
-    batch_size: int,
-    precision: Literal["float32", "bfloat16"],
-    batches: Batches | None = None,
-) -> tuple[int, int]:
-    """Counts the images of a split that a module classifies rightly, and those that were read.
-
-    Raises:
-        InfeasibleError: A logit is not finite.
-        DataError: Too many images can no longer be read.
-    """
-    logits, labels = gather(
-        module, data, split, device=device, batch_size=batch_size, precision=precision, batches=batches
-    )
-    return int((logits.argmax(1) == labels).sum()), len(labels)
+    return evaluate(module, data, split, ("accuracy",), device=device, batch_size=batch_size)["accuracy"]
 
 
 def gather(

@@ -81,14 +81,9 @@ def class_weights(data: ImageData, options: LossOptions) -> Floats | None:
         shares = data.train.labels.mean(0, dtype=np.float64)
         is_mixed = (shares > 0) & (shares < 1)
         return np.where(is_mixed, (1 - shares) / np.where(is_mixed, shares, 1), 1.0)
-    counts = class_counts(data.train.labels, data.num_classes)
+    counts = np.bincount(data.train.labels, minlength=data.num_classes)
     present = np.count_nonzero(counts)
     return np.where(counts > 0, counts.sum() / (present * np.maximum(counts, 1)), 0.0)
-
-
-def class_counts(labels: Labels, classes: int) -> npt.NDArray[np.int64]:
-    """How many images of each class there are, `(classes,)`."""
-    return np.bincount(labels, minlength=classes).astype(np.int64)
 
 
 def chance_loss(data: ImageData, options: LossOptions) -> float:
