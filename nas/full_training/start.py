@@ -14,7 +14,7 @@ from nas.data.images import ImageData
 from nas.errors import TrainingError
 from nas.export.opened import open_bundle
 from nas.export.preprocessing import Preprocessing
-from nas.full_training.transfer import is_of_classifier, transferred
+from nas.full_training.transfer import transferred
 from nas.published_weights import Normalisation, usual_normalisation
 from nas.starting_weights import (
     FoundWeights,
@@ -27,6 +27,7 @@ from nas.starting_weights import (
 )
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
+from nas.training.initial_weights import is_of_classifier
 from search_spaces import Network, SpaceError, build, load_weights, reference
 from search_spaces.weights import like_of
 

@@ -9,16 +9,9 @@ from torch import zeros_like
 from nas.data.images import ImageData
 from nas.errors import TrainingError
 from nas.starting_weights import Weights
-from nas.training.initial_weights import for_channels
+from nas.training.initial_weights import CLASSIFIER, for_channels, is_of_classifier
 from nas.values import few
 from search_spaces import Network, build
-
-CLASSIFIER = "head.classifier."
-
-
-def is_of_classifier(name: str) -> bool:
-    """Whether a tensor of that name is the classifier's."""
-    return name.startswith(CLASSIFIER)
 
 
 def transferred(

@@ -15,6 +15,11 @@ COUNTER = ".num_batches_tracked"
 CLASSIFIER = "head.classifier."
 
 
+def is_of_classifier(name: str) -> bool:
+    """Whether a tensor of that name is the classifier's."""
+    return name.startswith(CLASSIFIER)
+
+
 @dataclass(frozen=True, kw_only=True)
 class InitialWeights:
     """The weights of one network, for candidates of the same kind to start from.
@@ -50,7 +55,7 @@ class InitialWeights:
         return {
             place_of(name): tensor
             for name, tensor in sorted(self.tensors.items())
-            if not name.endswith(COUNTER) and (self.has_classifier or not name.startswith(CLASSIFIER))
+            if not name.endswith(COUNTER) and (self.has_classifier or not is_of_classifier(name))
         }
 
     @torch.no_grad()
@@ -66,7 +71,7 @@ class InitialWeights:
             theirs = self._kept.get(place_of(name))
             count = 0 if theirs is None else take(tensor, theirs)
             taken += count if name in parameters else 0
-            if name.startswith(CLASSIFIER) and not self.has_classifier:
+            if is_of_classifier(name) and not self.has_classifier:
                 tensor.zero_()
         return taken
 
