@@ -211,13 +211,10 @@ class Dyna(Algorithm):
     def _condition(self, pending: Sequence[Candidate], *, most: int = MOST_RESULTS) -> None:
         """Brings the predictor up to date; it is the same whether it was or not."""
         known, believed = (min(most, len(self._results)), len(self._results)), tuple(pending)
-        before = () if self._conditioned is None or self._conditioned[0] != known else self._conditioned[1]
-        if (
-            self._conditioned is not None
-            and self._conditioned[0] == known
-            and believed[: len(before)] == before
-        ):
-            self._predictor.believe(self._rows(believed[len(before) :]))
+        before = None if self._conditioned is None else self._conditioned[0]
+        so_far = () if self._conditioned is None else self._conditioned[1]
+        if before == known and believed[: len(so_far)] == so_far:
+            self._predictor.believe(self._rows(believed[len(so_far) :]))
         else:
             self._predictor.condition(self._results, self._rows(believed), most=most)
         self._conditioned = known, believed
