@@ -81,16 +81,13 @@ def _pixels(part: object) -> Pixels:
 
 
 def arms(epochs: float) -> tuple[Arm, ...]:
-    """By accuracy, by balanced accuracy, and by balanced accuracy with weights in the loss."""
+    """By accuracy and by balanced accuracy, each with and without weights in the loss."""
     plain = Recipe(epochs=epochs, warmup_epochs=min(1.0, epochs / 5), batch_size=32, precision="float32")
-    return (
-        Arm(name="accuracy", metric="accuracy", recipe=plain),
-        Arm(name="balanced accuracy", metric="balanced_accuracy", recipe=plain),
-        Arm(
-            name="balanced accuracy, class weights",
-            metric="balanced_accuracy",
-            recipe=replace(plain, class_weights="balanced"),
-        ),
+    weighted = replace(plain, class_weights="balanced")
+    return tuple(
+        Arm(name=metric.replace("_", " ") + ending, metric=metric, recipe=recipe)
+        for recipe, ending in ((plain, ""), (weighted, ", class weights"))
+        for metric in ("accuracy", "balanced_accuracy")
     )
 
 
