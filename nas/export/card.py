@@ -81,8 +81,7 @@ class Origin:
         objective: What the search was after, in words.
         metrics: What was measured on it.
         accuracies: Of all trainings of its network in the study; empty where there was one.
-        tested: Accuracy of these weights on the test split; None where that was not measured.
-        test_metrics: What else these weights reach on the test split.
+        tested: What these weights reach on the test split; None where that was not measured.
     """
 
     study: str = ""
@@ -95,7 +94,6 @@ class Origin:
     metrics: tuple[Metric, ...] = ()
     accuracies: tuple[float, ...] = ()
     tested: TestedWeights | None = None
-    test_metrics: tuple[Metric, ...] = ()
 
 
 def write_card(
@@ -117,8 +115,9 @@ def write_card(
         made_with: Versions and machine, in words.
         has_onnx: Whether the bundle has a `model.onnx`.
     """
-    task = CLASSIFICATION if preprocessing is None else preprocessing.task
-    selected = [metric.name for metric in origin.metrics if metric.name in TASKS[task].metrics]
+    task = None if preprocessing is None else preprocessing.task
+    of_task = TASKS[task or CLASSIFICATION].metrics
+    selected = [metric.name for metric in origin.metrics if metric.name in of_task]
     images = ", with an image `image.png` in it" if preprocessing is not None else ""
     either = "torch with safetensors" + " or (`--onnx`) onnxruntime" * has_onnx
     sections = [
@@ -133,7 +132,7 @@ def write_card(
         _network_table(network),
         "## How to use it",
         f"In this folder{images}:",
-        *([_command(either, task)] if preprocessing is not None else []),
+        *([_command(either, task)] if task is not None else []),
         _usage("PyTorch", "torch, safetensors", _program(network, preprocessing, ("model", "torch"), TORCH)),
         *(
             [_usage("ONNX Runtime", "onnxruntime", _program(network, preprocessing, ("onnxruntime",), ONNX))]
@@ -145,11 +144,14 @@ def write_card(
     return "\n\n".join(sections) + "\n"
 
 
-def _summary(network: Network, task: TaskName) -> str:
+def _summary(network: Network, task: TaskName | None) -> str:
     total = cost(network)
-    outputs = TASKS[task].outputs if network.num_classes > 1 else TASKS[task].outputs.removesuffix("s")
+    kind, outputs = (
+        ("A network for images", "outputs") if task is None else (KINDS[task], TASKS[task].outputs)
+    )
+    outputs = outputs if network.num_classes > 1 else outputs.removesuffix("s")
     return (
-        f"{KINDS[task]}: {total.macs / 1e6:.4g} M multiply-adds, "
+        f"{kind}: {total.macs / 1e6:.4g} M multiply-adds, "
         f"{total.params / 1e6:.4g} M parameters, images of {network.in_channels} x {network.resolution} x "
         f"{network.resolution}, {network.num_classes} {outputs}."
     )
@@ -177,14 +179,7 @@ def _origin_table(origin: Origin, made_with: str) -> str:
 def _metric_table(network: Network, origin: Origin) -> str:
     total = cost(network)
     counted = "counted, convolutions and linear layers, batch 1"
-    rows = []
-    if origin.tested is not None and origin.tested.accuracy is not None:
-        reached = show_accuracies([origin.tested.accuracy])
-        rows.append(("test accuracy of these weights", reached, "fraction", origin.tested.where))
-    rows += [
-        (f"test {one.name} of these weights", f"{one.value:.6g}", one.unit, one.environment)
-        for one in origin.test_metrics
-    ]
+    rows = [] if origin.tested is None else _test_rows(origin.tested)
     if origin.accuracies:
         where = next((metric.environment for metric in origin.metrics if metric.name == "accuracy"), "")
         mean = show_accuracies(origin.accuracies)
@@ -195,6 +190,16 @@ def _metric_table(network: Network, origin: Origin) -> str:
         if name not in known:
             rows.append((name, f"{value:,}", "count", where))
     return _table(("metric", "value", "unit", "measured on"), rows)
+
+
+def _test_rows(tested: TestedWeights) -> list[tuple[str, str, str, str]]:
+    """What these weights reach on the test split, the accuracy first."""
+    rows = []
+    for name, value in tested.values.items():
+        unit = Metric(name=name, value=value).unit
+        shown = show_accuracies([value]) if name == "accuracy" else f"{value:.6g}"
+        rows.append((f"test {name} of these weights", shown, unit, tested.where_of(name)))
+    return rows
 
 
 def _network_table(network: Network) -> str:

@@ -261,11 +261,6 @@ def _origin(training: Training, found: Trained, options: TrainOptions) -> Origin
         objective="" if trial is None else trial.objective.describe(),
         metrics=(search, *spent),
         tested=found.tested,
-        test_metrics=tuple(
-            Metric(name=name, value=value, environment=found.tested.where_of(name))
-            for name, value in found.metrics.items()
-            if name != "accuracy"  # which has a line of its own, from `tested`
-        ),
     )
 
 

@@ -39,7 +39,7 @@ def recipe_notes(recipe: Recipe, images: int) -> tuple[str, ...]:
     elif left > MOST_INITIAL:
         notes.append(
             f"{_steps(steps)} leave {left:.0%} of the initial batch-norm statistics, which changes "
-            "accuracies: batch_norm_statistics='running' keeps them"
+            "what is measured: batch_norm_statistics='running' keeps them"
         )
     few = few_steps(steps)
     return (*notes, few) if few else tuple(notes)
