@@ -127,6 +127,11 @@ def show_accuracies(values: Sequence[float], show: Callable[[float], str] = show
     return f"{show(statistics.fmean(values))} ± {show(statistics.stdev(values))} (n={len(values)})"
 
 
+def show_interval(interval: tuple[float, float] | None) -> str:
+    """Prints the ends of an interval with four digits; `none` where there is none."""
+    return "none" if interval is None else f"{show_accuracy(interval[0])} to {show_accuracy(interval[1])}"
+
+
 def show_share(value: float) -> str:
     """Formats a share in percent: `41 %`, `0.2 %`, `0 %`."""
     percent = 100 * value

@@ -14,6 +14,11 @@ def score_fact(key: str, label: str, value: float | None, none: str = "none", sa
     return Fact(key=key, label=label, value=value, text=text)
 
 
+def interval_fact(key: str, interval: tuple[float, float] | None) -> Fact:
+    """The interval of a score, for JSON alone."""
+    return Fact(key=f"{key}_interval", label="", value=None if interval is None else list(interval))
+
+
 def calibration_fact(error: float, bins: int) -> Fact:
     """The expected calibration error."""
     text = f"{error:.4f}, expected, {bins} bins"

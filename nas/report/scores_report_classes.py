@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table, show_accuracy, show_count, show_share
-from nas.report.scores_facts import calibration_fact, more_in_csv, only_worst, score_fact
+from nas.report.scores_facts import calibration_fact, interval_fact, more_in_csv, only_worst, score_fact
+from nas.units import show_interval
 
 if TYPE_CHECKING:
     from nas.scoring.scores import ClassScores, Scores
@@ -50,11 +51,10 @@ def class_rows(scores: Scores) -> Iterator[tuple[object, ...]]:
 
 
 def _averages(scores: Scores) -> tuple[Fact, ...]:
-    low, high = scores.interval
     share, majority = scores.majority_share, printable(scores.majority.name)
     present = sum(one.support > 0 for one in scores.per_class)
     over = f" over {present:,} of {len(scores.classes):,} classes" if present < len(scores.classes) else ""
-    accuracy = f"{scores.accuracy:.4f}, 95 % interval {low:.4f} to {high:.4f}"
+    accuracy = f"{scores.accuracy:.4f}, 95 % interval {show_interval(scores.interval)}"
     return (
         Fact(key="accuracy", label="accuracy", value=scores.accuracy, text=accuracy),
         Fact(
@@ -76,7 +76,7 @@ def _averages(scores: Scores) -> tuple[Fact, ...]:
 def _in_json_alone(scores: Scores) -> tuple[Fact, ...]:
     return (
         Fact(key="right", label="", value=scores.right),
-        Fact(key="accuracy_interval", label="", value=list(scores.interval)),
+        interval_fact("accuracy", scores.interval),
         Fact(key="classes", label="", value=list(scores.classes)),
         Fact(key="confusion", label="", value=scores.confusion.tolist()),
     )

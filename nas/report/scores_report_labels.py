@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table, show_accuracy, show_count
-from nas.report.scores_facts import calibration_fact, more_in_csv, only_worst, score_fact
+from nas.report.scores_facts import calibration_fact, interval_fact, more_in_csv, only_worst, score_fact
+from nas.units import show_interval
 
 if TYPE_CHECKING:
     from nas.scoring.multilabel_scores import LabelScores, MultilabelScores
@@ -32,8 +33,10 @@ def label_facts(scores: MultilabelScores) -> tuple[Fact, ...]:
     present = sum(one.support > 0 for one in scores.per_label)
     over = f" over {present:,} of {len(scores.classes):,} labels" if present < len(scores.classes) else ""
     none = "none: no image has a label"
+    within = f"{over}, 95 % interval {show_interval(scores.interval)}"
     return (
-        score_fact("mean_average_precision", "mean AP", scores.mean_average_precision, none, over),
+        score_fact("mean_average_precision", "mean AP", scores.mean_average_precision, none, within),
+        interval_fact("mean_average_precision", scores.interval),
         Fact(
             key="label_frequency",
             label="chance",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table
-from nas.report.scores_facts import more_in_csv
-from nas.units import show_accuracy, show_value
+from nas.report.scores_facts import interval_fact, more_in_csv
+from nas.units import show_accuracy, show_interval, show_value
 
 if TYPE_CHECKING:
     from nas.scoring.regression_scores import ColumnScores, RegressionScores
@@ -27,12 +27,17 @@ COLUMNS = (
 def number_facts(scores: RegressionScores) -> tuple[Fact, ...]:
     """Averages, and what is in JSON alone."""
     over = f", mean over {len(scores.classes):,} columns" if len(scores.classes) > 1 else ""
-    r2 = "none: all labels of each column are equal" if scores.r2 is None else f"{scores.r2:.4f}{over}"
+    r2 = (
+        "none: all labels of each column are equal"
+        if scores.r2 is None
+        else f"{scores.r2:.4f}{over}, 95 % interval {show_interval(scores.interval)}"
+    )
     chance = ""
     if len(scores.classes) == 1:
         chance = f"; predicting the mean of these labels has {show_value(scores.per_column[0].deviation)}"
     return (
         Fact(key="r2", label="R2", value=scores.r2, text=f"{r2}; predicting the mean of these labels has 0"),
+        interval_fact("r2", scores.interval),
         Fact(key="rmse", label="RMSE", value=scores.rmse, text=f"{show_value(scores.rmse)}{over}{chance}"),
         Fact(key="mae", label="MAE", value=scores.mae, text=f"{show_value(scores.mae)}{over}"),
         Fact(key="classes", label="", value=list(scores.classes)),

@@ -16,8 +16,9 @@ from nas.data.images import Part
 from nas.scoring.calibration import BINS, ConfidenceBin, bin_by_confidence
 from nas.scoring.outputs import Outputs
 from nas.scoring.scored import Scored
-from nas.task_metrics import measure_if_defined
+from nas.task_metrics import interval_of, measure_if_defined
 from nas.tasks import MULTILABEL, THRESHOLD, TaskName
+from nas.units import show_interval
 
 DEVIATIONS = 1.96
 """How many standard deviations a score must be above chance to be taken for more."""
@@ -95,6 +96,7 @@ class MultilabelScores(Scored):
 
     Attributes:
         mean_average_precision: Mean over the labels; None where no image has one.
+        interval: Its central 95 % interval on images like these, by resampling; None where there is none.
         label_frequency: Mean share of the images that has a label: the average precision of a random order.
         macro_f1: Mean F1 of the labels; None where no image has one.
         micro_f1: F1 over all labels of all images together; likewise.
@@ -108,6 +110,7 @@ class MultilabelScores(Scored):
     """
 
     mean_average_precision: float | None
+    interval: tuple[float, float] | None
     label_frequency: float
     macro_f1: float | None
     micro_f1: float | None
@@ -128,7 +131,11 @@ class MultilabelScores(Scored):
     def headline(self) -> tuple[tuple[str, str], ...]:
         """The numbers to look at first, with their names."""
         shown = "none" if self.mean_average_precision is None else f"{self.mean_average_precision:.4f}"
-        return (("mean average precision", shown), ("chance", f"{self.label_frequency:.4f}"))
+        return (
+            ("mean average precision", shown),
+            ("95 % interval", show_interval(self.interval)),
+            ("chance", f"{self.label_frequency:.4f}"),
+        )
 
     @property
     def wrong(self) -> int:
@@ -224,6 +231,7 @@ def score_labels(predictions: Outputs, part: Part, classes: Sequence[str]) -> Mu
         classes=tuple(classes),
         images=len(predictions),
         mean_average_precision=measure_if_defined(MULTILABEL, "mean_average_precision", logits, labels),
+        interval=interval_of(MULTILABEL, "mean_average_precision", logits, labels),
         label_frequency=sum(frequencies) / len(frequencies) if frequencies else 0.0,
         macro_f1=measure_if_defined(MULTILABEL, "macro_f1", logits, labels),
         micro_f1=float(tm.binary_f1_score(predicted, labels)) if frequencies else None,

@@ -12,9 +12,9 @@ from torchmetrics.functional import regression
 from nas.data.images import Part
 from nas.scoring.outputs import Numbers, Outputs
 from nas.scoring.scored import Scored
-from nas.task_metrics import measure_if_defined
+from nas.task_metrics import interval_of, measure_if_defined
 from nas.tasks import REGRESSION, TaskName
-from nas.units import show_value
+from nas.units import show_interval, show_value
 
 LEAST_SPREAD = 0.01
 """Deviation of predictions, over that of the labels, below which they are taken for one number."""
@@ -87,6 +87,7 @@ class RegressionScores(Scored):
 
     Attributes:
         r2: Mean over the columns whose labels are not all equal; None where there are none.
+        interval: Its central 95 % interval on images like these, by resampling; None where there is none.
         rmse: Mean over the columns.
         mae: Mean over the columns.
         per_column: The scores of each column.
@@ -94,6 +95,7 @@ class RegressionScores(Scored):
     """
 
     r2: float | None
+    interval: tuple[float, float] | None
     rmse: float
     mae: float
     per_column: tuple[ColumnScores, ...]
@@ -108,7 +110,12 @@ class RegressionScores(Scored):
     def headline(self) -> tuple[tuple[str, str], ...]:
         """The numbers to look at first, with their names."""
         shown = "none" if self.r2 is None else f"{self.r2:.4f}"
-        return (("R2", shown), ("RMSE", show_value(self.rmse)), ("MAE", show_value(self.mae)))
+        return (
+            ("R2", shown),
+            ("95 % interval", show_interval(self.interval)),
+            ("RMSE", show_value(self.rmse)),
+            ("MAE", show_value(self.mae)),
+        )
 
     @property
     def labels(self) -> Numbers:
@@ -180,6 +187,7 @@ def score_numbers(predictions: Outputs, part: Part, columns: Sequence[str]) -> R
         classes=tuple(columns),
         images=len(predictions),
         r2=r2,
+        interval=interval_of(REGRESSION, "r2", values, labels),
         rmse=rmse,
         mae=mae,
         per_column=tuple(

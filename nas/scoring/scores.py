@@ -18,6 +18,7 @@ from nas.scoring.top_classes import TopClasses, joined, likeliest
 from nas.statistics import wilson_interval
 from nas.task_metrics import measure_if_defined
 from nas.tasks import CLASSIFICATION, TOP, TaskName
+from nas.units import show_interval
 
 MOST_LOGITS = 1 << 28
 """Logits that are kept for the AUROC: 1 GiB."""
@@ -110,8 +111,7 @@ class Scores(Scored):
     @property
     def headline(self) -> tuple[tuple[str, str], ...]:
         """The numbers to look at first, with their names."""
-        low, high = self.interval
-        return (("accuracy", f"{self.accuracy:.4f}"), ("95 % interval", f"{low:.4f} to {high:.4f}"))
+        return (("accuracy", f"{self.accuracy:.4f}"), ("95 % interval", show_interval(self.interval)))
 
     @property
     def majority(self) -> ClassScores:
@@ -125,9 +125,9 @@ class Scores(Scored):
 
     def doubts(self) -> tuple[str, ...]:
         """Warnings of an accuracy that predicting without looking would reach."""
-        low, high = self.interval
+        low, _ = self.interval
         share = f"{self.majority_share:.4f}"
-        within = f"accuracy {self.accuracy:.4f} (95 % interval {low:.4f} to {high:.4f})"
+        within = f"accuracy {self.accuracy:.4f} (95 % interval {show_interval(self.interval)})"
         chance = 1 / len(self.classes)
         warnings = []
         if low <= chance:

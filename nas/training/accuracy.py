@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Literal, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from nas.data.images import ImageData, SplitName
 from nas.devices import choose_device
 from nas.errors import DataError
-from nas.task_metrics import measure
-from nas.tasks import CLASSIFICATION, REGRESSION, TaskName
+from nas.task_metrics import interval_of, measure
+from nas.tasks import CLASSIFICATION, REGRESSION
 from nas.tested_weights import TestedWeights
 from nas.training.batches import Batches, make_batches
 from nas.training.losses import Unit
 from nas.training.step import autocast
 from nas.trial import Cause, InfeasibleError
-
-RESAMPLES, MOST_RESAMPLED = 200, 5_000_000
-"""Resamples of the images behind an interval, and the outputs of a network up to which there is one."""
 
 
 def evaluate(
@@ -169,29 +164,6 @@ def measure_tested(
         metrics=measure(data.task, others, outputs, labels),
         intervals={name: interval for name, interval in found.items() if interval is not None},
     )
-
-
-def interval_of(
-    task: TaskName, name: str, outputs: Tensor, labels: Tensor, *, seed: int = 0
-) -> tuple[float, float] | None:
-    """The central 95 % interval of a metric on images like these: of 200 resamples of the images.
-
-    None with more than five million outputs, where that would take minutes, and where the metric is not
-    defined on resamples.
-
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 13.3, percentiles.
-    """
-    if outputs.numel() > MOST_RESAMPLED:
-        return None
-    rng, count, values = np.random.default_rng(seed), len(labels), []
-    for _ in range(RESAMPLES):
-        chosen = torch.from_numpy(rng.integers(0, count, count)).to(labels.device)
-        with suppress(DataError):  # a resample may hold one class alone
-            values.append(measure(task, (name,), outputs[chosen], labels[chosen])[name])
-    if len(values) < RESAMPLES / 2:
-        return None
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
 
 
 class Statistics(Protocol):

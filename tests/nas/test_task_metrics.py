@@ -66,6 +66,15 @@ def test_metrics_of_numbers_are_scikit_learns(columns: int) -> None:
     )
 
 
+@pytest.mark.parametrize("task", ["multilabel", "classification"])
+def test_large_logits_keep_their_order(task: str) -> None:
+    logits = np.array([[20.0, 0.0], [21.0, 0.0], [22.0, 0.0], [23.0, 0.0]], np.float32)
+    labels = np.array([[0, 1], [0, 1], [1, 0], [1, 0]], np.float32)
+    truth = labels[:, 1].astype(np.int64) if task == "classification" else labels
+    expected = 1.0 if task == "classification" else 0.75  # the second label is guessed
+    assert found(task, logits, truth, "auroc")["auroc"] == expected
+
+
 def test_classes_without_an_image_do_not_count() -> None:
     labels = CLASSES % 5
     assert found("classification", LOGITS, labels, "balanced_accuracy")["balanced_accuracy"] == pytest.approx(

@@ -136,3 +136,14 @@ def test_images_without_any_label_have_no_averages_but_a_hamming_loss():
     assert (scores.mean_average_precision, scores.macro_f1, scores.micro_f1, scores.auroc) == (None,) * 4
     assert (scores.hamming_loss, scores.exact_match) == (0.5, 0)
     assert dict(scores.headline)["mean average precision"] == "none"
+
+
+def test_interval_narrows_with_the_root_of_the_images_and_holds_the_score():
+    widths = []
+    for count in (100, 1600):
+        scores = make_scores(*random_case(count, 3, seed=6))
+        low, high = scores.interval
+        assert low < scores.mean_average_precision < high
+        widths.append(high - low)
+    assert 2 < widths[0] / widths[1] < 8
+    assert make_scores(np.zeros((4, 2)), np.ones((4, 2))).interval is None

@@ -90,3 +90,14 @@ def test_residuals_are_compared_in_deviations_of_their_column():
         ("image 1", "large", 100),
     ]
     assert (scores.image(2).labels, scores.image(2).predictions) == ((2.0, 2000.0), (2.0, 1500.0))
+
+
+def test_interval_narrows_with_the_root_of_the_images_and_holds_the_score():
+    widths = []
+    for count in (100, 1600):
+        scores = make_scores(*random_case(count, 2, seed=5))
+        low, high = scores.interval
+        assert low < scores.r2 < high
+        widths.append(high - low)
+    assert 2 < widths[0] / widths[1] < 8
+    assert make_scores([[2.0]], [[5.0]]).interval is None
