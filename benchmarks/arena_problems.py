@@ -19,7 +19,7 @@ from arena_landscapes import make_landscape
 from controllers.decisions import Decisions
 from controllers.mutation import mutate, neighbours
 from controllers.pareto import hypervolume, is_dominated
-from nas import Objective
+from nas import Constraint, Objective
 from nas.benchmarks import Benchmark, load_accel_nasbench, load_digits_bench, load_nas_bench_macro
 from nas.benchmarks.surrogate import (
     Floats,
@@ -32,7 +32,7 @@ from nas.benchmarks.surrogate import (
 )
 
 BENCHMARKS = ("accel-mlp", "accel-trees", "macro", "digits", "cell", "tree")
-OBJECTIVES = ("soft", "hard", "absolute", "pareto")
+OBJECTIVES = ("soft", "hard", "limit", "absolute", "pareto")
 NOISES = ("own", "none")
 FAILURES = ("none", "random", "lost", "digest", "rule", "collapse")
 
@@ -44,7 +44,7 @@ TARGETS = {
     "cell": (60e6, 45e6),
     "tree": (70e6, 55e6),
 }
-"""Multiply-adds of the soft objective, where they are only a unit, and of the hard and absolute one."""
+"""Multiply-adds of the soft objective, where they are only a unit, and of the three that keep to them."""
 
 RULES = {
     "accel-mlp": tuple((4 * block + 1, 2, 4 * block + 3, 3 if block == 5 else 2) for block in range(7)),
@@ -134,7 +134,7 @@ class Problem:
     Attributes:
         field: Where is searched.
         goal: One of `OBJECTIVES`.
-        objective: The reward; for `pareto` that of controllers which need one.
+        objective: The reward; for `pareto` that of controllers which need one; its constraint for `limit`.
         noise: Name of the level, `own` or `none`.
         anchors: The scale, of candidates that do not fail by digest or by rule.
         failures: One of `FAILURES`; `random` has lost ones too.
@@ -163,6 +163,17 @@ class Problem:
             return "infeasible" if self.failures == "random" else "collapse"
         is_lost = self.failures in ("random", "lost") and FAILING <= drawn < FAILING + LOST
         return "lost" if is_lost else "completed"
+
+    @property
+    def limit(self) -> float | None:
+        """The most macs that a candidate may have; None where there is no limit."""
+        return _limit_of(self.objective)
+
+    def are_within(self, tokens: Tokens) -> npt.NDArray[np.bool_]:
+        """Which candidates keep the limit, `(n,)`."""
+        limit = self.limit
+        assert limit is not None
+        return np.asarray(self.field.macs(tokens) <= limit)
 
     @property
     def is_pareto(self) -> bool:
@@ -230,9 +241,15 @@ def make_objective(goal: str, targets: tuple[float, float]) -> Objective:
     unit, target = targets
     if goal == "hard":
         return Objective.hard("macs", target)
+    if goal == "limit":
+        return Objective(constraints=(Constraint(metric="macs", upper=target),))
     if goal == "absolute":
         return Objective.absolute("macs", target)
     return Objective.soft("macs", unit)
+
+
+def _limit_of(objective: Objective) -> float | None:
+    return objective.constraints[0].upper if objective.constraints else None
 
 
 def load_field(name: str, data: Path | None, cache: Path) -> Field:
@@ -334,8 +351,12 @@ def _sample(field: Field) -> Tokens:
 
 
 def _reward_anchors(field: Field, objective: Objective, failures: str) -> Anchors:
+    limit = _limit_of(objective)
+
     def score(tokens: Tokens) -> Floats:
-        scores = rewards(objective, field.predict(tokens), field.macs(tokens))
+        macs = field.macs(tokens)
+        scores = rewards(objective, field.predict(tokens), macs)
+        scores = scores if limit is None else np.where(macs <= limit, scores, -np.inf)
         return np.where(are_failing(field, failures, tokens), -np.inf, scores) if failures else scores
 
     tokens = _sample(field)
@@ -348,7 +369,7 @@ def _reward_anchors(field: Field, objective: Objective, failures: str) -> Anchor
     macs = field.macs(tokens)
     return Anchors(
         best=float(best),
-        median=float(np.median(scores)),
+        median=float(np.median(scores if limit is None else scores[macs <= limit])),
         least_accuracy=float(field.predict(tokens).min()),
         most_macs=float(macs.max()),
         size=1,

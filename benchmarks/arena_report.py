@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from arena_competitors import TITLES
+from arena_peers import PEERS
 
 from nas.machine import processor_name
 
-GOALS = ("soft", "hard", "absolute", "pareto")
+GOALS = ("soft", "hard", "limit", "absolute", "pareto")
 
 COLUMNS = (20, 50, 100, 200, 500, 2000)
 """Evaluations that have a column in the tables."""
@@ -31,6 +32,8 @@ COLORS = {
     "nsga2": "#8d6e63",
     "optuna-tpe": "#e65100",
     "optuna-nsga2": "#ffa726",
+    "botorch": "#5e35b1",
+    "smac": "#795548",
 }
 
 TICKS = (0, 0.5, 1, 2, 5, 10, 20, 40, 80)
@@ -41,6 +44,12 @@ Group = dict[str, list[dict[str, Any]]]
 """The runs of one problem by controller."""
 
 
+def key_of(run: dict[str, Any]) -> tuple:
+    """What tells a run from another."""
+    names = ("problem", "digest", "workers", "batches", "controller", "seed")
+    return tuple(run.get(name, False) if name == "batches" else run[name] for name in names)
+
+
 def read_runs(out: Path) -> list[dict[str, Any]]:
     """All whole lines of a folder's runs; the last of two runs of one kind and seed."""
     path = out / "runs.jsonl"
@@ -48,7 +57,7 @@ def read_runs(out: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
             run = json.loads(line)
-            runs[tuple(run[name] for name in ("problem", "digest", "workers", "controller", "seed"))] = run
+            runs[key_of(run)] = run
         except (ValueError, TypeError, KeyError):
             continue  # cut short when the program was killed: that run is made again
     return list(runs.values())
@@ -64,18 +73,19 @@ def write_report(out: Path, command: str, versions: str) -> str:
     facts = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     known = {fact["problem"]: fact for fact in facts}
     runs = [run for run in read_runs(out) if run["digest"] == known.get(run["problem"], {}).get("digest")]
-    kinds: dict[tuple[int, bool], dict[str, Group]] = {}
+    kinds: dict[tuple[int, bool, bool], dict[str, Group]] = {}
     for run in runs:
-        kind = run["workers"], known[run["problem"]]["noise"] == "none"
+        kind = run["workers"], run.get("batches", False), known[run["problem"]]["noise"] == "none"
         group = kinds.setdefault(kind, {}).setdefault(run["problem"], {})
         group.setdefault(run["controller"], []).append(run)
     lines = ["# Arena of controllers", "", *_preamble(runs, command, versions)]
-    for (workers, is_exact), problems in sorted(kinds.items()):
+    for (workers, in_batches, is_exact), problems in sorted(kinds.items()):
         noise = "none" if is_exact else "own"
-        picture = f"curves-{noise}-{workers}.png"
+        picture = f"curves-{noise}-{workers}{'-batches' * in_batches}.png"
         draw(problems, known, out / picture)
         said = "Without noise" if is_exact else "With each benchmark's own noise"
         side = "one after the other" if workers == 1 else f"{workers} workers, results in random order"
+        side = f"batches of {workers}" if in_batches else side
         lines += [
             "",
             f"## {said}, {side}",
@@ -242,7 +252,7 @@ def _panel(axis: Any, fact: dict[str, Any], group: Group) -> None:
         points = sorted({int(at) for run in runs for at in run["regret"]})
         points = [at for at in points if at >= min(FIRST, longest)]
         bands = np.array([_quartiles(_at(runs, at)) for at in points])
-        is_peer = controller.startswith("optuna")
+        is_peer = controller in PEERS
         style = {"color": COLORS[controller], "linewidth": 2.6 if controller == "dyna" else 1.5}
         axis.plot(points, bands[:, 0], linestyle="--" if is_peer else "-", **style)
         axis.fill_between(points, bands[:, 1], bands[:, 2], color=COLORS[controller], alpha=0.09, linewidth=0)

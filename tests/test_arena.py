@@ -34,7 +34,7 @@ def arena():
     """The program's modules, which find each other since Python puts a program's folder on the path."""
     sys.path.insert(0, str(FOLDER))
     try:
-        names = ("arena", "arena_competitors", "arena_problems", "arena_report")
+        names = ("arena", "arena_competitors", "arena_peers", "arena_problems", "arena_report")
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
     finally:
         sys.path.remove(str(FOLDER))
@@ -181,6 +181,45 @@ def test_workers_keep_so_many_under_way_and_results_come_in_random_order(arena, 
     assert many.most == 16
     assert many.told != sorted(many.told)
     assert sorted(many.told) == list(range(60))
+
+
+def test_in_batches_all_results_come_before_the_next_are_asked_for(arena, make_problem):
+    watched = Watched(make_problem())
+    arena.arena.compete(make_problem(), watched, seed=0, evaluations=40, workers=5, in_batches=True)
+    assert watched.most == 5
+    for first in range(0, 40, 5):
+        assert sorted(watched.told[first : first + 5]) == list(range(first, first + 5))
+
+
+@pytest.mark.parametrize("name", ["dyna", "random", *(["optuna-tpe"] if has_optuna else [])])
+def test_what_is_above_a_limit_costs_no_evaluation_and_is_no_answer(arena, make_problem, name):
+    problem = make_problem("limit")
+    competitor = arena.arena_competitors.make_competitor(name, problem, 0, 1)
+    evaluated = []
+    tell = competitor.tell
+    competitor.tell = lambda handle, accuracy, macs: (evaluated.append(macs), tell(handle, accuracy, macs))
+    regrets, _ = arena.arena.compete(problem, competitor, seed=0, evaluations=40, workers=1)
+    assert len(evaluated) == 40
+    assert max(evaluated) <= problem.limit
+    assert 0 <= regrets["40"] < 50
+    macs = np.array([macs for _, macs in problem.field.memo.values()])
+    assert (macs > problem.limit).mean() > 0.3, "the limit excludes many"
+
+
+def test_repeats_of_a_candidate_count_by_their_mean(arena):
+    seen = arena.arena_peers.Observations()
+    for candidate, value in (((0,), 0.9), ((0,), 0.5), ((1,), 0.8), ((2,), 0.75)):
+        seen.add(candidate, value, macs=10.0 if candidate == (1,) else 5.0)
+    assert seen.best() == [(1,)]
+    assert seen.front() == [(1,), (2,)]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("botorch") is None, reason="BoTorch is not installed")
+def test_botorch_takes_part(arena, make_problem):
+    problem = make_problem("limit")
+    competitor = arena.arena_competitors.make_competitor("botorch", problem, 0, 1)
+    regrets, _ = arena.arena.compete(problem, competitor, seed=0, evaluations=20, workers=1)
+    assert 0 <= regrets["20"] < 100
 
 
 @pytest.mark.parametrize("name", ["dyna", "nsga2", *(["optuna-tpe"] if has_optuna else [])])
