@@ -1,17 +1,68 @@
-"""The candidates that a climb has looked at: each once, the best first."""
+"""Climbing from candidates to better neighbours, where a score says how much each candidate is wanted."""
 
 from __future__ import annotations
+
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from controllers.contract import Floats, Tokens
+from controllers.gaussian_process import Near
+from controllers.mutation import neighbours
 from controllers.problem import Problem
+
+BEAM, HOPS = 6, 12
+"""Candidates whose neighbours are looked at in a step of a climb, and the most steps of it."""
+
+RANKED = 256
+"""Candidates that a climb gives, the best first, in case that others have been proposed."""
+
+LOOKED_AROUND = 1024
+"""Most neighbours that a step of a climb looks at, drawn at random where there are more."""
 
 KEPT = 1024
 """Candidates that are kept at most: far more than a climb goes on from, or gives in the end."""
 
 _SEED = 0x6D6E6173  # of the numbers behind the keys, which only have to differ
+
+
+class Score(Protocol):
+    """Says how much candidates are wanted."""
+
+    def __call__(self, tokens: Tokens, near: Near | None) -> Floats:
+        """Returns a score of each candidate, `(n,)`; `near` says from which others they differ little."""
+        ...
+
+
+def climb(problem: Problem, start: Tokens, score: Score, rng: np.random.Generator, *, but: Tokens) -> Tokens:
+    """Moves from the best candidates to their neighbours until none is better.
+
+    Args:
+        problem: Which candidates may be proposed.
+        start: Candidates to begin with, `(n, decisions)`.
+        score: How much candidates are wanted.
+        rng: Draws which neighbours are looked at, where there are many.
+        but: Candidates that are not to be given, `(m, decisions)`.
+
+    Returns:
+        The `RANKED` best that were looked at, the best first, `(at most RANKED, decisions)`.
+    """
+    found = Climb(problem)
+    fresh, near = start, None
+    for _ in range(HOPS):
+        tokens, kept = found.new(fresh)
+        near = None if near is None else near.of(kept)
+        found.add(tokens, score(tokens, near))
+        beam = found.beam(BEAM)
+        if not len(beam):
+            break
+        fresh = neighbours(problem.decisions, beam)
+        near = Near(beam, np.tile(np.arange(len(beam)), len(fresh) // len(beam)))
+        if len(fresh) > LOOKED_AROUND:
+            some = np.sort(rng.choice(len(fresh), LOOKED_AROUND, replace=False))
+            fresh, near = fresh[some], near.of(some)
+    return found.best(RANKED, but=but)
 
 
 class Climb:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from controllers.algorithm import Algorithm
-from controllers.climb import Climb
+from controllers.climb import BEAM, climb
 from controllers.contract import (
     Candidate,
     Conditions,
@@ -19,7 +19,8 @@ from controllers.contract import (
     require_count,
 )
 from controllers.gaussian_process import Near
-from controllers.mutation import mutate, neighbours
+from controllers.mutation import mutate
+from controllers.pending import Pending
 from controllers.policies import IndependentPolicy
 from controllers.policy_gradient import Advantages
 from controllers.predictor import MOST_RESULTS, Predictor
@@ -44,20 +45,8 @@ DRAWN, MUTATED = 100, 200
 CHANGED = (2, 6)
 """Decisions that mutation changes, one half of the candidates each."""
 
-BEAM, HOPS = 6, 12
-"""Candidates whose neighbours are looked at in a step of a climb, and the most steps of it."""
-
-RANKED = 256
-"""Candidates that a climb gives, the best first, in case that others have been proposed."""
-
-LOOKED_AROUND = 1024
-"""Most neighbours that a step of a climb looks at, drawn at random where there are more."""
-
 MOST_RECOMMENDED_BY = 1000
 """Results that a recommendation goes by at most."""
-
-MOST_PENDING = 64
-"""Most candidates under way that count: of an older one nobody may have said that it was lost."""
 
 
 class Dyna(Algorithm):
@@ -109,7 +98,7 @@ class Dyna(Algorithm):
             settings["noise"] = problem.noise
         super().__init__("Dyna", problem, None, seed=seed, settings=settings)
         self._entropy_coef = entropy_coef
-        self._pending: list[Candidate] = []
+        self._pending = Pending(self._decisions)
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
         self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=problem.noise)
@@ -120,14 +109,19 @@ class Dyna(Algorithm):
         """Draws the candidates with the largest expected improvement; from the policy before `first`."""
         if temperature != 1.0 or not self._can_predict:
             return self._policy.sample(rng, n, temperature)
-        self._condition(self._pending)
+        self._condition(self._pending.candidates)
         best, reward = self._ranked()
         parents = np.array(best[:BEAM], dtype=np.int64)
         start = [parents, self._policy.sample(rng, DRAWN)]
         for changes in CHANGED:
             chosen = parents[rng.integers(0, len(parents), MUTATED // len(CHANGED))]
             start.append(mutate(self._decisions, rng, chosen, changes))
-        return self._climb(np.concatenate(start), reward, rng)
+
+        def score(tokens: Tokens, near: Near | None) -> Floats:
+            return self._predictor.improvement(tokens, reward, near=near)
+
+        known = np.concatenate([self._results.candidates, self._pending.rows])
+        return climb(self._problem, np.concatenate(start), score, rng, but=known)
 
     def propose(self, n: int = 1) -> list[Proposal]:
         """Returns up to `n` unseen candidates, each chosen with the ones before it under way."""
@@ -137,11 +131,11 @@ class Dyna(Algorithm):
             if not proposals:
                 break
             found += proposals
-            self._pending = [*self._pending, proposals[0].tokens][-MOST_PENDING:]
+            self._pending.add(proposals[0].tokens)
         return found
 
     def _forget(self, lost: Sequence[Candidate]) -> None:
-        self._pending = [tokens for tokens in self._pending if tokens not in lost]
+        self._pending.remove(lost)
 
     def _learn(self, told: Sequence[Told]) -> None:
         """Learns from results: the predictor where it is due, the policy each time."""
@@ -171,7 +165,7 @@ class Dyna(Algorithm):
     def _own_state(self) -> State:
         return {
             "version": VERSION,
-            "pending": np.array(self._pending, dtype=np.int64).reshape(-1, len(self._decisions)),
+            "pending": self._pending.rows,
             "policy": self._policy.state_dict(),
             "advantages": self._advantages.state_dict(),
             "predictor": self._predictor.state_dict(),
@@ -179,7 +173,7 @@ class Dyna(Algorithm):
         }
 
     def _load_own_state(self, state: State) -> None:
-        self._pending = [tuple(row) for row in np.asarray(state["pending"]).tolist()]
+        self._pending.load(state["pending"])
         self._policy.load_state_dict(state["policy"])
         self._advantages.load_state_dict(state["advantages"])
         self._predictor.load_state_dict(state["predictor"])
@@ -232,24 +226,6 @@ class Dyna(Algorithm):
             return self._results.best(len(self._results) or 1), math.nan
         numbers, best = self._predictor.ranked(self._results)
         return list(map(tuple, self._results.candidates[numbers].tolist())), best
-
-    def _climb(self, start: Tokens, best: float, rng: np.random.Generator) -> Tokens:
-        """Moves from the best candidates to their neighbours until none is better; returns the best first."""
-        found = Climb(self._problem)
-        fresh, near = start, None
-        for _ in range(HOPS):
-            tokens, kept = found.new(fresh)
-            near = None if near is None else near.of(kept)
-            found.add(tokens, self._predictor.improvement(tokens, best, near=near))
-            beam = found.beam(BEAM)
-            if not len(beam):
-                break
-            fresh = neighbours(self._decisions, beam)
-            near = Near(beam, np.tile(np.arange(len(beam)), len(fresh) // len(beam)))
-            if len(fresh) > LOOKED_AROUND:
-                some = np.sort(rng.choice(len(fresh), LOOKED_AROUND, replace=False))
-                fresh, near = fresh[some], near.of(some)
-        return found.best(RANKED, but=np.concatenate([self._results.candidates, self._rows(self._pending)]))
 
     def _diagnose(self) -> None:
         calibration = self._predictor.calibration

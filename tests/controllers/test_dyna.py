@@ -7,7 +7,7 @@ import pytest
 
 from controllers import ControllerError, Default, Dyna, Outcome, Problem, Proposal, state_to_json
 from controllers.decisions import Decisions
-from controllers.dyna import MOST_PENDING
+from controllers.pending import MOST_PENDING
 from controllers.testing.learning import ChainObjective, check_learning
 
 CARDINALITIES = (3,) * 8
