@@ -23,12 +23,12 @@ from controllers.mutation import mutate
 from controllers.pending import Pending
 from controllers.policies import IndependentPolicy
 from controllers.policy_gradient import Advantages
-from controllers.predictor import MOST_RESULTS, Predictor
+from controllers.predictor import Predictor
 from controllers.problem import Problem
 from controllers.results import Told
 
-VERSION = 2
-"""Of saved states: 1, which said none, had another predictor, and goes on by its results alone."""
+VERSION = 3
+"""Of saved states: one of an earlier version goes on by its results, as its predictor was another."""
 
 LEARNING_RATE = 0.2
 """Adam's, of the policy."""
@@ -102,16 +102,15 @@ class Dyna(Algorithm):
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
         self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=problem.noise)
-        self._conditioned: tuple[tuple[int, int], tuple[Candidate, ...]] | None = None
         self._diagnostics: dict[str, float] = {}
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
         """Draws the candidates with the largest expected improvement; from the policy before `first`."""
         if temperature != 1.0 or not self._can_predict:
             return self._policy.sample(rng, n, temperature)
-        self._condition(self._pending.candidates)
-        best, reward = self._ranked()
-        parents = np.array(best[:BEAM], dtype=np.int64)
+        self._predictor.condition(self._results, self._pending.rows)
+        numbers, reward = self._predictor.ranked(self._results)
+        parents = self._results.candidates[numbers[:BEAM]]
         start = [parents, self._policy.sample(rng, DRAWN)]
         for changes in CHANGED:
             chosen = parents[rng.integers(0, len(parents), MUTATED // len(CHANGED))]
@@ -143,7 +142,7 @@ class Dyna(Algorithm):
         if not told or not self._can_predict:
             return
         self._predictor.fit(self._results)
-        self._condition(())
+        self._predictor.condition(self._results)
         rewards = [outcome.reward if outcome.is_feasible else self._results.worst for *_, outcome in told]
         self._step(np.array([tokens for _, tokens, _ in told]), np.array(rewards))
         for _ in range(IMAGINED):
@@ -158,9 +157,10 @@ class Dyna(Algorithm):
             ControllerError: `n` is below 1.
         """
         n = require_count("n", n)
-        if self._can_predict:
-            self._condition((), most=MOST_RECOMMENDED_BY)
-        return self._ranked()[0][:n]
+        if not self._can_predict:
+            return self._results.best(n)
+        numbers, _ = self._predictor.widened(self._results, MOST_RECOMMENDED_BY).ranked(self._results)
+        return list(map(tuple, self._results.candidates[numbers[:n]].tolist()))
 
     def _own_state(self) -> State:
         return {
@@ -177,10 +177,10 @@ class Dyna(Algorithm):
         self._policy.load_state_dict(state["policy"])
         self._advantages.load_state_dict(state["advantages"])
         self._predictor.load_state_dict(state["predictor"])
-        if state.get("version", 1) < VERSION and self._can_predict:
-            self._predictor.fit(self._results)
+        if self._can_predict:
+            self._predictor.fit(self._results)  # where the state is of an earlier version
+            self._predictor.condition(self._results)
         self._diagnostics = dict(state["diagnostics"])
-        self._conditioned = None
 
     def diagnostics(self) -> dict[str, float]:
         """Returns numbers about the last update, empty before the predictor's first fit.
@@ -202,30 +202,9 @@ class Dyna(Algorithm):
     def _can_predict(self) -> bool:
         return len(self._results) >= self._first and math.isfinite(self._results.worst)
 
-    def _condition(self, pending: Sequence[Candidate], *, most: int = MOST_RESULTS) -> None:
-        """Brings the predictor up to date; it is the same whether it was or not."""
-        known, believed = (min(most, len(self._results)), len(self._results)), tuple(pending)
-        before = None if self._conditioned is None else self._conditioned[0]
-        so_far = () if self._conditioned is None else self._conditioned[1]
-        if before == known and believed[: len(so_far)] == so_far:
-            self._predictor.believe(self._rows(believed[len(so_far) :]))
-        else:
-            self._predictor.condition(self._results, self._rows(believed), most=most)
-        self._conditioned = known, believed
-
-    def _rows(self, candidates: Sequence[Candidate]) -> Tokens:
-        return np.array(candidates, dtype=np.int64).reshape(-1, len(self._decisions))
-
     def _step(self, tokens: Tokens, rewards: Floats) -> None:
         advantages = self._advantages.of(rewards)
         self._policy.step(tokens, advantages / len(advantages), self._entropy_coef)
-
-    def _ranked(self) -> tuple[list[Candidate], float]:
-        """Completed candidates, the best by estimate first, and the estimated reward of the first."""
-        if not self._can_predict:
-            return self._results.best(len(self._results) or 1), math.nan
-        numbers, best = self._predictor.ranked(self._results)
-        return list(map(tuple, self._results.candidates[numbers].tolist())), best
 
     def _diagnose(self) -> None:
         calibration = self._predictor.calibration

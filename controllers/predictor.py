@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from controllers.contract import Costs, Floats, Reward, State, Tokens
 from controllers.decisions import Decisions
+from controllers.followed import Flags, Followed
 from controllers.gaussian_process import GaussianProcess, Near, Prior
 from controllers.results import Results
 from controllers.robust import Scale
@@ -18,8 +20,8 @@ from controllers.robust import Scale
 FIRST_STEPS, LATER_STEPS = 30, 10
 """Adam steps of the hyperparameters at the first fit, and at each later one, which starts from the last."""
 
-REFIT_SHARE = 0.1
-"""The hyperparameters are fitted again when there are so many more results, and at least 3."""
+REFIT_SHARE, LONGEST_UNFITTED = 0.1, 50
+"""The hyperparameters are fitted again after so many more results: a share, at least 3, and at most 50."""
 
 MOST_RESULTS = 400
 """Results that are looked at, as time grows with their cube: those most like the best, and others."""
@@ -27,11 +29,13 @@ MOST_RESULTS = 400
 CLOSER_LOOKS = 50_000_000
 """Candidates times the square of results for which deviations are worked out in a call."""
 
+MOST_FITTED = 250
+"""Of them, how many the hyperparameters are fitted to."""
+
 LIKE_THE_BEST = 0.8
 """Share of them that are taken for being like the best; the others are spread over all results."""
 
 Rows: TypeAlias = npt.NDArray[np.int64]
-Flags: TypeAlias = npt.NDArray[np.bool_]
 
 CHANCE_PRIOR = Prior(trend=-2.0, amplitude=-1.0, noise=-0.7, additive=-2.0, deviation=1.0)
 """Of what decides whether a candidate completes: chance more than a rule, until results say otherwise."""
@@ -91,14 +95,12 @@ class Predictor:
         self._decisions = decisions
         self._known_noise = noise
         self._costs, self._reward = costs, reward
-        self._processes = {"reward": GaussianProcess(decisions)}
-        if costs is not None and reward is not None:
-            self._processes["accuracy"] = GaussianProcess(decisions)
-        self._completing = GaussianProcess(decisions, CHANCE_PRIOR)
+        targets = ["reward"] if costs is None or reward is None else ["reward", "accuracy"]
+        self._followed = {target: Followed(GaussianProcess(decisions)) for target in targets}
+        self._completing = Followed(GaussianProcess(decisions, CHANCE_PRIOR))
         self._has_failures = False
         self._worst = 0.0
         self._scale = Scale(middle=0.0, spread=0.0)
-        self._conditioned: Rows = np.zeros(0, dtype=np.int64)
         self._target = "reward"
         self._next_fit = 0
         self._calibration: Calibration | None = None
@@ -116,54 +118,60 @@ class Predictor:
     @property
     def noise(self) -> float:
         """Standard deviation of one measurement of what is learnt, known or estimated from the results."""
-        return self._processes[self._target].noise
+        return self._process.noise
 
     def fit(self, results: Results) -> None:
         """Fits again where enough results have come since the last fit; needs a completed one."""
         if len(results) < self._next_fit:
             return
         steps = LATER_STEPS if self._next_fit else FIRST_STEPS
-        self._next_fit = len(results) + max(3, int(REFIT_SHARE * len(results)))
+        self._next_fit = len(results) + min(max(3, int(REFIT_SHARE * len(results))), LONGEST_UNFITTED)
+        sound = _are_sound(results)
         found: dict[str, tuple[Calibration, Scale]] = {}
-        for target in self._processes:
+        for target, followed in self._followed.items():
             if target == "accuracy" and not results.has_accuracies:
                 continue
-            rows, values = self._chosen(results, target, MOST_RESULTS)
-            noise = self._noise_of(target, results)
-            self._processes[target].fit(results.tokens[rows], values, steps=steps, noise=noise)
-            self._processes[target].condition(results.tokens[rows], values, noise=noise)
+            values, noise = self._values(results, target, sound), self._noise_of(target, results)
+            self._fit(followed, results, np.flatnonzero(sound), values, steps, noise)
+            rows = followed.rows
             found[target] = self._calibrate(target, results.tokens[rows], results.rewards[rows]), self._scale
         self._target = max(found, key=lambda target: found[target][0].density)
         self._calibration, self._scale = found[self._target]
-        rows, values = self._chances(results, MOST_RESULTS)
-        if self._has_failures:
-            self._completing.fit(results.tokens[rows], values, steps=steps)
+        if not sound.all():
+            every = np.arange(len(results))
+            self._fit(self._completing, results, every, sound.astype(np.float64), steps, None)
 
-    def condition(self, results: Results, pending: Tokens, *, most: int = MOST_RESULTS) -> None:
-        """Takes in results, and candidates under way `(n, decisions)` as if they did what is expected.
-
-        Args:
-            results: Everything that is known.
-            pending: Candidates under way `(n, decisions)`.
-            most: How many results are looked at.
-        """
-        rows, values = self._chosen(results, self._target, most)
+    def condition(self, results: Results, pending: Tokens | None = None) -> None:
+        """Takes in results, and candidates under way `(n, decisions)` as if they did what is expected."""
+        sound, tokens = _are_sound(results), results.tokens
+        values = self._values(results, self._target, sound)
         noise = self._noise_of(self._target, results)
-        self._processes[self._target].condition(results.tokens[rows], values, noise=noise)
-        self._conditioned = rows
+        self._followed[self._target].follow(tokens, sound, values, noise)
         self._worst = results.worst
-        rows, values = self._chances(results, most)
+        self._has_failures = not sound.all()
         if self._has_failures:
-            self._completing.condition(results.tokens[rows], values)
-        self.believe(pending)
+            self._completing.follow(tokens, np.ones_like(sound), sound.astype(np.float64), None)
+        self._process.believe(results.tokens[:0] if pending is None else pending)
 
-    def believe(self, pending: Tokens) -> None:
-        """Takes in more candidates under way `(n, decisions)`."""
-        self._processes[self._target].believe(pending)
+    def widened(self, results: Results, most: int) -> Predictor:
+        """The same predictor conditioned on up to so many results, while this one stays as it is."""
+        sound = _are_sound(results)
+        self.condition(results)
+        if len(results) <= MOST_RESULTS:
+            return self
+        wide = copy.copy(self)
+        values = wide._values(results, self._target, sound)
+        process = GaussianProcess(self._decisions)
+        process.load_state_dict(self._process.state_dict())
+        followed = Followed(process)
+        rows = self._looked_at(results, np.flatnonzero(sound), process, most)
+        followed.begin(results.tokens, rows, values, self._noise_of(self._target, results))
+        wide._followed = {self._target: followed}
+        return wide
 
     def estimate(self, tokens: Tokens) -> Floats:
         """Returns the expected reward of each candidate, `(n,)`."""
-        mean = self._processes[self._target].mean(tokens)
+        mean = self._process.mean(tokens)
         return self._rewards(self._target, mean, self._costs_of(tokens))
 
     def expected(self, tokens: Tokens) -> Floats:
@@ -177,9 +185,10 @@ class Predictor:
         Those that it was conditioned on come first, by expected rewards; then the others, by observed ones.
         """
         means = results.means(results.rewards)
-        numbers = results.numbers[self._conditioned]
-        values = self._processes[self._target].at_measured()[: len(numbers)]
-        expected = self._rewards(self._target, values, self._costs_of(results.tokens[self._conditioned]))
+        rows = self._followed[self._target].rows
+        numbers = results.numbers[rows]
+        values = self._process.at_measured()[: len(numbers)]
+        expected = self._rewards(self._target, values, self._costs_of(results.tokens[rows]))
         has_completed = ~np.isnan(means[numbers])  # each time, as it must to be recommended
         numbers, expected = numbers[has_completed], expected[has_completed]
         order = np.argsort(-expected, kind="stable")
@@ -192,7 +201,7 @@ class Predictor:
         """Returns the probability that each candidate completes, `(n,)`; 1 where none has failed yet."""
         if not self._has_failures:
             return np.ones(len(tokens))
-        return np.clip(self._completing.mean(tokens, near=near), LEAST_CHANCE, 1.0)
+        return np.clip(self._completing.process.mean(tokens, near=near), LEAST_CHANCE, 1.0)
 
     def improvement(self, tokens: Tokens, best: float, *, near: Near | None = None) -> Floats:
         """Returns by how much each candidate is expected to exceed a reward, `(n,)`; nowhere negative.
@@ -207,7 +216,7 @@ class Predictor:
 
         Source: Mockus, 1975; the expectation over the accuracy by Gauss-Hermite quadrature.
         """
-        process = self._processes[self._target]
+        process = self._process
         result: Floats = np.zeros(len(tokens))
         most = max(1, CLOSER_LOOKS // max(1, process.size) ** 2)
         mean, deviation = process.predict(tokens, near=near, closer=most)
@@ -228,7 +237,7 @@ class Predictor:
         """Returns hyperparameters and the plan of fits; results are given again."""
         calibration = self._calibration
         return {
-            "processes": {target: process.state_dict() for target, process in self._processes.items()},
+            "processes": {target: followed.state_dict() for target, followed in self._followed.items()},
             "completing": self._completing.state_dict(),
             "target": self._target,
             "next_fit": self._next_fit,
@@ -238,19 +247,23 @@ class Predictor:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continues from a state; of an earlier version, whose processes had other settings, it fits anew."""
+        """Continues from a state; of an earlier version, which kept other things, it fits anew."""
         self._next_fit = 0
         self._calibration = None
-        if "completing" not in state:
+        if "until" not in state.get("completing", {}):
             return
-        for target, process in self._processes.items():
-            process.load_state_dict(state["processes"][target])
+        for target, followed in self._followed.items():
+            followed.load_state_dict(state["processes"][target])
         self._completing.load_state_dict(state["completing"])
         self._target = state["target"]
         self._next_fit = int(state["next_fit"])
         names = ("error", "ratio", "rank_correlation", "density")
         saved = state["calibration"]
         self._calibration = None if saved is None else Calibration(**dict(zip(names, saved, strict=True)))
+
+    @property
+    def _process(self) -> GaussianProcess:
+        return self._followed[self._target].process
 
     def _costs_of(self, tokens: Tokens) -> Floats:
         """Costs of candidates as the problem gives them; nothing where it knows none."""
@@ -285,37 +298,44 @@ class Predictor:
         )
         return noise * float(np.median(np.abs(above - below))) / (2 * step)
 
-    def _chosen(self, results: Results, target: str, most: int) -> tuple[Rows, Floats]:
-        """Which results are looked at for a target, and their values; sets the scale of these."""
-        rows = np.flatnonzero(_are_sound(results))
-        values = (results.accuracies if target == "accuracy" else results.rewards)[rows]
-        self._scale = Scale.of(values)
-        kept = self._looked_at(results, rows, self._processes[target], most)
-        return rows[kept], self._scale.squash(values[kept])
+    def _fit(
+        self,
+        followed: Followed,
+        results: Results,
+        rows: Rows,
+        values: Floats,
+        steps: int,
+        noise: float | None,
+    ) -> None:
+        """Fits a process to some of the results, and conditions it on more of them."""
+        tokens, process = results.tokens, followed.process
+        some = self._looked_at(results, rows, process, MOST_FITTED)
+        process.fit(tokens[some], values[some], steps=steps, noise=noise)
+        followed.begin(tokens, self._looked_at(results, rows, process, MOST_RESULTS), values, noise)
 
-    def _chances(self, results: Results, most: int) -> tuple[Rows, Floats]:
-        """Which results are looked at for the probability of completing, and whether they did, as 0 and 1."""
-        values = _are_sound(results).astype(np.float64)
-        self._has_failures = not values.all()
-        kept = self._looked_at(results, np.arange(len(results)), self._completing, most)
-        return kept, values[kept]
+    def _values(self, results: Results, target: str, sound: Flags) -> Floats:
+        """What is learnt of each result, `(n,)`, and sets its scale; of no use of one that is not sound."""
+        values = results.accuracies if target == "accuracy" else results.rewards
+        self._scale = Scale.of(values[sound])
+        return self._scale.squash(values)
 
     def _looked_at(self, results: Results, rows: Rows, process: GaussianProcess, most: int) -> Rows:
-        """Numbers of so many of the rows: those most like the best, and others spread over all.
+        """So many of the rows: those most like the best, and others spread over all.
 
         They are chosen by their candidates and not by their rewards, which would favour lucky results.
         """
         if len(rows) <= most:
-            return np.arange(len(rows))
+            return rows
         best = np.array(results.best(1), dtype=np.int64)
         order = np.argsort(-process.similarity(results.tokens[rows], best)[:, 0], kind="stable")
         near = int(LIKE_THE_BEST * most)
         others = np.sort(order[near:])
         spread = others[np.linspace(0, len(others) - 1, most - near).astype(np.int64)]
-        return np.sort(np.concatenate([order[:near], spread]))
+        looked_at: Rows = rows[np.sort(np.concatenate([order[:near], spread]))]
+        return looked_at
 
     def _calibrate(self, target: str, tokens: Tokens, rewards: Floats) -> Calibration:
-        mean, deviation = self._processes[target].left_out()
+        mean, deviation = self._followed[target].process.left_out()
         costs = self._costs_of(tokens)
         expected = self._rewards(target, mean, costs)
         above = self._rewards(target, mean + deviation, costs)

@@ -189,3 +189,30 @@ def test_more_known_noise_pulls_estimates_further_from_what_was_measured():
         process.condition(tokens, values, noise=noise)
         distances.append(np.abs(process.mean(tokens) - values).mean())
     assert distances[0] < distances[1] < distances[2]
+
+
+def test_measurements_taken_in_one_by_one_give_what_all_at_once_give():
+    decisions, tokens, values = sample(CONDITIONAL, 60)
+    at_once, one_by_one = GaussianProcess(decisions), GaussianProcess(decisions)
+    at_once.condition(tokens, values, noise=0.3)
+    one_by_one.condition(tokens[:40], values[:40], noise=0.3)
+    one_by_one.believe(tokens[50:])
+    one_by_one.extend(tokens[40:45], values[:45])
+    one_by_one.extend(tokens[45:], values)
+    at_once.load_state_dict(one_by_one.state_dict())  # the units are those of the first forty
+    at_once.restore(tokens, values)
+    others = decisions.sample(np.random.default_rng(9), 50)
+    np.testing.assert_allclose(one_by_one.predict(others), at_once.predict(others), rtol=1e-8)
+
+
+def test_what_is_believed_changes_deviations_and_no_expectation():
+    decisions, tokens, values = sample(PLAIN, 40)
+    process = GaussianProcess(decisions)
+    process.condition(tokens[:30], values[:30])
+    mean, deviation = process.predict(tokens)
+    process.believe(tokens[30:35])
+    process.believe(tokens[35:])  # in place of the others
+    np.testing.assert_allclose(process.mean(tokens), mean, rtol=1e-9)
+    assert (process.predict(tokens)[1] <= deviation + 1e-9).all()
+    assert (process.predict(tokens[35:])[1] < 0.9 * deviation[35:]).all()
+    assert process.size == 40 - 5

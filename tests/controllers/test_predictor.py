@@ -39,7 +39,7 @@ def gather(tokens, rewards, accuracies=None):
 def fitted(results, costs=None, reward=None):
     predictor = Predictor(DECISIONS, costs, reward)
     predictor.fit(results)
-    predictor.condition(results, np.zeros((0, 6), dtype=np.int64))
+    predictor.condition(results)
     return predictor
 
 
@@ -76,7 +76,7 @@ def test_expected_improvement_is_that_of_the_normal_distribution(tokens):
     rng = np.random.default_rng(2)
     predictor = fitted(gather(tokens, accuracy_of(tokens) + 0.02 * rng.normal(size=60)))
     others = DECISIONS.sample(np.random.default_rng(1), 40)
-    mean, deviation = predictor._processes["reward"].predict(others)
+    mean, deviation = predictor._process.predict(others)
     best = float(np.quantile(mean, 0.9))  # above the middle, from where on values count as they are
     found = predictor.improvement(others, best)
     for m, s, value in zip(mean, deviation, found, strict=True):
@@ -163,9 +163,8 @@ def test_what_is_looked_at_does_not_depend_on_how_it_came_out():
     for values in (rewards, shuffled):
         results = gather(tokens, values)
         predictor = Predictor(DECISIONS, None, None)
-        found, kept = predictor._chosen(results, "reward", MOST_RESULTS)
-        assert len(found) == len(kept) == MOST_RESULTS
-        np.testing.assert_allclose(predictor._scale.expand(kept), values[found])
+        found = predictor._looked_at(results, np.arange(len(rewards)), predictor._process, MOST_RESULTS)
+        assert len(found) == MOST_RESULTS
         rows.append(found)
     np.testing.assert_array_equal(*rows)
 
@@ -181,7 +180,7 @@ def test_calibration_tells_a_rule_from_noise(tokens):
 def noisy(noise, results, costs=None, reward=None):
     predictor = Predictor(DECISIONS, costs, reward, noise=noise)
     predictor.fit(results)
-    predictor.condition(results, np.zeros((0, 6), dtype=np.int64))
+    predictor.condition(results)
     return predictor
 
 
