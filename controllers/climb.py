@@ -18,7 +18,7 @@ BEAM, HOPS = 6, 12
 RANKED = 256
 """Candidates that a climb gives, the best first, in case that others have been proposed."""
 
-LOOKED_AROUND = 1024
+LOOKED_AROUND = 256
 """Most neighbours that a step of a climb looks at, drawn at random where there are more."""
 
 KEPT = 1024
@@ -57,11 +57,8 @@ def climb(problem: Problem, start: Tokens, score: Score, rng: np.random.Generato
         beam = found.beam(BEAM)
         if not len(beam):
             break
-        fresh = neighbours(problem.decisions, beam)
-        near = Near(beam, np.tile(np.arange(len(beam)), len(fresh) // len(beam)))
-        if len(fresh) > LOOKED_AROUND:
-            some = np.sort(rng.choice(len(fresh), LOOKED_AROUND, replace=False))
-            fresh, near = fresh[some], near.of(some)
+        fresh, parent_of = neighbours(problem.decisions, beam, rng, LOOKED_AROUND)
+        near = Near(beam, parent_of)
     return found.best(RANKED, but=but)
 
 
@@ -77,9 +74,9 @@ class Climb:
     def __init__(self, problem: Problem) -> None:
         decisions = problem.decisions
         self._problem = problem
-        self._columns = np.arange(len(decisions))
+        self._columns = decisions.width * np.arange(len(decisions))
         self._numbers = np.random.Generator(np.random.PCG64(_SEED)).integers(
-            np.iinfo(np.uint64).max, size=(len(decisions), decisions.width), dtype=np.uint64
+            np.iinfo(np.uint64).max, size=len(decisions) * decisions.width, dtype=np.uint64
         )
         self._tokens: Tokens = np.zeros((0, len(decisions)), dtype=np.int64)
         self._keys: npt.NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
@@ -121,5 +118,5 @@ class Climb:
         return self._tokens[order[:n]]
 
     def _key(self, tokens: Tokens) -> npt.NDArray[np.uint64]:
-        keys: npt.NDArray[np.uint64] = self._numbers[self._columns, tokens].sum(axis=1, dtype=np.uint64)
+        keys: npt.NDArray[np.uint64] = self._numbers[tokens + self._columns].sum(axis=1, dtype=np.uint64)
         return keys

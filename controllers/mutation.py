@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from controllers.contract import Tokens
 from controllers.decisions import Decisions
@@ -59,20 +60,27 @@ def changes_at(temperature: float) -> int:
     return max(1, round(temperature))
 
 
-def neighbours(decisions: Decisions, tokens: Tokens) -> Tokens:
+def neighbours(
+    decisions: Decisions, tokens: Tokens, rng: np.random.Generator, most: int
+) -> tuple[Tokens, npt.NDArray[np.int64]]:
     """Changes one decision of each candidate, to each other option; decisions that become active take 0.
 
     Args:
         decisions: What the tokens mean.
         tokens: Canonical tokens `(n, decisions)`.
+        rng: Draws which changes are made, where there are more than `most`.
+        most: Neighbours that are returned at most.
 
     Returns:
-        Canonical tokens `(n * changes, decisions)`; `changes` is the sum of all cardinalities, each less 1.
+        Canonical tokens `(changes, decisions)`, and which of the candidates each is a neighbour of,
+        `(changes,)`. There are `n` changes for each option of each decision but one.
     """
-    found = [tokens[:0]]
-    for decision, cardinality in enumerate(decisions.cardinalities):
-        for step in range(1, cardinality):
-            others = tokens.copy()
-            others[:, decision] = (others[:, decision] + step) % cardinality
-            found.append(others)
-    return decisions.canonical(np.concatenate(found))
+    cardinalities = np.array(decisions.cardinalities)
+    decision = np.repeat(np.arange(len(decisions)), cardinalities - 1)
+    step = np.arange(len(decision)) - np.searchsorted(decision, decision) + 1
+    count = len(tokens) * len(decision)
+    made = np.arange(count) if count <= most else np.sort(rng.choice(count, most, replace=False))
+    change, parent = np.divmod(made, max(len(tokens), 1))
+    others, at = tokens[parent], (np.arange(len(made)), decision[change])
+    others[at] = (others[at] + step[change]) % cardinalities[decision[change]]
+    return decisions.canonical(others), parent

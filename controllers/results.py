@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from array import array
-from typing import TypeAlias
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +39,16 @@ class Results:
     def __init__(self, decisions: Decisions) -> None:
         self.worst = math.inf
         self._decisions = decisions
-        # Arrays of machine numbers, which numpy copies at once: a state is taken after every trial.
-        self._tokens = array("q")
-        self._rewards = array("d")  # NaN where infeasible
-        self._accuracies = array("d")  # NaN where not told
-        self._numbers = array("q")
+        self._empty()
+
+    def _empty(self) -> None:
         self._number_of: dict[Candidate, int] = {}
-        self._first = array("q")  # the first result of each candidate
+        self._tokens = _Column(np.zeros((0, len(self._decisions)), dtype=np.int64))
+        self._rewards = _Column(np.zeros(0))  # NaN where infeasible
+        self._accuracies = _Column(np.zeros(0))  # NaN where not told
+        self._numbers = _Column(np.zeros(0, dtype=np.int64))
+        self._first = _Column(np.zeros(0, dtype=np.int64))  # the first result of each candidate
+        self._number_of: dict[Candidate, int] = {}
 
     def __len__(self) -> int:
         return len(self._rewards)
@@ -53,28 +56,28 @@ class Results:
     @property
     def tokens(self) -> Tokens:
         """Candidates of all results, `(n, decisions)`, canonical."""
-        return np.array(self._tokens).reshape(-1, len(self._decisions))
+        return self._tokens.rows
 
     @property
     def rewards(self) -> Floats:
         """Rewards of all results, `(n,)`, NaN where infeasible."""
-        return np.array(self._rewards)
+        return self._rewards.rows
 
     @property
     def accuracies(self) -> Floats:
         """Accuracies of all results, `(n,)`, NaN where infeasible or not told."""
-        return np.array(self._accuracies)
+        return self._accuracies.rows
 
     @property
     def candidates(self) -> Tokens:
         """Candidates of all results, each once, `(candidates, decisions)`, in the order of first results."""
-        candidates: Tokens = self.tokens[np.array(self._first)]
+        candidates: Tokens = self.tokens[self._first.rows]
         return candidates
 
     @property
     def numbers(self) -> npt.NDArray[np.int64]:
         """Which row of `candidates` each result speaks for, `(n,)`."""
-        return np.array(self._numbers)
+        return self._numbers.rows
 
     def means(self, values: Floats) -> Floats:
         """Averages what was found of each candidate.
@@ -100,9 +103,8 @@ class Results:
         Infeasible candidates carry the worst reward of all results, which is infinite before the first.
         """
         first = max(0, len(self) - n)
-        rewards = np.array(self._rewards[first:])
-        tokens = np.array(self._tokens[first * len(self._decisions) :]).reshape(-1, len(self._decisions))
-        return tokens, np.where(np.isnan(rewards), self.worst, rewards)
+        rewards = self.rewards[first:]
+        return self.tokens[first:].copy(), np.where(np.isnan(rewards), self.worst, rewards)
 
     @property
     def has_accuracies(self) -> bool:
@@ -143,16 +145,14 @@ class Results:
         is_small = self._decisions.width - 1 <= np.iinfo(np.uint8).max
         return {
             "tokens": self.tokens.astype(np.uint8 if is_small else np.int64),
-            "rewards": self.rewards,
-            "accuracies": self.accuracies,
+            "rewards": self.rewards.copy(),
+            "accuracies": self.accuracies.copy(),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues from a state."""
         self.worst = math.inf
-        for column in (self._tokens, self._rewards, self._accuracies, self._numbers, self._first):
-            del column[:]
-        self._number_of.clear()
+        self._empty()
         columns = (np.asarray(state[name]).tolist() for name in ("tokens", "rewards", "accuracies"))
         for tokens, reward, accuracy in zip(*columns, strict=True):
             self._add(tuple(tokens), reward, accuracy)
@@ -162,8 +162,38 @@ class Results:
             self._number_of[tokens] = len(self._first)
             self._first.append(len(self))
         self._numbers.append(self._number_of[tokens])
-        self._tokens.extend(tokens)
+        self._tokens.append(tokens)
         self._rewards.append(reward)
         self._accuracies.append(accuracy)
         if reward < self.worst:  # NaN is not
             self.worst = reward
+
+
+class _Column:
+    """Rows of an array that are only ever added to, so that what was read of it stays as it is.
+
+    Args:
+        rows: The first of them.
+    """
+
+    def __init__(self, rows: npt.NDArray[Any]) -> None:
+        self._buffer, self._length = rows, 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def rows(self) -> npt.NDArray[Any]:
+        """All rows, not to be written to."""
+        rows = self._buffer[: self._length]
+        rows.flags.writeable = False
+        return rows
+
+    def append(self, row: float | Sequence[int]) -> None:
+        """Adds a row; there is room for twice as many where there was none left."""
+        if self._length == len(self._buffer):
+            room = np.empty((max(16, 2 * self._length), *self._buffer.shape[1:]), dtype=self._buffer.dtype)
+            room[: self._length] = self._buffer
+            self._buffer = room
+        self._buffer[self._length] = row
+        self._length += 1

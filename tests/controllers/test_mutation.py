@@ -67,10 +67,21 @@ def test_a_decision_that_is_active_in_one_parent_only_is_taken_after_that_one():
 
 
 def test_neighbours_differ_in_one_decision_and_are_all_there():
+    rng = np.random.default_rng(0)
     decisions = Decisions((2, 3), ((), ((0, (1,)),)))
-    found = neighbours(decisions, np.array([[1, 2]])).tolist()
-    assert sorted(found) == [[0, 0], [1, 0], [1, 1]]
-    assert len(neighbours(Decisions((3, 2, 4)), np.zeros((5, 3), dtype=np.int64))) == 5 * (2 + 1 + 3)
+    found, parent_of = neighbours(decisions, np.array([[1, 2]]), rng, most=99)
+    assert sorted(found.tolist()) == [[0, 0], [1, 0], [1, 1]]
+    assert parent_of.tolist() == [0, 0, 0]
+    found, _ = neighbours(Decisions((3, 2, 4)), np.zeros((5, 3), dtype=np.int64), rng, most=99)
+    assert len(found) == 5 * (2 + 1 + 3)
+
+
+def test_of_many_neighbours_some_are_drawn_each_once():
+    decisions, rng = Decisions((4,) * 9), np.random.default_rng(0)
+    tokens = decisions.sample(rng, 5)
+    found, parent_of = neighbours(decisions, tokens, rng, most=60)
+    assert ((found != tokens[parent_of]).sum(axis=1) == 1).all()
+    assert len({(int(parent), *row) for parent, row in zip(parent_of, found.tolist(), strict=True)}) == 60
 
 
 @pytest.mark.parametrize(("temperature", "changes"), [(0.4, 1), (1.0, 1), (2.0, 2), (8.0, 8)])

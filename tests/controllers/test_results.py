@@ -97,13 +97,18 @@ def test_the_latest_carry_the_worst_reward_where_they_were_infeasible(pairs, n):
     assert latest.tolist() == [worst if math.isnan(r) else r for r in rewards[len(pairs) - len(kept) :]]
 
 
-def test_columns_are_copies():
+def test_columns_cannot_be_written_to_and_stay_as_they_were():
     results = taken([((1, 2), 0.5)])
-    for column in (results.tokens, results.rewards, results.accuracies, *results.latest(1)):
-        column[...] = 0
-    results.take([(Proposal((0, 0)), 0.25)])
-    assert results.tokens.tolist() == [[1, 2], [0, 0]]
-    assert results.rewards.tolist() == [0.5, 0.25]
+    columns = (results.tokens, results.rewards, results.accuracies, results.numbers)
+    before = [column.tolist() for column in columns]
+    for column in columns:
+        with pytest.raises(ValueError, match="read-only"):
+            column[...] = 0
+    for number in range(40):
+        results.take([(Proposal((0, number % 3)), 0.25)])
+    np.testing.assert_equal([column.tolist() for column in columns], before)
+    assert results.tokens[:2].tolist() == [[1, 2], [0, 0]]
+    assert results.rewards.sum() == 0.5 + 40 * 0.25
 
 
 @pytest.mark.parametrize("bad", [((1, 2), math.nan), ((1, 3), 0.5), ((1,), 0.5)])
