@@ -45,6 +45,7 @@ from controllers.testing.states import (
     a_saved_state_continues_exactly,
     a_state_is_a_snapshot_of_arrays_and_json,
     a_state_of_another_space_is_refused,
+    ten_thousand_results_are_taken_and_the_state_grows_with_their_number,
 )
 from controllers.testing.tools import Make
 
@@ -57,6 +58,7 @@ CHECKS: tuple[Callable[[Make], None], ...] = (
     a_saved_state_continues_exactly,
     a_state_is_a_snapshot_of_arrays_and_json,
     a_state_of_another_space_is_refused,
+    ten_thousand_results_are_taken_and_the_state_grows_with_their_number,
     results_may_come_in_any_order_late_or_never,
     proposals_rebuilt_from_a_journal_count_the_same,
     candidates_of_others_are_learned_from_and_not_proposed,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from controllers.contract import Outcome, Proposal
 from controllers.state import state_to_json
 from controllers.testing.tools import (
@@ -18,6 +20,9 @@ from controllers.testing.tools import (
     through_json,
     through_npz,
 )
+
+MANY, ROUND = 10_000, 500
+"""Results of a long search, and how many of them are told at once."""
 
 
 def a_saved_state_continues_exactly(make: Make) -> None:
@@ -66,3 +71,26 @@ def a_state_of_another_space_is_refused(make: Make) -> None:
     """Loading the state of a controller with other decisions is an error, not a wrong search."""
     state = make(*PLAIN, 0).state_dict()
     refuses(lambda: make(*CONDITIONAL, 0).load_state_dict(state), "the state of another space")
+
+
+def ten_thousand_results_are_taken_and_the_state_grows_with_their_number(make: Make) -> None:
+    """After many results a controller still proposes and recommends; twice as many take twice the space."""
+    cardinalities, rng = (4,) * 10, np.random.default_rng(14)
+    controller = make(cardinalities, None, 14)
+    sizes, told = [len(state_to_json(controller.state_dict()))], set()
+    for count in range(MANY // ROUND):
+        rows = list(map(tuple, rng.integers(0, 4, (ROUND - 1, len(cardinalities))).tolist()))
+        results = [*controller.propose(1), *(Proposal(tokens=row) for row in rows)]
+        told |= {proposal.tokens for proposal in results}
+        controller.feedback([(proposal, reward_of(proposal.tokens)) for proposal in results])
+        if count + 1 in (MANY // ROUND // 2, MANY // ROUND):
+            sizes.append(len(state_to_json(controller.state_dict())))
+    require(
+        sizes[2] - sizes[0] <= 2.2 * (sizes[1] - sizes[0]) + 1000,
+        f"a state must grow at most with the number of results, but as JSON it has {sizes[0]} characters "
+        f"at first, {sizes[1]} after {MANY // 2} results and {sizes[2]} after {MANY}",
+    )
+    new = [proposal.tokens for proposal in controller.propose(1)]
+    require(bool(new) and new[0] not in told, f"after {MANY} results a new one must follow, but got {new}")
+    best = controller.recommend(1)
+    require(bool(best) and best[0] in told, f"one of {MANY} candidates must be recommended, but got {best}")

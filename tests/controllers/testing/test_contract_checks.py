@@ -9,8 +9,14 @@ import pytest
 from controllers import ControllerError, Outcome, RandomSearch
 from controllers.testing import CHECKS, check_controller, proposals, recommendations, results, states
 
+LONG = (states.ten_thousand_results_are_taken_and_the_state_grows_with_their_number,)
 
-@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, marks=pytest.mark.slow) if check in LONG else check for check in CHECKS],
+    ids=lambda check: check.__name__,
+)
 def test_every_controller_keeps_the_contract(make, check):
     check(make)
 
@@ -118,6 +124,12 @@ class SavesTuples(Wrapper):
 class SavesNumpyScalars(Wrapper):
     def state_dict(self):
         return {**super().state_dict(), "more": np.float64(1)}
+
+
+class SavesEveryPair(Wrapper):
+    def state_dict(self):
+        state = super().state_dict()
+        return {**state, "pairs": np.zeros(len(state["results"]["rewards"]) ** 2 // 50)}
 
 
 class SavesALiveArray(Wrapper):
@@ -338,6 +350,7 @@ BROKEN = [
     (LoadsAnything, states.a_saved_state_continues_exactly),
     (SavesTuples, states.a_state_is_a_snapshot_of_arrays_and_json),
     (SavesNumpyScalars, states.a_state_is_a_snapshot_of_arrays_and_json),
+    (SavesEveryPair, states.ten_thousand_results_are_taken_and_the_state_grows_with_their_number),
     (SavesALiveArray, states.a_state_is_a_snapshot_of_arrays_and_json),
     (LoadsAnything, states.a_state_of_another_space_is_refused),
     (StopsWhenResultsAreMissing, results.results_may_come_in_any_order_late_or_never),
