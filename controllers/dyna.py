@@ -56,8 +56,8 @@ class Dyna(Algorithm):
     the reward, with its uncertainty, is fitted to all results. After each result the policy takes a REINFORCE
     step by the real reward and several by rewards that the predictor expects of candidates the policy draws.
     The next candidate is the one with the largest expected improvement that is found by climbing, decision by
-    decision, from the policy's draws and from mutations of the best. Candidates under way count as if they
-    did what is expected, so that many can be evaluated side by side.
+    decision, from the policy's draws and from mutations of the best. Candidates under way count with results
+    drawn from what the predictor expects, anew for each proposal, so that many can be evaluated side by side.
 
     The best so far is the best by its estimated reward: a lucky measurement stands out from what is known of
     its neighbours and is not chased, nor recommended. Where the problem has `costs` and `reward`, and
@@ -108,7 +108,8 @@ class Dyna(Algorithm):
         """Draws the candidates with the largest expected improvement; from the policy before `first`."""
         if temperature != 1.0 or not self._can_predict:
             return self._policy.sample(rng, n, temperature)
-        self._predictor.condition(self._results, self._pending.rows)
+        self._predictor.condition(self._results)
+        self._predictor.imagine(self._pending.rows, rng)
         numbers, reward = self._predictor.ranked(self._results)
         parents = self._results.candidates[numbers[:BEAM]]
         start = [parents, self._policy.sample(rng, DRAWN)]

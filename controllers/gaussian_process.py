@@ -181,29 +181,36 @@ class GaussianProcess:
             tokens: Canonical candidates of those that are new, `(m, decisions)`.
             values: What was measured, of those there were and then of the new ones, `(n + m,)`.
         """
-        self._forget_beliefs()
+        self.forget_imagined()
         for row in self._encode(tokens):
             self._add(row[None])
         self._measured_inverse = self._inverse
         self._regard(values)
 
-    def believe(self, tokens: Tokens) -> None:
-        """Takes in candidates `(n, decisions)` as if they did what is expected: only deviations change.
+    def imagine(self, tokens: Tokens, rng: np.random.Generator) -> None:
+        """Takes in candidates `(n, decisions)` as if they had been measured, with values that it draws.
 
-        They take the place of those that were believed before.
+        The values are drawn together from what it predicts. The candidates take the place of those that were
+        imagined before.
 
-        Source: the Kriging believer of Ginsbourger et al., 2010.
+        Source: fantasies as in Snoek et al., NeurIPS 2012, section 3.2.
         """
-        self._forget_beliefs()
-        if len(tokens):
-            rows = self._encode(tokens)
-            expected = self._similarity_to_measured(rows) @ self._coefficients
-            self._add(rows)
-            self._targets = np.concatenate([self._targets, expected])
-            self._coefficients = np.concatenate([self._coefficients, np.zeros(len(rows))])
+        self.forget_imagined()
+        if not len(tokens):
+            return
+        rows = self._encode(tokens)
+        expected = self._similarity_to_measured(rows) @ self._coefficients
+        left = self._add(rows)
+        left[np.diag_indices(len(rows))] += _JITTER
+        drawn = expected + np.linalg.cholesky(left) @ rng.standard_normal(len(rows))
+        self._targets = np.concatenate([self._targets, drawn])
+        self._coefficients = self._inverse @ self._targets
 
-    def _add(self, rows: Ints) -> None:
-        """Enlarges the inverse by candidates (Rasmussen and Williams, 2006, equations A.11 and A.12)."""
+    def _add(self, rows: Ints) -> Floats:
+        """Enlarges the inverse by candidates; returns the covariance that their values had left, `(n, n)`.
+
+        Source: Rasmussen and Williams, 2006, equations A.11 and A.12.
+        """
         n = self.size
         similarity = self._similarity_to_measured(rows)
         alike = similarity @ self._inverse
@@ -220,15 +227,13 @@ class GaussianProcess:
         self._rows = np.concatenate([self._rows, rows])
         self._distances = np.concatenate([self._distances, distances], axis=1)
         self._effects = np.concatenate([self._effects, effects], axis=1)
+        return left
 
-    def _forget_beliefs(self) -> None:
+    def forget_imagined(self) -> None:
+        """Goes back to what was measured."""
         n = len(self._measured_inverse)
-        self._inverse = self._measured_inverse
-        self._rows, self._targets, self._coefficients = (
-            self._rows[:n],
-            self._targets[:n],
-            self._measured_coefficients,
-        )
+        self._inverse, self._coefficients = self._measured_inverse, self._measured_coefficients
+        self._rows, self._targets = self._rows[:n], self._targets[:n]
         self._distances, self._effects = self._distances[:, :n], self._effects[:, :n]
 
     def _regard(self, values: Floats) -> None:
@@ -268,7 +273,7 @@ class GaussianProcess:
     def similarity(self, one: Tokens, other: Tokens) -> Floats:
         """Returns how much the values of candidates vary together by what is smooth, `(n, m)`."""
         distances, _ = self._tables(self._encode(other))
-        return self._smooth(_summed(distances, self._encode(one)))
+        return self._smooth(_one_hot(self._encode(one), len(self._order)) @ distances)
 
     def at_measured(self) -> Floats:
         """Returns the expected value of each candidate that was measured, `(n,)`: what is left is noise."""
@@ -332,13 +337,27 @@ class GaussianProcess:
 
     def _similarity_to_measured(self, rows: Ints, near: Near | None = None) -> Floats:
         """Covariance of values, `(n, measured)`: a candidate's own part is shared by its own measurements."""
-        if near is None:
-            distances, effects = _summed(self._distances, rows), _summed(self._effects, rows)
-        else:
-            parents = self._encode(near.parents)
-            distances = _changed(self._distances, rows, parents, near.parent_of)
-            effects = _changed(self._effects, rows, parents, near.parent_of)
+        distances, effects = self._sums(rows, near)
         return effects + self._smooth(distances) + self._own * _is_none(distances)
+
+    def _sums(self, rows: Ints, near: Near | None) -> tuple[Floats, Floats]:
+        """Distances and effects summed over the decisions of candidates, each `(n, measured)`."""
+        if near is None:
+            options = _one_hot(rows, len(self._order))
+            return options @ self._distances, options @ self._effects
+        parents = self._encode(near.parents)
+        options, theirs = _one_hot(parents, len(self._order)), parents[near.parent_of]
+        which, decision = np.nonzero(rows != theirs)
+        turn = np.arange(len(which)) - np.searchsorted(which, which)
+        tables = self._distances, self._effects
+        found = tuple((options @ table)[near.parent_of] for table in tables)
+        for number in range(turn.max(initial=-1) + 1):  # once, but for decisions that depend on another
+            at = turn == number
+            changed, new = which[at], rows[which[at], decision[at]]
+            old = theirs[changed, decision[at]]
+            for result, table in zip(found, tables, strict=True):
+                result[changed] += table[new] - table[old]
+        return found[0], found[1]
 
     @property
     def _own(self) -> float:
@@ -441,27 +460,10 @@ def _inverse_triangle(lower: Floats) -> Floats:
     return result
 
 
-def _summed(table: Floats, rows: Ints) -> Floats:
-    """Sums of those rows of a table `(rows, measured)` that each candidate `(n, decisions)` has."""
-    return _one_hot(rows, len(table)) @ table
-
-
 def _one_hot(rows: Ints, width: int) -> Floats:
     options = np.zeros((len(rows), width))
     options[np.arange(len(rows))[:, None], rows] = 1.0
     return options
-
-
-def _changed(table: Floats, rows: Ints, parents: Ints, parent_of: Ints) -> Floats:
-    """The same for candidates that differ in few decisions from their parents."""
-    result: Floats = _summed(table, parents)[parent_of]
-    differs = rows != parents[parent_of]
-    while differs.any():
-        which = np.flatnonzero(differs.any(axis=1))
-        decision = differs[which].argmax(axis=1)
-        result[which] += table[rows[which, decision]] - table[parents[parent_of[which], decision]]
-        differs[which, decision] = False
-    return result
 
 
 def _is_none(distances: Floats) -> Floats:

@@ -103,6 +103,7 @@ class Predictor:
         self._scale = Scale(middle=0.0, spread=0.0)
         self._target = "reward"
         self._next_fit = 0
+        self._told = 0  # results that it is conditioned on
         self._calibration: Calibration | None = None
 
     @property
@@ -126,6 +127,7 @@ class Predictor:
             return
         steps = LATER_STEPS if self._next_fit else FIRST_STEPS
         self._next_fit = len(results) + min(max(3, int(REFIT_SHARE * len(results))), LONGEST_UNFITTED)
+        self._told = 0
         sound = _are_sound(results)
         found: dict[str, tuple[Calibration, Scale]] = {}
         for target, followed in self._followed.items():
@@ -141,17 +143,16 @@ class Predictor:
             every = np.arange(len(results))
             self._fit(self._completing, results, every, sound.astype(np.float64), steps, None)
 
-    def condition(self, results: Results, pending: Tokens | None = None) -> None:
-        """Takes in results, and candidates under way `(n, decisions)` as if they did what is expected."""
-        sound, tokens = _are_sound(results), results.tokens
-        values = self._values(results, self._target, sound)
-        noise = self._noise_of(self._target, results)
-        self._followed[self._target].follow(tokens, sound, values, noise)
-        self._worst = results.worst
-        self._has_failures = not sound.all()
-        if self._has_failures:
-            self._completing.follow(tokens, np.ones_like(sound), sound.astype(np.float64), None)
-        self._process.believe(results.tokens[:0] if pending is None else pending)
+    def condition(self, results: Results) -> None:
+        """Takes in results, and counts candidates under way no longer."""
+        self._process.forget_imagined()
+        if self._told != len(results):
+            self._told = len(results)
+            self._follow(results)
+
+    def imagine(self, pending: Tokens, rng: np.random.Generator) -> None:
+        """Counts candidates under way `(n, decisions)` with results that it draws from what it expects."""
+        self._process.imagine(pending, rng)
 
     def widened(self, results: Results, most: int) -> Predictor:
         """The same predictor conditioned on up to so many results, while this one stays as it is."""
@@ -194,8 +195,9 @@ class Predictor:
         order = np.argsort(-expected, kind="stable")
         others = np.flatnonzero(~np.isnan(means))
         others = others[np.argsort(-means[others], kind="stable")]
-        ranked = np.array(list(dict.fromkeys([*numbers[order].tolist(), *others.tolist()])), dtype=np.int64)
-        return ranked, float(expected[order[0]]) if len(order) else math.nan
+        ranked = np.concatenate([numbers[order], others])
+        _, first = np.unique(ranked, return_index=True)
+        return ranked[np.sort(first)], float(expected[order[0]]) if len(order) else math.nan
 
     def chance(self, tokens: Tokens, *, near: Near | None = None) -> Floats:
         """Returns the probability that each candidate completes, `(n,)`; 1 where none has failed yet."""
@@ -248,7 +250,7 @@ class Predictor:
 
     def load_state_dict(self, state: State) -> None:
         """Continues from a state; of an earlier version, which kept other things, it fits anew."""
-        self._next_fit = 0
+        self._next_fit = self._told = 0
         self._calibration = None
         if "until" not in state.get("completing", {}):
             return
@@ -312,6 +314,16 @@ class Predictor:
         some = self._looked_at(results, rows, process, MOST_FITTED)
         process.fit(tokens[some], values[some], steps=steps, noise=noise)
         followed.begin(tokens, self._looked_at(results, rows, process, MOST_RESULTS), values, noise)
+
+    def _follow(self, results: Results) -> None:
+        sound, tokens = _are_sound(results), results.tokens
+        values = self._values(results, self._target, sound)
+        noise = self._noise_of(self._target, results)
+        self._followed[self._target].follow(tokens, sound, values, noise)
+        self._worst = results.worst
+        self._has_failures = not sound.all()
+        if self._has_failures:
+            self._completing.follow(tokens, np.ones_like(sound), sound.astype(np.float64), None)
 
     def _values(self, results: Results, target: str, sound: Flags) -> Floats:
         """What is learnt of each result, `(n,)`, and sets its scale; of no use of one that is not sound."""

@@ -13,7 +13,7 @@ from controllers import ControllerError, Outcome, Proposal
 from controllers.decisions import Decisions
 from controllers.importance import main_effects, total_effects
 from controllers.policies import IndependentPolicy
-from controllers.predictor import Calibration, Predictor
+from controllers.predictor import MOST_RESULTS, Calibration, Predictor
 from controllers.results import Results
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
@@ -27,9 +27,6 @@ Tokens = npt.NDArray[np.int64]
 
 LEAST_TRIALS = 10
 """Completed trials from which on decisions are explained."""
-
-FITTED_TRIALS = 150
-"""Trials that the model's settings are fitted to, spread over the study; time grows with their cube."""
 
 LEAST_REPLICATES = 4
 """Replicates from which on the noise of one training is measured, and not left to the model."""
@@ -157,7 +154,7 @@ def explain(study: Study) -> Insight:
         good=len(good),
         cost=costs.names[0],
         calibration=accuracy.calibration,
-        fitted=min(len(accuracies), FITTED_TRIALS),
+        fitted=min(len(accuracies), MOST_RESULTS),
         noise=accuracy.noise if spread is None else spread,
         replicates=0 if spread is None else replicates,
         likely_best=completed[ranked[0]],
@@ -241,14 +238,11 @@ def _outcome(trial: StudyTrial, sign: float) -> Outcome:
 def _fitted(
     predictor: Predictor, decisions: Decisions, found: Sequence[tuple[StudyTrial, Outcome]]
 ) -> Predictor:
-    """A predictor whose settings are fitted to some trials, and which knows all of them."""
-    results = [(Proposal(trial.tokens), outcome) for trial, outcome in found]
-    chosen = np.linspace(0, len(results) - 1, min(len(results), FITTED_TRIALS)).astype(np.int64)
-    some, everything = Results(decisions), Results(decisions)
-    some.take([results[row] for row in chosen])
-    everything.take(results)
-    predictor.fit(some if math.isfinite(some.worst) else everything)  # something must have completed
-    predictor.condition(everything, np.zeros((0, len(decisions)), dtype=np.int64))
+    """A predictor that knows all of the trials."""
+    results = Results(decisions)
+    results.take([(Proposal(trial.tokens), outcome) for trial, outcome in found])
+    predictor.fit(results)
+    predictor.condition(results)
     return predictor
 
 

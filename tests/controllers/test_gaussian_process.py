@@ -196,7 +196,7 @@ def test_measurements_taken_in_one_by_one_give_what_all_at_once_give():
     at_once, one_by_one = GaussianProcess(decisions), GaussianProcess(decisions)
     at_once.condition(tokens, values, noise=0.3)
     one_by_one.condition(tokens[:40], values[:40], noise=0.3)
-    one_by_one.believe(tokens[50:])
+    one_by_one.imagine(tokens[50:], np.random.default_rng(1))
     one_by_one.extend(tokens[40:45], values[:45])
     one_by_one.extend(tokens[45:], values)
     at_once.load_state_dict(one_by_one.state_dict())  # the units are those of the first forty
@@ -205,14 +205,23 @@ def test_measurements_taken_in_one_by_one_give_what_all_at_once_give():
     np.testing.assert_allclose(one_by_one.predict(others), at_once.predict(others), rtol=1e-8)
 
 
-def test_what_is_believed_changes_deviations_and_no_expectation():
+def test_what_is_imagined_is_drawn_from_what_is_predicted():
     decisions, tokens, values = sample(PLAIN, 40)
-    process = GaussianProcess(decisions)
+    process, rng = GaussianProcess(decisions), np.random.default_rng(0)
     process.condition(tokens[:30], values[:30])
     mean, deviation = process.predict(tokens)
-    process.believe(tokens[30:35])
-    process.believe(tokens[35:])  # in place of the others
-    np.testing.assert_allclose(process.mean(tokens), mean, rtol=1e-9)
+    means = []
+    for _ in range(400):
+        process.imagine(tokens[30:], rng)
+        means.append(process.mean(tokens))
+    assert process.size == 40
     assert (process.predict(tokens)[1] <= deviation + 1e-9).all()
-    assert (process.predict(tokens[35:])[1] < 0.9 * deviation[35:]).all()
-    assert process.size == 40 - 5
+    assert (process.predict(tokens[30:])[1] < 0.9 * deviation[30:]).all()
+    np.testing.assert_array_less(np.abs(np.mean(means, axis=0) - mean), 0.25 * deviation)
+    # What is imagined moves the expectation by what its deviation shrinks.
+    spread = np.std(means, axis=0)[30:]
+    np.testing.assert_allclose(
+        spread, np.sqrt(deviation**2 - process.predict(tokens)[1] ** 2)[30:], rtol=0.15
+    )
+    process.forget_imagined()
+    np.testing.assert_array_equal(process.predict(tokens), (mean, deviation))

@@ -88,16 +88,16 @@ def test_expected_improvement_is_that_of_the_normal_distribution(tokens):
     assert (found >= 0).all()
 
 
-def test_a_running_candidate_has_a_smaller_expected_improvement(tokens):
+def test_a_candidate_under_way_is_less_uncertain_until_its_result_comes(tokens):
     results = gather(tokens, accuracy_of(tokens) + 0.02 * np.random.default_rng(2).normal(size=60))
-    predictor = fitted(results)
+    predictor, process = fitted(results), fitted(results)._process
     others = DECISIONS.sample(np.random.default_rng(5), 200)
-    best = float(predictor.estimate(tokens).max())
-    before = predictor.improvement(others, best)
-    promising = others[[before.argmax()]]
-    predictor.condition(results, promising)
-    assert predictor.improvement(promising, best)[0] < 0.7 * before.max()
-    np.testing.assert_allclose(predictor.estimate(others), fitted(results).estimate(others), atol=1e-3)
+    before = predictor._process.predict(others)[1]
+    pending = others[[before.argmax()]]
+    predictor.imagine(pending, np.random.default_rng(3))
+    assert predictor._process.predict(pending)[1][0] < 0.9 * before.max()
+    predictor.condition(results)
+    np.testing.assert_array_equal(predictor._process.predict(others), process.predict(others))
 
 
 def failing(tokens, fails, seed=0):
