@@ -18,6 +18,7 @@ from controllers import (
     NSGA2,
     PPO,
     Controller,
+    Front,
     LocalSearch,
     Outcome,
     RandomSearch,
@@ -38,6 +39,7 @@ TITLES = {
     "evolution": "Aging evolution",
     "local": "Local search",
     "random": "Random search",
+    "front": "Front",
     "nsga2": "NSGA-II",
     "optuna-tpe": "Optuna TPE",
     "optuna-nsga2": "Optuna NSGA-II",
@@ -54,10 +56,11 @@ KINDS: dict[str, Callable[..., Controller]] = {
     "evolution": RegularizedEvolution,
     "local": LocalSearch,
     "random": RandomSearch,
+    "front": Front,
     "nsga2": NSGA2,
 }
 
-PARETO = ("nsga2", "random", "dyna", "optuna-nsga2", "optuna-tpe")
+PARETO = ("front", "nsga2", "random", "dyna", "optuna-nsga2", "optuna-tpe")
 """Those that are set to look for a front."""
 
 DEFAULT = tuple(name for name in TITLES if name not in ("ppo-lstm", "botorch", "smac"))
@@ -123,7 +126,7 @@ class Ours:
         """What the controller recommends; its front, or what is one of all that was observed."""
         if not self._problem.is_pareto:
             return self._controller.recommend()
-        if isinstance(self._controller, NSGA2):
+        if isinstance(self._controller, Front | NSGA2):
             return self._controller.front()
         return self._observed.front()
 
@@ -145,7 +148,7 @@ def make_competitor(name: str, problem: Problem, seed: int, workers: int) -> Com
     if name in PEERS:
         return make_peer(name, problem, seed, workers)
     space = problem.field.benchmark.space
-    knows_costs = name == "dyna" or (name == "nsga2" and problem.is_pareto)
+    knows_costs = name == "dyna" or (name in ("front", "nsga2") and problem.is_pareto)
     numbers = controllers.Problem(
         space.cardinalities,
         space.conditions,

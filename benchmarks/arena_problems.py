@@ -440,9 +440,5 @@ def _spread_front(field: Field, front: Tokens) -> tuple[Tokens, Floats, Floats]:
 
 def _volume(accuracies: Floats, macs: Floats, anchors: Anchors) -> float:
     """Hypervolume of accuracy and the logarithm of macs: halving them counts alike everywhere."""
-    return hypervolume(
-        accuracies,
-        np.log(macs),
-        least_accuracy=anchors.least_accuracy,
-        most_cost=float(np.log(anchors.most_macs)),
-    )
+    points = np.column_stack([-accuracies, np.log(macs)])
+    return hypervolume(points, np.array([-anchors.least_accuracy, np.log(anchors.most_macs)]))

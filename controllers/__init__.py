@@ -12,6 +12,7 @@ from controllers.algorithm import Algorithm
 from controllers.contract import Candidate, Controller, ControllerError, Feedback, Outcome, Proposal, State
 from controllers.dyna import Dyna
 from controllers.evolution import RegularizedEvolution
+from controllers.front import Front
 from controllers.importance import main_effects, total_effects
 from controllers.local_search import LocalSearch
 from controllers.nsga2 import NSGA2
@@ -27,6 +28,7 @@ CONTROLLERS: dict[str, Callable[..., Controller]] = {
     "ppo": PPO,
     "evolution": RegularizedEvolution,
     "local": LocalSearch,
+    "front": Front,
     "nsga2": NSGA2,
     "random": RandomSearch,
 }
@@ -46,6 +48,7 @@ __all__ = [
     "Default",
     "Dyna",
     "Feedback",
+    "Front",
     "LocalSearch",
     "Outcome",
     "Problem",

@@ -57,7 +57,7 @@ class Algorithm(ABC):
     ) -> None:
         self._problem = Problem.of(problem, conditions)
         self._decisions = self._problem.decisions
-        self._results = Results(self._decisions)
+        self._results = Results(self._decisions, self._problem.measured_costs)
         self._candidates = Candidates(self._problem, seed)
         self._rng = self._candidates.rng
         self._made: State = {"controller": name, "decisions": self._decisions.fingerprint, **settings}

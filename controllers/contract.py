@@ -97,6 +97,8 @@ class Outcome:
         status: "completed"; or "infeasible", the candidate's own fault: a controller that sees rewards only
             learns the worst finite reward it has seen, whatever `reward` says; or "lost", a machine's fault:
             no result will come, the proposal is under way no longer, and nothing is learnt.
+        costs: What was measured of further objectives, in the problem's order; less is better. Only
+            controllers of fronts look at them.
 
     Raises:
         ControllerError: A completed outcome without a finite reward, or a value outside its range.
@@ -106,6 +108,7 @@ class Outcome:
     accuracy: float | None = None
     fidelity: float = 1.0
     status: str = "completed"
+    costs: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in ("completed", "infeasible", "lost"):
@@ -123,6 +126,8 @@ class Outcome:
             raise ControllerError(
                 f"accuracy must be finite or None, but got {self.accuracy!r}", field="accuracy"
             )
+        if not all(map(math.isfinite, self.costs)):
+            raise ControllerError(f"costs must be finite numbers, but got {self.costs!r}", field="costs")
         if not 0 < self.fidelity <= 1:
             raise ControllerError(f"fidelity must lie in (0, 1], but got {self.fidelity!r}", field="fidelity")
 
@@ -144,8 +149,8 @@ Feedback: TypeAlias = Sequence[tuple[Proposal, float | Outcome]]
 class Controller(Protocol):
     """Chooses candidates and learns from their outcomes: ask, tell, save.
 
-    These five methods are all it needs. Two more are used where a controller has them: `diagnostics()`, see
-    `HasDiagnostics`, and `probabilities()`, see `HasProbabilities`.
+    These five methods are all it needs. Three more are used where a controller has them: `diagnostics()`, see
+    `HasDiagnostics`, `probabilities()`, see `HasProbabilities`, and `front()`, see `HasFront`.
 
     `controllers.testing.check_controller` checks everything that is stated here.
     """
@@ -202,6 +207,20 @@ class HasProbabilities(Protocol):
     def probabilities(self) -> list[Floats] | None:
         """Returns for each decision the probability of each option; None where there is no policy."""
         ...
+
+
+@runtime_checkable
+class HasFront(Protocol):
+    """A controller that looks for a front."""
+
+    def front(self) -> list[Candidate]:
+        """Returns the completed candidates that none dominates, in the order of the first cost."""
+        ...
+
+
+def front_of(controller: object) -> list[Candidate]:
+    """The front that a controller goes with; empty where it has no `front`."""
+    return controller.front() if isinstance(controller, HasFront) else []
 
 
 def diagnostics_of(controller: object) -> dict[str, float]:

@@ -26,9 +26,10 @@ from controllers.results import Told
 class NSGA2(Algorithm):
     """Evolution in which the least dominated survive, and of equal ones those with the most room.
 
-    Objectives are the accuracy, to be raised, and every column of the problem's `costs`, to be lowered. The
-    accuracy is `Outcome.accuracy` where it is told and the reward elsewhere; results of a candidate that come
-    again are averaged. Without `costs` the reward is the only objective.
+    Objectives are the accuracy, to be raised, and every column of the problem's `costs` and of what outcomes
+    come with as `Outcome.costs`, to be lowered. The accuracy is `Outcome.accuracy` where it is told and the
+    reward elsewhere; results of a candidate that come again are averaged. Without costs the reward is the
+    only objective.
 
     The first `population` results come from uniform draws. From then on a candidate has two parents, each
     the better of two members drawn at random: the one in the lower front, or of the same front the one with
@@ -71,11 +72,13 @@ class NSGA2(Algorithm):
         self._crossover = crossover
         self._population = np.zeros(0, dtype=np.int64)  # rows of the results' candidates, the best first
         problem = Problem.of(problem, conditions)
-        settings = {
+        settings: State = {
             "has_costs": problem.costs is not None,
             "population": self._size,
             "crossover": crossover,
         }
+        if problem.measured_costs:
+            settings["measured_costs"] = problem.measured_costs
         super().__init__("NSGA2", problem, None, seed=seed, settings=settings)
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
@@ -131,10 +134,11 @@ class NSGA2(Algorithm):
     def _completed(self, numbers: Ints) -> tuple[Ints, Floats]:
         """Those candidates that were never infeasible, `(n,)`, and their objectives, `(n, objectives)`."""
         values = self._results.rewards
-        if self._problem.costs is not None:
+        if self._problem.costs is not None or self._problem.measured_costs:
             accuracies = self._results.accuracies
             values = np.where(np.isnan(accuracies), values, accuracies)
         means = self._results.means(values)
         numbers = numbers[~np.isnan(means[numbers])]
         costs = self._problem.cost_table(self._results.candidates[numbers])
-        return numbers, np.column_stack([-means[numbers], costs])
+        measured = [self._results.means(column)[numbers] for column in self._results.measured_costs.T]
+        return numbers, np.column_stack([-means[numbers], costs, *measured])

@@ -1,4 +1,4 @@
-"""What it means that no candidate is better in everything: domination, fronts, crowding, hypervolume.
+"""Candidates that none beats in everything: domination, fronts, crowding, hypervolume and knee.
 
 Points `(n, objectives)` are rows of finite numbers of which smaller is better in every column, unless it
 is said otherwise.
@@ -71,25 +71,51 @@ def crowding(points: Floats) -> Floats:
     return result
 
 
-def hypervolume(accuracies: Floats, costs: Floats, *, least_accuracy: float, most_cost: float) -> float:
-    """Returns the area of accuracy and cost that is beaten or met by some candidate, up to a reference point.
+def hypervolume(points: Floats, reference: Floats) -> float:
+    """Returns the volume that is met or beaten by some point, up to a reference point.
 
     Args:
-        accuracies: Of the candidates, `(n,)`; more is better.
-        costs: Of the candidates, `(n,)`; less is better.
-        least_accuracy: The reference point; a candidate that is no better in both adds nothing.
-        most_cost: Likewise.
+        points: `(n, objectives)`; one that is no better than the reference in every objective adds nothing.
+        reference: `(objectives,)`.
 
     Returns:
-        The area in units of accuracy times cost, 0 without candidates.
+        The volume, in the product of the objectives' units; 0 without points.
 
-    Source: Zitzler and Thiele, IEEE TEC 1999, for two objectives.
+    Source: Zitzler and Thiele, IEEE TEC 1999; slice by slice, While et al., IEEE TEC 2006.
     """
-    order = np.argsort(costs, kind="stable")
-    # The best accuracy that may be had for at most this cost, from here to the next cost.
-    reached = np.maximum.accumulate(np.maximum(accuracies[order] - least_accuracy, 0.0))
-    widths = np.diff(np.minimum(costs[order], most_cost), append=most_cost)
-    return float(reached @ widths)
+    points = points[(points < reference).all(axis=1)]
+    if not len(points):
+        return 0.0
+    points = points[points[:, -1].argsort(kind="stable")]
+    heights = np.diff(points[:, -1], append=reference[-1])
+    if points.shape[1] == 1:
+        return float(reference[0] - points[0, 0])
+    if points.shape[1] == 2:
+        return float((reference[0] - np.minimum.accumulate(points[:, 0])) @ heights)
+    slices = (hypervolume(points[: n + 1, :-1], reference[:-1]) for n in range(len(points)))
+    return float(sum(height * area for height, area in zip(heights, slices, strict=True) if height > 0))
+
+
+def by_knee(points: Floats) -> Ints:
+    """Returns the order of the points of a front from its knee on, `(n,)`.
+
+    Each objective is measured from its least to its largest value on the front, as 0 to 1, and the points
+    are in the order of their sums. With two objectives the first, the knee, is the point farthest from the
+    chord between the ends of the front. Of equals the better one in the first objective comes first, then in
+    the next.
+
+    Args:
+        points: A front, `(n, objectives)`.
+
+    Source: Das, Structural Optimization 18, 1999, where the distance is that from the convex hull of the
+    points that are best in one objective each.
+    """
+    if not len(points):
+        return np.zeros(0, dtype=np.int64)
+    spans = np.ptp(points, axis=0)
+    shares = (points - points.min(axis=0)) / np.where(spans > 0, spans, 1.0)
+    sums = np.round(shares.sum(axis=1), 12)  # the ends of a front are equal but for rounding
+    return np.lexsort((*points.T[::-1], sums))
 
 
 def _dominates(these: Floats, those: Floats) -> Flags:

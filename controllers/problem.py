@@ -20,6 +20,7 @@ from controllers.contract import (
     Key,
     Reward,
     Tokens,
+    require_count,
 )
 from controllers.decisions import Decisions
 
@@ -41,11 +42,13 @@ class Problem:
         reward: How the reward follows from accuracies and those costs; None where that is unknown.
         noise: Standard deviation of one measurement of the accuracy, as a fraction, known from measuring
             beforehand; None where it is unknown. Not every controller uses it.
+        measured_costs: How many more objectives outcomes come with, as `Outcome.costs`. Only controllers of
+            fronts use them.
         decisions: Cardinalities and conditions, checked.
 
     Raises:
         ControllerError: There is no decision, a cardinality or a condition is wrong, what must be a function
-            cannot be called, or the noise is negative or not finite.
+            cannot be called, the noise is negative or not finite, or a number of costs is no count.
     """
 
     cardinalities: Sequence[int]
@@ -56,6 +59,7 @@ class Problem:
     costs: Costs | None = None
     reward: Reward | None = None
     noise: float | None = None
+    measured_costs: int = 0
     decisions: Decisions = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -68,6 +72,7 @@ class Problem:
                 f"`noise >= 0` must hold for a deviation of accuracies, but got noise={self.noise}",
                 field="noise",
             )
+        require_count("measured_costs", self.measured_costs, least=0)
         decisions = Decisions(self.cardinalities, self.conditions)
         object.__setattr__(self, "decisions", decisions)
         object.__setattr__(self, "cardinalities", decisions.cardinalities)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from controllers.contract import (
     Candidate,
+    ControllerError,
     Feedback,
     Floats,
     Outcome,
@@ -31,13 +32,15 @@ class Results:
 
     Args:
         decisions: What the tokens mean.
+        measured_costs: How many costs a completed outcome comes with; others are not kept.
 
     Attributes:
         worst: The lowest reward so far, infinite before the first.
     """
 
-    def __init__(self, decisions: Decisions) -> None:
+    def __init__(self, decisions: Decisions, measured_costs: int = 0) -> None:
         self.worst = math.inf
+        self._width = measured_costs
         self._decisions = decisions
         self._empty()
 
@@ -46,6 +49,7 @@ class Results:
         self._tokens = _Column(np.zeros((0, len(self._decisions)), dtype=np.int64))
         self._rewards = _Column(np.zeros(0))  # NaN where infeasible
         self._accuracies = _Column(np.zeros(0))  # NaN where not told
+        self._costs = _Column(np.zeros((0, self._width)))  # NaN where infeasible
         self._numbers = _Column(np.zeros(0, dtype=np.int64))
         self._first = _Column(np.zeros(0, dtype=np.int64))  # the first result of each candidate
         self._number_of: dict[Candidate, int] = {}
@@ -67,6 +71,11 @@ class Results:
     def accuracies(self) -> Floats:
         """Accuracies of all results, `(n,)`, NaN where infeasible or not told."""
         return self._accuracies.rows
+
+    @property
+    def measured_costs(self) -> Floats:
+        """Costs that results came with, `(n, measured costs)`, NaN where infeasible."""
+        return self._costs.rows
 
     @property
     def candidates(self) -> Tokens:
@@ -119,12 +128,20 @@ class Results:
             ControllerError: A result is not valid; then none of them is taken.
         """
         checked = [(p, self._decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
+        for proposal, _, outcome in checked:
+            if self._width and outcome.is_feasible and len(outcome.costs) != self._width:
+                raise ControllerError(
+                    f"an outcome must come with {self._width} measured costs, but that of proposal "
+                    f"{proposal.number} with tokens {proposal.tokens} has {len(outcome.costs)}",
+                    field="costs",
+                )
         for _, tokens, outcome in checked:
             if outcome.is_lost:
                 continue
             accuracy = outcome.accuracy if outcome.is_feasible else None
             reward = outcome.reward if outcome.is_feasible else math.nan
-            self._add(tokens, reward, math.nan if accuracy is None else accuracy)
+            costs = outcome.costs if outcome.is_feasible else (math.nan,) * self._width
+            self._add(tokens, reward, math.nan if accuracy is None else accuracy, costs)
         return checked
 
     def best(self, n: int) -> list[Candidate]:
@@ -147,17 +164,20 @@ class Results:
             "tokens": self.tokens.astype(np.uint8 if is_small else np.int64),
             "rewards": self.rewards.copy(),
             "accuracies": self.accuracies.copy(),
+            **({"costs": self.measured_costs.copy()} if self._width else {}),
         }
 
     def load_state_dict(self, state: State) -> None:
         """Continues from a state."""
         self.worst = math.inf
         self._empty()
-        columns = (np.asarray(state[name]).tolist() for name in ("tokens", "rewards", "accuracies"))
-        for tokens, reward, accuracy in zip(*columns, strict=True):
-            self._add(tuple(tokens), reward, accuracy)
+        columns = [np.asarray(state[name]).tolist() for name in ("tokens", "rewards", "accuracies")]
+        costs = np.asarray(state["costs"] if self._width else [], dtype=np.float64)
+        columns.append(costs.reshape(len(columns[0]), self._width).tolist())
+        for tokens, reward, accuracy, measured in zip(*columns, strict=True):
+            self._add(tuple(tokens), reward, accuracy, measured)
 
-    def _add(self, tokens: Candidate, reward: float, accuracy: float) -> None:
+    def _add(self, tokens: Candidate, reward: float, accuracy: float, costs: Sequence[float]) -> None:
         if tokens not in self._number_of:
             self._number_of[tokens] = len(self._first)
             self._first.append(len(self))
@@ -165,6 +185,7 @@ class Results:
         self._tokens.append(tokens)
         self._rewards.append(reward)
         self._accuracies.append(accuracy)
+        self._costs.append(costs[: self._width])
         if reward < self.worst:  # NaN is not
             self.worst = reward
 
@@ -189,7 +210,7 @@ class _Column:
         rows.flags.writeable = False
         return rows
 
-    def append(self, row: float | Sequence[int]) -> None:
+    def append(self, row: float | Sequence[float]) -> None:
         """Adds a row; there is room for twice as many where there was none left."""
         if self._length == len(self._buffer):
             room = np.empty((max(16, 2 * self._length), *self._buffer.shape[1:]), dtype=self._buffer.dtype)

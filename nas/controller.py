@@ -21,7 +21,7 @@ from controllers import (
     Proposal,
     State,
 )
-from controllers.contract import diagnostics_of, probabilities_of
+from controllers.contract import diagnostics_of, front_of, probabilities_of
 from nas.catalogue import Catalogue
 from nas.errors import ControllerFailedError, ObjectiveError, StudyError, UsageError
 from nas.failures import failure_of
@@ -35,13 +35,17 @@ from nas.trial import Status
 from nas.units import hint
 from nas.values import as_number, clean, real, shown
 
+FRONT_CONTROLLERS = tuple(name for name, kind in CONTROLLERS.items() if hasattr(kind, "front"))
+"""Those that look for a front, the default first."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerOptions:
     """Which of our controllers chooses, and its options.
 
     Attributes:
-        name: One of `controllers.CONTROLLERS`; may be positional.
+        name: One of `controllers.CONTROLLERS`; may be positional. None is the default: the first of them, or
+            `front` where the objective has several goals.
         accuracy_noise: Standard deviation of one measured accuracy, a fraction, as `nas proxy-check` finds
             it, for controllers that use the noise; None leaves them to estimate it.
 
@@ -49,11 +53,11 @@ class ControllerOptions:
         UsageError: There is no such controller, or the noise is no number.
     """
 
-    name: str = field(default=next(iter(CONTROLLERS)), kw_only=False)
+    name: str | None = field(default=None, kw_only=False)
     accuracy_noise: float | None = None
 
     def __post_init__(self) -> None:
-        if self.name not in CONTROLLERS:
+        if self.name is not None and self.name not in CONTROLLERS:
             raise UsageError(
                 f"there is no controller {self.name!r}: {hint(str(self.name), CONTROLLERS)}",
                 field="controller",
@@ -63,8 +67,26 @@ class ControllerOptions:
             object.__setattr__(self, "accuracy_noise", noise)
 
     def make(self, catalogue: Catalogue, objective: Objective, *, seed: int) -> Controller:
-        """Makes the controller for a space: it never repeats a candidate, and none is above a known limit."""
-        return CONTROLLERS[self.name](problem_of(catalogue, objective, noise=self.accuracy_noise), seed=seed)
+        """Makes the controller for a space: it never repeats a candidate, and none is above a known limit.
+
+        Raises:
+            UsageError: The objective has several goals, and the controller looks for one candidate.
+        """
+        name = self.chosen(objective)
+        if objective.is_front and not (name in FRONT_CONTROLLERS or name == "random"):
+            raise UsageError(
+                f"a front of {objective.describe()} needs a controller that looks for one, but got "
+                f"controller={self.name}, which looks for one network: leave it out, or name "
+                f"{', '.join(FRONT_CONTROLLERS)} or random",
+                field="controller",
+            )
+        return CONTROLLERS[name](problem_of(catalogue, objective, noise=self.accuracy_noise), seed=seed)
+
+    def chosen(self, objective: Objective) -> str:
+        """The name of the controller for an objective."""
+        if self.name is not None:
+            return self.name
+        return FRONT_CONTROLLERS[0] if objective.is_front else next(iter(CONTROLLERS))
 
 
 def problem_of(
@@ -73,21 +95,26 @@ def problem_of(
     """What a controller is told of a search.
 
     It gets the known costs of the objective, or macs where there is none; and how the reward follows from
-    what is maximised and the costs, where no cost has to be measured.
+    what is maximised and the costs, where no cost has to be measured. Of several goals it gets the known
+    ones after the first as costs, turned so that less is better, and the number of the measured ones.
 
     Args:
         catalogue: Of the space.
         objective: What is maximised.
         noise: Standard deviation of one measurement of that; None where it is unknown.
     """
-    metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
+    known, measured = objective.further_goals
+    metrics = tuple(goal.metric for goal in known)
+    if not objective.is_front:
+        metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
+    signs = np.array([-goal.sign for goal in known] or [1.0])
     limits = objective.known_limits
 
     def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return catalogue.are_within(rows, limits)
 
     def costs(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-        return catalogue.costs(rows, metrics)
+        return signs * catalogue.costs(rows, metrics)
 
     def reward(
         accuracies: npt.NDArray[np.float64], table: npt.NDArray[np.float64]
@@ -100,9 +127,10 @@ def problem_of(
         catalogue.space.conditions,
         key=catalogue.digest,
         feasible=feasible if limits else None,
-        costs=costs,
-        reward=reward if set(objective.costs) <= set(KNOWN_METRICS) else None,
+        costs=costs if metrics else None,
+        reward=reward if set(objective.costs) <= set(KNOWN_METRICS) and not objective.is_front else None,
         noise=noise,
+        measured_costs=len(measured),
     )
 
 
@@ -158,10 +186,12 @@ def _outcome(trial: StudyTrial, catalogue: Catalogue, objective: Objective) -> O
         broken = objective.broken(costs)
         value = metric_of(costs, objective.goal.metric)
         reward = objective.reward(value, costs)
+        measured = objective.measured_costs(costs)
     except ObjectiveError as error:
         return error
     told = objective.goal.sign * value
-    return Outcome(reward, accuracy=told, status="infeasible" if broken else "completed")
+    status = "infeasible" if broken else "completed"
+    return Outcome(reward, accuracy=told, status=status, costs=measured)
 
 
 class CheckedController:
@@ -240,6 +270,15 @@ class CheckedController:
                 refusal = None
         if refusal is not None:
             raise refusal
+
+    def front(self) -> list[Candidate]:
+        """Asks for its front; empty where it has none.
+
+        Raises:
+            ControllerFailedError: It fails, or returns something else than candidates.
+        """
+        with self._named("front"):
+            return [self._tokens("front", tokens) for tokens in front_of(self._controller)]
 
     def diagnostics(self) -> dict[str, float]:
         """Asks for numbers about its last update.

@@ -75,6 +75,7 @@ def judge(trial: Trial, result: Result, objective: Objective) -> TrialOutcome:
     try:
         value = metric_of(metrics, objective.goal.metric)
         broken = objective.broken(metrics)
+        objective.measured_costs(metrics)
         reward = None if broken else objective.reward(value, metrics)
     except ObjectiveError as error:
         return replace(outcome, status=Status.INFEASIBLE, cause=Cause.ERROR, message=str(error))
@@ -99,4 +100,8 @@ def feedback_of(
     proposal = Proposal(trial.tokens, log_prob=trial.log_prob, number=trial.proposal_number)
     value = None if outcome.value is None else objective.goal.sign * outcome.value
     told = math.nan if reward is None else reward
-    return proposal, Outcome(told, accuracy=value, fidelity=trial.fidelity, status=outcome.status.value)
+    is_completed = outcome.status is Status.COMPLETED
+    costs = objective.measured_costs(all_costs(trial.cost, outcome.metrics)) if is_completed else ()
+    return proposal, Outcome(
+        told, accuracy=value, fidelity=trial.fidelity, status=outcome.status.value, costs=costs
+    )

@@ -11,10 +11,11 @@ from controllers import Controller
 from controllers.contract import diagnostics_of, probabilities_of
 from nas.errors import SearchStoppedError
 from nas.events import Best, Counts, SearchEnd, TrialReport
-from nas.outcome import TrialOutcome, known_costs
+from nas.metrics import Goal
+from nas.outcome import TrialOutcome, all_costs, known_costs
 from nas.protocols import Clock, SystemClock
 from nas.scheduling import ATTEMPTS, Budget, Flow
-from nas.study.checkpoints import log_name
+from nas.study.checkpoints import Entry, entry_of, front_of, log_name
 from nas.study.journal_reading import History
 from nas.trial import Cause, Result, Status, Trial
 from nas.values import bounded
@@ -43,7 +44,9 @@ class ProgressState:
         rejected: Candidates that broke a known constraint.
         best: The best so far.
         worst_reward: What an infeasible trial is fed back as: the worst finite reward so far, 0 at first.
-        without_gain: Trials fed back since the best one.
+        goals: Those of the objective.
+        without_gain: Trials fed back since the best one, or with several goals since the last one that
+            joined the front.
         learnt: Trials fed back.
         clock: The time.
     """
@@ -53,6 +56,7 @@ class ProgressState:
     counts: Counts = field(default_factory=Counts)
     rejected: int = 0
     best: Best | None = None
+    goals: tuple[Goal, ...] = ()
     worst_reward: float = 0.0
     without_gain: int = 0
     learnt: int = 0
@@ -63,6 +67,7 @@ class ProgressState:
     _broken_at_first: int = 0
     _lost_in_a_row: int = 0
     _told: set[str] = field(default_factory=set)
+    _front: list[Entry] = field(default_factory=list)
     _unused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -97,10 +102,13 @@ class ProgressState:
             self.worst_reward = (
                 outcome.reward if self.best is None else min(self.worst_reward, outcome.reward)
             )
+        if len(self.goals) > 1 and self._joins_front(trial, outcome):
+            self.without_gain = 0
         rank = (trial.fidelity, outcome.reward)
         if self.best is not None and rank <= (self.best.fidelity, self.best.reward):
             return
-        self.without_gain = 0
+        if len(self.goals) < 2:
+            self.without_gain = 0
         self.best = Best(
             number=trial.number,
             reward=outcome.reward,
@@ -109,6 +117,14 @@ class ProgressState:
             network=trial.network,
             fidelity=trial.fidelity,
         )
+
+    def _joins_front(self, trial: Trial, outcome: TrialOutcome) -> bool:
+        metrics = all_costs(trial.cost, outcome.metrics)
+        entry = entry_of(
+            trial.number, reward=outcome.reward, metrics=metrics, goals=self.goals, fidelity=trial.fidelity
+        )
+        self._front = front_of([*self._front, *([] if entry is None else [entry])], self.goals)
+        return entry in self._front
 
     def report(
         self, trial: Trial, outcome: TrialOutcome, result: Result | None, flow: Flow, controller: Controller

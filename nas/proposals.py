@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from controllers import Controller
+from controllers.contract import front_of
 from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.metrics import NETWORK_METRICS
@@ -219,10 +220,14 @@ class Source:
             self._halving.note(trial, outcome)
 
     def recommended(self) -> tuple[str, ...]:
-        """Digests of the candidates to go with, best first: the controller's, or those on the last rung."""
+        """Digests of the candidates to go with, best first: the controller's, or those on the last rung.
+
+        Of an objective with several goals it is the controller's front.
+        """
         if self._halving is not None:
             return self._halving.best(RECOMMENDED)
-        tokens = self._controller.recommend(RECOMMENDED)
+        is_front = self._objective.is_front
+        tokens = front_of(self._controller) if is_front else self._controller.recommend(RECOMMENDED)
         return tuple(dict.fromkeys(self._catalogue.digest(one) for one in tokens))
 
     def _trial(

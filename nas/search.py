@@ -196,6 +196,7 @@ class Search:
                 f"{', '.join(self.objective.timed_metrics)}: use macs or params, or leave deterministic out",
                 field="objective",
             )
+        self._check_front()
         if self.rungs is None:
             return
         self.rungs.check_trials(self.budget.trials)
@@ -210,6 +211,18 @@ class Search:
                 "a search with rungs chooses its winner on the last rung, so it has no finalists, but got "
                 f"finalists={self.budget.finalists} too: leave one of them out",
                 field="finalists",
+            )
+
+    def _check_front(self) -> None:
+        """Checks that an objective with several goals is given nothing that goes by one reward."""
+        given = {"rungs": self.rungs is not None, "finalists": bool(self.budget.finalists)}
+        names = [name for name, is_given in given.items() if is_given]
+        if self.objective.is_front and names:
+            raise UsageError(
+                f"{names[0]} choose by one reward, but {self.objective.describe()!r} has "
+                f"{len(self.objective.goals)} goals: leave them out, or combine the goals, such as "
+                "accuracy * macs^-0.07",
+                field=names[0],
             )
 
     def run(
@@ -314,7 +327,12 @@ class Search:
             reporter=reporter,
             budget=self.budget,
             flow=Flow(slots=executor.slots, width=journal.identity.deterministic_workers),
-            progress=ProgressState(folder=journal.folder, total=self.budget.trials, clock=clock),
+            progress=ProgressState(
+                folder=journal.folder,
+                total=self.budget.trials,
+                goals=self.objective.goals,
+                clock=clock,
+            ),
         )
 
     def _start(self, loop: Loop, plan: Plan) -> SearchStart:

@@ -87,7 +87,7 @@ def make_controller(
     Raises:
         ContractError: It cannot be found or made.
     """
-    if not is_own(settings.controller):
+    if settings.controller is None or not is_own(settings.controller):
         return ControllerOptions(settings.controller, accuracy_noise=noise)
     own = find_own(settings.controller, CONTROLLER)
     problem = problem_of(catalogue, objective, noise=ControllerOptions(accuracy_noise=noise).accuracy_noise)

@@ -211,9 +211,10 @@ class Settings:
         read=parse_milliseconds,
         also=PROFILE,
     )
-    controller: str = option(
-        next(iter(CONTROLLERS)),
-        f"{', '.join(CONTROLLERS)}; or file.py:name of your own",
+    controller: str | None = option(
+        None,
+        f"{', '.join(CONTROLLERS)}; or file.py:name of your own "
+        f"(default: {next(iter(CONTROLLERS))}, or front for an objective with several goals)",
         group=SEARCH,
         metavar="NAME",
         read=read_controller,
@@ -246,7 +247,7 @@ class Settings:
     )
     patience: int | None = option(
         BUDGET.patience,
-        "stop after N trials without a better reward",
+        "stop after N trials without a better reward, or without one on the front",
         group=SEARCH,
         metavar="N",
         resume="changeable",

@@ -42,14 +42,15 @@ class Objective:
     """What a search maximises: `metric * product of factors + sum of absolute terms`, within limits.
 
     Made by `of`, `hard`, `soft`, `absolute`, `product` or `parse`; without terms the reward is the accuracy.
-    What is minimised, `metric / product of factors`, counts as its negative. Several goals have no reward:
-    they make a Pareto front.
+    What is minimised, `metric / product of factors`, counts as its negative. Several goals make a Pareto
+    front; what has one number for each candidate goes by the first of them.
 
     Attributes:
         factors: Costs that multiply.
         absolutes: Costs that are added.
         constraints: Hard limits beside them.
-        goals: The metric that is maximised or minimised; several make a front.
+        goals: The metric that is maximised or minimised; several make a front, those first that have to be
+            measured.
 
     Raises:
         ObjectiveError: There is no goal, two are of one metric, several have terms beside them, or a term is
@@ -71,6 +72,8 @@ class Objective:
         elif names[0] in terms:
             law = f"a term must be of another metric than the goal, but got {names[0]} for both"
         else:
+            ordered = sorted(self.goals, key=lambda goal: metric_info(goal.metric).is_known_before_training)
+            object.__setattr__(self, "goals", tuple(ordered))
             return
         raise ObjectiveError(law, field="goals")
 
@@ -199,48 +202,39 @@ class Objective:
 
     @property
     def is_front(self) -> bool:
-        """Whether there are several goals, so that a candidate has no one reward."""
+        """Whether there are several goals, so that no one number says which candidate is best."""
         return len(self.goals) > 1
 
     def check_searchable(self, *, measured: Collection[str] | None = None) -> None:
-        """Checks that a search that maximises one reward can go by this objective.
+        """Checks that a search can go by this objective.
 
         Args:
             measured: What the evaluator measures, where that is known beforehand.
 
         Raises:
-            ObjectiveError: It has several goals, or needs a metric that is not measured.
+            ObjectiveError: It needs a metric that is not measured.
         """
         needed = [name for name in self._looked_at if not metric_info(name).is_known_before_training]
         missing = [] if measured is None else [name for name in needed if name not in measured]
-        if self.is_front:
-            law = (
-                f"a search must have one goal, but {self.describe()!r} has {len(self.goals)}: combine "
-                "them, such as accuracy * macs^-0.07, or keep one and limit the others"
-            )
-        elif missing:
-            law = (
+        if missing:
+            raise ObjectiveError(
                 f"the objective needs {', '.join(missing)}, but the evaluator measures "
                 f"{', '.join(measured or ())}: write an objective over these, such as "
-                f"'max {next(iter(measured or ()), '')}', or give an evaluator that measures it"
+                f"'max {next(iter(measured or ()), '')}', or give an evaluator that measures it",
+                field="objective",
             )
-        else:
-            return
-        raise ObjectiveError(law, field="objective")
 
     def reward(self, value: float, costs: Mapping[str, float]) -> float:
-        """The reward of a measured candidate.
+        """The reward of a measured candidate; with several goals the first, of which more is better.
 
         Args:
             value: The goal's metric, such as the accuracy; a fraction in [0, 1] where factors multiply it.
             costs: Each cost by name, in its own unit.
 
         Raises:
-            ObjectiveError: There are several goals, a metric that is needed is missing or cannot be used, or
-                the reward is not of usable size.
+            ObjectiveError: A metric that is needed is missing or cannot be used, or the reward is not of
+                usable size.
         """
-        if self.is_front:
-            raise ObjectiveError(f"the front {self.describe()!r} has no one reward", field="objective")
         found = {self.goal.metric: value} | {t.metric: metric_of(costs, t.metric) for t in self.terms}
         reward = float(self.rewards(np.array([value]), {name: np.array([found[name]]) for name in found})[0])
         sign = self.goal.sign
@@ -345,6 +339,20 @@ class Objective:
     def _looked_at(self) -> tuple[str, ...]:
         """The same with the accuracy."""
         return tuple(dict.fromkeys((*(goal.metric for goal in self.goals), *self.costs)))
+
+    @property
+    def further_goals(self) -> tuple[tuple[Goal, ...], tuple[Goal, ...]]:
+        """The goals after the first: those known before training, and those that have to be measured."""
+        known = [goal for goal in self.goals[1:] if metric_info(goal.metric).is_known_before_training]
+        return tuple(known), tuple(goal for goal in self.goals[1:] if goal not in known)
+
+    def measured_costs(self, metrics: Mapping[str, float]) -> tuple[float, ...]:
+        """The further goals that have to be measured, turned so that less is better.
+
+        Raises:
+            ObjectiveError: One was not measured, or is not a finite number.
+        """
+        return tuple(-goal.sign * metric_of(metrics, goal.metric) for goal in self.further_goals[1])
 
     @property
     def front(self) -> tuple[Goal, ...]:

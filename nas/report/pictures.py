@@ -1,4 +1,4 @@
-"""The pictures of a finished search: reward over trials, and its metric against cost.
+"""The pictures of a finished search: reward or hypervolume over trials, and its metric against cost.
 
 `draw_network` is at home in `nas.report.network_picture`.
 """
@@ -37,6 +37,7 @@ from nas.report.figures import (
 )
 from nas.report.network_picture import draw_network
 from nas.study.checkpoints import Entry, front_of, of_highest_fidelity
+from nas.study.fronts import Growth
 from nas.study.study import Study
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class SearchPicture:
         failed: Number of trials that gave no value.
         split: Where it was measured, in words.
         chosen: The network to go with; None marks the point of highest reward as the winner.
+        is_front: Whether a front was looked for: its hypervolume is drawn in place of the reward.
 
     Raises:
         NasError: A number is not finite, a cost or a target is not positive, a point or the reference does
@@ -95,6 +97,7 @@ class SearchPicture:
     failed: int = 0
     split: str = "search split"
     chosen: Mark | None = None
+    is_front: bool = False
 
     def __post_init__(self) -> None:
         for point in self.points:
@@ -126,6 +129,7 @@ class SearchPicture:
             targets=tuple(targets.get(metric) for metric in costs),
             failed=len(study.trials) - len(study.completed),
             chosen=_chosen(study, costs),
+            is_front=study.objective.is_front,
         )
 
     @property
@@ -155,7 +159,7 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
     if best is None or best.mean_value is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
         return None
     return Mark(
-        name=f"winner, trial {best.number}",
+        name=f"{'knee' if study.objective.is_front else 'winner'}, trial {best.number}",
         value=best.mean_value,
         costs=tuple(best.costs[cost] for cost in costs),
         values=best.values if best.quality_metric == study.objective.goal.metric else (),
@@ -165,11 +169,14 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
 def draw_search(picture: SearchPicture, path: Path) -> Path:
     """Draws reward over trials beside the metric against each cost, as PNG or SVG by the path's suffix.
 
+    Where a front was looked for, it draws the hypervolume of the front over trials in place of the reward.
+
     Raises:
         NasError: The name ends in neither, or the file cannot be written.
     """
     figure, panels = _panels(1 + len(picture.costs))
-    _draw_rewards(panels[0], picture)
+    draw_first = _draw_hypervolume if picture.is_front else _draw_rewards
+    draw_first(panels[0], picture)
     for place, axes in enumerate(panels[1:]):
         _draw_pareto(axes, picture, place)
     if picture.title:
@@ -225,6 +232,21 @@ def _draw_rewards(axes: Axes, picture: SearchPicture) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     failed = f", {picture.failed} more failed" if picture.failed else ""
     _label(axes, f"{name.capitalize()} of each trial (n = {len(points)}{failed})", "trial", name)
+
+
+def _draw_hypervolume(axes: Axes, picture: SearchPicture) -> None:
+    quiet(axes)
+    failed = f", {picture.failed} more failed" if picture.failed else ""
+    count = len(of_highest_fidelity(picture.points))
+    if picture.points:
+        growth = Growth.of(picture.points, picture.goals)
+        names = [goal.metric for goal in picture.goals]
+        shown = (show_metric(name, worst) for name, worst in zip(names, growth.reference, strict=True))
+        label = f"up to {', '.join(f'{name} {text}' for name, text in zip(names, shown, strict=True))}"
+        axes.step(growth.numbers, growth.volumes, where="post", color=BLUE, linewidth=2, label=label)
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _label(axes, f"Hypervolume of the front (n = {count}{failed})", "trial", "hypervolume")
 
 
 def _draw_dots(axes: Axes, x: Sequence[float], y: npt.NDArray[np.float64]) -> None:

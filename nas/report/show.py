@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
+from controllers import CONTROLLERS
+from nas.controller import FRONT_CONTROLLERS
 from nas.errors import SpaceArgumentError, StudyError
 from nas.evaluation.comparison import load_comparison
 from nas.metrics import Goal, show_metrics
@@ -28,6 +30,7 @@ from nas.report.progress import ENDINGS
 from nas.report.winner_report import network_table, warnings_of
 from nas.spaces import find_space, is_built_in
 from nas.statistics import kendall_tau
+from nas.study.fronts import Growth, from_knee
 from nas.study.study import Study, open_study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
@@ -35,6 +38,8 @@ from search_spaces import SpaceError
 
 MOST_FAILURES = 20
 """Failures drawn; JSON has all of them."""
+
+_OF_FRONTS = tuple(CONTROLLERS[name].__name__ for name in FRONT_CONTROLLERS)
 
 LEAST_PAIRS = 4
 """Candidates on two rungs from which a rank correlation is worth a number."""
@@ -91,10 +96,11 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
         compared = comparison_report(comparison, study.objective)
         tables += compared.tables
         tested = compared.facts
+    facts = (*_facts(study), *_winner(study), *_front_facts(study, costs))
     of = Fact(key="pareto_costs", label="", value=[goal.metric for goal in study.front_goals(*costs)[1:]])
     return Report(
         title=f"Study {study.folder}",
-        facts=(*_facts(study), *_winner(study), of, model, *tested),
+        facts=(*facts, of, model, *tested),
         tables=tuple(tables),
         notes=(*study.warnings, *warnings_of(study)),
     )
@@ -231,6 +237,38 @@ def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
     bounds = (_bound("more", "min", others), _bound("less", "max", others))
     title += " and".join(bound for bound in bounds if bound)
     return _table(study, "pareto_front", title, front, metrics)
+
+
+def _front_facts(study: Study, costs: tuple[str, ...]) -> tuple[Fact, ...]:
+    """Hypervolume and knee of the front, where one was looked for or is asked for."""
+    goals = study.front_goals(*costs)
+    entries = study.entries(goals)
+    if not entries or not (study.objective.is_front or costs or study.identity.controller in _OF_FRONTS):
+        return ()
+    growth, (knee, *others) = Growth.of(entries, goals), from_knee(entries, goals)
+    point = ", ".join(_shown(goals, growth.reference))
+    text = f"{growth.volumes[-1]:.4g}, half of it after {_half_time(growth)} trials; up to {point}"
+    volumes = [list(pair) for pair in zip(growth.numbers, growth.volumes, strict=True)]
+    reference = {goal.metric: worst for goal, worst in zip(goals, growth.reference, strict=True)}
+    facts = [
+        Fact(key="hypervolume", label="hypervolume", value=growth.volumes[-1], text=text),
+        Fact(key="hypervolume_over_trials", label="", value=volumes),
+        Fact(key="reference_point", label="", value=reference),
+    ]
+    if len(others) > 1:
+        found = ", ".join((f"trial {knee.number}", *_shown(goals, (knee.value, *knee.costs))))
+        why = f"{found}: the point of the front farthest from the line between its ends"
+        facts.append(Fact(key="knee", label="knee", value=knee.number, text=why))
+    return tuple(facts)
+
+
+def _shown(goals: Iterable[Goal], numbers: Iterable[float]) -> list[str]:
+    return [f"{g.metric} {show_metric(g.metric, number)}" for g, number in zip(goals, numbers, strict=True)]
+
+
+def _half_time(growth: Growth) -> int:
+    """How many trials it took to half of the hypervolume."""
+    return 1 + next(n for n, volume in enumerate(growth.volumes) if 2 * volume >= growth.volumes[-1])
 
 
 def _bound(word: str, direction: str, goals: Iterable[Goal]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from nas.errors import StudyError
 from nas.metrics import Goal
 from nas.objective import Objective
 from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
+from nas.study.fronts import from_knee
 from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.study.study_trial import StudyTrial, read_trials, with_replicates
@@ -138,6 +139,7 @@ class Study:
         It is one of the highest fidelity that any has. Recommended is what is best by the controller's
         estimate, which a lucky training does not mislead. Of trials of one candidate, and while the search
         runs of all, it is the one with the highest reward; where weights are kept, of those that have them.
+        With several goals it is the knee of the front that the controller recommends, or of all trials.
 
         Raises:
             StudyError: No trial has completed.
@@ -146,11 +148,11 @@ class Study:
         candidates = with_weights or self.completed
         if not candidates:
             raise StudyError(f"no trial of the study in {self.folder} has completed yet: continue the search")
-        ranks = {digest: -rank for rank, digest in enumerate(self.recommended)}
-        last = -len(ranks)
+        ranks = self._ranks()
+        last = len(ranks)
         return max(
             candidates,
-            key=lambda t: (t.fidelity, ranks.get(t.digest, last), _or_least(t.reward), -t.number),
+            key=lambda t: (t.fidelity, -ranks.get(t.digest, last), _or_least(t.reward), -t.number),
         )
 
     def top(self, count: int) -> tuple[StudyTrial, ...]:
@@ -162,7 +164,7 @@ class Study:
             StudyError: No trial has completed.
         """
         best = self.best
-        ranks = {digest: rank for rank, digest in enumerate(self.recommended)}
+        ranks = self._ranks()
         ranked = sorted(
             (trial for trial in self.completed if trial.fidelity == best.fidelity),
             key=lambda t: (ranks.get(t.digest, len(ranks)), -_or_least(t.reward), t.number),
@@ -171,6 +173,16 @@ class Study:
         for trial in ranked:
             distinct.setdefault(trial.digest, trial)
         return tuple(distinct.values())[:count]
+
+    def _ranks(self) -> dict[str, int]:
+        """The place of candidates by digest: as recommended, or on a front from its knee on."""
+        digests: Iterable[str] = self.recommended
+        if self.objective.is_front:
+            entries = self.entries(self.objective.goals)
+            own = [entry for entry in entries if self.trials[entry.number].digest in self.recommended]
+            found = from_knee(own or entries, self.objective.goals)
+            digests = dict.fromkeys(self.trials[entry.number].digest for entry in found)
+        return {digest: rank for rank, digest in enumerate(digests)}
 
     @property
     def ending(self) -> str | None:

@@ -7,6 +7,7 @@ from controllers import (
     NSGA2,
     PPO,
     Dyna,
+    Front,
     LocalSearch,
     Problem,
     RandomSearch,
@@ -37,6 +38,8 @@ def costs(rows):
 ALL = {
     "random": lambda c, k, seed: RandomSearch(c, k, seed=seed),
     "nsga2-costs": lambda c, k, seed: NSGA2(Problem(c, k, costs=costs), seed=seed, population=8),
+    "front": lambda c, k, seed: Front(c, k, seed=seed),
+    "front-costs": lambda c, k, seed: Front(Problem(c, k, costs=costs), seed=seed, first=4),
     "dyna": lambda c, k, seed: Dyna(c, k, seed=seed),
     "dyna-noise": lambda c, k, seed: Dyna(Problem(c, k, noise=0.01), seed=seed),
     **INDEPENDENT,
@@ -53,7 +56,7 @@ def make(request, monkeypatch):
 
 
 @pytest.fixture(
-    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch, NSGA2, Dyna],
+    params=[RandomSearch, Reinforce, PPO, RegularizedEvolution, LocalSearch, NSGA2, Front, Dyna],
     ids=lambda cls: cls.__name__,
 )
 def controller_class(request):

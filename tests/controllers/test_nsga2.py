@@ -159,6 +159,19 @@ def test_sizes_of_population_and_front_are_reported():
     assert [float(p.sum()) for p in controller.probabilities()] == [1.0, 1.0, 1.0]
 
 
+def test_measured_costs_are_objectives_too():
+    controller = NSGA2(Problem(CARDINALITIES, measured_costs=1))
+    slow, fast, poor = (Proposal((0, 0, t)) for t in range(3))
+    controller.feedback(
+        [
+            (slow, Outcome(0.9, costs=(5.0,))),
+            (fast, Outcome(0.7, costs=(2.0,))),
+            (poor, Outcome(0.6, costs=(3.0,))),
+        ]
+    )
+    assert controller.front() == [fast.tokens, slow.tokens]
+
+
 def test_costs_that_cannot_be_used_are_refused():
     controller = NSGA2(Problem(CARDINALITIES, costs=lambda rows: np.full(len(rows), math.nan)))
     with pytest.raises(ControllerError) as error:
@@ -205,7 +218,8 @@ def area(controller, objective, evaluations):
         accuracy = float(objective.accuracies(np.array([proposal.tokens]))[0])
         controller.feedback([(proposal, accuracy)])
     rows = np.array(tokens)
-    return hypervolume(objective.accuracies(rows), objective.costs(rows), least_accuracy=0.0, most_cost=0.0)
+    points = np.column_stack([-objective.accuracies(rows), objective.costs(rows)])
+    return hypervolume(points, np.zeros(2))
 
 
 def test_its_front_covers_far_more_than_that_of_random_search():

@@ -1,6 +1,8 @@
-"""Domination, fronts, crowding and hypervolume, each against its definition."""
+"""Domination, fronts, crowding, hypervolume and knee, each against its definition."""
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from controllers.pareto import crowding, fronts, hypervolume, is_dominated
+from controllers.pareto import by_knee, crowding, fronts, hypervolume, is_dominated
 
 # Few values, so that there are many ties.
 points_of = st.integers(1, 3).flatmap(
@@ -16,7 +18,6 @@ points_of = st.integers(1, 3).flatmap(
         np.float64, st.tuples(st.integers(0, 14), st.just(objectives)), elements=st.integers(-2, 3).map(float)
     )
 )
-candidates = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 8)), max_size=12)
 
 
 def beats(one, other):
@@ -77,19 +78,35 @@ def test_the_room_of_a_front_worked_out_by_hand():
     assert crowding(front).tolist() == [np.inf, 2 / 4 + 6 / 8, 0.0, 3 / 4 + 6 / 8, np.inf]
 
 
-@given(candidates, st.integers(0, 5), st.integers(3, 8))
-def test_the_hypervolume_is_the_number_of_cells_that_a_candidate_covers(pairs, least_accuracy, most_cost):
-    covered = sum(
-        any(accuracy > row and cost <= column for accuracy, cost in pairs)
-        for row in range(least_accuracy, 9)
-        for column in range(most_cost)
-    )
-    accuracies, costs = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
-    found = hypervolume(accuracies, costs, least_accuracy=least_accuracy, most_cost=most_cost)
-    assert found == covered
+@given(points_of, st.lists(st.integers(-2, 4), min_size=3, max_size=3))
+def test_the_hypervolume_is_the_number_of_cells_that_a_point_covers(points, reference):
+    reference = np.array(reference[: points.shape[1]], dtype=np.float64)
+    cells = itertools.product(*(range(-2, int(end)) for end in reference))
+    covered = sum(bool((points <= np.array(cell)).all(axis=1).any()) for cell in cells)
+    assert hypervolume(points, reference) == covered
 
 
 def test_the_hypervolume_of_a_front_worked_out_by_hand():
-    accuracies, costs = np.array([0.9, 0.5, 0.8, 0.8]), np.array([4.0, 1.0, 2.0, 3.0])
-    found = hypervolume(accuracies, costs, least_accuracy=0.1, most_cost=5.0)
-    assert found == pytest.approx(0.4 * 1 + 0.7 * 2 + 0.8 * 1)
+    points = np.array([[-0.9, 4.0], [-0.5, 1.0], [-0.8, 2.0], [-0.8, 3.0]])
+    assert hypervolume(points, np.array([-0.1, 5.0])) == pytest.approx(0.4 * 1 + 0.7 * 2 + 0.8 * 1)
+
+
+@given(points_of.filter(len))
+def test_the_knee_of_a_front_is_a_point_of_it_that_scales_and_orders_do_not_change(points):
+    front = np.unique(points[~is_dominated(points)], axis=0)
+    best = front[by_knee(front)[0]]
+    assert (front[by_knee(3.0 * front + 7.0)[0]] == best).all()
+    assert (front[::-1][by_knee(front[::-1])[0]] == best).all()
+
+
+def test_the_knee_is_the_point_farthest_from_the_chord():
+    bent = np.array([[0.0, 10.0], [1.0, 2.0], [5.0, 1.0], [10.0, 0.0]])
+    assert by_knee(bent)[0] == 1
+    assert by_knee(bent).tolist() == [1, 2, 0, 3]
+    assert by_knee(bent[:1]).tolist() == [0]
+    assert by_knee(bent[:0]).tolist() == []
+
+
+def test_a_front_that_bends_nowhere_has_its_knee_where_the_first_objective_is_best():
+    assert by_knee(np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]]))[0] == 2
+    assert by_knee(np.array([[2.0, 0.0], [1.5, 1.5], [0.0, 2.0]]))[0] == 2
