@@ -98,6 +98,7 @@ class TrialReport:
         elapsed_seconds: Since this run of the search began.
         diagnostics: The controller's numbers after its last update, named as in cleanrl.
         probabilities: Gives the controller's present probabilities; valid only while this is reported.
+        on_front: Trials on the front, where the objective has several goals and this one joined it.
     """
 
     trial: Trial
@@ -114,6 +115,7 @@ class TrialReport:
     elapsed_seconds: float
     diagnostics: Mapping[str, float]
     probabilities: Probabilities
+    on_front: int | None = None
 
     @property
     def number(self) -> int:

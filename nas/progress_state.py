@@ -147,6 +147,7 @@ class ProgressState:
             elapsed_seconds=self.elapsed_seconds,
             diagnostics=diagnostics_of(controller),
             probabilities=partial(probabilities_of, controller),
+            on_front=len(self._front) if any(one.number == trial.number for one in self._front) else None,
         )
 
     def news(self, result: Result) -> list[str]:

@@ -165,7 +165,9 @@ class TerminalReporter:
             line.append(f"  rung {report.trial.fidelity:.2g}", style="none")
         if report.seconds:
             line.append(f"  {show_seconds(report.seconds)}", style="dim")
-        if report.is_best:
+        if report.on_front is not None:
+            line.append(f"  on the front of {report.on_front}", style="green")
+        elif report.is_best:
             line.append("  best so far", style="green")
         return line
 

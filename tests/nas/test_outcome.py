@@ -152,14 +152,6 @@ def test_a_search_optimises_a_metric_that_only_a_users_evaluator_has(
     assert words in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("controller", ["dyna", "nsga2"])
-def test_a_front_is_refused_before_anything_is_written(tmp_path, small_space, controller):
-    with pytest.raises(ObjectiveError) as error:
-        odd_search(small_space, tmp_path / "a", "accuracy; macs", controller=controller)
-    assert error.value.field == "objective"
-    assert not (tmp_path / "a").exists()
-
-
 def test_a_metric_that_training_on_images_does_not_measure_is_refused(tmp_path, small_space):
     data = nas.load_data(str(GOLDEN / "squares.npz"), resolution=small_space.template.resolution)
     with pytest.raises(ObjectiveError) as error:

@@ -178,18 +178,27 @@ def test_a_lower_limit_that_cannot_be_meant_is_refused(metric, lower, field):
     assert error.value.field == field
 
 
-def test_a_front_has_no_one_reward_and_is_no_goal_of_a_search():
-    front = Objective.parse("accuracy; macs")
-    for refused in (lambda: front.reward(0.5, {"macs": 1.0}), front.check_searchable):
-        with pytest.raises(ObjectiveError) as error:
-            refused()
-        assert error.value.field == "objective"
+def test_the_reward_of_a_front_is_its_first_goal_with_more_better():
+    assert Objective.parse("accuracy; macs").reward(0.5, {"macs": 7.0}) == 0.5
+    assert Objective.parse("min rmse; macs").reward(3.0, {"macs": 7.0}) == -3.0
+
+
+def test_goals_that_are_measured_come_before_those_known_before_training():
+    front = Objective.parse("macs; accuracy; min latency_ms; params; max f1")
+    assert front.describe() == "accuracy; min latency_ms; max f1; min macs; min params"
+    known, measured = front.further_goals
+    assert [goal.metric for goal in known] == ["macs", "params"]
+    assert [goal.metric for goal in measured] == ["latency_ms", "f1"]
+    assert front.measured_costs({"latency_ms": 5.0, "f1": 0.7}) == (5.0, -0.7)
+    with pytest.raises(ObjectiveError, match="f1"):
+        front.measured_costs({"latency_ms": 5.0})
 
 
 def test_a_search_needs_metrics_that_its_evaluator_measures():
     Objective.parse("accuracy * (latency/5ms)^-0.07, macs <= 3M").check_searchable(measured=MEASURED_METRICS)
     Objective.parse("max f1").check_searchable()
     unmeasured = [("max f1", MEASURED_METRICS), ("accuracy, energy_mj <= 3", MEASURED_METRICS)]
+    unmeasured += [("accuracy; macs; max f1", MEASURED_METRICS)]
     unmeasured += [("min macs, f1 >= 0.5", MEASURED_METRICS)]
     unmeasured += [("accuracy", ("f1",)), ("min macs, accuracy >= 0.5", ("f1",)), ("f1 * macs^-1", ("rmse",))]
     for text, measured in unmeasured:

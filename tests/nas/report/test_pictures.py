@@ -96,6 +96,17 @@ def test_front_is_counted_in_the_legend(tmp_path: Path) -> None:
     assert "Pareto front (n = 3)" in svg_texts(path)
 
 
+def test_of_a_front_the_hypervolume_is_drawn_in_place_of_the_reward(tmp_path: Path) -> None:
+    chosen = Mark(name="knee, trial 7", value=0.7, costs=(20e6,))
+    picture = SearchPicture(points=entries(40), is_front=True, chosen=chosen)
+    texts = svg_texts(draw_search(picture, tmp_path / "search.svg"))
+    assert "Hypervolume of the front (n = 40)" in texts
+    assert "knee, trial 7:" in texts
+    assert any(text.startswith("up to accuracy 0.") for text in texts)
+    assert not any("Reward" in text for text in texts)
+    draw_search(SearchPicture(points=(), is_front=True), tmp_path / "empty.png")
+
+
 def test_winner_is_the_earliest_of_the_highest_rewards() -> None:
     points = tuple(
         Entry(number=number, value=0.5, reward=reward, costs=(1e6,))
