@@ -99,23 +99,22 @@ def hypervolume(points: Floats, reference: Floats) -> float:
 def by_knee(points: Floats) -> Ints:
     """Returns the order of the points of a front from its knee on, `(n,)`.
 
-    Each objective is measured from its least to its largest value on the front, as 0 to 1, and the points
-    are in the order of their sums. With two objectives the first, the knee, is the point farthest from the
-    chord between the ends of the front. Of equals the better one in the first objective comes first, then in
-    the next.
+    Each objective is measured from its least to its largest value on the front, as 0 to 1. The points are in
+    the order of their distance from the best of every objective; the first is the knee. The distance from
+    the chord between the ends, which is used too, says nothing where two of three objectives go together: it
+    then takes an end. Of equals the better one in the first objective comes first, then in the next.
 
     Args:
         points: A front, `(n, objectives)`.
 
-    Source: Das, Structural Optimization 18, 1999, where the distance is that from the convex hull of the
-    points that are best in one objective each.
+    Source: the compromise solution of Yu, Management Science 19, 1973, with p = 2.
     """
     if not len(points):
         return np.zeros(0, dtype=np.int64)
     spans = np.ptp(points, axis=0)
     shares = (points - points.min(axis=0)) / np.where(spans > 0, spans, 1.0)
-    sums = np.round(shares.sum(axis=1), 12)  # the ends of a front are equal but for rounding
-    return np.lexsort((*points.T[::-1], sums))
+    distances = np.round((shares**2).sum(axis=1), 12)  # equals differ by rounding
+    return np.lexsort((*points.T[::-1], distances))
 
 
 def _dominates(these: Floats, those: Floats) -> Flags:

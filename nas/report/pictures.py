@@ -240,9 +240,9 @@ def _draw_hypervolume(axes: Axes, picture: SearchPicture) -> None:
     count = len(of_highest_fidelity(picture.points))
     if picture.points:
         growth = Growth.of(picture.points, picture.goals)
-        names = [goal.metric for goal in picture.goals]
-        shown = (show_metric(name, worst) for name, worst in zip(names, growth.reference, strict=True))
-        label = f"up to {', '.join(f'{name} {text}' for name, text in zip(names, shown, strict=True))}"
+        worst = zip(picture.goals, growth.reference, strict=True)
+        point = ", ".join(f"{goal.metric} {show_metric(goal.metric, number)}" for goal, number in worst)
+        label = f"{' by '.join(growth.axes)},\nup to {point}"
         axes.step(growth.numbers, growth.volumes, where="post", color=BLUE, linewidth=2, label=label)
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -84,7 +84,13 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
     front = _pareto(study, costs)
     decisions, model = decision_section(study)
     rungs = rung_table(study)
-    tables = [_top(study, top), front, *([] if rungs is None else [rungs]), decisions, _states(study)]
+    best = [_top(study, top), front]
+    tables = [
+        *(best[::-1] if study.objective.is_front else best),
+        *([] if rungs is None else [rungs]),
+        decisions,
+        _states(study),
+    ]
     failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
     if failures:
         tables.append(_failures(failures))
@@ -219,7 +225,8 @@ def _top(study: Study, top: int) -> Table:
     )
     shown = min(top, len(ranked))
     has_fidelities = len({trial.fidelity for trial in ranked}) > 1
-    order = "by reward, the highest fidelity first" if has_fidelities else "by reward"
+    order = f"by {study.objective.goal.metric if study.objective.is_front else 'reward'}"
+    order += ", the highest fidelity first" * has_fidelities
     title = f"Best {shown} of {len(ranked)} completed trials {order}"
     if any(trial.quality is not None for trial in ranked):
         title += f" ({ranked[0].quality_metric} on the search split)"
@@ -247,7 +254,10 @@ def _front_facts(study: Study, costs: tuple[str, ...]) -> tuple[Fact, ...]:
         return ()
     growth, (knee, *others) = Growth.of(entries, goals), from_knee(entries, goals)
     point = ", ".join(_shown(goals, growth.reference))
-    text = f"{growth.volumes[-1]:.4g}, half of it after {_half_time(growth)} trials; up to {point}"
+    text = (
+        f"{growth.volumes[-1]:.4g} ({' by '.join(growth.axes)}), half of it after {_half_time(growth)} trials"
+    )
+    text = f"{text}; the reference point is the worst of each: {point}"
     volumes = [list(pair) for pair in zip(growth.numbers, growth.volumes, strict=True)]
     reference = {goal.metric: worst for goal, worst in zip(goals, growth.reference, strict=True)}
     facts = [
@@ -255,9 +265,14 @@ def _front_facts(study: Study, costs: tuple[str, ...]) -> tuple[Fact, ...]:
         Fact(key="hypervolume_over_trials", label="", value=volumes),
         Fact(key="reference_point", label="", value=reference),
     ]
-    if len(others) > 1:
+    if len(others) < 2:
+        why = f"none: it needs 3 trials on the front, and there are {1 + len(others)}"
+        facts.append(Fact(key="knee", label="knee", value=None, text=why))
+    else:
         found = ", ".join((f"trial {knee.number}", *_shown(goals, (knee.value, *knee.costs))))
-        why = f"{found}: the point of the front farthest from the line between its ends"
+        why = (
+            f"{found}: the point of the front nearest to the best of every goal, each as a share of its range"
+        )
         facts.append(Fact(key="knee", label="knee", value=knee.number, text=why))
     return tuple(facts)
 

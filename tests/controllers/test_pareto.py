@@ -99,14 +99,18 @@ def test_the_knee_of_a_front_is_a_point_of_it_that_scales_and_orders_do_not_chan
     assert (front[::-1][by_knee(front[::-1])[0]] == best).all()
 
 
-def test_the_knee_is_the_point_farthest_from_the_chord():
+def test_the_knee_is_the_point_nearest_to_the_best_of_everything():
     bent = np.array([[0.0, 10.0], [1.0, 2.0], [5.0, 1.0], [10.0, 0.0]])
-    assert by_knee(bent)[0] == 1
     assert by_knee(bent).tolist() == [1, 2, 0, 3]
     assert by_knee(bent[:1]).tolist() == [0]
     assert by_knee(bent[:0]).tolist() == []
 
 
-def test_a_front_that_bends_nowhere_has_its_knee_where_the_first_objective_is_best():
-    assert by_knee(np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]]))[0] == 2
-    assert by_knee(np.array([[2.0, 0.0], [1.5, 1.5], [0.0, 2.0]]))[0] == 2
+def test_a_straight_front_has_its_knee_in_the_middle_and_equal_ends_in_the_order_of_the_first_objective():
+    assert by_knee(np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 2.0]])).tolist() == [1, 2, 0]
+
+
+def test_two_objectives_that_go_together_leave_the_knee_between_the_ends():
+    error = np.array([1.0, 0.6, 0.3, 0.1, 0.0])
+    cost = np.array([0.0, 0.2, 0.4, 0.7, 1.0])
+    assert by_knee(np.column_stack([error, cost, cost]))[0] == 2

@@ -142,7 +142,13 @@ def test_show_gives_the_hypervolume_over_trials_its_reference_point_and_the_knee
     assert data["knee"] == data["winner"] == study.best.number
     text = shown(study, capsys)
     assert f"trial {study.best.number}, accuracy" in text
-    assert "the point of the front farthest from the line between its ends" in text
+    assert "the point of the front nearest to the best of every goal" in text
+
+
+def test_show_says_why_there_is_no_knee(tmp_path, small_space, capsys):
+    evaluator = TableEvaluator(lambda _: {"accuracy": 0.5})
+    study = search(small_space, tmp_path, evaluator=evaluator, trials=5)
+    assert "knee         none: it needs 3 trials on the front, and there are 1" in shown(study, capsys)
 
 
 def test_show_gives_them_for_evolution_by_fronts_and_where_costs_are_named(tmp_path, small_space, capsys):

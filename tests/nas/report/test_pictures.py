@@ -102,7 +102,7 @@ def test_of_a_front_the_hypervolume_is_drawn_in_place_of_the_reward(tmp_path: Pa
     texts = svg_texts(draw_search(picture, tmp_path / "search.svg"))
     assert "Hypervolume of the front (n = 40)" in texts
     assert "knee, trial 7:" in texts
-    assert any(text.startswith("up to accuracy 0.") for text in texts)
+    assert "accuracy by log macs," in texts
     assert not any("Reward" in text for text in texts)
     draw_search(SearchPicture(points=(), is_front=True), tmp_path / "empty.png")
 

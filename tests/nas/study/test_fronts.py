@@ -19,6 +19,7 @@ def entry(number, value, *costs, fidelity=1.0):
 
 def test_the_hypervolume_grows_with_each_trial_that_joins_the_front():
     found = Growth.of([entry(2, 0.5, 10.0), entry(0, 0.2, 40.0), entry(1, 0.8, 20.0)], GOALS)
+    assert found.axes == ("accuracy", "log macs")
     assert found.reference == (0.2, 40.0)
     assert found.numbers == (0, 1, 2)
     assert found.volumes == pytest.approx((0.0, 0.6 * math.log(2), 0.6 * math.log(2) + 0.3 * math.log(2)))
@@ -34,6 +35,7 @@ def test_a_dominated_trial_adds_nothing_and_a_lower_fidelity_does_not_count():
 def test_costs_of_0_and_goals_that_are_maximised_count_as_they_are():
     goals = (ACCURACY, Goal.of("macs"), Goal(metric="f1", direction="max"))
     found = Growth.of([entry(0, 0.5, 0.0, 0.5), entry(1, 0.2, 4.0, 0.1)], goals)
+    assert found.axes == ("accuracy", "macs", "f1")
     assert found.reference == (0.2, 4.0, 0.1)
     assert found.volumes == pytest.approx((0.3 * 4.0 * 0.4,) * 2)
 
