@@ -37,6 +37,9 @@ Costs: TypeAlias = Callable[[Tokens], npt.NDArray[np.float64]]
 Reward: TypeAlias = Callable[[Floats, Floats], Floats]
 """Reward `(n,)` from accuracies `(n,)` and costs `(n,)` or `(n, costs)`."""
 
+Prior: TypeAlias = Callable[[Tokens], Floats]
+"""What is expected of the accuracies of candidates `(n, decisions)`, `(n,)`, more for better, in any unit."""
+
 State: TypeAlias = dict[str, Any]
 """What a controller remembers: numpy arrays, JSON scalars, lists and dicts of those, nothing else."""
 

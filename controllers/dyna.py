@@ -26,6 +26,7 @@ from controllers.policy_gradient import Advantages
 from controllers.predictor import Predictor
 from controllers.problem import Problem
 from controllers.results import Told
+from controllers.start import Start
 
 VERSION = 3
 """Of saved states: one of an earlier version goes on by its results, as its predictor was another."""
@@ -52,12 +53,13 @@ MOST_RECOMMENDED_BY = 1000
 class Dyna(Algorithm):
     """A policy that learns from results and from imagination, and a predictor that imagines and picks.
 
-    The first `first` candidates are drawn from the policy, which begins uniform. From then on a predictor of
-    the reward, with its uncertainty, is fitted to all results. After each result the policy takes a REINFORCE
-    step by the real reward and several by rewards that the predictor expects of candidates the policy draws.
-    The next candidate is the one with the largest expected improvement that is found by climbing, decision by
-    decision, from the policy's draws and from mutations of the best. Candidates under way count with results
-    drawn from what the predictor expects, anew for each proposal, so that many can be evaluated side by side.
+    The first `first` candidates are chosen by what is known before any result: see `Start`. From then on a
+    predictor of the reward, with its uncertainty, is fitted to all results. After each result the policy
+    takes a REINFORCE step by the real reward and several by rewards that the predictor expects of candidates
+    the policy draws. The next candidate is the one with the largest expected improvement that is found by
+    climbing, decision by decision, from the policy's draws and from mutations of the best. Candidates under
+    way count with results drawn from what the predictor expects, anew for each proposal, so that many can be
+    evaluated side by side.
 
     The best so far is the best by its estimated reward: a lucky measurement stands out from what is known of
     its neighbours and is not chased, nor recommended. Where the problem has `costs` and `reward`, and
@@ -84,13 +86,12 @@ class Dyna(Algorithm):
         conditions: Conditions | None = None,
         *,
         seed: int = 0,
-        first: int = 10,
+        first: int = 6,
         entropy_coef: float = 0.1,
     ) -> None:
         self._first = require_count("first", first, least=2)
         problem = Problem.of(problem, conditions)
         settings: State = {
-            "first": self._first,
             "entropy_coef": entropy_coef,
             "learns_accuracy": problem.costs is not None and problem.reward is not None,
         }
@@ -99,15 +100,18 @@ class Dyna(Algorithm):
         super().__init__("Dyna", problem, None, seed=seed, settings=settings)
         self._entropy_coef = entropy_coef
         self._pending = Pending(self._decisions)
+        self._start = Start(self._problem)
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
         self._predictor = Predictor(self._decisions, problem.costs, problem.reward, noise=problem.noise)
         self._diagnostics: dict[str, float] = {}
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        """Draws the candidates with the largest expected improvement; from the policy before `first`."""
-        if temperature != 1.0 or not self._can_predict:
+        """Draws the candidates with the largest expected improvement; before `first`, those of `Start`."""
+        if temperature != 1.0:
             return self._policy.sample(rng, n, temperature)
+        if not self._can_predict:
+            return self._start.draw(rng, self._results, self._pending.rows)
         self._predictor.condition(self._results)
         self._predictor.imagine(self._pending.rows, rng)
         numbers, reward = self._predictor.ranked(self._results)
@@ -182,6 +186,12 @@ class Dyna(Algorithm):
             self._predictor.fit(self._results)  # where the state is of an earlier version
             self._predictor.condition(self._results)
         self._diagnostics = dict(state["diagnostics"])
+
+    def _check_made_alike(self, state: State) -> None:
+        saved = state.get("made")
+        if isinstance(saved, dict):  # states once named `first`, which only says when the predictor begins
+            state = {**state, "made": {name: value for name, value in saved.items() if name != "first"}}
+        super()._check_made_alike(state)
 
     def diagnostics(self) -> dict[str, float]:
         """Returns numbers about the last update, empty before the predictor's first fit.

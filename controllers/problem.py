@@ -18,6 +18,7 @@ from controllers.contract import (
     Feasible,
     Floats,
     Key,
+    Prior,
     Reward,
     Tokens,
     require_count,
@@ -44,11 +45,16 @@ class Problem:
             beforehand; None where it is unknown. Not every controller uses it.
         measured_costs: How many more objectives outcomes come with, as `Outcome.costs`. Only controllers of
             fronts use them.
+        prior: What accuracies can be expected before any result, in any unit; None where nothing is known.
+            How much it is worth is learnt from results. `Dyna` chooses its first candidates by it.
+        reference: A candidate that is known to be good for its costs, such as a published network; kept in
+            canonical form. `Dyna` proposes it first where it can be expected to do well.
         decisions: Cardinalities and conditions, checked.
 
     Raises:
         ControllerError: There is no decision, a cardinality or a condition is wrong, what must be a function
-            cannot be called, the noise is negative or not finite, or a number of costs is no count.
+            cannot be called, the noise is negative or not finite, a number of costs is no count, or the
+            reference is no candidate.
     """
 
     cardinalities: Sequence[int]
@@ -60,10 +66,12 @@ class Problem:
     reward: Reward | None = None
     noise: float | None = None
     measured_costs: int = 0
+    prior: Prior | None = None
+    reference: Candidate | None = None
     decisions: Decisions = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for name in ("key", "feasible", "costs", "reward"):
+        for name in ("key", "feasible", "costs", "reward", "prior"):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise ControllerError(f"{name} must be a function or None, but got {value!r}", field=name)
@@ -77,6 +85,8 @@ class Problem:
         object.__setattr__(self, "decisions", decisions)
         object.__setattr__(self, "cardinalities", decisions.cardinalities)
         object.__setattr__(self, "conditions", decisions.conditions)
+        if self.reference is not None:
+            object.__setattr__(self, "reference", self._checked(self.reference))
 
     @classmethod
     def of(cls, problem: Problem | Sequence[int], conditions: Conditions | None) -> Problem:
@@ -127,6 +137,31 @@ class Problem:
                 field="feasible",
             )
         return mask
+
+    def guesses(self, tokens: Tokens) -> Floats:
+        """Returns what `prior` says of the candidates `(n, decisions)`, `(n,)`.
+
+        Raises:
+            ControllerError: `prior` is None, or returns another shape or numbers that are not finite.
+        """
+        if self.prior is None:
+            raise ControllerError("prior must be given to be asked, but is None", field="prior")
+        if not len(tokens):
+            return np.zeros(0)
+        found = np.asarray(self.prior(tokens), dtype=np.float64)
+        if found.shape != (len(tokens),) or not np.isfinite(found).all():
+            raise ControllerError(
+                f"prior must return one finite number per candidate, shape ({len(tokens)},), but got shape "
+                f"{found.shape}, beginning with {found.ravel()[:3].tolist()}",
+                field="prior",
+            )
+        return found
+
+    def _checked(self, reference: Sequence[int]) -> Candidate:
+        try:
+            return self.decisions.check(reference)
+        except ControllerError as error:
+            raise ControllerError(f"reference: {error}", field="reference") from error
 
     def cost_table(self, tokens: Tokens) -> Floats:
         """Returns the costs of the candidates, `(n, costs)`, without columns where no costs are known.

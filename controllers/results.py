@@ -52,7 +52,6 @@ class Results:
         self._costs = _Column(np.zeros((0, self._width)))  # NaN where infeasible
         self._numbers = _Column(np.zeros(0, dtype=np.int64))
         self._first = _Column(np.zeros(0, dtype=np.int64))  # the first result of each candidate
-        self._number_of: dict[Candidate, int] = {}
 
     def __len__(self) -> int:
         return len(self._rewards)
