@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
+from accuracy_prior import LEFT_OUT
 from arena_peers import PEERS, Observations, make_peer, version_of
 from arena_problems import Candidate, Problem
 
@@ -26,6 +28,7 @@ from controllers import (
     Reinforce,
 )
 from controllers.dyna import Dyna
+from nas.accuracy_prior import accuracy_prior
 
 MOST_OF_PEERS = 500
 """Evaluations that a peer is given at most: its time for a proposal grows with their number."""
@@ -155,7 +158,24 @@ def make_competitor(name: str, problem: Problem, seed: int, workers: int) -> Com
         feasible=problem.are_within if problem.limit is not None else None,
         costs=problem.field.macs if knows_costs else None,
         reward=problem.rewards if name == "dyna" else None,
+        prior=_prior(problem) if name == "dyna" else None,
+        reference=_reference(problem) if name == "dyna" else None,
     )
     settings = {"policy": "lstm"} if name == "ppo-lstm" else {}
     controller = KINDS[name](numbers, seed=seed, **settings)
     return Ours(controller, problem, is_bare=name == "dyna-bare")
+
+
+def _prior(problem: Problem) -> controllers.contract.Prior:
+    """What a search expects of networks, learnt without this benchmark; of mere numbers, by macs."""
+    space, name = problem.field.benchmark.space, problem.field.name.partition("-")[0]
+    if name in LEFT_OUT:
+        return accuracy_prior(space, LEFT_OUT[name])
+    return lambda tokens: np.log(problem.field.macs(tokens))
+
+
+def _reference(problem: Problem) -> Candidate | None:
+    """The published network that the space was built around."""
+    space = problem.field.benchmark.space
+    reference = getattr(space, "reference", None)
+    return None if reference is None else space.encode(reference)

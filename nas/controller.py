@@ -22,10 +22,11 @@ from controllers import (
     State,
 )
 from controllers.contract import diagnostics_of, front_of, probabilities_of
+from nas.accuracy_prior import accuracy_prior
 from nas.catalogue import Catalogue
 from nas.errors import ControllerFailedError, ObjectiveError, StudyError, UsageError
 from nas.failures import failure_of
-from nas.metrics import KNOWN_METRICS
+from nas.metrics import FRACTION, KNOWN_METRICS, NUMBER, metric_info
 from nas.objective import Objective
 from nas.objective.terms import metric_of
 from nas.study.identity import LATENCY_TABLE, Identity, Provenance, differences
@@ -96,7 +97,9 @@ def problem_of(
 
     It gets the known costs of the objective, or macs where there is none; and how the reward follows from
     what is maximised and the costs, where no cost has to be measured. Of several goals it gets the known
-    ones after the first as costs, turned so that less is better, and the number of the measured ones.
+    ones after the first as costs, turned so that less is better, and the number of the measured ones. It
+    gets the reference of the space, and what can be expected of networks by their sizes, unless the goal
+    itself is a time or a size.
 
     Args:
         catalogue: Of the space.
@@ -109,6 +112,8 @@ def problem_of(
         metrics = tuple(metric for metric in objective.costs if metric in KNOWN_METRICS) or ("macs",)
     signs = np.array([-goal.sign for goal in known] or [1.0])
     limits = objective.known_limits
+    space = catalogue.space
+    is_quality = metric_info(objective.goal.metric).unit in (FRACTION, NUMBER)
 
     def feasible(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         return catalogue.are_within(rows, limits)
@@ -123,14 +128,16 @@ def problem_of(
         return objective.rewards(values, dict(zip(metrics, table.T, strict=True)))
 
     return controllers.Problem(
-        catalogue.space.cardinalities,
-        catalogue.space.conditions,
+        space.cardinalities,
+        space.conditions,
         key=catalogue.digest,
         feasible=feasible if limits else None,
         costs=costs if metrics else None,
         reward=reward if set(objective.costs) <= set(KNOWN_METRICS) and not objective.is_front else None,
         noise=noise,
         measured_costs=len(measured),
+        prior=accuracy_prior(space) if is_quality else None,
+        reference=None if space.reference is None else space.encode(space.reference),
     )
 
 
