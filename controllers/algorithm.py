@@ -20,6 +20,7 @@ from controllers.contract import (
     Tokens,
     require_count,
 )
+from controllers.finals import COMPARED, Beliefs, observed_beliefs
 from controllers.problem import Problem
 from controllers.results import Results, Told
 
@@ -129,6 +130,14 @@ class Algorithm(ABC):
             ControllerError: `n` is below 1.
         """
         return self._results.best(n)
+
+    def beliefs(self, n: int = COMPARED) -> Beliefs:
+        """Returns what is believed of the rewards of the `n` best candidates.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        return observed_beliefs(self._results, require_count("n", n))
 
     def state_dict(self) -> State:
         """Returns everything needed to continue exactly."""

@@ -18,6 +18,7 @@ from controllers.contract import (
     Tokens,
     require_count,
 )
+from controllers.finals import COMPARED, Beliefs
 from controllers.gaussian_process import Near
 from controllers.mutation import mutate
 from controllers.pending import Pending
@@ -166,6 +167,17 @@ class Dyna(Algorithm):
             return self._results.best(n)
         numbers, _ = self._predictor.widened(self._results, MOST_RECOMMENDED_BY).ranked(self._results)
         return list(map(tuple, self._results.candidates[numbers[:n]].tolist()))
+
+    def beliefs(self, n: int = COMPARED) -> Beliefs:
+        """What is believed of the rewards of the `n` candidates that it would recommend.
+
+        Raises:
+            ControllerError: `n` is below 1.
+        """
+        candidates = self.recommend(n)
+        if not self._can_predict or not candidates:
+            return super().beliefs(n)
+        return self._predictor.beliefs(self._results, np.array(candidates, dtype=np.int64))
 
     def _own_state(self) -> State:
         return {

@@ -135,6 +135,11 @@ class GaussianProcess:
             return math.sqrt(self._known_variance) * self._scale
         return math.exp(0.5 * self._parameters[NOISE]) * self._scale
 
+    @property
+    def measurement_noise(self) -> float:
+        """The same, less what is a candidate's own."""
+        return math.sqrt(self._noise_variance) * self._scale
+
     def fit(self, tokens: Tokens, values: Floats, *, steps: int, noise: float | None = None) -> None:
         """Moves the hyperparameters up the posterior density by so many steps of Adam.
 
@@ -274,6 +279,15 @@ class GaussianProcess:
         """Returns how much the values of candidates vary together by what is smooth, `(n, m)`."""
         distances, _ = self._tables(self._encode(other))
         return self._smooth(_one_hot(self._encode(one), len(self._order)) @ distances)
+
+    def covariance(self, tokens: Tokens) -> Floats:
+        """Returns how the values of candidates may be off from those expected, together, `(n, n)`."""
+        rows = self._encode(tokens)
+        similarity = self._similarity_to_measured(rows)
+        covariance = self._covariance(self._features(rows)) - similarity @ self._inverse @ similarity.T
+        covariance[np.diag_indices(len(rows))] -= self._noise_variance + _JITTER
+        found: Floats = covariance * self._scale**2
+        return found
 
     def at_measured(self) -> Floats:
         """Returns the expected value of each candidate that was measured, `(n,)`: what is left is noise."""

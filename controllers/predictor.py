@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from controllers.contract import Costs, Floats, Reward, State, Tokens
 from controllers.decisions import Decisions
+from controllers.finals import Beliefs, noise_of
 from controllers.followed import Flags, Followed
 from controllers.gaussian_process import GaussianProcess, Near, Prior
 from controllers.results import Results
@@ -198,6 +199,24 @@ class Predictor:
         ranked = np.concatenate([numbers[order], others])
         _, first = np.unique(ranked, return_index=True)
         return ranked[np.sort(first)], float(expected[order[0]]) if len(order) else math.nan
+
+    def beliefs(self, results: Results, tokens: Tokens) -> Beliefs:
+        """What is believed of the rewards of some candidates `(n, decisions)`, best first."""
+        process = self._process
+        costs, values = self._costs_of(tokens), process.mean(tokens)
+        step = max(process.measurement_noise, 1e-9)
+        above, below = (self._rewards(self._target, values + sign * step, costs) for sign in (1.0, -1.0))
+        slope = (above - below) / (2 * step)
+        noise = process.measurement_noise
+        if self._known_noise is None:
+            own = np.abs(slope).mean()
+            noise = noise_of(results, noise * own) / own if own else noise
+        return Beliefs(
+            candidates=tuple(map(tuple, tokens.tolist())),
+            means=self._rewards(self._target, values, costs),
+            covariance=process.covariance(tokens) * np.outer(slope, slope),
+            noise=np.abs(slope) * noise,
+        )
 
     def chance(self, tokens: Tokens, *, near: Near | None = None) -> Floats:
         """Returns the probability that each candidate completes, `(n,)`; 1 where none has failed yet."""
