@@ -22,6 +22,7 @@ from controllers import (
     State,
 )
 from controllers.contract import diagnostics_of, front_of, probabilities_of
+from controllers.finals import COMPARED, Beliefs, HasBeliefs
 from nas.accuracy_prior import accuracy_prior
 from nas.catalogue import Catalogue
 from nas.errors import ControllerFailedError, ObjectiveError, StudyError, UsageError
@@ -248,6 +249,18 @@ class CheckedController:
             if not isinstance(candidates, list | tuple):
                 raise self._wrong("recommend", "a list of candidates", candidates)
             return [self._tokens("recommend", tokens) for tokens in candidates]
+
+    def beliefs(self, n: int = COMPARED) -> Beliefs:
+        """Asks how far its estimates may be off.
+
+        Raises:
+            ControllerFailedError: It fails, or has no beliefs.
+        """
+        with self._named("beliefs"):
+            found = self._controller.beliefs(n) if isinstance(self._controller, HasBeliefs) else None
+            if not isinstance(found, Beliefs):
+                raise self._wrong("beliefs", "`controllers.finals.Beliefs`", found)
+            return found
 
     def state_dict(self) -> State:
         """Asks for everything it needs to continue.

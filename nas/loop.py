@@ -86,6 +86,8 @@ class Loop:
                 self.ending = self.ending or "exhausted"
                 self.dry_at = self.flow.turn
                 return
+            if notice := self.source.notice(trial):
+                self.tell("finals", notice)
             self.checkpoints.make_room(trial.number)
             self.journal.propose(trial, self.controller.state_dict(), rejected=self.source.rejected)
             self.flow.add(trial)
@@ -136,6 +138,7 @@ class Loop:
         is_lost = outcome.status is Status.LOST
         rank = None if is_lost else self.progress.learnt
         self.progress.count(trial, outcome)
+        self.source.count(trial)
         reward = None  # what was promoted is of another fidelity than what controllers compare
         if trial.continues is None:
             if not is_lost:

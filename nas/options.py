@@ -106,5 +106,5 @@ def options_of(kind: type) -> Mapping[str, DeclaredOption]:
 
 def _declared(one: Field[Any], hint: Any) -> DeclaredOption:
     if get_origin(hint) in (Union, UnionType):
-        (hint,) = (kind for kind in get_args(hint) if kind is not type(None))
+        (hint, *_) = (kind for kind in get_args(hint) if kind is not type(None))
     return DeclaredOption(name=one.name, option=one.metadata[_KEY], default=one.default, kind=hint)

@@ -10,13 +10,14 @@ import numpy as np
 
 from controllers import Controller
 from controllers.contract import front_of
+from controllers.finals import HasBeliefs, next_final
 from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
 from nas.outcome import TrialOutcome
 from nas.rungs import Halving
-from nas.scheduling import Budget
+from nas.scheduling import AUTO, Budget
 from nas.study.journal_reading import History
 from nas.trial import Trial
 from nas.values import shown, whole
@@ -147,6 +148,13 @@ class Source:
         self._replicates: dict[str, int] = {}  # of each candidate so far, by digest
         for digest, replicate in known:
             self._replicates[digest] = max(replicate, self._replicates.get(digest, 0))
+        self._under_way: dict[int, Tokens] = {}  # trained again, and the controller was not told yet
+        self._has_finals = False
+        if history is not None:
+            repeats = [trial for trial in history.trials if trial.is_final]
+            self._has_finals = bool(repeats)
+            told = set(history.fed_back)
+            self._under_way = {trial.number: trial.tokens for trial in repeats if trial.number not in told}
         self.rejected = 0 if history is None else history.rejected
 
     def next(self, number: int) -> Trial | None:
@@ -158,12 +166,12 @@ class Source:
         if self._enqueued:
             candidate = self._enqueued.pop(0)
             return self._trial(number, candidate.tokens, replicate=candidate.replicate, origin="user")
-        if self._budget.is_final(number):
-            finalists = self._controller.recommend(self._budget.finalists)
-            if finalists:
-                tokens = min(finalists, key=lambda one: self._replicates.get(self._catalogue.digest(one), 0))
-                replicate = self._replicates.get(self._catalogue.digest(tokens), 0) + 1
-                return self._trial(number, tokens, replicate=replicate)
+        if (finalist := self._finalist(number)) is not None:
+            replicate = self._replicates.get(self._catalogue.digest(finalist), 0) + 1
+            trial = self._trial(number, finalist, replicate=replicate)
+            if trial is not None:
+                self._under_way[number] = finalist
+                return trial
         promoted = None if self._halving is None else self._halving.next()
         if promoted is not None:
             paused, rung = promoted
@@ -192,6 +200,27 @@ class Source:
             "relax them, or narrow the space"
         )
 
+    def _finalist(self, number: int) -> Tokens | None:
+        """The candidate that this trial trains again; None where it tries a new one."""
+        budget = self._budget
+        if (
+            budget.finalists == AUTO
+            and budget.trials is not None
+            and isinstance(self._controller, HasBeliefs)
+        ):
+            return next_final(
+                self._controller.beliefs(),
+                left=budget.trials - number,
+                total=budget.trials,
+                under_way=tuple(self._under_way.values()),
+            )
+        if not budget.is_final(number):
+            return None
+        finalists = self._controller.recommend(budget.fixed_finalists)
+        return min(
+            finalists, key=lambda one: self._replicates.get(self._catalogue.digest(one), 0), default=None
+        )
+
     def _rare(self, number: int) -> Trial | None:
         """A random candidate within the constraints, where they are too rare for the controller to meet one.
 
@@ -213,6 +242,20 @@ class Source:
                 if trial is not None:
                     return trial
         return None
+
+    def notice(self, trial: Trial) -> str:
+        """What a user should know when this trial is proposed; mostly empty."""
+        if self._has_finals or not trial.is_final or self._budget.trials is None:
+            return ""
+        self._has_finals = True
+        count, total = self._budget.trials - trial.number, self._budget.trials
+        return f"from trial {trial.number} on, {count} of {total} trials measure the best again" + (
+            ", fewer if one of them stands out before" if self._budget.finalists == AUTO else ""
+        )
+
+    def count(self, trial: Trial) -> None:
+        """Takes in that the controller is told of a trial now."""
+        self._under_way.pop(trial.number, None)
 
     def note(self, trial: Trial, outcome: TrialOutcome) -> None:
         """Takes in what became of a trial, for what comes next."""

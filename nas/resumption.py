@@ -55,6 +55,7 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
         loop.controller.feedback(known)
     for number in history.lost(loop.flow.width):  # an earlier run may have ended before it said so
         trial = history.trials[number]
+        loop.source.count(trial)
         if trial.continues is None:
             loop.controller.feedback([feedback_of(trial, history.finished[number], None, loop.objective)])
     return swept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Literal
 
 from nas.errors import UsageError
 from nas.outcome import TrialOutcome
@@ -13,6 +14,9 @@ from nas.values import real, whole
 
 ATTEMPTS = 3
 """A trial that machines lose is tried at most so many times."""
+
+AUTO: Literal["auto"] = "auto"
+"""Lets the controller's estimates decide how many trials train finalists again."""
 
 FINAL_REPLICATES = 2
 """How often each finalist is trained again, on average."""
@@ -28,7 +32,8 @@ class Budget:
         patience: Trials in a row without a better reward.
         finalists: The last `2 * finalists` trials train again, with new seeds, what the controller recommends
             by then: for a choice that does not depend on one training. Each takes, of the `finalists`
-            recommended at that moment, the one with the fewest replicates.
+            recommended at that moment, the one with the fewest replicates. With "auto" what the controller
+            believes decides how many trials train which candidates again: see `controllers.finals`.
 
     Raises:
         UsageError: A limit is not positive, or there is none at all, or finalists leave no trial to search.
@@ -37,7 +42,7 @@ class Budget:
     trials: int | None = 100
     max_hours: float | None = None
     patience: int | None = None
-    finalists: int = 0
+    finalists: int | Literal["auto"] = 0
 
     def __post_init__(self) -> None:
         for name in ("trials", "patience"):
@@ -47,7 +52,8 @@ class Budget:
             object.__setattr__(self, "max_hours", real("max_hours", self.max_hours, above=0))
         if self.trials is None and self.max_hours is None and self.patience is None:
             raise UsageError("a search needs a limit: give trials, max_hours or patience", field="trials")
-        object.__setattr__(self, "finalists", whole("finalists", self.finalists, least=0))
+        if self.finalists != AUTO:
+            object.__setattr__(self, "finalists", whole("finalists", self.finalists, least=0))
         self._check_finalists()
 
     def _check_finalists(self) -> None:
@@ -57,16 +63,21 @@ class Budget:
                 "trials: give trials too",
                 field="finalists",
             )
-        if self.trials is not None and self.finalists * FINAL_REPLICATES >= self.trials:
+        if self.trials is not None and self.fixed_finalists * FINAL_REPLICATES >= self.trials:
             raise UsageError(
                 f"`{FINAL_REPLICATES} * finalists < trials` must hold, as each finalist is trained "
                 f"{FINAL_REPLICATES} times more, but got finalists={self.finalists} and trials={self.trials}",
                 field="finalists",
             )
 
+    @property
+    def fixed_finalists(self) -> int:
+        """How many finalists there are; 0 where that is not known beforehand."""
+        return 0 if self.finalists == "auto" else self.finalists
+
     def is_final(self, number: int) -> bool:
-        """Whether a trial, counted from 0, trains a finalist again."""
-        replicates = self.finalists * FINAL_REPLICATES
+        """Whether a trial, counted from 0, trains one of a fixed number of finalists again."""
+        replicates = self.fixed_finalists * FINAL_REPLICATES
         return bool(replicates) and self.trials is not None and number >= self.trials - replicates
 
     def spent(self, proposed: int, elapsed_seconds: float, without_gain: int) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controllers import Controller, Feedback
+from controllers.finals import HasBeliefs
 from nas.catalogue import Catalogue, Tokens
 from nas.contract import check_given, check_members, export_notes
 from nas.controller import CheckedController, ControllerOptions, earlier_results
@@ -33,7 +34,7 @@ from nas.protocols import (
 from nas.reporters import Reporters
 from nas.resumption import count_deaths, restore, say_what_changed, with_predictions
 from nas.rungs import Halving, Rungs
-from nas.scheduling import Budget, Flow
+from nas.scheduling import AUTO, Budget, Flow
 from nas.study.checkpoints import CheckpointStore
 from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
@@ -165,6 +166,13 @@ class Search:
             if isinstance(self.controller, ControllerOptions)
             else self.controller
         )
+        if self.budget.finalists == AUTO and not isinstance(controller, HasBeliefs):
+            raise UsageError(
+                f"finalists='auto' needs a controller that has `beliefs`, but "
+                f"{type(controller).__qualname__} has none: define it (controllers.finals.HasBeliefs), "
+                "or give a number of finalists",
+                field="finalists",
+            )
         identity = identity_of(
             catalogue,
             self.evaluator,
@@ -209,7 +217,7 @@ class Search:
         if self.budget.finalists:
             raise RecipeError(
                 "a search with rungs chooses its winner on the last rung, so it has no finalists, but got "
-                f"finalists={self.budget.finalists} too: leave one of them out",
+                f"finalists={self.budget.finalists!r} too: leave one of them out",
                 field="finalists",
             )
 

@@ -285,6 +285,11 @@ class Trial:
         """Trials with equal keys are trained once; recipe and data are fixed in a study."""
         return self.digest, self.fidelity, self.replicate
 
+    @property
+    def is_final(self) -> bool:
+        """Whether it trains again what may be the best, which the search chose by itself."""
+        return self.replicate > 0 and self.origin == "controller"
+
     def job(self, attempt: int) -> Job:
         """The trial as work for an executor."""
         return Job(

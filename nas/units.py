@@ -7,6 +7,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from typing import Literal
 
 from nas.errors import UsageError
 from nas.values import MOST_SEED
@@ -198,6 +199,15 @@ def parse_natural(text: str) -> int:
         UsageError: It is not one.
     """
     return _integer(text, least=0)
+
+
+def parse_finalists(text: str) -> int | Literal["auto"]:
+    """Reads an integer of at least 0, or `auto`.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    return "auto" if text == "auto" else _integer(text, least=0)
 
 
 def _integer(text: str, *, least: int) -> int:

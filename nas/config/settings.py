@@ -35,6 +35,7 @@ from nas.units import (
     one_of,
     parse_bytes,
     parse_count,
+    parse_finalists,
     parse_hours,
     parse_milliseconds,
     parse_natural,
@@ -261,12 +262,12 @@ class Settings:
         is_repeated=True,
         resume="changeable",
     )
-    finalists: int = option(
+    finalists: int | str = option(
         BUDGET.finalists,
-        "train the N best again in the last 2N trials",
+        "train the N best again in the last 2N trials; auto: as many as their noise calls for",
         group=SEARCH,
-        metavar="N",
-        read=parse_natural,
+        metavar="N|auto",
+        read=parse_finalists,
         resume="changeable",
     )
     warm_start: str | None = option(

@@ -155,6 +155,7 @@ def _facts(study: Study) -> tuple[Fact, ...]:
         Fact(key="ending", label="ending", value=summary.ending, text=ending),
         Fact(key="trials_done", label="trials", value=done, text=trials + rejected),
         Fact(key="rejected", label="", value=summary.rejected),
+        *_finals(study),
         Fact(
             key="worker_hours",
             label="worker time",
@@ -166,6 +167,20 @@ def _facts(study: Study) -> tuple[Fact, ...]:
         Fact(key="package_version", label="made with", value=summary.package_version),
     ]
     return tuple(facts)
+
+
+def _finals(study: Study) -> tuple[Fact, ...]:
+    """How many trials measured again which of the best; nothing where none did."""
+    finals = [trial for trial in study.trials if trial.is_final]
+    if not finals:
+        return ()
+    distinct = len({trial.digest for trial in finals})
+    best = "the best" if distinct == 1 else f"the {distinct} best"
+    words = f"{len(finals)} of {len(study.trials)} trials measured {best} again"
+    return (
+        Fact(key="finals", label="finals", value=len(finals), text=words),
+        Fact(key="finalists_measured", label="", value=distinct),
+    )
 
 
 _FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)

@@ -88,6 +88,11 @@ class StudyTrial:
     op_types: tuple[type[Op], ...] = field(default=(), repr=False)
 
     @property
+    def is_final(self) -> bool:
+        """Whether it trained again what may be the best, which the search chose by itself."""
+        return self.replicate > 0 and self.origin == "controller"
+
+    @property
     def accuracy(self) -> float | None:
         """Fraction of the search split's images classified correctly; None unless measured."""
         return self.metric("accuracy")

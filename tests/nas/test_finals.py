@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 
 import nas
-from nas.errors import StudyError, UsageError
+from controllers import RandomSearch
+from nas.errors import ControllerFailedError, StudyError, UsageError
 from nas.objective import Objective
+from nas.protocols import Reporter
+from nas.report.show import study_report
 from nas.scheduling import FINAL_REPLICATES
 from nas.study.journal_tables import SCHEMA_VERSION
 from nas.study.study import open_study
@@ -84,12 +87,97 @@ def test_a_search_stopped_in_its_finals_continues_them(tmp_path, small_space):
     assert max(repeats.count(digest) for digest in repeats) <= FINAL_REPLICATES + 1
 
 
+AUTO = {"trials": None, "budget": nas.Budget(trials=60, finalists="auto")}
+
+
+def finals_of(study):
+    return [trial.number for trial in study.trials if trial.is_final]
+
+
+class Stop(Reporter):
+    """Interrupts a search after a trial."""
+
+    def __init__(self, number):
+        self._number = number
+
+    def on_trial(self, report):
+        if report.number == self._number:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("controller", ["dyna", "evolution"])
+def test_automatic_finals_measure_the_best_again_at_the_end_and_say_so(tmp_path, small_space, controller):
+    study = run(small_space, tmp_path, controller=controller, **AUTO)
+    finals = finals_of(study)
+    assert len(study.trials) == 60
+    assert 2 <= len(finals) <= 6
+    assert min(finals) >= 54
+    assert all(trial.copied_from is None for trial in study.trials)
+    (message,) = [message for _, kind, message in study.events if kind == "finals"]
+    first, count = min(finals), 60 - min(finals)
+    assert message.startswith(f"from trial {first} on, {count} of 60 trials measure the best again")
+    facts = {fact.key: fact for fact in study_report(study).facts}
+    distinct = len({study.trials[number].digest for number in finals})
+    assert facts["finals"].value == len(finals)
+    assert facts["finals"].text.startswith(f"{len(finals)} of 60 trials measured the ")
+    assert facts["finalists_measured"].value == distinct
+
+
+def test_without_noise_automatic_finals_end_after_the_two_repeats_that_show_it(tmp_path, small_space):
+    exact = nas.TableEvaluator(lambda candidate: true_accuracy(candidate.job.tokens))
+    assert len(finals_of(run(small_space, tmp_path / "unknown", evaluator=exact, **AUTO))) <= 2
+    known = nas.ControllerOptions("dyna", accuracy_noise=0.0)
+    study = run(small_space, tmp_path / "known", evaluator=exact, controller=known, **AUTO)
+    assert finals_of(study) == []
+    assert not [kind for _, kind, _ in study.events if kind == "finals"]
+    assert "finals" not in {fact.key for fact in study_report(study).facts}
+
+
+@pytest.mark.parametrize("stopped_after", [50, 55, 57])
+def test_automatic_finals_that_were_interrupted_continue_as_if_they_were_not(
+    tmp_path, small_space, stopped_after
+):
+    whole = run(small_space, tmp_path / "whole", deterministic=True, **AUTO)
+    part = run(small_space, tmp_path / "part", deterministic=True, reporters=[Stop(stopped_after)], **AUTO)
+    assert part.ending == "interrupted"
+    resumed = run(small_space, tmp_path / "part", deterministic=True, **AUTO)
+    assert [t.tokens for t in resumed.trials] == [t.tokens for t in whole.trials]
+    assert [t.seed for t in resumed.trials] == [t.seed for t in whole.trials]
+    assert len([kind for _, kind, _ in resumed.events if kind == "finals"]) == 1
+
+
+def test_automatic_finals_need_a_controller_that_says_how_sure_it_is(tmp_path, small_space):
+    class Bare:
+        def __init__(self):
+            self._own = RandomSearch(small_space.cardinalities, small_space.conditions)
+            for name in ("propose", "feedback", "recommend", "state_dict", "load_state_dict"):
+                setattr(self, name, getattr(self._own, name))
+
+    with pytest.raises(UsageError, match=r"needs a controller.* but .*Bare has none") as error:
+        run(small_space, tmp_path / "bare", controller=Bare(), **AUTO)
+    assert error.value.field == "finalists"
+    own = RandomSearch(small_space.cardinalities, small_space.conditions, seed=0)
+    assert finals_of(run(small_space, tmp_path / "own", controller=own, **AUTO))
+
+
+def test_beliefs_that_are_none_name_the_controller(tmp_path, small_space):
+    class Wrong(RandomSearch):
+        def beliefs(self, n=1):
+            return [n]
+
+    own = Wrong(small_space.cardinalities, small_space.conditions, seed=0)
+    with pytest.raises(ControllerFailedError, match=r"`beliefs` of the controller .*Wrong must return"):
+        run(small_space, tmp_path, controller=own, **AUTO)
+
+
 @pytest.mark.parametrize(
     ("finalists", "trials", "words"),
     [
         (-1, 10, "finalists >= 0"),
         (5, 10, r"2 \* finalists < trials.* finalists=5 and trials=10"),
         (2, None, "finalists=2 without trials"),
+        ("auto", None, "finalists=auto without trials"),
+        ("all", 10, "finalists"),
     ],
 )
 def test_finals_that_cannot_be_are_refused(finalists, trials, words):

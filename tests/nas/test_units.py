@@ -11,6 +11,7 @@ from nas.units import (
     parse_bases,
     parse_bytes,
     parse_count,
+    parse_finalists,
     parse_fraction,
     parse_hours,
     parse_milliseconds,
@@ -102,6 +103,8 @@ def test_an_unknown_unit_is_answered_with_the_known_ones():
         (parse_positive_int, "0"),
         (parse_positive_int, "1.5"),
         (parse_natural, "-1"),
+        (parse_finalists, "-1"),
+        (parse_finalists, "automatic"),
         (parse_number, "-0.1"),
         (parse_number, "nan"),
     ],
@@ -109,6 +112,11 @@ def test_an_unknown_unit_is_answered_with_the_known_ones():
 def test_numbers_out_of_range_are_errors(read, text):
     with pytest.raises(UsageError):
         read(text)
+
+
+def test_finalists_are_counted_or_left_to_the_search():
+    assert parse_finalists("auto") == "auto"
+    assert parse_finalists("3") == 3
 
 
 def test_a_near_miss_is_answered_with_the_word_that_was_meant():

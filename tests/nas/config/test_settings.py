@@ -24,6 +24,12 @@ def test_settings_survive_json():
     assert Settings.from_dict(json.loads(json.dumps(one.to_dict())), FOLDER) == one
 
 
+def test_a_resume_keeps_finalists_unless_it_is_given_others():
+    stored = Settings.from_dict(json.loads(json.dumps(settings(finalists="auto").to_dict())), FOLDER)
+    assert resumed(stored, {"trials": 9}, FOLDER).finalists == "auto"
+    assert resumed(stored, {"finalists": 2}, FOLDER).finalists == 2
+
+
 @pytest.mark.parametrize(
     "text", ["labels.csv", "labels.csv:age,height", "Labels.TSV", "pack.npz", "./images"]
 )
