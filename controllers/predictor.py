@@ -202,7 +202,7 @@ class Predictor:
 
     def beliefs(self, results: Results, tokens: Tokens) -> Beliefs:
         """What is believed of the rewards of some candidates `(n, decisions)`, best first."""
-        process = self._followed[self._target].process
+        process = self._process
         costs, values = self._costs_of(tokens), process.mean(tokens)
         step = max(process.measurement_noise, 1e-9)
         above, below = (self._rewards(self._target, values + sign * step, costs) for sign in (1.0, -1.0))

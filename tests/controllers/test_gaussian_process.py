@@ -225,3 +225,19 @@ def test_what_is_imagined_is_drawn_from_what_is_predicted():
     )
     process.forget_imagined()
     np.testing.assert_array_equal(process.predict(tokens), (mean, deviation))
+
+
+def test_candidates_vary_together_as_a_measurement_of_one_changes_the_other():
+    decisions, tokens, values = sample(PLAIN, 25)
+    process = GaussianProcess(decisions)
+    process.condition(tokens, values)
+    some = np.unique(decisions.sample(np.random.default_rng(9), 6), axis=0)
+    covariance = process.covariance(some)
+    mean, deviation = process.predict(some)
+    np.testing.assert_allclose(np.diag(covariance), deviation**2, rtol=1e-6)
+    before, scale = process.mean(some), values.std()
+    measured = mean[0] + scale
+    process.condition(np.concatenate([tokens, some[:1]]), np.append(values, measured))
+    # The scale of the values is another with one more of them; the noise is a share of it.
+    share = covariance[0] / (covariance[0, 0] + 0.7 * np.exp(-4.0) * scale**2)
+    np.testing.assert_allclose(process.mean(some) - before, share * (measured - before[0]), atol=0.02 * scale)

@@ -226,3 +226,22 @@ def test_infeasible_results_do_not_change_the_known_noise(tokens):
     results = gather(tokens, accuracies, accuracies)
     results.take([(Proposal((3,) * 6), Outcome(status="infeasible"))])
     assert noisy(0.004, results).noise == pytest.approx(0.004)
+
+
+def test_beliefs_in_rewards_are_those_in_accuracies_times_how_steep_the_reward_is(tokens):
+    def rewarded(factor):
+        def reward(accuracy, costs):
+            return np.where(costs <= 8, factor * accuracy, accuracy - 5.0)
+
+        accuracies = accuracy_of(tokens) + 0.01 * np.random.default_rng(3).normal(size=len(tokens))
+        results = gather(tokens, reward(accuracies, cost(tokens)), accuracies)
+        predictor = noisy(0.01, results, cost, reward)
+        predictor.condition(results)
+        assert predictor.target == "accuracy"
+        return predictor.beliefs(results, tokens[cost(tokens) <= 8][:3])
+
+    one, two = rewarded(1.0), rewarded(2.0)
+    np.testing.assert_allclose(two.means, 2 * one.means, rtol=1e-6)
+    np.testing.assert_allclose(two.covariance, 4 * one.covariance, rtol=1e-5, atol=1e-12)
+    np.testing.assert_allclose(two.noise, 2 * one.noise, rtol=1e-6)
+    assert (one.noise >= 0.01 * (1 - 1e-6)).all()  # more in the lower half, which counts by its logarithm
