@@ -158,8 +158,9 @@ def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:
     best = study.best if study.completed else None
     if best is None or best.mean_value is None or not all(best.costs.get(cost, 0) > 0 for cost in costs):
         return None
+    has_knee = study.objective.is_front and len(study.pareto_front()) > 2
     return Mark(
-        name=f"{'knee' if study.objective.is_front else 'winner'}, trial {best.number}",
+        name=f"{'knee' if has_knee else 'winner'}, trial {best.number}",
         value=best.mean_value,
         costs=tuple(best.costs[cost] for cost in costs),
         values=best.values if best.quality_metric == study.objective.goal.metric else (),
