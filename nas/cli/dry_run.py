@@ -9,8 +9,6 @@ import numpy as np
 
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request
-from nas.config.settings import Settings
-from nas.controller import ControllerOptions
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import TrialTime, estimate_trial_time
 from nas.protocols import HasNotes
@@ -114,13 +112,6 @@ def _time(prepared: Prepared, progress: Say) -> TrialTime:
     )
 
 
-def _controller(settings: Settings, prepared: Prepared) -> str:
-    options = prepared.search.controller
-    if isinstance(options, ControllerOptions):
-        return options.chosen(prepared.objective)
-    return str(settings.controller)
-
-
 def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact, ...]:
     settings = request.settings
     state = (
@@ -131,7 +122,7 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
         Fact(key="data", label="data", value=str(prepared.data)),
         Fact(key="space", label="space", value=prepared.space.name),
         Fact(key="objective", label="objective", value=prepared.objective.describe()),
-        Fact(key="controller", label="controller", value=_controller(settings, prepared)),
+        Fact(key="controller", label="controller", value=settings.chosen_controller),
         _training(prepared),
         Fact(key="executor", label="executor", value=settings.executor),
         Fact(

@@ -29,10 +29,11 @@ def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Setti
         StudyError: Something else is given than what the study was made with; names each difference.
     """
     changed = {name: value for name, value in given.items() if name != "recipe"}
+    there = {name: getattr(settings, name) for name in changed} | {"controller": settings.chosen_controller}
     found = [
-        f"{flag_of(name)} is {_shown(getattr(settings, name))} there, {_shown(value)} here"
+        f"{flag_of(name)} is {_shown(there[name])} there, {_shown(value)} here"
         for name, value in changed.items()
-        if not _may_become(name, getattr(settings, name), value)
+        if not _may_become(name, there[name], value)
     ]
     found += _recipe_differences(settings.recipe, given.get("recipe", settings.recipe))
     if found:

@@ -17,6 +17,7 @@ from nas.config.readers import (
     read_network,
     read_objective,
 )
+from nas.controller import ControllerOptions
 from nas.data.images import FIT, SEARCH_FRACTION, Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
@@ -410,6 +411,11 @@ class Settings:
         default_text=str(SEEDS),
         resume="changeable",
     )
+
+    @property
+    def chosen_controller(self) -> str:
+        """The controller that is named, or that the objective has by default."""
+        return self.controller or ControllerOptions().chosen(self.make_objective())
 
     def make_objective(self, task: TaskName | None = None) -> Objective:
         """Makes the objective from targets, limits, `objective` and `metric`.

@@ -91,6 +91,14 @@ def test_a_resume_may_not_change_what_is_searched(given, words):
         resumed(settings(), given, FOLDER)
 
 
+@pytest.mark.parametrize(("objective", "name"), [("accuracy", "dyna"), ("accuracy; macs", "front")])
+def test_a_resume_may_name_the_controller_that_was_chosen_by_itself(objective, name):
+    study = settings(objective=objective)
+    assert study.controller is None
+    assert resumed(study, {"controller": name}, FOLDER).chosen_controller == name
+    assert resumed(settings(objective=objective, controller=name), {}, FOLDER).chosen_controller == name
+
+
 def test_a_study_older_than_a_field_of_the_recipe_continues():
     stored = json.loads(Recipe(batch_size=128).to_json())
     del stored["batch_norm_statistics"]
