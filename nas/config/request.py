@@ -61,7 +61,7 @@ def request_of(arguments: Namespace) -> Request:
         stored = Settings.from_dict(study.settings, folder)
         recipe = recipe_of(arguments, Recipe.from_json(stored.recipe)).to_json()
         settings = resumed(stored, {**given, "recipe": recipe}, folder)
-        check_still_there(settings, folder)
+        check_still_there(settings, stored, folder)
         if not study.trials:
             warm_start = settings.warm_start
     else:

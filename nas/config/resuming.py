@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.config.settings import PARALLEL_ONLY, Settings, flag_of
+from nas.data.spec import split_columns
 from nas.errors import StudyError
 from nas.options import options_of
 from nas.training.recipe import Recipe
@@ -81,21 +82,33 @@ def _shown(value: object) -> str:
     return f"{value:,.12g}" if isinstance(value, float) else str(value)
 
 
-def check_still_there(settings: Settings, folder: Path) -> None:
+def check_still_there(settings: Settings, stored: Settings, folder: Path) -> None:
     """Checks that the files of a study are where they were, or where they are said to be now.
+
+    Args:
+        settings: Those of this run.
+        stored: Those of the study.
+        folder: The study's folder, for the message.
 
     Raises:
         StudyError: One is not; names the option that says where it is.
     """
     for name, one in options_of(Settings).items():
         path = _path_of(name, settings) if one.option.resume == "moved" else None
-        if path is not None and not Path(path).exists():
-            new = "NEW.py:name" if name in OWN else "NEW"
-            raise StudyError(
-                f"the study in {folder} was searched with {one.flag} {path}, which is not there: if it was "
-                f"moved, say where it is now, nas resume {folder} {one.flag} {new}",
-                field=name,
+        if path is None or Path(path).exists():
+            continue
+        if path != _path_of(name, stored):
+            law = (
+                f"the study in {folder} was searched with {one.flag} {getattr(stored, name)}, and cannot "
+                f"be continued with {path}, which is not there: check the path"
             )
+        else:
+            new = {**dict.fromkeys(OWN, "NEW.py:name"), "data": f"NEW{_columns_of(stored)}"}.get(name, "NEW")
+            law = (
+                f"the study in {folder} was searched with {one.flag} {path}, which is not there: if it was "
+                f"moved, say where it is now, nas resume {folder} {one.flag} {new}"
+            )
+        raise StudyError(law, field=name)
 
 
 def _path_of(name: str, settings: Settings) -> str | None:
@@ -104,7 +117,15 @@ def _path_of(name: str, settings: Settings) -> str | None:
     is_data_by_name = not Path(str(settings.data)).is_absolute()
     if name in OWN:
         return str(value).rpartition(":")[0] or None
-    if name in ("data", "data_root"):
-        return value if is_data_by_name == (name == "data_root") else None
+    if name == "data":
+        return None if is_data_by_name else str(split_columns(str(value))[0])
+    if name == "data_root":
+        return value if is_data_by_name else None
     is_name = name == "init" and value is not None and not Path(value).is_absolute()
     return None if is_name else value
+
+
+def _columns_of(settings: Settings) -> str:
+    """The columns of labels that the data name, as in `:age`; empty where they name none."""
+    columns = split_columns(str(settings.data))[1]
+    return f":{columns}" if columns else ""

@@ -9,12 +9,12 @@ TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".txt")
 """Files that are read as tables of file names and labels."""
 
 _WITH_COLUMNS = re.compile(
-    rf"(.+(?:{'|'.join(map(re.escape, TABLE_SUFFIXES))})):(.+)", re.IGNORECASE | re.DOTALL
+    rf"(.+(?:{'|'.join(map(re.escape, TABLE_SUFFIXES))})):(.*)", re.IGNORECASE | re.DOTALL
 )
 
 
 def split_columns(spec: str | Path) -> tuple[Path, str]:
-    """Takes `labels.csv:age,height` apart into the file and its columns; no columns are an empty text."""
+    """Takes `labels.csv:age,height` apart into file and columns, which are empty text where none are named."""
     path = Path(spec).expanduser()
     found = _WITH_COLUMNS.fullmatch(str(path))
     if found is None or path.exists():

@@ -204,6 +204,30 @@ def test_a_resume_takes_images_and_space_from_where_they_are_now(tmp_path, asked
     assert len(run(resumed(out, "--trials", "5").settings, out).trials) == 5
 
 
+def test_a_study_of_columns_of_a_table_continues_and_may_be_moved(tmp_path, small_space, photos):
+    folder = shutil.copytree(photos, tmp_path / "photos")
+    files = sorted(path.relative_to(folder) for path in folder.rglob("*.png"))
+    lines = [f"{path},{place + 0.5},{place % 7}" for place, path in enumerate(files)]
+    (folder / "labels.csv").write_text("\n".join(["file,angle,lamp", *lines]))
+    words = ["search", "--space", "small", "--executor", "inline", "--out", str(tmp_path / "a")]
+    words += ["--controller", "random", "--trials", "2", "--objective", "max r2", "--batch-size", "8"]
+    words += ["--data", f"{folder}/labels.csv:angle"]
+    settings = request_of(parse(words)).settings
+    search(small_space, tmp_path / "a", nas.load_data(photos), settings=settings.to_dict())
+    assert resumed(tmp_path / "a").settings.data == f"{folder}/labels.csv:angle"
+    assert request_of(parse(words)).settings == settings
+    with pytest.raises(StudyError) as error:
+        resumed(tmp_path / "a", "--data", f"{folder}/other.csv:angle")
+    assert f"searched with --data {folder}/labels.csv:angle, and cannot be continued with" in str(error.value)
+    assert f"{folder}/other.csv, which is not there" in str(error.value)
+    assert error.value.field == "data"
+    moved = shutil.move(folder, tmp_path / "moved")
+    with pytest.raises(StudyError, match=r"--data .*labels\.csv, which is not there: .* --data NEW:angle"):
+        resumed(tmp_path / "a")
+    now = f"{moved}/labels.csv:angle"
+    assert resumed(tmp_path / "a", "--data", now).settings.data == now
+
+
 def test_a_space_that_changed_with_its_move_is_another_study(tmp_path, asked):
     asked()
     (tmp_path / "new").mkdir()

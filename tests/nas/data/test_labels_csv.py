@@ -351,6 +351,10 @@ def test_columns_of_labels_can_be_chosen(images):
     assert load_data(Path(f"{path}:age"), task="regression").classes == ("age",)
 
 
+def test_a_colon_without_columns_chooses_none(images):
+    assert words(load_data(f"{write(images, table())}:")) == dict(zip(names(), classes(), strict=True))
+
+
 def test_columns_that_may_be_labels_or_not_are_refused(images):
     path = write(images, extra_columns())
     with pytest.raises(DataError, match=r"'patient', 'age', 'height' .* as in labels.csv:patient") as error:
