@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,15 +17,12 @@ from nas.data.table import Table, read_table
 from nas.data.table_columns import find_columns, names_files, split_of
 from nas.data.table_files import FileFinder
 from nas.data.table_labels import Answers, Row, read_labels
-from nas.data.targets import label_counts
+from nas.data.targets import by_name, label_counts
 from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import shown
-
-MANY_CLASSES = 10
-"""Classes that are whole numbers from which on a class of one image is taken for a number to predict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +87,7 @@ def load_table(
         resident_bytes=resident_bytes,
         progress=progress,
         task=answers.task,
-        marks=tuple(files.labels for files in parts.values()),
+        marks=tuple(by_name(answers.task, answers.classes, files.labels) for files in parts.values()),
     )
     for part, files in source.parts.items():
         if not len(files):
@@ -249,13 +245,13 @@ def _rows(
 
 
 def _once(listing: Listing, task: TaskName | None) -> Listing:
-    """Lists every image once; several lines of one image may each give a label where the task is multilabel.
+    """Lists every image once, in the order of names; several lines may each give a label for multilabel.
 
     Raises:
         DataError: An image is in two splits, or has other labels in another line.
     """
     met: dict[str, Row] = {}
-    repeated = []
+    repeated, added = [], []
     for row in listing.rows:
         first = met.setdefault(row.path, row)
         if first is row:
@@ -266,19 +262,34 @@ def _once(listing: Listing, task: TaskName | None) -> Listing:
                 f"and in {row.part} ({row.line}): remove one of the lines",
                 field="data",
             )
-        if first.cells != row.cells and task == MULTILABEL and len(row.cells) == 1:
-            met[row.path] = replace(first, cells=("|".join((*first.cells, *row.cells)),))
-        elif first.cells != row.cells:
-            both = (", ".join(each.cells) for each in (first, row))
-            raise DataError(
-                f"an image must have the same labels in every line, but {printable(row.path)} has "
-                f"{' and '.join(map(shown, both))} ({first.line}, {row.line}): remove one of the lines, or "
-                "give --task multilabel if an image may have several labels",
-                field="data",
-            )
-        repeated.append(printable(row.path))
-    note = (f"{len(repeated):,} lines repeat an image and its labels: {few(repeated)}",) if repeated else ()
-    return replace(listing, rows=tuple(met.values()), notes=listing.notes + note)
+        if row.cells == first.cells or set(row.cells) <= set(first.further):
+            repeated.append(printable(row.path))
+        elif task == MULTILABEL and len(row.cells) == 1:
+            met[row.path] = replace(first, further=(*first.further, *row.cells))
+            added.append(printable(row.path))
+        else:
+            raise _contradiction(first, row)
+    notes = listing.notes
+    if repeated:
+        repeat = "1 line repeats" if len(repeated) == 1 else f"{len(repeated):,} lines repeat"
+        notes += (f"{repeat} an image and its labels: {few(repeated)}",)
+    if added:
+        add = "1 line adds" if len(added) == 1 else f"{len(added):,} lines add"
+        notes += (f"{add} a label to an image of an earlier line: {few(added)}",)
+    return replace(listing, rows=tuple(sorted(met.values(), key=lambda row: row.path)), notes=notes)
+
+
+def _contradiction(first: Row, second: Row) -> DataError:
+    """The error for two lines that label one image otherwise."""
+    both = (", ".join(each.cells) for each in (first, second))
+    remedy = (
+        ", or give --task multilabel if an image may have several labels" if len(first.cells) == 1 else ""
+    )
+    return DataError(
+        f"an image must have the same labels in every line, but {printable(first.path)} has "
+        f"{' and '.join(map(shown, both))} ({first.line}, {second.line}): remove one of the lines{remedy}",
+        field="data",
+    )
 
 
 def _check_trained(rows: Sequence[Row], answers: Answers, path: Path) -> None:
@@ -290,7 +301,7 @@ def _check_trained(rows: Sequence[Row], answers: Answers, path: Path) -> None:
     if answers.task == REGRESSION:
         return
     if answers.task == CLASSIFICATION:
-        _check_numbers(answers, path)
+        _check_meant(answers, path)
     is_trained = np.array([row.part == "train" for row in rows])
     counts = label_counts(answers.task, answers.classes, answers.labels)
     learned = label_counts(answers.task, answers.classes, answers.labels[is_trained])
@@ -304,16 +315,14 @@ def _check_trained(rows: Sequence[Row], answers: Answers, path: Path) -> None:
         )
 
 
-def _check_numbers(answers: Answers, path: Path) -> None:
-    """Refuses whole numbers that are hardly classes, as some have too few images."""
-    counts = Counter(answers.labels.tolist())
-    rarest = min(counts, key=lambda label: counts[label])
-    are_numbers = all(name.lstrip("-").isdecimal() for name in answers.classes)
-    if are_numbers and len(counts) >= MANY_CLASSES and counts[rarest] < LEAST_IMAGES_PER_CLASS:
+def _check_meant(answers: Answers, path: Path) -> None:
+    """Refuses classes of too few images where the cells may mean something else."""
+    counts = label_counts(CLASSIFICATION, answers.classes, answers.labels)
+    rarest = min(range(len(counts)), key=lambda place: counts[place])
+    if answers.doubt and counts[rarest] < LEAST_IMAGES_PER_CLASS:
         raise DataError(
-            f"each class needs at least {LEAST_IMAGES_PER_CLASS} images, but of the {len(counts):,} whole "
-            f"numbers in {path}, which are read as classes, {answers.classes[rarest]} has {counts[rarest]}: "
-            "give --task regression if they are numbers to predict",
+            f"each class needs at least {LEAST_IMAGES_PER_CLASS} images, but of the {len(counts):,} classes "
+            f"read from {path}, {shown(answers.classes[rarest])} has {counts[rarest]}: {answers.doubt}",
             field="task",
         )
 

@@ -14,7 +14,7 @@ _WITH_COLUMNS = re.compile(
 
 
 def split_columns(spec: str | Path) -> tuple[Path, str]:
-    """Takes `labels.csv:age,height` apart into file and columns, which are empty text where none are named."""
+    """Takes `labels.csv:age,height` apart into the file and its columns, empty text where none are named."""
     path = Path(spec).expanduser()
     found = _WITH_COLUMNS.fullmatch(str(path))
     if found is None or path.exists():

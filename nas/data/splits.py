@@ -15,10 +15,10 @@ from nas.data.decoding import READ_ERRORS, decode
 from nas.data.images import Carving, Files, ImageData, Images, Labels, Part, Pixels, Reading, SplitName
 from nas.data.iterative import iterative
 from nas.data.survey import pixel_warnings
-from nas.data.targets import imbalance_warning, label_counts, target_statistics
+from nas.data.targets import by_name, imbalance_warning, label_counts, target_statistics
 from nas.data.tree import few
 from nas.errors import DataError
-from nas.tasks import CLASSIFICATION, REGRESSION, TASKS, TaskName
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, TaskName
 from nas.values import clean, digest, real, seed_of
 
 T = TypeVar("T")
@@ -226,6 +226,7 @@ def _carve(
     if source.task == CLASSIFICATION:
         where = stratified(labels, fraction, rng, contents=contents, reserve=reserve)
     else:
+        labels = by_name(source.task, source.classes, labels)
         where = iterative(source.task, labels, fraction, rng, contents=contents, reserve=reserve)
     stays = np.setdiff1d(np.arange(len(pool.part)), where)
     return pool.take(stays), pool.take(where), where
@@ -292,7 +293,23 @@ def _check_labels(source: Source) -> None:
             "add some, or leave the label out",
             field="data",
         )
+    if source.task == MULTILABEL:
+        _check_shared(source, labels)
     return None
+
+
+def _check_shared(source: Source, labels: Labels) -> None:
+    """Checks that most images with labels have one that can be in all splits."""
+    is_shared = labels.sum(0) >= LEAST_IMAGES_PER_CLASS
+    count, alone = len(labels), int((labels.any(1) & ~labels[:, is_shared].any(1)).sum())
+    if 2 * alone > count:
+        raise DataError(
+            f"most images must have a label that at least {LEAST_IMAGES_PER_CLASS} images have, one for each "
+            f"split, but {alone:,} of the {count:,} of {source.name} have rarer ones alone, as are "
+            f"{int((~is_shared).sum()):,} of its {len(is_shared):,} labels: give another column, add images, "
+            "or give --task regression if they are numbers to predict",
+            field="data",
+        )
 
 
 def _check_classes(source: Source) -> None:

@@ -6,13 +6,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from nas.data.images import Labels
 from nas.data.table import NUMBER, plain
 from nas.data.table_columns import FLAG_WORDS, MOSTLY, are_flags
+from nas.data.targets import class_order
 from nas.data.tree import few, printable
 from nas.errors import DataError
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TaskName
@@ -28,8 +29,12 @@ MANY_NUMBERS = 20
 SHARED = 0.25
 """Share of the words between commas that other cells have too, from which on commas separate labels."""
 
+MANY_CLASSES = 10
+"""Classes that are whole numbers from which on a class of too few images is taken for a number to predict."""
+
 MOST_DIGITS = 18
 WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+WITH_UNIT = re.compile(r"[+-]?\d+([.,]\d+)?\s*(?P<unit>[^\W\d_]{1,4}|[%‰°$€£])")
 DECIMAL_COMMA = re.compile(r"[+-]?\d+(,\d+)?")
 
 
@@ -42,12 +47,14 @@ class Row:
         part: The split it is in: `train`, `val` or `test`.
         cells: The cells of the columns of labels.
         line: Where it was written, such as `labels.csv line 7`.
+        further: The cells of other lines of the image, where several labels come in as many lines.
     """
 
     path: str
     part: str
     cells: tuple[str, ...]
     line: str
+    further: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -61,6 +68,7 @@ class Answers:
         notes: What was decided on the user's behalf.
         warnings: What the user should look at.
         are_listed: Whether each image lists the labels it has, so that one that none lists is on no image.
+        doubt: What else the cells may mean, with the remedy: for classes that have too few images.
     """
 
     task: TaskName
@@ -69,6 +77,7 @@ class Answers:
     notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     are_listed: bool = False
+    doubt: str = ""
 
 
 def read_labels(
@@ -87,6 +96,8 @@ def read_labels(
     """
     if len(columns) > 1:
         return _several_columns(rows, columns, delimiter, task)
+    if any(row.further for row in rows):
+        return _in_lines(rows, columns[0], delimiter)
     separator = _separator(rows, columns[0], delimiter, task)
     if separator is not None:
         return _separated(rows, columns[0], separator)
@@ -96,6 +107,7 @@ def read_labels(
     if task == MULTILABEL:
         if all(row.cells[0].lower() in FLAG_WORDS for row in rows):
             return _flags(rows, columns)
+        _refuse_numbers(pointed, columns[0])
         return _separated(rows, columns[0], " ")
     return _classes(rows, columns[0])
 
@@ -152,11 +164,16 @@ def _are_one_hot(rows: Sequence[Row]) -> bool:
 
 
 def _one_hot(rows: Sequence[Row], columns: Sequence[str]) -> Answers:
-    labels = [next(place for place, cell in enumerate(row.cells) if _flag(cell) == 1) for row in rows]
+    """Classes, sorted as those of one column are."""
+    classes = tuple(sorted(columns, key=class_order))
+    names = [next(n for n, cell in zip(columns, row.cells, strict=True) if _flag(cell) == 1) for row in rows]
     return Answers(
         task=CLASSIFICATION,
-        classes=tuple(columns),
-        labels=np.array(labels, dtype=np.int64),
+        classes=classes,
+        labels=np.array([classes.index(name) for name in names], dtype=np.int64),
+        doubt=(
+            "every image has one 1 in these columns; give --task multilabel if they are labels of their own"
+        ),
         notes=(
             f"task: classification, as every image has one 1 in the columns {few(list(columns))}; "
             "--task multilabel reads them as labels of their own",
@@ -227,10 +244,51 @@ def _words(cell: str, separator: str) -> list[str]:
     return [word for part in cell.split(separator) if (word := part.strip())]
 
 
+def _refuse_numbers(rows: Sequence[Row], column: str) -> None:
+    """Refuses numbers that are not whole as names of labels."""
+    if _means_numbers(rows):
+        cell = next(row.cells[0] for row in rows if _is_fraction(row.cells[0]))
+        raise _error(
+            f"labels of multilabel must be words, or 0 and 1, but the column {shown(column)} holds numbers "
+            f"such as {cell}: give --task regression to predict them, or choose another column",
+            "task",
+        )
+
+
+def _in_lines(rows: Sequence[Row], column: str, delimiter: str) -> Answers:
+    """Several labels of an image in as many lines, and perhaps several in a cell too."""
+    cells = [cell for row in rows for cell in (*row.cells, *row.further)]
+    every = [Row(path="", part="", cells=(cell,), line="") for cell in cells]
+    separator = _separator(every, column, delimiter, MULTILABEL)
+    _refuse_numbers(every, column)
+    words = [
+        [word for cell in (*row.cells, *row.further) for word in _cell_words(cell, separator)] for row in rows
+    ]
+    between = "" if separator is None else f", with {separator!r} between those of one line"
+    how = f"as images have labels in several lines of the column {shown(column)}{between}"
+    return _several(rows, column, words, how)
+
+
 def _separated(rows: Sequence[Row], column: str, separator: str) -> Answers:
     """Several labels in a cell."""
-    words = [[] if row.cells[0].lower() in MISSING else _words(row.cells[0], separator) for row in rows]
-    classes = tuple(sorted({word for every in words for word in every}, key=_class_order))
+    words = [_cell_words(row.cells[0], separator) for row in rows]
+    how = f"with one label for each image in the column {shown(column)}"
+    if any(len(every) > 1 for every in words):
+        named = "spaces" if separator == " " else repr(separator)
+        how = f"as the column {shown(column)} holds several labels with {named} between"
+    return _several(rows, column, words, how)
+
+
+def _cell_words(cell: str, separator: str | None) -> list[str]:
+    """The labels in a cell, of which an empty one has none; without a separator it is one label."""
+    if cell.lower() in MISSING:
+        return []
+    return [cell] if separator is None else _words(cell, separator)
+
+
+def _several(rows: Sequence[Row], column: str, words: Sequence[Sequence[str]], how: str) -> Answers:
+    """Labels of which each image has any number, from the words of each."""
+    classes = tuple(sorted({word for every in words for word in every}, key=class_order))
     if not classes:
         raise _error(f"the column {shown(column)} must hold labels, but every cell is empty: fill them in")
     places = {name: place for place, name in enumerate(classes)}
@@ -241,12 +299,11 @@ def _separated(rows: Sequence[Row], column: str, separator: str) -> Answers:
     warnings = (
         (f"{len(bare):,} images have no label and count as having none of them: {few(bare)}",) if bare else ()
     )
-    named = "spaces" if separator == " " else repr(separator)
     return Answers(
         task=MULTILABEL,
         classes=classes,
         labels=labels,
-        notes=(f"task: multilabel, as the column {shown(column)} holds several labels with {named} between",),
+        notes=(f"task: multilabel, {how}",),
         warnings=warnings + _case_warning(classes),
         are_listed=True,
     )
@@ -259,23 +316,18 @@ def _with_points(rows: Sequence[Row], delimiter: str, task: TaskName | None) -> 
         return rows
     if not any("," in cell for cell in cells) or not all(DECIMAL_COMMA.fullmatch(cell) for cell in cells):
         return rows
-    return [
-        Row(
-            path=row.path,
-            part=row.part,
-            line=row.line,
-            cells=tuple(cell.replace(",", ".") for cell in row.cells),
-        )
-        for row in rows
-    ]
+    return [replace(row, cells=tuple(cell.replace(",", ".") for cell in row.cells)) for row in rows]
 
 
 def _means_numbers(rows: Sequence[Row]) -> bool:
     """Whether the cells of a column are numbers to predict: some are not whole, and few are no numbers."""
     cells = [row.cells[0] for row in rows if row.cells[0].lower() not in MISSING]
     numbers = [cell for cell in cells if NUMBER.fullmatch(cell)]
-    is_fraction = [not WHOLE.fullmatch(cell) for cell in numbers]
-    return any(is_fraction) and len(numbers) >= MOSTLY * len(cells)
+    return any(map(_is_fraction, numbers)) and len(numbers) >= MOSTLY * len(cells)
+
+
+def _is_fraction(cell: str) -> bool:
+    return NUMBER.fullmatch(cell) is not None and WHOLE.fullmatch(cell) is None
 
 
 def _numbers(rows: Sequence[Row], columns: Sequence[str], *, has_commas: bool, is_asked: bool) -> Answers:
@@ -315,7 +367,7 @@ def _classes(rows: Sequence[Row], column: str) -> Answers:
     cells = [row.cells[0] for row in rows]
     are_whole = all(map(_is_class_number, cells))
     names = [str(int(cell.partition(".")[0])) for cell in cells] if are_whole else cells
-    classes = tuple(sorted(set(names), key=_class_order))
+    classes = tuple(sorted(set(names), key=class_order))
     places = {name: place for place, name in enumerate(classes)}
     kind = "whole numbers" if are_whole else "text"
     notes = [f"task: classification by the column {shown(column)} of {kind}, {len(classes):,} classes"]
@@ -326,6 +378,12 @@ def _classes(rows: Sequence[Row], column: str) -> Answers:
             "classes: give --task regression if they are numbers to predict"
         )
     splits = [(",", "commas"), (" ", "spaces")] if plain(column) in ("labels", "tags") else [(",", "commas")]
+    unit = _shared_unit(classes)
+    if unit:
+        warnings.append(
+            f"cells such as {cells[0]!r} are read as names of classes: if they are numbers to predict, write "
+            f"them without {unit!r}"
+        )
     split = next((word for sign, word in splits if any(sign in name for name in classes)), None)
     if split:
         notes.append(
@@ -337,18 +395,25 @@ def _classes(rows: Sequence[Row], column: str) -> Answers:
         labels=np.array([places[name] for name in names], dtype=np.int64),
         notes=tuple(notes),
         warnings=(*warnings, *_case_warning(classes)),
+        doubt=(
+            "whole numbers are read as classes; give --task regression if they are numbers to predict"
+            if are_whole and len(classes) >= MANY_CLASSES
+            else ""
+        ),
     )
+
+
+def _shared_unit(classes: Sequence[str]) -> str:
+    """The unit behind the number in every cell, as in `50%` and `3.5 kg`; empty where there is none."""
+    found = [WITH_UNIT.fullmatch(name) for name in classes]
+    units = {match["unit"] for match in found if match is not None}
+    return units.pop() if None not in found and len(units) == 1 else ""
 
 
 def _is_class_number(cell: str) -> bool:
     """Whether a cell is a whole number, and no code such as 007."""
     digits = cell.lstrip("+-").partition(".")[0]
     return WHOLE.fullmatch(cell) is not None and len(digits) <= MOST_DIGITS and str(int(digits)) == digits
-
-
-def _class_order(name: str) -> tuple[float, str]:
-    """Whole numbers by size, then text."""
-    return (int(name), name) if re.fullmatch(r"-?\d{1,300}", name) else (math.inf, name)
 
 
 def _case_warning(classes: Sequence[str]) -> tuple[str, ...]:

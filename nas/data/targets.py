@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
@@ -77,6 +79,18 @@ def imbalance_warning(classes: Sequence[str], labels: Labels) -> tuple[str, ...]
         f"{printable(classes[order[0]])!r} is {share:.1%} of the images ({listed}), so that is the accuracy "
         "of always answering it: balanced_accuracy and macro_f1 (--metric) count every class alike",
     )
+
+
+def class_order(name: str) -> tuple[float, str]:
+    """The key that sorts names of classes, labels or columns: whole numbers by size, then text."""
+    return (int(name), name) if re.fullmatch(r"-?\d{1,300}", name) else (math.inf, name)
+
+
+def by_name(task: TaskName, classes: Sequence[str], labels: Labels) -> Labels:
+    """Labels with their columns in the order of their names, so that the order in a file does not count."""
+    if task == CLASSIFICATION:
+        return labels
+    return labels[:, sorted(range(len(classes)), key=lambda place: class_order(classes[place]))]
 
 
 def label_text(task: TaskName, classes: Sequence[str], label: Any) -> str:

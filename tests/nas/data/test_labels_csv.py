@@ -316,6 +316,56 @@ def test_one_1_in_every_line_is_a_class_unless_the_task_says_otherwise(images):
     assert load_data(path, task="multilabel").task == "multilabel"
 
 
+@pytest.mark.parametrize("labels", ["1,0", "0,1"])
+def test_columns_with_the_same_1_in_every_line_may_be_labels_of_their_own(images, labels):
+    rows = [("file", "red", "blue"), *((name, labels) for name in names())]
+    refused(
+        write(images, rows),
+        r"of the 2 classes read from .*, '\w+' has 0: every image has one 1 .* give --task multilabel",
+        "task",
+    )
+
+
+@pytest.mark.parametrize("kind", ["flags", "one 1", "numbers"])
+def test_neither_columns_nor_lines_in_another_order_are_other_data(images, kind):
+    header = ["newt", "cat", "dog"]
+    cells = {
+        "flags": lambda n: [int(each in labels_of(n % 7)) for each in header],
+        "one 1": lambda n: [int(n % 3 == place) for place in range(3)],
+        "numbers": lambda n: [n + 0.5, n * n % 7 + 0.5, n % 5 + 0.25],
+    }[kind]
+    rows = [("file", *header), *((name, *cells(n)) for n, name in enumerate(names()))]
+    turned = [(row[0], *row[:0:-1]) for row in (rows[0], *rows[:0:-1])]
+    first, second = load_data(write(images, rows)), load_data(write(images, turned, name="turned.csv"))
+    assert first.content_digest == second.content_digest
+    assert first.split_fingerprint == second.split_fingerprint
+    if kind == "flags":
+        lists = ["|".join(each for each in header if each in labels_of(n % 7)) for n in range(COUNT)]
+        assert load_data(write(images, table(labels=lists))).content_digest == first.content_digest
+
+
+def test_numbers_are_no_labels(images):
+    labels = [n + 0.25 for n in range(COUNT)]
+    refused(
+        write(images, table(labels=labels)), "numbers such as 0.25: .*regression", "task", task="multilabel"
+    )
+
+
+def test_labels_of_one_image_each_are_refused(images):
+    labels = [f"P{n}" if n % 4 else "cat" for n in range(COUNT)]
+    refused(
+        write(images, table(labels=labels)),
+        "at least 3 images have, .*22 of the 30 .* have rarer ones alone, as are 22 of its 23 labels",
+        task="multilabel",
+    )
+
+
+def test_cells_with_a_unit_are_said_to_be_classes(images):
+    data = load_data(write(images, table(labels=["50%", "75 %", "100%"] * 10)))
+    assert data.task == "classification"
+    assert any("read as names of classes: if they are numbers" in each for each in data.warnings)
+
+
 def test_images_without_any_label_are_counted(images):
     cells = ["cat|dog", "", "dog"] * 10
     data = load_data(write(images, table(labels=cells)))
@@ -332,6 +382,21 @@ def test_lines_of_one_label_each_are_put_together_for_several_labels(images):
     assert data.classes == ("dog", "red cat")
     assert by_name(data)["0000.png"] == [1, 1]
     assert by_name(data)["0020.png"] == [0, 1]
+    assert data.notes[0].startswith("12 lines add a label to an image of an earlier line: 0000.png, 0001.png")
+    assert "task: multilabel, as images have labels in several lines of the column 'label'" in data.notes
+
+
+def test_lines_of_an_image_may_hold_several_labels_each(images):
+    rows = [*table(labels=["cat;dog"] * COUNT), ("0000.png", "newt"), *(("0001.png", "newt"),) * 2]
+    data = load_data(write(images, [*rows, ("0002.png", "newt")]), task="multilabel")
+    assert data.classes == ("cat", "dog", "newt")
+    assert by_name(data)["0000.png"] == [1, 1, 1]
+    assert "1 line repeats an image and its labels: 0001.png" in data.notes
+
+
+def test_one_label_for_each_image_is_said(images):
+    data = load_data(write(images, table()), task="multilabel")
+    assert data.notes == ("task: multilabel, with one label for each image in the column 'label'",)
 
 
 # Columns
