@@ -228,6 +228,11 @@ def metric_name(word: str) -> str:
     return name
 
 
+def like_ours(name: str) -> str:
+    """The metric of the registry that a name is a part of, as f1 is of macro_f1; empty for none."""
+    return next((ours for ours in REGISTRY if name.lower() in ours.split("_")), "")
+
+
 def _digits(word: str) -> str:
     return "".join(filter(str.isdigit, word))
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from nas.errors import MetricError
 from nas.evaluators import Probed
 from nas.failures import failure_of
-from nas.protocols import Evaluator, GivesWeights
+from nas.protocols import Evaluator, GivesWeights, NamesMetrics
 from nas.trial import (
     Candidate,
     Cause,
@@ -98,7 +98,7 @@ class Worker:
                 raise MetricError("an evaluator must return at least one metric, but returned none")
             self._weights = evaluation.weights
             metrics = _usable(evaluation.metrics)
-            notes = (*evaluation.notes, *self._broken_promise(network))
+            notes = (*evaluation.notes, *self._not_measured(metrics), *self._broken_promise(network))
             return Result(job=job, status=Status.COMPLETED, metrics=metrics, notes=notes)
         except KeyboardInterrupt:
             raise
@@ -112,6 +112,19 @@ class Worker:
                 log=failure.log,
             )
 
+    def _not_measured(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+        """Says which metrics a user's evaluator names in `measures` and did not return."""
+        own = _own(self._evaluator)
+        named = own.measures if not is_ours(own) and isinstance(own, NamesMetrics) else ()
+        found = [metric.name for metric in metrics]
+        missing = [name for name in named if name not in found]
+        if not missing:
+            return ()
+        return (
+            f"the evaluator names {', '.join(missing)} in `measures`, but returned {', '.join(found)}: "
+            "return a metric of each of these names",
+        )
+
     def _broken_promise(self, network: Network) -> tuple[str, ...]:
         """Says what is wrong with the first weights of a user's evaluator that said it gives some."""
         if not self._is_promised:
@@ -124,8 +137,13 @@ class Worker:
         return (f"no network can be exported with the evaluator's weights: {reason}",) if reason else ()
 
 
+def _own(evaluator: Evaluator) -> Evaluator:
+    """The evaluator without the probe beside it."""
+    return evaluator.evaluator if isinstance(evaluator, Probed) else evaluator
+
+
 def _promises_weights(evaluator: Evaluator) -> bool:
-    own = evaluator.evaluator if isinstance(evaluator, Probed) else evaluator
+    own = _own(evaluator)
     return not is_ours(own) and isinstance(own, GivesWeights) and own.gives_weights
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import ObjectiveError
-from nas.metrics import ACCURACY, Goal, metric_info
+from nas.metrics import ACCURACY, Goal, like_ours, metric_info
 from nas.objective.terms import (
     FIRST_VERSION,
     AbsoluteTerm,
@@ -217,10 +217,12 @@ class Objective:
         needed = [name for name in self._looked_at if not metric_info(name).is_known_before_training]
         missing = [] if measured is None else [name for name in needed if name not in measured]
         if missing:
+            near = like_ours(missing[0])
             raise ObjectiveError(
                 f"the objective needs {', '.join(missing)}, but the evaluator measures "
-                f"{', '.join(measured or ())}: write an objective over these, such as "
-                f"'max {next(iter(measured or ()), '')}', or give an evaluator that measures it",
+                f"{', '.join(measured or ())}: {f'did you mean {near}? Else ' if near else ''}write an "
+                f"objective over these, such as 'max {next(iter(measured or ()), '')}', or give an evaluator "
+                "that measures it",
                 field="objective",
             )
 

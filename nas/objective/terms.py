@@ -48,8 +48,8 @@ def metric_of(metrics: Mapping[str, float], name: str) -> float:
         is_predicted = metric_info(name).origin == "predicted"
         remedy = "give a latency table" if is_predicted else "let the evaluator measure it"
         raise ObjectiveError(
-            f"the objective needs {name!r}, but only {', '.join(sorted(metrics)) or 'nothing'} is known: "
-            f"{remedy}, or name another metric",
+            f"the objective needs {name!r}, which is not among what is known of the candidate "
+            f"({', '.join(sorted(metrics)) or 'nothing'}): {remedy}, or name another metric",
             field="objective",
         )
     if not math.isfinite(metrics[name]):

@@ -36,6 +36,7 @@ _TOKEN = re.compile(
 _PLAIN_NUMBER = re.compile(r"[\d,.]+(?:[eE][+-]?\d+)?")
 
 _OR_MIN = ": write `min` before a goal that is minimised"
+_ONE_GOAL = "maximise one and limit the other, such as {}, {} >= 0.5"
 _LIMIT = "a limit is written with <= or >= behind a comma, such as: accuracy, latency <= 5ms"
 _HINTS = {
     "/": "a ratio is a factor in brackets, such as (latency / 5ms)^-0.07 or params^-0.05",
@@ -135,23 +136,36 @@ class ObjectiveReader:
                 self._expect(")", "`)` was expected")
             else:
                 metric = self._metric()
-            if target is not None or (self._next.text == "^" and metric != "accuracy"):
+            if target is not None or (self._next.text == "^" and direction_of(metric) != "max"):
                 self._factor(start, metric, target or 1.0, sign)
             elif not found:
                 found = metric
             elif metric == found:
                 raise self._error(f"{metric} must occur once in an objective", start)
             else:
-                is_cost = direction_of(metric) == "min" or direction_of(found) != "min"
-                cost = metric if is_cost else found
-                raise self._unexpected(f"`^` and an exponent, such as {cost}^-0.07, was expected")
+                raise self._second(found, metric)
             if not self._skip("*"):
                 break
         if not found:
             raise self._unexpected(f"a metric without an exponent is missing, such as: {EXAMPLE}")
         return found
 
+    def _second(self, first: str, second: str) -> ObjectiveError:
+        """The error for two metrics without an exponent that multiply."""
+        both = (second, first)
+        costs = [metric for metric in both if direction_of(metric) == "min"]
+        unknown = [metric for metric in both if direction_of(metric) is None]
+        if costs:
+            return self._unexpected(f"`^` and an exponent, such as {costs[0]}^-0.07, was expected")
+        law = f"two metrics cannot multiply: {_ONE_GOAL.format(first, second)}"
+        cost = (
+            f"; if {unknown[0]} is a cost, give it an exponent, such as {unknown[0]}^-0.07" if unknown else ""
+        )
+        return self._unexpected(law + cost)
+
     def _factor(self, start: _Token, metric: str, target: float, sign: float) -> None:
+        if direction_of(metric) == "max":
+            raise self._error(f"only a cost is a factor with an exponent, but more {metric} is better", start)
         self._expect("^", f"`^` and an exponent, such as {metric}^-0.07, was expected")
         is_pair = self._skip("(")
         under = over = self._number()
@@ -167,7 +181,10 @@ class ObjectiveReader:
             )
         if sign > 0 and max(under, over) > 0:
             name = "exponent_under" if under > 0 else "exponent_over"
-            raise self._error(f"`{name} <= 0` must hold for a cost in a maximised goal{_OR_MIN}", start)
+            raise self._error(
+                f"`{name} <= 0` must hold in a maximised goal, as what has an exponent is a cost{_OR_MIN}",
+                start,
+            )
         under, over = sign * under + 0.0, sign * over + 0.0
         self.factors.append(
             self._made(
@@ -179,6 +196,13 @@ class ObjectiveReader:
     def _summand(self, sign: float) -> None:
         start = self._take()
         beta = sign if start.text == "+" else -sign
+        is_times = self._next.kind == "number" and self._after.text == "*"
+        if (self._ahead(2) if is_times else self._next).kind == "word":
+            raise self._error(
+                "only a distance from a target is added or taken away, such as - 0.1 * |macs / 300M - 1|, "
+                f"and no metric: {_ONE_GOAL.format('max accuracy', 'macro_f1')}",
+                start,
+            )
         if sign < 0 < beta:
             raise self._error("a distance is added to a minimised goal: `+` was expected", start)
         if sign > 0 and beta > 0:
@@ -248,7 +272,10 @@ class ObjectiveReader:
 
     @property
     def _after(self) -> _Token:
-        return self._tokens[self._place + 1]
+        return self._ahead(1)
+
+    def _ahead(self, count: int) -> _Token:
+        return self._tokens[min(self._place + count, len(self._tokens) - 1)]
 
     def _take(self) -> _Token:
         token = self._next

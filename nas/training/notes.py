@@ -50,8 +50,8 @@ def few_steps(steps: int) -> str:
     if steps >= FEW_STEPS:
         return ""
     return (
-        f"only {_steps(steps)} a training, but accuracies need at least {FEW_STEPS} to be meaningful: more "
-        "epochs or images would help"
+        f"only {_steps(steps)} a training, but what is measured needs at least {FEW_STEPS} to be meaningful: "
+        "more epochs or images would help"
     )
 
 

@@ -290,6 +290,19 @@ def test_whatever_an_evaluator_gives_is_converted_or_fails_that_trial_on_ray(sma
         executor.close()
 
 
+class Forgets(Odd):
+    measures = ("accuracy", "f1", "g1")
+
+    def evaluate(self, candidate):  # noqa: ARG002
+        return evaluation()
+
+
+def test_a_metric_that_an_evaluator_names_and_does_not_return_is_said(small_space):
+    job = Job(trial=0, attempt=1, tokens=(0,) * len(small_space.cardinalities), seed=0)
+    (note,) = Worker(small_space, Forgets()).run(job).notes
+    assert note.startswith("the evaluator names f1, g1 in `measures`, but returned accuracy: return")
+
+
 def test_a_search_over_all_of_it_ends_resumes_and_is_shown(tmp_path, small_space, capsys):
     def searched(trials):
         described = nas.Search(

@@ -205,6 +205,8 @@ def test_a_search_needs_metrics_that_its_evaluator_measures():
         with pytest.raises(ObjectiveError) as error:
             Objective.parse(text).check_searchable(measured=measured)
         assert error.value.field == "objective"
+    with pytest.raises(ObjectiveError, match="did you mean macro_f1"):
+        Objective.parse("max f1").check_searchable(measured=("accuracy",))
 
 
 @pytest.mark.parametrize(
@@ -259,7 +261,7 @@ def test_a_users_own_metric_is_welcome():
 
 
 def test_a_cost_that_was_not_measured_is_named_with_what_there_is():
-    with pytest.raises(ObjectiveError, match="needs 'latency_ms', but only macs"):
+    with pytest.raises(ObjectiveError, match=r"needs 'latency_ms', which is not among .* \(macs\): let"):
         Objective.hard("latency_ms", 5.0).reward(0.5, {"macs": 1e6})
 
 
