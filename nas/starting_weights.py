@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from nas.data.images import ImageData
+from nas.data.tree import printable
 from nas.errors import NasError, TrainingError
 from nas.export.bundle import ARCHITECTURE
 from nas.export.opened import RUN, OpenBundle, open_bundle
@@ -211,12 +213,22 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
         # Checkpoints of timm and torchvision hold their command's arguments, which are plain values.
         with torch.serialization.safe_globals([Namespace]):
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, ImportError) as error:
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
+    except UnpicklingError as error:
+        # A pickle may run any code, so torch reads tensors and plain values alone and names what else it met.
+        foreign = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
+        if foreign is None:
+            law = "but is damaged, or no file of torch.save: save module.state_dict()"
+        else:
+            law = (
+                f"but holds an object of {foreign[1]}, such as a whole module: where you trust the file, "
+                "load it with torch.load(path, weights_only=False), and save module.state_dict()"
+            )
+        raise TrainingError(
+            f"{path} must hold a state dict, tensors by name, {law}", field="weights"
+        ) from error
+    except Exception as error:  # files of zip, safetensors and pickle are damaged in many ways
+        reason = printable((str(error).splitlines() or ["it is damaged"])[0])
         raise TrainingError(f"{path} cannot be read: {reason}", field="weights") from error
-    except Exception as error:  # torch raises an UnpicklingError of its own for files it does not trust
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise TrainingError(f"{path} must hold a state dict, but: {reason}", field="weights") from error
     return _state_dict(found, path)
 
 

@@ -82,6 +82,24 @@ def test_a_file_without_a_state_dict_is_refused_with_what_it_holds(content, tmp_
     assert error.value.field == "weights"
 
 
+@pytest.mark.parametrize("wrap", [lambda module: module, lambda module: {"epoch": 3, "model": module}])
+def test_a_module_saved_whole_is_refused_with_how_to_save_its_weights(wrap, tmp_path):
+    torch.save(wrap(build(NETWORK, seed=1)), tmp_path / "w.pth")
+    with pytest.raises(TrainingError) as error:
+        find_weights(tmp_path / "w.pth")
+    assert error.value.field == "weights"
+    assert "must hold a state dict, tensors by name, but holds an object of " in str(error.value)
+    assert str(error.value).endswith("save module.state_dict()")
+    assert str(error.value).isprintable()
+
+
+def test_a_file_that_torch_did_not_save_is_refused(tmp_path):
+    (tmp_path / "w.pth").write_text("version https://git-lfs.github.com/spec/v1")
+    with pytest.raises(TrainingError, match="is damaged, or no file of") as error:
+        find_weights(tmp_path / "w.pth")
+    assert error.value.field == "weights"
+
+
 def test_a_damaged_file_is_refused(tmp_path):
     torch.save(build(NETWORK, seed=0).state_dict(), tmp_path / "w.pth")
     content = bytearray((tmp_path / "w.pth").read_bytes())
