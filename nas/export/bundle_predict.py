@@ -183,10 +183,9 @@ def say(text: str) -> None:
     sys.stderr.write(f"predict.py: {text}\n")
 
 
-def collect(names: Sequence[str]) -> tuple[list[Path], bool]:
-    """Finds the images of files and folders; returns them, and whether every folder gave some."""
+def collect(names: Sequence[str]) -> list[Path]:
+    """Finds the images of files and folders, and says what else is there."""
     found: list[Path] = []
-    is_complete = True
     for name in names:
         folder = Path(name)
         if not folder.is_dir():
@@ -201,8 +200,7 @@ def collect(names: Sequence[str]) -> tuple[list[Path], bool]:
         for problem in problems:
             say(problem)
         found += images
-        is_complete = is_complete and not problems
-    return found, is_complete
+    return found
 
 
 def best(probabilities: Any, top: int) -> list[tuple[str, float]]:
@@ -250,8 +248,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="predict.py",
         description=f"Predicts what images show: a line for each image, with its path, {LINES[task]} between "
         "tabs.",
-        epilog="Exit status: 0; 1 if an image cannot be read, which standard error names, while the others "
-        "are predicted; 2 if nothing can be predicted.",
+        epilog="Exit status: 0 if at least one image was read; standard error names those that cannot be. "
+        "1 if none can be read; 2 for a mistake, or a part that is missing.",
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE_OR_FOLDER", help="a folder with all below it")
     many = "classes" if task == CLASSIFICATION else "labels"
@@ -292,11 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     given = parse(arguments)
-    paths, is_complete = collect(given.images)
+    paths = collect(given.images)
+    unreadable = 0
     items: list[dict[str, Any]] = []
     for path, found in predict(paths, batch_size=given.batch_size, onnx=given.onnx) if paths else ():
         if isinstance(found, Exception):
-            is_complete = False
+            unreadable += 1
             say(f"{printable(str(path))} cannot be read: {reason_of(found)}")
             items.append({"file": str(path), "error": reason_of(found)})
         elif given.json:
@@ -306,7 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.json:
         sys.stdout.write(json.dumps(items, indent=1) + "\n")
     sys.stdout.flush()
-    return 0 if is_complete else 1
+    if unreadable and len(paths) > 1:
+        say(f"{unreadable} of {len(paths)} images cannot be read, {len(paths) - unreadable} are predicted")
+    return 0 if len(paths) > unreadable else 1
 
 
 def run() -> int:
