@@ -86,7 +86,7 @@ class Settings:
     )
     data: str | None = option(
         None,
-        "folder of images, .npz pack, or name of a data set",
+        "folder of images, .npz pack, CSV of file names and labels, or name of a data set",
         group=IMAGES,
         metavar="PATH",
         read=absolute_if_there,

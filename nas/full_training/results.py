@@ -29,7 +29,7 @@ from nas.full_training.training import Training
 from nas.io import write_whole
 from nas.report.winner_report import chance_note
 from nas.starting_weights import Weights
-from nas.tasks import TASKS
+from nas.tasks import REGRESSION, TASKS
 from nas.tested_weights import TestedWeights, weights_digest
 from nas.training.accuracy import measure_tested
 from nas.training.proxy import weights_bytes
@@ -257,15 +257,19 @@ def _origin(training: Training, found: Trained, options: TrainOptions) -> Origin
         seed=training.seed,
         space="" if trial is None else trial.provenance.space_name,
         data=str(training.data),
-        recipe=_in_words(training.recipe, len(training.data.train)),
+        recipe=_in_words(training.recipe, training.data),
         objective="" if trial is None else trial.objective.describe(),
         metrics=(search, *spent),
         tested=found.tested,
     )
 
 
-def _in_words(recipe: FullRecipe, images: int) -> str:
-    fields = ", ".join(line.replace(" = ", "=") for line in recipe.to_toml().splitlines()[1:])
+def _in_words(recipe: FullRecipe, data: ImageData) -> str:
+    """The recipe without its name and the loss of another task."""
+    left_out = ("name", "loss" if data.task == REGRESSION else "regression_loss")
+    lines = [line.split(" = ", 1) for line in recipe.to_toml().splitlines()]
+    fields = ", ".join(f"{name}={value}" for name, value in lines if name not in left_out)
+    images = len(data.train)
     return (
         f"{recipe.name}: {recipe.batch_for(images)} images a step, {recipe.steps(images):,} steps; {fields}"
     )

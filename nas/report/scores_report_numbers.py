@@ -27,6 +27,7 @@ COLUMNS = (
 def number_facts(scores: RegressionScores) -> tuple[Fact, ...]:
     """Averages, and what is in JSON alone."""
     over = f", mean over {len(scores.classes):,} columns" if len(scores.classes) > 1 else ""
+    mixed = f"{over}, each in its own unit" if over else ""
     r2 = (
         "none: all labels of each column are equal"
         if scores.r2 is None
@@ -38,8 +39,8 @@ def number_facts(scores: RegressionScores) -> tuple[Fact, ...]:
     return (
         Fact(key="r2", label="R2", value=scores.r2, text=f"{r2}; predicting the mean of these labels has 0"),
         interval_fact("r2", scores.interval),
-        Fact(key="rmse", label="RMSE", value=scores.rmse, text=f"{show_value(scores.rmse)}{over}{chance}"),
-        Fact(key="mae", label="MAE", value=scores.mae, text=f"{show_value(scores.mae)}{over}"),
+        Fact(key="rmse", label="RMSE", value=scores.rmse, text=f"{show_value(scores.rmse)}{mixed}{chance}"),
+        Fact(key="mae", label="MAE", value=scores.mae, text=f"{show_value(scores.mae)}{mixed}"),
         Fact(key="classes", label="", value=list(scores.classes)),
     )
 

@@ -169,6 +169,9 @@ def check_task(data: ImageData, recipe: Recipe) -> None:
         law = "sampling='balanced' needs one class for each image"
     elif recipe.regression_loss == "squared" and data.task != REGRESSION:
         law = "regression_loss='squared' needs numbers to predict"
+    elif data.task == REGRESSION and recipe.label_smoothing not in (0, Recipe().label_smoothing):
+        # The default has no meaning there either, but was not asked for.
+        law = f"label_smoothing={recipe.label_smoothing:g} needs classes or labels to spread probability over"
     else:
         return
     field = law.partition("=")[0]

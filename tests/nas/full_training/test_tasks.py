@@ -100,6 +100,7 @@ def test_the_card_and_the_json_say_the_metrics_by_their_names(trained):
     card = (found.bundle / "card.md").read_text(encoding="utf-8")
     assert f"test {found.metric} of these weights" in card
     assert "accuracy" not in card
+    assert (", loss=" in card) == ("regression_loss=" not in card) == (found.metric != "r2")
     result = json.loads((found.folder / "result.json").read_text(encoding="utf-8"))
     assert {name: result[name] for name in found.metrics} == found.metrics
     assert result[f"search_{found.metric}"] == found.fitted.best.value

@@ -462,6 +462,7 @@ def test_a_rare_class_is_found_more_often_where_classes_count_alike(change):
     [
         (numbers, {"class_weights": "balanced"}, "class_weights"),
         (numbers, {"sampling": "balanced"}, "sampling"),
+        (numbers, {"label_smoothing": 0.2}, "label_smoothing"),
         (bars, {"regression_loss": "squared"}, "regression_loss"),
     ],
 )
