@@ -45,15 +45,13 @@ import numpy as np
 from arena_competitors import (
     DEFAULT,
     MOST_OF_PEERS,
-    MOST_OF_SLOW,
     PARETO,
-    SLOW,
     TITLES,
     Competitor,
     code_of,
     make_competitor,
 )
-from arena_peers import PEERS, is_installed
+from arena_peers import MOST_OF_SLOW, PEERS, SLOW, is_installed
 from arena_problems import (
     BENCHMARKS,
     COLLAPSED,

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from accuracy_prior import LEFT_OUT
-from arena_peers import PEERS, Observations, make_peer, version_of
+from arena_peers import PEERS, SLOW, Observations, make_peer, version_of
 from arena_problems import Candidate, Problem
 
 import controllers
@@ -66,13 +66,8 @@ KINDS: dict[str, Callable[..., Controller]] = {
 PARETO = ("front", "nsga2", "random", "dyna", "optuna-nsga2", "optuna-tpe")
 """Those that are set to look for a front."""
 
-DEFAULT = tuple(name for name in TITLES if name not in ("ppo-lstm", "botorch", "smac"))
+DEFAULT = tuple(name for name in TITLES if name not in ("ppo-lstm", *SLOW))
 """An LSTM costs many times what all the others do, and gains nothing on these spaces; so do two peers."""
-
-SLOW = ("botorch", "smac")
-
-MOST_OF_SLOW = 100
-"""Evaluations that BoTorch and SMAC are given at most: they take a second for a proposal."""
 
 
 class Competitor(Protocol):
@@ -159,7 +154,7 @@ def make_competitor(name: str, problem: Problem, seed: int, workers: int) -> Com
         costs=problem.field.macs if knows_costs else None,
         reward=problem.rewards if name == "dyna" else None,
         prior=_prior(problem) if name == "dyna" else None,
-        reference=_reference(problem) if name == "dyna" else None,
+        reference=problem.reference if name == "dyna" else None,
     )
     settings = {"policy": "lstm"} if name == "ppo-lstm" else {}
     controller = KINDS[name](numbers, seed=seed, **settings)
@@ -172,10 +167,3 @@ def _prior(problem: Problem) -> controllers.contract.Prior:
     if name in LEFT_OUT:
         return accuracy_prior(space, LEFT_OUT[name])
     return lambda tokens: np.log(problem.field.macs(tokens))
-
-
-def _reference(problem: Problem) -> Candidate | None:
-    """The published network that the space was built around."""
-    space = problem.field.benchmark.space
-    reference = getattr(space, "reference", None)
-    return None if reference is None else space.encode(reference)

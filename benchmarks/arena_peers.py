@@ -1,7 +1,8 @@
 """The peers of the arena: Optuna's samplers, BoTorch and SMAC, asked and told as our controllers are.
 
-Used by `arena_competitors.py`. All of them see the decisions as categories, are told of limits as constraints
-where they take any, and answer with the best mean of what they saw of a candidate.
+Used by `arena_competitors.py`. All of them see the decisions as categories, begin with the reference of the
+space where it has one, are told of limits as constraints where they take any, and answer with the best mean
+of what they saw of a candidate.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from controllers.pareto import is_dominated
 
 PEERS = {"optuna-tpe": "optuna", "optuna-nsga2": "optuna", "botorch": "botorch", "smac": "smac"}
 """The package that each is from."""
+
+SLOW = ("botorch", "smac")
+
+MOST_OF_SLOW = 100
+"""Evaluations that BoTorch and SMAC are given at most: they take a second for a proposal."""
 
 STARTUP = 10
 """Random candidates that BoTorch is given first, as many as Optuna's TPE takes."""
@@ -93,6 +99,8 @@ class Optuna:
             decision.name: optuna.distributions.CategoricalDistribution(range(cardinality))
             for decision, cardinality in zip(space.decisions, space.cardinalities, strict=True)
         }
+        if problem.reference is not None:
+            self._study.enqueue_trial(dict(zip(self._distributions, problem.reference, strict=True)))
         self._observed = Observations()
 
     def ask(self) -> tuple[Any, Candidate] | None:
@@ -145,7 +153,8 @@ class BoTorch:
 
     def ask(self) -> tuple[Any, Candidate] | None:
         """The candidate with the largest log expected improvement that is found."""
-        candidate = self._random() if len(self._rows) < STARTUP else self._best()
+        first = None if self._asked else self._problem.reference
+        candidate = first or (self._random() if len(self._rows) < STARTUP else self._best())
         self._asked.add(candidate)
         return candidate, candidate
 
@@ -241,18 +250,19 @@ class Smac:
         scenario = Scenario(
             configurations,
             deterministic=True,
-            n_trials=1_000_000,
+            n_trials=MOST_OF_SLOW,  # a quarter of them are its initial design
             seed=seed,
             output_directory=Path(self._folder.name),
         )
         self._smac = HyperparameterOptimizationFacade(
             scenario, _never_called, overwrite=True, logging_level=False
         )
+        self._first = [] if problem.reference is None else [self._of(configurations, problem.reference)]
         self._observed = Observations()
 
     def ask(self) -> tuple[Any, Candidate] | None:
         """The next trial."""
-        trial = self._smac.ask()
+        trial = self._first.pop() if self._first else self._smac.ask()
         return trial, tuple(int(trial.config[name]) for name in self._names)
 
     def tell(self, handle: Any, accuracy: float, macs: float) -> None:
@@ -274,6 +284,13 @@ class Smac:
     def answer(self) -> list[Candidate]:
         """The best observed."""
         return self._observed.best()
+
+    def _of(self, configurations: Any, candidate: Candidate) -> Any:
+        from ConfigSpace import Configuration
+        from smac.runhistory import TrialInfo
+
+        values = dict(zip(self._names, candidate, strict=True))
+        return TrialInfo(config=Configuration(configurations, values), seed=0)
 
     def _end(self, handle: Any, **value: Any) -> None:
         from smac.runhistory import TrialValue

@@ -165,6 +165,13 @@ class Problem:
         return "lost" if is_lost else "completed"
 
     @property
+    def reference(self) -> Candidate | None:
+        """The published network that the space was built around, if there is one."""
+        space = self.field.benchmark.space
+        reference = getattr(space, "reference", None)
+        return None if reference is None else space.encode(reference)
+
+    @property
     def limit(self) -> float | None:
         """The most macs that a candidate may have; None where there is no limit."""
         return _limit_of(self.objective)

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -204,6 +205,15 @@ def test_what_is_above_a_limit_costs_no_evaluation_and_is_no_answer(arena, make_
     assert 0 <= regrets["40"] < 50
     macs = np.array([macs for _, macs in problem.field.memo.values()])
     assert (macs > problem.limit).mean() > 0.3, "the limit excludes many"
+
+
+@pytest.mark.skipif(not has_optuna, reason="Optuna is not installed")
+def test_peers_begin_with_the_reference_of_the_space(arena, table, tmp_path):
+    space = SearchSpace(table.space.template, name="tiny", reference=table.space.decode((1, 2, 1, 0, 1, 2)))
+    field = arena.arena_problems.table_field("tiny", replace(table, space=space))
+    problem = arena.arena_problems.make_problem(field, "soft", "own", tmp_path, (1e5, 1e5))
+    competitor = arena.arena_competitors.make_competitor("optuna-tpe", problem, 0, 1)
+    assert competitor.ask()[1] == problem.reference == (1, 2, 1, 0, 1, 2)
 
 
 def test_repeats_of_a_candidate_count_by_their_mean(arena):
