@@ -69,6 +69,9 @@ RANDOM = 20_000
 RESTARTS, BEAM, MOST_HOPS, PATIENCE, DOUBLES = 6, 30, 60, 4, 60
 """Of the local search whose best is 0 on the scale; after so many hops without a better one it ends."""
 
+EVERY = 1 << 62
+"""More neighbours than there are."""
+
 MOST_EXPANDED = 150
 """Members of a front whose neighbours are looked at in one hop."""
 
@@ -390,7 +393,9 @@ def _climb(
     beam, best, idle = start[np.argsort(-score(start))[:BEAM]], -np.inf, 0
     for _ in range(MOST_HOPS):
         doubles = mutate(decisions, rng, np.repeat(beam, DOUBLES, axis=0), 2)
-        around = np.unique(np.concatenate([beam, neighbours(decisions, beam), doubles]), axis=0)
+        around = np.unique(
+            np.concatenate([beam, neighbours(decisions, beam, rng, EVERY)[0], doubles]), axis=0
+        )
         scores = score(around)
         order = np.argsort(-scores, kind="stable")[:BEAM]
         beam = around[order]
@@ -436,7 +441,7 @@ def _spread_front(field: Field, front: Tokens) -> tuple[Tokens, Floats, Floats]:
         chosen = rng.permutation(chosen)[:MOST_EXPANDED]
         around = [front, mutate(decisions, rng, np.repeat(chosen, DOUBLES, axis=0), 2)]
         if fresh:
-            around.append(neighbours(decisions, chosen))
+            around.append(neighbours(decisions, chosen, rng, EVERY)[0])
             expanded.update(map(tuple, chosen.tolist()))
         tokens = np.unique(np.concatenate(around), axis=0)
         accuracies, macs = field.predict(tokens), field.macs(tokens)
