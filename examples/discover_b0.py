@@ -4,7 +4,8 @@
 
 Accel-NASBench (Ahmad et al., DAC 2024) has the ImageNet accuracies of 16-epoch trainings for 4,612 networks
 of the space. A fitted surrogate predicts the others, and each search sees accuracies with the noise of one
-training. All searches use `nas.search`; `--executor ray` runs their trials on Ray.
+training. All searches use `nas.search`; `--executor ray` runs their trials on Ray. The space has no
+reference here: a search begins with it, and it would be B0 itself.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import nas
 from nas.benchmarks.accel_nasbench import load_accel_nasbench
 from nas.benchmarks.surrogate import cached_surrogate
 from nas.report.network_picture import draw_network
-from search_spaces import cost, reference, to_strings
+from search_spaces import SearchSpace, cost, reference, to_strings
 
 
 def show(name, network, accuracy):
@@ -34,7 +35,8 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/discover-b0"))
     options = parser.parse_args()
     benchmark = load_accel_nasbench(options.csv)
-    space, surrogate = benchmark.space, cached_surrogate(benchmark, options.out)
+    space = SearchSpace(benchmark.space.template, name=benchmark.space.name)
+    surrogate = cached_surrogate(benchmark, options.out)
 
     def accuracy(tokens):
         return float(surrogate(np.array([tokens]))[0])
