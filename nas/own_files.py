@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -25,12 +26,18 @@ class Wanted:
         what: What it is called in messages.
         is_ready: Whether a value, or what a class makes, is one; a function that makes one is good too.
         error: Type of the errors.
+        otherwise: What else is to be done with a function that needs other arguments; empty where nothing.
     """
 
     field: str
     what: str
     is_ready: Callable[[object], bool]
     error: type[NasError]
+    otherwise: str = ""
+
+    def fits(self, value: object) -> bool:
+        """Whether a value is ready; a module is not, although it may have a function of the same name."""
+        return not isinstance(value, ModuleType) and self.is_ready(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +59,7 @@ class Own:
     @property
     def is_made(self) -> bool:
         """Whether it is a function or class that makes what is wanted, and no ready-made one."""
-        return isinstance(self.value, type) or not self.wanted.is_ready(self.value)
+        return isinstance(self.value, type) or not self.wanted.fits(self.value)
 
     def takes(self, name: str) -> bool:
         """Whether the function or class takes an argument of this name."""
@@ -62,7 +69,7 @@ class Own:
         """What the function or class makes of those of the arguments that its signature names.
 
         Raises:
-            NasError: It needs another argument, or raises an error; of the type that is wanted.
+            NasError: It needs another argument, raises an error or ends the process; of the wanted type.
             SpaceError: It raises one.
         """
         if not self.is_made:
@@ -73,15 +80,15 @@ class Own:
             raise self._error(
                 f"{self.text} needs {', '.join(missing)}, but it is called with what its signature names of "
                 f"{', '.join(arguments)}: give {'it' if len(missing) == 1 else 'them'} a default"
+                f"{self.wanted.otherwise and f', or {self.wanted.otherwise}'}"
             )
         try:
             return self.value(**given)
         except (NasError, SpaceError):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise self._error(
-                f"{self.text} raised {type(error).__name__}: {error}{_line_of(error, self.module.__file__)} "
-                f"(called with {_words(given)})"
+                f"{self.text} raised {raised(error, self.module.__file__)} (called with {_words(given)})"
             ) from error
 
     def _error(self, message: str) -> NasError:
@@ -91,7 +98,8 @@ class Own:
 def find_own(text: str, wanted: Wanted) -> Own:
     """Finds `name` in a file by `file.py:name`.
 
-    The file is imported under its own name without `.py`, so that what it defines can be pickled.
+    The file is imported under its own name without `.py`, so that what it defines can be pickled. It imports
+    its neighbours as a script does.
 
     Raises:
         NasError: There is no such file or name, or nothing of this kind; the message gives near matches.
@@ -101,7 +109,7 @@ def find_own(text: str, wanted: Wanted) -> Own:
         file, name = text, ""
     module = _import_file(Path(file).expanduser(), wanted)
     found = getattr(module, name, None) if name else None
-    if wanted.is_ready(found) or callable(found):
+    if wanted.fits(found) or callable(found):
         return Own(text=text, value=found, module=module, wanted=wanted)
     names = _names(module, wanted)
     what = (
@@ -166,21 +174,40 @@ def _execute(path: Path, wanted: Wanted) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     try:
-        spec.loader.exec_module(module)
-    except (SpaceError, BrokenPipeError):  # a reader of what it prints has gone
+        with _neighbours_first(str(path.parent)):
+            spec.loader.exec_module(module)
+    except (SpaceError, BrokenPipeError, KeyboardInterrupt):  # or the reader of what it prints has gone
         del sys.modules[path.stem]
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[path.stem]
         raise wanted.error(
-            f"{path} cannot be imported: {type(error).__name__}: {error}{_line_of(error, str(path))}",
-            field=wanted.field,
+            f"{path} cannot be imported: {raised(error, str(path))}", field=wanted.field
         ) from error
     return module
 
 
-def _line_of(error: BaseException, file: str | None) -> str:
-    """Where in the user's file an error arose, in words."""
+@contextmanager
+def _neighbours_first(folder: str) -> Iterator[None]:
+    """Imports from a folder first, as for a script; afterwards last, for what its functions import."""
+    was_there = folder in sys.path
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        if not was_there:
+            sys.path.append(folder)
+
+
+def raised(error: BaseException, file: str | None) -> str:
+    """What a user's file raised, in words: type, text, and line."""
+    text = f": {error}" if str(error) else ""
+    return f"{type(error).__name__}{text}{line_of(error, file)}"
+
+
+def line_of(error: BaseException, file: str | None) -> str:
+    """Where in the user's file an error arose, in words: the innermost line."""
     line = None
     trace = error.__traceback__
     while trace is not None:
@@ -194,7 +221,7 @@ def _names(module: ModuleType, wanted: Wanted) -> list[str]:
     """Public ready-made ones of a module and its own classes of such, then its own functions."""
     values = [(name, value) for name, value in vars(module).items() if not name.startswith("_")]
     own = {name for name, value in values if getattr(value, "__module__", None) == module.__name__}
-    ready = [name for name, value in values if wanted.is_ready(value)]
+    ready = [name for name, value in values if wanted.fits(value)]
     ready = [name for name in ready if name in own or not isinstance(vars(module)[name], type)]
     return ready + [name for name, value in values if inspect.isfunction(value) and name in own]
 

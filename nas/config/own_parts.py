@@ -23,6 +23,7 @@ EVALUATOR = Wanted(
     what="evaluator",
     is_ready=lambda value: callable(getattr(value, "evaluate", None)),
     error=ContractError,
+    otherwise="give a function of a candidate as nas.TableEvaluator(function)",
 )
 CONTROLLER = Wanted(
     field="controller",

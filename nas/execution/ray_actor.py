@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,10 +60,17 @@ class Actor:
         fetch: Reads it: `ray.get`.
         fingerprint: The driver's version.
         gpus: GPUs that it holds, or its share of one.
+        folders: Folders of the user's own modules, which import their neighbours from there.
     """
 
     def __init__(
-        self, what: str, shared: list[Any], fetch: Callable[[Any], Any], fingerprint: str, gpus: float
+        self,
+        what: str,
+        shared: list[Any],
+        fetch: Callable[[Any], Any],
+        fingerprint: str,
+        gpus: float,
+        folders: Sequence[str] = (),
     ) -> None:
         self._what = what
         self._shared = shared
@@ -71,6 +79,7 @@ class Actor:
         self._gpus = gpus
         self._worker: Worker | None = None
         self._problem = "it was not prepared"
+        sys.path += [folder for folder in folders if folder not in sys.path]
         if not gpus:
             # Ray no longer hides the GPUs from a worker that asked for none.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
@@ -113,12 +122,13 @@ def start_actor(
     cpus: float,
     gpus: float,
     resources: Mapping[str, float] | None = None,
+    folders: Sequence[str] = (),
 ) -> tuple[Any, Any]:
     """Starts a process; returns Ray's handle of it, and the reference to what `prepare` answers."""
     kind = ray.remote(Actor).options(
         num_cpus=cpus, num_gpus=gpus, resources=resources or None, max_restarts=0, max_task_retries=0
     )
-    actor = kind.remote(what, [shared], ray.get, package_fingerprint(), gpus)
+    actor = kind.remote(what, [shared], ray.get, package_fingerprint(), gpus, folders)
     return actor, actor.prepare.remote()
 
 

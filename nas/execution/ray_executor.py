@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -244,6 +245,7 @@ class RayExecutor:
             cpus=self.cpus_per_worker,
             gpus=self.gpus_per_worker,
             resources=self.resources,
+            folders=[str(Path(str(module.__file__)).parent) for module in self.modules],
         )
         return Slot(actor=actor, greeting=greeting, since=time.monotonic())
 

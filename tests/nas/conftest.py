@@ -1,4 +1,5 @@
 import os
+import sys
 
 import pytest
 
@@ -17,6 +18,12 @@ def make_space(name="small", classes=4) -> SearchSpace:
         stem=stem, stages=(stage(1), stage(2)), head=Head(channels=16), resolution=8, num_classes=classes
     )
     return SearchSpace(template, name=name)
+
+
+@pytest.fixture(autouse=True)
+def _folders_of_own_files_are_forgotten(monkeypatch):
+    """A file named by `file.py:name` adds its folder to the path."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(scope="session")

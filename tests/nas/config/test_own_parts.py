@@ -222,6 +222,7 @@ def test_the_evaluator_gets_what_it_names(file, images):
         ("", ContractError, "is a file: say which evaluator in it, .*there are .*Quality"),
         ("Qualty", ContractError, "has no evaluator or function 'Qualty'.*did you mean Quality"),
         ("needs_more", ContractError, "needs levels, but it is called with .* data, recipe, rungs, split"),
+        ("needs_more", ContractError, r"give it a default, or give a function .*as nas.TableEvaluator\(f"),
         ("broken", ContractError, r"broken raised AttributeError.*\(line \d+\) \(called with data\)"),
     ],
 )
@@ -229,6 +230,76 @@ def test_an_evaluator_that_cannot_be_made_is_refused(file, images, evaluator, er
     with pytest.raises(error, match=message) as found:
         prepare(settings(file, images, evaluator=f"{file}:{evaluator}"))
     assert found.value.field == "evaluator"
+
+
+ENDS = """
+import sys
+
+
+def maker(data):
+    sys.exit()
+
+
+class Exits:
+    measures = ("quality",)
+
+    def __init__(self, data):
+        pass
+
+    def prepare(self):
+        pass
+
+    def evaluate(self, candidate):
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self):
+        raise SystemExit("no fingerprint")
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "name", "said"),
+    [
+        ("evaluator", "import sys; sys.exit()", "any", r"cannot be imported: SystemExit \(line 1\)"),
+        ("controller", "raise SystemExit('a script')", "any", r"imported: SystemExit: a script \(line 1\)"),
+        ("space", "raise SystemExit(3)", "any", r"cannot be imported: SystemExit: 3 \(line 1\)"),
+        ("evaluator", ENDS, "maker", r"maker raised SystemExit \(line 6\) \(called with data\)"),
+        ("evaluator", ENDS, "Exits", r"fingerprint, which raises SystemExit: no fingerprint \(line 23\)"),
+    ],
+)
+def test_a_file_that_ends_the_process_is_refused_and_ends_nothing(
+    file, images, tmp_path, capsys, what, code, name, said
+):
+    path = tmp_path / "my_ending_parts.py"
+    path.write_text(code)
+    try:
+        assert main(words(file, images, tmp_path, "Quality", f"--{what}", f"{path}:{name}")) == 2
+    finally:
+        sys.modules.pop("my_ending_parts", None)
+    assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_file_imports_its_neighbours_when_it_is_read_and_later(images, tmp_path):
+    (tmp_path / "near_numbers.py").write_text("SCALE = 2\n")
+    (tmp_path / "near_later.py").write_text("OFFSET = 0\n")
+    file = own_file(tmp_path)
+    text = file.read_text().replace("VERSION, SCALE = 1, 1", "from near_numbers import SCALE; VERSION = 1")
+    later = "        import near_later\n        module = build("
+    file.write_text(text.replace("        module = build(", later))
+    try:
+        assert main(words(file, images, tmp_path)) == 0
+        assert open_study(tmp_path / "a").completed[0].value >= 0.2
+    finally:
+        forget()
+        for name in ("near_numbers", "near_later"):
+            sys.modules.pop(name, None)
+
+
+def test_a_module_that_a_file_imports_is_no_evaluator_of_it(file, images):
+    with pytest.raises(ContractError, match=r"has no evaluator or function 'nas', .*there are Quality"):
+        prepare(settings(file, images, evaluator=f"{file}:nas"))
 
 
 def test_what_is_no_evaluator_is_refused_with_what_it_lacks_before_the_first_trial(
