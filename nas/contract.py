@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from nas.data.images import ImageData
 from nas.errors import ContractError
 from nas.evaluators import Probed
 from nas.execution.executors import EXECUTORS
+from nas.own_files import line_of, raised
 from nas.protocols import (
     ChecksNetworks,
     Clock,
@@ -111,7 +113,7 @@ def check_space(space: object) -> None:
         check_own_parts(space)
     except (SpaceError, AssertionError) as error:
         raise ContractError(_space_text(space, str(error)), field="space") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"an op of your own raised {type(error).__name__}: {error}"
         if isinstance(error, NameError):
             text += ": exported source has only torch, nn and math, so import everything else inside a method"
@@ -177,8 +179,8 @@ def _wrong(value: object, name: str, member: object) -> str:
         found = getattr(value, name)
     except AttributeError:
         return _signature(name, member)
-    except Exception as error:
-        return f"{name}, which raises {type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:
+        return f"{name}, which raises {raised(error, _file_of(value))}"
     if isinstance(member, property):
         return f"{name}, a value and not a method (put @property above it)" if inspect.ismethod(found) else ""
     if not callable(found):
@@ -256,7 +258,7 @@ def _has(value: object, name: str) -> bool:
     """Whether a member is there, also where it raises an error; a method that is None counts as absent."""
     try:
         return getattr(value, name, None) is not None
-    except Exception:
+    except (Exception, SystemExit):
         return True
 
 
@@ -295,11 +297,18 @@ def _check_controller(controller: object, space: SearchSpace) -> None:
     try:
         check_copy(controller, space.cardinalities, space.conditions)  # type: ignore[arg-type]
     except AssertionError as error:
+        cause = error.__cause__
         raise ContractError(
-            f"the controller {name} does not keep the contract of controllers: {error}. Mend it; "
+            f"the controller {name} does not keep the contract of controllers: {error}"
+            f"{line_of(cause, _file_of(controller)) if cause else ''}. Mend it; "
             "controllers.testing.check_controller checks every law",
             field="controller",
         ) from error
+
+
+def _file_of(value: object) -> str | None:
+    """The file that the class of a value is written in, as tracebacks name it; None where there is none."""
+    return getattr(sys.modules.get(type(value).__module__), "__file__", None)
 
 
 def listed_reporters(reporters: object) -> Sequence[Any]:

@@ -25,6 +25,7 @@ MISTAKES = (
     NameError,
     ArithmeticError,
     NotImplementedError,
+    SystemExit,
 )
 """What wrong code raises; anything else may come from a file or a service that a copy does not have."""
 
@@ -45,7 +46,8 @@ def check_copy(controller: Controller, cardinalities: Sequence[int], conditions:
         AssertionError: The contract is broken; the message says where and how.
     """
     with _generators_kept():
-        _check_state(controller)
+        with _named("state_dict()", (Exception, SystemExit)):
+            _check_state(controller)
         try:
             if _shares_variables(type(controller)):
                 return
@@ -55,8 +57,6 @@ def check_copy(controller: Controller, cardinalities: Sequence[int], conditions:
         try:
             _use(twin, Decisions(cardinalities, conditions))
             _lose(other, Decisions(cardinalities, conditions))
-        except MISTAKES as error:
-            raise AssertionError(f"it raised {type(error).__name__}: {error}") from error
         except AssertionError:
             raise
         except Exception:
@@ -88,10 +88,13 @@ def _use(twin: Controller, decisions: Decisions) -> None:
     for proposal, outcome in ((first, Outcome(0.5, accuracy=0.5)), (second, Outcome(status="infeasible"))):
         if proposal is not None:
             _feed(twin, proposal, outcome)
-    _check_state(twin)
-    for tokens in twin.recommend(1):
-        _check_tokens(tokens, decisions, "recommend(1)")
-    twin.load_state_dict(through_json(twin.state_dict()))
+    with _named("state_dict()"):
+        _check_state(twin)
+    with _named("recommend(1)"):
+        for tokens in twin.recommend(1):
+            _check_tokens(tokens, decisions, "recommend(1)")
+    with _named("load_state_dict(state) with what state_dict() returned"):
+        twin.load_state_dict(through_json(twin.state_dict()))
 
 
 def _lose(twin: Controller, decisions: Decisions) -> None:
@@ -100,9 +103,11 @@ def _lose(twin: Controller, decisions: Decisions) -> None:
     if first is None or second is None:
         return
     _feed(twin, first, Outcome(0.5, accuracy=0.5))
-    before = twin.recommend(2)
+    with _named("recommend(2)"):
+        before = twin.recommend(2)
     _feed(twin, second, Outcome(status="lost"))
-    after = twin.recommend(2)
+    with _named("recommend(2)"):
+        after = twin.recommend(2)
     require(
         list(map(tuple, after)) == list(map(tuple, before)),
         f'Outcome(status="lost") must teach nothing, but recommend(2) was {_short(before)} and is '
@@ -120,7 +125,8 @@ def _check_state(controller: Controller) -> None:
 
 
 def _propose(controller: Controller, decisions: Decisions) -> Proposal | None:
-    found = controller.propose(1)
+    with _named("propose(1)"):
+        found = controller.propose(1)
     require(
         isinstance(found, Sequence) and len(found) <= 1,
         f"propose(1) must return a list of at most one Proposal, but returned {_short(found)}",
@@ -155,6 +161,18 @@ def _feed(controller: Controller, proposal: Proposal, outcome: Outcome) -> None:
             f"feedback([(proposal, outcome)]) must take an Outcome, here of status {outcome.status!r} (its "
             f"reward is outcome.reward), but raised {type(error).__name__}: {error}"
         ) from error
+
+
+@contextmanager
+def _named(method: str, mistakes: tuple[type[BaseException], ...] = MISTAKES) -> Iterator[None]:
+    """Says which method raised what wrong code raises."""
+    try:
+        yield
+    except AssertionError:
+        raise
+    except mistakes as error:
+        text = f": {error}" if str(error) else ""
+        raise AssertionError(f"{method} raised {type(error).__name__}{text}") from error
 
 
 def _short(value: object) -> str:

@@ -135,6 +135,10 @@ def test_everything_that_a_controller_lacks_is_said_at_once(small_space, tmp_pat
     assert "space.cardinalities" in message
 
 
+def holds_a_file():
+    raise RuntimeError("it holds a file")
+
+
 WRONG_CONTROLLERS = {
     "propose(1) must return a list of at most one": {
         "propose": lambda self, n=1: [Proposal((0,)), Proposal((1,))]
@@ -152,8 +156,13 @@ WRONG_CONTROLLERS = {
         "recommend": lambda self, n=1: [tuple(tokens) for tokens in self.results[::-1][:n]],
     },
     "recommend(1) gives": {"recommend": lambda self, n=1: [(99,)]},
-    "it raised KeyError": {"load_state_dict": lambda self, state: state["absent"]},
-    "it raised ZeroDivisionError": {"propose": lambda self, n=1: 1 / 0},
+    "load_state_dict(state) with what state_dict() returned raised KeyError: 'absent' (line": {
+        "load_state_dict": lambda self, state: state["absent"]
+    },
+    "propose(1) raised ZeroDivisionError: division by zero (line": {"propose": lambda self, n=1: 1 / 0},
+    "propose(1) raised SystemExit: 4 (line": {"propose": lambda self, n=1: sys.exit(4)},
+    "recommend(1) raised SystemExit (line": {"recommend": lambda self, n=1: sys.exit()},
+    "state_dict() raised RuntimeError: it holds a file (line": {"state_dict": lambda self: holds_a_file()},
 }
 
 
