@@ -66,8 +66,8 @@ class Watcher(Protocol):
         """The comparison is there."""
         ...
 
-    def on_saved(self, pictures: Sequence[Path], bundle: Path | None) -> None:
-        """Pictures of the search and of the winner are there, and the bundle where weights were kept."""
+    def on_saved(self, pictures: Sequence[Path], bundle: Path | None, why_none: str) -> None:
+        """Pictures of the search and of the winner are there, and the bundle, or why there is none."""
         ...
 
 
@@ -95,7 +95,7 @@ class Unwatched:
     def on_compared(self, comparison: Comparison) -> None:
         """Does nothing."""
 
-    def on_saved(self, pictures: Sequence[Path], bundle: Path | None) -> None:
+    def on_saved(self, pictures: Sequence[Path], bundle: Path | None, why_none: str) -> None:
         """Does nothing."""
 
 
@@ -107,13 +107,15 @@ class Finalized:
         winner: The recommended trial.
         comparison: How it compares on the test split; None where it was left out.
         pictures: Files of the picture of the search and of that of the winner.
-        bundle: Folder of the exported winner; None where its weights were not kept.
+        bundle: Folder of the exported winner; None where there are no weights of it that can be exported.
+        why_none: Why there is no bundle, in words; empty where there is one.
     """
 
     winner: StudyTrial
     comparison: Comparison | None
     pictures: tuple[Path, Path]
     bundle: Path | None
+    why_none: str = ""
 
 
 def finalize(
@@ -178,10 +180,14 @@ def finalize(
         watcher.on_compared(comparison)
     watcher.on_step("drawing the search and the winner")
     pictures = save_pictures(study)
-    watcher.on_step("exporting the winner, and loading it in a new process")
-    bundle = save_bundle(study, winner)
-    watcher.on_saved(pictures, bundle)
-    return Finalized(winner=winner, comparison=comparison, pictures=pictures, bundle=bundle)
+    bundle, why_none = None, no_bundle(study, winner)
+    if not why_none:
+        watcher.on_step("exporting the winner, and loading it in a new process")
+        bundle = save_bundle(study, winner)
+    watcher.on_saved(pictures, bundle, why_none)
+    return Finalized(
+        winner=winner, comparison=comparison, pictures=pictures, bundle=bundle, why_none=why_none
+    )
 
 
 def _check_kinds(study: object, data: object, evaluator: object, executor: object) -> None:
@@ -298,17 +304,34 @@ def save_pictures(study: Study) -> tuple[Path, Path]:
     )
 
 
-def save_bundle(study: Study, trial: StudyTrial) -> Path | None:
-    """Exports a trial into the study's folder unless it is there; None where its weights were not kept.
+def no_bundle(study: Study, trial: StudyTrial) -> str:
+    """Why a trial cannot be exported, in words; empty where it can."""
+    from nas.execution.worker import weights_misfit
+
+    if trial.weights_file is not None:
+        misfit = weights_misfit(trial.network, trial.weights())
+        return misfit and f"the weights of trial {trial.number} cannot be exported: {misfit}"
+    lost = [message for _, kind, message in study.events if kind == "weights_lost"]
+    own = [message for message in lost if message.startswith(f"the weights of trial {trial.number} ")]
+    if own:
+        return own[-1]
+    if study.summary().with_weights:
+        return "the weights of this trial were not kept"
+    return "the evaluator gives no weights (nas.Evaluation(metrics=..., weights=...))"
+
+
+def save_bundle(study: Study, trial: StudyTrial) -> Path:
+    """Exports a trial into the study's folder unless it is there.
 
     Raises:
+        StudyError: Its weights were not kept.
         ExportError: The bundle does not reproduce the network.
     """
-    if trial.weights_file is None:
-        return None
     folder = study.folder / "export" / f"trial-{trial.number}"
     tested = read_tested_weights(study.folder, trial.weights())
-    is_there = _is_bundle_of(folder, trial.weights_file, trial.network_json)
+    is_there = trial.weights_file is not None and _is_bundle_of(
+        folder, trial.weights_file, trial.network_json
+    )
     if not is_there or (
         tested is not None and tested.where not in (folder / "card.md").read_text(encoding="utf-8")
     ):

@@ -108,7 +108,7 @@ class FinalizeDisplay:
             draw_table(report.tables[0], self._console)
             self._console.print()
 
-    def on_saved(self, pictures: Sequence[Path], bundle: Path | None) -> None:
+    def on_saved(self, pictures: Sequence[Path], bundle: Path | None, why_none: str) -> None:
         """Says where everything is; ends what is shown."""
         self._step.close()
         search, winner = map(str, pictures)
@@ -116,7 +116,7 @@ class FinalizeDisplay:
             "study": str(self._study.folder),
             "picture of the search": search,
             "picture of the winner": winner,
-            "bundle": self._bundle_words(bundle),
+            "bundle": f"none: {why_none}" if bundle is None else _bundle_words(bundle),
             "watch": f"tensorboard --logdir {self._study.folder}",
         }
         if self._as_json:
@@ -125,11 +125,8 @@ class FinalizeDisplay:
         facts = tuple(Fact(key=name, label=name, value=path) for name, path in saved.items())
         draw(Report(title="Saved", facts=facts), self._console)
 
-    def _bundle_words(self, bundle: Path | None) -> str:
-        """Where the bundle is and what is in it, or why there is none."""
-        if bundle is not None:
-            program = "predict.py, " if (bundle / "predict.py").is_file() else ""
-            return f"{bundle}  (model.py, {program}weights, ONNX; see card.md)"
-        if self._study.summary().with_weights:
-            return "none: the weights of this trial were not kept"
-        return "none: the evaluator gives no weights (nas.Evaluation(metrics=..., weights=...))"
+
+def _bundle_words(bundle: Path) -> str:
+    """Where the bundle is and what is in it."""
+    program = "predict.py, " if (bundle / "predict.py").is_file() else ""
+    return f"{bundle}  (model.py, {program}weights, ONNX; see card.md)"

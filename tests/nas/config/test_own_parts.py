@@ -363,12 +363,31 @@ def test_what_keeps_networks_from_being_exported_is_said_at_once_and_at_the_end(
     assert "none: the evaluator gives no weights" in end
 
 
-def test_weights_of_another_network_are_named_in_the_first_trial(file, images, tmp_path, capsys):
-    assert main(words(file, images, tmp_path, "OtherNetwork")) == 2
-    captured = capsys.readouterr()
-    assert "no network can be exported with the evaluator's weights" in captured.out.split("[2/3]")[0]
-    assert "Traceback" not in captured.err
-    assert len(open_study(tmp_path / "a").completed) == 3
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        ("save({})", "they are not those of build(candidate.network): stem"),
+        ("b'junk'", "they are no safetensors bytes"),
+        ("{}", "`weights` must give safetensors bytes, but gave {}"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_weights_that_cannot_be_exported_are_named_in_the_first_trial_and_at_the_end(
+    images, tmp_path, capsys, weights, said
+):
+    file = own_file(tmp_path)
+    file.write_text(file.read_text().replace("weights=lambda: save({})", f"weights=lambda: {weights}"))
+    try:
+        assert main(words(file, images, tmp_path, "OtherNetwork")) == 0
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "no network can be exported with the evaluator's weights" in printed.split("[2/3]")[0]
+        end = printed.split(" Saved ")[1]
+        assert "bundle none: the weights of trial" in end
+        assert said in end
+        assert len(open_study(tmp_path / "a").completed) == 3
+        assert main(["resume", str(tmp_path / "a"), "--trials", "4"]) == 0
+    finally:
+        forget()
 
 
 def test_a_number_that_the_objective_cannot_use_is_said_in_the_line_of_the_first_trial(
