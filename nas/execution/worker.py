@@ -131,9 +131,10 @@ class Worker:
             return ()
         self._is_promised = False
         try:
-            reason = "there are none" if self._weights is None else weights_misfit(network, self._weights())
-        except Exception as error:
-            reason = failure_of(error).message
+            found = None if self._job is None else self.weights(self._job)
+            reason = "there are none" if found is None else weights_misfit(network, found)
+        except WeightsError as error:
+            reason = str(error)
         return (f"no network can be exported with the evaluator's weights: {reason}",) if reason else ()
 
 
@@ -153,8 +154,8 @@ def weights_misfit(network: Network, weights: bytes) -> str:
     from safetensors.torch import load
 
     try:
-        found = {name: tuple(tensor.shape) for name, tensor in load(bytes(weights)).items()}
-    except (SafetensorError, TypeError) as error:
+        found = {name: tuple(tensor.shape) for name, tensor in load(weights).items()}
+    except SafetensorError as error:
         return f"they are no safetensors bytes ({error})"
     wanted = {name: tuple(tensor.shape) for name, tensor in build(network).state_dict().items()}
     wrong = [name for name in {**wanted, **found} if wanted.get(name) != found.get(name)]

@@ -13,6 +13,8 @@ from nas.study.study import open_study
 from nas.training.recipe import Recipe
 
 OWN = """
+import sys
+
 from safetensors.torch import save
 
 import nas
@@ -369,6 +371,7 @@ def test_what_keeps_networks_from_being_exported_is_said_at_once_and_at_the_end(
         ("save({})", "they are not those of build(candidate.network): stem"),
         ("b'junk'", "they are no safetensors bytes"),
         ("{}", "`weights` must give safetensors bytes, but gave {}"),
+        ("sys.exit()", "SystemExit"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
     ],
 )
@@ -384,6 +387,7 @@ def test_weights_that_cannot_be_exported_are_named_in_the_first_trial_and_at_the
         end = printed.split(" Saved ")[1]
         assert "bundle none: the weights of trial" in end
         assert said in end
+        assert said in printed.split("[2/3]")[0]
         assert len(open_study(tmp_path / "a").completed) == 3
         assert main(["resume", str(tmp_path / "a"), "--trials", "4"]) == 0
     finally:
