@@ -21,6 +21,12 @@ PARTS = ("weights", "logs", "export", "tensorboard")
 FILES = (LOCK_NAME, "comparison.json", "search.png", "winner.png")
 """Files of a study; one that is not empty says that there was a study."""
 
+OTHERS = {
+    "training.json": "a training of nas train",
+    "weights.safetensors": "a bundle",
+}
+"""What else a folder of ours may hold, by a file that a study has not."""
+
 _MAGIC = b"SQLite format 3\0"
 _LEAF_OF_TABLE = 13
 
@@ -38,8 +44,8 @@ def has_study(folder: Path) -> bool:
     """Whether a folder holds a journal; otherwise it is free for a new study. Nothing is touched.
 
     Raises:
-        StudyError: It is no folder, or it holds what is left of a study whose journal is missing, emptied, or
-            lacks its `-wal` file.
+        StudyError: It is no folder, it holds a training or a bundle, or it holds what is left of a study whose
+            journal is missing, emptied, or lacks its `-wal` file.
     """
     try:
         _check_folder(folder)
@@ -66,6 +72,9 @@ def _has_journal(folder: Path, left: list[str]) -> bool:
         )
     else:
         left += [name for name in (LOG_NAME, SHARED_NAME, ROLLBACK_NAME) if _is_filled(folder / name)]
+    held = next((what for name, what in OTHERS.items() if (folder / name).is_file()), None)
+    if held is not None:
+        raise StudyError(f"{folder} must be the folder of a search, but holds {held}: give another folder")
     if not left:
         return False
     missing = f"{path} {main.value}"
