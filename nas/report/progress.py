@@ -30,7 +30,7 @@ ENDINGS = {
     "trials": "all trials are done",
     "max_hours": "the time is up",
     "patience": "no better reward within the patience",
-    "exhausted": "every candidate of the space has been tried",
+    "exhausted": "the controller proposed nothing more",
     "interrupted": "stopped",
     "failed": "failed",
 }

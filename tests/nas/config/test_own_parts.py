@@ -114,6 +114,11 @@ class Walk:
         self.place = state["place"]
 
 
+class Stops(Walk):
+    def propose(self, n=1):
+        return super().propose(n) if self.place < 2 else []
+
+
 class Unable:
     def propose(self, n=1):
         return []
@@ -414,6 +419,15 @@ def test_a_controller_from_a_file_searches_and_resumes(file, images, tmp_path, c
     study = open_study(tmp_path / "a")
     assert len({trial.tokens for trial in study.completed}) == 6
     assert study.identity.controller in ("Walk", "RandomSearch")
+
+
+def test_a_controller_that_stops_proposing_is_said_to_and_the_space_is_not_said_to_be_tried(
+    file, images, tmp_path, capsys
+):
+    assert main(words(file, images, tmp_path, "Quality", "--controller", f"{file}:Stops")) == 0
+    assert "the controller proposed nothing more after" in capsys.readouterr().out
+    assert main(["show", str(tmp_path / "a")]) == 0
+    assert "the controller proposed nothing more" in capsys.readouterr().out
 
 
 def test_what_a_controller_lacks_is_said_before_the_first_trial(file, images, tmp_path, capsys):
