@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from nas.data.images import Files, Labels, Part
 from nas.data.labelled import Labelled
+from nas.data.table import NUMBER
 from nas.data.tree import few
 from nas.errors import DataError
-from nas.tasks import CLASSIFICATION, MULTILABEL, TASKS
+from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +125,11 @@ def _missing_note(labelled: Labelled, labels: Labels, names: Sequence[str]) -> t
 def _unknown(labelled: Labelled, unknown: Sequence[str], names: Sequence[str]) -> str:
     """What is wrong with the names, and what helps."""
     what = TASKS[labelled.task].outputs
+    if labelled.task != REGRESSION and _are_numbers(unknown) and not _are_numbers(names):
+        return (
+            f"the network is for {what} ({few(names)}), but the labels of {labelled.name} are numbers "
+            f"({few(unknown)}): give images with {what}, or the bundle of a network for numbers"
+        )
     message = (
         f"the network must know the {what} of the images, but {few(unknown)} of {labelled.name} "
         f"{'is' if len(unknown) == 1 else 'are'} none of its {len(names):,} ({few(names)})"
@@ -135,3 +141,8 @@ def _unknown(labelled: Labelled, unknown: Sequence[str], names: Sequence[str]) -
         chosen = "" if labelled.labels_are_listed else f" (labels.csv:{','.join(names[:2])}{more})"
         return f"{message}: name them as in training, or leave them out{chosen}"
     return f"{message}: rename the folders as in training, remove these images, or give a folder of splits"
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    """Whether all names are measured numbers: whole ones are more often the names of classes."""
+    return all(NUMBER.fullmatch(name) and not name.isdigit() for name in names)

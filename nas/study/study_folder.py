@@ -44,8 +44,8 @@ def has_study(folder: Path) -> bool:
     """Whether a folder holds a journal; otherwise it is free for a new study. Nothing is touched.
 
     Raises:
-        StudyError: It is no folder, it holds a training or a bundle, or it holds what is left of a study whose
-            journal is missing, emptied, or lacks its `-wal` file.
+        StudyError: It is no folder, it holds a training or a bundle, or what is left of a study whose journal
+            is missing, emptied, or lacks its `-wal` file.
     """
     try:
         _check_folder(folder)

@@ -331,3 +331,16 @@ def test_table_with_more_columns_of_numbers_names_those_to_choose(numbers_copy, 
         nas.evaluate(numbers_copy, data=table, split="all")
     scores = nas.evaluate(numbers_copy, data=f"{table}:warmth,brightness", split="all")
     assert scores.image(0).labels == (3.5, 1.5)
+
+
+def test_numbers_for_a_network_of_labels_or_classes_are_named_as_such(labels_copy, bundle, tmp_path):
+    table = tmp_path / "table" / "numbers.csv"
+    for number in range(6):
+        write_image(table.parent / f"{number}.png", number)
+    table.write_text("file,brightness\n" + "".join(f"{n}.png,{20 + n}.5\n" for n in range(6)))
+    for folder, what in ((labels_copy, "labels"), (bundle, "classes")):
+        with pytest.raises(
+            DataError, match=rf"for {what} \(.*but the labels of .* are numbers \(20"
+        ) as caught:
+            nas.evaluate(folder, data=table, split="all")
+        assert caught.value.field == "data"
