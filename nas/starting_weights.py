@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from safetensors.torch import load_file
@@ -32,9 +32,12 @@ from search_spaces import Network, SpaceError, build, load_weights
 
 Weights = Mapping[str, Tensor]
 
-ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
+ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model_state_dict", "model")
 """Entries of a checkpoint that are its weights, the first that is there: averaged ones before others, as timm
 reads them."""
+
+MOST_DEEP = 2
+"""How deep in the entries of a checkpoint a state dict is looked for."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 
@@ -208,11 +211,12 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
         TrainingError: There is none.
     """
     try:
-        if path.suffix == ".safetensors":
+        if _is_safetensors(path):
             return dict(load_file(path)), ""
         # Checkpoints of timm and torchvision hold their command's arguments, which are plain values.
-        with torch.serialization.safe_globals([Namespace]):
-            found = torch.load(path, map_location="cpu", weights_only=True)
+        # By its name torch would read `.safetensors` as such, whatever it holds.
+        with torch.serialization.safe_globals([Namespace]), path.open("rb") as file:
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         # A pickle may run any code, so torch reads tensors and plain values alone and names what else it met.
         foreign = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
@@ -227,28 +231,58 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
             f"{path} must hold a state dict, tensors by name, {law}", field="weights"
         ) from error
     except Exception as error:  # files of zip, safetensors and pickle are damaged in many ways
-        reason = printable((str(error).splitlines() or ["it is damaged"])[0])
+        text = "" if isinstance(error, LookupError) else str(error)
+        reason = printable((text.splitlines() or ["it is damaged, or no file of weights"])[0])
         raise TrainingError(f"{path} cannot be read: {reason}", field="weights") from error
     return _state_dict(found, path)
 
 
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file is read as safetensors: by its first bytes, and where these say nothing by its name."""
+    with path.open("rb") as file:
+        head = file.read(9)  # the length of the header, and the header's first character
+    is_of_torch = head.startswith((b"PK", b"\x80"))  # an archive of torch.save, and a pickle
+    return head[8:] == b"{" or (path.suffix == ".safetensors" and not is_of_torch)
+
+
 def _state_dict(found: Any, path: Path) -> tuple[dict[str, Tensor], str]:
-    """The state dict, or that of a checkpoint."""
-    if isinstance(found, Mapping):
-        if _is_state_dict(found):
-            return dict(found), ""
-        for entry in ENTRIES:
-            if _is_state_dict(found.get(entry)):
-                return dict(found[entry]), f"of the checkpoint {path.name} the weights are its `{entry}`"
-    has = few([str(name) for name in found]) if isinstance(found, Mapping) else f"a {type(found).__name__}"
+    """The state dict, or that of a checkpoint, also in an entry of an entry."""
+    there = dict(_state_dicts(found))
+    known = [names for names in there if set(names) <= set(ENTRIES)]
+    if known:
+        names = min(known, key=lambda names: [ENTRIES.index(name) for name in names])
+        note = f"of the checkpoint {path.name} the weights are its `{'.'.join(names)}`" if names else ""
+        return dict(there[names]), note
     raise TrainingError(
         f"{path} must hold a state dict, tensors by name, or a checkpoint with one of {', '.join(ENTRIES)}, "
-        f"but holds {has or 'nothing'}: save module.state_dict()",
+        f"but holds {_instead(found, ['.'.join(names) for names in there])}",
         field="weights",
     )
 
 
-def _is_state_dict(value: object) -> bool:
+def _state_dicts(found: object, names: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Weights]]:
+    """The state dicts in a checkpoint, each with the names of the entries that lead to it."""
+    if _is_state_dict(found):
+        yield names, found
+    elif isinstance(found, Mapping) and len(names) < MOST_DEEP:
+        for name, value in found.items():
+            if isinstance(name, str):
+                yield from _state_dicts(value, (*names, name))
+
+
+def _instead(found: object, others: list[str]) -> str:
+    """What a file holds in place of a known state dict, and the remedy."""
+    if others:
+        return f"tensors in {few(others)}: save that entry alone"
+    if not isinstance(found, Mapping):
+        return f"a {type(found).__name__}: save module.state_dict()"
+    odd = [f"{name} ({type(value).__name__})" for name, value in found.items() if not _is_tensor(value)]
+    if odd and len(odd) < len(found):
+        return f"other things beside its tensors, {few(odd)}: leave them out"
+    return f"{few([str(name) for name in found]) or 'nothing'}: save module.state_dict()"
+
+
+def _is_state_dict(value: object) -> TypeGuard[Weights]:
     """Whether it maps names to tensors, at least one."""
     return isinstance(value, Mapping) and bool(value) and all(map(_is_tensor, value.values()))
 

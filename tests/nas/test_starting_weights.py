@@ -56,6 +56,52 @@ def test_a_checkpoint_of_timm_or_torchvision_is_read_for_its_weights(entry, tmp_
     assert any(f"`{entry}`" in note for note in found.notes)
 
 
+@pytest.mark.parametrize(
+    ("wrap", "entry"),
+    [
+        (
+            lambda state: {"model_state_dict": state, "optimizer_state_dict": {"state": {0: state}}},
+            "model_state_dict",
+        ),
+        (lambda state: {"model": {"state_dict": state}, "epoch": 3}, "model.state_dict"),
+        (lambda state: {"state_dict_ema": {}, "model": {"state_dict": state}}, "model.state_dict"),
+    ],
+)
+def test_a_checkpoint_is_read_in_an_entry_of_an_entry(wrap, entry, tmp_path):
+    state = build(NETWORK, seed=1).state_dict()
+    torch.save(wrap(state), tmp_path / "c.pth")
+    found = find_weights(tmp_path / "c.pth")
+    assert set(found.tensors) == set(state)
+    assert found.notes == (f"of the checkpoint c.pth the weights are its `{entry}`",)
+
+
+@pytest.mark.parametrize(
+    ("content", "remedy"),
+    [
+        ({"net": {"a": torch.zeros(1)}, "epoch": 3}, "holds tensors in net: save that entry alone"),
+        ({"model": {"body": {"a": torch.zeros(1)}}}, "holds tensors in model.body: save that entry alone"),
+        (
+            {"a": torch.zeros(1), "epoch": 3},
+            "holds other things beside its tensors, epoch (int): leave them out",
+        ),
+    ],
+)
+def test_what_keeps_a_file_from_being_a_state_dict_is_named(content, remedy, tmp_path):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(TrainingError) as error:
+        find_weights(tmp_path / "w.pth")
+    assert error.value.field == "weights"
+    assert remedy in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.bin", "w.safetensors"])
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_a_file_is_read_as_what_it_is_whatever_its_ending(name, save, tmp_path):
+    state = build(NETWORK, seed=1).state_dict()
+    save(dict(state), tmp_path / name)
+    assert set(find_weights(tmp_path / name).tensors) == set(state)
+
+
 def test_an_entry_of_nothing_is_passed_over(tmp_path):
     state = build(NETWORK, seed=1).state_dict()
     torch.save({"state_dict_ema": None, "state_dict": state}, tmp_path / "c.pth")
@@ -93,8 +139,9 @@ def test_a_module_saved_whole_is_refused_with_how_to_save_its_weights(wrap, tmp_
     assert str(error.value).isprintable()
 
 
-def test_a_file_that_torch_did_not_save_is_refused(tmp_path):
-    (tmp_path / "w.pth").write_text("version https://git-lfs.github.com/spec/v1")
+@pytest.mark.parametrize("text", ["version https://git-lfs.github.com/spec/v1", "hello, no weights here", ""])
+def test_a_file_that_torch_did_not_save_is_refused(text, tmp_path):
+    (tmp_path / "w.pth").write_text(text)
     with pytest.raises(TrainingError, match="is damaged, or no file of") as error:
         find_weights(tmp_path / "w.pth")
     assert error.value.field == "weights"
