@@ -139,7 +139,7 @@ class Problem:
         goal: One of `OBJECTIVES`.
         objective: The reward; for `pareto` that of controllers which need one; its constraint for `limit`.
         noise: Name of the level, `own` or `none`.
-        anchors: The scale, of candidates that do not fail by digest or by rule.
+        anchors: The scale, of candidates that keep the limit and do not fail by digest or by rule.
         failures: One of `FAILURES`; `random` has lost ones too.
     """
 
@@ -379,7 +379,7 @@ def _reward_anchors(field: Field, objective: Objective, failures: str) -> Anchor
     macs = field.macs(tokens)
     return Anchors(
         best=float(best),
-        median=float(np.median(scores if limit is None else scores[macs <= limit])),
+        median=float(np.median(scores[np.isfinite(scores)])),
         least_accuracy=float(field.predict(tokens).min()),
         most_macs=float(macs.max()),
         size=1,

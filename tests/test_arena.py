@@ -380,3 +380,13 @@ def test_the_scale_leaves_out_what_fails_by_rule(arena, tmp_path):
     free, ruled = (make(field, "soft", "own", tmp_path, failures=law) for law in ("none", "rule"))
     assert ruled.anchors.best <= free.anchors.best
     assert ruled.digest != free.digest
+    assert np.isfinite(ruled.anchors.median)
+
+
+@pytest.mark.parametrize("failures", ["rule", "digest"])
+def test_the_scale_is_finite_however_many_candidates_fail(arena, failures, tmp_path, monkeypatch):
+    everything = lambda field, failures, tokens: np.arange(len(tokens)) % 10 > 0  # noqa: ARG005, E731
+    monkeypatch.setattr(arena.arena_problems, "are_failing", everything)
+    field = arena.arena_problems.load_field("cell", None, tmp_path)
+    problem = arena.arena_problems.make_problem(field, "soft", "own", tmp_path, failures=failures)
+    assert np.isfinite([problem.anchors.best, problem.anchors.median]).all()
