@@ -23,6 +23,7 @@ COLUMNS = (20, 50, 100, 200, 500, 2000)
 COLORS = {
     "dyna": "#c2185b",
     "dyna-bare": "#f06292",
+    "front": "#c2185b",
     "reinforce": "#1f77b4",
     "ppo": "#17a2b8",
     "ppo-lstm": "#7fb3d5",
@@ -35,6 +36,9 @@ COLORS = {
     "botorch": "#5e35b1",
     "smac": "#795548",
 }
+
+OURS = ("dyna", "front")
+"""Those that are drawn bold: what a search takes by itself."""
 
 TICKS = (0, 0.5, 1, 2, 5, 10, 20, 40, 80)
 FIRST = 25
@@ -253,7 +257,7 @@ def _panel(axis: Any, fact: dict[str, Any], group: Group) -> None:
         points = [at for at in points if at >= min(FIRST, longest)]
         bands = np.array([_quartiles(_at(runs, at)) for at in points])
         is_peer = controller in PEERS
-        style = {"color": COLORS[controller], "linewidth": 2.6 if controller == "dyna" else 1.5}
+        style = {"color": COLORS[controller], "linewidth": 2.6 if controller in OURS else 1.5}
         axis.plot(points, bands[:, 0], linestyle="--" if is_peer else "-", **style)
         axis.fill_between(points, bands[:, 1], bands[:, 2], color=COLORS[controller], alpha=0.09, linewidth=0)
         ends.append((controller, bands[-1, 0]))
@@ -284,7 +288,7 @@ def _label(axis: Any, ends: list[tuple[str, float]]) -> None:
     places = sorted((float(to_axis.transform((limit, value))[1]), name) for name, value in ends)
     heights = _apart([height for height, _ in places], 0.056)
     for height, (start, name) in zip(heights, places, strict=True):
-        weight = "bold" if name == "dyna" else "normal"
+        weight = "bold" if name in OURS else "normal"
         axis.annotate(
             TITLES[name],
             xy=(1.0, start),

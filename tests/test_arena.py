@@ -282,6 +282,10 @@ def test_a_part_must_be_one_of_the_parts(arena, capsys):
     assert "1 <= I <= N" in capsys.readouterr().err
 
 
+def test_every_competitor_has_a_colour(arena):
+    assert set(arena.arena_report.COLORS) == set(arena.arena_competitors.TITLES)
+
+
 def test_labels_are_moved_apart_as_little_as_may_be(arena):
     apart = arena.arena_report._apart([0.5, 0.5, 0.5, 0.9], 0.1)
     assert apart == pytest.approx([0.4, 0.5, 0.6, 0.9])
