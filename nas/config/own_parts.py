@@ -43,7 +43,14 @@ def find_evaluator(settings: Settings) -> Own | None:
     if settings.evaluator is None:
         return None
     own = find_own(settings.evaluator, EVALUATOR)
-    given = [name for name in ("is_compiled", "proxy_check", "init") if getattr(settings, name)]
+    of_ours = [name for name in ("is_compiled", "proxy_check", "init") if getattr(settings, name)]
+    if of_ours:
+        raise UsageError(
+            f"{', '.join(map(flag_of, of_ours))}: {settings.evaluator} replaces the training that this is for: "
+            "leave the option out",
+            field=of_ours[0],
+        )
+    given: list[str] = []
     if settings.recipe and Recipe.from_json(settings.recipe) != Recipe() and not own.takes("recipe"):
         given += _changed(settings.recipe)
     if settings.rungs and not own.takes("rungs"):

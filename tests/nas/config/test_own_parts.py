@@ -325,12 +325,15 @@ def test_what_is_no_evaluator_is_refused_with_what_it_lacks_before_the_first_tri
         ({"rungs": (1.0, 5.0)}, "rungs"),
         ({"is_compiled": True}, "is_compiled"),
         ({"proxy_check": "somewhere"}, "proxy_check"),
+        ({"init": "efficientnet_lite0"}, "init"),
     ],
 )
 def test_an_option_of_the_training_that_the_evaluator_does_not_take_is_refused(file, images, given, field):
     with pytest.raises(UsageError) as found:
         prepare(settings(file, images, evaluator=f"{file}:Quality", **given))
     assert found.value.field == field
+    can_be_taken = field in ("epochs", "rungs")
+    assert ("or take the argument" in str(found.value)) == can_be_taken
 
 
 def test_a_metric_that_the_evaluator_does_not_name_is_refused_before_the_first_trial(
