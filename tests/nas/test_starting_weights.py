@@ -2,6 +2,7 @@ import argparse
 from pathlib import Path
 
 import huggingface_hub.constants
+import numpy as np
 import pytest
 import timm
 import torch
@@ -9,9 +10,10 @@ from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
 from torch.optim.swa_utils import AveragedModel
 
+from nas.data.loading import from_arrays
 from nas.errors import TrainingError
 from nas.published_weights import LITE_NORMALISATION, PACKAGES, Normalisation, usual_normalisation
-from nas.starting_weights import find_weights
+from nas.starting_weights import find_weights, initial_weights
 from search_spaces import build, reference, small
 
 NETWORK = small(resolution=16, num_classes=3).reference
@@ -271,3 +273,38 @@ def test_a_normalisation_of_three_channels_has_a_mean_for_one():
     assert found.for_channels(1).mean == pytest.approx((0.4,))
     assert found.for_channels(1).std == pytest.approx((0.2,))
     assert found.for_channels(3) is found
+
+
+@pytest.fixture
+def photos():
+    return from_arrays(np.zeros((40, 8, 8, 3), np.uint8), np.arange(40) % 2)
+
+
+@pytest.mark.usefixtures("no_hub")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nonsense", "there are no weights 'nonsense'"),
+        ("resnet18", "no package has the weights of resnet18"),
+        ("timm:nonsense", "timm.list_models() gives its names"),
+        ("timm:resnet1", "did you mean resnet18"),
+        ("timm:resnet18", "give --download to fetch"),
+        ("timm:vit_tiny_patch16_224", "are of none that is built in"),
+    ],
+)
+def test_weights_of_a_search_are_never_said_to_be_had_from_a_file(name, said, photos):
+    with pytest.raises(TrainingError) as error:
+        initial_weights(name, photos)
+    assert error.value.field == "init"
+    assert said in str(error.value)
+    assert "file" not in str(error.value)
+    assert len(str(error.value)) < 500
+
+
+@pytest.mark.usefixtures("no_hub")
+def test_timms_weights_of_another_network_are_refused_before_a_download():
+    from nas.full_training.start import find_start, with_weights
+
+    with pytest.raises(TrainingError, match="timm:resnet18 is another network") as error:
+        with_weights(find_start("efficientnet_lite0"), "timm:resnet18", download=True)
+    assert error.value.field == "weights"
