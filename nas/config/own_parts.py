@@ -46,8 +46,8 @@ def find_evaluator(settings: Settings) -> Own | None:
     of_ours = [name for name in ("is_compiled", "proxy_check", "init") if getattr(settings, name)]
     if of_ours:
         raise UsageError(
-            f"{', '.join(map(flag_of, of_ours))}: {settings.evaluator} replaces the training that this is for: "
-            "leave the option out",
+            f"{', '.join(map(flag_of, of_ours))}: {settings.evaluator} replaces the training that this is "
+            "for: leave the option out",
             field=of_ours[0],
         )
     given: list[str] = []

@@ -254,7 +254,7 @@ def _loaded(start: Start, network: Network, found: FoundWeights) -> tuple[Weight
         TrainingError: They are those of another network.
     """
     reasons = []
-    for classes, channels in product(_classes(found.tensors, network), (network.in_channels, 3, 1)):
+    for classes, channels in product(_classes(found.tensors, network), _channels(found.tensors, network)):
         fitting = replace(network, num_classes=classes or network.num_classes, in_channels=channels)
         module = build(fitting, seed=0)
         try:
@@ -275,6 +275,16 @@ def _loaded(start: Start, network: Network, found: FoundWeights) -> tuple[Weight
     raise TrainingError(
         f"the weights must be those of {start.name}, but: {reasons[0]}", field="weights"
     ) from reasons[0]
+
+
+def _channels(tensors: Weights, network: Network) -> tuple[int, ...]:
+    """The numbers of input channels that weights may be for: the network's, the usual, and those of stems."""
+    stem = next(layer for layer in build(network, seed=0).modules() if isinstance(layer, nn.Conv2d))
+    shape = (stem.out_channels, *stem.kernel_size)
+    found = {
+        one.shape[1] for one in tensors.values() if one.ndim == 4 and (one.shape[0], *one.shape[2:]) == shape
+    }
+    return tuple(dict.fromkeys((network.in_channels, 3, 1, *sorted(found))))
 
 
 def _classes(tensors: Weights, network: Network) -> tuple[int | None, ...]:

@@ -1,4 +1,5 @@
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
@@ -308,3 +309,21 @@ def test_timms_weights_of_another_network_are_refused_before_a_download():
     with pytest.raises(TrainingError, match="timm:resnet18 is another network") as error:
         with_weights(find_start("efficientnet_lite0"), "timm:resnet18", download=True)
     assert error.value.field == "weights"
+
+
+def test_names_that_timm_and_torchvision_share_do_not_say_how_images_are_resized():
+    found = usual_normalisation("resnet18", like="timm")
+    assert found.mean == (0.485, 0.456, 0.406)
+    assert found.resizing == ""
+    assert "timm and torchvision alike" in found.origin
+    assert usual_normalisation("efficientnet_b0", like="timm").resizing
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_weights_for_any_number_of_channels_are_those_of_a_network(channels):
+    from nas.full_training.start import find_start, with_weights
+
+    start = find_start(replace(NETWORK, in_channels=3))
+    module = build(replace(NETWORK, in_channels=channels), seed=1)
+    found = with_weights(start, module.state_dict())
+    assert found.network.in_channels == channels
