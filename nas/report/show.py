@@ -150,6 +150,11 @@ def _facts(study: Study) -> tuple[Fact, ...]:
         Fact(key="space", label="space", value=summary.space_name),
         Fact(key="data", label="data", value=settings.get("data", study.provenance.data_text)),
         Fact(key="objective", label="objective", value=summary.objective),
+        *(
+            Fact(key=name, label=name, value=settings[name])
+            for name in ("evaluator", "init")
+            if settings.get(name)
+        ),
         Fact(key="controller", label="controller", value=summary.controller),
         Fact(key="seed", label="seed", value=summary.seed),
         Fact(key="ending", label="ending", value=summary.ending, text=ending),

@@ -187,6 +187,7 @@ def test_a_search_by_an_evaluator_from_a_file_is_resumed_shown_and_exported(file
     assert shown["winner_metric"] == "quality"
     assert shown["winner_quality"] == pytest.approx(study.best.value)
     assert "winner_accuracies" not in shown
+    assert shown["evaluator"] == f"{file}:Quality"
     assert main(["show", str(tmp_path / "a")]) == 0
     assert "accuracy" not in capsys.readouterr().out
     assert main(["export", str(tmp_path / "a"), "--to", str(tmp_path / "bundle")]) == 0
