@@ -129,11 +129,21 @@ def initial_weights(
     if first is not None:
         tensors[first] = for_channels(tensors[first], data.channels)
     classes = None if found.preprocessing is None else found.preprocessing.classes
-    weights = InitialWeights(name=found.name, tensors=tensors, has_classifier=classes == data.classes)
+    whose = found.notes or (f"the weights are those of {found.name}",)
+    weights = InitialWeights(
+        name=found.name,
+        tensors=tensors,
+        has_classifier=classes == data.classes,
+        notes=(*whose, "candidates start from these weights where their layers match"),
+    )
     if found.normalisation is None:
         return weights, data
     normalisation = found.normalisation.for_channels(data.channels)
-    return weights, replace(data, mean=normalisation.mean, std=normalisation.std)
+    note = f"images are normalised as for these weights, by {normalisation.origin}"
+    return (
+        replace(weights, notes=(*weights.notes, note)),
+        replace(data, mean=normalisation.mean, std=normalisation.std),
+    )
 
 
 def _of_no_network(name: str) -> TrainingError:

@@ -135,6 +135,11 @@ def _sentence(name: str, before: Identity, now: Identity, told: Provenance, tell
         )
     elif name == "evaluator" and there.split(LATENCY_TABLE)[0] == here.split(LATENCY_TABLE)[0]:
         words = "the latency table is another one there" if LATENCY_TABLE in there else ""
+    elif name == "evaluator" and told.recipe_json and told.recipe_json == tells.recipe_json:
+        words = (
+            "the recipe is the same, but candidates start from other weights (--init) or are measured "
+            f"otherwise (evaluator {there!r} there, {here!r} here)"
+        )
     return words or f"{name} is {there!r} there, {here!r} here"
 
 

@@ -34,6 +34,7 @@ class InitialWeights:
         name: What to call them.
         tensors: The weights by our names, with as many input channels as the images have.
         has_classifier: Whether the classifier is one of the same classes, and is taken too.
+        notes: What there is to say of them, such as their licence and how images are normalised.
 
     Source: Cai et al., ICLR 2020 (Once-for-All), section 3: the first channels, the middle of a kernel. Its
     networks were trained for that, and their channels sorted; published ones were not.
@@ -42,6 +43,7 @@ class InitialWeights:
     name: str
     tensors: Mapping[str, Tensor]
     has_classifier: bool = False
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:

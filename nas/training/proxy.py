@@ -251,8 +251,8 @@ class ProxyEvaluator:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What follows from the number of training images and is worth saying."""
-        return notes_of(self.trainings())
+        """What follows from the number of training images and is worth saying, and where candidates start."""
+        return (*(() if self.init is None else self.init.notes), *notes_of(self.trainings()))
 
     def _unlike_the_whole(self) -> list[str]:
         """Batches and statistics of the rungs, where not all are those of the whole recipe."""

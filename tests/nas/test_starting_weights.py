@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from timm.utils import ModelEmaV3
 from torch.optim.swa_utils import AveragedModel
 
+import nas
 from nas.data.loading import from_arrays
 from nas.errors import TrainingError
 from nas.published_weights import LITE_NORMALISATION, PACKAGES, Normalisation, usual_normalisation
@@ -327,3 +328,11 @@ def test_weights_for_any_number_of_channels_are_those_of_a_network(channels):
     module = build(replace(NETWORK, in_channels=channels), seed=1)
     found = with_weights(start, module.state_dict())
     assert found.network.in_channels == channels
+
+
+def test_a_search_says_which_weights_it_starts_from_and_their_licence(photos):
+    weights, data = initial_weights("efficientnet_lite0", photos)
+    said = nas.ProxyEvaluator(data, nas.Recipe(batch_size=4), init=weights).notes
+    assert said[0].endswith("(apache-2.0)")
+    assert any("where their layers match" in note for note in said)
+    assert any("images are normalised as for these weights, by TensorFlow" in note for note in said)

@@ -2,6 +2,7 @@ import os
 import shutil
 import sqlite3
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from nas.cli.main import main
 from nas.errors import StudyError
 from nas.export.bundle import WEIGHTS
 from nas.export.opened import RUN
-from nas.study.identity import Identity
+from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
 from nas.study.study import open_study
 from nas.study.study_folder import FILE_NAME, LOCK_NAME, LOG_NAME, has_study
@@ -279,3 +280,9 @@ def test_a_folder_of_something_else_is_named_and_no_study_is_put_there(
     with pytest.raises(StudyError, match=held):
         search(small_space, tmp_path)
     assert contents(tmp_path) == before
+
+
+def test_another_study_by_the_same_recipe_names_the_option_of_the_weights_it_starts_from(tmp_path):
+    words = Provenance(recipe_json="{}")
+    with pytest.raises(StudyError, match=r"start from other weights \(--init\)"):
+        replace(IDENTITY, evaluator="f").check_same(IDENTITY, tmp_path, told=words, tells=words)
