@@ -205,8 +205,8 @@ def as_evaluation(found: object) -> Evaluation:
     if not isinstance(found, Evaluation):
         raise MetricError(
             f"`evaluate` must return a `nas.Evaluation`, but returned {shown(found)} of type "
-            f"{type(found).__name__}: return nas.Evaluation(metrics=(nas.Metric(name='accuracy', value=..., "
-            "unit='fraction'),)), or wrap a function that gives numbers in nas.TableEvaluator(function)"
+            f"{type(found).__name__}: return nas.Evaluation(metrics=(nas.Metric(name=..., value=...),)) "
+            "by the names in `measures`, or wrap a function that gives numbers in nas.TableEvaluator(function)"
         )
     return found
 

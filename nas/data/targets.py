@@ -77,7 +77,7 @@ def imbalance_warning(classes: Sequence[str], labels: Labels) -> tuple[str, ...]
     listed = few([f"{classes[place]} {counts[place]:,}" for place in order.tolist()])
     return (
         f"{printable(classes[order[0]])!r} is {share:.1%} of the images ({listed}), so that is the accuracy "
-        "of always answering it: balanced_accuracy and macro_f1 (--metric) count every class alike",
+        "of always answering it: balanced_accuracy and macro_f1 count every class alike",
     )
 
 

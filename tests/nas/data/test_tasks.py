@@ -240,7 +240,7 @@ def test_the_share_of_the_largest_class_is_said_where_accuracy_misleads():
     data = from_arrays(pictures(930), labels, classes=("fine", "defect"))
     assert data.warnings == (
         "'fine' is 96.8% of the images (fine 900, defect 30), so that is the accuracy of always answering "
-        "it: balanced_accuracy and macro_f1 (--metric) count every class alike",
+        "it: balanced_accuracy and macro_f1 count every class alike",
     )
 
 
