@@ -206,7 +206,7 @@ def as_evaluation(found: object) -> Evaluation:
         raise MetricError(
             f"`evaluate` must return a `nas.Evaluation`, but returned {shown(found)} of type "
             f"{type(found).__name__}: return nas.Evaluation(metrics=(nas.Metric(name=..., value=...),)) "
-            "by the names in `measures`, or wrap a function that gives numbers in nas.TableEvaluator(function)"
+            "named as in `measures`, or wrap a function that gives numbers in nas.TableEvaluator(function)"
         )
     return found
 
