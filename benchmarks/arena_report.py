@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from arena_competitors import TITLES
 from arena_peers import PEERS
+from arena_problems import FAILURES
 
 from nas.machine import processor_name
 
@@ -105,9 +106,13 @@ def write_report(out: Path, command: str, versions: str) -> str:
     return text
 
 
-def _place(fact: dict[str, Any]) -> tuple[int, str, tuple[int, str]]:
-    kind = GOALS.index(fact["objective"]), fact.get("failures", "none")
-    return fact["objective"] == "pareto", fact["benchmark"], kind
+def _place(fact: dict[str, Any]) -> tuple[bool, str, tuple[int, int]]:
+    return fact["objective"] == "pareto", fact["benchmark"], _column(fact)
+
+
+def _column(fact: dict[str, Any]) -> tuple[int, int]:
+    """Objective and failures by their order: a column of the picture."""
+    return GOALS.index(fact["objective"]), FAILURES.index(fact.get("failures", "none"))
 
 
 def _preamble(runs: list[dict[str, Any]], command: str, versions: str) -> list[str]:
@@ -230,16 +235,15 @@ def draw(problems: dict[str, Group], known: dict[str, dict[str, Any]], path: Pat
     from matplotlib import pyplot as plt
 
     benchmarks = list(dict.fromkeys(known[name]["benchmark"] for name in sorted(problems)))
-    drawn = {known[name]["objective"] for name in problems}
-    goals = [goal for goal in GOALS if goal in drawn]
-    size = (4.9 * len(goals) + 0.3, 3.9 * len(benchmarks) + 0.3)
-    shape = len(benchmarks), len(goals)
+    columns = sorted({_column(known[name]) for name in problems})
+    size = (4.9 * len(columns) + 0.3, 3.9 * len(benchmarks) + 0.3)
+    shape = len(benchmarks), len(columns)
     figure, axes = plt.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
     for axis in axes.flat:
         axis.set_visible(False)
     for name, group in problems.items():
         fact = known[name]
-        axis = axes[benchmarks.index(fact["benchmark"]), goals.index(fact["objective"])]
+        axis = axes[benchmarks.index(fact["benchmark"]), columns.index(_column(fact))]
         axis.set_visible(True)
         _panel(axis, fact, group)
     figure.savefig(path, dpi=110)
@@ -275,7 +279,7 @@ def _panel(axis: Any, fact: dict[str, Any], group: Group) -> None:
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
     count = max(len(runs) for runs in group.values())
-    axis.set_title(f"{fact['benchmark']}, {fact['objective']} (n={count})", fontsize=11, loc="left")
+    axis.set_title(f"{_title(fact)} (n={count})", fontsize=11, loc="left")
     axis.set_xlabel("evaluations")
     axis.set_ylabel("regret, % of a random candidate's")
     _label(axis, ends)
