@@ -16,6 +16,8 @@ from nas.errors import NasError
 from nas.units import hint
 from search_spaces import SpaceError
 
+_FOLDERS: set[str] = set()  # of files that were imported: they are searched last
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -156,15 +158,22 @@ def _import_file(path: Path, wanted: Wanted) -> ModuleType:
         known = sys.modules.get(path.stem)
         if known is not None and getattr(known, "__file__", None) == str(path):
             return known
-        found = importlib.util.find_spec(path.stem) if known is None else None
-        is_same = found is not None and found.origin is not None and Path(found.origin).resolve() == path
-        if known is None and (found is None or is_same):
+        if known is None and _is_free(path):
             return _execute(path, wanted)
         law = (
             f"{path.name} has the name of another module, {path.stem!r}: rename the file, for instance "
             f"my_{path.name}"
         )
     raise wanted.error(law, field=wanted.field)
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no other module has the name of a file, but for neighbours of files imported before."""
+    found = importlib.util.find_spec(path.stem)
+    if found is None or found.origin is None:
+        return found is None
+    origin = Path(found.origin).resolve()
+    return origin == path or str(origin.parent) in _FOLDERS
 
 
 def _execute(path: Path, wanted: Wanted) -> ModuleType:
@@ -198,6 +207,7 @@ def _neighbours_first(folder: str) -> Iterator[None]:
         sys.path.remove(folder)
         if not was_there:
             sys.path.append(folder)
+            _FOLDERS.add(folder)
 
 
 def raised(error: BaseException, file: str | None) -> str:

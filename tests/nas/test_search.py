@@ -129,7 +129,7 @@ TOGETHER = [
     ("trials", {"rungs": nas.Rungs((0.5, 1.0)), "trials": 2}),
     ("objective", {"objective": "accuracy * (train_seconds/1s)^-0.07", "deterministic": True}),
     ("objective", {"objective": "accuracy, predicted_latency_ms <= 5ms"}),
-    ("objective", {"objective": "accuracy; macs"}),
+    ("controller", {"objective": "accuracy; macs", "controller": "dyna"}),
     ("objective", {"objective": "max f1", "evaluator": naming()}),
     ("objective", {"objective": "accuracy, memory <= 2GiB", "evaluator": naming()}),
     ("objective", {"objective": "accuracy, macs <= 1"}),

@@ -338,9 +338,10 @@ def test_numbers_for_a_network_of_labels_or_classes_are_named_as_such(labels_cop
     for number in range(6):
         write_image(table.parent / f"{number}.png", number)
     table.write_text("file,brightness\n" + "".join(f"{n}.png,{20 + n}.5\n" for n in range(6)))
-    for folder, what in ((labels_copy, "labels"), (bundle, "classes")):
-        with pytest.raises(
-            DataError, match=rf"for {what} \(.*but the labels of .* are numbers \(20"
-        ) as caught:
+    for folder, words in (
+        (labels_copy, "for multilabel, but the labels of .* are not: give images with 0 or 1 for each label"),
+        (bundle, r"for classes \(.*but the labels of .* are numbers \(20"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
             nas.evaluate(folder, data=table, split="all")
         assert caught.value.field == "data"
