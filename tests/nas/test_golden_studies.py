@@ -78,6 +78,7 @@ def test_an_earlier_study_is_resumed_and_its_trials_stay_as_they_are(golden):
     assert _facts(study)[: len(before)] == before
 
 
+@pytest.mark.slow
 def test_the_trained_winner_of_an_earlier_study_is_exported(tmp_path):
     shutil.copytree(GOLDEN / "defaults", tmp_path / "study")
     study = nas.Study(tmp_path / "study", space=_space())

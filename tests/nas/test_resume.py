@@ -194,6 +194,7 @@ def test_a_search_killed_at_random_moments_loses_no_finished_trial(tmp_path, see
 
 
 @pytest.mark.parametrize("controller", ["reinforce", "ppo"])
+@pytest.mark.slow
 def test_a_deterministic_search_killed_and_continued_is_the_search_that_was_not_killed(tmp_path, controller):
     with start_driver(tmp_path / "whole", controller=controller, schedule="deterministic") as driver:
         driver.communicate()

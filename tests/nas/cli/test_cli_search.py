@@ -270,6 +270,7 @@ def test_a_dry_run_of_a_study_counts_what_is_left(finished, capsys):
     assert sorted(path.name for path in finished.iterdir()) == before
 
 
+@pytest.mark.slow
 def test_an_enqueued_network_is_tried_first(inputs, finished, tmp_path):
     architecture = tmp_path / "mine.json"
     architecture.write_text(open_study(finished).trials[2].network.to_json())
@@ -281,6 +282,7 @@ def test_an_enqueued_network_is_tried_first(inputs, finished, tmp_path):
     assert trial.network == Network.from_json(architecture.read_text())
 
 
+@pytest.mark.slow
 def test_a_latency_target_is_measured_and_counts(inputs, tmp_path):
     out = tmp_path / "e"
     words = ("--trials", "1", "--compare-seeds", "0", "--target-latency", "0.0001ms")
@@ -290,6 +292,7 @@ def test_a_latency_target_is_measured_and_counts(inputs, tmp_path):
     assert trial.reward < trial.accuracy
 
 
+@pytest.mark.slow
 def test_no_candidate_above_a_limit_is_trained(inputs, tmp_path):
     out = tmp_path / "f"
     assert main(command(inputs, out, "--trials", "3", "--max-macs", "45k", "--compare-seeds", "0")) == 0

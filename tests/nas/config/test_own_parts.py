@@ -170,6 +170,7 @@ def settings(file, images, **given):
     return Settings(**{**known, "objective": "max quality", **given})
 
 
+@pytest.mark.slow
 def test_a_search_by_an_evaluator_from_a_file_is_resumed_shown_and_exported(file, images, tmp_path, capsys):
     assert main(words(file, images, tmp_path)) == 0
     printed = capsys.readouterr().out
@@ -194,6 +195,7 @@ def test_a_search_by_an_evaluator_from_a_file_is_resumed_shown_and_exported(file
     assert (tmp_path / "bundle" / "predict.py").is_file()
 
 
+@pytest.mark.slow
 def test_a_moved_file_is_named_again_and_a_changed_evaluator_is_another_study(file, images, tmp_path, capsys):
     assert main(words(file, images, tmp_path)) == 0
     forget()
@@ -353,6 +355,7 @@ def test_a_metric_that_the_evaluator_does_not_name_is_refused_before_the_first_t
         ("--objective", "min macs, quality >= 0.1"),
     ],
 )
+@pytest.mark.slow
 def test_any_metric_of_the_evaluator_is_searched_for_and_compared_on_the_test_split(
     file, images, tmp_path, goal
 ):
@@ -416,6 +419,7 @@ def test_a_number_that_the_objective_cannot_use_is_said_in_the_line_of_the_first
 
 
 @pytest.mark.parametrize("controller", ["Walk", "by_problem"])
+@pytest.mark.slow
 def test_a_controller_from_a_file_searches_and_resumes(file, images, tmp_path, controller):
     assert main(words(file, images, tmp_path, "Quality", "--controller", f"{file}:{controller}")) == 0
     forget()

@@ -141,6 +141,7 @@ def test_a_candidate_that_the_device_refuses_is_infeasible(tmp_path, small_space
     assert not result.has_weights
 
 
+@pytest.mark.slow
 def test_a_measurement_that_hangs_is_given_up_with_its_process(tmp_path, small_space):
     executor = make(1, trial_timeout_seconds=1.0)
     try:
@@ -160,6 +161,7 @@ def test_a_cluster_without_the_resource_is_refused_and_says_what_it_offers(small
         executor.start(small_space, Probed(Trainer(), Device(tmp_path)))
 
 
+@pytest.mark.slow
 def test_a_gpu_for_the_probe_is_counted_beside_those_of_the_workers(small_space, tmp_path):
     crowded = make(2, gpus_per_worker=1, probe_gpus=1)
     with pytest.raises(ExecutorError, match="beside 1 for measuring latency"):

@@ -81,7 +81,7 @@ def test_json_is_alone_on_standard_output_whatever_else_prints(study):
 
 COMMANDS = (
     ("show", "STUDY"),
-    ("export", "STUDY"),
+    pytest.param(("export", "STUDY"), marks=pytest.mark.slow),
     ("describe", "STUDY"),
     ("describe", "efficientnet_b0", "--layers"),
     ("profile", "--space", "SPACE", "--samples", "20"),
@@ -104,12 +104,12 @@ def said(inputs, study, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words))
 def test_every_command_prints_json_alone(said, words):
     assert isinstance(json.loads(said((*words, "--json")).decode("utf-8")), dict)
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words))
 def test_every_command_prints_where_only_ascii_can_be_shown(said, words):
     assert said(words, ASCII).decode("ascii").strip()
 

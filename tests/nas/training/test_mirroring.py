@@ -129,6 +129,7 @@ def test_a_dry_run_says_augmentation_fit_and_warning(digits, capsys):
     assert "12 x 12" in said
 
 
+@pytest.mark.slow
 def test_the_first_lines_of_a_search_say_augmentation_and_warning_and_fit_may_not_change(digits, capsys):
     assert main(words(digits, "--fit", "stretch")) == 0
     first = " ".join(" ".join(capsys.readouterr().out.split("\n")[:6]).split())

@@ -79,6 +79,7 @@ def said_by(capsys, *words):
     return " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_few_images_are_searched_and_what_follows_from_their_number_is_said(space_file, tmp_path, capsys):
     data = pack(tmp_path / "few.npz", 12, 4)
     assert search(data, space_file, tmp_path / "a", "--trials", "2") == 0

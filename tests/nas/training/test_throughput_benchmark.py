@@ -38,6 +38,7 @@ def test_the_benchmark_compares_all_loops_within_the_same_turns(tmp_path):
     assert all(value > 0 for values in found["side_by_side"]["32"].values() for value in values)
 
 
+@pytest.mark.slow
 def test_the_benchmark_says_what_is_wrong_without_a_traceback():
     ended = run("--device", "toaster")
     assert ended.returncode == 1
