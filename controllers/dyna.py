@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from controllers.algorithm import Algorithm
 from controllers.climb import BEAM, climb
 from controllers.contract import (
     Candidate,
     Conditions,
     Floats,
-    Proposal,
     State,
     Tokens,
     require_count,
@@ -21,7 +18,7 @@ from controllers.contract import (
 from controllers.finals import COMPARED, Beliefs
 from controllers.gaussian_process import Near
 from controllers.mutation import mutate
-from controllers.pending import Pending
+from controllers.pending import Estimating
 from controllers.policies import IndependentPolicy
 from controllers.policy_gradient import Advantages
 from controllers.predictor import Predictor
@@ -51,7 +48,7 @@ MOST_RECOMMENDED_BY = 1000
 """Results that a recommendation goes by at most."""
 
 
-class Dyna(Algorithm):
+class Dyna(Estimating):
     """A policy that learns from results and from imagination, and a predictor that imagines and picks.
 
     The first `first` candidates are chosen by what is known before any result: see `Start`. From then on a
@@ -90,7 +87,6 @@ class Dyna(Algorithm):
         first: int = 6,
         entropy_coef: float = 0.1,
     ) -> None:
-        self._first = require_count("first", first, least=2)
         problem = Problem.of(problem, conditions)
         settings: State = {
             "entropy_coef": entropy_coef,
@@ -98,9 +94,8 @@ class Dyna(Algorithm):
         }
         if problem.noise is not None:
             settings["noise"] = problem.noise
-        super().__init__("Dyna", problem, None, seed=seed, settings=settings)
+        super().__init__("Dyna", problem, seed=seed, settings=settings, first=first)
         self._entropy_coef = entropy_coef
-        self._pending = Pending(self._decisions)
         self._start = Start(self._problem)
         self._policy = IndependentPolicy(self._decisions, learning_rate=LEARNING_RATE)
         self._advantages = Advantages(BASELINE_KEEP)
@@ -127,20 +122,6 @@ class Dyna(Algorithm):
 
         known = np.concatenate([self._results.candidates, self._pending.rows])
         return climb(self._problem, np.concatenate(start), score, rng, but=known)
-
-    def propose(self, n: int = 1) -> list[Proposal]:
-        """Returns up to `n` unseen candidates, each chosen with the ones before it under way."""
-        found: list[Proposal] = []
-        for _ in range(require_count("n", n)):
-            proposals = super().propose()
-            if not proposals:
-                break
-            found += proposals
-            self._pending.add(proposals[0].tokens)
-        return found
-
-    def _forget(self, lost: Sequence[Candidate]) -> None:
-        self._pending.remove(lost)
 
     def _learn(self, told: Sequence[Told]) -> None:
         """Learns from results: the predictor where it is due, the policy each time."""
@@ -220,10 +201,6 @@ class Dyna(Algorithm):
     def probabilities(self) -> list[Floats] | None:
         """Returns for each decision the probability of each option under the policy."""
         return self._policy.probabilities()
-
-    @property
-    def _can_predict(self) -> bool:
-        return len(self._results) >= self._first and math.isfinite(self._results.worst)
 
     def _step(self, tokens: Tokens, rewards: Floats) -> None:
         advantages = self._advantages.of(rewards)

@@ -15,9 +15,9 @@ from controllers.predictor import (
     FIRST_STEPS,
     LATER_STEPS,
     LEAST_CHANCE,
-    LIKE_THE_BEST,
     MOST_RESULTS,
     REFIT_SHARE,
+    most_like,
 )
 from controllers.problem import Problem
 from controllers.results import Results
@@ -216,12 +216,7 @@ class Estimates:
         front = front[found[front, 0].argsort(kind="stable")]
         front = front[np.linspace(0, len(front) - 1, min(len(front), MOST_LIKE)).astype(np.int64)]
         likeness = self._processes[0].similarity(tokens[rows], tokens[front]).max(axis=1)
-        order = np.argsort(-likeness, kind="stable")
-        near = int(LIKE_THE_BEST * MOST_RESULTS)
-        others = np.sort(order[near:])
-        spread = others[np.linspace(0, len(others) - 1, MOST_RESULTS - near).astype(np.int64)]
-        chosen: Rows = rows[np.sort(np.concatenate([order[:near], spread]))]
-        return chosen
+        return most_like(rows, likeness, MOST_RESULTS)
 
 
 def _improvement(steps: Steps, known: Floats, means: Floats, deviations: Floats) -> Floats:

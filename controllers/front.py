@@ -7,15 +7,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controllers.algorithm import Algorithm
 from controllers.climb import climb
-from controllers.contract import Candidate, Conditions, Floats, Proposal, State, Tokens, require_count
+from controllers.contract import Candidate, Conditions, Floats, State, Tokens, require_count
 from controllers.estimates import Estimates
 from controllers.expected_hypervolume import Steps
 from controllers.gaussian_process import Near
 from controllers.mutation import changes_at, mutate, recombine
 from controllers.pareto import is_dominated
-from controllers.pending import Pending
+from controllers.pending import Estimating
 from controllers.problem import Problem
 from controllers.results import Told
 
@@ -23,7 +22,7 @@ DRAWN, MUTATED, RECOMBINED = 100, 100, 100
 """Candidates that a climb begins with: uniform draws, mutations of the front, and children of two of it."""
 
 
-class Front(Algorithm):
+class Front(Estimating):
     """Finds every best trade of accuracy for costs, by what is expected of candidates.
 
     Objectives are those of `NSGA2`. The first `first` candidates are drawn uniformly. From then on the next
@@ -55,16 +54,14 @@ class Front(Algorithm):
         seed: int = 0,
         first: int = 10,
     ) -> None:
-        self._first = require_count("first", first, least=2)
         problem = Problem.of(problem, conditions)
         settings: State = {
-            "first": self._first,
+            "first": first,
             "has_costs": problem.costs is not None,
             "measured_costs": problem.measured_costs,
             "noise": problem.noise,
         }
-        super().__init__("Front", problem, None, seed=seed, settings=settings)
-        self._pending = Pending(self._decisions)
+        super().__init__("Front", problem, seed=seed, settings=settings, first=first)
         self._estimates = Estimates(problem)
         self._largest: Floats | None = None  # of the known costs
 
@@ -94,17 +91,6 @@ class Front(Algorithm):
 
         seen = np.concatenate([self._results.candidates, self._pending.rows])
         return climb(self._problem, start, score, rng, but=seen)
-
-    def propose(self, n: int = 1) -> list[Proposal]:
-        """Returns up to `n` unseen candidates, each chosen with the ones before it under way."""
-        found: list[Proposal] = []
-        for _ in range(require_count("n", n)):
-            proposals = super().propose()
-            if not proposals:
-                break
-            found += proposals
-            self._pending.add(proposals[0].tokens)
-        return found
 
     def front(self) -> list[Candidate]:
         """Returns the candidates that no other is expected to dominate, in the order of the first cost.
@@ -151,9 +137,6 @@ class Front(Algorithm):
         self._estimates.condition(self._results)
         return {"front": float(len(self.front())), **self._estimates.quality()}
 
-    def _forget(self, lost: Sequence[Candidate]) -> None:
-        self._pending.remove(lost)
-
     def _learn(self, told: Sequence[Told]) -> None:
         self._pending.remove([tokens for _, tokens, _ in told])
         if told and self._can_predict:
@@ -165,10 +148,6 @@ class Front(Algorithm):
     def _load_own_state(self, state: State) -> None:
         self._pending.load(state["pending"])
         self._estimates.load_state_dict(state["estimates"])
-
-    @property
-    def _can_predict(self) -> bool:
-        return len(self._results) >= self._first and math.isfinite(self._results.worst)
 
     def _expected(self) -> tuple[Tokens, Floats, Floats]:
         """Completed candidates, their values `(n,)` and costs `(n, costs)`; as observed before `first`."""

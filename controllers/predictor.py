@@ -157,10 +157,10 @@ class Predictor:
 
     def widened(self, results: Results, most: int) -> Predictor:
         """The same predictor conditioned on up to so many results, while this one stays as it is."""
-        sound = _are_sound(results)
         self.condition(results)
         if len(results) <= MOST_RESULTS:
             return self
+        sound = _are_sound(results)
         wide = copy.copy(self)
         values = wide._values(results, self._target, sound)
         process = GaussianProcess(self._decisions)
@@ -358,12 +358,7 @@ class Predictor:
         if len(rows) <= most:
             return rows
         best = np.array(results.best(1), dtype=np.int64)
-        order = np.argsort(-process.similarity(results.tokens[rows], best)[:, 0], kind="stable")
-        near = int(LIKE_THE_BEST * most)
-        others = np.sort(order[near:])
-        spread = others[np.linspace(0, len(others) - 1, most - near).astype(np.int64)]
-        looked_at: Rows = rows[np.sort(np.concatenate([order[:near], spread]))]
-        return looked_at
+        return most_like(rows, process.similarity(results.tokens[rows], best)[:, 0], most)
 
     def _calibrate(self, target: str, tokens: Tokens, rewards: Floats) -> Calibration:
         mean, deviation = self._followed[target].process.left_out()
@@ -379,6 +374,16 @@ class Predictor:
             rank_correlation=_rank_correlation(expected, rewards),
             density=float((-0.5 * (errors / spread) ** 2 - np.log(spread)).mean()),
         )
+
+
+def most_like(rows: Rows, likeness: Floats, most: int) -> Rows:
+    """So many of more rows: those of the greatest likeness `(rows,)`, and others spread over all."""
+    order = np.argsort(-likeness, kind="stable")
+    near = int(LIKE_THE_BEST * most)
+    others = np.sort(order[near:])
+    spread = others[np.linspace(0, len(others) - 1, most - near).astype(np.int64)]
+    chosen: Rows = rows[np.sort(np.concatenate([order[:near], spread]))]
+    return chosen
 
 
 def _are_sound(results: Results) -> Flags:
