@@ -78,7 +78,7 @@ def next_final(
         under_way: Candidates that are being measured again, each as often as it is.
     """
     beliefs = _measured(beliefs, under_way)
-    if len(beliefs.candidates) < 2 or left > min(_needed(beliefs), int(MOST_SHARE * total)):
+    if len(beliefs.candidates) < 2 or left > min(_needed(beliefs), most_finals(total)):
         return None
     best, gain = 0, -1.0
     for ahead in AHEAD:
@@ -88,6 +88,11 @@ def next_final(
         if found.max() > gain:
             best, gain = int(found.argmax()), float(found.max())
     return beliefs.candidates[best]
+
+
+def most_finals(total: int) -> int:
+    """Trials of so many in all that measure again at most; before the last of these no beliefs are needed."""
+    return int(MOST_SHARE * total)
 
 
 def gains(beliefs: Beliefs, times: int) -> Floats:

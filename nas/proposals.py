@@ -10,7 +10,7 @@ import numpy as np
 
 from controllers import Controller
 from controllers.contract import front_of
-from controllers.finals import HasBeliefs, next_final
+from controllers.finals import HasBeliefs, most_finals, next_final
 from nas.catalogue import Catalogue, Tokens
 from nas.errors import ObjectiveError, SearchStoppedError, SpaceArgumentError
 from nas.metrics import NETWORK_METRICS
@@ -208,9 +208,12 @@ class Source:
             and budget.trials is not None
             and isinstance(self._controller, HasBeliefs)
         ):
+            left = budget.trials - number
+            if left > most_finals(budget.trials):
+                return None
             return next_final(
                 self._controller.beliefs(),
-                left=budget.trials - number,
+                left=left,
                 total=budget.trials,
                 under_way=tuple(self._under_way.values()),
             )
