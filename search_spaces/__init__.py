@@ -13,6 +13,7 @@ from search_spaces.choices import choice
 from search_spaces.context import Context, SqueezeExcite
 from search_spaces.costs import Cost, Memory
 from search_spaces.decisions import Decision
+from search_spaces.directions import DIRECTIONS, Direction, find_direction, lattice
 from search_spaces.errors import SpaceError
 from search_spaces.families import (
     efficientnet,
@@ -24,6 +25,7 @@ from search_spaces.families import (
     small,
 )
 from search_spaces.lowering import Part
+from search_spaces.matching import Matched, match
 from search_spaces.network import Network, cost, lower, memory
 from search_spaces.notation import parse, to_strings
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
@@ -31,6 +33,7 @@ from search_spaces.part_sums import PartSums, inference_parts
 from search_spaces.references import reference, reference_names
 from search_spaces.resnet_ops import BasicBlock, Bottleneck, ConvPool
 from search_spaces.rounding import adapt_strides, round_channels, round_repeats
+from search_spaces.scaled import LatticeMembers, distinct, lattice_members, scale
 from search_spaces.scaling import (
     EFFICIENTNET_LITE_RULE,
     EFFICIENTNET_RULE,
@@ -41,11 +44,9 @@ from search_spaces.scaling import (
     Rule,
     Scaling,
     apply_scaling,
-    coefficient_grid,
     compound,
     largest_phi,
     member,
-    scale,
 )
 from search_spaces.source import to_source
 from search_spaces.space import SearchSpace
@@ -138,6 +139,7 @@ def load_weights(
 
 
 __all__ = [
+    "DIRECTIONS",
     "EFFICIENTNET_LITE_RULE",
     "EFFICIENTNET_RULE",
     "EFFICIENTNET_V2_RULE",
@@ -152,12 +154,15 @@ __all__ = [
     "Cost",
     "Decision",
     "DepthwiseSeparable",
+    "Direction",
     "FoundBlocks",
     "FusedMBConv",
     "Head",
     "Identity",
+    "LatticeMembers",
     "LayerRow",
     "MBConv",
+    "Matched",
     "Member",
     "Memory",
     "Network",
@@ -177,18 +182,22 @@ __all__ = [
     "build",
     "build_part",
     "choice",
-    "coefficient_grid",
     "compound",
     "cost",
     "describe",
     "describe_layers",
+    "distinct",
     "efficientnet",
     "efficientnet_v2",
     "find_blocks",
+    "find_direction",
     "inference_parts",
     "largest_phi",
+    "lattice",
+    "lattice_members",
     "load_weights",
     "lower",
+    "match",
     "member",
     "memory",
     "mnasnet",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from search_spaces.costs import Cost, Memory
@@ -100,66 +100,12 @@ def compound(
 
     Source: EfficientNet (Tan & Le, ICML 2019), equation 3.
     """
-    if isinstance(phi, bool) or not isinstance(phi, int | float) or not LEAST_PHI <= phi <= MOST_PHI:
-        raise SpaceError(
-            f"`{LEAST_PHI:g} <= phi <= {MOST_PHI:g}` must hold, but got phi={phi!r}", field="phi"
-        )
+    phi = require_phi(phi)
     bases = {"depth": depth_base, "width": width_base, "resolution": resolution_base}
     for name, base in bases.items():
         _require_factor(f"{name}_base", base)
     factors = {name: min(base**phi, 2 * MOST_FACTOR) for name, base in bases.items()}
     return Scaling(**factors)
-
-
-def scale(
-    network: Network,
-    *,
-    phi: float | None = None,
-    depth_base: float = DEPTH_BASE,
-    width_base: float = WIDTH_BASE,
-    resolution_base: float = RESOLUTION_BASE,
-    depth: float | None = None,
-    width: float | None = None,
-    resolution: float | None = None,
-    rule: Rule = EFFICIENTNET_RULE,
-    resolution_multiple: int = 1,
-) -> Network:
-    """Scales a network: by the compound rule with `phi`, or in chosen dimensions by their factors.
-
-    `scale(b0, phi=3)` is the formula; `scale(b0, depth=2.0)`, `scale(b0, width=2.0)` and
-    `scale(b0, resolution=2.0)` are the single dimensions of the paper's Figure 3. The published B1 to B7 do
-    not follow the formula: `reference("efficientnet_b3")` has them.
-
-    Args:
-        network: The baseline.
-        phi: Exponent of the bases; 0 leaves the network as it is, below 0 it shrinks.
-        depth_base: Factor of the layers for each phi.
-        width_base: Factor of the channels for each phi.
-        resolution_base: Factor of the image's side for each phi.
-        depth: Factor of the layers, where phi is not given.
-        width: Factor of the channels, where phi is not given.
-        resolution: Factor of the image's side, where phi is not given.
-        rule: How to round, and what to leave alone.
-        resolution_multiple: The side is rounded to the nearest multiple of this: 32, for a network that
-            divides by 32, avoids feature maps that are rounded up at every stride and cost more than need be.
-
-    Raises:
-        SpaceError: Both phi and a factor are given, or neither; one is out of range; the result is not valid.
-
-    Source: EfficientNet (Tan & Le, ICML 2019), equations 2 and 3.
-    """
-    given = {"depth": depth, "width": width, "resolution": resolution}
-    factors = {name: factor for name, factor in given.items() if factor is not None}
-    if (phi is None) == (not factors):
-        raise SpaceError(
-            f"scaling needs phi or factors, not both, but got phi={phi!r} and "
-            f"{', '.join(factors) or 'no factor'}: write scale(network, phi=1) or scale(network, depth=2.0)",
-            field="phi",
-        )
-    if phi is None:
-        return apply_scaling(network, Scaling(**factors), rule=rule, resolution_multiple=resolution_multiple)
-    scaling = compound(phi, depth_base=depth_base, width_base=width_base, resolution_base=resolution_base)
-    return apply_scaling(network, scaling, rule=rule, resolution_multiple=resolution_multiple)
 
 
 def apply_scaling(
@@ -344,37 +290,17 @@ _STEP = 0.25
 """How far apart phis below 0 are tried."""
 
 
-def coefficient_grid(
-    *, step: float = 0.05, tolerance: float = 0.1, most: float = 2.0
-) -> tuple[tuple[float, float, float], ...]:
-    """The bases (depth, width, resolution) that double the multiply-adds: the grid of the search's step 1.
-
-    Args:
-        step: Distance of the grid's points.
-        tolerance: How far depth * width^2 * resolution^2 may be from 2; the published bases give 1.92.
-        most: Largest base.
+def require_phi(phi: float) -> float:
+    """Returns phi.
 
     Raises:
-        SpaceError: The step or the tolerance is not above 0.
-
-    Source: EfficientNet (Tan & Le, ICML 2019), section 3.3; the paper does not give its grid.
+        SpaceError: It is not a number from -20 to 60.
     """
-    for name, value in (("step", step), ("tolerance", tolerance)):
-        if not 0 < value <= 1:
-            raise SpaceError(f"`0 < {name} <= 1` must hold, but got {name}={value!r}", field=name)
-    return tuple(
-        point
-        for point in _grid(step, most)
-        if abs(point[0] * point[1] ** 2 * point[2] ** 2 - 2) <= tolerance + 1e-9
-    )
-
-
-def _grid(step: float, most: float) -> Iterator[tuple[float, float, float]]:
-    bases = [round(1 + step * index, 10) for index in range(math.floor((most - 1) / step + 1e-9) + 1)]
-    for depth in bases:
-        for width in bases:
-            for resolution in bases:
-                yield depth, width, resolution
+    if isinstance(phi, bool) or not isinstance(phi, int | float) or not LEAST_PHI <= phi <= MOST_PHI:
+        raise SpaceError(
+            f"`{LEAST_PHI:g} <= phi <= {MOST_PHI:g}` must hold, but got phi={phi!r}", field="phi"
+        )
+    return phi
 
 
 def _require_factor(name: str, factor: object) -> None:

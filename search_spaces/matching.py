@@ -1,0 +1,245 @@
+"""Scales a network in a direction until it really costs what it should."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import combinations, product
+
+from search_spaces.directions import Direction, find_direction
+from search_spaces.errors import SpaceError, require_integer
+from search_spaces.line import Line, Point, line_of
+from search_spaces.network import MOST_RESOLUTION, Network, cost
+from search_spaces.scaling import EFFICIENTNET_RULE, Rule, Scaling
+
+TOLERANCE = 0.03
+"""How far from its target a matched cost may be, as a share of it."""
+
+GOOD_ENOUGH = 0.005
+"""Error of the cost that is not worth a distance from the direction."""
+
+MOST_FACTOR = 2.0**40
+RESOLVED = 1e-3
+"""Relative width of the interval of factors at which halving ends."""
+
+ERROR_WEIGHT = 5.0
+"""What an error of the cost counts, over an equal distance from the direction."""
+
+FEW = 3
+MOST_TURNS = 3
+"""Stages that may have one layer more or fewer than their share, rounded."""
+
+Price = Callable[[Network], float]
+"""What a network costs, in any unit."""
+
+
+def macs_of(network: Network) -> float:
+    """The exact multiply-adds of a network."""
+    return cost(network).macs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matched:
+    """A network that was scaled to a cost.
+
+    Attributes:
+        direction: The direction asked for.
+        network: What came of it.
+        scaling: The factors really used: layers over the baseline's, the factor of the channels before they
+            were rounded, and the side over the baseline's.
+        cost: What it costs.
+        target: What it should cost, in the same unit.
+    """
+
+    direction: Direction
+    network: Network
+    scaling: Scaling
+    cost: float
+    target: float
+
+    @property
+    def error(self) -> float:
+        """How far the cost is above the target, as a share of it; below 0 where it is under."""
+        return self.cost / self.target - 1
+
+
+def match(
+    network: Network,
+    direction: Direction | str,
+    *,
+    target: float,
+    price: Price = macs_of,
+    rule: Rule = EFFICIENTNET_RULE,
+    resolution_multiple: int = 1,
+    tolerance: float = TOLERANCE,
+) -> Matched:
+    """Scales a network in a direction, up or down, to a cost that it has after all rounding.
+
+    The factor is found by halving an interval on the exact cost. Layers are rounded over the whole network.
+    The rounded networks around that point are then searched, each with its last dimension solved for the
+    target. Of those within the tolerance the one is taken that is nearest to the direction and the target.
+    Where a small side or a side's multiple leaves no step that is small enough, that dimension may stay as it
+    is and the others take its share; `Matched.scaling` says so. A dimension whose share is 0 stays as it is.
+
+    Args:
+        network: The baseline.
+        direction: Where to: a direction, its name, or its shares in text.
+        target: The cost that is wanted, in the unit of `price`.
+        price: The cost of a network; by default its exact multiply-adds.
+        rule: How to round, and what to leave alone.
+        resolution_multiple: What the side is rounded to a multiple of, where the direction changes it.
+        tolerance: How far from the target the cost may be, as a share of it.
+
+    Raises:
+        SpaceError: An argument is out of range, the network cannot be scaled in this direction, or nothing in
+            it has a cost within the tolerance.
+    """
+    direction = find_direction(direction)
+    require_goal(target, tolerance, resolution_multiple)
+    grows = target >= price(network)
+    line = line_of(network, direction, rule=rule, multiple=resolution_multiple, grows=grows)
+    search = _Search(line=line, target=target, price=price, tolerance=tolerance)
+    best = search.best()
+    found = search.cost(best)
+    if not abs(found / target - 1) <= tolerance:
+        raise SpaceError(_unmatched(line, found, target, tolerance), field="target")
+    return Matched(
+        direction=direction, network=line.make(best), scaling=line.scaling(best), cost=found, target=target
+    )
+
+
+class _Search:
+    """Looks along a line for the network with a cost."""
+
+    def __init__(self, *, line: Line, target: float, price: Price, tolerance: float) -> None:
+        self.line, self.target, self.price, self.tolerance = line, target, price, tolerance
+        self.costs: dict[Point, float] = {}
+
+    def cost(self, point: Point) -> float:
+        """The cost of a point; one that is no valid network is too large, or too small, for every target."""
+        if point not in self.costs:
+            try:
+                self.costs[point] = self.price(self.line.make(point))
+            except SpaceError:
+                self.costs[point] = math.inf if self.line.grows else -math.inf
+        return self.costs[point]
+
+    def error(self, point: Point) -> float:
+        """How far a point's cost is from the target, as a share of it."""
+        return abs(self.cost(point) / self.target - 1)
+
+    def best(self) -> Point:
+        """The point within the tolerance nearest to the direction, else the one nearest to the target."""
+        factors = self.crossing()
+        factor = factors[0]
+        points = list(dict.fromkeys(self.points(factors)))
+        if self.line.direction.depth:
+            points += [one for point in self.nearest(points) for one in self.with_layers(point)]
+        if self.line.direction.width:
+            points += [one for point in self.nearest(points) for one in self.with_channels(point)]
+
+        def rank(point: Point) -> tuple[float, float, Point]:
+            error = self.error(point)
+            outside = error if error > self.tolerance else 0.0
+            inside = ERROR_WEIGHT * max(0.0, error - GOOD_ENOUGH)
+            return outside, inside + self.line.distance(point, factor), point
+
+        return min(points, key=rank)
+
+    def nearest(self, points: list[Point]) -> list[Point]:
+        """A few valid points with costs near to the target."""
+        valid = [point for point in points if math.isfinite(self.cost(point))]
+        return sorted(valid, key=lambda point: (self.error(point), point))[:FEW]
+
+    def points(self, factors: tuple[float, float]) -> Iterator[Point]:
+        """The rounded networks around the factors, each with its last dimension solved for the target."""
+        share = self.line.direction
+        for center in map(self.line.point, factors):
+            for side in self.line.sides(center):
+                yield replace(center, side=side)
+                if not share.depth and not share.width:
+                    continue
+                found = self.crossing(side=side)
+                near = [self.line.point(one, side=side) for one in found]
+                yield from near
+                if share.depth and share.width:
+                    for layers in self.line.allocations(near[0], found[0]):
+                        for one in self.crossing(side=side, layers=layers):
+                            yield self.line.point(one, side=side, layers=layers)
+
+    def crossing(
+        self, *, side: int | None = None, layers: tuple[int, ...] | None = None
+    ) -> tuple[float, float]:
+        """The factors between which the cost passes the target, where side or layers may be given."""
+
+        def fits(factor: float) -> bool:
+            try:
+                return self.cost(self.line.point(factor, side=side, layers=layers)) <= self.target
+            except SpaceError:
+                return not self.line.grows
+
+        low, high = (1.0, 2.0) if self.line.grows else (0.5, 1.0)
+        while self.line.grows and fits(high) and high < MOST_FACTOR:
+            low, high = high, 2 * high
+        while not self.line.grows and not fits(low) and low > 1 / MOST_FACTOR:
+            low, high = low / 2, low
+        while high / low > 1 + RESOLVED:
+            middle = math.sqrt(low * high)
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low, high
+
+    def with_layers(self, point: Point) -> Iterator[Point]:
+        """The point with a layer more or fewer in a few stages, such that its cost comes near to the target.
+
+        Layers after a stage's first are equal, so that their costs add up; the best sums alone are priced.
+        """
+        line, base = self.line, self.cost(point)
+        steps = {index: self.cost(line.with_layers(point, {index: 1})) - base for index in line.stages}
+        steps = {index: step for index, step in steps.items() if math.isfinite(step)}
+        sums: list[tuple[float, int, dict[int, int]]] = []
+        for number in range(1, MOST_TURNS + 1):
+            for indices in combinations(steps, number):
+                for signs in product((-1, 1), repeat=number):
+                    turns = dict(zip(indices, signs, strict=True))
+                    if line.may_have(point, turns):
+                        total = base + sum(sign * steps[index] for index, sign in turns.items())
+                        sums.append((max(abs(total / self.target - 1), GOOD_ENOUGH), number, turns))
+        for _, _, turns in sorted(sums, key=lambda one: one[:2])[:FEW]:
+            yield line.with_layers(point, turns)
+
+    def with_channels(self, point: Point) -> Iterator[Point]:
+        """The point with the channels of a few stages rounded the other way."""
+        stages = self.line.turnable(point)
+        for number in range(1, MOST_TURNS + 1):
+            for turned in combinations(stages, number):
+                yield replace(point, turned=turned)
+
+
+def require_goal(target: object, tolerance: object, resolution_multiple: object) -> None:
+    """Checks what a match is asked for.
+
+    Raises:
+        SpaceError: One of them is out of range.
+    """
+    require_integer("resolution_multiple", resolution_multiple, least=1, most=MOST_RESOLUTION)
+    for name, value, most in (("target", target, math.inf), ("tolerance", tolerance, 1.0)):
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not 0 < value < most:  # type: ignore[operator]
+            raise SpaceError(f"`0 < {name} < {most:g}` must hold, but got {name}={value!r}", field=name)
+
+
+def _unmatched(line: Line, found: float, target: float, tolerance: float) -> str:
+    wanted = f"{target:,.6g}" if target < 1e5 else f"{target:,.0f}"
+    if not math.isfinite(found):
+        return (
+            f"no network in the direction {line.direction} is valid near a cost of {wanted}: choose a cost "
+            "nearer to that of the baseline, or another direction"
+        )
+    nearest = f"{found:,.6g}" if target < 1e5 else f"{found:,.0f}"
+    multiple = ", a smaller multiple of the side" if line.multiple > 1 and line.direction.resolution else ""
+    return (
+        f"no network in the direction {line.direction} costs {wanted} within {100 * tolerance:g} %: the "
+        f"nearest costs {nearest} ({100 * (found / target - 1):+.1f} %); choose that as the target, a "
+        f"direction with shares of more dimensions{multiple}, or a larger tolerance"
+    )
