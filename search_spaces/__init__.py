@@ -25,7 +25,7 @@ from search_spaces.families import (
     small,
 )
 from search_spaces.lowering import Part
-from search_spaces.matching import Matched, match
+from search_spaces.matching import Matched, largest, match
 from search_spaces.network import Network, cost, lower, memory
 from search_spaces.notation import parse, to_strings
 from search_spaces.ops import Conv, DepthwiseSeparable, FusedMBConv, Identity, MBConv, Op
@@ -192,6 +192,7 @@ __all__ = [
     "find_blocks",
     "find_direction",
     "inference_parts",
+    "largest",
     "largest_phi",
     "lattice",
     "lattice_members",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -11,7 +12,14 @@ from search_spaces.directions import Direction, find_direction
 from search_spaces.errors import SpaceError, require_integer
 from search_spaces.line import Line, Point, line_of
 from search_spaces.network import MOST_RESOLUTION, Network, cost
-from search_spaces.scaling import EFFICIENTNET_RULE, Rule, Scaling
+from search_spaces.scaling import (
+    EFFICIENTNET_RULE,
+    Rule,
+    Scaling,
+    limited_costs,
+    limits_broken,
+    require_limits,
+)
 
 TOLERANCE = 0.03
 """How far from its target a matched cost may be, as a share of it."""
@@ -99,21 +107,62 @@ def match(
     require_goal(target, tolerance, resolution_multiple)
     grows = target >= price(network)
     line = line_of(network, direction, rule=rule, multiple=resolution_multiple, grows=grows)
-    search = _Search(line=line, target=target, price=price, tolerance=tolerance)
-    best = search.best()
-    found = search.cost(best)
-    if not abs(found / target - 1) <= tolerance:
-        raise SpaceError(_unmatched(line, found, target, tolerance), field="target")
-    return Matched(
-        direction=direction, network=line.make(best), scaling=line.scaling(best), cost=found, target=target
-    )
+    found = _Search(line=line, target=target, price=price, least=-tolerance, most=tolerance).best()
+    if not abs(found.error) <= tolerance:
+        raise SpaceError(_unmatched(line, found, tolerance), field="target")
+    return found
+
+
+def largest(
+    network: Network,
+    direction: Direction | str,
+    *,
+    macs: float = math.inf,
+    params: float = math.inf,
+    inference_bytes: float = math.inf,
+    rule: Rule = EFFICIENTNET_RULE,
+    resolution_multiple: int = 1,
+) -> Matched:
+    """The largest network in a direction that keeps limits; a smaller one where the baseline breaks one.
+
+    Args:
+        network: The baseline.
+        direction: Where to: a direction, its name, or its shares in text.
+        macs: Most multiply-adds.
+        params: Most parameters.
+        inference_bytes: Most bytes while one image is classified, see `Memory.inference_bytes`.
+        rule: How to round, and what to leave alone.
+        resolution_multiple: What the side is rounded to a multiple of, where the direction changes it.
+
+    Returns:
+        The network; its `cost` is the share that it takes of the limit it comes nearest to, its `target` 1.
+
+    Raises:
+        SpaceError: No limit is given, or one is not a number above 0; the network cannot be scaled in this
+            direction, or nothing in it keeps them.
+
+    Source: EfficientNet (Tan & Le, ICML 2019), equation 2.
+    """
+    direction = find_direction(direction)
+    require_goal(1.0, TOLERANCE, resolution_multiple)
+    limits = require_limits({"macs": macs, "params": params, "inference_bytes": inference_bytes})
+
+    def used(network: Network) -> float:
+        return max(value / limits[name] for name, value in limited_costs(network).items())
+
+    line = line_of(network, direction, rule=rule, multiple=resolution_multiple, grows=used(network) <= 1)
+    found = _Search(line=line, target=1.0, price=used, least=-1.0, most=0.0).best()
+    if not 0 < found.cost <= 1:
+        raise limits_broken(network, limits)
+    return found
 
 
 class _Search:
     """Looks along a line for the network with a cost."""
 
-    def __init__(self, *, line: Line, target: float, price: Price, tolerance: float) -> None:
-        self.line, self.target, self.price, self.tolerance = line, target, price, tolerance
+    def __init__(self, *, line: Line, target: float, price: Price, least: float, most: float) -> None:
+        self.line, self.target, self.price = line, target, price
+        self.least, self.most = least, most  # of the relative error
         self.costs: dict[Point, float] = {}
 
     def cost(self, point: Point) -> float:
@@ -129,8 +178,12 @@ class _Search:
         """How far a point's cost is from the target, as a share of it."""
         return abs(self.cost(point) / self.target - 1)
 
-    def best(self) -> Point:
-        """The point within the tolerance nearest to the direction, else the one nearest to the target."""
+    def best(self) -> Matched:
+        """Of those whose error may be the nearest to direction and target, else the nearest to the target.
+
+        Raises:
+            SpaceError: None is valid.
+        """
         factors = self.crossing()
         factor = factors[0]
         points = list(dict.fromkeys(self.points(factors)))
@@ -141,11 +194,24 @@ class _Search:
 
         def rank(point: Point) -> tuple[float, float, Point]:
             error = self.error(point)
-            outside = error if error > self.tolerance else 0.0
+            may_be = self.least <= self.cost(point) / self.target - 1 <= self.most
             inside = ERROR_WEIGHT * max(0.0, error - GOOD_ENOUGH)
-            return outside, inside + self.line.distance(point, factor), point
+            return 0.0 if may_be else error, inside + self.line.distance(point, factor), point
 
-        return min(points, key=rank)
+        best = min(points, key=rank)
+        if not math.isfinite(self.cost(best)):
+            raise SpaceError(
+                f"no network in the direction {self.line.direction} is valid near the cost asked for: choose "
+                "one nearer to that of the baseline, or another direction",
+                field="target",
+            )
+        return Matched(
+            direction=self.line.direction,
+            network=self.line.make(best),
+            scaling=self.line.scaling(best),
+            cost=self.cost(best),
+            target=self.target,
+        )
 
     def nearest(self, points: list[Point]) -> list[Point]:
         """A few valid points with costs near to the target."""
@@ -155,18 +221,31 @@ class _Search:
     def points(self, factors: tuple[float, float]) -> Iterator[Point]:
         """The rounded networks around the factors, each with its last dimension solved for the target."""
         share = self.line.direction
-        for center in map(self.line.point, factors):
+        for center in self.at(factors):
             for side in self.line.sides(center):
                 yield replace(center, side=side)
                 if not share.depth and not share.width:
                     continue
                 found = self.crossing(side=side)
-                near = [self.line.point(one, side=side) for one in found]
+                near = self.at(found, side=side)
                 yield from near
-                if share.depth and share.width:
+                if share.depth and share.width and near:
                     for layers in self.line.allocations(near[0], found[0]):
-                        for one in self.crossing(side=side, layers=layers):
-                            yield self.line.point(one, side=side, layers=layers)
+                        yield from self.at(self.crossing(side=side, layers=layers), side=side, layers=layers)
+
+    def at(
+        self,
+        factors: tuple[float, float],
+        *,
+        side: int | None = None,
+        layers: tuple[int, ...] | None = None,
+    ) -> list[Point]:
+        """The points at factors, but for absurd ones."""
+        points = []
+        for factor in factors:
+            with suppress(SpaceError):
+                points.append(self.line.point(factor, side=side, layers=layers))
+        return points
 
     def crossing(
         self, *, side: int | None = None, layers: tuple[int, ...] | None = None
@@ -229,17 +308,11 @@ def require_goal(target: object, tolerance: object, resolution_multiple: object)
             raise SpaceError(f"`0 < {name} < {most:g}` must hold, but got {name}={value!r}", field=name)
 
 
-def _unmatched(line: Line, found: float, target: float, tolerance: float) -> str:
-    wanted = f"{target:,.6g}" if target < 1e5 else f"{target:,.0f}"
-    if not math.isfinite(found):
-        return (
-            f"no network in the direction {line.direction} is valid near a cost of {wanted}: choose a cost "
-            "nearer to that of the baseline, or another direction"
-        )
-    nearest = f"{found:,.6g}" if target < 1e5 else f"{found:,.0f}"
+def _unmatched(line: Line, found: Matched, tolerance: float) -> str:
+    nearest, wanted = (f"{one:,.6g}" if one < 1e5 else f"{one:,.0f}" for one in (found.cost, found.target))
     multiple = ", a smaller multiple of the side" if line.multiple > 1 and line.direction.resolution else ""
     return (
         f"no network in the direction {line.direction} costs {wanted} within {100 * tolerance:g} %: the "
-        f"nearest costs {nearest} ({100 * (found / target - 1):+.1f} %); choose that as the target, a "
+        f"nearest costs {nearest} ({100 * found.error:+.1f} %); choose that as the target, a "
         f"direction with shares of more dimensions{multiple}, or a larger tolerance"
     )

@@ -232,12 +232,7 @@ def largest_phi(
 
     Source: EfficientNet (Tan & Le, ICML 2019), equation 2, along the line of equation 3.
     """
-    limits = {"macs": macs, "params": params, "inference_bytes": inference_bytes}
-    for name, limit in limits.items():
-        if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
-            raise SpaceError(f"`{name} > 0` must hold for a limit, but got {name}={limit!r}", field=name)
-    if all(math.isinf(limit) for limit in limits.values()):
-        raise SpaceError("the largest scaling needs a limit: macs, params or inference_bytes")
+    limits = require_limits({"macs": macs, "params": params, "inference_bytes": inference_bytes})
 
     def scaled(phi: float) -> Network:
         scaling = compound(phi, depth_base=depth_base, width_base=width_base, resolution_base=resolution_base)
@@ -245,32 +240,52 @@ def largest_phi(
 
     def keeps(phi: float) -> bool:
         try:
-            found = _limited_costs(scaled(phi))
+            found = limited_costs(scaled(phi))
         except SpaceError:  # too large for any network, or too small for its strides
             return False
         return all(found[name] <= limit for name, limit in limits.items())
 
     below, above = _bracket(keeps)
     if below is None:
-        words = ", ".join(f"{name} <= {limit:,.12g}" for name, limit in limits.items() if limit < math.inf)
-        costs = ", ".join(f"{name}={value:,}" for name, value in _limited_costs(network).items())
-        raise SpaceError(
-            f"no scaling of the network keeps {words}: unscaled it has {costs}; raise the limit, or begin "
-            "with a smaller network"
-        )
+        raise limits_broken(network, limits)
     while above - below > 1e-6:
         middle = (below + above) / 2
         below, above = (middle, above) if keeps(middle) else (below, middle)
     return below
 
 
-def _limited_costs(network: Network) -> dict[str, int]:
+def require_limits(limits: Mapping[str, float]) -> Mapping[str, float]:
+    """Returns limits of costs by name.
+
+    Raises:
+        SpaceError: One is not a number above 0, or none is finite.
+    """
+    for name, limit in limits.items():
+        if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
+            raise SpaceError(f"`{name} > 0` must hold for a limit, but got {name}={limit!r}", field=name)
+    if all(math.isinf(limit) for limit in limits.values()):
+        raise SpaceError("the largest scaling needs a limit: macs, params or inference_bytes")
+    return limits
+
+
+def limited_costs(network: Network) -> dict[str, int]:
+    """The costs of a network that may be limited, by name."""
     price = cost(network)
     return {
         "macs": price.macs,
         "params": price.params,
         "inference_bytes": memory(network).inference_bytes,
     }
+
+
+def limits_broken(network: Network, limits: Mapping[str, float]) -> SpaceError:
+    """The error that no scaling of a network keeps limits."""
+    words = ", ".join(f"{name} <= {limit:,.12g}" for name, limit in limits.items() if limit < math.inf)
+    costs = ", ".join(f"{name}={value:,}" for name, value in limited_costs(network).items())
+    return SpaceError(
+        f"no scaling of the network keeps {words}: unscaled it has {costs}; raise the limit, or begin "
+        "with a smaller network"
+    )
 
 
 def _bracket(keeps: Callable[[float], bool]) -> tuple[float | None, float]:

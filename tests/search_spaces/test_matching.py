@@ -22,6 +22,7 @@ from search_spaces import (
     cost,
     distinct,
     efficientnet,
+    largest,
     lattice,
     lattice_members,
     match,
@@ -249,6 +250,51 @@ def test_goals_out_of_range_are_refused_by_field(changes, field):
         with pytest.raises(SpaceError) as error:
             scaled()
         assert error.value.field == field
+
+
+@pytest.mark.parametrize("direction", ["depth", "width", "resolution", "fast", "v2"])
+def test_costs_that_no_network_can_have_are_refused(direction):
+    for target in (1.0, 1e30):
+        with pytest.raises(SpaceError) as error:
+            match(SMALL, direction, target=target)
+        assert error.value.field == "target"
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    direction=directions,
+    name=st.sampled_from(["macs", "params", "inference_bytes"]),
+    factor=st.floats(1.0, 6.0),
+)
+def test_the_largest_in_a_direction_keeps_the_limit_and_grows_with_it(direction, name, factor):
+    def costs(network):
+        return {
+            "macs": macs(network),
+            "params": cost(network).params,
+            "inference_bytes": memory(network).inference_bytes,
+        }[name]
+
+    found = largest(SMALL, direction, **{name: factor * costs(SMALL)})
+    assert costs(found.network) <= factor * costs(SMALL)
+    assert macs(found.network) >= macs(SMALL)
+    assert found.cost == pytest.approx(costs(found.network) / (factor * costs(SMALL)))
+
+
+def test_the_largest_in_a_direction_comes_near_to_its_limits_and_shrinks_a_network_that_breaks_them():
+    found = largest(B0, "efficientnet", macs=1e9, params=9e6)
+    assert max(macs(found.network) / 1e9, cost(found.network).params / 9e6) == pytest.approx(1, abs=0.03)
+    small = largest(B0, "uniform", params=3e6)
+    assert 2.7e6 < cost(small.network).params <= 3e6
+
+
+def test_limits_that_nothing_in_a_direction_keeps_are_refused_with_the_costs():
+    with pytest.raises(SpaceError, match=r"keeps params <= 1,000: unscaled it has .*params=5,288,548"):
+        largest(B0, "fast", params=1000)
+    with pytest.raises(SpaceError, match="needs a limit"):
+        largest(B0, "fast")
+    with pytest.raises(SpaceError) as error:
+        largest(B0, "fast", macs=-1)
+    assert error.value.field == "macs"
 
 
 def test_equal_networks_are_kept_once_and_named():
