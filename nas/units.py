@@ -11,6 +11,7 @@ from typing import Literal
 
 from nas.errors import UsageError
 from nas.values import MOST_SEED
+from search_spaces import Direction, SpaceError, find_direction
 
 _QUANTITY = re.compile(
     r"\s*([+-]?(?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)\s*([A-Za-zµ]*)\s*"
@@ -291,6 +292,18 @@ def parse_bases(text: str) -> tuple[float, float, float]:
             f"{text!r} is not three bases above 0 for depth, width and resolution: give 1.2,1.1,1.15"
         )
     return bases[0], bases[1], bases[2]
+
+
+def parse_direction(text: str) -> Direction:
+    """Reads a direction of scaling: a name, or shares of depth, width and resolution.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    try:
+        return find_direction(text)
+    except SpaceError as error:
+        raise UsageError(str(error), field=error.field) from None
 
 
 def one_of(what: str, options: Iterable[str]) -> Callable[[str], str]:

@@ -10,6 +10,7 @@ from search_spaces.errors import SpaceError
 from search_spaces.matching import TOLERANCE, Matched, Price, macs_of, match, require_goal
 from search_spaces.network import Network
 from search_spaces.scaling import (
+    BASES,
     DEPTH_BASE,
     EFFICIENTNET_RULE,
     RESOLUTION_BASE,
@@ -80,7 +81,7 @@ def scale(
     if direction is None and macs is None:
         scaling = Scaling(**factors) if phi is None else _compound(phi, bases)
         return apply_scaling(network, scaling, rule=rule, resolution_multiple=resolution_multiple)
-    if factors or bases != (DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE):
+    if factors or bases != BASES:
         raise SpaceError(
             "a direction is given in place of factors and bases: leave them out, or write "
             "direction=Direction.of_bases(1.2, 1.1, 1.15)",

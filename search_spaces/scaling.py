@@ -15,6 +15,8 @@ from search_spaces.stages import Head, Stage
 DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE = 1.2, 1.1, 1.15
 """EfficientNet's coefficients (Tan & Le, ICML 2019, section 3.3); multiply-adds grow by 1.92 for each phi."""
 
+BASES = (DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE)
+
 MOST_FACTOR = 1000.0
 LEAST_PHI, MOST_PHI = -20.0, 60.0
 
@@ -190,6 +192,11 @@ def member(
         SpaceError: The result is not valid.
     """
     network = apply_scaling(baseline, scaling, rule=rule, resolution_multiple=resolution_multiple)
+    return member_of(baseline, network, scaling)
+
+
+def member_of(baseline: Network, network: Network, scaling: Scaling) -> Member:
+    """A network that was made from a baseline by these factors."""
     price = cost(network)
     return Member(
         scaling=scaling,

@@ -32,13 +32,15 @@ from nas.units import (
     parse_bases,
     parse_bytes,
     parse_count,
+    parse_direction,
     parse_fraction,
     parse_natural,
     parse_number,
     parse_phis,
     parse_positive_int,
 )
-from search_spaces.scaling import DEPTH_BASE, RESOLUTION_BASE, RULES, WIDTH_BASE
+from search_spaces.directions import DIRECTIONS
+from search_spaces.scaling import BASES, RULES
 
 EXPORT_FORMATS = ("bundle", "timm")
 LONGER = 3.0
@@ -356,28 +358,43 @@ def fill_scale(parser: Parser) -> None:
     """Options of `nas scale`."""
     parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
     factor = parser.add_argument_group("size; give one of these")
-    take(factor, "--phi", parse_phis, "P", "compound scaling: 3, or 1..7, or 0.5,1,2", default=())
+    take(
+        factor,
+        "--phi",
+        parse_phis,
+        "P",
+        "compound scaling: 3, or 1..7, or 0.5,1,2; with --direction the macs are 2^P times the baseline's",
+        default=(),
+    )
     take(factor, "--depth", parse_number, "F", "factor of the layers")
     take(factor, "--width", parse_number, "F", "factor of the channels")
     take(factor, "--resolution", parse_number, "F", "factor of the image's side")
-    take(factor, "--max-macs", parse_count, "N", "the largest phi with at most so many multiply-adds")
-    take(factor, "--max-params", parse_count, "N", "the largest phi with at most so many parameters")
+    take(factor, "--max-macs", parse_count, "N", "the largest with at most so many multiply-adds")
+    take(factor, "--max-params", parse_count, "N", "the largest with at most so many parameters")
     take(
         factor,
         "--max-memory",
         parse_bytes,
         "M",
-        "the largest phi with at most this inference memory, such as 64MiB",
+        "the largest with at most this inference memory, such as 64MiB",
         dest="max_memory_bytes",
     )
-    rule = parser.add_argument_group("the rule")
+    rule = parser.add_argument_group("how the size is shared and rounded")
+    take(
+        rule,
+        "--direction",
+        parse_direction,
+        "NAME|D,W,R",
+        f"match real macs in a direction: {', '.join(DIRECTIONS)}, or shares of depth, width and resolution "
+        "such as 0.2,0.5,0.3 (without it: the formula by --bases, whose macs grow by more than it says)",
+    )
     take(
         rule,
         "--bases",
         parse_bases,
         "D,W,R",
-        "depth, width and resolution for each phi",
-        default=(DEPTH_BASE, WIDTH_BASE, RESOLUTION_BASE),
+        "factors of depth, width and side for each phi, in the formula of the paper's code, which rounds the "
+        f"layers of every stage up (default {','.join(map(str, BASES))})",
     )
     take(
         rule,

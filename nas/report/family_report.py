@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count
-from search_spaces import Member, Network, cost, memory, reference
+from search_spaces import DIRECTIONS, Direction, Member, Network, cost, memory, reference
 from search_spaces.published import PRINTED
 from search_spaces.references import EFFICIENTNET
 
@@ -25,17 +25,25 @@ class Step:
         name: Its name, and its file's without `.json`.
         phi: Its phi; None where factors were given.
         member: The network, its costs and factors.
+        error: How far its cost is above what was asked for, as a share of that; None by formula or factors.
     """
 
     name: str
     phi: float | None
     member: Member
+    error: float | None = None
 
 
 def family_report(
-    name: str, baseline: Network, steps: tuple[Step, ...], folder: Path, files: tuple[str, ...]
+    name: str,
+    baseline: Network,
+    steps: tuple[Step, ...],
+    folder: Path,
+    files: tuple[str, ...],
+    *,
+    direction: Direction | None = None,
 ) -> Report:
-    """The report of `nas scale`."""
+    """The report of `nas scale`; of a direction it has the shares, and what is left over of the cost."""
     price = cost(baseline)
     words = (
         f"{show_count(price.params)} params, {show_count(price.macs)} macs at {baseline.resolution} pixels"
@@ -47,20 +55,40 @@ def family_report(
             value={"name": name, "macs": price.macs, "params": price.params},
             text=f"{name}: {words}",
         ),
+        *(() if direction is None else (_direction(direction),)),
         Fact(key="folder", label="written to", value=str(folder)),
         Fact(key="files", label="files", value=list(files), text=", ".join(files)),
     )
-    tables = [_members(name, baseline, steps)]
-    if _is_b0(baseline):
+    tables = [_members(name, baseline, steps, is_matched=direction is not None)]
+    if direction is None and _is_b0(baseline):
         tables.append(_published())
     return Report(title=f"{name}, scaled", facts=facts, tables=tuple(tables))
+
+
+def _direction(direction: Direction) -> Fact:
+    """The direction with its shares of log-cost, and the bases that they are."""
+    names = ("depth", "width", "resolution")
+    shares = dict(zip(names, direction.shares, strict=True))
+    bases = dict(zip(names, direction.bases(), strict=True))
+    in_words = ", ".join(f"{name} {share:.3g}" for name, share in shares.items())
+    label = f"{direction}: " if str(direction) in DIRECTIONS else ""
+    extra = "; new layers rather in late stages" if direction.adds_late else ""
+    extra += "" if direction.most_resolution is None else f"; sides up to {direction.most_resolution} pixels"
+    twice = ", ".join(f"{base:.4g}" for base in bases.values())
+    return Fact(
+        key="direction",
+        label="direction",
+        value={"name": str(direction), "shares": shares, "bases": bases},
+        text=f"{label}shares of log-cost {in_words}; factors {twice} for twice the macs, before rounding"
+        f"{extra}",
+    )
 
 
 def _is_b0(network: Network) -> bool:
     return network.digest == reference(BASELINE).digest
 
 
-def _members(name: str, baseline: Network, steps: tuple[Step, ...]) -> Table:
+def _members(name: str, baseline: Network, steps: tuple[Step, ...], *, is_matched: bool) -> Table:
     rows: list[dict[str, Any]] = [_row(name, 0.0, baseline, nominal=1.0, factor=1.0)]
     for step in steps:
         scaling = step.member.scaling
@@ -72,7 +100,12 @@ def _members(name: str, baseline: Network, steps: tuple[Step, ...]) -> Table:
             factor=step.member.macs_factor,
         )
         factors = {"depth": scaling.depth, "width": scaling.width, "resolution": scaling.resolution}
-        rows.append(row | factors)
+        rows.append(row | factors | ({"error": step.error} if is_matched else {}))
+    last = (
+        Column(key="error", heading="left over", show=_percent, is_number=True)
+        if is_matched
+        else Column(key="nominal_factor", heading="x nominal", show=_factor, is_number=True)
+    )
     columns = (
         Column(key="name", heading="network"),
         Column(key="depth", heading="depth", show=_factor, is_number=True),
@@ -82,11 +115,18 @@ def _members(name: str, baseline: Network, steps: tuple[Step, ...]) -> Table:
         Column(key="params", heading="params", show=show_count, is_number=True),
         Column(key="macs", heading="macs", show=show_count, is_number=True),
         Column(key="macs_factor", heading="x macs", show=_factor, is_number=True),
-        Column(key="nominal_factor", heading="x nominal", show=_factor, is_number=True),
+        last,
         Column(key="inference_bytes", heading="memory", show=show_bytes, is_number=True),
     )
+    if is_matched:
+        note = (
+            "x macs: after all rounding; left over: of 2^phi times the baseline's macs, or of the limit that "
+            "is nearest"
+        )
+    else:
+        note = "x nominal: depth * width^2 * resolution^2; x macs: after rounding channels, layers and pixels"
     notes = (
-        "x nominal: depth * width^2 * resolution^2; x macs: after rounding channels, layers and pixels",
+        note,
         "memory: peak while one image is classified, float32",
     )
     return Table(key="family", title="The family", columns=columns, rows=tuple(rows), notes=notes)
@@ -148,6 +188,10 @@ def _published() -> Table:
         rows=tuple(rows),
         notes=("by name: nas describe efficientnet_b1; paper: Tan & Le, ICML 2019, Table 2",),
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.1f} %"
 
 
 def _factor(value: float) -> str:

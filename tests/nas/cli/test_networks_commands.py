@@ -202,6 +202,42 @@ def test_scale_finds_the_largest_that_keeps_limits(capsys, tmp_path):
     assert row["pixels"] % 32 == 0
 
 
+def test_scale_in_a_direction_matches_real_macs_and_prints_what_is_left_over(capsys, tmp_path):
+    data = answer(
+        capsys, "scale", "efficientnet_b0", "--direction", "fast", "--phi", "1,2", "--out", str(tmp_path)
+    )
+    assert data["files"] == ["fast-phi-1.json", "fast-phi-2.json"]
+    assert data["direction"]["shares"] == {"depth": 0.1, "width": 0.8, "resolution": 0.1}
+    assert "published" not in data
+    b0 = reference("efficientnet_b0")
+    for phi, row in zip((1, 2), data["family"][1:], strict=True):
+        written = Network.from_json((tmp_path / f"fast-phi-{phi}.json").read_text())
+        assert written == scale(b0, direction="fast", phi=phi)
+        assert row["macs_factor"] == pytest.approx(2**phi, rel=0.03)
+        assert row["error"] == pytest.approx(row["macs_factor"] / 2**phi - 1)
+    assert main(["scale", "efficientnet_b0", "--direction", "v2", "--phi", "1", "--out", str(tmp_path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "v2: shares of log-cost depth 0.279, width 0.292, resolution 0.428" in said
+    assert "sides up to 480 pixels" in said
+    assert "left over" in said
+
+
+def test_scale_takes_shares_and_names_its_files_by_them(capsys, tmp_path):
+    words = ["--direction", "0.2,0.5,0.3", "--phi", "-1", "--out", str(tmp_path)]
+    data = answer(capsys, "scale", "mobilenet_v2", *words)
+    assert data["files"] == ["0.2-0.5-0.3-phi--1.json"]
+    assert data["family"][1]["macs_factor"] == pytest.approx(0.5, rel=0.03)
+
+
+def test_scale_in_a_direction_finds_the_largest_that_keeps_limits(capsys, tmp_path):
+    command = ["scale", "efficientnet_b0", "--direction", "width", "--max-macs", "1G", "--max-params", "9M"]
+    row = answer(capsys, *command, "--out", str(tmp_path))["family"][1]
+    assert row["macs"] <= 1e9
+    assert 8.5e6 < row["params"] <= 9e6
+    assert (row["depth"], row["resolution"], row["pixels"]) == (1.0, 1.0, 224)
+    assert -0.05 < row["error"] <= 0
+
+
 def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
     assert main(["scale", "mnasnet_small", "--phi", "-1", "--out", str(tmp_path)]) == 0
     capsys.readouterr()
@@ -220,6 +256,18 @@ def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
         (["--width", "5000"], "0 < width <= 1000"),
         (["--bases", "1,2", "--phi", "1"], "'1,2' is not three bases"),
         (["--rule", "v3", "--phi", "1"], "there is no rule 'v3'"),
+        (["--direction", "fats", "--phi", "1"], "did you mean fast?"),
+        (["--direction", "0.5,0.5,0.5", "--phi", "1"], "three shares of at least 0 that sum to 1"),
+        (["--direction", "fast"], "must be given by one of"),
+        (["--direction", "fast", "--width", "2"], "--direction shares the cost itself"),
+        (["--direction", "fast", "--phi", "1", "--bases", "1.2,1.1,1.1"], "--direction shares the cost"),
+        (["--direction", "fast", "--phi", "99"], "-20 <= phi <= 60"),
+        (["--direction", "fast", "--phi", "1", "--rule", "mnasnet"], "the rule leaves the layers alone"),
+        (["--direction", "fast", "--max-params", "1k"], "no scaling of the network keeps params <= 1,000"),
+        (
+            ["--direction", "resolution", "--phi", "0.5", "--multiple", "128"],
+            "a smaller multiple of the side",
+        ),
         (["--max-params", "1k"], "no scaling of the network keeps params <= 1,000"),
     ],
 )
