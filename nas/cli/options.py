@@ -34,6 +34,7 @@ from nas.units import (
     parse_count,
     parse_direction,
     parse_fraction,
+    parse_hours,
     parse_natural,
     parse_number,
     parse_phis,
@@ -379,6 +380,33 @@ def fill_scale(parser: Parser) -> None:
         "the largest with at most this inference memory, such as 64MiB",
         dest="max_memory_bytes",
     )
+    take(
+        factor,
+        "--max-train-memory",
+        parse_bytes,
+        "M",
+        "the largest whose training step, measured here on --data, takes at most this memory, such as 8GiB",
+        dest="max_train_memory_bytes",
+    )
+    take(
+        factor,
+        "--max-train-hours",
+        parse_hours,
+        "H",
+        "the largest whose training on --data takes at most this time, by measured steps, such as 1.5h",
+    )
+    budget = parser.add_argument_group("the training of --max-train-memory and --max-train-hours")
+    known = options_of(Settings)
+    for name in ("data", "data_root"):
+        add_declared(budget, replace(known[name], default=None))
+    add_download(budget)
+    budget.add_argument(
+        "--train-recipe",
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: small where the baseline takes up to "
+        "64 pixels, modern above)",
+    )
+    add_declared(budget, replace(options_of(TrainOptions)["device"], default=None))
     rule = parser.add_argument_group("how the size is shared and rounded")
     take(
         rule,

@@ -5,29 +5,95 @@ from __future__ import annotations
 import math
 from argparse import Namespace
 from pathlib import Path
-from typing import TypedDict
 
-from nas.architectures import Architecture, find_architecture
+from nas.architectures import find_architecture
 from nas.errors import ExportError, UsageError
-from nas.report.family_report import Step, family_report
-from nas.report.printing import emit
-from search_spaces import Matched, Network, Scaling, compound, cost, largest, largest_phi, match, member
-from search_spaces.scaling import BASES, RULES, member_of, require_phi
+from nas.evaluation.family import Family, Step
+from nas.evaluation.training_budget import Probe, TrainingBudget, largest_trained
+from nas.report.family_report import family_report, probe_in_words
+from nas.report.printing import emit, make_console
+from search_spaces.scaling import BASES, RULES
 
 
 def run(arguments: Namespace) -> int:
     """Prints the family and writes its members."""
-    found = find_architecture(arguments.architecture)
     way = _require_one_size(arguments)
-    if arguments.direction is None:
-        steps = _by_formula(arguments, found, way)
-    else:
-        steps = _in_direction(arguments, found, way)
+    found = find_architecture(arguments.architecture)
+    family = Family(
+        baseline=found.network,
+        direction=arguments.direction,
+        bases=arguments.bases or BASES,
+        rule=RULES[arguments.rule],
+        resolution_multiple=arguments.multiple,
+        limits=_limits(arguments),
+    )
     folder = Path(arguments.out or f"runs/{found.name}-scaled").expanduser()
+    probes: list[Probe] = []
+    if way == "factors":
+        steps: tuple[Step, ...] = (family.by_factors(_factors(arguments)),)
+    elif way == "phi":
+        steps = tuple(map(family.at, arguments.phi))
+    else:
+        budget = _budget(arguments)
+        steps = (family.largest() if budget is None else _trained(arguments, family, budget, folder, probes),)
     files = _write(folder, steps)
-    report = family_report(found.name, found.network, steps, folder, files, direction=arguments.direction)
+    report = family_report(
+        found.name, found.network, steps, folder, files, direction=arguments.direction, probes=probes
+    )
     emit(report, as_json=arguments.json)
     return 0
+
+
+def _budget(arguments: Namespace) -> TrainingBudget | None:
+    """What a training may take; None where that was not limited.
+
+    Raises:
+        UsageError: It is limited and there are no images, or the other way round.
+    """
+    hours, memory_bytes = arguments.max_train_hours, arguments.max_train_memory_bytes
+    is_limited = hours is not None or memory_bytes is not None
+    if not is_limited:
+        return None
+    if arguments.data is None:
+        raise UsageError(
+            "--max-train-hours and --max-train-memory are measured on images: give --data", field="data"
+        )
+    return TrainingBudget(
+        seconds=math.inf if hours is None else 3600 * hours,
+        memory_bytes=math.inf if memory_bytes is None else memory_bytes,
+    )
+
+
+def _trained(
+    arguments: Namespace, family: Family, budget: TrainingBudget, folder: Path, probes: list[Probe]
+) -> Step:
+    """The largest member whose training keeps the budget, and the limits; tells of every measurement."""
+    from nas.full_training.images import ImageSource
+    from nas.full_training.load import training_load
+    from nas.full_training.options import TrainOptions
+    from nas.full_training.training import SMALL_RESOLUTION, FullTraining
+
+    baseline = family.baseline
+    usual = "small" if baseline.resolution <= SMALL_RESOLUTION else "modern"
+    recipe = arguments.train_recipe or usual
+    source = ImageSource(spec=arguments.data, root=arguments.data_root, download=bool(arguments.download))
+    asked = FullTraining(network=baseline, data=source, recipe=recipe)
+    options = TrainOptions(device=arguments.device or "auto")
+    console = make_console(to_stderr=True)
+    console.print(f"measuring training steps by the recipe {recipe}")
+
+    def watch(probe: Probe) -> None:
+        probes.append(probe)
+        console.print(probe_in_words(probe))
+
+    best = largest_trained(
+        lambda phi: family.at_most(phi).member.network,
+        lambda network: training_load(asked, network, folder / "measured", options),
+        budget,
+        most_phi=family.most_phi(),
+        watch=watch,
+    )
+    return family.at_most(best.phi)
 
 
 def _require_one_size(arguments: Namespace) -> str:
@@ -36,7 +102,12 @@ def _require_one_size(arguments: Namespace) -> str:
     Raises:
         UsageError: None was, or two, or one that does not go with a direction.
     """
-    given = {"phi": arguments.phi, "factors": _factors(arguments), "limits": _limits(arguments)}
+    is_trained = arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
+    given = {
+        "phi": arguments.phi,
+        "factors": _factors(arguments),
+        "limits": _limits(arguments) or is_trained,
+    }
     ways = [name for name, values in given.items() if values]
     if len(ways) != 1:
         raise UsageError(
@@ -50,6 +121,14 @@ def _require_one_size(arguments: Namespace) -> str:
             "give --phi or limits",
             field="direction",
         )
+    images = ("data", "data_root", "download", "train_recipe", "device")
+    names = [name for name in images if getattr(arguments, name) not in (None, False)]
+    if not is_trained and names:
+        raise UsageError(
+            f"--{names[0].replace('_', '-')} is for --max-train-hours and --max-train-memory: give one of "
+            "them, or leave it out",
+            field=names[0],
+        )
     return ways[0]
 
 
@@ -58,82 +137,13 @@ def _factors(arguments: Namespace) -> dict[str, float]:
     return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
 
 
-class _Limits(TypedDict, total=False):
-    macs: float
-    params: float
-    inference_bytes: float
-
-
-def _limits(arguments: Namespace) -> _Limits:
-    limits = _Limits()
-    if arguments.max_macs is not None:
-        limits["macs"] = arguments.max_macs
-    if arguments.max_params is not None:
-        limits["params"] = arguments.max_params
-    if arguments.max_memory_bytes is not None:
-        limits["inference_bytes"] = arguments.max_memory_bytes
-    return limits
-
-
-def _by_formula(arguments: Namespace, found: Architecture, way: str) -> tuple[Step, ...]:
-    """The members by the formula of the paper's code, or by factors."""
-    rule, multiple = RULES[arguments.rule], arguments.multiple
-    bases = dict(zip(("depth_base", "width_base", "resolution_base"), arguments.bases or BASES, strict=True))
-    scalings: list[tuple[str, float | None, Scaling]]
-    if way == "factors":
-        factors = _factors(arguments)
-        words = "-".join(f"{name}-{factor:g}" for name, factor in factors.items())
-        scalings = [(words, None, Scaling(**factors))]
-    else:
-        phis = arguments.phi
-        if way == "limits":
-            limits = _limits(arguments)
-            phis = [largest_phi(found.network, **limits, **bases, rule=rule, resolution_multiple=multiple)]
-        scalings = [(f"phi-{phi:.4g}", phi, compound(phi, **bases)) for phi in phis]
-    return tuple(
-        Step(
-            name=name,
-            phi=phi,
-            member=member(found.network, scaling, rule=rule, resolution_multiple=multiple),
-        )
-        for name, phi, scaling in scalings
-    )
-
-
-def _in_direction(arguments: Namespace, found: Architecture, way: str) -> tuple[Step, ...]:
-    """The members in a direction, at real multiply-adds or within limits."""
-    network, direction = found.network, arguments.direction
-    rule, multiple = RULES[arguments.rule], arguments.multiple
-    label = str(direction).replace(",", "-")
-    if way == "limits":
-        matched = largest(network, direction, **_limits(arguments), rule=rule, resolution_multiple=multiple)
-        phi = math.log2(cost(matched.network).macs / cost(network).macs)
-        return (_step(network, matched, label, phi),)
-    base = cost(network).macs
-    return tuple(
-        _step(
-            network,
-            match(
-                network,
-                direction,
-                target=base * 2.0 ** require_phi(phi),
-                rule=rule,
-                resolution_multiple=multiple,
-            ),
-            label,
-            phi,
-        )
-        for phi in arguments.phi
-    )
-
-
-def _step(network: Network, matched: Matched, label: str, phi: float) -> Step:
-    return Step(
-        name=f"{label}-phi-{phi:.4g}",
-        phi=phi,
-        member=member_of(network, matched.network, matched.scaling),
-        error=matched.error,
-    )
+def _limits(arguments: Namespace) -> dict[str, float]:
+    limits = {
+        "macs": arguments.max_macs,
+        "params": arguments.max_params,
+        "inference_bytes": arguments.max_memory_bytes,
+    }
+    return {name: limit for name, limit in limits.items() if limit is not None}
 
 
 def _write(folder: Path, steps: tuple[Step, ...]) -> tuple[str, ...]:

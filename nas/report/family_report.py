@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count
-from search_spaces import DIRECTIONS, Direction, Member, Network, cost, memory, reference
+from nas.evaluation.family import Step
+from nas.evaluation.training_budget import Probe
+from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count, show_seconds, show_share
+from search_spaces import DIRECTIONS, Direction, Network, cost, memory, reference
 from search_spaces.published import PRINTED
 from search_spaces.references import EFFICIENTNET
 
@@ -15,23 +18,6 @@ BASELINE = "efficientnet_b0"
 
 BEST_FITS = {"b0": 0.0, "b1": 0.5, "b2": 1.0, "b3": 2.0, "b4": 3.5, "b5": 5.0, "b6": 6.0, "b7": 7.0}
 """Phis whose formula comes nearest to the published members (issue 390 of the EfficientNet code)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """A member of the family as it was asked for.
-
-    Attributes:
-        name: Its name, and its file's without `.json`.
-        phi: Its phi; None where factors were given.
-        member: The network, its costs and factors.
-        error: How far its cost is above what was asked for, as a share of that; None by formula or factors.
-    """
-
-    name: str
-    phi: float | None
-    member: Member
-    error: float | None = None
 
 
 def family_report(
@@ -42,8 +28,19 @@ def family_report(
     files: tuple[str, ...],
     *,
     direction: Direction | None = None,
+    probes: Sequence[Probe] = (),
 ) -> Report:
-    """The report of `nas scale`; of a direction it has the shares, and what is left over of the cost."""
+    """The report of `nas scale`.
+
+    Args:
+        name: The baseline's name.
+        baseline: The network that was scaled.
+        steps: The members.
+        folder: Where they were written.
+        files: The files there.
+        direction: Its shares are printed, and what is left over of the cost; None is the formula.
+        probes: Trainings that were measured for a budget.
+    """
     price = cost(baseline)
     words = (
         f"{show_count(price.params)} params, {show_count(price.macs)} macs at {baseline.resolution} pixels"
@@ -62,6 +59,8 @@ def family_report(
     tables = [_members(name, baseline, steps, is_matched=direction is not None)]
     if direction is None and _is_b0(baseline):
         tables.append(_published())
+    if probes:
+        tables.append(_trainings(probes))
     return Report(title=f"{name}, scaled", facts=facts, tables=tuple(tables))
 
 
@@ -148,6 +147,47 @@ def _row(name: str, phi: float | None, network: Network, *, nominal: float, fact
         "nominal_factor": nominal,
         "inference_bytes": memory(network).inference_bytes,
     }
+
+
+def _trainings(probes: Sequence[Probe]) -> Table:
+    """The trainings that were measured on the way to a budget."""
+    rows = tuple(
+        {
+            "phi": probe.phi,
+            "pixels": probe.network.resolution,
+            "macs": cost(probe.network).macs,
+            "train_seconds": _finite(probe.load.seconds),
+            "train_memory_bytes": _finite(probe.load.memory_bytes),
+            "used": _finite(probe.used),
+            "keeps": probe.keeps,
+        }
+        for probe in probes
+    )
+    columns = (
+        Column(key="phi", heading="phi", show=_factor, is_number=True),
+        Column(key="pixels", heading="pixels", is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="train_seconds", heading="training", show=show_seconds, is_number=True),
+        Column(key="train_memory_bytes", heading="memory of a step", show=show_bytes, is_number=True),
+        Column(key="used", heading="of the budget", show=show_share, is_number=True),
+    )
+    where = next((probe.load.where for probe in probes if probe.load.where), "")
+    notes = (f"from a few steps of each, measured on {where}; a dash: memory ran out",) if where else ()
+    return Table(key="trainings", title="Measured trainings", columns=columns, rows=rows, notes=notes)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def probe_in_words(probe: Probe) -> str:
+    """A measurement on the way to a budget, in one line."""
+    load = probe.load
+    words = f"phi {probe.phi:.3g}, {show_count(cost(probe.network).macs)} macs: "
+    if not math.isfinite(load.memory_bytes):
+        return f"{words}memory ran out"
+    taken = f"about {show_seconds(load.seconds)}, {show_bytes(load.memory_bytes)} a step"
+    return f"{words}{taken}, {show_share(probe.used)} of the budget"
 
 
 def _published() -> Table:
