@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nas.errors import UsageError
 from search_spaces import Network, SpaceError
@@ -114,42 +114,60 @@ def largest_trained(
     """
     low: Probe | None = None
     high: Probe | None = None
-    too_large = math.inf
+    below, above = LEAST_PHI, math.inf  # where no valid member is smaller, and where none is kept
     phi = min(0.0, most_phi)
     for _ in range(MOST_PROBES):
-        try:
-            network = member(phi)
-        except SpaceError:
-            if low is None:
-                break
-            too_large = phi
+        probe = _probe(member, measure, budget, phi, tuple(one for one in (low, high) if one), watch)
+        if probe is None and low is None:
+            below = phi
+        elif probe is not None and probe.keeps:
+            low = probe
         else:
-            known = next((one for one in (low, high) if one and one.network.digest == network.digest), None)
-            load = measure(network) if known is None else known.load
-            probe = Probe(phi=phi, network=network, load=load, used=budget.used(load))
-            if known is None:
-                watch(probe)
-            low, high = (probe, high) if probe.keeps else (low, probe)
-        top = min(most_phi, too_large if high is None else high.phi)
-        if low is not None and (low.used >= FULL_ENOUGH or top - low.phi <= CLOSE):
-            return low
-        phi = _next_phi(low, high, top)
-        if phi < LEAST_PHI:
+            high, above = probe or high, phi
+        if low is not None:
+            top = min(most_phi, above)
+            if low.used >= FULL_ENOUGH or top - low.phi <= CLOSE:
+                return low
+            phi = _larger(low, top, is_known=above <= most_phi)
+        elif high is None or high.phi - below <= CLOSE:
             break
+        else:
+            phi = max(high.phi - MOST_SHRINKAGE, min(_guess(high), high.phi - CLOSE))
+            phi = phi if phi > below else (below + high.phi) / 2
     if low is not None:
         return low
     raise _broken(budget, high)
 
 
-def _next_phi(low: Probe | None, high: Probe | None, top: float) -> float:
-    """Where to measure next: where the budget would be used up, kept off the ends of the interval."""
-    if low is None:
-        assert high is not None
-        return max(high.phi - MOST_SHRINKAGE, min(_guess(high), high.phi - CLOSE))
+def _probe(
+    member: Callable[[float], Network],
+    measure: Callable[[Network], TrainingLoad],
+    budget: TrainingBudget,
+    phi: float,
+    known: tuple[Probe, ...],
+    watch: Callable[[Probe], None],
+) -> Probe | None:
+    """The member at a phi with its training, measured once a network; None where there is no such member."""
+    try:
+        network = member(phi)
+        digest = network.digest
+    except SpaceError:
+        return None
+    for one in known:
+        if one.network.digest == digest:
+            return replace(one, phi=phi)
+    load = measure(network)
+    probe = Probe(phi=phi, network=network, load=load, used=budget.used(load))
+    watch(probe)
+    return probe
+
+
+def _larger(low: Probe, top: float, *, is_known: bool) -> float:
+    """Where to measure next above one that keeps the budget; below the top where that surely breaks it."""
     guess = min(_guess(low), low.phi + MOST_GROWTH)
-    margin = CLOSE / 2
-    if high is None:
+    if not is_known:
         return min(top, max(guess, low.phi + CLOSE))
+    margin = CLOSE / 2
     return guess if low.phi + margin < guess < top - margin else (low.phi + top) / 2
 
 

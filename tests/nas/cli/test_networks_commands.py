@@ -5,6 +5,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.cli.main import main
@@ -12,7 +13,7 @@ from nas.errors import UsageError
 from nas.evaluators import TableEvaluator
 from nas.short_form import search
 from nas.units import parse_bases, parse_phis
-from search_spaces import Network, cost, describe, memory, reference, scale
+from search_spaces import Network, cost, describe, memory, reference, scale, small
 
 
 def complaint(capsys, *words):
@@ -236,6 +237,69 @@ def test_scale_in_a_direction_finds_the_largest_that_keeps_limits(capsys, tmp_pa
     assert 8.5e6 < row["params"] <= 9e6
     assert (row["depth"], row["resolution"], row["pixels"]) == (1.0, 1.0, 224)
     assert -0.05 < row["error"] <= 0
+
+
+@pytest.fixture
+def pack(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = rng.integers(0, 255, (90, 16, 16, 3), dtype=np.uint8)
+    np.savez(tmp_path / "colours.npz", train_images=images, train_labels=labels)
+    return tmp_path / "colours.npz"
+
+
+@pytest.fixture
+def small_network(tmp_path):
+    path = tmp_path / "mine.json"
+    path.write_text(small(resolution=16, num_classes=3).reference.to_json())
+    return path
+
+
+@pytest.mark.parametrize("direction", [[], ["--direction", "width"]])
+def test_scale_keeps_a_budget_of_training_memory_and_prints_every_measurement(
+    capsys, tmp_path, pack, small_network, direction
+):
+    out = tmp_path / "family"
+    words = ["scale", str(small_network), *direction, "--max-train-memory", "40MB", "--max-params", "500k"]
+    words += ["--data", str(pack), "--device", "cpu", "--out", str(out), "--json"]
+    assert main(words) == 0
+    said = capsys.readouterr()
+    data = json.loads(said.out)
+    trainings = data["trainings"]
+    assert len(said.err.splitlines()) == len(trainings) + 1
+    (file,) = data["files"]
+    written = Network.from_json((out / file).read_text())
+    assert cost(written).params <= 500e3
+    kept = [one for one in trainings if one["keeps"]]
+    assert cost(written).macs == kept[-1]["macs"] == max(one["macs"] for one in kept)
+    assert kept[-1]["train_memory_bytes"] <= 40e6
+    assert all(one["train_memory_bytes"] > 40e6 for one in trainings if not one["keeps"])
+    assert sorted(path.name for path in out.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--max-train-hours", "1"], "give --data"),
+        (["--phi", "1", "--data", "x.npz"], "--data is for --max-train-hours"),
+        (["--phi", "1", "--download"], "--download is for --max-train-hours"),
+        (["--phi", "1", "--max-train-hours", "1"], "must be given by one of"),
+        (["--max-train-hours", "0h", "--data", "x.npz"], "must be greater than 0"),
+        (["--max-train-hours", "1h", "--data", "nothing.npz"], "nothing.npz"),
+        (["--max-train-memory", "1", "--data", "PACK", "--device", "cpu"], "within the budget"),
+        (["--max-train-hours", "1", "--data", "PACK", "--train-recipe", "smal"], "smal"),
+        (["--max-train-hours", "1", "--data", "PACK", "--train-recipe", "finetune"], "weights"),
+    ],
+)
+def test_training_budgets_that_make_no_sense_are_refused(
+    capsys, tmp_path, pack, small_network, words, message
+):
+    words = [str(pack) if word == "PACK" else word for word in words]
+    assert main(["scale", str(small_network), *words, "--out", str(tmp_path / "x")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert "Traceback" not in said
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
