@@ -35,8 +35,10 @@ ERROR_WEIGHT = 5.0
 """What an error of the cost counts, over an equal distance from the direction."""
 
 FEW = 3
-MOST_TURNS = 3
-"""Stages that may have one layer more or fewer than their share, rounded."""
+"""Points near to the target whose neighbours are tried."""
+
+MOST_TURNS, ALL_TURNS = 3, 8
+"""Stages that may be rounded the other way: usually, and where nothing else comes near enough."""
 
 Price = Callable[[Network], float]
 """What a network costs, in any unit."""
@@ -178,6 +180,10 @@ class _Search:
         """How far a point's cost is from the target, as a share of it."""
         return abs(self.cost(point) / self.target - 1)
 
+    def may_be(self, point: Point) -> bool:
+        """Whether a point's error is within what is asked for."""
+        return self.least <= self.cost(point) / self.target - 1 <= self.most
+
     def best(self) -> Matched:
         """Of those whose error may be the nearest to direction and target, else the nearest to the target.
 
@@ -185,20 +191,13 @@ class _Search:
             SpaceError: None is valid.
         """
         factors = self.crossing()
-        factor = factors[0]
-        points = list(dict.fromkeys(self.points(factors)))
-        if self.line.direction.depth:
-            points += [one for point in self.nearest(points) for one in self.with_layers(point)]
-        if self.line.direction.width:
-            points += [one for point in self.nearest(points) for one in self.with_channels(point)]
 
         def rank(point: Point) -> tuple[float, float, Point]:
             error = self.error(point)
-            may_be = self.least <= self.cost(point) / self.target - 1 <= self.most
             inside = ERROR_WEIGHT * max(0.0, error - GOOD_ENOUGH)
-            return 0.0 if may_be else error, inside + self.line.distance(point, factor), point
+            return 0.0 if self.may_be(point) else error, inside + self.line.distance(point, factors[0]), point
 
-        best = min(points, key=rank)
+        best = min(self.candidates(factors), key=rank)
         if not math.isfinite(self.cost(best)):
             raise SpaceError(
                 f"no network in the direction {self.line.direction} is valid near the cost asked for: choose "
@@ -212,6 +211,21 @@ class _Search:
             cost=self.cost(best),
             target=self.target,
         )
+
+    def candidates(self, factors: tuple[float, float]) -> list[Point]:
+        """The rounded networks around the factors; those near to the target also with other roundings."""
+        points = list(dict.fromkeys(self.points(factors)))
+        if self.line.direction.depth:
+            points += [one for point in self.nearest(points) for one in self.with_layers(point)]
+        if not self.line.direction.width:
+            return points
+        points += [one for point in self.nearest(points) for one in self.with_channels(point, MOST_TURNS)]
+        if not any(map(self.may_be, points)):
+            under = [point for point in points if self.cost(point) <= self.target]
+            over = [point for point in points if self.cost(point) > self.target]
+            near = self.nearest(under) + self.nearest(over)
+            points += [one for point in near for one in self.with_channels(point, ALL_TURNS)]
+        return points
 
     def nearest(self, points: list[Point]) -> list[Point]:
         """A few valid points with costs near to the target."""
@@ -287,10 +301,13 @@ class _Search:
         for _, _, turns in sorted(sums, key=lambda one: one[:2])[:FEW]:
             yield line.with_layers(point, turns)
 
-    def with_channels(self, point: Point) -> Iterator[Point]:
-        """The point with the channels of a few stages rounded the other way."""
-        stages = self.line.turnable(point)
-        for number in range(1, MOST_TURNS + 1):
+    def with_channels(self, point: Point, most: int) -> Iterator[Point]:
+        """The point with the channels of up to so many stages rounded the other way.
+
+        Narrow stages all take their next multiple at one width, since a rule keeps nine tenths of channels.
+        """
+        stages = self.line.turnable(replace(point, turned=()))[:ALL_TURNS]
+        for number in range(1, most + 1):
             for turned in combinations(stages, number):
                 yield replace(point, turned=turned)
 
@@ -313,6 +330,6 @@ def _unmatched(line: Line, found: Matched, tolerance: float) -> str:
     multiple = ", a smaller multiple of the side" if line.multiple > 1 and line.direction.resolution else ""
     return (
         f"no network in the direction {line.direction} costs {wanted} within {100 * tolerance:g} %: the "
-        f"nearest costs {nearest} ({100 * found.error:+.1f} %); choose that as the target, a "
+        f"nearest costs {nearest} ({100 * found.error:+.1f} %); choose a cost near that, a "
         f"direction with shares of more dimensions{multiple}, or a larger tolerance"
     )

@@ -228,7 +228,9 @@ def test_a_stage_that_must_not_repeat_keeps_its_layer_and_others_get_more():
 
 
 def test_a_cost_that_no_rounding_reaches_is_refused_with_the_nearest_and_the_remedy():
-    with pytest.raises(SpaceError, match=r"nearest costs [\d,]+ \([+-][\d.]+ %\); choose that") as error:
+    with pytest.raises(
+        SpaceError, match=r"nearest costs [\d,]+ \([+-][\d.]+ %\); choose a cost near that"
+    ) as error:
         match(B0, "resolution", target=1.5 * macs(B0), resolution_multiple=128)
     assert error.value.field == "target"
     assert "smaller multiple" in str(error.value)
