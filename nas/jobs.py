@@ -11,12 +11,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from nas.errors import StudyError
-from nas.protocols import Evaluator, Executor
+from nas.errors import SearchStoppedError, StudyError
+from nas.progress_state import FAILURES_AT_FIRST
+from nas.protocols import Decodes, Evaluator, Executor
 from nas.scheduling import ATTEMPTS
 from nas.signals import Interruption
 from nas.trial import Cause, Job, Metric, Result, Status, Tell
-from search_spaces import SearchSpace
+from search_spaces import Network
+from search_spaces.space import own_types
 
 POLL_SECONDS = 1.0
 
@@ -41,6 +43,31 @@ class Training:
     tokens: tuple[int, ...]
     seed: int
     fidelity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Networks:
+    """Networks that come from no search space, as what the trainings of a list choose from.
+
+    The tokens of a training are then the place of its network alone: `(3,)` is the fourth.
+
+    Attributes:
+        name: What users call them.
+        networks: The networks.
+    """
+
+    name: str
+    networks: tuple[Network, ...]
+
+    @property
+    def own_types(self) -> tuple[type, ...]:
+        """The user's own classes that occur in them."""
+        return own_types(self.networks)
+
+    def decode(self, tokens: Sequence[int]) -> Network:
+        """The network at a place."""
+        (place,) = tokens
+        return self.networks[place]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,13 +116,31 @@ def earlier_result(
     return Result(job=job, status=Status.COMPLETED, metrics=(metric,), seconds=seconds, notes=notes)
 
 
+def unless_all_fail(on_finished: OnFinished, metric: str) -> OnFinished:
+    """Ends a list of trainings whose first ones all fail."""
+    count, has_worked = 0, False
+
+    def checked(finished: Finished) -> None:
+        nonlocal count, has_worked
+        on_finished(finished)
+        count += 1
+        has_worked = has_worked or value_of(finished.result, metric) is not None
+        if count == FAILURES_AT_FIRST and not has_worked:
+            raise SearchStoppedError(
+                f"the first {FAILURES_AT_FIRST} trainings all failed, the last with: "
+                f"{finished.result.message}"
+            )
+
+    return checked
+
+
 def is_final(result: Result) -> bool:
     """Whether a result is the candidate's own: what a machine lost or an error ended is tried again later."""
     return result.status is not Status.LOST and result.cause is not Cause.ERROR
 
 
 def run_trainings(
-    space: SearchSpace,
+    space: Decodes,
     evaluator: Evaluator,
     executor: Executor,
     trainings: Sequence[Training],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Protocol, runtime_checkable
 
@@ -133,6 +134,24 @@ class HasDevice(Protocol):
         ...
 
 
+class Decodes(Protocol):
+    """What an executor asks of a search space, or of a list of networks: which network a job means."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+        ...
+
+    @property
+    def own_types(self) -> tuple[type, ...]:
+        """The user's own classes that occur in its networks."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> Network:
+        """The network that tokens mean."""
+        ...
+
+
 class Executor(Protocol):
     """Runs jobs: in this process, or on a Ray cluster."""
 
@@ -146,7 +165,7 @@ class Executor(Protocol):
         """Whether jobs run in the process of the search; one that ends it 3 times is infeasible."""
         ...
 
-    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+    def check(self, space: Decodes, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
         """Raises `ContractError` where one of them cannot be used here; called before `start`."""
         ...
 
@@ -154,7 +173,7 @@ class Executor(Protocol):
         """Takes a function that receives the progress of jobs; called before `start`."""
         ...
 
-    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+    def start(self, space: Decodes, evaluator: Evaluator) -> None:
         """Starts the workers; raises `ExecutorError` if that is impossible."""
         ...
 

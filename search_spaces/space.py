@@ -95,11 +95,7 @@ class SearchSpace:
     @property
     def own_types(self) -> tuple[type, ...]:
         """The user's own classes that occur in the space: ops, and whatever else is made of fields."""
-        package = __name__.partition(".")[0]
-        found = {type(value): None for value in _walk(self.template)}
-        return tuple(
-            kind for kind in found if is_dataclass(kind) and kind.__module__.partition(".")[0] != package
-        )
+        return own_types(self.template)
 
     def option_samples(self) -> Iterator[tuple[int, int, Tokens]]:
         """A candidate for every option of every decision: the decision's number, the option's, its tokens."""
@@ -383,6 +379,15 @@ class SearchSpace:
 
 def _restore(template: Network, name: str, reference: Network | None) -> SearchSpace:
     return SearchSpace(template, name=name, reference=reference)
+
+
+def own_types(value: object) -> tuple[type, ...]:
+    """The user's own classes that occur in a network, a template or a tuple of them."""
+    package = __name__.partition(".")[0]
+    found = {type(part): None for part in _walk(value)}
+    return tuple(
+        kind for kind in found if is_dataclass(kind) and kind.__module__.partition(".")[0] != package
+    )
 
 
 def _walk(value: object) -> Iterator[object]:

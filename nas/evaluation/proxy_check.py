@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nas.contract import check_ways
-from nas.errors import RecipeError, SearchStoppedError, StudyError
+from nas.errors import RecipeError, StudyError
 from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, VariantQuality, judge
 from nas.evaluation.proxy_sample import FEW, Candidate
 from nas.evaluation.proxy_variants import LONG, RECIPE, VariantsEvaluator, check_networks
 from nas.io import write_whole
-from nas.jobs import Finished, JobLog, OnFinished, Training, earlier_result, run_trainings, value_of
+from nas.jobs import (
+    JobLog,
+    OnFinished,
+    Training,
+    earlier_result,
+    run_trainings,
+    unless_all_fail,
+    value_of,
+)
 from nas.metrics import ACCURACY, Goal
 from nas.protocols import Evaluator, Executor
 from nas.trial import Result, Tell
@@ -38,9 +46,6 @@ EARLIER_NAMES = {"accuracy": "mean", "accuracies": "values"}
 
 LEAST_SEEDS = 2
 """Trainings of each candidate: noise is what differs between them."""
-
-FAILURES_AT_FIRST = 5
-"""When so many trainings fail before one works, something else is wrong than a candidate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +271,7 @@ def check_proxies(
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     evaluator = VariantsEvaluator(variants, [one.key.rsplit("/", 2)[0] for one in trainings])
     with JobLog(folder / LOG, settings, read_earlier=_read_earlier) as log:
-        checked = _unless_all_fail(on_finished, goal.metric)
+        checked = unless_all_fail(on_finished, goal.metric)
         run_trainings(
             space, evaluator, executor, trainings, log, on_finished=checked, on_progress=on_progress
         )
@@ -326,24 +331,6 @@ def _read_earlier(line: Mapping[str, Any]) -> tuple[str, Result]:
     """A training as version 1 of the log has it: accuracy and seconds."""
     result = earlier_result(line["accuracy"], line["message"], seconds=line["seconds"])
     return _key(line["way"], line["candidate"], line["number"]), result
-
-
-def _unless_all_fail(on_finished: OnFinished, metric: str) -> OnFinished:
-    """Ends a check whose first trainings all fail."""
-    count, has_worked = 0, False
-
-    def checked(finished: Finished) -> None:
-        nonlocal count, has_worked
-        on_finished(finished)
-        count += 1
-        has_worked = has_worked or value_of(finished.result, metric) is not None
-        if count == FAILURES_AT_FIRST and not has_worked:
-            raise SearchStoppedError(
-                f"the first {FAILURES_AT_FIRST} trainings all failed, the last with: "
-                f"{finished.result.message}"
-            )
-
-    return checked
 
 
 def _measured(name: str, results: Mapping[str, Result], candidates: int, seeds: int, goal: Goal) -> Measured:

@@ -14,8 +14,8 @@ from typing import Any
 
 from nas.errors import ContractError
 from nas.evaluators import Probed, TableEvaluator
+from nas.protocols import Decodes
 from nas.version import PACKAGES, is_ours
-from search_spaces import SearchSpace
 
 MOST_DEEP = 6
 """How far a value is looked into for the part that cannot be pickled."""
@@ -80,7 +80,7 @@ def _is_found(name: str) -> bool:
     return not subprocess.run([sys.executable, "-c", code, name, script], check=False).returncode
 
 
-def own_parts(space: SearchSpace, evaluator: object, probe: object = None) -> dict[str, object]:
+def own_parts(space: Decodes, evaluator: object, probe: object = None) -> dict[str, object]:
     """What is sent to workers and may hold what the user made, each in words; our own parts do not."""
     parts: dict[str, object] = {f"the space {space.name!r}": space} if space.own_types else {}
     pair = (evaluator.evaluator, evaluator.probe) if isinstance(evaluator, Probed) else (evaluator, probe)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from nas.errors import ExecutorError, NasError
 from nas.execution.worker import Worker
 from nas.failures import failure_of
-from nas.protocols import Evaluator, Probe
+from nas.protocols import Decodes, Evaluator, Probe
 from nas.trial import Job, Progress, Result, Tell
-from search_spaces import SearchSpace
 
 
 class InlineExecutor:
@@ -25,7 +24,7 @@ class InlineExecutor:
         self._tell: Tell = lambda _: None
         self._problem: Exception | None = None
 
-    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+    def check(self, space: Decodes, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
         """Whatever the caller made can be used in this process."""
 
     def watch(self, tell: Tell) -> None:
@@ -37,7 +36,7 @@ class InlineExecutor:
         """One: this process."""
         return 1
 
-    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+    def start(self, space: Decodes, evaluator: Evaluator) -> None:
         """Prepares the evaluator.
 
         Raises:

@@ -18,10 +18,9 @@ from nas.execution.ray_actor import Slot, start_actor
 from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus
 from nas.execution.ray_prober import RayProber
 from nas.execution.ray_session import RaySession, import_ray
-from nas.protocols import Evaluator, HasDevice, Probe, ResolvesPrecision
+from nas.protocols import Decodes, Evaluator, HasDevice, Probe, ResolvesPrecision
 from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError
 from nas.values import real, whole
-from search_spaces import SearchSpace
 
 
 @dataclass(eq=False)
@@ -100,12 +99,12 @@ class RayExecutor:
         """How many jobs run at the same time."""
         return self.workers
 
-    def check(self, space: SearchSpace, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
+    def check(self, space: Decodes, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
         """Checks that what the user made can be sent to workers; raises `ContractError` if not."""
         for what, part in own_parts(space, evaluator, probe).items():
             send_by_value(import_ray().cloudpickle, what, part, is_here=self.address is None)
 
-    def start(self, space: SearchSpace, evaluator: Evaluator) -> None:
+    def start(self, space: Decodes, evaluator: Evaluator) -> None:
         """Connects to Ray or starts it, and brings all workers up.
 
         Raises:
@@ -127,7 +126,7 @@ class RayExecutor:
             self.close()
             raise
 
-    def _bring_up(self, space: SearchSpace, evaluator: Evaluator, probe: Probe | None) -> None:
+    def _bring_up(self, space: Decodes, evaluator: Evaluator, probe: Probe | None) -> None:
         self._resolve_precision(evaluator)
         self._session.begin(
             cpus=max(1, math.ceil(self.workers * self.cpus_per_worker)) + (self.probe_resource is not None),

@@ -8,9 +8,8 @@ from typing import Any
 from nas.evaluators import joined
 from nas.execution.ray_actor import MEASURED, start_actor
 from nas.execution.ray_cluster import FETCH_SECONDS, check_offered
-from nas.protocols import Probe
+from nas.protocols import Decodes, Probe
 from nas.trial import Candidate, Cause, Evaluation, Job, Result, Status, as_metrics
-from search_spaces import SearchSpace
 
 
 class Measuring:
@@ -51,7 +50,7 @@ class RayProber:
         ExecutorError: No node offers the resource.
     """
 
-    def __init__(self, space: SearchSpace, probe: Probe, *, resource: str, gpus: float = 0.0) -> None:
+    def __init__(self, space: Decodes, probe: Probe, *, resource: str, gpus: float = 0.0) -> None:
         import ray
 
         self._ray: Any = ray

@@ -12,7 +12,7 @@ from dataclasses import replace
 from nas.errors import MetricError
 from nas.evaluators import Probed
 from nas.failures import failure_of
-from nas.protocols import Evaluator, GivesWeights, NamesMetrics
+from nas.protocols import Decodes, Evaluator, GivesWeights, NamesMetrics
 from nas.trial import (
     Candidate,
     Cause,
@@ -28,7 +28,7 @@ from nas.trial import (
 )
 from nas.values import few, shown
 from nas.version import is_ours
-from search_spaces import Network, SearchSpace, build
+from search_spaces import Network, build
 
 ROUNDING = 1e-6
 """An accuracy so little outside [0, 1] is one of its ends, computed in single precision."""
@@ -45,7 +45,7 @@ class Worker:
         evaluator: Turns networks into measurements; prepared here, once.
     """
 
-    def __init__(self, space: SearchSpace, evaluator: Evaluator) -> None:
+    def __init__(self, space: Decodes, evaluator: Evaluator) -> None:
         self._space = space
         self._evaluator = evaluator
         self._job: Job | None = None
