@@ -80,6 +80,7 @@ def read_files(
         warnings=decoded.warnings + conflicts,
         contents=contents,
         unreadable=decoded.unreadable,
+        native_side=survey.native_side,
     )
 
 

@@ -273,6 +273,8 @@ class ImageData:
         target_mean: Mean of each column of numbers on the training split, in its own unit; empty for other
             tasks. A network gives the number less this mean, divided by this deviation.
         target_std: Standard deviation of each, likewise.
+        native_side: Median side of the images as they came, of those that `fit` keeps, pixels; None where
+            that is not known.
         notes: What was decided on the user's behalf.
         warnings: What the user should look at, such as images that were skipped.
     """
@@ -292,6 +294,7 @@ class ImageData:
     task: TaskName = CLASSIFICATION
     target_mean: tuple[float, ...] = ()
     target_std: tuple[float, ...] = ()
+    native_side: float | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

@@ -34,7 +34,7 @@ from nas.data.encoded import EncodedPart, decode_parts
 from nas.data.images import Fit, Images, Labels, Numbered, Pixels, Reading, Wanted
 from nas.data.layout import PART_WORDS, part_name
 from nas.data.splits import Source
-from nas.data.survey import cut_notes, square_notes
+from nas.data.survey import cut_notes, native_side, square_notes
 from nas.data.targets import array_task, column_names, float_labels
 from nas.data.tree import few, printable
 from nas.errors import DataError
@@ -130,6 +130,7 @@ def array_source(
         notes=_as_trained(first, how) if isinstance(how, Reading) else _cropped(first, how),
         warnings=_conflicts(labels, contents, classes, task),
         contents=contents,
+        native_side=native_side([each.shape[2:] for each in first.values()], how.fit),
     )
 
 
@@ -251,6 +252,7 @@ def _encoded_source(
         warnings=decoded.warnings + conflicts,
         contents={part: contents[part][kept] for part, kept in decoded.kept.items()},
         unreadable=decoded.unreadable,
+        native_side=survey.native_side,
     )
 
 

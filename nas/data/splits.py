@@ -53,6 +53,7 @@ class Source:
     contents: Mapping[str, Contents] = field(default_factory=dict)
     unreadable: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     labels_are_listed: bool = False
+    native_side: float | None = None
 
     def lost(self, name: SplitName) -> tuple[str, ...]:
         """Names of images that cannot be read, of a split that is given, or of what it is carved from."""
@@ -120,6 +121,7 @@ def split_source(source: Source, *, search_fraction: float, test_fraction: float
         task=source.task,
         target_mean=target_mean,
         target_std=target_std,
+        native_side=source.native_side,
         notes=source.notes + _copies_note(pool, are_apart=not shared),
         warnings=source.warnings
         + _missing_classes(source, {"search": search.part, "test": test.part})

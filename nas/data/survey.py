@@ -35,9 +35,11 @@ class Survey:
         notes: What that does to the images.
         marks: What is read unlike in earlier versions, for the digest of the content.
         warnings: Images of which that leaves nothing to see.
+        native_side: See `ImageData`.
     """
 
     reading: Reading
+    native_side: float
     notes: tuple[str, ...] = ()
     marks: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -78,6 +80,7 @@ def survey_images(probes: Sequence[Probe], names: Sequence[str], how: Wanted | R
         notes.append(f"of {count(framed, 'image')} with several frames or pages, the first is used")
     return Survey(
         reading=reading,
+        native_side=native_side(shapes, fit),
         notes=(*notes, *deep_notes),
         marks=tuple(marks),
         warnings=_black_warning(reading, probes, names),
@@ -99,19 +102,31 @@ def _survey_for_network(probes: Sequence[Probe], names: Sequence[str], reading: 
             f"{white['float']:g} (floating point), which was white in training, and are clipped there: "
             f"{few(clipped)}; bring them to the scale of the training images",
         )
+    side = native_side([(one.height, one.width) for one in probes], reading.fit)
     try:
         marks = survey_images(probes, names, Wanted(resolution=reading.resolution, fit=reading.fit)).marks
     except DataError as error:  # a value of some image is out of range: no set like this was trained on
-        return Survey(reading=reading, notes=tuple(notes), warnings=(*warnings, str(error)))
-    return Survey(reading=reading, notes=tuple(notes), marks=marks, warnings=warnings)
+        marks, warnings = (), (*warnings, str(error))
+    return Survey(reading=reading, native_side=side, notes=tuple(notes), marks=marks, warnings=warnings)
+
+
+def native_side(shapes: Sequence[tuple[int, int]], fit: Fit) -> float:
+    """Median of the sides that a fit keeps: the shorter ones for crop, the longer ones for pad, else a mean.
+
+    Args:
+        shapes: Height and width of each image, pixels.
+        fit: How images become square; of `stretch` it is the geometric mean of the two sides.
+    """
+    shorter, longer = [min(shape) for shape in shapes], [max(shape) for shape in shapes]
+    sides = {"crop": shorter, "pad": longer, "stretch": list(np.sqrt(np.multiply(shorter, longer)))}
+    return float(np.median(sides[fit]))
 
 
 def infer_resolution(probes: Sequence[Probe], fit: Fit = FIT) -> tuple[int, str | None]:
     """Chooses one resolution for images of many sizes.
 
-    Square images of one size keep it. Otherwise it is the median of the sides that `fit` keeps (the shorter
-    ones for crop, the longer ones for pad, their geometric mean for stretch), rounded to a multiple of 8 (of
-    32 from 64 pixels on, where networks halve the resolution five times). Never above 224.
+    Square images of one size keep it. Otherwise it is their `native_side`, rounded to a multiple of 8 (of 32
+    from 64 pixels on, where networks halve the resolution five times). Never above 224.
 
     Returns:
         The resolution, and a note for the user where images will be resized.
@@ -120,8 +135,7 @@ def infer_resolution(probes: Sequence[Probe], fit: Fit = FIT) -> tuple[int, str 
     longer = [max(p.height, p.width) for p in probes]
     if min(shorter) == max(longer) <= GREATEST_INFERRED_RESOLUTION:
         return shorter[0], None
-    mean = list(np.sqrt(np.multiply(shorter, longer)))
-    median = float(np.median({"crop": shorter, "pad": longer, "stretch": mean}[fit]))
+    median = native_side([(p.height, p.width) for p in probes], fit)
     step = 32 if median >= 64 else 8
     resolution = min(GREATEST_INFERRED_RESOLUTION, max(step, round(median / step) * step))
     return resolution, (

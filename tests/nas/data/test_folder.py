@@ -6,7 +6,7 @@ from nas.data.decoding import Probe as Header
 from nas.data.decoding import decode, probe
 from nas.data.images import Reading
 from nas.data.loading import Files, Pixels, load_data
-from nas.data.survey import infer_resolution
+from nas.data.survey import infer_resolution, native_side
 from nas.errors import DataError
 
 
@@ -209,3 +209,15 @@ def test_loading_says_how_many_images_were_read(tmp_path):
     said = []
     load_data(write_classes(tmp_path), progress=said.append)
     assert said == [f"{verb} {n} of 40 images" for verb in ("looked at", "decoded") for n in (20, 40)]
+
+
+@pytest.mark.parametrize(("fit", "side"), [("crop", 100), ("pad", 400), ("stretch", 200)])
+def test_the_native_side_is_the_median_of_the_sides_that_a_fit_keeps(fit, side):
+    assert native_side([(100, 400), (400, 100), (300, 900)], fit) == pytest.approx(side)
+
+
+def test_data_know_the_native_side_of_their_images_whatever_they_are_read_at(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 24, 24, 3), dtype=np.uint8)
+    np.savez(tmp_path / "pack.npz", train_images=images, train_labels=np.arange(40) % 2)
+    data = load_data(tmp_path / "pack.npz", resolution=48)
+    assert (data.resolution, data.native_side) == (48, 24.0)
