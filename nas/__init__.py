@@ -37,6 +37,7 @@ from nas.study.study_trial import StudyTrial
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, Progress, Status
 
 if TYPE_CHECKING:
+    from nas.class_mapping import class_map, class_maps
     from nas.data.loading import from_arrays, load_data
     from nas.evaluation.cost_check import check_costs
     from nas.execution.ray_executor import RayExecutor
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from nas.latency.session import measure_together
     from nas.latency.table.table import LatencyTable
     from nas.scoring.by_task import AnyScores
+    from nas.scoring.class_map import ClassMap
     from nas.scoring.evaluating import evaluate
     from nas.scoring.multilabel_scores import MultilabelScores
     from nas.scoring.predicting import Predictions, predict
@@ -73,6 +75,9 @@ if TYPE_CHECKING:
 _LAZY = {
     "Finalized": "nas.finalizing",
     "finalize": "nas.finalizing",
+    "ClassMap": "nas.scoring.class_map",
+    "class_map": "nas.class_mapping",
+    "class_maps": "nas.class_mapping",
     "AnyPrediction": "nas.scoring.predictions",
     "AnyScores": "nas.scoring.by_task",
     "MultilabelPrediction": "nas.scoring.predictions",
@@ -127,6 +132,7 @@ __all__ = [
     "Budget",
     "Candidate",
     "Cause",
+    "ClassMap",
     "Constraint",
     "ContractError",
     "ControllerFailedError",
@@ -187,6 +193,8 @@ __all__ = [
     "Trained",
     "TrainingError",
     "check_costs",
+    "class_map",
+    "class_maps",
     "evaluate",
     "finalize",
     "from_arrays",

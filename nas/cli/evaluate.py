@@ -5,7 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from pathlib import Path
 
-from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import emit, make_console
 from nas.report.scores_report import scores_report, write_predictions
@@ -44,11 +43,8 @@ def run(arguments: Namespace) -> int:
 
 def _picture_path(text: str) -> Path:
     """Where the picture goes; a name that cannot be drawn to is refused before time is spent."""
-    from nas.report.figures import FORMATS
+    from nas.report.figures import check_name
 
     path = Path(text).expanduser()
-    if path.suffix.lower() not in FORMATS:
-        raise UsageError(
-            f"a picture's name must end in {' or '.join(FORMATS)}, but got {path.name!r}", field="png"
-        )
+    check_name(path, field="png")
     return path

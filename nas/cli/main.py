@@ -31,6 +31,7 @@ COMMANDS = {
     "train": "train a network in full, or the best of a study; test and export it",
     "evaluate": "score a trained network on images whose labels are known",
     "predict": "predict the classes, labels or numbers of images with a trained network",
+    "cam": "map where in images networks look, side by side in a picture",
     "profile": "describe a search space, and estimate the time of a search",
     "proxy-check": "measure whether a short training ranks candidates as a longer one does, and its noise",
     "describe": "show the stages and costs of a network, and draw it",

@@ -26,6 +26,7 @@ from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.options import DeclaredOption, options_of
 from nas.published_weights import PACKAGES
+from nas.scoring.class_map import METHODS, OF_CAPTUM
 from nas.tasks import TASKS, THRESHOLD
 from nas.units import (
     one_of,
@@ -55,6 +56,7 @@ USAGE = {
     "train": "nas train WHAT --data PATH --recipe NAME --out DIR [options]",
     "evaluate": "nas evaluate BUNDLE --data PATH [options]",
     "predict": "nas predict BUNDLE IMAGE|DIR [IMAGE|DIR ...] [options]",
+    "cam": "nas cam WHAT [WHAT ...] IMAGE [IMAGE ...] --out FILE [options]",
     "profile": "nas profile --space NAME [options]",
     "proxy-check": "nas proxy-check --data PATH --space NAME --out DIR [options]",
     "describe": "nas describe ARCH [--layers] [--draw FILE] [--check] [options]",
@@ -265,6 +267,36 @@ def fill_predict(parser: Parser) -> None:
         f"probability from which on a label counts as predicted (default: {THRESHOLD})",
     )
     output.add_argument("--csv", metavar="FILE", help="write a line for every image, as they are done")
+    add_json(parser)
+
+
+def fill_cam(parser: Parser) -> None:
+    """Options of `nas cam`."""
+    parser.add_argument(
+        "what",
+        nargs="*",
+        metavar="WHAT|IMAGE",
+        help=f"networks ({BUNDLE}; or {', '.join(PACKAGES)}, from an installed package), and image files",
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="the picture, as .png or .svg")
+    parser.add_argument(
+        "--class",
+        dest="class_name",
+        metavar="NAME",
+        help="class, label or column to map (default: the likeliest class or label, the first column)",
+    )
+    take(
+        parser,
+        "--method",
+        one_of("method", METHODS),
+        "NAME",
+        "auto: cam, the exact map, where pooling and one linear layer follow the last map, else grad-cam; "
+        f"{', '.join(OF_CAPTUM)}: of captum, which must be installed",
+        default=METHODS[0],
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto, cpu or cuda (default auto: a GPU if there)"
+    )
     add_json(parser)
 
 

@@ -54,19 +54,27 @@ def quiet(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+def check_name(path: Path, *, field: str = "path") -> None:
+    """Checks that a figure can be written under such a name.
+
+    Raises:
+        NasError: It ends in neither .png nor .svg.
+    """
+    if path.suffix.lower() not in FORMATS:
+        raise NasError(
+            f"a picture's name must end in {' or '.join(FORMATS)}, but got {path.name!r}", field=field
+        )
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Writes the figure; equal figures give equal files.
 
     Raises:
         NasError: The name ends in neither .png nor .svg, or the file cannot be written.
     """
-    suffix = path.suffix.lower()
-    if suffix not in FORMATS:
-        raise NasError(
-            f"a picture's name must end in {' or '.join(FORMATS)}, but got {path.name!r}", field="path"
-        )
+    check_name(path)
     try:
-        path.write_bytes(_rendered(figure, suffix[1:]))
+        path.write_bytes(_rendered(figure, path.suffix.lower()[1:]))
     except OSError as error:
         raise NasError(
             f"the picture {path} cannot be written: {error.strerror or error}", field="path"

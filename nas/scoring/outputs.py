@@ -146,7 +146,7 @@ def _decode(files: Files, index: int, reading: Reading) -> Images | Unreadable:
     try:
         return decode(Path(files.root) / files.paths[index], reading)
     except READ_ERRORS as error:
-        return Unreadable(name=files.name(index), reason=_reason(error))
+        return Unreadable(name=files.name(index), reason=reason_of(error))
 
 
 def _collected(places: range, decoded: Sequence[Future[Images | Unreadable]], reading: Reading) -> Batch:
@@ -161,7 +161,7 @@ def _collected(places: range, decoded: Sequence[Future[Images | Unreadable]], re
     )
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """What a decoder complains of, in one short line."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror

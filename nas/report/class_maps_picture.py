@@ -1,0 +1,198 @@
+"""Draws class maps: a row for each image, a column for each network, as in EfficientNet's Figure 7."""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap
+from PIL import Image
+
+from nas.data.tree import printable
+from nas.errors import UsageError
+from nas.report.figures import GREY, INK, NORMAL, SMALL, new_figure, save
+from nas.scoring.class_map import OF_CAPTUM, over
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from nas.scoring.class_map import ClassMap
+
+Colours = npt.NDArray[np.float64]
+
+MAP_COLOURS = colormaps["viridis"]
+"""Perceptually uniform, and ordered by lightness with every kind of colour vision."""
+
+OPACITY = 0.6
+"""Of the map over the grey image."""
+
+VEIL = 0.75
+"""Whiteness over what the network did not see."""
+
+CELL_INCHES = 1.9
+MOST_ROWS, MOST_COLUMNS = 40, 12
+LETTERS = 27
+"""Characters of a line below a cell."""
+
+LINE_INCHES = 1.3 * SMALL / 72
+
+FLATTEST, TALLEST = 0.3, 2.0
+"""Height of a row of cells by their width."""
+
+NAMES = {"cam": "CAM", "grad-cam": "Grad-CAM"}
+
+
+def check_size(rows: int, columns: int) -> None:
+    """Checks that so many images and networks fit into a picture.
+
+    Raises:
+        UsageError: They do not.
+    """
+    if rows > MOST_ROWS or columns > MOST_COLUMNS:
+        raise UsageError(
+            f"a picture has at most {MOST_ROWS} images and {MOST_COLUMNS} networks, but got {rows} and "
+            f"{columns}: draw fewer, or several pictures",
+            field="what",
+        )
+
+
+def draw_class_maps(rows: Sequence[Sequence[ClassMap]], path: Path) -> Path:
+    """Draws maps into a .png or .svg file; its folder is made.
+
+    Args:
+        rows: One row for each image, one map in it for each network.
+        path: The file.
+
+    Raises:
+        NasError: There are too many, the name ends otherwise, or the file cannot be written.
+    """
+    check_size(len(rows), len(rows[0]))
+    figure = _figure(rows)
+    with suppress(OSError):  # `save` says what is wrong
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        # Names in a script that matplotlib's font lacks are drawn as boxes; one line for each would not help.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        return save(figure, path)
+
+
+def _figure(rows: Sequence[Sequence[ClassMap]]) -> Figure:
+    columns = 1 + len(rows[0])
+    heights = [min(TALLEST, max(FLATTEST, row[0].view.size[1] / row[0].view.size[0])) for row in rows]
+    lines = sum(max(_said(one).count("\n") + 1 for one in row) for row in rows)
+    tall = CELL_INCHES * sum(heights) + lines * LINE_INCHES + len(rows) * 0.15 + 1.35
+    figure = new_figure(CELL_INCHES * columns, tall)
+    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
+    for axes_of_row, row in zip(grid, rows, strict=True):
+        _draw_image(axes_of_row[0], row)
+        for axes, one in zip(axes_of_row[1:], row, strict=True):
+            _draw_map(axes, one)
+    for axes, one in zip(grid[0][1:], rows[0], strict=True):
+        axes.set_title(f"{_wrapped(one.network)}\n{_method(one)}", fontsize=NORMAL, color=INK)
+    grid[0][0].set_title("image", fontsize=NORMAL, color=INK)
+    _draw_scale(figure, grid)
+    return figure
+
+
+def _method(one: ClassMap) -> str:
+    name = NAMES.get(one.method, one.method)
+    if one.method in OF_CAPTUM:
+        return f"{name}, {one.view.pixels.shape[-1]} pixels"
+    return f"{name}, {one.places.shape[0]} x {one.places.shape[1]} places"
+
+
+def _draw_image(axes: Axes, row: Sequence[ClassMap]) -> None:
+    image = max((one.view.image for one in row), key=lambda image: len(image.getbands()))
+    axes.imshow(np.asarray(image.convert("RGB")), interpolation="antialiased")
+    _bare(axes)
+    axes.set_xlabel(_wrapped(printable(Path(row[0].file).name)), fontsize=SMALL, color=INK)
+
+
+def _draw_map(axes: Axes, one: ClassMap) -> None:
+    axes.imshow(_coloured(one), interpolation="antialiased")
+    if (peak := one.peak) is not None:
+        scale = one.view.image.width / one.view.size[0]
+        x, y = (scale * place - 0.5 for place in peak)
+        axes.plot(x, y, "+", color="black", markersize=9, markeredgewidth=3, clip_on=True)
+        axes.plot(x, y, "+", color="white", markersize=8, markeredgewidth=1.4, clip_on=True)
+        axes.set_xlim(-0.5, one.view.image.width - 0.5)
+        axes.set_ylim(one.view.image.height - 0.5, -0.5)
+    _bare(axes)
+    axes.set_xlabel(_said(one), fontsize=SMALL, color=INK)
+
+
+def _said(one: ClassMap) -> str:
+    """The lines below a map."""
+    lines = [_wrapped(f"{printable(one.says)}{', what lowers it' if one.lowers else ''}")]
+    if one.probability is not None and one.mapped != one.predicted:
+        predicted = f"predicted: {printable(one.predicted)} {100 * one.probability:.1f} %"
+        lines.append(_wrapped(predicted))
+    if one.is_empty:
+        lines.append("no place speaks for it")
+    return "\n".join(lines)
+
+
+def _coloured(one: ClassMap) -> Colours:
+    """The image in grey with the map in colours over what the network saw, the rest pale."""
+    view = one.view
+    scale = view.image.width / view.size[0]
+    left, top, right, bottom = (scale * edge for edge in view.box)
+    box, size = (left, top, right, bottom), view.image.size
+    grey = np.asarray(view.image.convert("L"), np.float64) / 255
+    seen = over(_grey(view.pixels), box, size) / 255
+    values = one.map
+    highest = float(values.max())
+    shares = over(values / highest if highest > 0 else values, box, size)
+    is_seen = np.isfinite(shares)
+    colours = MAP_COLOURS(np.nan_to_num(shares))[..., :3]
+    inside = (1 - OPACITY) * np.nan_to_num(seen)[..., None] + OPACITY * colours
+    outside = (1 - VEIL) * grey[..., None] + VEIL
+    mixed: Colours = np.where(is_seen[..., None], inside, outside)
+    return mixed.clip(0, 1)
+
+
+def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    image = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    return np.asarray(Image.fromarray(image).convert("L"), np.float32)
+
+
+def _draw_scale(figure: Figure, grid: npt.NDArray[np.object_]) -> None:
+    """The one scale of all maps, in the colours that they have over a middle grey."""
+    shades = (1 - OPACITY) * 0.5 + OPACITY * MAP_COLOURS(np.linspace(0, 1, 256))[:, :3]
+    bar = figure.colorbar(
+        ScalarMappable(cmap=ListedColormap(shades)),
+        ax=grid.ravel().tolist(),
+        location="bottom",
+        fraction=0.04,
+        aspect=40,
+        shrink=0.7,
+    )
+    bar.set_ticks([0, 0.5, 1], labels=["0: none, or against it", "1/2", "1: most in this map"])
+    bar.ax.tick_params(labelsize=SMALL, colors=INK, length=2, color=GREY)
+    bar.outline.set_visible(False)
+    bar.set_label(
+        "evidence for what is named below a map, place by place, as a share of its largest value\n"
+        "+ largest value;  pale: not seen by the network",
+        fontsize=SMALL,
+        color=INK,
+    )
+
+
+def _wrapped(text: str) -> str:
+    """At most two lines."""
+    return "\n".join(textwrap.wrap(text, LETTERS, max_lines=2, placeholder=" …") or [""])
+
+
+def _bare(axes: Axes) -> None:
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
