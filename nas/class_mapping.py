@@ -235,7 +235,7 @@ def _near(word: str, names: Sequence[str]) -> str:
     """Names that hold the word, or look like it."""
     holding = [name for name in names if word and word.lower() in name.lower()]
     if holding:
-        return f"did you mean one of {few(holding)}?"
+        return f"did you mean {few(holding)}?"
     said = hint(word, names)
     return said if said.startswith("did you mean") else f"they begin with {few(names)}"
 

@@ -14,7 +14,7 @@ from nas.data.tree import few, printable
 from nas.errors import NasError, UsageError
 from nas.export.opened import OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
-from nas.published_weights import PACKAGES
+from nas.published_weights import PACKAGES, TIMM
 from nas.scoring.views import Look, as_trained, middle
 from nas.starting_weights import find_weights
 from nas.units import hint
@@ -83,7 +83,9 @@ def tell_apart(words: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         (images, "an image", "give image files, such as photos/*.jpg"),
     ):
         if not found:
-            raise UsageError(f"there must be {noun}, but {few(list(words))} has none: {remedy}", field="what")
+            raise UsageError(
+                f"there must be {noun}, but {few(list(words)) or 'nothing'} was given: {remedy}", field="what"
+            )
     return tuple(networks), tuple(images)
 
 
@@ -100,8 +102,9 @@ def open_network(given: str | Path | OpenBundle) -> OpenNetwork:
             return _of_package(str(given))
         return _of_bundle(open_bundle(given), Path(given).expanduser())
     except NasError as error:
-        tried = "" if isinstance(error, UsageError) else f"{printable(str(given))} was tried as a network: "
-        raise type(error)(f"{tried}{error}", field="networks") from error
+        said = str(error).partition(f", or give {TIMM}")[0]  # a package's names alone are opened here
+        tried = f"{printable(str(given))} was tried as a network"
+        raise type(error)(f"{tried}: {said}", field="networks") from error
 
 
 def open_networks(words: Sequence[str | Path | OpenBundle]) -> tuple[OpenNetwork, ...]:

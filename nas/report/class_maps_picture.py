@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 from matplotlib import colormaps
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap
 from PIL import Image
 
 from nas.data.tree import printable
@@ -43,7 +41,13 @@ MOST_ROWS, MOST_COLUMNS = 40, 12
 LETTERS = 27
 """Characters of a line below a cell."""
 
-LINE_INCHES = 1.3 * SMALL / 72
+LINE_INCHES = 1.35 * NORMAL / 72
+GAP = 0.08
+SCALE_INCHES, SCALE_MARGIN = 1.15, 0.65
+
+SCALE = """evidence for what is named below each map,
+as a share of the largest value in that map
++ largest value; pale: not seen by the network"""
 
 FLATTEST, TALLEST = 0.3, 2.0
 """Height of a row of cells by their width."""
@@ -86,21 +90,39 @@ def draw_class_maps(rows: Sequence[Sequence[ClassMap]], path: Path) -> Path:
 
 
 def _figure(rows: Sequence[Sequence[ClassMap]]) -> Figure:
-    columns = 1 + len(rows[0])
+    """Sets cells, texts and scale in inches, from the bottom: each cell has the shape of its image."""
+    titles = ["image", *(f"{_wrapped(one.network)}\n{_method(one)}" for one in rows[0])]
     heights = [min(TALLEST, max(FLATTEST, row[0].view.size[1] / row[0].view.size[0])) for row in rows]
-    lines = sum(max(_said(one).count("\n") + 1 for one in row) for row in rows)
-    tall = CELL_INCHES * sum(heights) + lines * LINE_INCHES + len(rows) * 0.15 + 1.35
-    figure = new_figure(CELL_INCHES * columns, tall)
-    grid = figure.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
-    for axes_of_row, row in zip(grid, rows, strict=True):
-        _draw_image(axes_of_row[0], row)
-        for axes, one in zip(axes_of_row[1:], row, strict=True):
-            _draw_map(axes, one)
-    for axes, one in zip(grid[0][1:], rows[0], strict=True):
-        axes.set_title(f"{_wrapped(one.network)}\n{_method(one)}", fontsize=NORMAL, color=INK)
-    grid[0][0].set_title("image", fontsize=NORMAL, color=INK)
-    _draw_scale(figure, grid)
+    lines = [max(_said(one).count("\n") + 1 for one in row) for row in rows]
+    below = [LINE_INCHES * count + 2 * GAP for count in lines]
+    above = LINE_INCHES * (max(title.count("\n") for title in titles) + 1) + 2 * GAP
+    width = GAP + (CELL_INCHES + GAP) * len(titles)
+    bottom = SCALE_INCHES + sum(below) + CELL_INCHES * sum(heights)
+    figure = new_figure(width, bottom + above, arranged=False)
+
+    for row, height, room in zip(rows, heights, below, strict=True):
+        bottom -= CELL_INCHES * height
+        cells = [
+            _axes(figure, GAP + column * (CELL_INCHES + GAP), bottom, CELL_INCHES, CELL_INCHES * height)
+            for column in range(len(titles))
+        ]
+        bottom -= room
+        _draw_image(cells[0], row)
+        for cell, one in zip(cells[1:], row, strict=True):
+            _draw_map(cell, one)
+        if row is rows[0]:
+            for cell, title in zip(cells, titles, strict=True):
+                cell.set_title(title, fontsize=NORMAL, color=INK)
+    _draw_scale(figure, width)
     return figure
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches."""
+    whole_width, whole_height = figure.get_size_inches()
+    return figure.add_axes(
+        (left / whole_width, bottom / whole_height, width / whole_width, height / whole_height)
+    )
 
 
 def _method(one: ClassMap) -> str:
@@ -165,26 +187,17 @@ def _grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return np.asarray(Image.fromarray(image).convert("L"), np.float32)
 
 
-def _draw_scale(figure: Figure, grid: npt.NDArray[np.object_]) -> None:
+def _draw_scale(figure: Figure, width: float) -> None:
     """The one scale of all maps, in the colours that they have over a middle grey."""
     shades = (1 - OPACITY) * 0.5 + OPACITY * MAP_COLOURS(np.linspace(0, 1, 256))[:, :3]
-    bar = figure.colorbar(
-        ScalarMappable(cmap=ListedColormap(shades)),
-        ax=grid.ravel().tolist(),
-        location="bottom",
-        fraction=0.04,
-        aspect=40,
-        shrink=0.7,
-    )
-    bar.set_ticks([0, 0.5, 1], labels=["0: none, or against it", "1/2", "1: most in this map"])
-    bar.ax.tick_params(labelsize=SMALL, colors=INK, length=2, color=GREY)
-    bar.outline.set_visible(False)
-    bar.set_label(
-        "evidence for what is named below a map, place by place, as a share of its largest value\n"
-        "+ largest value;  pale: not seen by the network",
-        fontsize=SMALL,
-        color=INK,
-    )
+    length = min(width - 2 * SCALE_MARGIN, 2.5 * CELL_INCHES)
+    axes = _axes(figure, (width - length) / 2, SCALE_INCHES - 0.25, length, 0.12)
+    axes.imshow(shades[None], aspect="auto", extent=(0, 1, 0, 1))
+    axes.set_yticks([])
+    axes.set_xticks([0, 0.5, 1], labels=["0: none, or against", "1/2", "1: most in a map"])
+    axes.tick_params(labelsize=SMALL, colors=INK, length=2, color=GREY)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(SCALE, fontsize=SMALL, color=INK)
 
 
 def _wrapped(text: str) -> str:
