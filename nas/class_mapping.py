@@ -126,7 +126,7 @@ class _Mapper:
     def __call__(self, path: str | Path) -> ClassMap:
         view = _view(path, self._network)
         preprocessing = self._network.preprocessing
-        image = self._normalise(torch.from_numpy(view.pixels[None]).to(self._device))
+        image = self._normalise(torch.from_numpy(view.pixels[None].copy()).to(self._device))
         maps, logits = self._run(image)
         if not np.isfinite(logits).all():
             raise ExportError(

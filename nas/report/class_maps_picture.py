@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ OPACITY = 0.6
 
 VEIL = 0.75
 """Whiteness over what the network did not see."""
+
+LEAST_DRAWN = 320
+"""Pixels on the longer side of a map that is drawn."""
 
 CELL_INCHES = 1.9
 MOST_ROWS, MOST_COLUMNS = 40, 12
@@ -140,14 +144,14 @@ def _draw_image(axes: Axes, row: Sequence[ClassMap]) -> None:
 
 
 def _draw_map(axes: Axes, one: ClassMap) -> None:
-    axes.imshow(_coloured(one), interpolation="antialiased")
+    width, height = one.view.size
+    axes.imshow(_coloured(one), interpolation="antialiased", extent=(0, width, height, 0))
     if (peak := one.peak) is not None:
-        scale = one.view.image.width / one.view.size[0]
-        x, y = (scale * place - 0.5 for place in peak)
+        x, y = peak
         axes.plot(x, y, "+", color="black", markersize=9, markeredgewidth=3, clip_on=True)
         axes.plot(x, y, "+", color="white", markersize=8, markeredgewidth=1.4, clip_on=True)
-        axes.set_xlim(-0.5, one.view.image.width - 0.5)
-        axes.set_ylim(one.view.image.height - 0.5, -0.5)
+        axes.set_xlim(0, width)
+        axes.set_ylim(height, 0)
     _bare(axes)
     axes.set_xlabel(_said(one), fontsize=SMALL, color=INK)
 
@@ -166,11 +170,14 @@ def _said(one: ClassMap) -> str:
 def _coloured(one: ClassMap) -> Colours:
     """The image in grey with the map in colours over what the network saw, the rest pale."""
     view = one.view
-    scale = view.image.width / view.size[0]
+    zoom = math.ceil(LEAST_DRAWN / max(view.image.size))  # maps are finer than small images
+    size = (zoom * view.image.width, zoom * view.image.height)
+    scale = size[0] / view.size[0]
     left, top, right, bottom = (scale * edge for edge in view.box)
-    box, size = (left, top, right, bottom), view.image.size
-    grey = np.asarray(view.image.convert("L"), np.float64) / 255
-    seen = over(_grey(view.pixels), box, size) / 255
+    box = (left, top, right, bottom)
+    whole = view.image.convert("L").resize(size, Image.Resampling.NEAREST)
+    grey = np.asarray(whole, np.float64) / 255
+    seen = over(_grey(view.pixels), box, size, is_smooth=False) / 255
     values = one.map
     highest = float(values.max())
     shares = over(values / highest if highest > 0 else values, box, size)

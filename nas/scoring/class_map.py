@@ -107,11 +107,19 @@ class ClassMap:
         return f"{self.mapped} {100 * self.value:.1f} %"
 
 
-def over(values: Map, box: tuple[float, float, float, float], size: tuple[int, int]) -> Map:
-    """Lays values over the part of an image of a size (width, height) that a box takes up; NaN elsewhere."""
+def over(
+    values: Map, box: tuple[float, float, float, float], size: tuple[int, int], *, is_smooth: bool = True
+) -> Map:
+    """Lays values over the part of an image of a size (width, height) that a box takes up; NaN elsewhere.
+
+    They are resized bilinearly, or enlarged as squares where `is_smooth` is False.
+    """
     left, top, right, bottom = (round(edge) for edge in box)
     whole = np.full((size[1], size[0]), np.nan, np.float32)
-    inner = _resized(values, (max(1, right - left), max(1, bottom - top)))
+    inner_size = (max(1, right - left), max(1, bottom - top))
+    has_squares = not is_smooth and inner_size[0] > values.shape[1]
+    how = Image.Resampling.NEAREST if has_squares else Image.Resampling.BILINEAR
+    inner = _resized(values, inner_size, how)
     rows = slice(max(0, top), min(size[1], bottom))
     columns = slice(max(0, left), min(size[0], right))
     whole[rows, columns] = inner[
@@ -120,6 +128,6 @@ def over(values: Map, box: tuple[float, float, float, float], size: tuple[int, i
     return whole
 
 
-def _resized(values: Map, size: tuple[int, int]) -> Map:
-    """Resizes bilinearly to (width, height)."""
-    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR), np.float32)
+def _resized(values: Map, size: tuple[int, int], how: Image.Resampling = Image.Resampling.BILINEAR) -> Map:
+    """Resizes to (width, height)."""
+    return np.asarray(Image.fromarray(values).resize(size, how), np.float32)
