@@ -277,6 +277,21 @@ def parse_rungs(text: str) -> tuple[float, ...]:
     return rungs
 
 
+def parse_factors(text: str) -> tuple[float, ...]:
+    """Reads factors of a cost: `2,4,8`, numbers above 1.
+
+    Raises:
+        UsageError: They are not.
+    """
+    try:
+        factors = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        factors = ()
+    if not factors or not all(math.isfinite(factor) and factor > 1 for factor in factors):
+        raise UsageError(f"{text!r} are no factors: give numbers above 1, such as 2,4")
+    return factors
+
+
 def parse_bases(text: str) -> tuple[float, float, float]:
     """Reads the bases of compound scaling: `1.2,1.1,1.15` for depth, width and resolution.
 

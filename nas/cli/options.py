@@ -20,6 +20,7 @@ from nas.config.quickstart import OWN_TRIALS, TRIALS, WORKERS
 from nas.config.readers import read_metrics
 from nas.config.settings import Settings
 from nas.data.labelled import WholeOrSplit
+from nas.evaluation.scaled_networks import ScalingPlan
 from nas.evaluation.space_profile import SAMPLES
 from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
@@ -427,18 +428,6 @@ def fill_scale(parser: Parser) -> None:
         "H",
         "the largest whose training on --data takes at most this time, by measured steps, such as 1.5h",
     )
-    budget = parser.add_argument_group("the training of --max-train-memory and --max-train-hours")
-    known = options_of(Settings)
-    for name in ("data", "data_root"):
-        add_declared(budget, replace(known[name], default=None))
-    add_download(budget)
-    budget.add_argument(
-        "--train-recipe",
-        metavar="NAME",
-        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: small where the baseline takes up to "
-        "64 pixels, modern above)",
-    )
-    add_declared(budget, replace(options_of(TrainOptions)["device"], default=None))
     rule = parser.add_argument_group("how the size is shared and rounded")
     take(
         rule,
@@ -473,7 +462,48 @@ def fill_scale(parser: Parser) -> None:
         default=next(iter(RULES)),
     )
     parser.add_argument("--out", metavar="DIR", help="where to write (default runs/ARCH-scaled)")
+    full = parser.add_argument_group(
+        "full training of the family, and of what a training budget is measured on"
+    )
+    full.add_argument(
+        "--train",
+        action="store_true",
+        help="train the network and every member in full, as nas train does; test, time and export them",
+    )
+    full.add_argument(
+        "--references",
+        metavar="NAME,...",
+        help="train these networks alike, to compare with, on images as large as the network's; or NAME@PX",
+    )
+    take(full, "--train-seeds", parse_positive_int, "N", "full trainings of each network (default 1)")
+    full.add_argument(
+        "--train-recipe",
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: small where the baseline takes up to "
+        "64 pixels, modern above)",
+    )
+    add_declared(full, replace(options_of(TrainOptions)["device"], default=None))
+    _add_scaling_search(parser)
     add_json(parser)
+
+
+def _add_scaling_search(parser: Parser) -> None:
+    """Adds the search for the direction of scaling, and how it trains."""
+    group = parser.add_argument_group("search for the direction, by training on your images")
+    group.add_argument(
+        "--search",
+        action="store_true",
+        help="train the network scaled in many directions at equal cost, and find the best one",
+    )
+    for one in options_of(ScalingPlan).values():
+        add_declared(group, one)
+    take(
+        group, "--pixels", parse_positive_int, "PX", "image side of the network, unscaled (default: its own)"
+    )
+    table = options_of(Settings)["latency_table"]
+    words = "hold the latency that this table predicts equal, in place of the multiply-adds"
+    add_declared(group, replace(table, option=replace(table.option, help=words)))
+    add_settings(parser, taken_by("scale"))
 
 
 def fill_measure(parser: Parser) -> None:

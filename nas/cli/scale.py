@@ -2,134 +2,151 @@
 
 from __future__ import annotations
 
-import math
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 
 from nas.architectures import find_architecture
+from nas.config.scaling import SETTINGS, scaling_settings
+from nas.config.settings import Settings, flag_of
 from nas.errors import ExportError, UsageError
 from nas.evaluation.family import Family, Step
-from nas.evaluation.training_budget import Probe, TrainingBudget, largest_trained
-from nas.report.family_report import family_report, probe_in_words
-from nas.report.printing import emit, make_console
+from nas.evaluation.scaled_networks import ScalingPlan
+from nas.evaluation.training_budget import Probe
+from nas.options import options_of
+from nas.report.family_report import family_report
+from nas.report.printing import Report, emit, make_console
+from nas.training.recipe import Recipe
 from search_spaces.scaling import BASES, RULES
+
+EXIT_INTERRUPTED = 130
+
+OF_IMAGES = ("data", "data_root", "download", "task", "search_fraction", "fit", "seed", "metric")
+OF_FULL_TRAINING = ("train_recipe", "device")
+OF_FAMILY = ("references", "train_seeds")
 
 
 def run(arguments: Namespace) -> int:
-    """Prints the family and writes its members."""
+    """Finds the direction if asked to, prints the family, writes and trains it; 130 after Ctrl-C."""
     way = _require_one_size(arguments)
+    settings = _settings(arguments)
     found = find_architecture(arguments.architecture)
-    family = Family(
-        baseline=found.network,
-        direction=arguments.direction,
-        bases=arguments.bases or BASES,
-        rule=RULES[arguments.rule],
-        resolution_multiple=arguments.multiple,
-        limits=_limits(arguments),
-    )
     folder = Path(arguments.out or f"runs/{found.name}-scaled").expanduser()
-    probes: list[Probe] = []
-    if way == "factors":
-        steps: tuple[Step, ...] = (family.by_factors(_factors(arguments)),)
-    elif way == "phi":
-        steps = tuple(map(family.at, arguments.phi))
-    else:
-        budget = _budget(arguments)
-        steps = (family.largest() if budget is None else _trained(arguments, family, budget, folder, probes),)
-    files = _write(folder, steps)
-    report = family_report(
-        found.name, found.network, steps, folder, files, direction=arguments.direction, probes=probes
-    )
-    emit(report, as_json=arguments.json)
+    baseline, direction, reports = found.network, arguments.direction, []
+    console = make_console(to_stderr=arguments.json)
+    if arguments.references:
+        from nas.cli.scale_training import find_references
+
+        find_references(arguments.references)  # a typing mistake shows before anything is trained
+    try:
+        if arguments.search:
+            from nas.cli.scale_search import search
+
+            baseline, direction, report = search(arguments, settings, found, folder, console)
+            reports.append(report)
+        if way:
+            family = Family(
+                baseline=baseline,
+                direction=direction,
+                bases=arguments.bases or BASES,
+                rule=RULES[arguments.rule],
+                resolution_multiple=arguments.multiple,
+                limits=_limits(arguments),
+            )
+            probes: list[Probe] = []
+            steps = _steps(arguments, settings, family, way, folder, probes)
+            files = _write(folder, steps)
+            reports.append(
+                family_report(found.name, baseline, steps, folder, files, direction=direction, probes=probes)
+            )
+            if arguments.train:
+                from nas.cli.scale_training import train_steps
+
+                networks = {found.name: baseline} | {step.name: step.member.network for step in steps}
+                reports.append(train_steps(arguments, settings, networks, folder, console))
+    except KeyboardInterrupt:
+        console.print("stopped; the same command continues where it was", soft_wrap=True)
+        return EXIT_INTERRUPTED
+    emit(_joined(reports), as_json=arguments.json)
     return 0
 
 
-def _budget(arguments: Namespace) -> TrainingBudget | None:
-    """What a training may take; None where that was not limited.
+def _settings(arguments: Namespace) -> Settings:
+    """What was given of images and trainings, or is known of the study.
 
     Raises:
-        UsageError: It is limited and there are no images, or the other way round.
+        UsageError: Images are needed and are not given, or are given and not needed.
     """
-    hours, memory_bytes = arguments.max_train_hours, arguments.max_train_memory_bytes
-    is_limited = hours is not None or memory_bytes is not None
-    if not is_limited:
-        return None
-    if arguments.data is None:
-        raise UsageError(
-            "--max-train-hours and --max-train-memory are measured on images: give --data", field="data"
-        )
-    return TrainingBudget(
-        seconds=math.inf if hours is None else 3600 * hours,
-        memory_bytes=math.inf if memory_bytes is None else memory_bytes,
-    )
+    is_limited = arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
+    known = {**options_of(Recipe), **options_of(ScalingPlan)}
+    known |= {name: options_of(Settings)[name] for name in SETTINGS}
+    budgets = "--train, --max-train-hours or --max-train-memory"
+    needed = {
+        "--train": (arguments.train, OF_FAMILY),
+        budgets: (arguments.train or is_limited, OF_FULL_TRAINING),
+        f"--search, {budgets}": (arguments.search or arguments.train or is_limited, OF_IMAGES),
+        "--search": (arguments.search, [*(name for name in known if name not in OF_IMAGES), "pixels"]),
+    }
+    for words, (is_there, names) in needed.items():
+        wrong = [name for name in names if getattr(arguments, name, None) not in (None, False, ())]
+        if wrong and not is_there:
+            flag = known[wrong[0]].flag if wrong[0] in known else flag_of(wrong[0])
+            raise UsageError(
+                f"{flag} says how networks are trained by {words}: give that, or leave it out",
+                field=wrong[0],
+            )
+    needs = arguments.search or arguments.train or is_limited
+    return scaling_settings(arguments, arguments.architecture, needs_images=needs)
 
 
-def _trained(
-    arguments: Namespace, family: Family, budget: TrainingBudget, folder: Path, probes: list[Probe]
-) -> Step:
-    """The largest member whose training keeps the budget, and the limits; tells of every measurement."""
-    from nas.full_training.images import ImageSource
-    from nas.full_training.load import training_load
-    from nas.full_training.options import TrainOptions
-    from nas.full_training.training import SMALL_RESOLUTION, FullTraining
+def _steps(
+    arguments: Namespace, settings: Settings, family: Family, way: str, folder: Path, probes: list[Probe]
+) -> tuple[Step, ...]:
+    """The members that were asked for; what was measured for a budget goes into `probes`."""
+    if way == "factors":
+        return (family.by_factors(_factors(arguments)),)
+    if way == "phi":
+        return tuple(map(family.at, arguments.phi))
+    if arguments.max_train_hours is None and arguments.max_train_memory_bytes is None:
+        return (family.largest(),)
+    from nas.cli.scale_training import largest_within
 
-    baseline = family.baseline
-    usual = "small" if baseline.resolution <= SMALL_RESOLUTION else "modern"
-    recipe = arguments.train_recipe or usual
-    source = ImageSource(spec=arguments.data, root=arguments.data_root, download=bool(arguments.download))
-    asked = FullTraining(network=baseline, data=source, recipe=recipe)
-    options = TrainOptions(device=arguments.device or "auto")
-    console = make_console(to_stderr=True)
-    console.print(f"measuring training steps by the recipe {recipe}")
-
-    def watch(probe: Probe) -> None:
-        probes.append(probe)
-        console.print(probe_in_words(probe))
-
-    best = largest_trained(
-        lambda phi: family.at_most(phi).member.network,
-        lambda network: training_load(asked, network, folder / "measured", options),
-        budget,
-        most_phi=family.most_phi(),
-        watch=watch,
-    )
-    return family.at_most(best.phi)
+    return (largest_within(arguments, settings, family, folder, probes),)
 
 
 def _require_one_size(arguments: Namespace) -> str:
-    """Says which of the ways to give a size was taken: phi, factors or limits.
+    """Says which of the ways to give a size was taken: phi, factors or limits; none of them beside a search.
 
     Raises:
         UsageError: None was, or two, or one that does not go with a direction.
     """
-    is_trained = arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
+    is_limited = arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
     given = {
         "phi": arguments.phi,
         "factors": _factors(arguments),
-        "limits": _limits(arguments) or is_trained,
+        "limits": _limits(arguments) or is_limited,
     }
     ways = [name for name, values in given.items() if values]
-    if len(ways) != 1:
+    if len(ways) > 1 or (not ways and not arguments.search):
         raise UsageError(
             "the size must be given by one of: --phi 1..7, factors such as --depth 2 or --width 1.4, or "
-            "limits such as --max-macs 1G for the largest network that keeps them",
+            "limits such as --max-macs 1G for the largest network that keeps them; or give --search",
             field="phi",
         )
-    if arguments.direction is not None and (ways == ["factors"] or arguments.bases is not None):
+    named = arguments.direction is not None
+    if named and arguments.search:
         raise UsageError(
-            "--direction shares the cost itself: leave out --depth, --width, --resolution and --bases, and "
+            "--search finds the direction, and --direction gives it: leave one of them out", field="direction"
+        )
+    if (named or arguments.search) and (ways == ["factors"] or arguments.bases is not None):
+        raise UsageError(
+            "a direction shares the cost itself: leave out --depth, --width, --resolution and --bases, and "
             "give --phi or limits",
             field="direction",
         )
-    images = ("data", "data_root", "download", "train_recipe", "device")
-    names = [name for name in images if getattr(arguments, name) not in (None, False)]
-    if not is_trained and names:
-        raise UsageError(
-            f"--{names[0].replace('_', '-')} is for --max-train-hours and --max-train-memory: give one of "
-            "them, or leave it out",
-            field=names[0],
-        )
-    return ways[0]
+    if arguments.train and not ways:
+        raise UsageError("--train trains a family: say which, such as --phi 1..3", field="train")
+    return ways[0] if ways else ""
 
 
 def _factors(arguments: Namespace) -> dict[str, float]:
@@ -161,3 +178,15 @@ def _write(folder: Path, steps: tuple[Step, ...]) -> tuple[str, ...]:
             f"{folder} cannot be written: {error}; choose another --out", field="out"
         ) from error
     return tuple(f"{step.name}.json" for step in steps)
+
+
+def _joined(reports: list[Report]) -> Report:
+    """One report of several; a fact that two have is the first's."""
+    facts = {fact.key: fact for report in reversed(reports) for fact in report.facts}
+    order = dict.fromkeys(fact.key for report in reports for fact in report.facts)
+    return replace(
+        reports[0],
+        facts=tuple(facts[key] for key in order),
+        tables=tuple(table for report in reports for table in report.tables),
+        notes=tuple(note for report in reports for note in report.notes),
+    )

@@ -124,18 +124,12 @@ class Prepared:
         Raises:
             ExecutorError: A number is out of range.
         """
-        minutes = self.settings.trial_timeout_minutes
-        options = ExecutorOptions(
-            self.settings.executor,
-            workers=self.workers,
-            gpus_per_worker=self.gpus_per_worker,
-            address=self.settings.address,
-            trial_timeout_seconds=None if minutes is None else 60 * minutes,
-            probe_resource=self.settings.latency_resource,
+        return make_executor(
+            self.settings,
+            (self.workers, self.gpus_per_worker),
             probe_gpus=1.0 if self.probe is not None and self.probe.is_cuda else 0.0,
             modules=self.modules,
         )
-        return options.make()
 
 
 def prepare(
@@ -158,7 +152,7 @@ def prepare(
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
     source, own = find_space(str(settings.space)), find_evaluator(settings)
     progress("loading PyTorch")
-    workers, gpus = _machines(settings, width)
+    workers, gpus = find_machines(settings, width)
     data = load_images(settings, source, download=download, progress=progress)
     objective = settings.make_objective(data.task)
     init = None
@@ -224,6 +218,33 @@ def prepare_request(request: Request, *, progress: Say = say_nothing) -> Prepare
 def earlier_study(request: Request, prepared: Prepared) -> Study | None:
     """The study to learn from first, where one is named."""
     return None if request.warm_start is None else open_study(request.warm_start, space=prepared.space)
+
+
+def make_executor(
+    settings: Settings,
+    machines: tuple[int, float],
+    *,
+    probe_gpus: float = 0.0,
+    modules: tuple[ModuleType, ...] = (),
+) -> Executor:
+    """A new executor as the settings say, for so many workers and such a share of a GPU for each.
+
+    Raises:
+        ExecutorError: A number is out of range.
+    """
+    minutes = settings.trial_timeout_minutes
+    workers, gpus_per_worker = machines
+    options = ExecutorOptions(
+        settings.executor,
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        address=settings.address,
+        trial_timeout_seconds=None if minutes is None else 60 * minutes,
+        probe_resource=settings.latency_resource,
+        probe_gpus=probe_gpus,
+        modules=modules,
+    )
+    return options.make()
 
 
 def make_evaluator(
@@ -371,7 +392,7 @@ def load_images(
     )
 
 
-def _machines(settings: Settings, width: int | None) -> tuple[int, float]:
+def find_machines(settings: Settings, width: int | None = None) -> tuple[int, float]:
     """Number of workers and their share of a GPU: as given, else every GPU, else this machine's cores."""
     if not EXECUTORS[settings.executor].is_parallel:
         parallel = next(name for name, kind in EXECUTORS.items() if kind.is_parallel)

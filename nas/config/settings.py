@@ -51,8 +51,8 @@ OBJECTIVE = "objective: a metric and costs"
 SEARCH, MACHINES = "search", "machines"
 LATENCY = "latency, if the objective uses it"
 TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
-PROFILE, CHECK = ("profile",), ("proxy-check",)
-BOTH = PROFILE + CHECK
+PROFILE, CHECK, SCALE = ("profile",), ("proxy-check",), ("scale",)
+BOTH, TRAINS = PROFILE + CHECK, CHECK + SCALE
 
 BUDGET, DEVICE = Budget(), DeviceSettings()
 """What is not given is as these have it."""
@@ -76,7 +76,7 @@ class Settings:
     """
 
     seed: int = option(
-        0, "seed of everything random", group=STUDY, metavar="N", read=parse_natural, also=CHECK
+        0, "seed of everything random", group=STUDY, metavar="N", read=parse_natural, also=TRAINS
     )
     is_deterministic: bool = option(
         False,
@@ -91,7 +91,7 @@ class Settings:
         metavar="PATH",
         read=absolute_if_there,
         resume="moved",
-        also=BOTH,
+        also=BOTH + SCALE,
     )
     task: TaskName | None = option(
         None,
@@ -99,7 +99,7 @@ class Settings:
         group=IMAGES,
         metavar="NAME",
         default_text="what the labels say",
-        also=BOTH,
+        also=BOTH + SCALE,
     )
     data_root: str | None = option(
         None,
@@ -108,21 +108,21 @@ class Settings:
         metavar="DIR",
         read=absolute_path,
         resume="moved",
-        also=BOTH,
+        also=BOTH + SCALE,
     )
     search_fraction: float = option(
         SEARCH_FRACTION,
         "share of the training images on which candidates are measured",
         group=IMAGES,
         metavar="F",
-        also=BOTH,
+        also=BOTH + SCALE,
     )
     fit: Fit = option(
         FIT,
         "how images become square, by cutting the centre out, adding black bars, or distorting",
         group=IMAGES,
         metavar="NAME",
-        also=BOTH,
+        also=BOTH + SCALE,
     )
     space: str | None = option(
         None,
@@ -147,7 +147,7 @@ class Settings:
         metavar="NAME",
         read=read_metric,
         default_text="the first of the task",
-        also=CHECK,
+        also=TRAINS,
     )
     target_macs: float | None = option(
         None,
@@ -280,7 +280,7 @@ class Settings:
         resume="changeable",
     )
     workers: int | None = option(
-        None, "trainings at the same time", group=MACHINES, metavar="N", resume="changeable", also=CHECK
+        None, "trainings at the same time", group=MACHINES, metavar="N", resume="changeable", also=TRAINS
     )
     gpus_per_worker: float | None = option(
         None,
@@ -288,7 +288,7 @@ class Settings:
         group=MACHINES,
         metavar="G",
         resume="changeable",
-        also=CHECK,
+        also=TRAINS,
     )
     executor: str = option(
         DEFAULT_EXECUTOR,
@@ -297,7 +297,7 @@ class Settings:
         metavar="NAME",
         read=one_of("executor", EXECUTORS),
         resume="changeable",
-        also=CHECK,
+        also=TRAINS,
     )
     address: str | None = option(
         None,
@@ -305,7 +305,7 @@ class Settings:
         group=MACHINES,
         metavar="ADDRESS",
         resume="changeable",
-        also=CHECK,
+        also=TRAINS,
     )
     trial_timeout_minutes: float | None = option(
         None,
@@ -314,7 +314,7 @@ class Settings:
         flag="--trial-timeout",
         metavar="MIN",
         resume="changeable",
-        also=CHECK,
+        also=TRAINS,
     )
     latency_table: str | None = option(
         None,
@@ -370,7 +370,7 @@ class Settings:
         "compile each candidate first with torch.compile: takes minutes, for long trainings only",
         group=TRAINING,
         flag="--compile",
-        also=BOTH,
+        also=BOTH + SCALE,
     )
     rungs: tuple[float, ...] = option(
         (),

@@ -1,0 +1,172 @@
+"""Makes what a search for the direction of scaling trains with, of a network and settings."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.config.prepared import find_machines, make_evaluator, make_executor
+from nas.config.request import given_options, recipe_of
+from nas.config.settings import Settings
+from nas.data.tree import check_outside
+from nas.errors import LatencyError, UsageError
+from nas.evaluation.scaling_search import ScalingSetting
+from nas.options import options_of
+from nas.starting_weights import study_in
+from nas.task_objective import judged_by
+from nas.training.recipe import Recipe
+from nas.trial import Say, say_nothing
+from search_spaces import Network, cost
+
+if TYPE_CHECKING:
+    from nas.data.images import ImageData
+    from nas.protocols import Evaluator
+
+SETTINGS = (
+    "latency_table",
+    *(name for name, one in options_of(Settings).items() if "scale" in one.option.also),
+)
+"""The settings that `nas scale` takes; others have the names of factors and limits there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedScaling:
+    """What settings mean for a search for the direction of scaling.
+
+    Attributes:
+        baseline: The network, for these images.
+        data: The images at the baseline's side.
+        recipe: How every network is trained.
+        setting: How networks are trained and what they cost.
+    """
+
+    baseline: Network
+    data: ImageData
+    recipe: Recipe
+    setting: ScalingSetting
+
+
+def scaling_settings(arguments: Namespace, what: str, *, needs_images: bool) -> Settings:
+    """What was given; a study whose network is scaled says what was not: its images, split, recipe and seed.
+
+    Raises:
+        UsageError: There are no images.
+        NasError: The study cannot be read, or a value is out of range.
+    """
+    folder = Path(what).expanduser()
+    study = study_in(folder) if needs_images else None
+    is_of_command = study is not None and "recipe" in study.settings
+    base = Settings.from_dict(study.settings, folder) if study and is_of_command else Settings()
+    given = {name: value for name, value in given_options(arguments).items() if name in SETTINGS}
+    recipe = recipe_of(arguments, Recipe.from_json(base.recipe) if base.recipe else None)
+    kept = ("data", "data_root", "task", "search_fraction", "fit", "metric", "seed", "trial_timeout_minutes")
+    inherited = {name: getattr(base, name) for name in kept}
+    settings = Settings(**{**inherited, **given}, recipe=recipe.to_json())
+    if needs_images and settings.data is None:
+        raise UsageError(
+            "networks are trained on images: give --data, such as --data photos/",
+            field="data",
+        )
+    return settings
+
+
+def prepare_scaling(
+    settings: Settings,
+    network: Network,
+    *,
+    out: Path,
+    pixels: int | None = None,
+    download: bool = False,
+    progress: Say = say_nothing,
+) -> PreparedScaling:
+    """Loads the images, fits the network to them, and finds the machines.
+
+    Args:
+        settings: How networks are trained, and on what.
+        network: The network that is scaled.
+        out: Folder that will be written, which must not lie among the images.
+        pixels: Side of the baseline's images; None is the network's own.
+        download: Whether a data set by name may be downloaded.
+        progress: Receives progress.
+
+    Raises:
+        NasError: Something cannot be found, read or combined.
+    """
+    check_outside(out, settings.data)
+    machines = find_machines(settings)
+    progress("loading PyTorch")
+    read = _reader(settings, download=download, progress=progress)
+    data = read(network.resolution if pixels is None else pixels)
+    baseline = replace(
+        network, resolution=data.resolution, num_classes=data.num_classes, in_channels=data.channels
+    )
+    recipe, objective = Recipe.from_json(settings.recipe), settings.make_objective(data.task)
+
+    def evaluator(side: int) -> Evaluator:
+        images = data if side == data.resolution else read(side)
+        return make_evaluator(settings, images, recipe, None, objective=objective)
+
+    first = make_evaluator(settings, data, recipe, None, objective=objective)
+    first.check(baseline)
+    table = settings.latency_table
+    setting = ScalingSetting(
+        evaluator=evaluator,
+        executor=lambda: make_executor(settings, machines),
+        goal=judged_by(objective, data.task),
+        settings={
+            "data": data.content_digest,
+            "split": data.split_fingerprint,
+            "recipe": first.recipe.fingerprint,
+            "metric": objective.goal.metric,
+        },
+        price=_macs if table is None else _latency(table),
+        cost_name="macs" if table is None else "predicted_latency_ms",
+    )
+    return PreparedScaling(baseline=baseline, data=data, recipe=first.recipe, setting=setting)
+
+
+def _reader(settings: Settings, *, download: bool, progress: Say) -> Callable[[int], ImageData]:
+    """Reads the images at a side, always with the same split."""
+    from nas.data.loading import load_data
+
+    def read(side: int) -> ImageData:
+        progress(f"loading the images at {side} pixels")
+        return load_data(
+            str(settings.data),
+            task=settings.task,
+            root=settings.data_root,
+            download=download,
+            resolution=side,
+            search_fraction=settings.search_fraction,
+            seed=settings.seed,
+            fit=settings.fit,
+            progress=progress,
+        )
+
+    return read
+
+
+def _macs(network: Network) -> float:
+    return cost(network).macs
+
+
+def _latency(path: str) -> Callable[[Network], float]:
+    """What a table predicts, which must be able to estimate blocks that it has not measured.
+
+    Raises:
+        LatencyError: It cannot be read, or cannot estimate.
+    """
+    from nas.latency.table.table import LatencyTable
+
+    table = LatencyTable.load(Path(path))
+    if table.estimator is None:
+        raise LatencyError(
+            f"scaled networks have blocks that no table has measured, so the table must estimate them, but "
+            f"{path} measured every block of its space: make one with nas latency-table --most-blocks, below "
+            "the number of blocks of the space",
+            field="latency_table",
+        )
+    return table.predict
