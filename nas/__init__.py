@@ -40,8 +40,12 @@ if TYPE_CHECKING:
     from nas.class_mapping import class_map, class_maps
     from nas.data.loading import from_arrays, load_data
     from nas.evaluation.cost_check import check_costs
+    from nas.evaluation.scaled_networks import ScaledNetwork, ScalingPlan
+    from nas.evaluation.scaling_law import ScalingLaw
+    from nas.evaluation.scaling_search import ScalingSearch, ScalingSetting, search_coefficients
     from nas.execution.ray_executor import RayExecutor
     from nas.finalizing import Finalized, finalize
+    from nas.full_training.family import Family, FamilyNetwork, train_family
     from nas.full_training.images import ImageSource
     from nas.full_training.options import TrainOptions
     from nas.full_training.recipe import FullRecipe
@@ -92,6 +96,15 @@ _LAZY = {
     "FullRecipe": "nas.full_training.recipe",
     "FullTraining": "nas.full_training.training",
     "ImageSource": "nas.full_training.images",
+    "Family": "nas.full_training.family",
+    "FamilyNetwork": "nas.full_training.family",
+    "train_family": "nas.full_training.family",
+    "ScaledNetwork": "nas.evaluation.scaled_networks",
+    "ScalingLaw": "nas.evaluation.scaling_law",
+    "ScalingPlan": "nas.evaluation.scaled_networks",
+    "ScalingSearch": "nas.evaluation.scaling_search",
+    "ScalingSetting": "nas.evaluation.scaling_search",
+    "search_coefficients": "nas.evaluation.scaling_search",
     "RECIPES": "nas.full_training.recipes",
     "TrainOptions": "nas.full_training.options",
     "Trained": "nas.full_training.results",
@@ -145,6 +158,8 @@ __all__ = [
     "ExecutorError",
     "ExecutorOptions",
     "ExportError",
+    "Family",
+    "FamilyNetwork",
     "Finalized",
     "FullRecipe",
     "FullTraining",
@@ -179,6 +194,11 @@ __all__ = [
     "Replicate",
     "Reporter",
     "Rungs",
+    "ScaledNetwork",
+    "ScalingLaw",
+    "ScalingPlan",
+    "ScalingSearch",
+    "ScalingSetting",
     "Scores",
     "Search",
     "SearchStoppedError",
@@ -206,5 +226,7 @@ __all__ = [
     "predict",
     "prepare_pass",
     "search",
+    "search_coefficients",
     "train",
+    "train_family",
 ]
