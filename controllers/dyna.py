@@ -26,7 +26,7 @@ from controllers.problem import Problem
 from controllers.results import Told
 from controllers.start import Start
 
-VERSION = 3
+VERSION = 4
 """Of saved states: one of an earlier version goes on by its results, as its predictor was another."""
 
 LEARNING_RATE = 0.2
@@ -174,7 +174,8 @@ class Dyna(Estimating):
         self._pending.load(state["pending"])
         self._policy.load_state_dict(state["policy"])
         self._advantages.load_state_dict(state["advantages"])
-        self._predictor.load_state_dict(state["predictor"])
+        is_of_now = state.get("version") == VERSION
+        self._predictor.load_state_dict(state["predictor"] if is_of_now else {})
         if self._can_predict:
             self._predictor.fit(self._results)  # where the state is of an earlier version
             self._predictor.condition(self._results)

@@ -16,7 +16,7 @@ from controllers.finals import Beliefs, noise_of
 from controllers.followed import Flags, Followed
 from controllers.gaussian_process import GaussianProcess, Near, Prior
 from controllers.results import Results
-from controllers.robust import Scale
+from controllers.robust import Ranks, Scale
 
 FIRST_STEPS, LATER_STEPS = 30, 10
 """Adam steps of the hyperparameters at the first fit, and at each later one, which starts from the last."""
@@ -77,7 +77,8 @@ class Predictor:
 
     A candidate that failed, or whose accuracy collapsed, says nothing about the others' rewards. Another
     Gaussian process learns which candidates complete, and an expected improvement counts with that
-    probability. Values in the lower half count by their logarithm: see `Scale`.
+    probability. Values in the lower half count by their logarithm: see `Scale`. Where there is nothing but
+    rewards, these may have a cliff, as above a limit on a cost: they count by their ranks, however low.
 
     Args:
         decisions: What the tokens mean.
@@ -101,7 +102,7 @@ class Predictor:
         self._completing = Followed(GaussianProcess(decisions, CHANCE_PRIOR))
         self._has_failures = False
         self._worst = 0.0
-        self._scale = Scale(middle=0.0, spread=0.0)
+        self._scale: Scale | Ranks = Scale(middle=0.0, spread=0.0)
         self._target = "reward"
         self._next_fit = 0
         self._told = 0  # results that it is conditioned on
@@ -130,7 +131,7 @@ class Predictor:
         self._next_fit = len(results) + min(max(3, int(REFIT_SHARE * len(results))), LONGEST_UNFITTED)
         self._told = 0
         sound = _are_sound(results)
-        found: dict[str, tuple[Calibration, Scale]] = {}
+        found: dict[str, tuple[Calibration, Scale | Ranks]] = {}
         for target, followed in self._followed.items():
             if target == "accuracy" and not results.has_accuracies:
                 continue
@@ -268,10 +269,10 @@ class Predictor:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Continues from a state; of an earlier version, which kept other things, it fits anew."""
+        """Continues from a state; an empty one says to fit anew."""
         self._next_fit = self._told = 0
         self._calibration = None
-        if "until" not in state.get("completing", {}):
+        if not state:
             return
         for target, followed in self._followed.items():
             followed.load_state_dict(state["processes"][target])
@@ -347,7 +348,8 @@ class Predictor:
     def _values(self, results: Results, target: str, sound: Flags) -> Floats:
         """What is learnt of each result, `(n,)`, and sets its scale; of no use of one that is not sound."""
         values = results.accuracies if target == "accuracy" else results.rewards
-        self._scale = Scale.of(values[sound])
+        follows = "accuracy" in self._followed and results.has_accuracies
+        self._scale = (Scale if follows else Ranks).of(values[sound])
         return self._scale.squash(values)
 
     def _looked_at(self, results: Results, rows: Rows, process: GaussianProcess, most: int) -> Rows:
@@ -387,11 +389,11 @@ def most_like(rows: Rows, likeness: Floats, most: int) -> Rows:
 
 
 def _are_sound(results: Results) -> Flags:
-    """Which results completed and did not collapse, `(n,)`."""
-    values = results.accuracies if results.has_accuracies else results.rewards
-    sound = ~np.isnan(values)
-    if sound.any():
-        sound[sound] = ~Scale.of(values[sound]).has_collapsed(values[sound])
+    """Which results completed with an accuracy that did not collapse, `(n,)`."""
+    if not results.has_accuracies:
+        return np.asarray(~np.isnan(results.rewards), dtype=np.bool_)
+    sound = ~np.isnan(results.accuracies)
+    sound[sound] = ~Scale.of(results.accuracies[sound]).has_collapsed(results.accuracies[sound])
     return sound
 
 

@@ -1,9 +1,10 @@
-"""What is done to values among which some collapsed: a fence below, and a tail that counts less."""
+"""What is done to values of which some are far below: a fence, a tail that counts less, or ranks alone."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -63,3 +64,44 @@ class Scale:
             return squashed
         below = np.clip((self.middle - squashed) / self.spread, 0.0, math.log1p(_MOST))
         return np.where(below > 0, self.middle - self.spread * np.expm1(below), squashed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """Values by their rank alone, as a normal distribution has them: a cliff below is one step more.
+
+    Attributes:
+        values: Those that were ranked, each once, from the lowest.
+        scores: What each of them counts, in about the units of the values above the median.
+
+    Source: normal scores, van der Waerden, 1952.
+    """
+
+    values: Floats
+    scores: Floats
+
+    @classmethod
+    def of(cls, values: Floats) -> Ranks:
+        """The ranks of values `(n,)`, none of them NaN; they stay as they are where most are equal."""
+        known, first, counts = np.unique(np.sort(values), return_index=True, return_counts=True)
+        middle, high = np.quantile(values, [0.5, 0.9]).tolist()
+        if high <= middle:
+            return cls(values=known, scores=known)
+        quantiles, normal = (first + 0.5 * counts) / len(values), NormalDist()
+        unit = (high - middle) / normal.inv_cdf(0.9)
+        scores = [middle + unit * normal.inv_cdf(quantile) for quantile in quantiles.tolist()]
+        return cls(values=known, scores=np.array(scores))
+
+    def squash(self, values: Floats) -> Floats:
+        """The scores of values, in the same order; NaN where a value is."""
+        return _along(values, self.values, self.scores)
+
+    def expand(self, squashed: Floats) -> Floats:
+        """The values that have such scores."""
+        return _along(squashed, self.scores, self.values)
+
+
+def _along(values: Floats, knots: Floats, there: Floats) -> Floats:
+    """Where values lie between knots, above the last as far as they are from it; below the first, there."""
+    above: Floats = np.maximum(values - knots[-1], 0.0)
+    return np.asarray(np.interp(values, knots, there) + above, dtype=np.float64)

@@ -74,10 +74,12 @@ def test_the_reward_is_learned_where_an_accuracy_is_missing(tokens):
 
 def test_expected_improvement_is_that_of_the_normal_distribution(tokens):
     rng = np.random.default_rng(2)
-    predictor = fitted(gather(tokens, accuracy_of(tokens) + 0.02 * rng.normal(size=60)))
+    accuracies = accuracy_of(tokens) + 0.02 * rng.normal(size=60)
+    predictor = fitted(gather(tokens, accuracies, accuracies), cost, lambda accuracy, _: accuracy)
     others = DECISIONS.sample(np.random.default_rng(1), 40)
     mean, deviation = predictor._process.predict(others)
     best = float(np.quantile(mean, 0.9))  # above the middle, from where on values count as they are
+    assert predictor.target == "reward"
     found = predictor.improvement(others, best)
     for m, s, value in zip(mean, deviation, found, strict=True):
         z = (m - best) / s
@@ -145,10 +147,26 @@ def test_a_collapsed_result_counts_as_failed_and_not_as_a_reward(tokens):
     collapsed = rewards.copy()
     collapsed[::10] = 0.01
     others = DECISIONS.sample(np.random.default_rng(1), 50)
-    with_them, without = fitted(gather(tokens, collapsed)), fitted(gather(tokens, rewards))
+    with_them, without = (fitted(gather(tokens, found, found)) for found in (collapsed, rewards))
     np.testing.assert_allclose(with_them.estimate(others), without.estimate(others), atol=0.005)
     assert with_them.chance(others).mean() < 0.97
     assert (without.chance(others) == 1.0).all()
+
+
+def test_bare_rewards_beyond_a_cliff_teach_where_it_is_and_not_how_deep(tokens):
+    others = DECISIONS.sample(np.random.default_rng(1), 200)
+    noise = 0.002 * np.random.default_rng(2).normal(size=60)
+    estimates = []
+    for depth in (0.3, 30.0):
+        above = np.where(cost(tokens) <= 12, 0.0, depth)
+        predictor = fitted(gather(tokens, accuracy_of(tokens) + noise - above))
+        assert (predictor.chance(others) == 1.0).all()
+        estimates.append(predictor.estimate(others))
+    is_above = cost(others) > 12
+    for found in estimates:
+        assert np.median(found[is_above]) < 0.4 < np.median(found[~is_above])
+    kept = (np.array(estimates) > 0.5).all(axis=0)
+    np.testing.assert_allclose(estimates[0][kept], estimates[1][kept], atol=1e-9)
 
 
 def test_what_is_looked_at_does_not_depend_on_how_it_came_out():

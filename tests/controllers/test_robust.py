@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controllers.robust import Scale
+from controllers.robust import Ranks, Scale
 
 
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=40))
@@ -40,3 +40,20 @@ def test_where_most_values_are_equal_nothing_is_changed():
     scale = Scale.of(values)
     np.testing.assert_array_equal(scale.squash(values), values)
     assert not scale.has_collapsed(values).any()
+
+
+@given(st.lists(st.integers(-30, 30), min_size=3, max_size=40))
+def test_ranked_values_keep_their_order_and_are_expanded_again(values):
+    values = np.array(values) / 10
+    ranks = Ranks.of(values)
+    others = np.append(values, [values.max() + 0.3, np.median(values)])
+    scores = ranks.squash(others)
+    assert (np.diff(scores[np.argsort(others)]) >= 0).all()
+    np.testing.assert_allclose(ranks.expand(scores), others, atol=1e-9)
+
+
+def test_the_rank_of_a_value_does_not_depend_on_how_low_the_others_are():
+    values = np.linspace(0.6, 0.7, 20)
+    deep = np.where(np.arange(20) < 8, values - 50.0, values)
+    np.testing.assert_array_equal(Ranks.of(values).squash(values), Ranks.of(deep).squash(deep))
+    assert np.isnan(Ranks.of(deep).squash(np.array([np.nan]))).all()

@@ -4,8 +4,8 @@
 
 `version-1.json` was made so by the first version that wrote states, in which policy gradients kept part of
 theirs under `search`. It is not made again: it stands for the journals that users have. `version-2.json`
-holds those of `Dyna` since its predictor learns from failures apart, and `version-3.json` those since it
-follows results and draws those of candidates under way.
+holds those of `Dyna` since its predictor learns from failures apart, `version-3.json` those since it
+follows results and draws those of candidates under way, and `version-4.json` those since it learns ranks.
 """
 
 import dataclasses
