@@ -58,7 +58,8 @@ class Calibration:
         ratio: Root mean square of that difference over the deviation that was predicted; 1 where the
             predictor knows how far it may be off, more where it is too sure of itself.
         rank_correlation: Spearman's, of predicted and observed rewards; 0 where either does not vary.
-        density: Mean logarithm of the probability density of the observed rewards.
+        density: Mean logarithm of the probability density of the observed rewards; with rewards alone, of
+            the better half of them.
     """
 
     error: float
@@ -78,7 +79,8 @@ class Predictor:
     A candidate that failed, or whose accuracy collapsed, says nothing about the others' rewards. Another
     Gaussian process learns which candidates complete, and an expected improvement counts with that
     probability. Values in the lower half count by their logarithm: see `Scale`. Where there is nothing but
-    rewards, these may have a cliff, as above a limit on a cost: they count by their ranks, however low.
+    rewards, these may have a cliff, as above a limit on a cost: a low one is no failure then, and a process
+    of their ranks is fitted beside that of the rewards; the one that predicts the better half better is used.
 
     Args:
         decisions: What the tokens mean.
@@ -97,7 +99,7 @@ class Predictor:
         self._decisions = decisions
         self._known_noise = noise
         self._costs, self._reward = costs, reward
-        targets = ["reward"] if costs is None or reward is None else ["reward", "accuracy"]
+        targets = ["reward", "ranks" if costs is None or reward is None else "accuracy"]
         self._followed = {target: Followed(GaussianProcess(decisions)) for target in targets}
         self._completing = Followed(GaussianProcess(decisions, CHANCE_PRIOR))
         self._has_failures = False
@@ -110,7 +112,7 @@ class Predictor:
 
     @property
     def target(self) -> str:
-        """What is learnt at present, "reward" or "accuracy"."""
+        """What is learnt at present: "reward", "accuracy", or "ranks" of rewards."""
         return self._target
 
     @property
@@ -244,7 +246,7 @@ class Predictor:
         mean, deviation = process.predict(tokens, near=near, closer=most)
         closer = np.flatnonzero(deviation > 0)
         mean, deviation = mean[closer], deviation[closer]
-        if self._target == "reward":
+        if self._target != "accuracy":
             result[closer] = _expected_excess(mean, deviation, float(self._scale.squash(np.array([best]))[0]))
         else:
             values = mean + _NODES[:, None] * deviation
@@ -294,7 +296,7 @@ class Predictor:
     def _rewards(self, target: str, values: Floats, costs: Floats) -> Floats:
         """The rewards that go with values of a target, as the process has them, and with costs."""
         values = self._scale.expand(values)
-        if target == "reward" or self._reward is None:
+        if target != "accuracy" or self._reward is None:
             return values
         return np.asarray(self._reward(values, costs), dtype=np.float64)
 
@@ -348,8 +350,7 @@ class Predictor:
     def _values(self, results: Results, target: str, sound: Flags) -> Floats:
         """What is learnt of each result, `(n,)`, and sets its scale; of no use of one that is not sound."""
         values = results.accuracies if target == "accuracy" else results.rewards
-        follows = "accuracy" in self._followed and results.has_accuracies
-        self._scale = (Scale if follows else Ranks).of(values[sound])
+        self._scale = (Ranks if target == "ranks" else Scale).of(values[sound])
         return self._scale.squash(values)
 
     def _looked_at(self, results: Results, rows: Rows, process: GaussianProcess, most: int) -> Rows:
@@ -370,11 +371,14 @@ class Predictor:
         below = self._rewards(target, mean - deviation, costs)
         spread = np.maximum(np.abs(above - below) / 2, 1e-12)
         errors = expected - rewards
+        densities = -0.5 * (errors / spread) ** 2 - np.log(spread)
+        if "ranks" in self._followed:  # what lies beyond a cliff need not be predicted well
+            densities = densities[rewards >= np.median(rewards)]
         return Calibration(
             error=float(np.sqrt((errors**2).mean())),
             ratio=float(np.sqrt(((errors / spread) ** 2).mean())),
             rank_correlation=_rank_correlation(expected, rewards),
-            density=float((-0.5 * (errors / spread) ** 2 - np.log(spread)).mean()),
+            density=float(densities.mean()),
         )
 
 
