@@ -57,7 +57,7 @@ def scaling_report(
             label="lattice",
             value={"members": len(search.members), "parts": search.plan.parts},
             text=f"{len(search.members)} different networks of {search.plan.cost_factor:g} times the "
-            f"baseline's {search.cost_name}, {epochs:g} epochs each, measured on the search split",
+            f"baseline's {search.cost_name}, {_counted(epochs, 'epoch')} each, measured on the search split",
         ),
         *_left_out(search),
         _found(search),
@@ -216,7 +216,7 @@ def _finalists(search: ScalingSearch, native_side: float | None) -> Table:
     )
     return Table(
         key="finalists",
-        title=f"Finalists, {search.plan.seeds} seeds each",
+        title=f"Finalists, {_counted(search.plan.seeds, 'seed')} each",
         columns=(*_columns(search), column),
         rows=tuple(rows),
     )
@@ -239,8 +239,8 @@ def _notes(search: ScalingSearch, epochs: float, native_side: float | None) -> l
     notes = [_against(search, name) for name in KNOWN]
     if epochs < FEW_EPOCHS:
         notes.append(
-            f"warning: these networks were trained for {epochs:g} epochs; short trainings favour width, and "
-            "long ones depth: repeat the finalists with more epochs before a large budget is spent"
+            f"warning: these networks were trained for {_counted(epochs, 'epoch')}; short trainings favour "
+            "width, and long ones depth: repeat the finalists with more epochs before a large budget is spent"
         )
     if search.law is None:
         notes.append("there is no law: a quadratic needs 7 trainings of 6 different directions")
@@ -253,6 +253,10 @@ def _notes(search: ScalingSearch, epochs: float, native_side: float | None) -> l
     shares = ",".join(f"{share:.3f}" for share in search.found.shares)
     notes.append(f"to scale in this direction: nas scale ARCH --direction {shares} --phi 1..3")
     return notes
+
+
+def _counted(count: float, word: str) -> str:
+    return f"{count:g} {word}{'s' * (count != 1)}"
 
 
 def _against(search: ScalingSearch, name: str) -> str:
@@ -269,7 +273,8 @@ def _against(search: ScalingSearch, name: str) -> str:
         parts.append(f"{_interval(search, measured)} by their trainings")
     if search.law is not None:
         parts.append(f"{_interval(search, search.law.difference(search.found, direction))} by the law")
-    return f"found against {name}: {'; '.join(parts) or 'not known'}"
+    unknown = "not known: give more --seeds, and --parts of at least 3"
+    return f"found against {name}: {'; '.join(parts) or unknown}"
 
 
 def _interval(search: ScalingSearch, one: Estimated) -> str:
