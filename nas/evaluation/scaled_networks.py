@@ -16,10 +16,11 @@ from search_spaces import (
     DIRECTIONS,
     EFFICIENTNET_RULE,
     Direction,
+    Matched,
     Network,
     Rule,
     SpaceError,
-    lattice,
+    lattice_members,
     match,
 )
 
@@ -166,13 +167,23 @@ class Scaler:
 
     def lattice(self) -> tuple[list[ScaledNetwork], tuple[tuple[str, ...], ...]]:
         """The different networks of the lattice, and which directions coincide."""
-        found: dict[str, list[ScaledNetwork]] = {}
-        for direction in lattice(self._plan.parts):
-            one = self.in_direction(short_name(direction), direction, self._plan.cost_factor)
-            if one is not None:
-                found.setdefault(one.network.digest, []).append(one)
-        coinciding = tuple(tuple(one.name for one in same) for same in found.values() if len(same) > 1)
-        return [same[0] for same in found.values()], coinciding
+        plan = self._plan
+        found = lattice_members(
+            self.baseline.network,
+            target=plan.cost_factor * self._base_cost,
+            parts=plan.parts,
+            price=self._price,
+            rule=plan.rule,
+            resolution_multiple=plan.resolution_multiple,
+            tolerance=plan.tolerance,
+        )
+        for direction, reason in found.unmatched:
+            self.unmatched[f"{short_name(direction)} x{plan.cost_factor:g}"] = reason
+        same: dict[Direction, list[str]] = {}
+        for direction, first in found.coinciding:
+            same.setdefault(first, [short_name(first)]).append(short_name(direction))
+        members = [self._named(short_name(one.direction), one) for one in found.members]
+        return members, tuple(map(tuple, same.values()))
 
     def in_direction(
         self,
@@ -195,11 +206,17 @@ class Scaler:
                 tolerance=self._plan.tolerance if tolerance is None else tolerance,
             )
         except SpaceError as error:
+            if error.field not in ("direction", "target"):
+                raise
             self.unmatched[f"{name} x{factor:g}"] = str(error)
             return None
+        found = self._named(name, matched)
+        return found if start is None else replace(found, direction=None)
+
+    def _named(self, name: str, matched: Matched) -> ScaledNetwork:
         return ScaledNetwork(
             name=name,
-            direction=direction if start is None else None,
+            direction=matched.direction,
             network=matched.network,
             cost=matched.cost,
             cost_factor=matched.cost / self._base_cost,
