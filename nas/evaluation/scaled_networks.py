@@ -105,6 +105,7 @@ class ScaledNetwork:
         error: How far its cost is from what was asked for, as a share.
         values: The metric of the trainings that worked.
         failures: Why others did not.
+        equals: Other directions of the lattice that give this very network, once it is rounded.
     """
 
     name: str
@@ -115,6 +116,7 @@ class ScaledNetwork:
     error: float = 0.0
     values: tuple[float, ...] = ()
     failures: tuple[str, ...] = ()
+    equals: tuple[Direction, ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -165,8 +167,8 @@ class Scaler:
         )
         self.unmatched: dict[str, str] = {}
 
-    def lattice(self) -> tuple[list[ScaledNetwork], tuple[tuple[str, ...], ...]]:
-        """The different networks of the lattice, and which directions coincide."""
+    def lattice(self) -> list[ScaledNetwork]:
+        """The different networks of the lattice."""
         plan = self._plan
         found = lattice_members(
             self.baseline.network,
@@ -179,11 +181,13 @@ class Scaler:
         )
         for direction, reason in found.unmatched:
             self.unmatched[f"{short_name(direction)} x{plan.cost_factor:g}"] = reason
-        same: dict[Direction, list[str]] = {}
+        same: dict[Direction, tuple[Direction, ...]] = {}
         for direction, first in found.coinciding:
-            same.setdefault(first, [short_name(first)]).append(short_name(direction))
-        members = [self._named(short_name(one.direction), one) for one in found.members]
-        return members, tuple(map(tuple, same.values()))
+            same[first] = (*same.get(first, ()), direction)
+        return [
+            replace(self._named(short_name(one.direction), one), equals=same.get(one.direction, ()))
+            for one in found.members
+        ]
 
     def in_direction(
         self,

@@ -107,6 +107,12 @@ def fit_law(
     )
 
 
+def middle(directions: Sequence[Direction]) -> Direction:
+    """The mean of directions, share by share."""
+    depth, width, _ = (float(share) for share in _shares(directions).mean(0))
+    return Direction(depth=depth, width=width, resolution=max(0.0, 1 - depth - width))
+
+
 def _intervals(
     grid: Sequence[Direction], weights: Array, covariance: Array, freedom: int, *, sign: float, seed: int
 ) -> dict[str, tuple[float, float]]:

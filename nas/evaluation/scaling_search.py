@@ -12,8 +12,8 @@ import numpy as np
 
 from nas.errors import SpaceArgumentError
 from nas.evaluation.proxy_variants import VariantsEvaluator
-from nas.evaluation.scaled_networks import Curve, ScaledNetwork, Scaler, ScalingPlan
-from nas.evaluation.scaling_law import ScalingLaw, fit_law
+from nas.evaluation.scaled_networks import Curve, ScaledNetwork, Scaler, ScalingPlan, short_name
+from nas.evaluation.scaling_law import ScalingLaw, fit_law, middle
 from nas.jobs import (
     Finished,
     JobLog,
@@ -49,7 +49,6 @@ class ScalingSearch:
         goal: What directions are compared by.
         cost_name: What was held equal: `macs`, or `predicted_latency_ms`.
         members: The networks of the lattice.
-        coinciding: Names of directions whose networks are the same once they are rounded.
         unmatched: Directions without a network of this cost, and why.
         finalists: Those trained from several seeds: the best, the one that the law found, and known ones.
         law: The law; None where the trainings cannot tell it.
@@ -62,7 +61,6 @@ class ScalingSearch:
     goal: Goal
     cost_name: str
     members: tuple[ScaledNetwork, ...]
-    coinciding: tuple[tuple[str, ...], ...]
     unmatched: Mapping[str, str]
     finalists: tuple[ScaledNetwork, ...]
     law: ScalingLaw | None
@@ -139,9 +137,9 @@ def search_coefficients(
         in Fast and Accurate Model Scaling (Dollar, Singh & Girshick, CVPR 2021).
     """
     scaling = Scaler(baseline, setting.price, plan)
-    members, coinciding = scaling.lattice()
+    members = scaling.lattice()
     if len(members) < LEAST_MEMBERS:
-        raise SpaceArgumentError(_too_few(members, coinciding, scaling.unmatched), field="parts")
+        raise SpaceArgumentError(_too_few(members, scaling.unmatched), field="parts")
     settings = {"network": baseline.digest, **setting.settings, "seed": str(plan.seed)}
     with JobLog(folder / LOG, settings) as log:
         trainer = _Trainer(setting, plan, log, watch)
@@ -167,7 +165,6 @@ def search_coefficients(
             goal=setting.goal,
             cost_name=setting.cost_name,
             members=tuple(trainer.measured(members)),
-            coinciding=coinciding,
             unmatched=scaling.unmatched,
             finalists=tuple(trainer.measured(finalists)),
             law=law,
@@ -177,9 +174,18 @@ def search_coefficients(
 
 
 def _law(networks: Sequence[ScaledNetwork], goal: Goal) -> ScalingLaw | None:
-    """The law of the trainings of different networks; of two that are the same the first counts."""
-    distinct = {one.network.digest: one for one in reversed(networks) if one.direction is not None}
-    trainings = [(one.direction, value) for one in distinct.values() for value in one.values if one.direction]
+    """The law of the trainings of different networks.
+
+    A network that several directions give counts in the middle of them; of two that are the same the values
+    of the first count.
+    """
+    values: dict[str, tuple[float, ...]] = {}
+    places: dict[str, dict[Direction, None]] = {}
+    for one in networks:
+        if one.direction is not None:
+            values.setdefault(one.network.digest, one.values)
+            places.setdefault(one.network.digest, {}).update(dict.fromkeys((one.direction, *one.equals)))
+    trainings = [(middle(tuple(places[key])), value) for key, each in values.items() for value in each]
     return fit_law(trainings, sign=goal.sign)
 
 
@@ -187,11 +193,13 @@ def _best(networks: Sequence[ScaledNetwork], goal: Goal) -> ScaledNetwork:
     return max(networks, key=lambda one: -np.inf if one.mean is None else goal.sign * one.mean)
 
 
-def _too_few(
-    members: Sequence[ScaledNetwork], coinciding: Sequence[Sequence[str]], unmatched: Mapping[str, str]
-) -> str:
+def _too_few(members: Sequence[ScaledNetwork], unmatched: Mapping[str, str]) -> str:
     """Why a lattice has too few networks."""
-    reasons = [f"{' and '.join(names)} are the same network" for names in coinciding]
+    reasons = [
+        f"{' and '.join(map(short_name, (one.direction, *one.equals)))} are the same network"
+        for one in members
+        if one.direction is not None and one.equals
+    ]
     reasons += [f"{name}: {why}" for name, why in unmatched.items()]
     return (
         f"a lattice needs {LEAST_MEMBERS} different networks, but has {len(members)} "

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nas.evaluation.scaled_networks import KNOWN, Curve, ScaledNetwork
+from nas.evaluation.scaled_networks import KNOWN, SINGLE, Curve, ScaledNetwork, short_name
 from nas.evaluation.scaling_law import Estimated
 from nas.evaluation.scaling_search import ScalingSearch
 from nas.metrics import metric_info, show_difference, show_metric
@@ -89,7 +89,11 @@ def _baseline(search: ScalingSearch) -> Fact:
 
 
 def _left_out(search: ScalingSearch) -> tuple[Fact, ...]:
-    same = [" = ".join(names) for names in search.coinciding]
+    same = [
+        " = ".join(map(short_name, (one.direction, *one.equals)))
+        for one in search.members
+        if one.direction is not None and one.equals
+    ]
     facts = [Fact(key="coinciding", label="the same once rounded", value=same, text="; ".join(same))]
     missed = [f"{name}: {why}" for name, why in search.unmatched.items()]
     facts += [
@@ -241,6 +245,12 @@ def _notes(search: ScalingSearch, epochs: float, native_side: float | None) -> l
         notes.append(
             f"warning: these networks were trained for {_counted(epochs, 'epoch')}; short trainings favour "
             "width, and long ones depth: repeat the finalists with more epochs before a large budget is spent"
+        )
+    missing = [name for name in SINGLE if f"{name} x{search.plan.cost_factor:g}" in search.unmatched]
+    if search.law is not None and missing:
+        notes.append(
+            f"warning: there is no network of {' alone, or of '.join(missing)} alone, so the law only "
+            "extrapolates there: look at --curves, or give a larger --tolerance"
         )
     if search.law is None:
         notes.append("there is no law: a quadratic needs 7 trainings of 6 different directions")

@@ -6,6 +6,7 @@ import pytest
 from nas import InfeasibleError, InlineExecutor, TableEvaluator
 from nas.errors import SearchStoppedError, SpaceArgumentError, StudyError
 from nas.evaluation.scaled_networks import ScalingPlan
+from nas.evaluation.scaling_law import middle
 from nas.evaluation.scaling_search import LOG, ScalingSetting, search_coefficients
 from nas.metrics import Goal
 from nas.trial import Cause
@@ -56,7 +57,7 @@ def test_members_cost_what_they_should_and_each_is_another_network(tmp_path):
         assert one.cost == cost(one.network).macs
         assert abs(one.cost / (2 * base) - 1) <= 0.03
     assert len({one.network.digest for one in found.members}) == len(found.members)
-    assert len(found.members) + sum(len(same) - 1 for same in found.coinciding) + len(found.unmatched) == 15
+    assert len(found.members) + sum(len(one.equals) for one in found.members) + len(found.unmatched) == 15
 
 
 def test_finalists_are_repeated_and_hold_the_known_directions(tmp_path):
@@ -209,3 +210,9 @@ def test_a_plan_out_of_range_is_refused(given, field):
     with pytest.raises(SpaceArgumentError) as caught:
         ScalingPlan(**given)
     assert caught.value.field == field
+
+
+def test_a_network_that_several_directions_give_counts_in_the_middle_of_them():
+    one, other = DIRECTIONS["width"], DIRECTIONS["depth"]
+    assert middle((one, other)).shares == pytest.approx((0.5, 0.5, 0.0))
+    assert middle((DIRECTIONS["fast"],)).shares == pytest.approx(DIRECTIONS["fast"].shares)
