@@ -250,7 +250,7 @@ def parse_phis(text: str) -> tuple[float, ...]:
             low, high = int(first), int(last)
             phis = tuple(float(phi) for phi in range(low, min(high, low + MOST_PHIS) + 1))
         else:
-            phis = tuple(float(word) for word in text.split(","))
+            phis = tuple(dict.fromkeys(float(word) for word in text.split(",")))
     except (ValueError, OverflowError):
         phis = ()
     if len(phis) > MOST_PHIS:
