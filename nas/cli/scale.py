@@ -92,7 +92,7 @@ def _settings(arguments: Namespace) -> Settings:
         if wrong and not is_there:
             flag = known[wrong[0]].flag if wrong[0] in known else flag_of(wrong[0])
             raise UsageError(
-                f"{flag} says how networks are trained by {words}: give that, or leave it out",
+                f"{flag} goes with {words}: give that too, or leave it out",
                 field=wrong[0],
             )
     needs = arguments.search or arguments.train or is_limited

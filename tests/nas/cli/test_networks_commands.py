@@ -281,16 +281,16 @@ def test_scale_keeps_a_budget_of_training_memory_and_prints_every_measurement(
     ("words", "message"),
     [
         (["--max-train-hours", "1"], "give --data"),
-        (["--phi", "1", "--data", "x.npz"], "--data says how networks are trained by --search, --train"),
-        (["--phi", "1", "--download"], "--download says how networks are trained by"),
+        (["--phi", "1", "--data", "x.npz"], "--data goes with --search, --train"),
+        (["--phi", "1", "--download"], "--download goes with"),
         (["--phi", "1", "--max-train-hours", "1"], "must be given by one of"),
-        (["--phi", "1", "--epochs", "3"], "--epochs says how networks are trained by --search"),
-        (["--phi", "1", "--parts", "3"], "--parts says how networks are trained by --search"),
-        (["--phi", "1", "--factor", "3"], "--factor says how networks are trained by --search"),
-        (["--phi", "1", "--pixels", "64"], "--pixels says how networks are trained by --search"),
-        (["--phi", "1", "--train", "--data", "PACK", "--epochs", "3"], "--epochs says how .* by --search"),
-        (["--phi", "1", "--references", "resnet18"], "--references says how networks are trained by --train"),
-        (["--phi", "1", "--train-recipe", "small"], "--train-recipe says how"),
+        (["--phi", "1", "--epochs", "3"], "--epochs goes with --search"),
+        (["--phi", "1", "--parts", "3"], "--parts goes with --search"),
+        (["--phi", "1", "--factor", "3"], "--factor goes with --search"),
+        (["--phi", "1", "--pixels", "64"], "--pixels goes with --search"),
+        (["--phi", "1", "--train", "--data", "PACK", "--epochs", "3"], "--epochs goes with --search"),
+        (["--phi", "1", "--references", "resnet18"], "--references goes with --train"),
+        (["--phi", "1", "--train-recipe", "small"], "--train-recipe goes with --train"),
         (["--phi", "1", "--train"], "give --data"),
         (["--search", "--data", "PACK", "--train"], "--train trains a family: say which"),
         (["--search"], "give --data"),
@@ -368,6 +368,7 @@ def test_phis_are_read_as_numbers_ranges_and_lists():
     assert parse_phis("3") == (3.0,)
     assert parse_phis("1..4") == (1.0, 2.0, 3.0, 4.0)
     assert parse_phis("0.5,1,-2") == (0.5, 1.0, -2.0)
+    assert parse_phis("2,1,2.0") == (2.0, 1.0)
     for text in ("", "4..1", "nan", "1;2"):
         with pytest.raises(UsageError, match="is no phi"):
             parse_phis(text)
