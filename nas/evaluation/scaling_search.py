@@ -203,8 +203,8 @@ def _too_few(members: Sequence[ScaledNetwork], unmatched: Mapping[str, str]) -> 
     reasons += [f"{name}: {why}" for name, why in unmatched.items()]
     return (
         f"a lattice needs {LEAST_MEMBERS} different networks, but has {len(members)} "
-        f"({'; '.join(reasons) or 'no reason is known'}): give a larger baseline, or another --pixels, "
-        "--factor or --tolerance"
+        f"({'; '.join(reasons) or 'no reason is known'}): give more --parts, a larger baseline, "
+        "or another --pixels, --factor or --tolerance"
     )
 
 
