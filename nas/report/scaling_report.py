@@ -55,7 +55,14 @@ def scaling_report(
         Fact(
             key="lattice",
             label="lattice",
-            value={"members": len(search.members), "parts": search.plan.parts},
+            value={
+                "members": len(search.members),
+                "parts": search.plan.parts,
+                "cost_factor": search.plan.cost_factor,
+                "cost": search.cost_name,
+                "metric": search.goal.metric,
+                "epochs": epochs,
+            },
             text=f"{len(search.members)} different networks of {search.plan.cost_factor:g} times the "
             f"baseline's {search.cost_name}, {_counted(epochs, 'epoch')} each, measured on the search split",
         ),
@@ -221,7 +228,7 @@ def _finalists(search: ScalingSearch, native_side: float | None) -> Table:
     return Table(
         key="finalists",
         title=f"Finalists, {_counted(search.plan.seeds, 'seed')} each",
-        columns=(*_columns(search), column),
+        columns=_columns(search) if search.law is None else (*_columns(search), column),
         rows=tuple(rows),
     )
 
@@ -283,8 +290,10 @@ def _against(search: ScalingSearch, name: str) -> str:
         parts.append(f"{_interval(search, measured)} by their trainings")
     if search.law is not None:
         parts.append(f"{_interval(search, search.law.difference(search.found, direction))} by the law")
-    unknown = "not known: give more --seeds, and --parts of at least 3"
-    return f"found against {name}: {'; '.join(parts) or unknown}"
+    are_trained = all(one is not None and one.mean is not None for one in (ours, theirs))
+    unknown = "one training of each says nothing of chance: give --seeds 2 or more"
+    unknown = unknown if are_trained else "one of them has no training"
+    return f"found against {name}: {'; '.join(parts) or f'not known, since {unknown}'}"
 
 
 def _interval(search: ScalingSearch, one: Estimated) -> str:

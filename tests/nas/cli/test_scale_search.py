@@ -51,6 +51,9 @@ def test_a_network_is_searched_for_its_direction_scaled_trained_and_compared(
     found = answer(capsys, *words)
     base = found["baseline"]["macs"]
     assert found["native_side"] == 24
+    assert found["lattice"]["metric"] == "accuracy"
+    assert (found["lattice"]["cost_factor"], found["lattice"]["cost"]) == (2, "macs")
+    assert found["lattice"]["epochs"] == 1
     assert sum(found["found"][name] for name in ("depth", "width", "resolution")) == pytest.approx(1)
     for one in found["members"]:
         assert abs(one["macs"] / base - 2) <= 0.3
@@ -118,3 +121,8 @@ def test_the_text_of_a_search_names_what_is_enlarged_what_coincides_and_how_to_u
     assert "*: images are only enlarged to this size" in said
     assert "short trainings favour width" in said
     assert "nas scale ARCH --direction" in said
+    assert "Finalists, 1 seed each" in said
+    assert "by the law" not in said  # three networks have none
+    assert "found against efficientnet: not known, since one training of each" in said or (
+        "found against fast: not known, since one training of each" in said
+    )
