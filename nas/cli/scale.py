@@ -17,12 +17,14 @@ from nas.options import options_of
 from nas.report.family_report import family_report
 from nas.report.printing import Report, emit, make_console
 from nas.training.recipe import Recipe
+from search_spaces.matching import TOLERANCE
 from search_spaces.scaling import BASES, RULES
 
 EXIT_INTERRUPTED = 130
 
 OF_IMAGES = ("data", "data_root", "download", "task", "search_fraction", "fit", "seed", "metric")
 OF_FULL_TRAINING = ("train_recipe", "device")
+OF_DIRECTION = ("tolerance",)
 OF_FAMILY = ("references", "train_seeds")
 
 
@@ -51,6 +53,7 @@ def run(arguments: Namespace) -> int:
                 bases=arguments.bases or BASES,
                 rule=RULES[arguments.rule],
                 resolution_multiple=arguments.multiple,
+                tolerance=TOLERANCE if arguments.tolerance is None else arguments.tolerance,
                 limits=_limits(arguments),
             )
             probes: list[Probe] = []
@@ -85,7 +88,11 @@ def _settings(arguments: Namespace) -> Settings:
         "--train": (arguments.train, OF_FAMILY),
         budgets: (arguments.train or is_limited, OF_FULL_TRAINING),
         f"--search, {budgets}": (arguments.search or arguments.train or is_limited, OF_IMAGES),
-        "--search": (arguments.search, [*(name for name in known if name not in OF_IMAGES), "pixels"]),
+        "--search or --direction": (arguments.search or arguments.direction is not None, OF_DIRECTION),
+        "--search": (
+            arguments.search,
+            [*(name for name in known if name not in (*OF_IMAGES, *OF_DIRECTION)), "pixels"],
+        ),
     }
     for words, (is_there, names) in needed.items():
         wrong = [name for name in names if getattr(arguments, name, None) not in (None, False, ())]

@@ -20,6 +20,7 @@ from search_spaces import (
     match,
     member,
 )
+from search_spaces.matching import TOLERANCE
 from search_spaces.scaling import BASES, EFFICIENTNET_RULE, MOST_PHI, member_of, require_phi
 
 
@@ -50,6 +51,7 @@ class Family:
         bases: Factors of depth, width and side for each phi in that formula.
         rule: How to round, and what to leave alone.
         resolution_multiple: What the side is rounded to a multiple of.
+        tolerance: How far the real cost may be from a phi's in a direction, as a share of it.
         limits: Most of `macs`, `params` and `inference_bytes`, those that are limited.
     """
 
@@ -58,6 +60,7 @@ class Family:
     bases: tuple[float, float, float] = BASES
     rule: Rule = EFFICIENTNET_RULE
     resolution_multiple: int = 1
+    tolerance: float = TOLERANCE
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def by_factors(self, factors: Mapping[str, float]) -> Step:
@@ -83,6 +86,7 @@ class Family:
             target=self._base_macs * 2.0 ** require_phi(phi),
             rule=self.rule,
             resolution_multiple=self.resolution_multiple,
+            tolerance=self.tolerance,
         )
         return self._step(found, phi)
 

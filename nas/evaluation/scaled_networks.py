@@ -74,7 +74,9 @@ class ScalingPlan:
     rule: Rule = EFFICIENTNET_RULE
     resolution_multiple: int = 1
     tolerance: float = option(
-        0.03, "how far a cost may be from what was asked for, as a share of it", metavar="F"
+        0.03,
+        "how far a cost may be from what was asked for, as a share of it; for --direction too",
+        metavar="F",
     )
     seed: int = 0
 

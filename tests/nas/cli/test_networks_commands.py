@@ -223,6 +223,13 @@ def test_scale_in_a_direction_matches_real_macs_and_prints_what_is_left_over(cap
     assert "left over" in said
 
 
+def test_scale_in_a_direction_takes_a_tolerance(capsys, tmp_path):
+    words = ["scale", "efficientnet_b0", "--direction", "resolution", "--multiple", "32", "--phi", "0.3"]
+    assert "or a larger tolerance" in complaint(capsys, *words, "--out", str(tmp_path))
+    found = answer(capsys, *words, "--tolerance", "0.1", "--out", str(tmp_path))
+    assert 0.03 < abs(found["family"][1]["error"]) <= 0.1
+
+
 def test_scale_takes_shares_and_names_its_files_by_them(capsys, tmp_path):
     words = ["--direction", "0.2,0.5,0.3", "--phi", "-1", "--out", str(tmp_path)]
     data = answer(capsys, "scale", "mobilenet_v2", *words)
@@ -285,6 +292,8 @@ def test_scale_keeps_a_budget_of_training_memory_and_prints_every_measurement(
         (["--phi", "1", "--download"], "--download goes with"),
         (["--phi", "1", "--max-train-hours", "1"], "must be given by one of"),
         (["--phi", "1", "--epochs", "3"], "--epochs goes with --search"),
+        (["--phi", "1", "--tolerance", "0.1"], "--tolerance goes with --search or --direction"),
+        (["--phi", "1", "--direction", "fast", "--tolerance", "0"], "0 < tolerance"),
         (["--phi", "1", "--parts", "3"], "--parts goes with --search"),
         (["--phi", "1", "--factor", "3"], "--factor goes with --search"),
         (["--phi", "1", "--pixels", "64"], "--pixels goes with --search"),
