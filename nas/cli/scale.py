@@ -5,11 +5,12 @@ from __future__ import annotations
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nas.architectures import find_architecture
+from nas.architectures import Architecture, find_architecture
 from nas.config.scaling import SETTINGS, scaling_settings
 from nas.config.settings import Settings, flag_of
-from nas.errors import ExportError, UsageError
+from nas.errors import ExportError, NasError, UsageError
 from nas.evaluation.family import Family, Step
 from nas.evaluation.scaled_networks import ScalingPlan
 from nas.evaluation.training_budget import Probe
@@ -17,8 +18,12 @@ from nas.options import options_of
 from nas.report.family_report import family_report
 from nas.report.printing import Report, emit, make_console
 from nas.training.recipe import Recipe
+from search_spaces import SpaceError
 from search_spaces.matching import TOLERANCE
 from search_spaces.scaling import BASES, RULES
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 EXIT_INTERRUPTED = 130
 
@@ -34,44 +39,63 @@ def run(arguments: Namespace) -> int:
     settings = _settings(arguments)
     found = find_architecture(arguments.architecture)
     folder = Path(arguments.out or f"runs/{found.name}-scaled").expanduser()
-    baseline, direction, reports = found.network, arguments.direction, []
     console = make_console(to_stderr=arguments.json)
     if arguments.references:
         from nas.cli.scale_training import find_references
 
         find_references(arguments.references)  # a typing mistake shows before anything is trained
+    reports: list[Report] = []
     try:
-        if arguments.search:
-            from nas.cli.scale_search import search
-
-            baseline, direction, report = search(arguments, settings, found, folder, console)
-            reports.append(report)
-        if way:
-            family = Family(
-                baseline=baseline,
-                direction=direction,
-                bases=arguments.bases or BASES,
-                rule=RULES[arguments.rule],
-                resolution_multiple=arguments.multiple,
-                tolerance=TOLERANCE if arguments.tolerance is None else arguments.tolerance,
-                limits=_limits(arguments),
-            )
-            probes: list[Probe] = []
-            steps = _steps(arguments, settings, family, way, folder, probes)
-            files = _write(folder, steps)
-            reports.append(
-                family_report(found.name, baseline, steps, folder, files, direction=direction, probes=probes)
-            )
-            if arguments.train:
-                from nas.cli.scale_training import train_steps
-
-                networks = {found.name: baseline} | {step.name: step.member.network for step in steps}
-                reports.append(train_steps(arguments, settings, networks, folder, console))
+        _scale(arguments, settings, found, way, folder, console, reports)
     except KeyboardInterrupt:
         console.print("stopped; the same command continues where it was", soft_wrap=True)
         return EXIT_INTERRUPTED
+    except (NasError, SpaceError):
+        if reports:
+            emit(_joined(reports), as_json=arguments.json)  # what was found before the mistake
+        raise
     emit(_joined(reports), as_json=arguments.json)
     return 0
+
+
+def _scale(
+    arguments: Namespace,
+    settings: Settings,
+    found: Architecture,
+    way: str,
+    folder: Path,
+    console: Console,
+    reports: list[Report],
+) -> None:
+    """Searches, scales and trains, what of these is asked for; puts what to say of each into `reports`."""
+    baseline, direction = found.network, arguments.direction
+    if arguments.search:
+        from nas.cli.scale_search import search
+
+        baseline, direction, report = search(arguments, settings, found, folder, console)
+        reports.append(report)
+    if not way:
+        return
+    family = Family(
+        baseline=baseline,
+        direction=direction,
+        bases=arguments.bases or BASES,
+        rule=RULES[arguments.rule],
+        resolution_multiple=arguments.multiple,
+        tolerance=TOLERANCE if arguments.tolerance is None else arguments.tolerance,
+        limits=_limits(arguments),
+    )
+    probes: list[Probe] = []
+    steps = _steps(arguments, settings, family, way, folder, probes)
+    files = _write(folder, steps)
+    reports.append(
+        family_report(found.name, baseline, steps, folder, files, direction=direction, probes=probes)
+    )
+    if arguments.train:
+        from nas.cli.scale_training import train_steps
+
+        networks = {found.name: baseline} | {step.name: step.member.network for step in steps}
+        reports.append(train_steps(arguments, settings, networks, folder, console))
 
 
 def _settings(arguments: Namespace) -> Settings:

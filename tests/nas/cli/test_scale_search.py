@@ -126,3 +126,23 @@ def test_the_text_of_a_search_names_what_is_enlarged_what_coincides_and_how_to_u
     assert "found against efficientnet: not known, since one training of each" in said or (
         "found against fast: not known, since one training of each" in said
     )
+
+
+def test_what_a_search_found_is_printed_though_the_family_cannot_be_made(
+    capsys, tmp_path, pack, architecture
+):
+    words = [
+        "scale",
+        str(architecture),
+        "--search",
+        "--data",
+        str(pack),
+        "--out",
+        str(tmp_path / "s"),
+        *SHORT,
+    ]
+    words += ["--parts", "1", "--seeds", "1", "--epochs", "0.5", "--phi", "55"]
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert "direction found" in said.out
+    assert "no network in the direction" in said.err
