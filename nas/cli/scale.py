@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +19,7 @@ from nas.options import options_of
 from nas.report.family_report import family_report
 from nas.report.printing import Report, emit, make_console
 from nas.training.recipe import Recipe
-from search_spaces import SpaceError
+from search_spaces import Network, SpaceError
 from search_spaces.matching import TOLERANCE
 from search_spaces.scaling import BASES, RULES
 
@@ -42,8 +43,10 @@ def run(arguments: Namespace) -> int:
     console = make_console(to_stderr=arguments.json)
     if arguments.references:
         from nas.cli.scale_training import find_references
+        from nas.full_training.family import check_names
 
-        find_references(arguments.references)  # a typing mistake shows before anything is trained
+        # A mistake shows before anything is trained.
+        check_names([found.name], find_references(arguments.references))
     reports: list[Report] = []
     try:
         _scale(arguments, settings, found, way, folder, console, reports)
@@ -94,8 +97,16 @@ def _scale(
     if arguments.train:
         from nas.cli.scale_training import train_steps
 
-        networks = {found.name: baseline} | {step.name: step.member.network for step in steps}
+        networks = different({found.name: baseline} | {one.name: one.member.network for one in steps})
         reports.append(train_steps(arguments, settings, networks, folder, console))
+
+
+def different(networks: Mapping[str, Network]) -> dict[str, Network]:
+    """Each network once, by its first name: phi 0 is the baseline."""
+    first: dict[str, str] = {}
+    for name, network in networks.items():
+        first.setdefault(network.digest, name)
+    return {name: networks[name] for name in first.values()}
 
 
 def _settings(arguments: Namespace) -> Settings:

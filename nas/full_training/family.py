@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nas.errors import UsageError
 from nas.full_training.images import ImageSource
 from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
@@ -158,8 +159,10 @@ def train_family(
         on_round: Receives the rounds of the latency session.
 
     Raises:
+        UsageError: A reference has the name of a member.
         NasError: As `train`; or latency cannot be measured.
     """
+    check_names(members, references or {})
     every = {name: (one, False) for name, one in members.items()}
     every |= {name: (one, True) for name, one in (references or {}).items()}
     folder, found = Path(out).expanduser(), []
@@ -180,6 +183,21 @@ def train_family(
             )
         )
     return _timed(found, on_round)
+
+
+def check_names(members: Iterable[str], references: Iterable[str]) -> None:
+    """Checks that no reference is called as a member, which would be lost.
+
+    Raises:
+        UsageError: One is.
+    """
+    same = sorted(set(members) & set(references))
+    if same:
+        raise UsageError(
+            f"the reference {same[0]} has the name of a network that is trained anyway: leave it out, or "
+            f"give the side of its images, such as {same[0]}@64",
+            field="references",
+        )
 
 
 def _timed(networks: Sequence[FamilyNetwork], on_round: OnRound | None) -> Family:

@@ -360,6 +360,10 @@ def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
             "a smaller multiple of the side",
         ),
         (["--max-params", "1k"], "no scaling of the network keeps params <= 1,000"),
+        (
+            ["--phi", "1", "--train", "--data", "x.npz", "--references", "efficientnet_b0"],
+            "efficientnet_b0 has the name of a network that is trained anyway",
+        ),
     ],
 )
 def test_scaling_that_makes_no_sense_is_refused(capsys, tmp_path, words, message):

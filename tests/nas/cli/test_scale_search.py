@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nas.cli.main import main
+from nas.cli.scale import different
 from nas.evaluation.scaling_search import LOG
 from search_spaces import Network, cost, small
 
@@ -38,6 +39,11 @@ def answer(capsys, *words):
     return json.loads(capsys.readouterr().out)
 
 
+def test_networks_that_are_the_same_are_trained_once_by_the_first_name():
+    base, other = small(resolution=24).reference, small(resolution=32).reference
+    assert list(different({"tiny": base, "fast-phi-0": base, "fast-phi-1": other})) == ["tiny", "fast-phi-1"]
+
+
 @pytest.mark.slow  # some thirty short trainings, and four in full
 def test_a_network_is_searched_for_its_direction_scaled_trained_and_compared(
     capsys, tmp_path, pack, architecture
@@ -46,7 +52,7 @@ def test_a_network_is_searched_for_its_direction_scaled_trained_and_compared(
     recipe.write_text("epochs = 1\n")
     out = tmp_path / "scaled"
     words = ["scale", str(architecture), "--search", "--data", str(pack), "--out", str(out), *SHORT]
-    words += ["--curves", "2", "--phi", "1", "--train", "--train-recipe", str(recipe), "--device", "cpu"]
+    words += ["--curves", "2", "--phi", "0,1", "--train", "--train-recipe", str(recipe), "--device", "cpu"]
     words += ["--references", "mobilenet_v2@32", "--train-seeds", "1"]
     found = answer(capsys, *words)
     base = found["baseline"]["macs"]
@@ -61,7 +67,7 @@ def test_a_network_is_searched_for_its_direction_scaled_trained_and_compared(
         assert len(one["values"]) + len(one["failures"]) >= 1
     assert {"efficientnet", "fast"} <= {one["name"] for one in found["finalists"]}
     assert {one["name"] for one in found["curves"]} >= {"depth", "width", "resolution", "found"}
-    (file,) = found["files"]
+    _, file = found["files"]  # the first is the network itself, and is not trained twice
     member = Network.from_json((out / file).read_text())
     assert cost(member).macs / base == pytest.approx(2, rel=0.03)
     assert [one["name"] for one in found["trained"]] == [
