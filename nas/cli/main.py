@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import import_module
 
-from nas.cli import options
+from nas.cli import network_options, options
 from nas.errors import NasError, UsageError
 from nas.report.streams import forget_output, json_alone, tolerate
 from nas.units import hint
@@ -151,7 +151,8 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
         for name, line in COMMANDS.items()
     }
     for name, parser_of_command in commands.items():
-        getattr(options, f"fill_{name.replace('-', '_')}")(parser_of_command)
+        module = network_options if name in network_options.COMMANDS else options
+        getattr(module, f"fill_{name.replace('-', '_')}")(parser_of_command)
     return parser, commands
 
 
