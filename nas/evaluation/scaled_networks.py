@@ -198,9 +198,13 @@ class Scaler:
         factor: float,
         *,
         start: Network | None = None,
-        tolerance: float | None = None,
+        tolerances: Sequence[float] = (),
     ) -> ScaledNetwork | None:
-        """The network at a multiple of the baseline's cost; None where there is none, which is noted."""
+        """The network at a multiple of the baseline's cost; None where there is none, which is noted.
+
+        Of several tolerances the first one that a network keeps counts; without any that of the plan.
+        """
+        tolerance, *others = tolerances or (self._plan.tolerance,)
         try:
             matched = match(
                 start or self.baseline.network,
@@ -209,11 +213,13 @@ class Scaler:
                 price=self._price,
                 rule=self._plan.rule,
                 resolution_multiple=self._plan.resolution_multiple,
-                tolerance=self._plan.tolerance if tolerance is None else tolerance,
+                tolerance=tolerance,
             )
         except SpaceError as error:
             if error.field not in ("direction", "target"):
                 raise
+            if others:
+                return self.in_direction(name, direction, factor, start=start, tolerances=others)
             self.unmatched[f"{name} x{factor:g}"] = str(error)
             return None
         found = self._named(name, matched)
@@ -264,7 +270,8 @@ class Scaler:
     def _point(
         self, name: str, direction: Direction, factor: float, start: Network | None = None
     ) -> ScaledNetwork | None:
-        return self.in_direction(name, direction, factor, start=start, tolerance=CURVE_TOLERANCE)
+        tolerances = (self._plan.tolerance, CURVE_TOLERANCE)
+        return self.in_direction(name, direction, factor, start=start, tolerances=tolerances)
 
     def _widths(self, factors: Sequence[float]) -> list[Curve]:
         """Wider networks of one that is deeper, one on larger images, and one that is both."""

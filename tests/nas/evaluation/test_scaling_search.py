@@ -216,3 +216,12 @@ def test_a_network_that_several_directions_give_counts_in_the_middle_of_them():
     one, other = DIRECTIONS["width"], DIRECTIONS["depth"]
     assert middle((one, other)).shares == pytest.approx((0.5, 0.5, 0.0))
     assert middle((DIRECTIONS["fast"],)).shares == pytest.approx(DIRECTIONS["fast"].shares)
+
+
+def test_a_point_of_a_curve_is_the_matched_network_where_there_is_one(tmp_path):
+    plan = ScalingPlan(parts=2, seeds=1, curve_factors=(2.0,))
+    found = search_coefficients(BASE, setting(), plan, folder=tmp_path)
+    points = {curve.name: curve.points[-1] for curve in found.curves if curve.figure == 3}
+    finalists = {one.name: one for one in found.finalists}
+    for name in ("efficientnet", "fast"):
+        assert points[name].network == finalists[name].network
