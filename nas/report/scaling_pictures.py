@@ -160,9 +160,15 @@ def draw_curves(search: ScalingSearch, path: Path, *, title: str) -> Path:
     width = next((curve for curve in singles if curve.name == "width"), None)
     wider = [curve for curve in search.curves if curve.figure == 4]
     _panel(right, search, [*([width] if width else []), *wider], "wider networks, from several starts")
-    left.set_ylabel(_axis_label(search), fontsize=NORMAL, color=INK)
+    left.set_ylabel(f"{_axis_label(search)}{_spread(search)}", fontsize=NORMAL, color=INK)
     figure.suptitle(title, fontsize=LARGE, color=INK, fontweight="bold", x=0.01, ha="left")
     return save(figure, path)
+
+
+def _spread(search: ScalingSearch) -> str:
+    """What points and bars are; nothing where every network was trained once."""
+    seeds = search.plan.seeds
+    return f", mean of {seeds} trainings ± standard error" if seeds > 1 else ""
 
 
 def _panel(axes: Axes, search: ScalingSearch, curves: Sequence[Curve], title: str) -> None:
