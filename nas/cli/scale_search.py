@@ -43,6 +43,7 @@ def search(
             pixels=arguments.pixels,
             download=arguments.download,
             progress=activity,
+            later=lambda text: console.print(text, style="dim", soft_wrap=True),
         )
     metric = prepared.setting.goal.metric
     draw_facts(data_facts(prepared.data, prepared.recipe, metric=metric), console)

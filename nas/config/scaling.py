@@ -81,6 +81,7 @@ def prepare_scaling(
     pixels: int | None = None,
     download: bool = False,
     progress: Say = say_nothing,
+    later: Say = say_nothing,
 ) -> PreparedScaling:
     """Loads the images, fits the network to them, and finds the machines.
 
@@ -91,6 +92,7 @@ def prepare_scaling(
         pixels: Side of the baseline's images; None is the network's own.
         download: Whether a data set by name may be downloaded.
         progress: Receives progress.
+        later: Receives that images of a further side are read, while networks are trained.
 
     Raises:
         NasError: Something cannot be found, read or combined.
@@ -98,15 +100,21 @@ def prepare_scaling(
     check_outside(out, settings.data)
     machines = find_machines(settings)
     progress("loading PyTorch")
-    read = _reader(settings, download=download, progress=progress)
-    data = read(network.resolution if pixels is None else pixels)
+    read = _reader(settings, download=download)
+    own = network.resolution if pixels is None else pixels
+    progress(_loading(own))
+    data = read(own, progress)
     baseline = replace(
         network, resolution=data.resolution, num_classes=data.num_classes, in_channels=data.channels
     )
     recipe, objective = Recipe.from_json(settings.recipe), settings.make_objective(data.task)
 
     def evaluator(side: int) -> Evaluator:
-        images = data if side == data.resolution else read(side)
+        if side == data.resolution:
+            images = data
+        else:
+            later(_loading(side))
+            images = read(side, say_nothing)
         return make_evaluator(settings, images, recipe, None, objective=objective)
 
     first = make_evaluator(settings, data, recipe, None, objective=objective)
@@ -128,12 +136,15 @@ def prepare_scaling(
     return PreparedScaling(baseline=baseline, data=data, recipe=first.recipe, setting=setting)
 
 
-def _reader(settings: Settings, *, download: bool, progress: Say) -> Callable[[int], ImageData]:
+def _loading(side: int) -> str:
+    return f"loading the images at {side} pixels"
+
+
+def _reader(settings: Settings, *, download: bool) -> Callable[[int, Say], ImageData]:
     """Reads the images at a side, always with the same split."""
     from nas.data.loading import load_data
 
-    def read(side: int) -> ImageData:
-        progress(f"loading the images at {side} pixels")
+    def read(side: int, progress: Say) -> ImageData:
         return load_data(
             str(settings.data),
             task=settings.task,

@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -122,7 +123,9 @@ def test_the_text_of_a_search_names_what_is_enlarged_what_coincides_and_how_to_u
     words = ["scale", str(architecture), "--search", "--data", str(pack), "--out", str(out), *SHORT]
     words += ["--parts", "1", "--seeds", "1", "--epochs", "0.5"]
     assert main(words) == 0
-    said = " ".join(capsys.readouterr().out.split())
+    text = capsys.readouterr().out
+    assert re.search(r"^loading the images at \d+ pixels$", text, re.M)  # no time of what has ended
+    said = " ".join(text.split())
     assert "24 pixels a side (median)" in said
     assert "*: images are only enlarged to this size" in said
     assert "short trainings favour width" in said
