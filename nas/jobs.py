@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from filelock import FileLock, Timeout
+
 from nas.errors import SearchStoppedError, StudyError
 from nas.progress_state import FAILURES_AT_FIRST
 from nas.protocols import Decodes, Evaluator, Executor
@@ -229,7 +231,8 @@ class JobLog:
         deaths: How often the process ended while a training ran in it, by key, since its latest result.
 
     Raises:
-        StudyError: The file is of other settings, damaged, or cannot be written; names what differs.
+        StudyError: The file is of other settings, which are named, damaged, or cannot be written; or another
+            process trains into it.
     """
 
     def __init__(
@@ -239,13 +242,26 @@ class JobLog:
         self.results: dict[str, Result] = {}
         self.deaths: Counter[str] = Counter()
         self._has_begun = False
+        self._lock = FileLock(path.with_suffix(".lock"))
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise StudyError(
+                f"another process trains into {path}: wait for it, or give another --out", field="out"
+            ) from error
+        except OSError as error:
+            raise StudyError(f"{path} cannot be written: {error.strerror or error}", field="out") from error
+        try:
             whole = self._read(settings, read_earlier) if path.exists() else 0
             self._file = path.open("a", encoding="utf-8")
             self._file.truncate(whole)
         except OSError as error:
+            self._lock.release()
             raise StudyError(f"{path} cannot be written: {error.strerror or error}", field="out") from error
+        except StudyError:
+            self._lock.release()
+            raise
         if not whole:
             self._write({"version": VERSION, "settings": dict(settings)})
 
@@ -255,9 +271,12 @@ class JobLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._file:
-            if self._has_begun:
-                self._write({"closed": True})
+        try:
+            with self._file:
+                if self._has_begun:
+                    self._write({"closed": True})
+        finally:
+            self._lock.release()
 
     def begin(self, key: str) -> None:
         """Writes down that a training begins in this process."""

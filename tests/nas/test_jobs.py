@@ -142,12 +142,14 @@ def died_in(folder, *keys):
     log = JobLog(folder / "log.jsonl", {})
     for key in keys:
         log.begin(key)
+    log._lock.release()  # as the system does when a process ends
 
 
 def test_a_training_that_ends_the_process_three_times_is_given_up(tmp_path):
     for _ in range(2):
         died_in(tmp_path, TRAININGS[0].key)
-    assert JobLog(tmp_path / "log.jsonl", {}).deaths == {TRAININGS[0].key: 2}
+    with JobLog(tmp_path / "log.jsonl", {}) as log:
+        assert log.deaths == {TRAININGS[0].key: 2}
     died_in(tmp_path, TRAININGS[0].key)
     ran = Ran(tmp_path)
     assert ran.places == [1, 2, 3, 4, 5]
@@ -235,3 +237,18 @@ def test_lines_of_the_first_version_are_read_by_whoever_wrote_them(tmp_path):
     assert ran.places == [1, 2, 3, 4, 5]
     assert accuracies(ran.log)[0] == 0.25
     assert Ran(tmp_path, read_earlier=read).finished == []
+
+
+def test_a_second_process_cannot_train_into_the_same_log_and_changes_nothing(tmp_path):
+    with JobLog(tmp_path / "log.jsonl", {}) as first:
+        before = first.path.read_bytes()
+        with pytest.raises(StudyError, match="another process trains into") as caught:
+            JobLog(tmp_path / "log.jsonl", {})
+        assert caught.value.field == "out"
+        assert first.path.read_bytes() == before
+    with JobLog(tmp_path / "log.jsonl", {}):
+        pass
+    with pytest.raises(StudyError, match="another x"):
+        JobLog(tmp_path / "log.jsonl", {"x": "1"})
+    with JobLog(tmp_path / "log.jsonl", {}):
+        pass  # a log that was refused holds no lock
