@@ -148,6 +148,12 @@ def largest(
     direction = find_direction(direction)
     require_goal(1.0, TOLERANCE, resolution_multiple)
     limits = require_limits({"macs": macs, "params": params, "inference_bytes": inference_bytes})
+    if direction.resolution == 1 and math.isinf(macs) and math.isinf(inference_bytes):
+        raise SpaceError(
+            "parameters do not grow with the side of the images, so a limit of them alone bounds nothing in "
+            "the direction resolution: limit macs or inference_bytes too, or give another direction",
+            field="params",
+        )
 
     def used(network: Network) -> float:
         return max(value / limits[name] for name, value in limited_costs(network).items())
