@@ -69,6 +69,9 @@ def fill_describe(parser: Parser) -> None:
 def fill_scale(parser: Parser) -> None:
     """Options of `nas scale`."""
     parser.add_argument("architecture", metavar="ARCH", help=ARCHITECTURE)
+    take(
+        parser, "--pixels", parse_positive_int, "PX", "image side of the network, unscaled (default: its own)"
+    )
     factor = parser.add_argument_group("size; give one of these")
     take(
         factor,
@@ -175,9 +178,6 @@ def _add_scaling_search(parser: Parser) -> None:
     )
     for one in options_of(ScalingPlan).values():
         add_declared(group, one)
-    take(
-        group, "--pixels", parse_positive_int, "PX", "image side of the network, unscaled (default: its own)"
-    )
     table = options_of(Settings)["latency_table"]
     words = "hold the latency that this table predicts equal, in place of the multiply-adds"
     add_declared(group, replace(table, option=replace(table.option, help=words)))

@@ -39,6 +39,8 @@ def run(arguments: Namespace) -> int:
     way = _require_one_size(arguments)
     settings = _settings(arguments)
     found = find_architecture(arguments.architecture)
+    if arguments.pixels is not None:
+        found = replace(found, network=replace(found.network, resolution=arguments.pixels))
     folder = Path(arguments.out or f"runs/{found.name}-scaled").expanduser()
     console = make_console(to_stderr=arguments.json)
     if arguments.references:
@@ -126,7 +128,7 @@ def _settings(arguments: Namespace) -> Settings:
         "--search or --direction": (arguments.search or arguments.direction is not None, OF_DIRECTION),
         "--search": (
             arguments.search,
-            [*(name for name in known if name not in (*OF_IMAGES, *OF_DIRECTION)), "pixels"],
+            [name for name in known if name not in (*OF_IMAGES, *OF_DIRECTION)],
         ),
     }
     for words, (is_there, names) in needed.items():

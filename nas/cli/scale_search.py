@@ -40,7 +40,6 @@ def search(
             settings,
             found.network,
             out=folder,
-            pixels=arguments.pixels,
             download=arguments.download,
             progress=activity,
             later=lambda text: console.print(text, style="dim", soft_wrap=True),

@@ -78,7 +78,6 @@ def prepare_scaling(
     network: Network,
     *,
     out: Path,
-    pixels: int | None = None,
     download: bool = False,
     progress: Say = say_nothing,
     later: Say = say_nothing,
@@ -89,7 +88,6 @@ def prepare_scaling(
         settings: How networks are trained, and on what.
         network: The network that is scaled.
         out: Folder that will be written, which must not lie among the images.
-        pixels: Side of the baseline's images; None is the network's own.
         download: Whether a data set by name may be downloaded.
         progress: Receives progress.
         later: Receives that images of a further side are read, while networks are trained.
@@ -101,9 +99,8 @@ def prepare_scaling(
     machines = find_machines(settings)
     progress("loading PyTorch")
     read = _reader(settings, download=download)
-    own = network.resolution if pixels is None else pixels
-    progress(_loading(own))
-    data = read(own, progress)
+    progress(_loading(network.resolution))
+    data = read(network.resolution, progress)
     baseline = replace(
         network, resolution=data.resolution, num_classes=data.num_classes, in_channels=data.channels
     )

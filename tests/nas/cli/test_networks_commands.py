@@ -296,7 +296,6 @@ def test_scale_keeps_a_budget_of_training_memory_and_prints_every_measurement(
         (["--phi", "1", "--direction", "fast", "--tolerance", "0"], "0 < tolerance"),
         (["--phi", "1", "--parts", "3"], "--parts goes with --search"),
         (["--phi", "1", "--factor", "3"], "--factor goes with --search"),
-        (["--phi", "1", "--pixels", "64"], "--pixels goes with --search"),
         (["--phi", "1", "--train", "--data", "PACK", "--epochs", "3"], "--epochs goes with --search"),
         (["--phi", "1", "--references", "resnet18"], "--references goes with --train"),
         (["--phi", "1", "--train-recipe", "small"], "--train-recipe goes with --train"),
@@ -360,6 +359,8 @@ def test_a_scaled_member_can_be_scaled_again(capsys, tmp_path):
             "a smaller multiple of the side",
         ),
         (["--max-params", "1k"], "no scaling of the network keeps params <= 1,000"),
+        (["--direction", "resolution", "--max-params", "6M"], "parameters do not grow with the side"),
+        (["--phi", "1", "--pixels", "0"], "--pixels"),
         (
             ["--phi", "1", "--train", "--data", "x.npz", "--references", "efficientnet_b0"],
             "efficientnet_b0 has the name of a network that is trained anyway",
@@ -386,3 +387,22 @@ def test_phis_are_read_as_numbers_ranges_and_lists():
         with pytest.raises(UsageError, match="is no phi"):
             parse_phis(text)
     assert parse_bases("1.3,1,1.1") == (1.3, 1.0, 1.1)
+
+
+def test_scale_takes_the_side_of_the_unscaled_images(capsys, tmp_path):
+    found = answer(
+        capsys,
+        "scale",
+        "mobilenet_v2",
+        "--pixels",
+        "64",
+        "--direction",
+        "fast",
+        "--phi",
+        "1",
+        "--out",
+        str(tmp_path),
+    )
+    base, member = found["family"]
+    assert base["pixels"] == 64
+    assert member["macs"] == pytest.approx(2 * base["macs"], rel=0.03)
