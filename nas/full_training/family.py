@@ -16,7 +16,7 @@ from nas.full_training.run import Unwatched, Watcher, run
 from nas.full_training.training import FullTraining
 from nas.latency.devices import DeviceSettings
 from nas.latency.environment import busy
-from nas.latency.measurement import OnRound, measure_networks
+from nas.latency.measurement import LatencyMeasurement, OnRound, measure_networks
 from nas.latency.session import Comparison, Timing, compare_timings
 from nas.metrics import Goal
 from search_spaces import Network, cost
@@ -212,6 +212,13 @@ def _timed(networks: Sequence[FamilyNetwork], on_round: OnRound | None) -> Famil
     return Family(
         goal=Goal.of(first.metric),
         networks=tuple(replace(one, timing=it.timing) for one, it in zip(networks, measured, strict=True)),
-        flags=tuple(dict.fromkeys(flag for one in measured for flag in one.flags)),
+        flags=_flags(measured),
         repeat_error=measured[0].session.repeat_error,
     )
+
+
+def _flags(measured: Sequence[LatencyMeasurement]) -> tuple[str, ...]:
+    """Why latencies must not be ranked by: what holds for all once, else with the network's name."""
+    shared = [flag for flag in measured[0].flags if all(flag in one.flags for one in measured)]
+    own = [f"{one.timing.name}: {flag}" for one in measured for flag in one.flags if flag not in shared]
+    return (*shared, *own)

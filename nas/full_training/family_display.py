@@ -4,19 +4,26 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nas.full_training.family import AtEqual, Family, FamilyNetwork
 from nas.metrics import FRACTION, metric_info, show_difference, show_metric
-from nas.report.figures import BLUE, GREY, INK, LARGE, NORMAL, ORANGE, SMALL, new_figure, quiet, save
+from nas.report.figures import BLUE, INK, LARGE, NORMAL, ORANGE, SMALL, new_figure, quiet, save
 from nas.report.printing import Column, Report, Table, show_count
 from nas.units import show_number
 from search_spaces import cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+AS_MANY = 0.05
+"""Relative difference below which numbers of parameters or multiply-adds count as the same."""
+
+NAMES_A_LINE = 150
+"""Characters of a line of names below the picture."""
 
 PANELS = (("params", "parameters"), ("macs", "multiply-adds"), ("latency_ms", "ms an image, one CPU thread"))
 
@@ -93,7 +100,9 @@ def _sentence(family: Family, one: AtEqual) -> str:
 
 def _times(ratio: float | None, what: str) -> str:
     ratio = ratio or 1.0
-    return f"{ratio:.2g} times fewer {what}" if ratio >= 1 else f"{1 / ratio:.2g} times more {what}"
+    if abs(ratio - 1) < AS_MANY:
+        return f"as many {what}"
+    return f"{ratio:.2g} times fewer {what}" if ratio > 1 else f"{1 / ratio:.2g} times more {what}"
 
 
 def _value(family: Family, one: FamilyNetwork) -> str:
@@ -115,12 +124,14 @@ def draw_family(family: Family, path: Path, *, title: str) -> Path:
     Raises:
         NasError: The path ends in neither .png nor .svg, or cannot be written.
     """
-    figure = new_figure(12.5, 4.4)
+    figure = new_figure(12.5, 4.8)
     panels = figure.subplots(1, len(PANELS), sharey=True)
     for axes, (key, label) in zip(panels, PANELS, strict=True):
         _panel(axes, family, key, label)
     info = metric_info(family.goal.metric)
     panels[0].set_ylabel(f"test {info.label}{' (%)' * (info.unit is FRACTION)}", fontsize=NORMAL, color=INK)
+    names = "   ".join(f"{number} {one.name}" for number, one in enumerate(family.networks, start=1))
+    figure.supxlabel("\n".join(wrap(names, NAMES_A_LINE)), x=0.01, ha="left", fontsize=SMALL, color=INK)
     panels[0].legend(fontsize=SMALL, frameon=False, loc="lower right")
     figure.suptitle(title, fontsize=LARGE, color=INK, fontweight="bold", x=0.01, ha="left")
     return save(figure, path)
@@ -151,12 +162,13 @@ def _panel(axes: Axes, family: Family, key: str, label: str) -> None:
         )
         for one, at in zip(networks, x, strict=True):
             axes.annotate(
-                one.name,
+                str(family.networks.index(one) + 1),
                 (at, scale * one.mean),
-                xytext=(5, -11),
+                xytext=(-6, 5) if one.is_reference else (6, 5),
                 textcoords="offset points",
                 fontsize=SMALL,
-                color=GREY,
+                color=color,
+                ha="right" if one.is_reference else "left",
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
