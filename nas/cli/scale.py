@@ -20,7 +20,7 @@ from nas.report.family_report import family_report
 from nas.report.printing import Report, emit, make_console
 from nas.training.recipe import Recipe
 from search_spaces import Network, SpaceError
-from search_spaces.matching import TOLERANCE
+from search_spaces.matching import TOLERANCE, Price, macs_of
 from search_spaces.scaling import BASES, RULES
 
 if TYPE_CHECKING:
@@ -73,11 +73,12 @@ def _scale(
     reports: list[Report],
 ) -> None:
     """Searches, scales and trains, what of these is asked for; puts what to say of each into `reports`."""
+    price: Price = macs_of
     baseline, direction = found.network, arguments.direction
     if arguments.search:
         from nas.cli.scale_search import search
 
-        baseline, direction, report = search(arguments, settings, found, folder, console)
+        baseline, direction, price, report = search(arguments, settings, found, folder, console)
         reports.append(report)
     if not way:
         return
@@ -88,6 +89,7 @@ def _scale(
         rule=RULES[arguments.rule],
         resolution_multiple=arguments.multiple,
         tolerance=TOLERANCE if arguments.tolerance is None else arguments.tolerance,
+        price=price,
         limits=_limits(arguments),
     )
     probes: list[Probe] = []

@@ -18,6 +18,7 @@ from nas.report.printing import Report, draw_facts
 from nas.report.scaling_report import scaling_report
 from nas.report.trainings import TrainingsDisplay
 from search_spaces import Direction, Network
+from search_spaces.matching import Price
 from search_spaces.scaling import RULES
 
 if TYPE_CHECKING:
@@ -30,8 +31,8 @@ LAW, CURVES = "law.png", "curves.png"
 
 def search(
     arguments: Namespace, settings: Settings, found: Architecture, folder: Path, console: Console
-) -> tuple[Network, Direction, Report]:
-    """Searches, or continues; returns the baseline on these images, the direction, and what to say of it."""
+) -> tuple[Network, Direction, Price, Report]:
+    """Searches, or continues; returns the baseline, the direction, what was held equal, and what to say."""
     from nas.report.scaling_pictures import draw_curves, draw_law
 
     plan = _plan(arguments, settings)
@@ -64,7 +65,7 @@ def search(
         native_side=prepared.data.native_side,
         pictures=pictures,
     )
-    return prepared.baseline, result.found, report
+    return prepared.baseline, result.found, prepared.setting.price, report
 
 
 def _plan(arguments: Namespace, settings: Settings) -> ScalingPlan:

@@ -20,7 +20,7 @@ from search_spaces import (
     match,
     member,
 )
-from search_spaces.matching import TOLERANCE
+from search_spaces.matching import TOLERANCE, Price, macs_of
 from search_spaces.scaling import BASES, EFFICIENTNET_RULE, MOST_PHI, member_of, require_phi
 
 
@@ -52,6 +52,7 @@ class Family:
         rule: How to round, and what to leave alone.
         resolution_multiple: What the side is rounded to a multiple of.
         tolerance: How far the real cost may be from a phi's in a direction, as a share of it.
+        price: The cost that doubles with each phi in a direction.
         limits: Most of `macs`, `params` and `inference_bytes`, those that are limited.
     """
 
@@ -61,6 +62,7 @@ class Family:
     rule: Rule = EFFICIENTNET_RULE
     resolution_multiple: int = 1
     tolerance: float = TOLERANCE
+    price: Price = macs_of
     limits: Mapping[str, float] = field(default_factory=dict)
 
     def by_factors(self, factors: Mapping[str, float]) -> Step:
@@ -83,7 +85,8 @@ class Family:
         found = match(
             self.baseline,
             self.direction,
-            target=self._base_macs * 2.0 ** require_phi(phi),
+            target=self.price(self.baseline) * 2.0 ** require_phi(phi),
+            price=self.price,
             rule=self.rule,
             resolution_multiple=self.resolution_multiple,
             tolerance=self.tolerance,

@@ -87,7 +87,9 @@ class ScalingPlan:
             *(("curves", one) for one in self.curve_factors),
         ]:
             if not real(name, factor, error=error) > 1:
-                raise error(f"`{name} > 1` must hold, but got {factor:g}: 2 is the paper's", field=name)
+                raise error(
+                    f"a factor of the cost must be above 1, but got {factor:g}: 2 is the paper's", field=name
+                )
         real("tolerance", self.tolerance, above=0, most=0.5, error=error)
         whole("parts", self.parts, least=1, most=20, error=error)
         whole("finalists", self.finalists, least=0, error=error)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from nas.architectures import Architecture
 from nas.errors import UsageError
 from nas.full_training.images import ImageSource
 from nas.full_training.options import TrainOptions
@@ -169,7 +170,8 @@ def train_family(
     for name, (network, is_reference) in every.items():
         trained = []
         for number in range(seed, seed + seeds):
-            asked = FullTraining(network=network, data=data, recipe=recipe, metric=metric, seed=number)
+            named = Architecture(name=name, network=network)
+            asked = FullTraining(network=named, data=data, recipe=recipe, metric=metric, seed=number)
             place = folder / f"{name}-seed-{number}"
             trained.append(
                 run(asked, place, options=options or TrainOptions(), watcher=watcher or Unwatched())

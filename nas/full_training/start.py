@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from nas.architectures import find_architecture
+from nas.architectures import Architecture, find_architecture
 from nas.data.images import ImageData
 from nas.errors import TrainingError
 from nas.export.opened import open_bundle
@@ -109,7 +109,7 @@ class Start:
         return replace(data, mean=found.mean, std=found.std)
 
 
-def find_start(what: Network | Study | StudyTrial | str | Path) -> Start:
+def find_start(what: Network | Architecture | Study | StudyTrial | str | Path) -> Start:
     """Finds what is to be trained: a network, a published name, an architecture, a bundle, or a study's best.
 
     Raises:
@@ -117,6 +117,8 @@ def find_start(what: Network | Study | StudyTrial | str | Path) -> Start:
     """
     if isinstance(what, Network):
         return Start(name=f"network {what.digest}", network=what)
+    if isinstance(what, Architecture):
+        return Start(name=what.name, network=what.network)
     if isinstance(what, StudyTrial):
         return of_trial(what)
     if isinstance(what, Study):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.architectures import Architecture
 from nas.data.images import ImageData
 from nas.data.targets import require_task
 from nas.data.tree import check_outside
@@ -83,8 +84,9 @@ class FullTraining:
     """A full training as it is asked for.
 
     Attributes:
-        network: A network, a published name (`efficientnet_b0`), an `architecture.json`, a bundle, a
-            training, or a study, whose recommended network is taken.
+        network: A network, or one with a name to call it by (`Architecture`), a published name
+            (`efficientnet_b0`), an `architecture.json`, a bundle, a training, or a study, whose recommended
+            network is taken.
         data: The images; None takes those of the study, split as there.
         recipe: A name of `nas.RECIPES`, a TOML file, or a recipe; None is `finetune` where weights are given,
             else `small` up to 64 pixels and `modern` above.
@@ -100,7 +102,7 @@ class FullTraining:
         seed: Of initial weights, order and views of the images, and dropout.
     """
 
-    network: Network | Study | str | Path
+    network: Network | Architecture | Study | str | Path
     data: str | Path | ImageSource | ImageData | None = None
     recipe: str | Path | FullRecipe | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -172,7 +174,7 @@ class FullTraining:
         """The study that the network is taken from; None where it is taken from elsewhere."""
         if isinstance(self.network, Study):
             return self.network
-        if isinstance(self.network, Network):
+        if isinstance(self.network, Network | Architecture):
             return None
         return study_in(Path(self.network).expanduser())
 

@@ -304,7 +304,7 @@ def test_scale_keeps_a_budget_of_training_memory_and_prints_every_measurement(
         (["--search"], "give --data"),
         (["--search", "--data", "PACK", "--direction", "fast"], "leave one of them out"),
         (["--search", "--data", "PACK", "--depth", "2"], "a direction shares the cost"),
-        (["--search", "--data", "PACK", "--factor", "1"], "cost_factor > 1"),
+        (["--search", "--data", "PACK", "--factor", "1"], "a factor of the cost must be above 1, but got 1"),
         (["--search", "--data", "PACK", "--curves", "2,x"], "are no factors"),
         (["--search", "--data", "nothing.npz"], "nothing.npz"),
         (["--search", "--data", "PACK", "--latency-table", "none.json"], "none.json"),

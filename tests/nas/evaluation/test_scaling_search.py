@@ -5,6 +5,7 @@ import pytest
 
 from nas import InfeasibleError, InlineExecutor, TableEvaluator
 from nas.errors import SearchStoppedError, SpaceArgumentError, StudyError
+from nas.evaluation.family import Family
 from nas.evaluation.scaled_networks import ScalingPlan
 from nas.evaluation.scaling_law import middle
 from nas.evaluation.scaling_search import LOG, ScalingSetting, search_coefficients
@@ -225,3 +226,11 @@ def test_a_point_of_a_curve_is_the_matched_network_where_there_is_one(tmp_path):
     finalists = {one.name: one for one in found.finalists}
     for name in ("efficientnet", "fast"):
         assert points[name].network == finalists[name].network
+
+
+def test_a_family_grows_by_the_price_that_a_search_held_equal():
+    def params(network):
+        return cost(network).params
+
+    family = Family(baseline=BASE, direction=DIRECTIONS["width"], price=params, tolerance=0.15)
+    assert params(family.at(1).member.network) == pytest.approx(2 * params(BASE), rel=0.15)
