@@ -262,17 +262,23 @@ def parse_phis(text: str) -> tuple[float, ...]:
     return phis
 
 
+def _numbers(text: str) -> tuple[float, ...]:
+    """Finite numbers with commas between them; none where a word is something else."""
+    try:
+        numbers = tuple(float(word) for word in text.split(","))
+    except ValueError:
+        return ()
+    return numbers if all(map(math.isfinite, numbers)) else ()
+
+
 def parse_rungs(text: str) -> tuple[float, ...]:
     """Reads rungs: `1,3,9`, numbers above 0.
 
     Raises:
         UsageError: They are not.
     """
-    try:
-        rungs = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        rungs = ()
-    if not rungs or not all(math.isfinite(rung) and rung > 0 for rung in rungs):
+    rungs = _numbers(text)
+    if not rungs or not all(rung > 0 for rung in rungs):
         raise UsageError(f"{text!r} are no rungs: give rising numbers above 0, such as 1,3,9")
     return rungs
 
@@ -283,11 +289,8 @@ def parse_factors(text: str) -> tuple[float, ...]:
     Raises:
         UsageError: They are not.
     """
-    try:
-        factors = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        factors = ()
-    if not factors or not all(math.isfinite(factor) and factor > 1 for factor in factors):
+    factors = _numbers(text)
+    if not factors or not all(factor > 1 for factor in factors):
         raise UsageError(f"{text!r} are no factors: give numbers above 1, such as 2,4")
     return factors
 
@@ -298,11 +301,8 @@ def parse_bases(text: str) -> tuple[float, float, float]:
     Raises:
         UsageError: It is not three numbers above 0.
     """
-    try:
-        bases = tuple(float(word) for word in text.split(","))
-    except ValueError:
-        bases = ()
-    if len(bases) != 3 or not all(math.isfinite(base) and base > 0 for base in bases):
+    bases = _numbers(text)
+    if len(bases) != 3 or not all(base > 0 for base in bases):
         raise UsageError(
             f"{text!r} is not three bases above 0 for depth, width and resolution: give 1.2,1.1,1.15"
         )

@@ -6,6 +6,7 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nas.cli.main import EXIT_INTERRUPTED
 from nas.cli.options import LONGER
 from nas.config.prepared import Prepared, prepare
 from nas.config.readers import folder_path
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from nas.training.proxy import ProxyEvaluator
-
-EXIT_INTERRUPTED = 130
 
 INIT = "init"
 """The name of the recipe that starts from trained weights, among the variants."""

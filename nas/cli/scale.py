@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.architectures import Architecture, find_architecture
+from nas.cli.main import EXIT_INTERRUPTED
 from nas.config.scaling import SETTINGS, scaling_settings
 from nas.config.settings import Settings, flag_of
 from nas.errors import ExportError, NasError, UsageError
@@ -25,8 +26,6 @@ from search_spaces.scaling import BASES, RULES
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-EXIT_INTERRUPTED = 130
 
 OF_IMAGES = ("data", "data_root", "download", "task", "search_fraction", "fit", "seed", "metric")
 OF_FULL_TRAINING = ("train_recipe", "device")
@@ -119,7 +118,7 @@ def _settings(arguments: Namespace) -> Settings:
     Raises:
         UsageError: Images are needed and are not given, or are given and not needed.
     """
-    is_limited = arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
+    is_limited = _has_budget(arguments)
     known = {**options_of(Recipe), **options_of(ScalingPlan)}
     known |= {name: options_of(Settings)[name] for name in SETTINGS}
     budgets = "--train, --max-train-hours or --max-train-memory"
@@ -153,7 +152,7 @@ def _steps(
         return (family.by_factors(_factors(arguments)),)
     if way == "phi":
         return tuple(map(family.at, arguments.phi))
-    if arguments.max_train_hours is None and arguments.max_train_memory_bytes is None:
+    if not _has_budget(arguments):
         return (family.largest(),)
     from nas.cli.scale_training import largest_within
 
@@ -166,7 +165,7 @@ def _require_one_size(arguments: Namespace) -> str:
     Raises:
         UsageError: None was, or two, or one that does not go with a direction.
     """
-    is_limited = arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
+    is_limited = _has_budget(arguments)
     given = {
         "phi": arguments.phi,
         "factors": _factors(arguments),
@@ -193,6 +192,11 @@ def _require_one_size(arguments: Namespace) -> str:
     if arguments.train and not ways:
         raise UsageError("--train trains a family: say which, such as --phi 1..3", field="train")
     return ways[0] if ways else ""
+
+
+def _has_budget(arguments: Namespace) -> bool:
+    """Whether the full training is limited, so that steps of it are measured."""
+    return arguments.max_train_hours is not None or arguments.max_train_memory_bytes is not None
 
 
 def _factors(arguments: Namespace) -> dict[str, float]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.architectures import find_architecture
-from nas.data.images import Carving
+from nas.config.scaling import image_source
 from nas.errors import UsageError
 from nas.evaluation.family import Family, Step
 from nas.evaluation.training_budget import Probe, TrainingBudget, largest_trained
@@ -19,7 +19,7 @@ from nas.full_training.family_display import draw_family, trained_family_report
 from nas.full_training.images import ImageSource
 from nas.full_training.load import training_load
 from nas.full_training.options import TrainOptions
-from nas.full_training.training import SMALL_RESOLUTION, FullTraining
+from nas.full_training.training import FullTraining, usual_recipe
 from nas.report.activity import Activity
 from nas.report.family_report import probe_in_words
 from nas.report.printing import Report, make_console
@@ -42,7 +42,7 @@ def largest_within(
         seconds=math.inf if hours is None else 3600 * hours,
         memory_bytes=math.inf if memory_bytes is None else memory_bytes,
     )
-    recipe = arguments.train_recipe or _usual(family.baseline)
+    recipe = arguments.train_recipe or usual_recipe(family.baseline.resolution)
     asked = FullTraining(network=family.baseline, data=_source(arguments, settings), recipe=recipe)
     console = make_console(to_stderr=True)
     console.print(f"measuring training steps by the recipe {recipe}")
@@ -80,7 +80,7 @@ def train_steps(
                 for name, one in find_references(arguments.references or "").items()
             },
             data=_source(arguments, settings),
-            recipe=arguments.train_recipe or _usual(baseline),
+            recipe=arguments.train_recipe or usual_recipe(baseline.resolution),
             seeds=arguments.train_seeds or 1,
             seed=settings.seed,
             metric=settings.metric,
@@ -119,20 +119,8 @@ def find_references(text: str) -> dict[str, Network]:
     return found
 
 
-def _usual(baseline: Network) -> str:
-    """The recipe of all members, whatever their size: that of the baseline's."""
-    return "small" if baseline.resolution <= SMALL_RESOLUTION else "modern"
-
-
 def _source(arguments: Namespace, settings: Settings) -> ImageSource:
-    return ImageSource(
-        spec=str(settings.data),
-        root=settings.data_root,
-        download=bool(arguments.download),
-        task=settings.task,
-        fit=settings.fit,
-        carving=Carving(seed=settings.seed, search_fraction=settings.search_fraction),
-    )
+    return image_source(settings, download=bool(arguments.download))
 
 
 def _options(arguments: Namespace) -> TrainOptions:

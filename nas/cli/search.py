@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
+from nas.cli.main import EXIT_INTERRUPTED
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
 from nas.finalizing import finalize
@@ -16,8 +17,6 @@ from nas.study.study import Study
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-EXIT_INTERRUPTED = 130
 
 
 def run(arguments: Namespace) -> int:

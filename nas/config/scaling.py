@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 from nas.config.prepared import find_machines, make_evaluator, make_executor
 from nas.config.request import given_options, recipe_of
 from nas.config.settings import Settings
+from nas.data.images import Carving
 from nas.data.tree import check_outside
 from nas.errors import LatencyError, UsageError
 from nas.evaluation.scaling_search import ScalingSetting
@@ -19,10 +19,12 @@ from nas.starting_weights import study_in
 from nas.task_objective import judged_by
 from nas.training.recipe import Recipe
 from nas.trial import Say, say_nothing
-from search_spaces import Network, cost
+from search_spaces import Network
+from search_spaces.matching import Price, macs_of
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
+    from nas.full_training.images import ImageSource
     from nas.protocols import Evaluator
 
 SETTINGS = (
@@ -98,9 +100,9 @@ def prepare_scaling(
     check_outside(out, settings.data)
     machines = find_machines(settings)
     progress("loading PyTorch")
-    read = _reader(settings, download=download)
+    source = image_source(settings, download=download)
     progress(_loading(network.resolution))
-    data = read(network.resolution, progress)
+    data = source.load(network.resolution, progress)
     baseline = replace(
         network, resolution=data.resolution, num_classes=data.num_classes, in_channels=data.channels
     )
@@ -111,7 +113,7 @@ def prepare_scaling(
             images = data
         else:
             later(_loading(side))
-            images = read(side, say_nothing)
+            images = source.load(side, say_nothing)
         return make_evaluator(settings, images, recipe, None, objective=objective)
 
     first = make_evaluator(settings, data, recipe, None, objective=objective)
@@ -127,7 +129,7 @@ def prepare_scaling(
             "recipe": first.recipe.fingerprint,
             "metric": objective.goal.metric,
         },
-        price=_macs if table is None else _latency(table),
+        price=macs_of if table is None else _latency(table),
         cost_name="macs" if table is None else "predicted_latency_ms",
     )
     return PreparedScaling(baseline=baseline, data=data, recipe=first.recipe, setting=setting)
@@ -137,31 +139,21 @@ def _loading(side: int) -> str:
     return f"loading the images at {side} pixels"
 
 
-def _reader(settings: Settings, *, download: bool) -> Callable[[int, Say], ImageData]:
-    """Reads the images at a side, always with the same split."""
-    from nas.data.loading import load_data
+def image_source(settings: Settings, *, download: bool) -> ImageSource:
+    """The images at whatever side, always with the same split."""
+    from nas.full_training.images import ImageSource
 
-    def read(side: int, progress: Say) -> ImageData:
-        return load_data(
-            str(settings.data),
-            task=settings.task,
-            root=settings.data_root,
-            download=download,
-            resolution=side,
-            search_fraction=settings.search_fraction,
-            seed=settings.seed,
-            fit=settings.fit,
-            progress=progress,
-        )
-
-    return read
+    return ImageSource(
+        spec=str(settings.data),
+        root=settings.data_root,
+        download=download,
+        task=settings.task,
+        fit=settings.fit,
+        carving=Carving(seed=settings.seed, search_fraction=settings.search_fraction),
+    )
 
 
-def _macs(network: Network) -> float:
-    return cost(network).macs
-
-
-def _latency(path: str) -> Callable[[Network], float]:
+def _latency(path: str) -> Price:
     """What a table predicts, which must be able to estimate blocks that it has not measured.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from nas.errors import SpaceArgumentError
@@ -23,6 +23,7 @@ from search_spaces import (
     lattice_members,
     match,
 )
+from search_spaces.matching import Price
 
 KNOWN = ("efficientnet", "fast")
 """Directions that the one which is found is compared with."""
@@ -162,7 +163,7 @@ class Scaler:
         unmatched: What could not be made, and why.
     """
 
-    def __init__(self, baseline: Network, price: Callable[[Network], float], plan: ScalingPlan) -> None:
+    def __init__(self, baseline: Network, price: Price, plan: ScalingPlan) -> None:
         self._plan = plan
         self._price = price
         self._base_cost = float(price(baseline))

@@ -30,8 +30,8 @@ from nas.trial import Progress
 from search_spaces import (
     Direction,
     Network,
-    cost,
 )
+from search_spaces.matching import Price, macs_of
 
 LOG = "trainings.jsonl"
 
@@ -104,7 +104,7 @@ class ScalingSetting:
     evaluator: Callable[[int], Evaluator]
     executor: Callable[[], Executor]
     goal: Goal
-    price: Callable[[Network], float] = lambda network: cost(network).macs
+    price: Price = macs_of
     cost_name: str = "macs"
     settings: Mapping[str, str]
 

@@ -34,6 +34,11 @@ SMALL_RESOLUTION = 64
 """Up to so many pixels the recipe `small` is the default, above it `modern`."""
 
 
+def usual_recipe(resolution: int) -> str:
+    """Name of the recipe for images of a side, where none is named."""
+    return "small" if resolution <= SMALL_RESOLUTION else "modern"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """One network with all that its training is made of.
@@ -142,7 +147,7 @@ class FullTraining:
         check_splits(data)
         notes = _study_note(study, data, starts[0].network)
         if recipe is None:
-            usual = RECIPES["small" if data.resolution <= SMALL_RESOLUTION else "modern"]
+            usual = RECIPES[usual_recipe(data.resolution)]
             recipe = usual.changed(**self.changes)
             notes = (*notes, f"the recipe is {recipe.name}, for images of {data.resolution} pixels")
         elif self.recipe is None:
