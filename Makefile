@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 
 NOT_QUICK := controllers/testing nas/benchmarks nas/cli nas/execution nas/export nas/full_training nas/scoring \
   nas/training \

@@ -5,6 +5,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: tests r
 
 import pytest
 
+from nas.machine import usable_cores
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_arrives():
@@ -12,6 +14,11 @@ def _ctrl_c_arrives():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+def pytest_xdist_auto_num_workers():
+    """One process more than cores, as tests wait for Ray and other processes for a third of the time."""
+    return min(8, usable_cores() + 1)
 
 
 def pytest_collection_modifyitems(items):

@@ -257,7 +257,7 @@ def test_every_file_is_used_or_named(files, held_out):
 
 @pytest.mark.slow
 @seed(1)
-@settings(max_examples=200, deadline=None, database=None, suppress_health_check=quiet)
+@settings(max_examples=80, deadline=None, database=None, suppress_health_check=quiet)
 @given(files=st.lists(extras(), min_size=3, max_size=30), held_out=st.booleans())
 def test_every_file_of_many_is_used_or_named(files, held_out):
     check(files, held_out=held_out)

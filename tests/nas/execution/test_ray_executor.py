@@ -223,12 +223,13 @@ def test_workers_must_run_the_drivers_version(tmp_path):
 
 
 UNREACHABLE = """
-import sys, time
+import sys
 import nas
 from nas.errors import ExecutorError
+from nas.execution import ray_cluster
 from nas.execution.ray_executor import RayExecutor
 from search_spaces import mnasnet
-began = time.monotonic()
+ray_cluster.JOIN_SECONDS = float(sys.argv[2])
 try:
     RayExecutor(address=sys.argv[1]).start(mnasnet(resolution=32, num_classes=10), nas.TableEvaluator({}))
 except ExecutorError as error:
@@ -236,11 +237,11 @@ except ExecutorError as error:
 """
 
 
-def start_elsewhere(address):
+def start_elsewhere(address, seconds=60):
     """Starts an executor in a process of its own, where Ray does not run yet; returns what it says."""
     root = Path(__file__).resolve().parents[3]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    command = [sys.executable, "-c", UNREACHABLE, address]
+    command = [sys.executable, "-c", UNREACHABLE, address, str(seconds)]
     done = subprocess.run(
         command,
         env={**environment, "PYTHONPATH": str(root)},
@@ -268,7 +269,7 @@ def test_something_else_listening_at_the_address_is_said_in_time():
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
-        said = start_elsewhere(f"127.0.0.1:{other.getsockname()[1]}")
+        said = start_elsewhere(f"127.0.0.1:{other.getsockname()[1]}", seconds=5)
     assert "did not answer within" in said or "cannot be joined" in said
 
 

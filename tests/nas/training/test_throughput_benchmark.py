@@ -21,7 +21,7 @@ def run(*options):
 def test_the_benchmark_compares_all_loops_within_the_same_turns(tmp_path):
     pytest.importorskip("timm")
     ended = run(
-        *BRIEF, "--baseline", "--repeats", "2", "--side-by-side", "2", "--json", str(tmp_path / "found")
+        *BRIEF, "--baseline", "--repeats", "1", "--side-by-side", "2", "--json", str(tmp_path / "found")
     )
     assert ended.returncode == 0, ended.stderr
     found = json.loads((tmp_path / "found").read_text())
@@ -32,7 +32,7 @@ def test_the_benchmark_compares_all_loops_within_the_same_turns(tmp_path):
         assert row["ratios"] == pytest.approx(
             [a / b for a, b in zip(first, row["images_per_second"], strict=True)]
         )
-        assert len(row["startup_ms"]) == 2
+        assert len(row["startup_ms"]) == 1
         assert row["name"] in ended.stdout
     assert [*found["side_by_side"]["32"]] == ["one alone", "2 processes"]
     assert all(value > 0 for values in found["side_by_side"]["32"].values() for value in values)
