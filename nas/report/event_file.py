@@ -28,11 +28,6 @@ PATTERN = re.compile(r"events\.out\.tfevents\.(\d{1,18})\b")
 FILE_VERSION = "brain.Event:2"
 
 
-def tag(*parts: object) -> str:
-    """Joins the parts of a tag with `/`; whatever TensorBoard would not take in a name becomes `_`."""
-    return "/".join(re.sub(r"[^\w.=-]+", "_", str(part)).strip("_") for part in parts)
-
-
 def scalar(name: str, value: float) -> Value:
     """A number, kept in 32 bits (seven digits)."""
     return summary_pb2.Summary.Value(tag=name, simple_value=float(value))

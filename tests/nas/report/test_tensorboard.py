@@ -19,7 +19,8 @@ from controllers.dyna import Dyna
 from nas.evaluators import TableEvaluator
 from nas.events import TrialReport
 from nas.objective import Objective
-from nas.report.event_file import EventFile, scalar, tag
+from nas.report.event_file import EventFile, scalar
+from nas.report.run_log import tag
 from nas.report.tensorboard import TensorBoardReporter
 from nas.short_form import search
 from nas.study.study import Study
@@ -344,7 +345,7 @@ def test_tag_keeps_its_parts_apart_and_drops_what_tensorboard_would_not_take() -
 
 
 def test_options_of_equal_words_get_their_index() -> None:
-    from nas.report.tensorboard import _option_tags
+    from nas.report.run_log import _option_tags
 
     decision = Decision(name="d", options=("a b", "a_b", "c"))
     assert _option_tags((decision,)) == [["policy/d/a_b.0", "policy/d/a_b.1", "policy/d/c.2"]]
