@@ -79,7 +79,8 @@ def _run(words: list[str]) -> int:
     arguments = parse(words or ["--help"])
     module = arguments.command.replace("-", "_")
     run: Callable[[Arguments], int] = import_module(f"nas.cli.{module}").run
-    with json_alone() if arguments.json else nullcontext():
+    is_data = arguments.json or getattr(arguments, "csv", False)
+    with json_alone() if is_data else nullcontext():
         return run(arguments)
 
 

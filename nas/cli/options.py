@@ -110,6 +110,7 @@ def fill_show(parser: Parser) -> None:
         default=(),
     )
     add_json(parser)
+    parser.add_argument("--csv", action="store_true", help="print every trial as one line of CSV")
 
 
 def fill_export(parser: Parser) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any
 
 from nas.metrics import metric_info, show_difference
@@ -13,7 +11,7 @@ from nas.report.printing import Column, Fact, Table, show_accuracy, show_share
 from nas.study.insight import DecisionInsight, Insight, explain, unexplained
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
-from search_spaces.choices import has_choice
+from nas.study.trial_rows import option_words
 
 MOST_DECISIONS = 20
 """Decisions drawn; JSON has all of them."""
@@ -57,31 +55,6 @@ def _model_fact(insight: Insight | None) -> Fact:
         "likely_best_estimate": insight.estimates[insight.likely_best.number],
     }
     return Fact(key="decision_model", label="", value=value)
-
-
-def option_words(options: Sequence[object]) -> tuple[str, ...]:
-    """Options in words, each different: an op by its name and by what sets it apart from its like."""
-    like = Counter(type(option) for option in options)
-    words = [
-        _op_words(option, [other for other in options if type(other) is type(option)])
-        if like[type(option)] > 1 or is_dataclass(option)
-        else str(option)
-        for option in options
-    ]
-    count = Counter(words)
-    return tuple(word if count[word] == 1 else f"{word} #{index}" for index, word in enumerate(words))
-
-
-def _op_words(option: object, alike: Sequence[object]) -> str:
-    if not is_dataclass(option) or isinstance(option, type):
-        return str(option)
-    apart = [
-        f"{field.name}={getattr(option, field.name)}"
-        for field in fields(option)
-        if not has_choice(getattr(option, field.name))
-        and any(getattr(other, field.name) != getattr(option, field.name) for other in alike)
-    ]
-    return " ".join([type(option).__name__, *apart])
 
 
 def _columns(study: Study, insight: Insight) -> tuple[Column, ...]:

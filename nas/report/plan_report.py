@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from nas.evaluation.space_profile import Plan, SpaceProfile
-from nas.report.decisions import option_words
 from nas.report.printing import (
     Column,
     Fact,
@@ -19,6 +18,7 @@ from nas.report.printing import (
     show_seconds,
     show_share,
 )
+from nas.study.trial_rows import option_words
 from nas.tasks import CLASSIFICATION
 from search_spaces import Decision
 

@@ -20,6 +20,7 @@ from nas.study.fronts import from_knee
 from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
 from nas.study.study_trial import StudyTrial, read_trials, with_replicates
+from nas.study.trial_rows import Value, trial_rows
 from nas.trial import Status
 from search_spaces import Op, SearchSpace
 
@@ -214,6 +215,18 @@ class Study:
                 field="trial",
             )
         return self.trials[number]
+
+    def rows(self) -> list[dict[str, Value]]:
+        """One row of plain values for each trial, as `nas show --csv` prints them and pandas takes them.
+
+        Decisions are named where the study was opened with its space, else numbered, with tokens for options.
+
+        Raises:
+            StudyError: The journal cannot be read any more.
+        """
+        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+            nodes = database.execute("SELECT trial, node FROM attempt ORDER BY trial, number").fetchall()
+        return trial_rows(self.trials, self.space, dict(nodes))
 
     def front_goals(self, *metrics: str) -> tuple[Goal, ...]:
         """The goals of a Pareto front: the objective's, then these metrics or else its own costs and limits.

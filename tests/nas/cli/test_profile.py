@@ -7,8 +7,8 @@ import pytest
 from nas.cli.main import main
 from nas.evaluation.space_profile import Plan, Share, profile_space
 from nas.objective import Constraint, Objective
-from nas.report.decisions import option_words
 from nas.report.plan_report import profile_report
+from nas.study.trial_rows import option_words
 from search_spaces import cost, mnasnet
 
 
