@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from nas.latency.probe import LatencyProbe
     from nas.latency.session import measure_together
     from nas.latency.table.table import LatencyTable
+    from nas.report.mlflow_reporter import MlflowReporter
+    from nas.report.wandb_reporter import WandbReporter
     from nas.scoring.by_task import AnyScores
     from nas.scoring.class_map import ClassMap
     from nas.scoring.evaluating import evaluate
@@ -112,6 +114,8 @@ _LAZY = {
     "LatencyMeasurement": "nas.latency.measurement",
     "LatencyProbe": "nas.latency.probe",
     "LatencyTable": "nas.latency.table.table",
+    "MlflowReporter": "nas.report.mlflow_reporter",
+    "WandbReporter": "nas.report.wandb_reporter",
     "ProxyEvaluator": "nas.training.proxy",
     "RayExecutor": "nas.execution.ray_executor",
     "Recipe": "nas.training.recipe",
@@ -173,6 +177,7 @@ __all__ = [
     "LatencyTable",
     "Metric",
     "MetricError",
+    "MlflowReporter",
     "MultilabelPrediction",
     "MultilabelScores",
     "NasError",
@@ -212,6 +217,7 @@ __all__ = [
     "TrainOptions",
     "Trained",
     "TrainingError",
+    "WandbReporter",
     "check_costs",
     "class_map",
     "class_maps",

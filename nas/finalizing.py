@@ -21,6 +21,7 @@ from nas.execution.inline_executor import InlineExecutor
 from nas.jobs import Finished
 from nas.protocols import Evaluator, Executor
 from nas.report.printing import Table
+from nas.report.run_log import tag
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.task_objective import judged_by, needed_of_task
@@ -116,6 +117,25 @@ class Finalized:
     pictures: tuple[Path, Path]
     bundle: Path | None
     why_none: str = ""
+
+    @property
+    def small_files(self) -> tuple[Path, ...]:
+        """Pictures, card and architecture: what tells of the result without its weights."""
+        if self.bundle is None:
+            return self.pictures
+        return (*self.pictures, self.bundle / "card.md", self.bundle / "architecture.json")
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Means of the comparison on the test split, named as `test/winner/f1` or `test/random_1/f1`."""
+        if self.comparison is None:
+            return {}
+        names = [one.role if one.role != "random" else one.name for one in self.comparison.contenders]
+        return {
+            tag("test", name, self.comparison.metric): one.mean
+            for name, one in zip(names, self.comparison.contenders, strict=True)
+            if one.mean is not None
+        }
 
 
 def finalize(

@@ -222,6 +222,15 @@ class Reporter(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksReady(Protocol):
+    """A reporter that can check before a search whether it can report, such as to a server."""
+
+    def check_ready(self) -> None:
+        """Raises a `NasError` where it cannot."""
+        ...
+
+
 class LatencyPredictor(Protocol):
     """Predicts latencies from networks alone, as a latency table does."""
 

@@ -22,6 +22,7 @@ from nas.progress_state import ProgressState
 from nas.proposals import Enqueued, Replicate, Source, enqueued_candidates, require_feasible
 from nas.protocols import (
     ChecksNetworks,
+    ChecksReady,
     Clock,
     Evaluator,
     Executor,
@@ -161,6 +162,9 @@ class Search:
         require_feasible(catalogue, self.objective, seed=self.seed)
         if isinstance(self.evaluator, ChecksNetworks):
             self.evaluator.check(self.space.decode((0,) * len(self.space.cardinalities)))
+        for reporter in reporters:
+            if isinstance(reporter, ChecksReady):
+                reporter.check_ready()
         controller = (
             self.controller.make(catalogue, self.objective, seed=self.seed)
             if isinstance(self.controller, ControllerOptions)

@@ -9,6 +9,7 @@ import numpy as np
 
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request
+from nas.config.services import service_reporters
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import TrialTime, estimate_trial_time
 from nas.protocols import HasNotes
@@ -57,6 +58,7 @@ def dry_run(request: Request) -> int:
             executor=prepared.executor(),
             enqueue=prepared.enqueued,
             warm_start=earlier_study(request, prepared),
+            reporters=service_reporters(request.settings),
         )
         plan = plan_of(request, prepared, outlook_of(request), progress=activity)
     emit(plan, as_json=request.as_json)

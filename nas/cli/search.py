@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nas.cli.main import EXIT_INTERRUPTED
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
-from nas.finalizing import finalize
+from nas.config.services import ServiceReporter, service_reporters
+from nas.failures import failure_of
+from nas.finalizing import Finalized, finalize
 from nas.report.activity import Activity
 from nas.report.finalizing import FinalizeDisplay
 from nas.report.plan_report import data_facts
@@ -35,11 +38,13 @@ def run_request(request: Request) -> int:
     with Activity(console, "preparing") as activity:
         prepared = prepare_request(request, progress=activity)
     announce(prepared, console)
-    study = search_prepared(request, prepared, console)
+    services = service_reporters(request.settings)
+    study = search_prepared(request, prepared, console, services)
     if study.ending == "interrupted":
         return EXIT_INTERRUPTED
     try:
-        conclude(request, prepared, study, console)
+        finalized = conclude(request, prepared, study, console)
+        send_results(services, study, finalized, console)
         return 0
     except KeyboardInterrupt:
         console.print(
@@ -49,7 +54,7 @@ def run_request(request: Request) -> int:
         return EXIT_INTERRUPTED
 
 
-def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> None:
+def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> Finalized:
     """Finalizes the study as it was asked for, and shows it."""
     evaluator = prepared.test_evaluator()
     if evaluator is None and request.seeds:
@@ -60,7 +65,7 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
             markup=False,
         )
     with FinalizeDisplay(console, study, as_json=request.as_json) as display:
-        finalize(
+        return finalize(
             study,
             data=prepared.data,
             evaluator=evaluator,
@@ -85,7 +90,24 @@ def announce(prepared: Prepared, console: Console) -> None:
         console.print(Text(line, style=styles.get(fact.label, "none")), soft_wrap=True)
 
 
-def search_prepared(request: Request, prepared: Prepared, console: Console) -> Study:
+def send_results(
+    services: Sequence[ServiceReporter], study: Study, finalized: Finalized, console: Console
+) -> None:
+    """Sends pictures, card, architecture and test results to the services; says of each what failed."""
+    for service in services:
+        try:
+            service.add(study, finalized.small_files, finalized.numbers)
+        except Exception as error:
+            words = f"{type(service).__name__}: the results were not sent: {failure_of(error).message}"
+            console.print(words, style="yellow", soft_wrap=True, markup=False)
+
+
+def search_prepared(
+    request: Request,
+    prepared: Prepared,
+    console: Console,
+    services: Sequence[ServiceReporter] = (),
+) -> Study:
     """Runs the search with its reporters.
 
     Raises:
@@ -101,7 +123,7 @@ def search_prepared(request: Request, prepared: Prepared, console: Console) -> S
             executor=prepared.executor(),
             enqueue=prepared.enqueued,
             warm_start=earlier_study(request, prepared),
-            reporters=(terminal, TensorBoardReporter()),
+            reporters=(terminal, TensorBoardReporter(), *services),
             settings=request.settings.to_dict(),
         )
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from controllers import CONTROLLERS
 from nas.data.spec import looks_like_path
@@ -110,3 +111,39 @@ def read_metrics(text: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(metric_name(word) for word in words))
     except ObjectiveError as error:
         raise UsageError(str(error)) from None
+
+
+def read_wandb(text: str) -> str:
+    """Reads `--wandb`: a project of Weights & Biases, also with its entity; `none` as an empty text.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == "none":
+        return ""
+    entity, slash, project = text.rpartition("/")
+    if not project.strip() or "/" in entity or (slash and not entity.strip()):
+        raise UsageError(f"a project such as flowers or my-team/flowers is needed, but got {text!r}")
+    return text
+
+
+def read_mlflow(text: str) -> str:
+    """Reads `--mlflow`: the address of a tracking server as MLflow takes it; `none` as an empty text.
+
+    Raises:
+        UsageError: It is empty, or holds a password, which the study would store.
+    """
+    if text == "none":
+        return ""
+    if not text.strip():
+        raise UsageError("an address such as http://localhost:5000 is needed, but got ''")
+    try:
+        has_password = urlsplit(text).password is not None
+    except ValueError as error:
+        raise UsageError(f"an address such as http://localhost:5000 is needed, but got {text!r}") from error
+    if has_password:
+        raise UsageError(
+            "the address must hold no password, as the study stores it: set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD"
+        )
+    return text

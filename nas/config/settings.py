@@ -14,8 +14,10 @@ from nas.config.readers import (
     absolute_path,
     read_controller,
     read_metric,
+    read_mlflow,
     read_network,
     read_objective,
+    read_wandb,
 )
 from nas.controller import ControllerOptions
 from nas.data.images import FIT, SEARCH_FRACTION, Fit
@@ -26,6 +28,7 @@ from nas.latency.devices import DEVICES, DeviceSettings
 from nas.objective import KINDS, Objective
 from nas.options import option, options_of
 from nas.published_weights import PACKAGES
+from nas.report.mlflow_reporter import EXPERIMENT
 from nas.rungs import FIDELITY, REDUCTION_FACTOR, Fidelity
 from nas.scheduling import Budget
 from nas.spaces import BUILT_IN
@@ -51,6 +54,7 @@ OBJECTIVE = "objective: a metric and costs"
 SEARCH, MACHINES = "search", "machines"
 LATENCY = "latency, if the objective uses it"
 TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
+REPORTS = "where to follow the search, beside TensorBoard"
 PROFILE, CHECK, SCALE = ("profile",), ("proxy-check",), ("scale",)
 BOTH, TRAINS = PROFILE + CHECK, CHECK + SCALE
 
@@ -409,6 +413,31 @@ class Settings:
         metavar="N",
         read=parse_natural,
         default_text=str(SEEDS),
+        resume="changeable",
+    )
+
+    wandb: str | None = option(
+        None,
+        "Weights & Biases: PROJECT, or ENTITY/PROJECT; a resume goes on with the same run; none stops it",
+        group=REPORTS,
+        metavar="PROJECT",
+        read=read_wandb,
+        resume="changeable",
+    )
+    mlflow: str | None = option(
+        None,
+        "MLflow: address of the server, such as http://localhost:5000; none stops it",
+        group=REPORTS,
+        metavar="URI",
+        read=read_mlflow,
+        resume="changeable",
+    )
+    mlflow_experiment: str | None = option(
+        None,
+        "experiment there that the run is put into",
+        group=REPORTS,
+        metavar="NAME",
+        default_text=EXPERIMENT,
         resume="changeable",
     )
 

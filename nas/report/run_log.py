@@ -1,4 +1,4 @@
-"""What is logged of a search at each step, for TensorBoard and the like; docs/tensorboard.md explains each name.
+"""What is logged of a search at each step; docs/tensorboard.md explains each name.
 
 The journal is the truth; this is for watching.
 """
