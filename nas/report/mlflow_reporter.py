@@ -113,7 +113,7 @@ def _client_type() -> Any:
         os.environ.setdefault(name, "true")
     try:
         from mlflow import MlflowClient
-    except ImportError as error:
+    except Exception as error:  # a broken installation may raise anything
         raise UsageError(
             f"reporting to MLflow needs the package mlflow, which cannot be imported ({error}): "
             "pip install 'mnas[mlflow]'",
@@ -145,12 +145,16 @@ class _Mlflow:
         self._client: Any = None
         self._run = ""
 
-    def find_experiment(self) -> str:
-        """The number of the experiment, which is made where it is missing."""
+    def find_experiment(self) -> str | None:
+        """The number of the experiment; None where it is missing.
+
+        Raises:
+            UsageError: It was deleted.
+        """
         self._client = _client_type()(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(self._experiment)
         if found is None:
-            return str(self._client.create_experiment(self._experiment))
+            return None
         if found.lifecycle_stage != "active":
             raise UsageError(
                 f"the experiment {self._experiment!r} was deleted there: restore it, or name another one",
@@ -160,7 +164,7 @@ class _Mlflow:
 
     def open(self, facts: RunFacts) -> None:
         """Begins the run, or goes on with that of this study."""
-        experiment = self.find_experiment()
+        experiment = self.find_experiment() or self._client.create_experiment(self._experiment)
         found = self._client.search_runs([experiment], filter_string=f"tags.`{STUDY_TAG}` = '{facts.key}'")
         if found:
             self._run = found[0].info.run_id

@@ -105,7 +105,7 @@ class WandbReporter:
 def _wandb() -> Any:
     try:
         import wandb
-    except ImportError as error:
+    except Exception as error:  # a broken installation may raise anything
         raise UsageError(
             f"reporting to W&B needs the package wandb, which cannot be imported ({error}): "
             "pip install 'mnas[wandb]'",
