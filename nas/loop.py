@@ -47,6 +47,7 @@ class Loop:
         try:
             with Interruption() as interruption:
                 ending = self._search(interruption)
+                self.journal.remember(self.controller.state_dict(), self.source.asked)
         except KeyboardInterrupt:
             ending = "interrupted"
         except Exception as error:
@@ -89,7 +90,7 @@ class Loop:
             if notice := self.source.notice(trial):
                 self.tell("finals", notice)
             self.checkpoints.make_room(trial.number)
-            self.journal.propose(trial, self.controller.state_dict(), rejected=self.source.rejected)
+            self.journal.propose(trial, self.controller.state_dict, self.source.asked)
             self.flow.add(trial)
 
     def _start(self) -> None:
@@ -144,9 +145,8 @@ class Loop:
             if not is_lost:
                 reward = self.progress.worst_reward if outcome.reward is None else outcome.reward
             self.controller.feedback([feedback_of(trial, outcome, reward, self.objective)])
-        state = self.controller.state_dict()
-        self.journal.fed_back(trial.number, reward, rank, state, rejected=self.source.rejected)
-        self.progress.rejected = self.source.rejected
+        self.journal.fed_back(trial.number, reward, rank, self.controller.state_dict, self.source.asked)
+        self.progress.rejected = self.source.asked.rejected
         self.reporter.on_trial(self.progress.report(trial, outcome, result, self.flow, self.controller))
         self.progress.check_health(outcome, result)
 

@@ -86,7 +86,7 @@ class ProgressState:
         """Counts what earlier runs have counted, in the same order; `width` is that of their schedule."""
         for number in (*history.fed_back, *history.lost(width)):
             self.count(history.trials[number], history.finished[number])
-        self.rejected = history.rejected
+        self.rejected = history.asked.rejected
 
     def count(self, trial: Trial, outcome: TrialOutcome) -> None:
         """Counts an outcome."""

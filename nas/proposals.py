@@ -18,7 +18,7 @@ from nas.objective import Objective
 from nas.outcome import TrialOutcome
 from nas.rungs import Halving
 from nas.scheduling import AUTO, Budget
-from nas.study.journal_reading import History
+from nas.study.journal_reading import Asked, History
 from nas.trial import Trial
 from nas.values import shown, whole
 from search_spaces import Network, SpaceError
@@ -120,7 +120,7 @@ class Source:
         history: Earlier runs: an enqueued candidate that they tried is not tried twice.
 
     Attributes:
-        rejected: Proposals so far that violated a constraint or are not valid in the space.
+        asked: How often the controller was asked for a proposal so far.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Source:
             self._has_finals = bool(repeats)
             told = set(history.fed_back)
             self._under_way = {trial.number: trial.tokens for trial in repeats if trial.number not in told}
-        self.rejected = 0 if history is None else history.rejected
+        self.asked = Asked() if history is None else history.asked
 
     def next(self, number: int) -> Trial | None:
         """Gives the trial of this number, or None where the controller has no candidate at present.
@@ -185,6 +185,7 @@ class Source:
                 continues=paused.number,
             )
         for _ in range(REJECTIONS_IN_A_ROW):
+            self.asked = replace(self.asked, asked=self.asked.asked + 1)
             proposals = self._controller.propose(1)
             if not proposals:
                 return self._rare(number) if self._helps_out else None
@@ -194,7 +195,7 @@ class Source:
             )
             if trial is not None:
                 return trial
-            self.rejected += 1
+            self.asked = replace(self.asked, rejected=self.asked.rejected + 1)
         raise SearchStoppedError(
             f"{REJECTIONS_IN_A_ROW} proposals in a row broke the constraints ({self._objective.describe()}): "
             "relax them, or narrow the space"

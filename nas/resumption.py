@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from controllers import ControllerError, Feedback
+from controllers import ControllerError, Feedback, Proposal
 from nas.catalogue import Catalogue
 from nas.errors import StudyError
 from nas.loop import Loop
@@ -51,6 +52,7 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
                 f"remembered less (there is no {error}): continue with that version, or begin a new study "
                 "with this one as its warm start"
             ) from error
+        _continue(loop, history)
     elif known:
         loop.controller.feedback(known)
     for number in history.lost(loop.flow.width):  # an earlier run may have ended before it said so
@@ -59,6 +61,44 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
         if trial.continues is None:
             loop.controller.feedback([feedback_of(trial, history.finished[number], None, loop.objective)])
     return swept
+
+
+def _continue(loop: Loop, history: History) -> None:
+    """Takes the controller from its written state to where it was, by what it did since then."""
+    if _repeat(loop, history):
+        return
+    loop.controller.load_state_dict(history.controller_state or {})
+    for step in history.steps:
+        if not step.is_proposal:
+            _tell_again(loop, history, step.trial)
+    loop.tell(
+        "controller_differs",
+        "the controller proposes other candidates than before from the same state (its numbers differ on "
+        "this machine or in this version): it goes on from all results, on another path than it would have",
+    )
+
+
+def _repeat(loop: Loop, history: History) -> bool:
+    """Lets the controller do again what it did since its state was written; says whether it did the same."""
+    for step in history.steps:
+        answers = [loop.controller.propose(1) for _ in range(step.asks)]
+        trial = history.trials[step.trial]
+        if not step.is_proposal:
+            _tell_again(loop, history, step.trial)
+        elif trial.proposal_number >= 0 and not _is_answer(answers, trial):
+            return False
+    return True
+
+
+def _is_answer(answers: Sequence[Sequence[Proposal]], trial: Trial) -> bool:
+    return bool(answers) and [tuple(answer.tokens) for answer in answers[-1]] == [trial.tokens]
+
+
+def _tell_again(loop: Loop, history: History, number: int) -> None:
+    trial, outcome = history.trials[number], history.finished[number]
+    if trial.continues is None:
+        told = feedback_of(trial, outcome, history.rewards[number], loop.objective)
+        loop.controller.feedback([told])
 
 
 def say_what_changed(loop: Loop, history: History) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +17,23 @@ from nas.protocols import Clock, SystemClock
 from nas.study.driver import FolderLock, check_claim, claim, release_claim
 from nas.study.identity import Identity, Provenance
 from nas.study.journal_file import connect, explained
-from nas.study.journal_reading import IN_PROCESS, History, read_history, read_identity, read_provenance
+from nas.study.journal_reading import (
+    IN_PROCESS,
+    Asked,
+    History,
+    read_history,
+    read_identity,
+    read_provenance,
+)
 from nas.study.journal_tables import has_tables, make_tables
 from nas.study.study_folder import FILE_NAME, check_parts, has_study
 from nas.trial import Job, Result, Status, Trial
 from nas.values import clean
 from nas.version import package_version
 from search_spaces import SearchSpace
+
+STATE_EVERY = 100
+"""The controller's state is written when one more in so many steps was taken, as it grows with them."""
 
 
 class Journal:
@@ -83,6 +93,14 @@ class Journal:
             self.close()
             raise
         self.mode = str(self._database.execute("PRAGMA journal_mode").fetchone()[0])
+        self._steps, self._stated = self._count_steps()
+
+    def _count_steps(self) -> tuple[int, int]:
+        """Steps that the controller has taken, and those of them that its written state knows of."""
+        row = self._database.execute("SELECT steps FROM controller").fetchone()
+        (last,) = self._database.execute("SELECT max(number) FROM step").fetchone()
+        stated = 0 if row is None else int(row[0])
+        return stated if last is None else int(last), stated
 
     def _adopt(self, identity: Identity, provenance: Provenance, settings: str) -> bool:
         """Enters the study, or checks that it is the one that is there already."""
@@ -133,8 +151,14 @@ class Journal:
         with explained(self.path):
             return read_history(self._database, space)
 
-    def propose(self, trial: Trial, state: State, *, rejected: int) -> None:
-        """Writes a new trial down, with the controller's state after proposing it."""
+    def propose(self, trial: Trial, state: Callable[[], State], asked: Asked) -> None:
+        """Writes a new trial down, and how the controller got there.
+
+        Args:
+            trial: The trial.
+            state: Gives the controller's state after proposing it.
+            asked: How often the controller was asked for a proposal so far.
+        """
         with self._transaction():
             self._insert(
                 "candidate",
@@ -160,7 +184,7 @@ class Journal:
                 status=Status.PROPOSED,
                 proposed_at=self._now(),
             )
-            self._write_state(state, rejected=rejected)
+            self._step("proposed", trial.number, state, asked)
 
     def start(self, job: Job) -> None:
         """Writes down that an attempt begins."""
@@ -225,21 +249,31 @@ class Journal:
             self._drop(dropped)
 
     def fed_back(
-        self, number: int, reward: float | None, rank: int | None, state: State, *, rejected: int
+        self,
+        number: int,
+        reward: float | None,
+        rank: int | None,
+        state: Callable[[], State],
+        asked: Asked,
     ) -> None:
-        """Writes down that a trial counts, what the controller has learnt from it, and its state after that.
+        """Writes down that a trial counts, and what the controller has learnt from it.
 
         Args:
             number: The trial's number.
             reward: The reward it got; for an infeasible trial the worst reward so far; None if it got none,
                 since the trial has a higher fidelity than those it compares.
             rank: How many trials had counted before; None if it was lost, which teaches nothing.
-            state: The controller's state.
-            rejected: Candidates rejected so far.
+            state: Gives the controller's state after that.
+            asked: How often the controller was asked for a proposal so far.
         """
         with self._transaction():
             self._update_trial(number, feedback_rank=rank, feedback_reward=reward)
-            self._write_state(state, rejected=rejected)
+            self._step("counted", number, state, asked)
+
+    def remember(self, state: State, asked: Asked) -> None:
+        """Writes the controller's state down for those who read the study, whatever was written lately."""
+        with self._transaction():
+            self._write_state(state, asked)
 
     def note(self, kind: str, message: str) -> None:
         """Writes an event down."""
@@ -322,7 +356,15 @@ class Journal:
         if node is None:
             self._database.execute("UPDATE trial SET status = 'proposed' WHERE status = 'running'")
 
-    def _write_state(self, state: State, *, rejected: int) -> None:
+    def _step(self, kind: str, trial: int, state: Callable[[], State], asked: Asked) -> None:
+        """Writes the controller's state, or where that was done lately what leads from it to here."""
+        self._steps += 1
+        if self._steps - self._stated >= max(1, self._stated // STATE_EVERY):
+            self._write_state(state(), asked)
+        else:
+            self._insert("step", number=self._steps, trial=trial, kind=kind, **asdict(asked))
+
+    def _write_state(self, state: State, asked: Asked) -> None:
         try:
             text = state_to_json(state)
         except ControllerError as error:
@@ -331,10 +373,12 @@ class Journal:
                 f"{error}; everything finished is in the journal: fix it and start again to continue"
             ) from error
         self._database.execute(
-            "INSERT OR REPLACE INTO controller (id, proposals, feedbacks, rejected, state_json) VALUES (1, "
-            "(SELECT count(*) FROM trial), (SELECT count(feedback_rank) FROM trial), ?, ?)",
-            [rejected, text],
+            "REPLACE INTO controller (id, proposals, feedbacks, state_json, steps, asked, rejected) "
+            "VALUES (1, (SELECT count(*) FROM trial), (SELECT count(feedback_rank) FROM trial), ?, ?, ?, ?)",
+            [text, self._steps, asked.asked, asked.rejected],
         )
+        self._database.execute("DELETE FROM step")
+        self._stated = self._steps
 
     def _now(self) -> str:
         return self._clock.now().isoformat(timespec="milliseconds")

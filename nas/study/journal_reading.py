@@ -37,6 +37,34 @@ _SIZES: dict[int, tuple[str, str, float]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How often a controller was asked for a proposal, in all.
+
+    Attributes:
+        asked: So often.
+        rejected: So often its answer broke a known constraint.
+    """
+
+    asked: int = 0
+    rejected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a controller did after its state was last written, to be done again by a resumed search.
+
+    Attributes:
+        trial: Number of the trial that was proposed or counted.
+        is_proposal: Whether it was proposed; else it counted.
+        asks: How often the controller was asked in this step; its last answer became a proposed trial.
+    """
+
+    trial: int
+    is_proposal: bool
+    asks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """All that a resumed search needs to know of what was done before.
 
@@ -47,8 +75,10 @@ class History:
         lost_attempts: Attempts that a machine lost, by number of the trial.
         deaths: Those of them that ran in the process of the search when it ended without a word.
         last_attempt: Number of the latest attempt, by number of the trial.
-        rejected: Candidates that broke a known constraint.
-        controller_state: The controller after the last transaction; None in a new study.
+        asked: How often the controller was asked for a proposal.
+        controller_state: The controller when its state was last written; None in a new study.
+        steps: What it did since then, in order.
+        rewards: What it was told of the trials that counted since then, by number; None for no reward.
     """
 
     trials: tuple[Trial, ...] = ()
@@ -57,8 +87,10 @@ class History:
     lost_attempts: Mapping[int, int]
     last_attempt: Mapping[int, int]
     deaths: Mapping[int, int] = field(default_factory=dict)
-    rejected: int = 0
+    asked: Asked = Asked()
     controller_state: State | None = None
+    steps: tuple[Step, ...] = ()
+    rewards: Mapping[int, float | None] = field(default_factory=dict)
 
     def lost(self, width: int | None) -> tuple[int, ...]:
         """Numbers of the lost trials that have counted.
@@ -115,7 +147,7 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
             "continues FROM trial ORDER BY number"
         )
     ]
-    state = database.execute("SELECT rejected, state_json FROM controller").fetchone()
+    state = database.execute("SELECT state_json, asked FROM controller").fetchone()
     ranks = database.execute(
         "SELECT number FROM trial WHERE feedback_rank IS NOT NULL ORDER BY feedback_rank"
     )
@@ -136,9 +168,38 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
         last_attempt=dict(
             database.execute("SELECT trial, max(number) FROM attempt GROUP BY trial").fetchall()
         ),
-        rejected=0 if state is None else state[0],
-        controller_state=None if state is None else state_from_json(state[1]),
+        asked=read_asked(database),
+        controller_state=None if state is None else state_from_json(state[0]),
+        steps=_read_steps(database, asked=0 if state is None else state[1]),
+        rewards=dict(
+            database.execute(
+                "SELECT trial.number, feedback_reward FROM trial JOIN step ON step.trial = trial.number "
+                "WHERE kind = 'counted'"
+            ).fetchall()
+        ),
     )
+
+
+def _read_steps(database: sqlite3.Connection, *, asked: int) -> tuple[Step, ...]:
+    """Reads the steps since the state, before which the controller was asked so often."""
+    steps = []
+    for trial, kind, total in database.execute("SELECT trial, kind, asked FROM step ORDER BY number"):
+        steps.append(Step(trial=trial, is_proposal=kind == "proposed", asks=total - asked))
+        asked = total
+    return tuple(steps)
+
+
+def read_asked(database: sqlite3.Connection) -> Asked:
+    """Reads how often the controller was asked; an earlier version counted only what was rejected."""
+    if columns(database, "step"):
+        latest = "SELECT asked, rejected FROM step ORDER BY number DESC LIMIT 1"
+        row = (
+            database.execute(latest).fetchone()
+            or database.execute("SELECT asked, rejected FROM controller").fetchone()
+        )
+    else:
+        row = database.execute("SELECT 0, rejected FROM controller").fetchone()
+    return Asked() if row is None else Asked(asked=row[0], rejected=row[1])
 
 
 def _cost(macs: int, params: int, activations: int) -> Cost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: marks our files."""
 
@@ -15,6 +15,14 @@ DRIVER = """CREATE TABLE driver (
     process INTEGER NOT NULL,
     started TEXT NOT NULL,
     inode INTEGER NOT NULL
+);"""
+
+STEP = """CREATE TABLE step (
+    number INTEGER PRIMARY KEY,
+    trial INTEGER NOT NULL REFERENCES trial (number),
+    kind TEXT NOT NULL CHECK (kind IN ('proposed', 'counted')),
+    asked INTEGER NOT NULL,
+    rejected INTEGER NOT NULL
 );"""
 
 SCHEMA = f"""
@@ -103,8 +111,11 @@ CREATE TABLE controller (
     proposals INTEGER NOT NULL,
     feedbacks INTEGER NOT NULL,
     rejected INTEGER NOT NULL,
-    state_json TEXT NOT NULL
+    state_json TEXT NOT NULL,
+    steps INTEGER NOT NULL DEFAULT 0,
+    asked INTEGER NOT NULL DEFAULT 0
 );
+{STEP}
 CREATE TABLE recommendation (
     rank INTEGER PRIMARY KEY,
     digest TEXT NOT NULL
@@ -132,6 +143,10 @@ UPGRADES = {
     3: "ALTER TABLE trial ADD COLUMN continues INTEGER REFERENCES trial (number);",
     4: f"""ALTER TABLE study ADD COLUMN data_json TEXT NOT NULL DEFAULT '';
 {DRIVER}""",
+    5: f"""ALTER TABLE controller ADD COLUMN steps INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE controller ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
+UPDATE controller SET steps = proposals + feedbacks;
+{STEP}""",
 }
 """What each version added to the one before it."""
 

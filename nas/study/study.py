@@ -18,7 +18,12 @@ from nas.objective import Objective
 from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
 from nas.study.fronts import from_knee
 from nas.study.journal_file import connect_readonly, explained
-from nas.study.journal_reading import read_identity, read_provenance, read_recommendation
+from nas.study.journal_reading import (
+    read_asked,
+    read_identity,
+    read_provenance,
+    read_recommendation,
+)
 from nas.study.study_trial import StudyTrial, read_trials, with_replicates
 from nas.study.trial_rows import Value, trial_rows
 from nas.trial import Status
@@ -119,7 +124,7 @@ class Study:
         events = database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
         self.events: tuple[tuple[str, str, str], ...] = tuple(events)
         self.recommended = read_recommendation(database)
-        (self._rejected,) = database.execute("SELECT coalesce(sum(rejected), 0) FROM controller").fetchone()
+        self._rejected = read_asked(database).rejected
         causes = database.execute(
             "SELECT cause, count(*) FROM attempt WHERE cause IS NOT NULL GROUP BY cause"
         )
@@ -192,7 +197,9 @@ class Study:
         return ending
 
     def controller_state(self) -> State | None:
-        """What the controller remembers, as of now; None before its first proposal.
+        """What the controller remembers; None before its first proposal.
+
+        Of a search that runs or was interrupted, it may be so old that one in a hundred steps came after it.
 
         Raises:
             StudyError: The journal cannot be read any more.

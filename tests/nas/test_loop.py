@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nas
-from controllers import CONTROLLERS, Proposal, RandomSearch
+from controllers import CONTROLLERS, Proposal, RandomSearch, RegularizedEvolution
 from nas.catalogue import Catalogue
 from nas.controller import ControllerOptions
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
@@ -611,6 +611,78 @@ def test_a_deterministic_search_with_lost_trials_interrupted_anywhere_and_resume
     assert parts == whole
     assert len(study.completed) == 13
     assert listener.end.counts.lost == 5
+
+
+class Few(nas.InlineExecutor):
+    """Runs so many trials, and then the search fails as it does where a machine does."""
+
+    def __init__(self, trials):
+        super().__init__()
+        self.left = trials
+
+    def wait(self, timeout_seconds):
+        if not self.left:
+            raise nas.NasError("the machine fails")
+        self.left -= 1
+        return super().wait(timeout_seconds)
+
+
+WAYS = {
+    "enqueued": lambda space: {"controller": "dyna", "enqueue": some_tokens(space, 3), "deterministic": True},
+    "rejected": lambda space: {
+        "controller": RegularizedEvolution(
+            space.cardinalities, space.conditions, seed=1, population=8, sample=3
+        ),  # it does not know of the constraint
+        "objective": "accuracy, params <= 4000",
+        "deterministic": True,
+    },
+    "finals": lambda _: {"trials": None, "budget": nas.Budget(trials=24, finalists=3), "controller": "ppo"},
+    "rungs": lambda _: {"rungs": nas.Rungs((1 / 3, 1.0)), "controller": "reinforce"},
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_controller_is_continued_from_a_state_of_long_ago(tmp_path, small_space, monkeypatch, way):
+    monkeypatch.setattr("nas.study.journal.STATE_EVERY", 1)  # the state is as old as half of the search
+
+    def once(folder, **options):
+        run(small_space, tmp_path / folder, **{"trials": 24, **WAYS[way](small_space), **options})
+
+    once("whole")
+    for trials in (3, 1, 8, 10):
+        with pytest.raises(nas.NasError, match="the machine fails"):
+            once("parts", executor=Few(trials))
+    assert len(rows(tmp_path / "parts", "SELECT * FROM step")) >= 4
+    once("parts")
+    parts, whole = content(tmp_path / "parts"), content(tmp_path / "whole")
+    for attempts in ("attempt", "measurement"):
+        del parts[attempts], whole[attempts]
+    assert parts == whole
+    assert rows(tmp_path / "whole", "SELECT * FROM step") == []
+    assert (rows(tmp_path / "whole", "SELECT rejected FROM controller")[0][0] > 0) == (way == "rejected")
+
+
+class Fickle(Scripted):
+    """Proposes something else when it is asked again."""
+
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.script = self.script[: self.at] + self.script[: self.at - 1 : -1]
+
+
+def test_a_controller_that_does_not_do_the_same_again_is_told_all_results(tmp_path, small_space, monkeypatch):
+    monkeypatch.setattr("nas.study.journal.STATE_EVERY", 1)
+    tokens = some_tokens(small_space, 12)
+    with pytest.raises(nas.NasError, match="the machine fails"):
+        run(small_space, tmp_path, controller=Fickle(tokens), executor=Few(5), trials=8)
+    before = rows(tmp_path, "SELECT number, tokens_json, reward FROM trial WHERE reward IS NOT NULL")
+    since = rows(tmp_path, "SELECT trial FROM step WHERE kind = 'counted' ORDER BY number")
+    controller = Fickle(tokens)
+    study = run(small_space, tmp_path, controller=controller, trials=8)
+    assert [heard[:1] for heard in controller.heard[: len(since)]] == since != []
+    assert rows(tmp_path, "SELECT number, tokens_json, reward FROM trial")[: len(before)] == before
+    assert len(study.completed) == 8
+    assert [kind for _, kind, _ in study.events].count("controller_differs") == 1
 
 
 def test_a_lost_trial_that_a_killed_search_told_nobody_is_told_on_resume(tmp_path, small_space):

@@ -17,6 +17,7 @@ from nas.proposals import trial_seed
 from nas.study.identity import Identity
 from nas.study.journal import Journal
 from nas.study.journal_file import connect_readonly, journal_mode_of, set_journal_mode
+from nas.study.journal_reading import Asked
 from nas.study.journal_tables import SCHEMA_VERSION
 from nas.study.study import open_study
 from nas.study.study_folder import FILE_NAME
@@ -69,11 +70,11 @@ def test_everything_written_is_read_back(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         assert not journal.is_resumed
         for trial in (first, second, third):
-            journal.propose(trial, state, rejected=7)
+            journal.propose(trial, lambda: state, Asked(rejected=7))
         complete(journal, first, reward=0.25)
         journal.start(second.job(1))
         journal.lose(Result(job=second.job(1), status=Status.LOST, cause=Cause.WORKER_DIED, message="gone"))
-        journal.fed_back(0, 0.25, 0, state, rejected=7)
+        journal.fed_back(0, 0.25, 0, lambda: state, Asked(rejected=7))
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         assert journal.is_resumed
         history = journal.history(small_space)
@@ -84,7 +85,7 @@ def test_everything_written_is_read_back(tmp_path, small_space):
     assert history.fed_back == (0,)
     assert dict(history.lost_attempts) == {1: 1}
     assert dict(history.last_attempt) == {0: 1, 1: 1}
-    assert history.rejected == 7
+    assert history.asked.rejected == 7
     assert history.controller_state is not None
     np.testing.assert_array_equal(history.controller_state["weights"], state["weights"])
 
@@ -92,7 +93,7 @@ def test_everything_written_is_read_back(tmp_path, small_space):
 def test_an_attempt_that_ran_when_the_driver_ended_is_interrupted_and_costs_no_try(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     journal = Journal(tmp_path, IDENTITY)
-    journal.propose(trial, {}, rejected=0)
+    journal.propose(trial, dict, Asked())
     journal.start(trial.job(1))
     journal.close()
     with closing(Journal(tmp_path, IDENTITY)) as again:
@@ -187,7 +188,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path, content)
 def test_a_truncated_journal_is_refused(tmp_path, small_space, share):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         for number in range(20):
-            journal.propose(make_trial(small_space, number), {}, rejected=0)
+            journal.propose(make_trial(small_space, number), dict, Asked())
     path = tmp_path / FILE_NAME
     with path.open("r+b") as file:
         file.truncate(int(path.stat().st_size * share))
@@ -199,7 +200,7 @@ def test_a_truncated_journal_is_refused(tmp_path, small_space, share):
 def test_a_journal_with_a_damaged_page_is_refused(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         for number in range(20):
-            journal.propose(make_trial(small_space, number), {}, rejected=0)
+            journal.propose(make_trial(small_space, number), dict, Asked())
         page = journal._database.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'trial_of_candidate'"
         ).fetchone()[0]
@@ -235,7 +236,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, small_space):
 
     def fill():
         for trial in trials:
-            journal.propose(trial, {}, rejected=0)
+            journal.propose(trial, dict, Asked())
             written.append(trial)
 
     with pytest.raises(StudyError, match=r"database or disk is full.*free some disk space"):
@@ -256,16 +257,16 @@ def test_a_step_that_breaks_in_the_middle_leaves_no_half(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         with pytest.raises(ControllerFailedError, match="the controller C gave what cannot be stored"):
-            journal.propose(trial, {"bad": object()}, rejected=0)
+            journal.propose(trial, lambda: {"bad": object()}, Asked())
         assert journal.history(small_space).trials == ()
-        journal.propose(trial, {}, rejected=0)
+        journal.propose(trial, dict, Asked())
         assert journal.history(small_space).trials == (trial,)
 
 
 def test_a_study_can_be_read_while_it_is_written(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         trial = make_trial(small_space, 0)
-        journal.propose(trial, {}, rejected=0)
+        journal.propose(trial, dict, Asked())
         complete(journal, trial)
         study = open_study(tmp_path)
         assert [t.status for t in study.trials] == [Status.COMPLETED]
@@ -278,7 +279,7 @@ def test_the_views_say_what_a_person_looks_for(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         good, bad = make_trial(small_space, 0), make_trial(small_space, 1)
         for trial in (good, bad):
-            journal.propose(trial, {}, rejected=0)
+            journal.propose(trial, dict, Asked())
         complete(journal, good, reward=0.5)
         job = bad.job(1)
         journal.start(job)
@@ -311,7 +312,7 @@ def test_a_file_system_without_shared_memory_gets_the_rollback_journal(tmp_path)
 
 def test_a_study_on_a_read_only_disk_can_be_read(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
-        journal.propose(make_trial(small_space, 0), {}, rejected=0)
+        journal.propose(make_trial(small_space, 0), dict, Asked())
     path = tmp_path / FILE_NAME
     path.chmod(0o444)
     tmp_path.chmod(0o555)
@@ -344,7 +345,7 @@ def test_times_are_those_of_the_clock(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     with closing(Journal(tmp_path, IDENTITY, clock=clock)) as journal:
         clock.seconds = 60
-        journal.propose(trial, {}, rejected=0)
+        journal.propose(trial, dict, Asked())
         clock.seconds = 120
         complete(journal, trial)
         journal.end("trials")
