@@ -217,11 +217,12 @@ class GaussianProcess:
         Source: Rasmussen and Williams, 2006, equations A.11 and A.12.
         """
         n = self.size
-        similarity = self._similarity_to_measured(rows)
-        alike = similarity @ self._inverse
-        left = self._covariance(self._features(rows)) - alike @ similarity.T
-        diagonal = np.diag_indices(len(rows))
-        left[diagonal] = np.maximum(left[diagonal], _JITTER)
+        alike, left = self._left(rows)
+        least, diagonal = self._noise_variance + _JITTER, np.diag_indices(len(rows))
+        if left[diagonal].min(initial=least) < least / 2:  # not even its noise: rounding has added up
+            self._inverse = _inverse(self._covariance(self._features(self._rows)))
+            alike, left = self._left(rows)
+        left[diagonal] = np.maximum(left[diagonal], least / 2)
         inverse = np.empty((n + len(rows), n + len(rows)))
         inverse[n:, n:] = np.linalg.inv(left)
         inverse[n:, :n] = -inverse[n:, n:] @ alike
@@ -233,6 +234,12 @@ class GaussianProcess:
         self._distances = np.concatenate([self._distances, distances], axis=1)
         self._effects = np.concatenate([self._effects, effects], axis=1)
         return left
+
+    def _left(self, rows: Ints) -> tuple[Floats, Floats]:
+        """What the values of candidates follow from those measured, `(n, size)`, and the covariance left."""
+        similarity = self._similarity_to_measured(rows)
+        alike = similarity @ self._inverse
+        return alike, self._covariance(self._features(rows)) - alike @ similarity.T
 
     def forget_imagined(self) -> None:
         """Goes back to what was measured."""

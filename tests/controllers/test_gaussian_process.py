@@ -205,6 +205,24 @@ def test_measurements_taken_in_one_by_one_give_what_all_at_once_give():
     np.testing.assert_allclose(one_by_one.predict(others), at_once.predict(others), rtol=1e-8)
 
 
+def test_many_exact_values_taken_in_one_by_one_do_not_add_up_rounding():
+    decisions, rng = Decisions((4, 6) * 8), np.random.default_rng(0)
+    tokens = np.repeat(decisions.sample(rng, 1), 520, axis=0)
+    for row in tokens:  # alike, as those of a search that has found the best
+        row[rng.integers(0, 16, 2)] = rng.integers(0, 4, 2)
+    values = tokens.sum(axis=1) / 1000.0
+    process = GaussianProcess(decisions)
+    parameters = process.state_dict()["parameters"]
+    parameters[:4] = np.log([130.0, 0.15, 2e-7, 0.3])  # as fitted to values without noise
+    process.load_state_dict({"parameters": parameters})
+    process.condition(tokens[:300], values[:300])
+    for count in range(301, 501):
+        process.extend(tokens[count - 1 : count], values[:count])
+    expected, deviation = process.predict(tokens[500:])
+    np.testing.assert_allclose(expected, values[500:], atol=1e-3)
+    assert np.isfinite(deviation).all()
+
+
 def test_what_is_imagined_is_drawn_from_what_is_predicted():
     decisions, tokens, values = sample(PLAIN, 40)
     process, rng = GaussianProcess(decisions), np.random.default_rng(0)
