@@ -262,7 +262,7 @@ class Search:
             reporters: Show the search.
             settings: The options of the command line, as JSON values; stored for a resume.
             events: Kind and message of the first events of a new study.
-            clock: The clock of time limits; None is this machine's.
+            clock: The clock of time limits and of the journal; None is this machine's.
 
         Raises:
             NasError: Something is wrong, or continuing is pointless; all that is finished is in the journal.
@@ -284,6 +284,7 @@ class Search:
             provenance=plan.provenance,
             settings=settings,
             in_process=executor.is_in_process,
+            clock=clock,
         )
         with closing(executor), closing(journal):
             reporter.note = journal.note

@@ -1,0 +1,38 @@
+"""The simulated cluster of benchmarks/scale.py: the real loop keeps many workers busy, and loses nothing."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import nas
+from controllers import RandomSearch
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from scale import make_space, no_op
+from simulated_cluster import BEGIN, ClusterPlan, SimulatedClock, SimulatedCluster, Slow
+
+
+def simulate(folder, *, controller_seconds=0.0, **plan):
+    clock = SimulatedClock()
+    cluster = SimulatedCluster(ClusterPlan(**{"workers": 20, "start_seconds": 5.0, **plan}), clock)
+    space = make_space()
+    controller = Slow(RandomSearch(space.cardinalities, space.conditions), clock, controller_seconds)
+    value = nas.Search(space=space, evaluator=no_op(), controller=controller, budget=nas.Budget(trials=200))
+    return value.run(folder, executor=cluster, clock=clock), cluster, clock
+
+
+def test_simulated_workers_are_busy_and_what_they_lose_is_tried_again(tmp_path):
+    study, cluster, clock = simulate(tmp_path, failures_per_hour=3.0)
+    assert len(study.completed) == 200
+    assert sum(trial.attempts > 1 for trial in study.trials) >= 5
+    assert cluster.utilisation > 0.98
+    assert clock.monotonic() > 200 * 60 / 20 / 3
+    assert study.trials[-1].finished_at > BEGIN.isoformat()
+
+
+def test_a_slow_controller_leaves_simulated_workers_idle(tmp_path):
+    _, cluster, clock = simulate(tmp_path, controller_seconds=10.0, trial_seconds=20.0)
+    assert cluster.utilisation < 0.5
+    assert clock.busy_seconds == pytest.approx(2000, rel=0.05)
