@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from nas.scoring.regression_scores import RegressionScores
     from nas.scoring.scores import Scores
     from nas.starting_weights import initial_weights
+    from nas.study_page import write_report
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
     from nas.training.reduction import Reduction
@@ -127,6 +128,7 @@ _LAZY = {
     "measure_latency": "nas.latency.measurement",
     "measure_together": "nas.latency.session",
     "prepare_pass": "nas.latency.passes",
+    "write_report": "nas.study_page",
 }
 
 
@@ -235,4 +237,5 @@ __all__ = [
     "search_coefficients",
     "train",
     "train_family",
+    "write_report",
 ]

@@ -27,6 +27,7 @@ COMMANDS = {
     "search": "search for a network on your images, or continue a search",
     "resume": "continue a search that was stopped",
     "show": "summarise a study: its best trials, Pareto front, states, failures",
+    "report": "write a study as one page to look at: an HTML file that opens offline",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
     "train": "train a network in full, or the best of a study; test and export it",
     "evaluate": "score a trained network on images whose labels are known",
@@ -49,6 +50,7 @@ examples:
   nas search --data cifar10 --data-root ~/data --space efficientnet --target-latency 5ms --out runs/b
   nas search --out runs/a                  continue it; the same as: nas resume runs/a
   nas show runs/a                          its results
+  nas report runs/a                        the same on one page, runs/a/report.html
   nas proxy-check --data photos/ --space mnasnet --out runs/c      is a short training good enough?
   nas latency-table --space mnasnet --device onnx-cpu --out t.json   for: nas search --latency-table t.json
   nas scale runs/a --phi 1..3              its winner, scaled into a family

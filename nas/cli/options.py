@@ -44,6 +44,7 @@ USAGE = {
     "search": "nas search --data PATH --space NAME --out DIR [options]",
     "resume": "nas resume DIR [options]",
     "show": "nas show DIR [--top N] [--pareto COST,COST] [--json]",
+    "report": "nas report DIR [DIR ...] [--out FILE.html] [--json]",
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
     "train": "nas train WHAT --data PATH --recipe NAME --out DIR [options]",
     "evaluate": "nas evaluate BUNDLE --data PATH [options]",
@@ -111,6 +112,15 @@ def fill_show(parser: Parser) -> None:
     )
     add_json(parser)
     parser.add_argument("--csv", action="store_true", help="print every trial as one line of CSV")
+
+
+def fill_report(parser: Parser) -> None:
+    """Options of `nas report`."""
+    parser.add_argument("folders", nargs="+", metavar="DIR", help="the study's folder; several are compared")
+    parser.add_argument(
+        "--out", metavar="FILE", help="the HTML file (default: report.html in the first study's folder)"
+    )
+    add_json(parser)
 
 
 def fill_export(parser: Parser) -> None:

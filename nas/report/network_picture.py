@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,8 +10,9 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import FancyBboxPatch, Rectangle
 
 from nas.report.figures import BLUE, GREY, INK, LARGE, NORMAL, PALE, SMALL, new_figure, save
+from nas.report.network_lines import TIMES, StageLine, stage_lines
 from nas.report.printing import show_count
-from search_spaces import Network, Row, describe
+from search_spaces import Network
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,27 +29,8 @@ STAGE, OPERATOR, OPERATOR_END, LAYERS, CHANNELS, RESOLUTION, SHARE, SHARE_END, P
 )  # fmt: skip
 """Where the columns are, inches from the left."""
 
-TIMES = "\N{MULTIPLICATION SIGN}"
-
 GAP = 1.5
 """Space between an operator's name and its details, in letters."""
-
-MOST_LETTERS = 44
-"""Longest name of an operator that fits into its box."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """One row of the picture, in words."""
-
-    stage: str
-    operator: str
-    details: str
-    layers: int
-    channels: int
-    resolution: str
-    share: float
-    params: int
 
 
 def draw_network(network: Network, path: Path, *, title: str = "") -> Path:
@@ -64,8 +45,7 @@ def draw_network(network: Network, path: Path, *, title: str = "") -> Path:
         SpaceError: The network cannot be lowered.
         NasError: The name ends in neither, or the file cannot be written.
     """
-    rows = describe(network)
-    lines = _lines(rows)
+    lines = stage_lines(network)
     height = TOP + ROW * len(lines) + BOTTOM
     figure = new_figure(WIDTH, height, arranged=False)
     axes = figure.add_axes((0, 0, 1, 1))
@@ -80,52 +60,11 @@ def draw_network(network: Network, path: Path, *, title: str = "") -> Path:
     largest = max(line.share for line in lines)
     for index, line in enumerate(lines):
         _draw_line(axes, line, TOP + ROW * (index + 0.5), largest, is_last=index == len(lines) - 1)
-    macs, params = sum(row.macs for row in rows), sum(row.params for row in rows)
+    macs, params = sum(line.macs for line in lines), sum(line.params for line in lines)
     total = f"{show_count(macs)} multiply-adds for one image, {show_count(params)} parameters. "
     total += "Darker: larger share of the multiply-adds."
     axes.text(OPERATOR, height - BOTTOM / 2, total, fontsize=SMALL, color=INK, va="center")
     return save(figure, path)
-
-
-def _lines(rows: tuple[Row, ...]) -> list[_Line]:
-    macs = sum(row.macs for row in rows) or 1
-    sides = [row.resolution for row in rows] + [1]
-    lines = []
-    for row, before, after in zip(rows, sides[:-1], sides[1:], strict=True):
-        operator, details = _words(row.operator)
-        details += f" to {row.channels}" if row is rows[-1] else ""
-        lines.append(
-            _Line(
-                stage=row.stage,
-                operator=operator,
-                details=details,
-                layers=row.layers,
-                channels=row.channels,
-                resolution=str(before) if before == after else f"{before} → {after}",
-                share=row.macs / macs,
-                params=row.params,
-            )
-        )
-    return lines
-
-
-def _words(label: str) -> tuple[str, str]:
-    """Parts an op's label into its name and the rest, as papers write it: `MBConv6`, `5×5, SE 0.25`.
-
-    A user's own op without a label of its own (`Shuffle(groups=2, ratio=3)`) stays as it is.
-    """
-    if "(" in label:
-        return (label if len(label) <= MOST_LETTERS else f"{label[: MOST_LETTERS - 1]}…"), ""
-    name, *rest = label.split(", ")
-    return name.replace("Conv1x1", f"Conv 1{TIMES}1"), ", ".join(_word(part) for part in rest)
-
-
-def _word(part: str) -> str:
-    if part.startswith("k") and part[1:2].isdigit():
-        return part[1:].replace("x", TIMES)
-    if part.startswith("se") and part[2:3].isdigit():
-        return f"SE {part[2:]}"
-    return {"noskip": "no skip"}.get(part, part)
 
 
 def _draw_heading(axes: Axes, title: str) -> None:
@@ -143,7 +82,7 @@ def _draw_heading(axes: Axes, title: str) -> None:
         axes.text(x, TOP - 0.2, word, fontsize=SMALL, color=GREY, ha=align, va="center")
 
 
-def _draw_line(axes: Axes, line: _Line, y: float, largest: float, *, is_last: bool) -> None:
+def _draw_line(axes: Axes, line: StageLine, y: float, largest: float, *, is_last: bool) -> None:
     fill = to_hex(colormaps["Blues"](0.06 + 0.74 * (line.share / largest if largest else 0.0)))
     axes.add_patch(_box(y, fill))
     if not is_last:

@@ -1,0 +1,118 @@
+"""`nas.write_report`: a study on one page that opens offline, as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nas.errors import NasError, UsageError
+from nas.io import write_whole
+from nas.report.page.document import MOST_BYTES, plotly_script, render
+from nas.report.page.parts import Absent, Page, Section
+from nas.report.page.search_sections import overview
+from nas.report.page.source import Source
+from nas.report.page.trial_cards import trial_cards
+from nas.report.show import open_with_space
+from nas.study.study import Study
+
+SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (overview,)
+"""The sections of a page about one study, in order. Each says itself that it has nothing to show."""
+
+MOST_TRIALS = (1_500, 500, 150)
+"""Trials that a page shows; the next number where the page would be too large."""
+
+FILE = "report.html"
+"""Name of a page in its study's folder."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A page that was written.
+
+    Attributes:
+        path: The file.
+        size: Its size, bytes.
+        page: What is on it.
+    """
+
+    path: Path
+    size: int
+    page: Page
+
+
+def write_report(
+    studies: str | Path | Study | Sequence[str | Path | Study], out: str | Path | None = None
+) -> Written:
+    """Writes a page about a study: one HTML file that opens offline, in any browser.
+
+    Args:
+        studies: The study, or its folder; several for a page that compares them.
+        out: The file; `report.html` in the first study's folder by default.
+
+    Raises:
+        StudyError: There is no study, or it cannot be read.
+        UsageError: The file cannot be written, or plotly is not installed.
+    """
+    given = [studies] if isinstance(studies, str | Path | Study) else list(studies)
+    if not given:
+        raise UsageError("`studies` must hold at least one, but is empty: give some", field="studies")
+    plotly_script()
+    opened = [study if isinstance(study, Study) else open_with_space(str(study)) for study in given]
+    path = check_place(opened[0].folder / FILE if out is None else Path(out).expanduser())
+    content, page = _smallest(opened)
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror or error}): give a file in a folder that you may "
+            "write to",
+            field="out",
+        ) from error
+    return Written(path=path, size=len(content), page=page)
+
+
+def check_place(path: Path) -> Path:
+    """Checks that a page can be written there.
+
+    Raises:
+        UsageError: There is a folder, or something else that is no file.
+    """
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise UsageError(f"--out must be a file, but {path} is {kind}: give {path / FILE}", field="out")
+    return path
+
+
+def page_of(study: Study, *, most_trials: int = MOST_TRIALS[0]) -> Page:
+    """The page about one study.
+
+    Args:
+        study: The study, opened with its space where decisions shall be named.
+        most_trials: So many trials are shown at most.
+    """
+    source = Source.of(study, most_trials=most_trials)
+    return Page(
+        title=study.folder.resolve().name,
+        subtitle="",
+        parts=tuple(make(source) for make in SECTIONS),
+        trials=trial_cards(source.shown),
+    )
+
+
+def page_of_several(studies: Sequence[Study]) -> Page:
+    """The page that compares studies."""
+    raise UsageError(f"one study must be given, but got {len(studies)}: give one", field="studies")
+
+
+def _smallest(studies: Sequence[Study]) -> tuple[bytes, Page]:
+    """The page with as many trials as fit."""
+    for most in MOST_TRIALS:
+        page = page_of(studies[0], most_trials=most) if len(studies) == 1 else page_of_several(studies)
+        content = render(page)
+        if len(content) < MOST_BYTES:
+            return content, page
+    raise NasError(
+        f"a page must be smaller than {MOST_BYTES:,} bytes, but this one has {len(content):,}: give fewer "
+        "studies"
+    )
