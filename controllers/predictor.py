@@ -203,6 +203,16 @@ class Predictor:
         _, first = np.unique(ranked, return_index=True)
         return ranked[np.sort(first)], float(expected[order[0]]) if len(order) else math.nan
 
+    def left_out(self, results: Results) -> tuple[Rows, Floats]:
+        """Results that it was conditioned on, by their places, and what it expects of each from the others.
+
+        Returns:
+            Places among the results `(n,)`, and rewards `(n,)`.
+        """
+        rows = self._followed[self._target].rows
+        mean, _ = self._process.left_out()
+        return rows, self._rewards(self._target, mean, self._costs_of(results.tokens[rows]))
+
     def beliefs(self, results: Results, tokens: Tokens) -> Beliefs:
         """What is believed of the rewards of some candidates `(n, decisions)`, best first."""
         process = self._process

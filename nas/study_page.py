@@ -6,17 +6,38 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nas.config.command_line import command_of
 from nas.errors import NasError, UsageError
 from nas.io import write_whole
+from nas.report.page.best_so_far import best_so_far
 from nas.report.page.document import MOST_BYTES, plotly_script, render
+from nas.report.page.failures import failures
+from nas.report.page.front import front
+from nas.report.page.importance import importance
+from nas.report.page.overview import overview
 from nas.report.page.parts import Absent, Page, Section
-from nas.report.page.search_sections import overview
+from nas.report.page.predictions import predictions
+from nas.report.page.probabilities import probabilities
+from nas.report.page.repeat import repeat
+from nas.report.page.rungs import rungs
 from nas.report.page.source import Source
+from nas.report.page.timeline import timeline
 from nas.report.page.trial_cards import trial_cards
 from nas.report.show import open_with_space
 from nas.study.study import Study
 
-SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (overview,)
+SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (
+    overview,
+    best_so_far,
+    front,
+    importance,
+    probabilities,
+    rungs,
+    predictions,
+    timeline,
+    failures,
+    repeat,
+)
 """The sections of a page about one study, in order. Each says itself that it has nothing to show."""
 
 MOST_TRIALS = (1_500, 500, 150)
@@ -91,7 +112,8 @@ def page_of(study: Study, *, most_trials: int = MOST_TRIALS[0]) -> Page:
         study: The study, opened with its space where decisions shall be named.
         most_trials: So many trials are shown at most.
     """
-    source = Source.of(study, most_trials=most_trials)
+    command = command_of(study.settings, study.folder.resolve())
+    source = Source.of(study, most_trials=most_trials, command=command)
     return Page(
         title=study.folder.resolve().name,
         subtitle="",

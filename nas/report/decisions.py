@@ -31,8 +31,13 @@ def decision_section(study: Study) -> tuple[Table, Fact]:
         table = Table(key="decisions", title="Decisions", columns=(), rows=(), notes=notes)
         return table, _model_fact(None)
     insight = explain(study)
+    return decision_table(study, insight), _model_fact(insight)
+
+
+def decision_table(study: Study, insight: Insight) -> Table:
+    """Every decision with its importance, and in notes how far that can be trusted."""
     rows = tuple(_row(study, one, insight.cost) for one in insight.decisions)
-    table = Table(
+    return Table(
         key="decisions",
         title=f"Decisions by importance for reward, with that for {_goal(study)} and {insight.cost}",
         columns=_columns(study, insight),
@@ -40,7 +45,6 @@ def decision_section(study: Study) -> tuple[Table, Fact]:
         drawn=rows[:MOST_DECISIONS],
         notes=(*_notes(study, insight), *_duplicate_notes(study)),
     )
-    return table, _model_fact(insight)
 
 
 def _model_fact(insight: Insight | None) -> Fact:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import re
 import struct
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from google.protobuf.message import DecodeError
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.custom_scalar import metadata as charts_metadata
@@ -119,6 +120,45 @@ class EventFile:
             self._file.flush()
         except OSError as error:
             raise _explained(self.path, error) from error
+
+
+def read_scalars(folder: Path, names: Collection[str]) -> dict[str, dict[int, float]]:
+    """Some scalars of a folder's event files by tag and step; what cannot be read is left out.
+
+    Args:
+        folder: Where event files are; it may be missing.
+        names: The tags.
+    """
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
+    paths = sorted(path for path in folder.glob("events.out.tfevents.*") if PATTERN.match(path.name))
+    for path in paths:
+        for event in _events(path):
+            if event.HasField("session_log"):  # what earlier files say of this step and later ones is void
+                for series in found.values():
+                    for step in [step for step in series if step >= event.step]:
+                        del series[step]
+            for value in event.summary.value:
+                if value.tag in found and value.HasField("simple_value"):
+                    found[value.tag][event.step] = value.simple_value
+    return found
+
+
+def _events(path: Path) -> Iterator[Any]:
+    """The records of an event file, up to one that is not whole.
+
+    Source: tensorflow/core/lib/io/record_writer.h: length, checksum, content, checksum.
+    """
+    try:
+        content = path.read_bytes()
+        at = 0
+        while at + 12 <= len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            if at + 16 + length > len(content):
+                return
+            yield event_pb2.Event.FromString(content[at + 12 : at + 12 + length])
+            at += 16 + length
+    except (OSError, DecodeError):
+        return
 
 
 def _explained(path: Path, error: OSError) -> StudyError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from nas.events import Best, SearchStart, TrialReport
@@ -104,7 +104,7 @@ class RunLog:
         self._start = start
         self._goals = study.objective.front[:2]
         self._target = study.objective.targets.get(self._goals[1].metric)
-        self._options = _option_tags(start.decisions)
+        self._options = option_tags(start.decisions)
         self._entries = [entry for entry in study.entries(self._goals) if min(entry.costs) > 0]
         self._causes = Counter(trial.cause.value for trial in study.trials if trial.cause is not None)
         self._events = Counter(kind for _, kind, _ in study.events)
@@ -280,7 +280,7 @@ def _of_trial(report: TrialReport) -> dict[str, float]:
     return {tag("trial", name): value for name, value in numbers.items()}
 
 
-def _option_tags(decisions: tuple[Decision, ...]) -> list[list[str]]:
+def option_tags(decisions: Sequence[Decision]) -> list[list[str]]:
     """A tag for each option of each decision; equal words get the option's index."""
     tags = []
     for decision in decisions:

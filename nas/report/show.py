@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -93,7 +93,7 @@ def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) ->
     ]
     failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
     if failures:
-        tables.append(_failures(failures))
+        tables.append(failure_table(failures))
     if study.completed:
         tables.append(_best_network(study))
     comparison = load_comparison(study.folder)
@@ -231,9 +231,10 @@ def _row(trial: StudyTrial) -> dict[str, Any]:
     }
 
 
-def _table(
+def trial_table(
     study: Study, key: str, title: str, trials: Iterable[StudyTrial], costs: tuple[str, ...] = ()
 ) -> Table:
+    """Some trials with what the objective looks at; `costs` are further columns."""
     best = study.best.number if study.completed else None
     rows = tuple({**_row(trial), "is_best": trial.number == best} for trial in trials)
     return Table(key=key, title=title, columns=_trial_columns(study, costs), rows=rows)
@@ -250,7 +251,7 @@ def _top(study: Study, top: int) -> Table:
     title = f"Best {shown} of {len(ranked)} completed trials {order}"
     if any(trial.quality is not None for trial in ranked):
         title += f" ({ranked[0].quality_metric} on the search split)"
-    return _table(study, "top_trials", title, ranked[:top])
+    return trial_table(study, "top_trials", title, ranked[:top])
 
 
 def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
@@ -263,7 +264,7 @@ def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
     title = f"Pareto front ({len(front)}): no other trial{of} has as {extent} {goal.metric}"
     bounds = (_bound("more", "min", others), _bound("less", "max", others))
     title += " and".join(bound for bound in bounds if bound)
-    return _table(study, "pareto_front", title, front, metrics)
+    return trial_table(study, "pareto_front", title, front, metrics)
 
 
 def _front_facts(study: Study, costs: tuple[str, ...]) -> tuple[Fact, ...]:
@@ -323,7 +324,8 @@ def _states(study: Study) -> Table:
     return Table(key="states", title="States", columns=columns, rows=rows, notes=notes)
 
 
-def _failures(failures: list[StudyTrial]) -> Table:
+def failure_table(failures: Sequence[StudyTrial]) -> Table:
+    """Trials that did not complete, with why and where their logs are."""
     rows = tuple(
         {
             "trial": trial.number,

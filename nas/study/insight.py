@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from controllers.predictor import MOST_RESULTS, Calibration, Predictor
 from controllers.results import Results
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
+from nas.study.random_rewards import RandomRewards
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
@@ -95,6 +96,8 @@ class Insight:
         replicates: Replicates, beyond the first training of each candidate, that `noise` was measured on.
         likely_best: The completed trial with the highest estimated reward.
         estimates: Estimated reward of each completed trial, by number.
+        predicted: What the model says of the accuracy of fitted trials, each from all others, by number.
+        random: Draws rewards that random candidates may have, as the model knows them.
     """
 
     decisions: tuple[DecisionInsight, ...]
@@ -106,6 +109,8 @@ class Insight:
     replicates: int
     likely_best: StudyTrial
     estimates: Mapping[int, float]
+    predicted: Mapping[int, float]
+    random: RandomRewards = field(repr=False)
 
 
 def entropy(probabilities: Iterable[float]) -> float:
@@ -137,10 +142,10 @@ def explain(study: Study) -> Insight:
     costs = _Costs(space, study.objective)
     accuracies = _own_results(study, with_infeasible=False)
     values = [(trial, Outcome(sign * _value(trial))) for trial in accuracies]
-    accuracy = _fitted(Predictor(decisions, None, None), decisions, values)
+    accuracy, told = _fitted(Predictor(decisions, None, None), decisions, values)
     known = (costs.table, costs.rewards) if costs.give_reward else (None, None)
     rewards = [(trial, _outcome(trial, sign)) for trial in _own_results(study, with_infeasible=True)]
-    reward = _fitted(Predictor(decisions, *known), decisions, rewards)
+    reward, results = _fitted(Predictor(decisions, *known), decisions, rewards)
     assert accuracy.calibration is not None, "it is fitted"
     spread, replicates = _spread_of_replicates(accuracies)
     completed = study.completed
@@ -159,6 +164,13 @@ def explain(study: Study) -> Insight:
         replicates=0 if spread is None else replicates,
         likely_best=completed[ranked[0]],
         estimates={trial.number: value for trial, value in zip(completed, estimates, strict=True)},
+        predicted={
+            accuracies[row].number: sign * value
+            for row, value in zip(*(found.tolist() for found in accuracy.left_out(told)), strict=True)
+        },
+        random=RandomRewards(
+            predictor=reward, results=results, decisions=decisions, space=space, objective=study.objective
+        ),
     )
 
 
@@ -237,13 +249,13 @@ def _outcome(trial: StudyTrial, sign: float) -> Outcome:
 
 def _fitted(
     predictor: Predictor, decisions: Decisions, found: Sequence[tuple[StudyTrial, Outcome]]
-) -> Predictor:
-    """A predictor that knows all of the trials."""
+) -> tuple[Predictor, Results]:
+    """A predictor that knows all of the trials, and the trials as it has them."""
     results = Results(decisions)
     results.take([(Proposal(trial.tokens), outcome) for trial, outcome in found])
     predictor.fit(results)
     predictor.condition(results)
-    return predictor
+    return predictor, results
 
 
 def _decisions(

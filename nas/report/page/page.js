@@ -55,8 +55,8 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", colorway: [],
       height: chart.height, autosize: true, hovermode: "closest",
       dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
-      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom" },
       ...layout,
+      legend: { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", ...(layout.legend || {}) },
       margin: { l: 12, r: 12, t: 12, b: 12, ...(layout.margin || {}) },
       font: { family: "system-ui, sans-serif", size: 13, color: ink },
       hoverlabel: {

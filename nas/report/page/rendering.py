@@ -16,7 +16,10 @@ from nas.report.printing import Column, Fact, Report, Row, Table, show_count, sh
 _Kind = TypeVar("_Kind")
 
 MOST_ROWS = 400
-"""Rows of one table on a page; `nas show --json` has all."""
+"""Rows of one table on a page."""
+
+SHORT = 34
+"""Letters of a cell that are kept in one line."""
 
 LAYOUT = "\n\t"
 """What logs and commands are laid out with."""
@@ -33,6 +36,7 @@ class Renderer:
         picture_bytes: What pictures may still take of the page.
         most_rows: Rows of one table.
         charts: The charts that were met.
+        tables: How many tables were met.
         left_out: Titles of pictures that found no room.
     """
 
@@ -40,6 +44,7 @@ class Renderer:
     picture_bytes: int
     most_rows: int = MOST_ROWS
     charts: list[Chart] = field(default_factory=list)
+    tables: int = 0
     left_out: list[str] = field(default_factory=list)
 
     def section(self, section: Section) -> str:
@@ -82,21 +87,23 @@ class Renderer:
         tables = "".join(map(self.table, report.tables))
         return f"{title}{_facts(report.facts)}{tables}{_paragraphs(report.notes, 'note')}"
 
-    def table(self, table: Table, *, is_titled: bool = True) -> str:
+    def table(self, table: Table) -> str:
         """A table in a box of its own, which scrolls where it is wider than the page."""
-        title = attribute(table.title)
-        caption = f"<caption>{content(table.title)}</caption>" if is_titled else ""
         rows = table.rows if table.drawn is None else table.drawn
         if not rows or not table.columns:
             none = f"<p>{content(table.title)}: none</p>" if not table.notes else ""
             return none + _paragraphs(table.notes, "note")
         shown, left = rows[: self.most_rows], len(rows) - self.most_rows
-        notes = (*table.notes, *((f"{left:,} more rows are in nas show --json",) if left > 0 else ()))
+        notes = (*table.notes, *((f"{left:,} more rows are left out.",) if left > 0 else ()))
         head = "".join(f'<th scope="col"{_side(c)}>{content(c.heading)}</th>' for c in table.columns)
         body = "".join(self._row(table.columns, row) for row in shown)
+        self.tables += 1
+        key = f"table-{self.tables}"
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table>{caption}'
-            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>{_paragraphs(notes, 'note')}"
+            f'<p class="caption" id="{key}">{content(table.title)}</p>'
+            f'<div class="scroll" tabindex="0" role="group" aria-labelledby="{key}">'
+            f'<table aria-labelledby="{key}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+            f"</div>{_paragraphs(notes, 'note')}"
         )
 
     def _row(self, columns: Sequence[Column], row: Row) -> str:
@@ -108,7 +115,8 @@ class Renderer:
         text = "–" if value is None else content(column.show(value))  # noqa: RUF001  # a dash, not a minus
         if column.key == "trial" and value in self.trials:
             text = f'<button type="button" class="trial" data-trial="{int(value)}">{text}</button>'
-        return f"<td{_side(column)}>{text}</td>"
+        kind = "number" if column.is_number else "short" if len(text) <= SHORT else "long"
+        return f'<td class="{kind}">{text}</td>'
 
     def _chart(self, chart: Chart) -> str:
         self.charts.append(chart)

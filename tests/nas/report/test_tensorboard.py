@@ -345,10 +345,10 @@ def test_tag_keeps_its_parts_apart_and_drops_what_tensorboard_would_not_take() -
 
 
 def test_options_of_equal_words_get_their_index() -> None:
-    from nas.report.run_log import _option_tags
+    from nas.report.run_log import option_tags
 
     decision = Decision(name="d", options=("a b", "a_b", "c"))
-    assert _option_tags((decision,)) == [["policy/d/a_b.0", "policy/d/a_b.1", "policy/d/c.2"]]
+    assert option_tags((decision,)) == [["policy/d/a_b.0", "policy/d/a_b.1", "policy/d/c.2"]]
 
 
 def test_reporter_loads_no_torch_and_no_matplotlib() -> None:

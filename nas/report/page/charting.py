@@ -1,0 +1,115 @@
+"""What the charts of a page share: axes of metrics, traces of trials, a trial in a few words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from nas.metrics import COUNT, FRACTION, metric_info, show_metric
+from nas.report.page.parts import BLUE, SKY
+from nas.report.printing import Column, show_accuracy
+from nas.study.study_trial import StudyTrial
+
+Trace = dict[str, Any]
+Layout = dict[str, Any]
+
+LOG_RANGE = 10.0
+"""An axis is logarithmic where its largest value is more than so many times its smallest."""
+
+TRIAL = Column(key="trial", heading="trial", is_number=True)
+REWARD = Column(key="reward", heading="reward", show=show_accuracy, is_number=True)
+FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
+
+
+def metric_column(name: str) -> Column:
+    """A column of a metric's values."""
+    return Column(
+        key=name,
+        heading=metric_info(name).label,
+        show=lambda value: show_metric(name, value),
+        is_number=True,
+    )
+
+
+def metric_axis(name: str, values: Iterable[float] = (), *, where: str = "") -> Layout:
+    """An axis for a metric: its name and unit, and a logarithmic scale where the values need one."""
+    info = metric_info(name)
+    symbol = f" ({info.unit.symbol})" if info.unit.symbol else ""
+    known = [value for value in values if value is not None]
+    is_log = bool(known) and min(known) > 0 and max(known) > LOG_RANGE * min(known)
+    axis: Layout = {"title": {"text": f"{info.label}{where}{symbol}"}}
+    if info.unit is not FRACTION:
+        axis["tickformat"] = "~s"
+    if is_log:
+        axis |= {"type": "log", "dtick": "D2"}
+    return axis
+
+
+def axis(title: str, **more: Any) -> Layout:
+    """An axis with a title."""
+    return {"title": {"text": title}, **more}
+
+
+def trial_points(
+    trials: Sequence[StudyTrial],
+    x: Sequence[Any],
+    y: Sequence[Any],
+    *,
+    name: str,
+    metrics: Sequence[str],
+    color: str = SKY,
+    size: int = 8,
+    symbol: str = "circle",
+    **more: Any,
+) -> Trace:
+    """A trace with a point for each trial, which opens it when it is clicked."""
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "customdata": [trial.number for trial in trials],
+        "text": [trial_words(trial, metrics) for trial in trials],
+        "hoverinfo": "text",
+        "marker": {"color": color, "size": size, "symbol": symbol, "line": {"width": 0}},
+        **more,
+    }
+
+
+def trial_words(trial: StudyTrial, metrics: Sequence[str] = ()) -> str:
+    """A trial in a few lines: its reward, and what is asked for of it."""
+    lines = [f"trial {trial.number}"]
+    if trial.reward is not None:
+        lines.append(f"reward {show_accuracy(trial.reward)}")
+    for name in dict.fromkeys(metrics):
+        value = trial.costs.get(name)
+        if value is not None:
+            lines.append(f"{metric_info(name).label} {show_metric(name, value)}")
+    if trial.fidelity != 1:
+        lines.append(f"fidelity {trial.fidelity:.3g}")
+    return "\n".join(lines)
+
+
+def steps(x: Sequence[Any], y: Sequence[Any], *, name: str, color: str = BLUE, **line: Any) -> Trace:
+    """A line that keeps each value until the next."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": list(x),
+        "y": list(y),
+        "hoverinfo": "skip",
+        "line": {"color": color, "width": 2.5, "shape": "hv", **line},
+    }
+
+
+def costs_of(trial: StudyTrial, metrics: Sequence[str]) -> str:
+    """A trial's costs in a few words."""
+    return ", ".join(_cost_words(name, trial.costs[name]) for name in metrics if name in trial.costs)
+
+
+def _cost_words(name: str, value: float) -> str:
+    info = metric_info(name)
+    shown = show_metric(name, value)
+    return f"{shown} {info.label}" if info.unit is COUNT else f"{info.label} {shown}"
