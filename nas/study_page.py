@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from nas.config.command_line import command_of
@@ -23,8 +24,11 @@ from nas.report.page.rungs import rungs
 from nas.report.page.source import Source
 from nas.report.page.timeline import timeline
 from nas.report.page.trial_cards import trial_cards
+from nas.report.printing import show_share
 from nas.report.show import open_with_space
+from nas.study.attempts import driver_of
 from nas.study.study import Study
+from nas.study.study_trial import StudyTrial
 
 SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (
     overview,
@@ -116,9 +120,46 @@ def page_of(study: Study, *, most_trials: int = MOST_TRIALS[0]) -> Page:
     source = Source.of(study, most_trials=most_trials, command=command)
     return Page(
         title=study.folder.resolve().name,
-        subtitle="",
+        subtitle=_subtitle(study),
+        notes=(*study.warnings, *_unfinished(study), *_sampled(study, source.shown)),
         parts=tuple(make(source) for make in SECTIONS),
         trials=trial_cards(source.shown),
+    )
+
+
+def _subtitle(study: Study) -> str:
+    """What was searched on what, and when this was written."""
+    about = (study.provenance.data_text, f"space {study.provenance.space_name}", study.objective.describe())
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{', '.join(word for word in about if word)}. Written {now}."
+
+
+def _unfinished(study: Study) -> tuple[str, ...]:
+    """That a search has not ended, and how far it is; nothing where it has."""
+    if study.ending is not None:
+        return ()
+    done = sum(trial.finished_at is not None for trial in study.trials)
+    planned = study.settings.get("trials")
+    share = f" of {planned:,} ({show_share(done / planned)})" if planned else ""
+    driver = driver_of(study.folder)
+    state = f"It runs, or was killed without a word: nas resume {study.folder} continues it then"
+    if driver is not None and driver.is_here and driver.is_alive:
+        state = f"It runs as {driver}"
+    elif driver is not None and driver.is_here:
+        state = f"It runs no more, as {driver} is gone: nas resume {study.folder} continues it"
+    return (
+        f"The search had not ended when this page was written, with {done:,}{share} trials done. {state}. "
+        "What is said here may change with every trial.",
+    )
+
+
+def _sampled(study: Study, shown: Sequence[StudyTrial]) -> tuple[str, ...]:
+    if len(shown) == len(study.trials):
+        return ()
+    return (
+        f"The study has {len(study.trials):,} trials, of which {len(shown):,} are shown one by one, so that "
+        "the page stays small: the winner, the front, the best, and others evenly over the search. Numbers, "
+        "shares and curves are of all.",
     )
 
 

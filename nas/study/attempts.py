@@ -96,7 +96,7 @@ def _time(text: object) -> datetime | None:
 
 
 def driver_of(folder: Path) -> Process | None:
-    """The process that wrote to the study last, as its journal says; None where an earlier version says none.
+    """The process that writes to the study, or was killed; None where its journal names none.
 
     Raises:
         StudyError: There is no study, or its journal cannot be read.
@@ -105,4 +105,4 @@ def driver_of(folder: Path) -> Process | None:
         if not columns(database, "driver"):
             return None
         row = database.execute("SELECT host, process, started FROM driver").fetchone()
-    return None if row is None else Process(host=row[0], number=row[1], started=row[2])
+    return None if row is None or not row[0] else Process(host=row[0], number=row[1], started=row[2])

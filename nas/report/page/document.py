@@ -11,7 +11,7 @@ from typing import Any
 
 from nas.errors import UsageError
 from nas.report.figures import BLUE, GREEN, GREY, INK, ORANGE, PALE, SKY, VERMILION
-from nas.report.page.escaping import attribute, content, harmless_figure, script_json
+from nas.report.page.escaping import attribute, content, harmless_figure, script_json, visible_data
 from nas.report.page.parts import Absent, Chart, Page
 from nas.report.page.rendering import Renderer
 
@@ -40,14 +40,14 @@ def render(page: Page) -> bytes:
     Raises:
         UsageError: plotly, which draws the charts, is not installed.
     """
-    library = plotly_script()
-    spare = MOST_BYTES - len(_packed(library)) - RESERVE - len(script_json(page.trials).encode())
+    library, trials = plotly_script(), script_json(visible_data(page.trials))
     renderer = Renderer(trials=frozenset(map(int, page.trials.get("cards", {}))), picture_bytes=0)
-    without = sum(len(renderer.section(section).encode()) for section in page.sections)
-    without += len(script_json([_drawn(chart) for chart in renderer.charts]).encode())
-    renderer = Renderer(trials=renderer.trials, picture_bytes=max(0, spare - without))
-    body = "".join(renderer.section(section) for section in page.sections)
-    data = script_json({"charts": [_drawn(chart) for chart in renderer.charts], "trials": page.trials})
+    body, charts = _body(page, renderer)
+    room = MOST_BYTES - sum(map(len, (_packed(library), trials, body, charts))) - RESERVE
+    if renderer.left_out and room > 0:  # now it is known how much room there is for pictures
+        renderer = Renderer(trials=renderer.trials, picture_bytes=room)
+        body, charts = _body(page, renderer)
+    data = f'{{"charts":{charts},"trials":{trials}}}'
     own = _asset("page.js")
     policy = (
         f"default-src 'none'; script-src {_hash(own)} {_hash(library)}; style-src 'unsafe-inline'; "
@@ -68,6 +68,12 @@ def render(page: Page) -> bytes:
             "</body></html>\n",
         )
     ).encode("utf-8", "backslashreplace")
+
+
+def _body(page: Page, renderer: Renderer) -> tuple[str, str]:
+    """The sections as HTML, and their charts as JSON."""
+    body = "".join(renderer.section(section) for section in page.sections)
+    return body, script_json([_drawn(chart) for chart in renderer.charts])
 
 
 def plotly_script() -> str:

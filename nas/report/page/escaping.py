@@ -6,7 +6,7 @@ import html
 import json
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
@@ -25,7 +25,10 @@ def visible(text: object, *, keep: str = "") -> str:
         text: The text.
         keep: Such characters that stay as they are.
     """
-    return "".join(letter if letter in keep or _is_seen(letter) else _number(letter) for letter in str(text))
+    words = str(text)
+    if words.isprintable():  # then there is no such character, and most text is so
+        return words
+    return "".join(letter if letter in keep or _is_seen(letter) else _number(letter) for letter in words)
 
 
 def _is_seen(letter: str) -> bool:
@@ -66,11 +69,20 @@ def chart_text(text: str) -> str:
 
 def harmless_figure(figure: object) -> Any:
     """A figure in which every string, names of fields apart, is text and nothing else."""
-    if isinstance(figure, Mapping):
-        return {str(key): harmless_figure(value) for key, value in figure.items()}
-    if isinstance(figure, list | tuple):
-        return [harmless_figure(value) for value in figure]
-    return chart_text(figure) if isinstance(figure, str) else figure
+    return _each_text(figure, chart_text)
+
+
+def visible_data(data: object) -> Any:
+    """Data in which every string, names of fields apart, is `visible`."""
+    return _each_text(data, visible)
+
+
+def _each_text(data: object, change: Callable[[str], str]) -> Any:
+    if isinstance(data, Mapping):
+        return {str(key): _each_text(value, change) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_each_text(value, change) for value in data]
+    return change(data) if isinstance(data, str) else data
 
 
 def script_json(data: object) -> str:
