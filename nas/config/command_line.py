@@ -46,10 +46,13 @@ def _words(one: DeclaredOption, value: Any) -> Iterator[str]:
     if one.kind is bool:
         yield one.flag
         return
-    values = value if one.option.is_repeated and isinstance(value, tuple) else (value,)
-    for each in values:
-        yield one.flag
-        yield shlex.quote(_word(each))
+    if one.option.is_repeated:  # each is a file that was read, and its content
+        for path, _ in value:
+            yield one.flag
+            yield shlex.quote(path)
+        return
+    yield one.flag
+    yield shlex.quote(_word(value))
 
 
 def _word(value: Any) -> str:

@@ -260,3 +260,16 @@ def test_beliefs_in_rewards_are_those_in_accuracies_times_how_steep_the_reward_i
     np.testing.assert_allclose(two.covariance, 4 * one.covariance, rtol=1e-5, atol=1e-12)
     np.testing.assert_allclose(two.noise, 2 * one.noise, rtol=1e-6)
     assert (one.noise >= 0.01 * (1 - 1e-6)).all()  # more in the lower half, which counts by its logarithm
+
+
+def test_results_that_are_left_out_are_predicted_from_the_others_alone(tokens):
+    values = accuracy_of(tokens)
+    lucky = values.copy()
+    lucky[0] += 0.05
+    results = gather(tokens, lucky)
+    predictor = fitted(results)
+    rows, expected = predictor.left_out(results)
+    first = expected[rows.tolist().index(0)]
+    assert abs(first - values[0]) < abs(first - lucky[0])
+    ranks = [found.argsort(kind="stable").argsort(kind="stable") for found in (expected, lucky[rows])]
+    assert np.corrcoef(ranks)[0, 1] == pytest.approx(predictor.calibration.rank_correlation)

@@ -159,6 +159,7 @@ def _chart(
     left = len([t for t in trials if t.reward is not None]) - len(dots)
     notes = (
         *(() if random is None else (random.words,)),
+        *_shorter_words(source.study, len(trials)),
         *((f"{below} trials lie below the axis.",) if below else ()),
         *((f"Of the trials {len(dots):,} are drawn as dots, {left:,} are not.",) if left else ()),
     )
@@ -171,6 +172,16 @@ def _chart(
         table=_table(trials, best, random),
         notes=notes,
     )
+
+
+def _shorter_words(study: Study, whole: int) -> tuple[str, ...]:
+    """That shorter trainings are not counted; nothing where there are none."""
+    most = max(trial.fidelity for trial in study.completed)
+    shorter = sum(trial.fidelity < most and trial.copied_from is None for trial in study.trials)
+    return (
+        f"Only the {whole:,} trainings of the highest fidelity count here; the search also spent {shorter:,} "
+        "shorter ones, which a random search of the same number of whole trainings does not.",
+    ) * (shorter > 0)
 
 
 def _corners(best: Floats) -> list[int]:

@@ -68,7 +68,10 @@ def _compared(comparison: Comparison) -> Iterator[str]:
         parts.append(f"{'it ' * (not parts)}beats {ahead} of {len(randoms)} random candidates")
     value = show_metric(comparison.metric, comparison.winner.mean)
     said = " and ".join(parts)
-    yield f"Trained anew and tested on images that no search saw, it has {value}{': ' * bool(said)}{said}."
+    yield (
+        f"Trained again and tested on images that the search never saw, it has {value}"
+        f"{': ' * bool(said)}{said}."
+    )
 
 
 def _cost_names(study: Study) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from controllers.dyna import Dyna
 from nas.evaluators import TableEvaluator
 from nas.events import TrialReport
 from nas.objective import Objective
-from nas.report.event_file import EventFile, scalar
+from nas.report.event_file import EventFile, read_scalars, scalar
 from nas.report.run_log import tag
 from nas.report.tensorboard import TensorBoardReporter
 from nas.short_form import search
@@ -357,3 +357,22 @@ def test_reporter_loads_no_torch_and_no_matplotlib() -> None:
         "sys.exit(bool({'torch', 'matplotlib', 'tensorflow'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_scalars_are_read_as_tensorboard_reads_them_also_of_a_continued_run_and_a_record_cut_short(tmp_path):
+    folder = tmp_path / "tensorboard"
+    for first, value in ((1, 0.25), (4, 0.5)):
+        file = EventFile(folder, first_step=first)
+        for step in range(first, first + 5):
+            file.write(step, [scalar("x", value), scalar("other", 1.0)])
+        file.close()
+    with file.path.open("ab") as cut:
+        cut.write(b"\x20\0\0\0\0\0\0\0half")
+    found = read_scalars(folder, {"x", "missing"})
+    assert (
+        found["x"]
+        == curve(read(tmp_path), "x")
+        == dict.fromkeys((1, 2, 3), 0.25) | dict.fromkeys(range(4, 9), 0.5)
+    )
+    assert found["missing"] == {}
+    assert read_scalars(tmp_path / "none", {"x"}) == {"x": {}}

@@ -40,7 +40,7 @@ def address(study, tmp_path_factory):
     return write_report(study, path).path.as_uri()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def opened(browser, address):
     """Opens the page, and checks at the end that it asked for nothing and complained of nothing."""
     requests, complaints, contexts = [], [], []
@@ -64,8 +64,25 @@ def opened(browser, address):
     assert complaints == []
 
 
+@pytest.fixture(scope="module")
+def shared(opened):
+    """One page for many tests: opening one takes a second or more."""
+    return opened(permissions=["clipboard-read", "clipboard-write"])
+
+
+@pytest.fixture
+def page(shared):
+    """The shared page as it was when it was opened."""
+    shared.evaluate("document.getElementById('trial').close(); scrollTo(0, 0); document.activeElement.blur()")
+    return shared
+
+
 def shown_trial(page):
     return page.locator("#trial-title").inner_text() if page.locator("dialog[open]").count() else None
+
+
+def open_trial(page, number):
+    page.evaluate("number => document.querySelector(`button.trial[data-trial='${number}']`).click()", number)
 
 
 def point_of(page, chart, number):
@@ -88,7 +105,7 @@ def point_of(page, chart, number):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
-def test_every_chart_is_drawn_and_nothing_is_wider_than_the_window(opened, width, theme):
+def test_charts_are_drawn_text_is_readable_and_nothing_is_wider_than_the_window(opened, width, theme):
     page = opened(width=width, theme=theme)
     charts = page.locator(".plot")
     assert charts.count() >= 7
@@ -96,10 +113,12 @@ def test_every_chart_is_drawn_and_nothing_is_wider_than_the_window(opened, width
     assert page.evaluate("document.documentElement.scrollWidth") == width
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (dark == "rgb(15, 19, 23)") is (theme == "dark")
+    assert page.evaluate(UNREACHABLE) == 0
+    ratios = page.evaluate(CONTRASTS)
+    assert min(ratio for ratio, _ in ratios) >= 4.5, min(ratios)
 
 
-def test_a_click_on_a_point_shows_its_trial_and_escape_closes_it(opened, study):
-    page = opened()
+def test_a_click_on_a_point_shows_its_trial_and_escape_closes_it(page, study):
     number = study.best.number
     page.mouse.click(*point_of(page, "front-macs", number))
     page.wait_for_selector("dialog[open]")
@@ -112,10 +131,8 @@ def test_a_click_on_a_point_shows_its_trial_and_escape_closes_it(opened, study):
     assert shown_trial(page) is None
 
 
-def test_a_trial_opens_by_the_keyboard_alone_and_focus_returns_to_where_it_was(opened):
-    page = opened()
-    page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.className") == "skip"
+def test_a_trial_opens_by_the_keyboard_alone_and_focus_returns_to_where_it_was(page):
+    page.evaluate("document.querySelector('.skip').focus()")
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
     for _ in range(60):
@@ -129,14 +146,16 @@ def test_a_trial_opens_by_the_keyboard_alone_and_focus_returns_to_where_it_was(o
     assert page.evaluate("document.activeElement.dataset.trial") == number
 
 
-def test_the_command_of_a_trial_is_copied(opened, study):
-    page = opened(permissions=["clipboard-read", "clipboard-write"])
-    page.evaluate("document.querySelector('button.trial').click()")
+def test_the_command_of_a_trial_is_copied_where_its_weights_are_kept(page, study):
+    open_trial(page, study.best.number)
     command = page.locator("#trial-command").inner_text()
-    assert page.locator("#trial .code").is_visible() is bool(command)
-    if command:
-        page.locator("#trial .copy").click()
-        assert page.evaluate("navigator.clipboard.readText()") == command
+    assert command.startswith("nas export ")
+    assert command.endswith(f" --trial {study.best.number}")
+    page.locator("#trial .copy").click()
+    page.wait_for_function("document.querySelector('#trial .copy').textContent === 'Copied'")
+    assert page.evaluate("navigator.clipboard.readText()") == command
+    page.keyboard.press("ArrowRight")
+    assert not page.locator("#trial .code").is_visible()
 
 
 def test_the_theme_is_switched_and_remembered(opened):
@@ -153,9 +172,8 @@ def test_the_theme_is_switched_and_remembered(opened):
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
 
 
-def test_markup_in_names_and_messages_is_shown_and_never_becomes_an_element(opened):
-    page = opened()
-    page.evaluate("document.querySelector('button.trial[data-trial=\"3\"]').click()")
+def test_markup_in_names_and_messages_is_shown_and_never_becomes_an_element(page):
+    open_trial(page, 3)
     assert "<img src=x onerror=window.hacked=1>" in page.locator("#trial-facts").inner_text()
     assert page.locator("img").count() == 0
     assert page.locator(".plot a, main b b").count() == 0
@@ -167,23 +185,6 @@ def test_markup_in_names_and_messages_is_shown_and_never_becomes_an_element(open
     assert "<b>" not in hover
 
 
-def test_every_list_that_scrolls_is_reached_by_the_keyboard(opened):
-    page = opened(width=400)
-    unreachable = page.evaluate(
-        """[...document.querySelectorAll(".scroll")].filter(
-            (box) => box.offsetParent && box.scrollWidth > box.clientWidth && box.tabIndex < 0).length"""
-    )
-    assert unreachable == 0
-
-
-def test_the_text_is_readable_in_both_themes(opened):
-    for theme in ("light", "dark"):
-        page = opened(theme=theme)
-        ratios = page.evaluate(CONTRASTS)
-        assert ratios
-        assert min(ratio for ratio, _ in ratios) >= 4.5, min(ratios)
-
-
 def test_without_javascript_the_numbers_are_still_there(browser, address):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -193,6 +194,12 @@ def test_without_javascript_the_numbers_are_still_there(browser, address):
     assert 0 < page.locator("#front tbody tr").count() <= 2 * MOST_ROWS
     context.close()
 
+
+UNREACHABLE = """
+[...document.querySelectorAll(".scroll, pre")].filter(
+    (box) => box.offsetParent && box.scrollWidth > box.clientWidth && box.tabIndex < 0).length
+"""
+"""How many boxes that scroll cannot be reached by the keyboard."""
 
 CONTRASTS = """
 (() => {
