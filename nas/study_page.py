@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nas.config.command_line import command_of
-from nas.errors import NasError, UsageError
+from nas.errors import NasError, SpaceArgumentError, UsageError
 from nas.io import write_whole
 from nas.report.page.best_so_far import best_so_far
 from nas.report.page.document import MOST_BYTES, plotly_script, render
@@ -27,8 +27,9 @@ from nas.report.page.trial_cards import trial_cards
 from nas.report.printing import show_share
 from nas.report.show import open_with_space
 from nas.study.attempts import driver_of
-from nas.study.study import Study
+from nas.study.study import Study, open_study
 from nas.study.study_trial import StudyTrial
+from search_spaces import SpaceError
 
 SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (
     overview,
@@ -83,7 +84,7 @@ def write_report(
     if not given:
         raise UsageError("`studies` must hold at least one, but is empty: give some", field="studies")
     plotly_script()
-    opened = [study if isinstance(study, Study) else open_with_space(str(study)) for study in given]
+    opened = [study if isinstance(study, Study) else _open(study) for study in given]
     path = check_place(opened[0].folder / FILE if out is None else Path(out).expanduser())
     content, page = _smallest(opened)
     try:
@@ -97,15 +98,28 @@ def write_report(
     return Written(path=path, size=len(content), page=page)
 
 
+def _open(folder: str | Path) -> Study:
+    """Opens a study with its space, or without where the file of the user's own is gone: a page needs none."""
+    try:
+        return open_with_space(str(folder))
+    except (SpaceArgumentError, SpaceError):
+        return open_study(folder)
+
+
 def check_place(path: Path) -> Path:
     """Checks that a page can be written there.
 
     Raises:
-        UsageError: There is a folder, or something else that is no file.
+        UsageError: Its name is not that of a page, or there is something else than a file.
     """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(
+            f"a page's name must end in .html, but --out is {str(path)!r}: give {path.name or 'report'}.html",
+            field="out",
+        )
     if path.exists() and not path.is_file():
         kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise UsageError(f"--out must be a file, but {path} is {kind}: give {path / FILE}", field="out")
+        raise UsageError(f"--out must be a file, but {path} is {kind}: give another name", field="out")
     return path
 
 

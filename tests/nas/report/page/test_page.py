@@ -234,6 +234,15 @@ def test_a_study_whose_space_is_not_known_says_so(study, tmp_path):
     assert "needs the space" in reasons["decisions"]
 
 
+def test_a_study_whose_own_space_is_gone_still_has_a_page(study, tmp_path):
+    folder = tmp_path / "moved"
+    shutil.copytree(study.folder, folder)
+    with sqlite3.connect(folder / "study.sqlite") as database:
+        database.execute("""UPDATE study SET settings_json = '{"space": "/gone/space.py:own"}'""")
+    page = write_report(folder, tmp_path / "p.html").page
+    assert {"overview", "front", "repeat"} <= {section.key for section in page.sections}
+
+
 def test_a_study_without_a_trial_has_a_page_that_says_that_it_runs(study, space, tmp_path):
     folder = without_trials(study.folder, tmp_path / "s")
     page = page_of(open_study(folder, space=space))
@@ -381,6 +390,15 @@ def test_a_file_that_cannot_be_written_leaves_nothing_behind(study, tmp_path, pl
         write_report(study, out)
     assert caught.value.field == "out"
     assert not list(tmp_path.rglob("*.new"))
+
+
+def test_no_other_file_than_a_page_is_ever_replaced(study):
+    journal = study.folder / "study.sqlite"
+    before = journal.read_bytes()
+    with pytest.raises(UsageError, match=r"must end in \.html") as caught:
+        write_report(study, journal)
+    assert caught.value.field == "out"
+    assert journal.read_bytes() == before
 
 
 def test_a_page_that_is_there_is_replaced_whole(study, tmp_path):
