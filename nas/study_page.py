@@ -99,7 +99,7 @@ def write_report(
 
 
 def _open(folder: str | Path) -> Study:
-    """Opens a study with its space, or without where the file of the user's own is gone: a page needs none."""
+    """Opens a study with its space, or without it where the file of the user's own is gone."""
     try:
         return open_with_space(str(folder))
     except (SpaceArgumentError, SpaceError):
