@@ -64,8 +64,15 @@ def _compared(comparison: Comparison) -> Iterator[str]:
         parts.append(f"{word} {reference.name} ({show_metric(comparison.metric, reference.mean)})")
     randoms = [one for one in comparison.contenders if one.role == "random" and one.mean is not None]
     if randoms:
-        ahead = sum(comparison.outcome(one) == "ahead" for one in randoms)
-        parts.append(f"{'it ' * (not parts)}beats {ahead} of {len(randoms)} random candidates")
+        outcomes = Counter(comparison.outcome(one) for one in randoms)
+        words = {
+            "ahead": "beats",
+            "tie": "ties with",
+            "behind": "is behind",
+            "unknown": "cannot be told from",
+        }
+        each = ", ".join(f"{word} {outcomes[key]}" for key, word in words.items() if outcomes[key])
+        parts.append(f"{'it ' * (not parts)}{each} of {len(randoms)} random candidates")
     value = show_metric(comparison.metric, comparison.winner.mean)
     said = " and ".join(parts)
     yield (

@@ -5,15 +5,18 @@ import re
 import shutil
 import sqlite3
 from contextlib import suppress
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
 from nas.cli.main import main
 from nas.errors import NasError, StudyError, UsageError
+from nas.evaluation.comparison import Comparison, Contender, Run
 from nas.evaluators import TableEvaluator
 from nas.execution.inline_executor import InlineExecutor
 from nas.report.page.document import MOST_BYTES, render
+from nas.report.page.overview import verdict
 from nas.report.page.parts import Absent, Chart, Code, Page, Picture, Section, Words
 from nas.report.page.source import Source, sample
 from nas.report.printing import Column, Table
@@ -164,6 +167,27 @@ def test_the_first_sentence_names_the_winner_its_quality_and_its_cost(written, s
     assert f"Trial {best.number} " in lead
     assert f"{best.accuracy:.4f}" in lead
     assert "multiply-adds" in lead
+
+
+def contender(role, name, *values):
+    runs = tuple(Run(seed=seed, value=value) for seed, value in enumerate(values))
+    return Contender(role=role, name=name, tokens=(), digest=name, macs=1_000, params=10, runs=runs)
+
+
+def test_the_first_sentences_say_what_the_comparison_says_of_reference_and_random_candidates(study):
+    contenders = (
+        contender("winner", "trial 1", 0.80, 0.81),
+        contender("reference", "small reference", 0.80, 0.81),
+        contender("random", "random 1", 0.50, 0.51),
+        contender("random", "random 2", 0.90, 0.91),
+    )
+    compared = Comparison(evaluator="", images=1_000, seeds=2, contenders=contenders)
+    words = verdict(study, compared)
+    assert "tested on images that the search never saw, it has 0.8050" in words
+    assert "it ties with small reference (0.8050)" in words
+    assert "beats 1, is behind 1 of 2 random candidates" in words
+    alone = verdict(study, replace(compared, contenders=contenders[:1]))
+    assert alone.endswith("it has 0.8050.")
 
 
 def test_random_search_is_said_to_be_simulated(written):
