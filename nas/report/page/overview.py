@@ -64,7 +64,7 @@ def _compared(comparison: Comparison) -> Iterator[str]:
         parts.append(f"{word} {reference.name} ({show_metric(comparison.metric, reference.mean)})")
     randoms = [one for one in comparison.contenders if one.role == "random" and one.mean is not None]
     if randoms:
-        outcomes = Counter(comparison.outcome(one) for one in randoms)
+        outcomes: Counter[str] = Counter(comparison.outcome(one) for one in randoms)
         words = {
             "ahead": "beats",
             "tie": "ties with",
