@@ -1,4 +1,4 @@
-"""Uses a controller alone: it proposes candidates, you evaluate them. No images, no torch, no Ray.
+"""Uses a controller alone: it proposes candidates, you evaluate them. No images, no torch, no Ray: 5 seconds.
 
 python examples/ask_and_tell.py
 """
@@ -22,9 +22,9 @@ for controller in (
     Default(space.cardinalities, space.conditions, seed=0),
 ):
     best = -1.0
-    for _ in range(60):
+    for _ in range(20):
         proposals = controller.propose(5)
         results = [(proposal, reward(proposal.tokens)) for proposal in proposals]
         controller.feedback(results)
         best = max(best, *(value for _, value in results))
-    print(f"{type(controller).__name__:12} best reward of 300 candidates: {best:.3f}")
+    print(f"{type(controller).__name__:12} best reward of 100 candidates: {best:.3f}")

@@ -1,4 +1,4 @@
-"""Searches with your own evaluator: here a function replaces training.
+"""Searches with your own evaluator: a function replaces training. 5 seconds.
 
 python examples/own_evaluator.py
 """

@@ -1,4 +1,4 @@
-"""Searches for a task of its own: grades, that is classes in an order, where a near miss is not far wrong.
+"""Searches for a task of its own, in half a minute: grades, where a near miss is not far wrong.
 
     nas search --data mnist5k --space small --evaluator examples/own_task.py:Grades \
         --objective 'kappa - 0.1 * |macs/1M - 1|' --epochs 3 --trials 10 --out runs/grades

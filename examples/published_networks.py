@@ -1,4 +1,4 @@
-"""Published networks: counts one, scales it, writes it as block strings, loads published weights.
+"""Published networks: counts one, scales it, writes it as block strings, loads weights. 5 seconds.
 
     python examples/published_networks.py
 

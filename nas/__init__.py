@@ -25,6 +25,7 @@ from nas.errors import (
 from nas.evaluators import Probed, TableEvaluator
 from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
+from nas.latency.devices import DeviceSettings
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Goal, Objective
 from nas.proposals import Replicate
 from nas.protocols import Evaluator, Executor, Probe, Reporter
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from nas.latency.passes import prepare_pass
     from nas.latency.probe import LatencyProbe
     from nas.latency.session import measure_together
+    from nas.latency.table.building import measure_latency_table
     from nas.latency.table.table import LatencyTable
     from nas.report.mlflow_reporter import MlflowReporter
     from nas.report.wandb_reporter import WandbReporter
@@ -126,6 +128,7 @@ _LAZY = {
     "from_arrays": "nas.data.loading",
     "load_data": "nas.data.loading",
     "measure_latency": "nas.latency.measurement",
+    "measure_latency_table": "nas.latency.table.building",
     "measure_together": "nas.latency.session",
     "prepare_pass": "nas.latency.passes",
     "write_report": "nas.study_page",
@@ -158,6 +161,7 @@ __all__ = [
     "ControllerOptions",
     "CostTerm",
     "DataError",
+    "DeviceSettings",
     "Evaluation",
     "Evaluator",
     "Executor",
@@ -229,6 +233,7 @@ __all__ = [
     "initial_weights",
     "load_data",
     "measure_latency",
+    "measure_latency_table",
     "measure_together",
     "open_study",
     "predict",

@@ -77,6 +77,36 @@ def plan_table(
     return TablePlan(space=space, found=found, blocks=blocks, networks=networks, seed=seed)
 
 
+def measure_latency_table(
+    space: SearchSpace,
+    settings: DeviceSettings,
+    *,
+    most_blocks: int = MOST_BLOCKS,
+    check: int = CHECKED,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> LatencyTable:
+    """Measures the latency table of a space on a device of this machine, as `nas latency-table` does.
+
+    Nothing else should run on the device meanwhile.
+
+    Args:
+        space: The space.
+        settings: Where, and how.
+        most_blocks: As in `plan_table`.
+        check: Random networks measured whole: sums of blocks are fitted to them, and the error stated.
+        rounds: Samples of each.
+        seed: Of every draw.
+
+    Raises:
+        LatencyError: The device is not there, a block cannot run on it, or blocks would have to be estimated
+            from too few.
+        SpaceError: No network of the space can be built.
+    """
+    plan = plan_table(space, most_blocks=most_blocks, check=check, seed=seed)
+    return measure_table(plan, settings, rounds=rounds)
+
+
 def choose_blocks(blocks: Sequence[Block], most: int, *, seed: int) -> tuple[Block, ...]:
     """Draws blocks so that every op of every stage has its share; keeps their order.
 
