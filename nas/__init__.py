@@ -23,22 +23,24 @@ from nas.errors import (
     TrainingError,
 )
 from nas.evaluators import Probed, TableEvaluator
+from nas.events import SearchEnd, SearchStart, TrialReport
 from nas.execution.executors import ExecutorOptions
 from nas.execution.inline_executor import InlineExecutor
 from nas.latency.devices import DeviceSettings
 from nas.objective import AbsoluteTerm, Constraint, CostTerm, Goal, Objective
 from nas.proposals import Replicate
-from nas.protocols import Evaluator, Executor, Probe, Reporter
+from nas.protocols import Evaluator, Executor, LatencyPredictor, Probe, Reporter
 from nas.rungs import Rungs
 from nas.scheduling import Budget
 from nas.search import Plan, Search
 from nas.short_form import search
 from nas.study.study import Study, StudySummary, open_study
 from nas.study.study_trial import StudyTrial
-from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, Progress, Status
+from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Job, Metric, Progress, Result, Status
 
 if TYPE_CHECKING:
     from nas.class_mapping import class_map, class_maps
+    from nas.data.images import ImageData
     from nas.data.loading import from_arrays, load_data
     from nas.evaluation.cost_check import check_costs
     from nas.evaluation.scaled_networks import ScaledNetwork, ScalingPlan
@@ -100,6 +102,7 @@ _LAZY = {
     "predict": "nas.scoring.predicting",
     "FullRecipe": "nas.full_training.recipe",
     "FullTraining": "nas.full_training.training",
+    "ImageData": "nas.data.images",
     "ImageSource": "nas.full_training.images",
     "Family": "nas.full_training.family",
     "FamilyNetwork": "nas.full_training.family",
@@ -174,11 +177,14 @@ __all__ = [
     "FullRecipe",
     "FullTraining",
     "Goal",
+    "ImageData",
     "ImageSource",
     "InfeasibleError",
     "InlineExecutor",
+    "Job",
     "LatencyError",
     "LatencyMeasurement",
+    "LatencyPredictor",
     "LatencyProbe",
     "LatencyTable",
     "Metric",
@@ -204,6 +210,7 @@ __all__ = [
     "RegressionScores",
     "Replicate",
     "Reporter",
+    "Result",
     "Rungs",
     "ScaledNetwork",
     "ScalingLaw",
@@ -212,6 +219,8 @@ __all__ = [
     "ScalingSetting",
     "Scores",
     "Search",
+    "SearchEnd",
+    "SearchStart",
     "SearchStoppedError",
     "SpaceArgumentError",
     "Status",
@@ -223,6 +232,7 @@ __all__ = [
     "TrainOptions",
     "Trained",
     "TrainingError",
+    "TrialReport",
     "WandbReporter",
     "check_costs",
     "class_map",

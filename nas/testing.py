@@ -306,3 +306,10 @@ def _collect(executor: Executor, jobs: Sequence[Job]) -> list[tuple[Result, byte
             assert asked == result.job, f"a result must name a job that waits for one, but got {result.job}"
             found.append((result, executor.weights(result.job)))
     return found
+
+
+__all__ = [
+    "EXECUTOR_LAWS",
+    "check_evaluator",
+    "check_executor",
+]

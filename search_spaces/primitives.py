@@ -350,6 +350,7 @@ class Gate:
 
 
 Node = Leaf | Chain | Residual | Gate
+"""What an op gives back: a layer, or layers in one of these orders."""
 
 
 def out_shape(node: Node, shape: Shape) -> Shape:
@@ -365,3 +366,23 @@ def out_shape(node: Node, shape: Shape) -> Shape:
             return shape
         case _:
             return node.at(shape).out
+
+
+__all__ = [
+    "Activation",
+    "BatchNorm",
+    "Call",
+    "Chain",
+    "Convolution",
+    "Dropout",
+    "Flatten",
+    "Gate",
+    "GlobalPool",
+    "Layer",
+    "Leaf",
+    "Linear",
+    "Node",
+    "Pool",
+    "Residual",
+    "Shape",
+]

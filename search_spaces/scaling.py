@@ -47,10 +47,15 @@ class Rule:
 
 
 EFFICIENTNET_RULE = Rule()
+"""EfficientNet scales every part, in depth and width; rounding takes away at most a tenth of the channels."""
 EFFICIENTNET_V2_RULE = Rule(least_share=0.0)
+"""EfficientNetV2 rounds channels to the nearest multiple, however far that is."""
 EFFICIENTNET_LITE_RULE = Rule(scales_stem=False, scales_head=False, scales_ends=False)
+"""EfficientNet-lite keeps stem and head, and the layers of the first and last stage."""
 MNASNET_RULE = Rule(scales_head=False, scales_depth=False)
+"""MnasNet scales the width alone, and keeps the head."""
 MOBILENET_V2_RULE = Rule(least_head=1280)
+"""MobileNetV2 gives the head at least 1280 channels."""
 
 RULES: Mapping[str, Rule] = {
     "efficientnet": EFFICIENTNET_RULE,

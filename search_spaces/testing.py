@@ -170,3 +170,10 @@ def check_network(network: Network) -> None:
         same = torch.equal(exported(images), logits)
     assert same, "the exported source must compute the module's logits"
     module.train()(images).sum().backward()
+
+
+__all__ = [
+    "check_network",
+    "check_own_parts",
+    "check_space",
+]
