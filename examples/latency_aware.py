@@ -41,14 +41,16 @@ def main():
         space,
         data="mnist5k",
         recipe=nas.Recipe(epochs=options.epochs, warmup_epochs=0.5, batch_size=64),
-        objective=nas.Objective(constraints=(nas.Constraint(metric="latency_ms", upper=limit),)),
+        objective=f"accuracy, predicted_latency_ms <= {limit:.3f}",
         latency=table,
         executor="inline",
         trials=options.trials,
         out=options.out / "study",
     )
     best = study.best
-    print(f"trial {best.number}: accuracy {best.accuracy:.3f}, predicted {best.metric('latency_ms'):.2f} ms")
+    print(
+        f"trial {best.number}: accuracy {best.accuracy:.3f}, predicted {table.predict(best.network):.2f} ms"
+    )
 
     networks = {"winner": best.network, "reference": space.reference}
     passes = {name: nas.prepare_pass(network, settings) for name, network in networks.items()}

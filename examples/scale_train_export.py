@@ -45,7 +45,7 @@ def main():
     bundle = family.networks[-1].trained[0].bundle  # PyTorch source, weights, ONNX, predict.py
     scores = nas.evaluate(bundle, data="mnist5k")
     worst = min(scores.per_class, key=lambda one: one.f1)
-    print(f"worst class: {worst.name}, precision {worst.precision:.2f}, recall {worst.recall:.2f}")
+    print(f"worst class: {worst.name}, recall {worst.recall:.2f}, F1 {worst.f1:.2f}")
 
     test = nas.load_data("mnist5k").test
     Image.fromarray(np.asarray(test.images[0, 0])).save(options.out / "digit.png")

@@ -7,6 +7,8 @@ import runpy
 import sys
 from pathlib import Path
 
+import nbclient
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -82,6 +84,16 @@ def test_an_own_controller_keeps_the_contract_and_finds_more_than_random_search(
     assert float(found["Annealing"]) > float(found["RandomSearch"])
 
 
+def test_published_networks_are_counted_scaled_written_and_loaded(run):
+    assert run("published_networks.py").splitlines() == [
+        "B0: 5,288,548 parameters, 385,814,752 macs",
+        "phi 1: 992,629,472 macs, 51,354,328 bytes at the peak",
+        "r2_k3_s22_e6_i16_o24_se0.25 ir_r2_k3_s2_e6_c24_se0.25",
+        "stem.block0.conv.weight is features.0.0.weight",
+        "30,787,328 macs, digest 74fcea0e3caf25ed",
+    ]
+
+
 def test_own_op_is_a_valid_space(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     import own_op
@@ -153,6 +165,23 @@ def test_a_network_like_b0_is_discovered_on_published_accuracies(run, tmp_path):
     assert len(budgets) == 4
     assert all(float(macs) <= float(budget) for budget, macs in budgets)
     assert json.loads((tmp_path / "runs" / "discover-b0" / "winner.json").read_text())
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_top_to_bottom_and_shows_its_pictures(tmp_path):
+    notebook = nbformat.read(EXAMPLES / "tutorial.ipynb", as_version=4)
+    numbers = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    assert numbers.source.startswith("TRIALS, SEARCH_EPOCHS, SEEDS, EPOCHS = 12, 5, 2, 15\n")
+    numbers.source = "TRIALS, SEARCH_EPOCHS, SEEDS, EPOCHS, EVERY = 2, 1.1, 1, 1, 20"
+    kernel = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(
+        notebook, timeout=300, startup_timeout=300, kernel_name="python3", resources=kernel
+    ).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert "10 classes, 1 x 28 x 28" in printed
+    assert re.search(r"^test accuracy 0\.\d{3}", printed, re.M)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 3
 
 
 @pytest.fixture(scope="module")

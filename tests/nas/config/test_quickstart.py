@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,7 +65,8 @@ def test_the_small_space_has_the_size_its_docstring_says():
 @pytest.mark.slow
 @pytest.mark.ray
 @pytest.mark.usefixtures("local_ray")
-def test_the_quickstart_searches_compares_exports_and_prints_again(tmp_path, capsys):
+def test_the_quickstart_searches_compares_exports_and_prints_again(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("nas.config.quickstart.DIGITS", replace(DIGITS, seeds=1))
     command = ["quickstart", "--out", str(tmp_path / "study"), "--trials", "3", "--json"]
     assert main(command) == 0
     first = json.loads(capsys.readouterr().out)
