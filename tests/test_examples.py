@@ -136,7 +136,6 @@ def test_a_table_of_this_machine_limits_the_latency_of_a_search(run):
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.usefixtures("local_ray")
 def test_a_search_runs_on_a_cluster(run):
     printed = run("ray_cluster.py", "--workers", 1, "--trials", 2, "--epochs", 0.6)
     assert re.search(r"2 trials in \d+ s", printed)
