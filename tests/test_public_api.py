@@ -22,7 +22,7 @@ MODULES = (
     "nas.testing",
 )
 GOLDEN = (ROOT / "tests" / "public_api.txt").read_text().splitlines()
-"""Made by `python tests/test_public_api.py > tests/public_api.txt`."""
+"""Made by `python -P tests/test_public_api.py > tests/public_api.txt`."""
 
 
 def public_names():
