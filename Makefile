@@ -11,7 +11,7 @@ NOT_QUICK := controllers/testing nas/benchmarks nas/cli nas/execution nas/export
   $(addprefix nas/,test_contract_suites.py test_doctor.py test_resume.py test_systems.py) \
   $(addprefix search_spaces/,test_memory.py test_parity.py test_weights.py) test_arena.py test_readme.py
 
-.PHONY: search test quick check slow install clean
+.PHONY: search test quick check slow docs install clean
 
 search: $(VENV)/.installed ## install and run the quickstart search
 	$(BIN)/nas quickstart --out $(OUT)
@@ -32,6 +32,9 @@ check: $(VENV)/.installed-dev ## format, lint, types, import contracts, tests
 slow: $(VENV)/.installed-dev ## the slow tests
 	$(PYTEST) --durations 15 -m "slow and not gpu"
 
+docs: $(VENV)/.installed-docs ## the site, into site/; a warning is an error, and nothing is downloaded
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 install: $(VENV)/.installed
 
 $(VENV)/bin/python:
@@ -45,5 +48,9 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-docs: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[docs]"
+	touch $@ $(VENV)/.installed
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info
