@@ -7,6 +7,7 @@ import posixpath
 import re
 from pathlib import Path
 
+from griffe import Attribute, ExprCall, Extension
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -68,7 +69,7 @@ def commands() -> str:
 def _command(name: str, parser: argparse.ArgumentParser) -> str:
     lines = [f"## nas {name}", f"{parser.description}", f"```text\n{parser.usage}\n```"]
     for group in parser._action_groups:
-        rows = [_row(action) for action in group._group_actions if action.help != argparse.SUPPRESS]
+        rows = [_row(action) for action in group._group_actions if action.dest != "help"]
         if rows:
             title = {"positional arguments": "arguments", "options": "general"}.get(group.title, group.title)
             lines.append("\n".join((f"| {title} | |", "|---|---|", *rows)))
@@ -87,3 +88,13 @@ def _row(action: argparse.Action) -> str:
 def _escaped(words: str) -> str:
     """The words of a help text inside a cell of a table."""
     return re.sub(r"([|*_<>])", r"\\\1", words)
+
+
+class Options(Extension):
+    """Shows a field that is declared by `nas.options.option` with its default alone."""
+
+    def on_attribute_instance(self, *, attr: Attribute, **_: object) -> None:
+        """Takes the default out of the call."""
+        call = attr.value
+        if isinstance(call, ExprCall) and str(call.function) == "option":
+            attr.value = call.arguments[0]

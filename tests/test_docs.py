@@ -205,8 +205,9 @@ def found(name):
 @pytest.mark.parametrize("package", [nas, search_spaces, controllers], ids=lambda package: package.__name__)
 def test_the_reference_has_every_public_name_once(package):
     page = (DOCS / "reference" / f"{package.__name__}.md").read_text()
-    shown = re.findall(rf"^::: {package.__name__}\.(\w+)$", page, re.M)
-    assert sorted(shown) == sorted(package.__all__)
+    shown = re.findall(rf"^::: ({package.__name__}\.[\w.]+)$", page, re.M)
+    assert sorted(name.rpartition(".")[2] for name in shown) == sorted(package.__all__)
+    assert [name for name in shown if (ROOT / f"{name.replace('.', '/')}.py").exists()] == []  # a module
 
 
 @pytest.mark.parametrize(
@@ -272,7 +273,7 @@ def run_page(page, folder):
 
 
 def run_commands(body, *, only_check):
-    """Runs commands one after the other, those of `nas` in this process; of searches perhaps the check alone."""
+    """Runs commands one after the other, those of `nas` in this process."""
     there = Path.cwd()
     for line in body.replace("\\\n", " ").splitlines():
         words = reduced(shlex.split(line, comments=True))
