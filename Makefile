@@ -9,7 +9,7 @@ NOT_QUICK := controllers/testing nas/benchmarks nas/cli nas/execution nas/export
   nas/training \
   $(addprefix nas/report/,test_activity.py test_pictures.py test_streams.py test_tensorboard.py) \
   $(addprefix nas/,test_contract_suites.py test_doctor.py test_resume.py test_systems.py) \
-  $(addprefix search_spaces/,test_memory.py test_parity.py test_weights.py) test_arena.py test_readme.py
+  $(addprefix search_spaces/,test_memory.py test_parity.py test_weights.py) test_arena.py test_docs.py test_readme.py
 
 .PHONY: search test quick check slow docs install clean
 

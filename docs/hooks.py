@@ -9,6 +9,7 @@ from pathlib import Path
 
 from griffe import Attribute, ExprCall, Extension
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -16,6 +17,9 @@ from nas.cli.main import COMMANDS, make_parser
 
 ROOT = Path(__file__).parents[1]
 LINK = re.compile(r"\]\((\.\./[^)#\s]+)\)")
+OUTSIDE = re.compile(
+    r"<(?:script|img|iframe|source)[^>]+src=\"?(?:https?:)?//[^>]*|<link[^>]+stylesheet[^>]+//[^>]*>"
+)
 LANGUAGES = {".py": "python", ".toml": "toml", ".txt": "text", ".csv": "text"}
 
 
@@ -48,6 +52,13 @@ def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
 
     markdown = re.sub(r"^<!-- first\n.*?^-->\n", "", markdown, flags=re.S | re.M)
     return LINK.sub(to_page, markdown).replace("<!-- commands -->", commands())
+
+
+def on_post_page(output: str, *, page: Page, **_: object) -> str:
+    """Refuses a page that a browser could not show without another host."""
+    if found := OUTSIDE.search(output):
+        raise PluginError(f"{page.file.src_uri} loads from another host: {found[0]}")
+    return output
 
 
 def _in_repository(page: str, link: str) -> str:

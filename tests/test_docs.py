@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = (ROOT / "README.md", *sorted(DOCS.rglob("*.md")))
 TUTORIAL = DOCS / "start" / "tutorial.md"
-RUN = (TUTORIAL, *sorted((DOCS / "yours").glob("*.md")))
+RUN = (TUTORIAL,)
 """Pages whose commands are run, not only read."""
 
 REDUCED = {
@@ -84,6 +84,8 @@ def test_every_command_in_a_page_is_accepted(page):
         )
         if program in CHECKS:
             CHECKS[program](words[1:])
+        for word in words:
+            check_own_file(word, page)
 
 
 def check_nas(words):
@@ -97,15 +99,15 @@ def check_nas(words):
     assert space is None or ".py:" in space or is_built_in(space), space
     recipe = getattr(arguments, "recipe", None)
     assert not isinstance(recipe, str) or recipe in RECIPES or recipe.endswith(".toml"), recipe
-    for word in words:
-        check_own_file(word)
 
 
-def check_own_file(word):
-    """A file of Python is in the repository, with that name in it, or is the reader's own."""
+def check_own_file(word, page):
+    """A name in a file of Python is there, in the repository or on the page; others are the reader's own."""
     path, _, name = word.partition(":")
-    if path.endswith(".py") and not Path(path).name.startswith("my_"):
-        assert not name or re.search(rf"\b{name}\b", (ROOT / path).read_text()), word
+    shown = {title: body for _, title, body in FENCE.findall(page.read_text())}
+    if name and path.endswith(".py") and (path in shown or not Path(path).name.startswith("my_")):
+        text = shown[path] if path in shown else (ROOT / path).read_text()
+        assert re.search(rf"\b{name}\b", text), word
 
 
 def check_python(words):
@@ -265,14 +267,14 @@ def run_page(page, folder):
             elif language == "python":
                 exec(compile(body, str(page), "exec"), names)
             elif language == "sh" and page in RUN:
-                run_commands(body, only_check=page != TUTORIAL)
+                run_commands(body)
     sys.path[:] = before[0]
     for module in set(sys.modules) - before[1]:
         if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):
             del sys.modules[module]
 
 
-def run_commands(body, *, only_check):
+def run_commands(body):
     """Runs commands one after the other, those of `nas` in this process."""
     there = Path.cwd()
     for line in body.replace("\\\n", " ").splitlines():
@@ -281,7 +283,6 @@ def run_commands(body, *, only_check):
         if program == "cd":
             os.chdir(words[1])
         elif program == "nas":
-            words += ["--dry-run"] * (only_check and words[1] == "search")
             assert main(expanded(words[1:])) == 0, line
         elif program == "python" and Path(words[1]).parent == Path():
             if words[1] == "make_photos.py":
