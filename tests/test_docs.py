@@ -47,7 +47,7 @@ SMALLER = {"< 200": "< 12", "trials=100": "trials=2", "randoms=3, seeds=2": "ran
 
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.S | re.M)
 FIRST = re.compile(r"^<!-- first\n(.*?)^-->$", re.S | re.M)
-FOREIGN = {"cd", "git", "ray", "tensorboard"}
+FOREIGN = {"cd", "git", "jupyter", "mlflow", "ray", "tensorboard", "wandb"}
 """Programs of others, of which a page shows no more than it needs."""
 
 
