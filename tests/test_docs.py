@@ -6,6 +6,7 @@ may say in a comment that begins with `first` what its Python takes as given.
 """
 
 import ast
+import io
 import os
 import pkgutil
 import re
@@ -14,7 +15,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from contextlib import chdir
+from contextlib import chdir, redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -259,19 +260,30 @@ def run_page(page, folder):
         sys.path.insert(0, str(folder))
         for setup in FIRST.findall(text):
             exec(compile(setup, f"{page.name}, first", "exec"), names)
-        for language, title, body in FENCE.findall(text):
+        printed = None
+        for block in FENCE.finditer(text):
+            language, title, body = block.groups()
             for wide, narrow in SMALLER.items():
                 body = body.replace(wide, narrow)
             if title:
                 Path(title).write_text(body)
             elif language == "python":
-                exec(compile(body, str(page), "exec"), names)
+                with redirect_stdout(io.StringIO()) as output:
+                    exec(compile(body, str(page), "exec"), names)
+                printed = block.end(), output.getvalue()
             elif language == "sh" and page in RUN:
                 run_commands(body)
+            elif language == "text" and printed and not text[printed[0] : block.start()].strip():
+                assert shape(printed[1]) == shape(body)
     sys.path[:] = before[0]
     for module in set(sys.modules) - before[1]:
         if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):
             del sys.modules[module]
+
+
+def shape(output):
+    """What was printed, whatever its numbers and the stars of the best."""
+    return re.sub(r"[\d.,]+", "#", output.replace(" *", "")).split()
 
 
 def run_commands(body):
