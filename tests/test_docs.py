@@ -43,7 +43,7 @@ REDUCED = {
     "--compare-random": "--compare-random 0",
     "--compare-seeds": "--compare-seeds 1",
 }
-SMALLER = {"< 200": "< 12", "trials=100": "trials=2", "randoms=3, seeds=2": "randoms=0, seeds=1"}
+SMALLER = {"< 200": "< 12", "randoms=2, seeds=2": "randoms=0, seeds=1"}
 """What the tests write in place of a page's numbers."""
 
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.S | re.M)
@@ -294,7 +294,7 @@ def run_commands(body):
         program = words[0] if words else ""
         if program == "cd":
             os.chdir(words[1])
-        elif program == "nas":
+        elif program == "nas" and "--dry-run" not in words:  # what follows checks the same
             assert main(expanded(words[1:])) == 0, line
         elif program == "python" and Path(words[1]).parent == Path():
             if words[1] == "make_photos.py":
