@@ -37,7 +37,7 @@ RUN = (TUTORIAL,)
 """Pages whose commands are run, not only read."""
 
 REDUCED = {
-    "--trials": "--trials 2",
+    "--trials": "--trials 2 --epochs 1",
     "--epochs": "--epochs 1",
     "--workers": "--executor inline",
     "--compare-random": "--compare-random 0",
