@@ -64,7 +64,7 @@ def commands(page):
         while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
             words = words[1:]
         if words:
-            yield words
+            yield words[: words.index(">")] if ">" in words else words
 
 
 def named(pages):
