@@ -65,6 +65,7 @@ class Loop:
 
     def _search(self, interruption: Interruption) -> str:
         while True:
+            self.flow.slots = self.executor.slots
             self._propose()
             while (settled := self.flow.count_next()) is not None:
                 self._learn(*settled)

@@ -157,7 +157,7 @@ class Executor(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many jobs run at the same time."""
+        """How many jobs run at the same time, at present: fewer while machines are gone, at least 1."""
         ...
 
     @property
@@ -178,7 +178,11 @@ class Executor(Protocol):
         ...
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
-        """Starts a job, from the weights of an earlier one if given; never more than `slots` at a time."""
+        """Starts a job, from the weights of an earlier one if given; never more than `slots` at a time.
+
+        A job belongs to no machine: it runs where one is up, and one that dies before the job began there
+        does not lose it.
+        """
         ...
 
     def wait(self, timeout_seconds: float) -> list[Result]:

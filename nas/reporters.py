@@ -41,7 +41,11 @@ class Reporters:
         self._tell("on_event", lambda reporter: reporter.on_event(kind, message))
 
     def on_progress(self, progress: Progress) -> None:
-        """Tells each."""
+        """Tells each; an event among it goes into the journal too."""
+        if progress.event:
+            self.note(progress.event, progress.text)
+            self.on_event(progress.event, progress.text)
+            return
         self._tell("on_progress", lambda reporter: reporter.on_progress(progress))
 
     def on_end(self, end: SearchEnd) -> None:

@@ -100,7 +100,7 @@ class Flow:
     and proposal k + W follows result k, so that the same trials are proposed however long each takes.
 
     Attributes:
-        slots: Jobs that can run at the same time.
+        slots: Jobs that can run at the same time; the loop asks the executor each time around.
         width: W of the fixed schedule; None where results count as they come.
         proposed: Trials so far, which is also the next number.
         turn: With a width, the number of the next result to count.

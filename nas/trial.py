@@ -100,10 +100,12 @@ class Progress:
     Attributes:
         text: One line for users.
         trial: Number of the trial it is about; None where it is about the whole search.
+        event: Kind of the event that it is, for the journal; empty where it is of the moment only.
     """
 
     text: str
     trial: int | None = None
+    event: str = ""
 
 
 Tell = Callable[[Progress], None]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nas.execution.progress_board import BoardWriter
+from nas.execution.ray_session import import_ray
 from nas.execution.worker import Worker
 from nas.failures import failure_of
 from nas.trial import Cause, Job, Result, Status, say_nothing
@@ -19,36 +20,17 @@ MEASURED = "the probe"
 """What an actor is called that measures and does not train."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Slot:
-    """One worker, and the job it has.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """What a worker answers when it was prepared.
 
     Attributes:
-        actor: Ray's handle.
-        greeting: What its preparation answers: what went wrong, or nothing.
-        since: When it was started, or its job was; seconds of a monotonic clock.
-        is_ready: Whether it is prepared.
-        job: What it runs.
-        answer: The training's answer.
-        measured: The probe's, where that measures elsewhere.
-        last_job: The job it ran last, whose weights it holds.
-        jobs_done: How many it has run.
+        problem: What went wrong; empty where nothing did.
+        node: Ray's name of its node.
     """
 
-    actor: Any
-    greeting: Any
-    since: float
-    is_ready: bool = False
-    job: Job | None = None
-    answer: Any = None
-    measured: Any = None
-    last_job: Job | None = None
-    jobs_done: int = 0
-
-    @property
-    def awaited(self) -> list[Any]:
-        """What its job is still to give: the training's answer, and the probe's."""
-        return [answer for answer in (self.answer, self.measured) if answer is not None]
+    problem: str
+    node: str
 
 
 class Actor:
@@ -84,8 +66,8 @@ class Actor:
             # Ray no longer hides the GPUs from a worker that asked for none.
             os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
-    def prepare(self) -> str:
-        """Prepares the evaluator, where the versions agree; returns what went wrong, or nothing."""
+    def prepare(self) -> Prepared:
+        """Prepares the evaluator, where the versions agree."""
         self._problem = version_problem(self._fingerprint, package_fingerprint())
         if not self._problem:
             try:
@@ -97,7 +79,11 @@ class Actor:
             except BaseException as error:
                 failure = failure_of(error)
                 self._problem = f"{self._what} could not be prepared: {failure.message}\n{failure.log}"
-        return self._problem
+        return Prepared(problem=self._problem, node=import_ray().get_runtime_context().get_node_id())
+
+    def begin(self) -> bool:
+        """Answers at once: whoever has the answer knows that the job given next has begun."""
+        return True
 
     def run(self, job: Job, weights: bytes | None = None, board: Any = None) -> Result:
         """Runs a job, and writes its progress to the board."""

@@ -6,6 +6,7 @@ import math
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,9 @@ FETCH_SECONDS = 60.0
 
 JOIN_SECONDS = 60.0
 """A cluster that cannot be joined within so long is an error."""
+
+DEATHS_AT_START = 3
+"""A worker that dies so often while it is prepared is an error."""
 
 STORE_BYTES = 160 << 20
 """Object store beside what the evaluator needs; Ray's least is 75 MiB."""
@@ -107,31 +111,46 @@ def _bounded(action: Callable[[], object], *, seconds: float, what: str) -> None
         raise ExecutorError(f"{what} cannot be joined: {failures[0]}", field="address") from failures[0]
 
 
-def await_ready(ray: Any, greetings: list[Any], *, seconds: float, say: Say) -> int:
+def await_ready(
+    ray: Any, greetings: Sequence[Any], restart: Callable[[int], Any], *, seconds: float, say: Say
+) -> int:
     """Waits until all workers are prepared, and returns how many of them are late.
+
+    One that dies is started again, as often as a trial that machines lose.
 
     Args:
         ray: The module, connected.
-        greetings: What each of them answers: what went wrong, or nothing.
+        greetings: References to what each of them answers.
+        restart: Starts the worker of a place anew, and returns the reference to its greeting.
         seconds: How long to wait.
         say: Receives how many are ready.
 
     Raises:
-        ExecutorError: One died, or could not be prepared.
+        ExecutorError: One died too often, or could not be prepared.
     """
     until = time.monotonic() + seconds
-    ready: list[Any] = []
-    while len(ready) < len(greetings) and (left := until - time.monotonic()) > 0:
-        say(f"workers load PyTorch and the images, {len(ready)} of {len(greetings)} are ready")
-        ready, _ = ray.wait(greetings, num_returns=len(ready) + 1, timeout=left)
-        for greeting in ready:
+    deaths = Counter[int]()
+    late = dict(enumerate(greetings))
+    while late and (left := until - time.monotonic()) > 0:
+        count = len(greetings)
+        say(f"workers load PyTorch and the images, {count - len(late)} of {count} are ready")
+        ready, _ = ray.wait([*late.values()], num_returns=1, timeout=left)
+        for place in [place for place, greeting in late.items() if greeting in ready]:
             try:
-                problem = ray.get(greeting, timeout=FETCH_SECONDS)
+                problem = ray.get(late[place], timeout=FETCH_SECONDS).problem
             except ray.exceptions.RayError as error:
-                raise ExecutorError(f"a worker died while it was prepared: {error}") from error
+                deaths[place] += 1
+                if deaths[place] == DEATHS_AT_START:
+                    raise ExecutorError(
+                        f"a worker died {DEATHS_AT_START} times while it was prepared: look for what ends "
+                        f"it, such as too little memory or a crash of native code; {error}"
+                    ) from error
+                late[place] = restart(place)
+                continue
             if problem:
                 raise ExecutorError(problem)
-    return len(greetings) - len(ready)
+            del late[place]
+    return len(late)
 
 
 def check_offered(ray: Any, resource: str) -> None:

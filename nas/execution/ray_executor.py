@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -14,12 +13,13 @@ from nas.errors import ExecutorError
 from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
 from nas.execution.progress_board import ProgressBoard
-from nas.execution.ray_actor import Slot, start_actor
+from nas.execution.ray_actor import start_actor
 from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus
+from nas.execution.ray_pool import Limits, WorkerPool
 from nas.execution.ray_prober import RayProber
 from nas.execution.ray_session import RaySession, import_ray
 from nas.protocols import Decodes, Evaluator, HasDevice, Probe, ResolvesPrecision
-from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError
+from nas.trial import Job, Progress, Result, Tell, WeightsError
 from nas.values import real, whole
 
 
@@ -43,7 +43,8 @@ class RayExecutor:
             candidate at a time, while its worker trains it; None measures in the worker after the training.
         probe_gpus: GPUs that the probe holds for itself there.
         modules: The user's own modules, which workers cannot import and get by value.
-        start_timeout_seconds: Workers that are not up by then are an error.
+        start_timeout_seconds: Workers that are not up by then are an error at the start; later, the others go
+            on without them.
 
     Raises:
         ExecutorError: A number is out of its range.
@@ -77,7 +78,7 @@ class RayExecutor:
                 f"gpus_per_worker={self.gpus_per_worker!r}: give one of these",
                 field="gpus_per_worker",
             )
-        self._slots: list[Slot] = []
+        self._pool: WorkerPool | None = None
         self._ray: Any = None
         self._shared: Any = None
         self._prober: RayProber | None = None
@@ -96,8 +97,8 @@ class RayExecutor:
 
     @property
     def slots(self) -> int:
-        """How many jobs run at the same time."""
-        return self.workers
+        """How many jobs run at the same time: fewer while nodes are gone, at least one."""
+        return self.workers if self._pool is None else self._pool.available
 
     def check(self, space: Decodes, evaluator: Evaluator | None, probe: Probe | None = None) -> None:
         """Checks that what the user made can be sent to workers; raises `ContractError` if not."""
@@ -138,53 +139,41 @@ class RayExecutor:
         self._shared = self._ray.put((space, evaluator))
         if probe is not None and self.probe_resource is not None:
             self._prober = RayProber(space, probe, resource=self.probe_resource, gpus=self.probe_gpus)
-        self._slots = [self._spawn() for _ in range(self.workers)]
-        self._await_workers()
+        self._pool = WorkerPool(
+            self._ray,
+            self._spawn,
+            size=self.workers,
+            limits=Limits(
+                trial_seconds=self.trial_timeout_seconds,
+                start_seconds=self.start_timeout_seconds,
+                recycle_after=self.recycle_after,
+            ),
+            tell=self._pass_on,
+            prober=self._prober,
+        )
+        self._await_workers(self._pool)
         if self._tell is not None:
-            self._board = ProgressBoard(self._ray, self._tell)
+            self._board = self._pool.board = ProgressBoard(self._ray, self._tell)
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
-        """Starts a job on an idle worker, from weights where there are any.
+        """Starts a job as soon as a worker is up, from weights where there are any.
 
         Raises:
-            ExecutorError: There is no idle worker.
+            ExecutorError: It was not started, or every worker has a job.
         """
-        index = next((i for i, slot in enumerate(self._slots) if slot.job is None), None)
-        if index is None:
-            raise ExecutorError(f"at most {self.workers} jobs run at the same time: wait for one to end")
-        if self._slots[index].jobs_done >= self.recycle_after:
-            self._replace(self._slots[index])
-        slot = self._slots[index]
-        slot.job, slot.since = job, time.monotonic()
-        slot.answer = slot.actor.run.remote(job, weights, None if self._board is None else self._board.actor)
-        slot.measured = None if self._prober is None else self._prober.measure(job)
-        self._say("begins", trial=job.trial)
+        if self._pool is None or len(self._pool.jobs) >= self.workers:
+            raise ExecutorError(
+                f"at most {self.workers} jobs run at the same time: start the executor, or wait"
+            )
+        self._pool.submit(job, weights)
 
     def wait(self, timeout_seconds: float) -> list[Result]:
-        """Returns finished, lost and expired jobs, at the latest after the timeout."""
-        busy = [slot for slot in self._slots if slot.job is not None]
-        if not busy:
-            return []
-        until = [self._expires_in(slot) for slot in busy]
-        finished = self._finished(busy, max(0.0, min([timeout_seconds, *until])))
-        results = []
-        for slot in busy:
-            if slot in finished:
-                results.append(self._collect(slot))
-            elif self._expires_in(slot) <= 0:
-                results.append(self._expire(slot))
-        if self._board is not None and not results:
-            self._board.look(slot.job for slot in busy if slot.job is not None)
-        return results
+        """Returns finished, lost and expired jobs, at the latest after the timeout.
 
-    def _finished(self, busy: list[Slot], timeout_seconds: float) -> list[Slot]:
-        """Those slots whose answers are all there; where there is none, waits for one more answer."""
-        asked = [answer for slot in busy for answer in slot.awaited]
-        ready, open_ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
-        if open_ and not any(set(slot.awaited) <= set(ready) for slot in busy):
-            self._ray.wait(open_, num_returns=1, timeout=timeout_seconds)
-            ready, _ = self._ray.wait(asked, num_returns=len(asked), timeout=0)
-        return [slot for slot in busy if set(slot.awaited) <= set(ready)]
+        Raises:
+            ExecutorError: No worker can be prepared any more.
+        """
+        return [] if self._pool is None else self._pool.wait(timeout_seconds)
 
     def weights(self, job: Job) -> bytes | None:
         """Fetches the weights of a job just returned; None when its worker is gone.
@@ -192,11 +181,11 @@ class RayExecutor:
         Raises:
             WeightsError: The evaluator's function failed, or gave something else than bytes.
         """
-        slot = next((slot for slot in self._slots if slot.last_job == job), None)
-        if slot is None:
+        reference = None if self._pool is None else self._pool.weights(job)
+        if reference is None:
             return None
         try:
-            fetched: bytes | None = self._ray.get(slot.actor.weights.remote(job), timeout=FETCH_SECONDS)
+            fetched: bytes | None = self._ray.get(reference, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
             raise WeightsError(str(error.cause)) from None
         except self._ray.exceptions.RayError:
@@ -205,9 +194,9 @@ class RayExecutor:
 
     def close(self) -> None:
         """Ends the workers, and Ray where it was started here; safe to call twice."""
-        slots, self._slots, self._shared = self._slots, [], None
-        for slot in slots:
-            self._ray.kill(slot.actor)
+        pool, self._pool, self._shared = self._pool, None, None
+        if pool is not None:
+            pool.close()
         if self._prober is not None:
             self._prober.close()
             self._prober = None
@@ -216,9 +205,12 @@ class RayExecutor:
             self._board = None
         self._session.end()
 
-    def _say(self, text: str, *, trial: int | None = None) -> None:
+    def _say(self, text: str) -> None:
+        self._pass_on(Progress(text=text))
+
+    def _pass_on(self, progress: Progress) -> None:
         if self._tell is not None:
-            self._tell(Progress(text=text, trial=trial))
+            self._tell(progress)
 
     def _resolve_precision(self, evaluator: Evaluator) -> None:
         """Has an evaluator that can find out once, here, in what precision this machine's workers train.
@@ -236,8 +228,8 @@ class RayExecutor:
             offered[self.probe_resource] = offered.get(self.probe_resource, 0.0) + 1
         return offered
 
-    def _spawn(self) -> Slot:
-        actor, greeting = start_actor(
+    def _spawn(self) -> tuple[Any, Any]:
+        return start_actor(
             self._ray,
             self._shared,
             "a worker",
@@ -246,17 +238,14 @@ class RayExecutor:
             resources=self.resources,
             folders=[str(Path(str(module.__file__)).parent) for module in self.modules],
         )
-        return Slot(actor=actor, greeting=greeting, since=time.monotonic())
 
-    def _replace(self, slot: Slot) -> None:
-        self._ray.kill(slot.actor)
-        self._slots[self._slots.index(slot)] = self._spawn()
-
-    def _await_workers(self) -> None:
+    def _await_workers(self, pool: WorkerPool) -> None:
         """Waits until all workers are prepared."""
-        greetings = [slot.greeting for slot in self._slots]
+        greetings = [slot.greeting for slot in pool.slots]
         greetings += [] if self._prober is None else [self._prober.greeting]
-        late = await_ready(self._ray, greetings, seconds=self.start_timeout_seconds, say=self._say)
+        late = await_ready(
+            self._ray, greetings, self._restart, seconds=self.start_timeout_seconds, say=self._say
+        )
         if late:
             free = ", ".join(f"{n:g} {name}" for name, n in sorted(self._ray.available_resources().items()))
             raise ExecutorError(
@@ -266,56 +255,13 @@ class RayExecutor:
                 field="workers",
             )
 
-    def _expires_in(self, slot: Slot) -> float:
-        """Seconds until a job's time is up; the clock starts when its worker is prepared."""
-        if not slot.is_ready:
-            slot.is_ready = bool(self._ray.wait([slot.greeting], timeout=0)[0])
-            if slot.is_ready:
-                slot.since = time.monotonic()
-        limit = self.trial_timeout_seconds if slot.is_ready else self.start_timeout_seconds
-        return math.inf if limit is None else slot.since + limit - time.monotonic()
-
-    def _collect(self, slot: Slot) -> Result:
-        """Fetches an answer; whatever Ray raises means that the worker is gone."""
-        try:
-            result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
-        except self._ray.exceptions.RayError as error:
-            is_memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
-            return self._give_up(
-                slot,
-                Status.LOST,
-                Cause.OUT_OF_MEMORY if is_memory else Cause.WORKER_DIED,
-                f"the worker died ({type(error).__name__})",
-                str(error),
-            )
-        if self._prober is not None:
-            result = self._prober.add_to(result, slot.measured)
-        slot.last_job, slot.job, slot.answer, slot.measured = slot.job, None, None, None
-        slot.jobs_done += 1
-        return result
-
-    def _expire(self, slot: Slot) -> Result:
-        is_trained = bool(self._ray.wait([slot.answer], timeout=0)[0])
-        if self._prober is not None and is_trained:
-            self._prober.replace()  # what it hangs on would hold up all others
-        if slot.is_ready:
-            text = f"it took longer than the limit of {self.trial_timeout_seconds:g} s"
-            return self._give_up(slot, Status.INFEASIBLE, Cause.TIMEOUT, text, "")
-        text = f"its worker was not up after {self.start_timeout_seconds:g} s"
-        return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, "")
-
-    def _give_up(self, slot: Slot, status: Status, cause: Cause, message: str, log: str) -> Result:
-        """Ends a worker together with its job, and puts a new one in its place."""
-        assert slot.job is not None
-        self._replace(slot)
-        return Result(
-            job=slot.job,
-            status=status,
-            cause=cause,
-            message=message,
-            log=log,
-            seconds=time.monotonic() - slot.since,
-        )
+    def _restart(self, place: int) -> Any:
+        """Starts the worker of a place anew, or after them the probe; returns its greeting."""
+        if self._pool is not None and place < self.workers:
+            slot = self._pool.slots[place]
+            self._pool.start(slot)
+            return slot.greeting
+        return None if self._prober is None else self._prober.replace()
 
 
 def _check_alone_on_gpu(evaluator: Evaluator, gpus: float) -> None:

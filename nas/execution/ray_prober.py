@@ -92,10 +92,11 @@ class RayProber:
         message = f"measuring on {self._resource}: {measured.message}"
         return replace(measured, message=message, node=result.node, seconds=result.seconds)
 
-    def replace(self) -> None:
-        """Ends the actor, which hangs or is dead, and puts a new one in its place."""
+    def replace(self) -> Any:
+        """Ends the actor, which hangs or is dead, and puts a new one in its place; returns its greeting."""
         self._ray.kill(self._actor)
         self._start()
+        return self.greeting
 
     def close(self) -> None:
         """Ends the actor."""

@@ -23,7 +23,7 @@ from nas.proposals import Replicate, trial_seed
 from nas.protocols import Reporter
 from nas.scheduling import Budget
 from nas.study.study_folder import FILE_NAME
-from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Result, Status
+from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Progress, Result, Status
 from search_spaces import cost
 
 
@@ -193,6 +193,33 @@ def test_every_slot_is_kept_busy(tmp_path, small_space):
     study = run(small_space, tmp_path, executor=executor, trials=20)
     assert executor.most == 3
     assert len(study.completed) == 20
+
+
+def test_no_more_is_proposed_than_the_machines_that_are_left_can_run(tmp_path, small_space):
+    class Shrinking(Shuffled):
+        """Loses two of three machines, and gets them back."""
+
+        def wait(self, timeout_seconds):
+            found = super().wait(timeout_seconds)
+            self.slots = 1 if 5 <= len(self.submitted) < 10 else 3
+            return found
+
+    executor = Shrinking(slots=3)
+    study = run(small_space, tmp_path, executor=executor, trials=20)
+    assert len(study.completed) == 20
+    assert executor.most == 3
+
+
+def test_an_event_that_an_executor_tells_is_in_the_journal(tmp_path, small_space):
+    class Telling(InlineExecutor):
+        def start(self, space, evaluator):
+            super().start(space, evaluator)
+            self._tell(Progress(text="1 of 2 workers has no place", event="workers_missing"))
+
+    listener = Listener()
+    study = run(small_space, tmp_path, executor=Telling(), trials=1, reporters=[listener])
+    assert listener.events == [("workers_missing", "1 of 2 workers has no place")]
+    assert [(kind, message) for _, kind, message in study.events] == listener.events
 
 
 def test_a_proposal_is_on_disk_before_it_runs_and_a_result_before_it_is_learnt(tmp_path, small_space):

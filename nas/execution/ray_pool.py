@@ -1,0 +1,367 @@
+"""Workers on a Ray cluster that come and go, and the jobs that wait for whichever of them is up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from nas.errors import ExecutorError
+from nas.execution.progress_board import ProgressBoard
+from nas.execution.ray_cluster import FETCH_SECONDS
+from nas.execution.ray_prober import RayProber
+from nas.trial import Cause, Job, Progress, Result, Status, Tell
+
+LONGEST_PAUSE_SECONDS = 300.0
+"""A worker that cannot be had is asked for again after 1, 2, 4 seconds and so on, up to this pause."""
+
+ANSWER_SECONDS = 0.1
+"""An idle worker that is alive answers sooner, mostly in a millisecond."""
+
+FAILURES = 5
+"""When every worker has failed so often in a row before its job began, continuing is pointless."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How long workers may take.
+
+    Attributes:
+        trial_seconds: A job that takes longer is infeasible; None is no limit.
+        start_seconds: A worker that is not up by then is taken for one without a place.
+        recycle_after: A worker is replaced by a fresh one after so many jobs.
+    """
+
+    trial_seconds: float | None
+    start_seconds: float
+    recycle_after: int
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Slot:
+    """A place for one worker, and the job that it has.
+
+    Attributes:
+        actor: Ray's handle of the worker; None while a pause is made.
+        greeting: What its preparation answers.
+        since: When it was started, or its job was; seconds of a monotonic clock.
+        node: Ray's name of its node, once it is prepared.
+        is_ready: Whether it is prepared.
+        failures: Times in a row that a worker here died or failed before a job began.
+        late: Times in a row that a worker here was not up in time.
+        resumes_at: When a pause ends.
+        job: What it runs, with the weights that it continues from.
+        called: Answered when the worker is alive to begin the job.
+        answer: The training's answer; None before it has begun.
+        measured: The probe's, where that measures elsewhere.
+        last_job: The job it ran last, whose weights it holds.
+        jobs_done: How many it has run.
+    """
+
+    actor: Any = None
+    greeting: Any = None
+    since: float = 0.0
+    node: str = ""
+    is_ready: bool = False
+    failures: int = 0
+    late: int = 0
+    resumes_at: float = math.inf
+    job: tuple[Job, bytes | None] | None = None
+    called: Any = None
+    answer: Any = None
+    measured: Any = None
+    last_job: Job | None = None
+    jobs_done: int = 0
+
+    @property
+    def awaited(self) -> list[Any]:
+        """What is to come next: that it is up, that it is alive, or its job's training and measurement."""
+        if self.actor is None:
+            return []
+        if not self.is_ready:
+            return [self.greeting]
+        return [answer for answer in (self.called, self.answer, self.measured) if answer is not None]
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether no worker is to be had here at present."""
+        return self.actor is None or (not self.is_ready and self.late > 0)
+
+    def give_up_job(self) -> None:
+        """Takes the job away."""
+        self.job = self.called = self.answer = self.measured = None
+
+
+class WorkerPool:
+    """Gives each job to an idle worker, and replaces workers that die.
+
+    A job waits until a worker is up, and belongs to none before it has begun there: one whose worker turns
+    out to be dead goes to another, and no attempt is counted. A worker that cannot be had is asked for again
+    with growing pauses, and taken when it comes; until then the others do all the work.
+
+    Args:
+        ray: The module, connected.
+        spawn: Starts a worker; returns its handle and the reference to its greeting.
+        size: Workers.
+        limits: How long they may take.
+        tell: Receives progress and events.
+        prober: Measures candidates elsewhere.
+        clock: Seconds.
+        sleep: Waits so many seconds.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        spawn: Callable[[], tuple[Any, Any]],
+        *,
+        size: int,
+        limits: Limits,
+        tell: Tell,
+        prober: RayProber | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._ray = ray
+        self._spawn = spawn
+        self._limits = limits
+        self._tell = tell
+        self._prober = prober
+        self._clock = clock
+        self._sleep = sleep
+        self._waiting: list[tuple[Job, bytes | None]] = []
+        self._told: set[str] = set()
+        self._problem = ""
+        self._is_short = False
+        self.board: ProgressBoard | None = None
+        self.slots = [Slot() for _ in range(size)]
+        for slot in self.slots:
+            self.start(slot)
+
+    @property
+    def available(self) -> int:
+        """Workers that are up or about to be; at least one, so that there is always a job that waits."""
+        return max(1, sum(not slot.is_parked for slot in self.slots))
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Jobs that were submitted and have no result."""
+        return [job for job, _ in (*(slot.job for slot in self.slots if slot.job), *self._waiting)]
+
+    def submit(self, job: Job, weights: bytes | None) -> None:
+        """Takes a job, and begins it where an idle worker answers at once; else `wait` does."""
+        self._waiting.append((job, weights))
+        self._tend()
+        self._hand_out()
+        if called := [slot.called for slot in self.slots if slot.called is not None]:
+            self._ray.wait(called, num_returns=len(called), timeout=ANSWER_SECONDS)
+            self._tend()
+
+    def wait(self, timeout_seconds: float) -> list[Result]:
+        """Returns finished, lost and expired jobs, at the latest after the timeout.
+
+        Raises:
+            ExecutorError: No worker can be prepared.
+        """
+        until = self._clock() + timeout_seconds
+        while self.jobs:
+            self._tend()
+            self._hand_out()
+            results = self._ended()
+            left = until - self._clock()
+            if results or left <= 0:
+                if self.board is not None and not results:
+                    self.board.look(slot.job[0] for slot in self.slots if slot.job)
+                return results
+            self._doze(left)
+        return []
+
+    def weights(self, job: Job) -> Any:
+        """Reference to the weights of a job just returned; None when its worker is gone."""
+        slot = next((slot for slot in self.slots if slot.last_job == job), None)
+        return None if slot is None or slot.actor is None else slot.actor.weights.remote(job)
+
+    def start(self, slot: Slot) -> None:
+        """Puts a new worker into a slot, in place of the one that may be there."""
+        self._end(slot)
+        slot.actor, slot.greeting = self._spawn()
+        slot.since = self._clock()
+
+    def close(self) -> None:
+        """Ends all workers; their jobs are forgotten."""
+        self._waiting.clear()
+        for slot in self.slots:
+            self._end(slot)
+
+    def _end(self, slot: Slot) -> None:
+        actor, slot.actor, slot.greeting = slot.actor, None, None
+        slot.is_ready, slot.last_job, slot.jobs_done, slot.resumes_at = False, None, 0, math.inf
+        slot.give_up_job()
+        if actor is not None:
+            self._ray.kill(actor)
+
+    def _tend(self) -> None:
+        """Takes in workers that are up, begins jobs, and starts anew what is late or whose pause is over."""
+        there = self._there(one for slot in self.slots for one in (slot.greeting, slot.called))
+        now = self._clock()
+        for slot in self.slots:
+            if slot.greeting in there:
+                self.greet(slot)
+            elif slot.called in there:
+                self._begin(slot)
+            elif now >= self._due(slot) and slot.answer is None:
+                self._start_anew(slot)
+        self._say_who_is_missing()
+        if all(slot.failures >= FAILURES for slot in self.slots):
+            raise ExecutorError(
+                f"every worker failed {FAILURES} times before its job began, the last with: "
+                f"{self._problem}; look at the machines, then start again to continue"
+            )
+
+    def _say_who_is_missing(self) -> None:
+        """Says once that workers have no place, and once that they are back."""
+        late, count = sum(slot.late > 0 for slot in self.slots), len(self.slots)
+        if bool(late) is self._is_short:
+            return
+        self._is_short = bool(late)
+        text = (
+            f"{late} of {count} workers have no place at present: the search goes on with the others, and "
+            "takes nodes as they come"
+            if late
+            else f"all {count} workers have a place again"
+        )
+        self._tell(Progress(text=text, event="workers_missing" if late else "workers_back"))
+
+    def _due(self, slot: Slot) -> float:
+        """When something else is to be done about a slot, whatever it answers until then."""
+        if slot.actor is None:
+            return slot.resumes_at
+        if slot.is_ready and slot.job is None:
+            return math.inf
+        if slot.answer is not None:
+            limit = self._limits.trial_seconds
+            return math.inf if limit is None else slot.since + limit
+        return slot.since + self._limits.start_seconds * (1 << min(slot.late, 10))
+
+    def _start_anew(self, slot: Slot) -> None:
+        if slot.actor is not None:
+            slot.late += 1
+        self._take_back(slot)
+        self.start(slot)
+
+    def _take_back(self, slot: Slot) -> None:
+        """Lets a job that has not begun wait for another worker."""
+        if slot.job is not None:
+            self._waiting.insert(0, slot.job)
+            slot.give_up_job()
+
+    def greet(self, slot: Slot) -> None:
+        """Takes in a worker that is prepared, or parks its slot."""
+        try:
+            prepared = self._ray.get(slot.greeting, timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayError as error:
+            self._park(slot, f"a worker died while it was prepared ({type(error).__name__}: {error})")
+            return
+        if prepared.problem:
+            self._park(slot, prepared.problem)
+            return
+        slot.is_ready, slot.greeting, slot.node, slot.late = True, None, prepared.node, 0
+
+    def _park(self, slot: Slot, why: str) -> None:
+        self._take_back(slot)
+        self._end(slot)
+        slot.failures += 1
+        slot.resumes_at = self._clock() + min(2.0 ** (slot.failures - 1), LONGEST_PAUSE_SECONDS)
+        self._problem = why.splitlines()[0]
+        if self._problem not in self._told:
+            self._told.add(self._problem)
+            text = f"{self._problem}; it is tried again, and the search goes on with the others"
+            self._tell(Progress(text=text, event="worker_failed"))
+
+    def _hand_out(self) -> None:
+        """Begins waiting jobs, in order, on idle workers."""
+        for slot in self.slots:
+            if not self._waiting:
+                return
+            if not slot.is_ready or slot.job is not None:
+                continue
+            if slot.jobs_done >= self._limits.recycle_after:
+                self.start(slot)
+            else:
+                slot.job, slot.since, slot.last_job = self._waiting.pop(0), self._clock(), None
+                slot.called = slot.actor.begin.remote()
+
+    def _begin(self, slot: Slot) -> None:
+        assert slot.job is not None
+        try:
+            self._ray.get(slot.called, timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayError as error:
+            self._park(slot, f"a worker died while it had nothing to do ({type(error).__name__})")
+            return
+        job, weights = slot.job
+        slot.called, slot.since = None, self._clock()
+        slot.answer = slot.actor.run.remote(job, weights, None if self.board is None else self.board.actor)
+        slot.measured = None if self._prober is None else self._prober.measure(job)
+        self._tell(Progress(text="begins", trial=job.trial))
+
+    def _ended(self) -> list[Result]:
+        busy = [slot for slot in self.slots if slot.answer is not None]
+        there = self._there(answer for slot in busy for answer in slot.awaited)
+        results = []
+        for slot in busy:
+            if there.issuperset(slot.awaited):
+                results.append(self._collect(slot))
+            elif self._clock() >= self._due(slot):
+                results.append(self._expire(slot))
+        return results
+
+    def _there(self, references: Iterable[Any]) -> set[Any]:
+        """Those that are answered."""
+        asked = [one for one in references if one is not None]
+        return set(self._ray.wait(asked, num_returns=len(asked), timeout=0)[0]) if asked else set()
+
+    def _doze(self, seconds: float) -> None:
+        """Waits until something is answered or due."""
+        now = self._clock()
+        seconds = max(0.0, min(seconds, *(self._due(slot) - now for slot in self.slots)))
+        asked = [answer for slot in self.slots for answer in slot.awaited]
+        there = self._there(asked)
+        if any(slot.awaited and there.issuperset(slot.awaited) for slot in self.slots):
+            return  # it came just now
+        if open_ := [answer for answer in asked if answer not in there]:
+            self._ray.wait(open_, num_returns=1, timeout=seconds)
+        else:
+            self._sleep(seconds)
+
+    def _collect(self, slot: Slot) -> Result:
+        """Fetches an answer; whatever Ray raises means that the worker is gone."""
+        assert slot.job is not None
+        slot.failures = 0
+        try:
+            result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayError as error:
+            is_memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+            cause = Cause.OUT_OF_MEMORY if is_memory else Cause.WORKER_DIED
+            text = f"the worker died ({type(error).__name__})"
+            return self._give_up(slot, Status.LOST, cause, text, str(error))
+        if self._prober is not None:
+            result = self._prober.add_to(result, slot.measured)
+        slot.last_job = slot.job[0]
+        slot.give_up_job()
+        slot.jobs_done += 1
+        return result
+
+    def _expire(self, slot: Slot) -> Result:
+        if self._prober is not None and slot.answer in self._there([slot.answer]):
+            self._prober.replace()  # what it hangs on would hold up all others
+        text = f"it took longer than the limit of {self._limits.trial_seconds:g} s"
+        return self._give_up(slot, Status.INFEASIBLE, Cause.TIMEOUT, text, "")
+
+    def _give_up(self, slot: Slot, status: Status, cause: Cause, message: str, log: str) -> Result:
+        """Ends a worker together with its job, and puts a new one in its place."""
+        assert slot.job is not None
+        job, seconds = slot.job[0], self._clock() - slot.since
+        self.start(slot)
+        return Result(job=job, status=status, cause=cause, message=message, log=log, seconds=seconds)
