@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from controllers import Controller
 from nas.errors import ControllerFailedError
 from nas.objective import Objective
-from nas.outcome import TrialOutcome, feedback_of, judge
+from nas.outcome import TrialOutcome, feedback_of, judge, lost_with_weights
 from nas.progress_state import ProgressState
 from nas.proposals import Source
 from nas.protocols import Executor, Reporter
@@ -15,7 +15,7 @@ from nas.scheduling import Budget, Flow
 from nas.signals import Interruption
 from nas.study.checkpoints import CheckpointStore
 from nas.study.journal import Journal
-from nas.trial import Result, Status, Trial, WeightsError
+from nas.trial import Result, Status, Trial
 
 POLL_SECONDS = 1.0
 
@@ -106,8 +106,12 @@ class Loop:
                 self.executor.submit(job, self.checkpoints.weights(trial.continues))
 
     def _settle(self, result: Result) -> None:
-        """Judges a result; what a machine lost is tried again."""
+        """Judges a result; what a machine lost is tried again, the weights worth keeping included."""
         trial = self.flow.running.pop(result.job.trial)
+        outcome = judge(trial, result, self.objective)
+        fetched = self.checkpoints.fetch(trial, outcome, result, self.executor)
+        if fetched.is_gone and self.flow.may_lose(trial):
+            result = lost_with_weights(result)
         if result.status is not Status.COMPLETED:
             self.checkpoints.log(result)
         if result.status is Status.LOST:
@@ -117,16 +121,14 @@ class Loop:
                 return
         for note in self.progress.news(result):
             self.tell("note", note)
-        outcome = judge(trial, result, self.objective)
         if unused := self.progress.unused_metrics(trial, result):
             self.tell("metric_not_used", unused)
         self.source.note(trial, outcome)
-        if self.checkpoints.place(trial, outcome) and result.has_weights:
+        if self.checkpoints.place(trial, outcome):
             # The file is there before the journal says so; without it the result still counts.
-            try:
-                outcome = self.checkpoints.save(outcome, self.executor.weights(result.job))
-            except (OSError, WeightsError) as error:
-                self.tell("weights_lost", f"the weights of trial {trial.number} are not kept: {error}")
+            outcome, problem = self.checkpoints.save(outcome, fetched)
+            if problem:
+                self.tell("weights_lost", f"the weights of trial {trial.number} are not kept: {problem}")
         self._write(trial, outcome, result)
 
     def _write(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:

@@ -87,6 +87,19 @@ def judge(trial: Trial, result: Result, objective: Objective) -> TrialOutcome:
     return replace(outcome, reward=reward)
 
 
+def lost_with_weights(result: Result) -> Result:
+    """A result whose worker died before its weights were fetched: the attempt counts as lost."""
+    message = "the worker died before the weights were fetched"
+    return Result(
+        job=result.job,
+        status=Status.LOST,
+        cause=Cause.WORKER_DIED,
+        message=message,
+        node=result.node,
+        seconds=result.seconds,
+    )
+
+
 def _with_predictions(metrics: tuple[Metric, ...], trial: Trial) -> tuple[Metric, ...]:
     """What was measured, and what a table predicts in place of what is measured under its name."""
     predicted = {metric.name for metric in trial.predictions}

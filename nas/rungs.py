@@ -199,6 +199,13 @@ class Halving:
             found |= {measured.trial.number for measured in self._measured[rung][:most]}
         return (found - self._promoted) | (self._promoted - self._arrived)
 
+    def may_hold(self, trial: Trial, reward: float) -> bool:
+        """Whether `held` would have a trial once it is noted with this reward."""
+        if trial.replicate or self.rungs.above(trial.fidelity) is None:
+            return False
+        better = sum(one.reward > reward for one in self._measured[trial.fidelity])
+        return self._trials is None or better < self._trials // self.rungs.reduction_factor
+
     def best(self, count: int) -> tuple[str, ...]:
         """Digests of the best candidates, the highest rung first."""
         ranked = [c.trial.digest for rung in reversed(self.rungs.shares) for c in self._measured[rung]]

@@ -173,11 +173,15 @@ class Flow:
 
     def lose(self, trial: Trial) -> bool:
         """Counts an attempt that a machine lost; says whether the trial waits for another."""
+        may_try_again = self.may_lose(trial)
         self.losses[trial.number] += 1
-        may_try_again = self.losses[trial.number] < ATTEMPTS
         if may_try_again:
             self.waiting.insert(0, trial)
         return may_try_again
+
+    def may_lose(self, trial: Trial) -> bool:
+        """Whether a trial is tried again where a machine loses the attempt that runs."""
+        return self.losses[trial.number] + 1 < ATTEMPTS
 
     def next_to_run(self) -> Trial | None:
         """Takes out the next trial that can run or be answered; one whose equal is running waits for it."""

@@ -328,7 +328,7 @@ class Search:
             journal.folder,
             goals=self.objective.front,
             best=self.keep_best,
-            held=frozenset if halving is None else halving.held,
+            halving=halving,
         )
         return Loop(
             source=source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,10 +18,10 @@ from nas.errors import StudyError
 from nas.io import unfinished, write_whole
 from nas.metrics import Goal, losses, pareto_front
 from nas.outcome import TrialOutcome, all_costs
-from nas.trial import Result, Trial
+from nas.protocols import Executor
+from nas.rungs import Halving
+from nas.trial import Result, Trial, WeightsError
 from nas.values import few
-
-Held = Callable[[], AbstractSet[int]]
 
 MOST_ON_FRONT = 32
 """Weights kept of a front over several costs, which may hold most of the trials; over one cost, all of it."""
@@ -125,6 +125,21 @@ def unknown_weights(names: Sequence[str]) -> str:
     return f"weights/ holds {len(names)} files of trials that the journal does not have: {few(names)}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """The weights of a trial that has just ended, on their way to the disk.
+
+    Attributes:
+        weights: The weights; None where there are none, or none are wanted.
+        problem: Why weights that are wanted are not there.
+        is_gone: Whether they died with their worker, so that another attempt has them.
+    """
+
+    weights: bytes | None = None
+    problem: str = ""
+    is_gone: bool = False
+
+
 class CheckpointStore:
     """Keeps the weights of the best trials by reward and of the Pareto front, and drops the rest.
 
@@ -138,16 +153,16 @@ class CheckpointStore:
         folder: The study's folder.
         goals: Of the Pareto front, that of the objective first.
         best: How many of the best by reward are kept.
-        held: Gives the trials whose weights are kept as well, because their training may be continued.
+        halving: Names the trials whose weights are kept as well, because their training may be continued.
     """
 
     def __init__(
-        self, folder: Path, *, goals: tuple[Goal, ...], best: int = 3, held: Held = frozenset
+        self, folder: Path, *, goals: tuple[Goal, ...], best: int = 3, halving: Halving | None = None
     ) -> None:
         self._folder = folder
         self._goals = goals
         self._best = best
-        self._held = held
+        self._halving = halving
         self._top: list[Entry] = []
         self._front: list[Entry] = []
         self._files: set[int] = set()
@@ -158,9 +173,7 @@ class CheckpointStore:
         entry = self.entry(trial, outcome)
         if entry is None:
             return False
-        ranked = sorted([*self._top, entry], key=lambda e: (-e.fidelity, -e.reward, e.number))
-        self._top = ranked[: self._best]
-        self._front = front_of([*self._front, entry], self._goals)
+        self._top, self._front = self._with(entry)
         if outcome.weights_file is not None:
             self._files.add(trial.number)
         return trial.number in self._wanted(self._files | {trial.number})
@@ -177,29 +190,58 @@ class CheckpointStore:
             fidelity=trial.fidelity,
         )
 
+    def fetch(self, trial: Trial, outcome: TrialOutcome, result: Result, executor: Executor) -> Fetched:
+        """The weights of a trial that `place` will want; of others none. Nothing is remembered of it."""
+        entry = self.entry(trial, outcome)
+        if entry is None or not result.has_weights:
+            return Fetched()
+        is_chosen = trial.number in self._chosen(*self._with(entry), self._files | {trial.number})
+        if not is_chosen and (self._halving is None or not self._halving.may_hold(trial, entry.reward)):
+            return Fetched()
+        try:
+            weights = executor.weights(result.job)
+        except WeightsError as error:
+            return Fetched(problem=str(error))
+        if weights is None:
+            return Fetched(problem="the worker has lost them", is_gone=True)
+        return Fetched(weights=weights)
+
+    def _with(self, entry: Entry) -> tuple[list[Entry], list[Entry]]:
+        """The best and the front with one more trial."""
+        ranked = sorted([*self._top, entry], key=lambda e: (-e.fidelity, -e.reward, e.number))
+        return ranked[: self._best], front_of([*self._front, entry], self._goals)
+
     def _wanted(self, available: AbstractSet[int]) -> set[int]:
         """Trials whose weights are wanted, of those whose weights are there or can be had."""
-        front = [entry for entry in self._front if entry.number in available]
+        held = set() if self._halving is None else self._halving.held()
+        return self._chosen(self._top, self._front, available) | held
+
+    def _chosen(self, top: list[Entry], front: list[Entry], available: AbstractSet[int]) -> set[int]:
+        """The best, and those of the front whose weights are there or can be had."""
+        front = [entry for entry in front if entry.number in available]
         if len(self._goals) > 2:
             front = thinned(front, self._goals, MOST_ON_FRONT)
-        return {entry.number for entry in (*self._top, *front)} | self._held()
+        return {entry.number for entry in (*top, *front)}
 
     def unwanted(self) -> tuple[int, ...]:
         """Trials whose weight files may be dropped."""
         return tuple(sorted(self._files - self._wanted(self._files)))
 
-    def save(self, outcome: TrialOutcome, weights: bytes | None) -> TrialOutcome:
-        """Writes a weight file whole or not at all; returns the outcome with its name.
+    def save(self, outcome: TrialOutcome, fetched: Fetched) -> tuple[TrialOutcome, str]:
+        """Writes a weight file whole or not at all.
 
-        Raises:
-            OSError: The disk is full or not writable, or the worker has lost the weights.
+        Returns:
+            The outcome with its name, and why there is none, or nothing.
         """
-        if weights is None:
-            raise OSError("the worker has lost them")
+        if fetched.weights is None:
+            return outcome, fetched.problem
         name = weights_name(outcome.number)
-        write_whole(self._folder / name, weights)
+        try:
+            write_whole(self._folder / name, fetched.weights)
+        except OSError as error:
+            return outcome, str(error)
         self._files.add(outcome.number)
-        return replace(outcome, weights_file=name)
+        return replace(outcome, weights_file=name), ""
 
     def weights(self, number: int | None) -> bytes | None:
         """The weights of a trial, to continue from; None where there are none."""

@@ -862,7 +862,46 @@ def test_the_best_is_a_trial_whose_weights_are_kept(tmp_path, small_space):
     )
     assert study.trials[2].reward == 0.9
     assert study.best.number == 3
-    assert [kind for kind, _ in listener.events] == ["weights_lost"]
+    assert [kind for kind, _ in listener.events] == ["attempt_lost", "attempt_lost", "weights_lost"]
+
+
+class DiesOnce(InlineExecutor):
+    """Its worker dies once between a trial's result and its weights."""
+
+    def __init__(self, trial):
+        super().__init__()
+        self.trial = trial
+
+    def weights(self, job):
+        return None if (job.trial, job.attempt) == (self.trial, 1) else super().weights(job)
+
+
+def kept(study):
+    """Everything that a study has found, apart from its attempts."""
+    return [(t.tokens, t.seed, t.reward, t.weights_file and t.weights_file.name) for t in study.trials]
+
+
+def test_a_worker_that_dies_between_its_result_and_its_weights_loses_the_attempt_alone(tmp_path, small_space):
+    options = {"evaluator": Weighing(), "trials": 8, "deterministic": True, "controller": "evolution"}
+    whole = run(small_space, tmp_path / "whole", **options)
+    for number in sorted({0, whole.best.number, whole.trials[-1].number}):
+        listener = Listener()
+        folder = tmp_path / str(number)
+        study = run(small_space, folder, executor=DiesOnce(number), reporters=[listener], **options)
+        assert kept(study) == kept(whole)
+        assert study.best.number == whole.best.number
+        assert study.best.weights() == whole.best.weights()
+        assert [t.attempts for t in study.trials] == [2 if t.number == number else 1 for t in study.trials]
+        assert listener.events[-1:] == [
+            ("attempt_lost", f"trial {number}, attempt 1: the worker died before the weights were fetched")
+        ]
+
+
+def test_a_trial_that_may_be_promoted_is_tried_again_where_its_weights_are_lost(tmp_path, small_space):
+    options = {"evaluator": Weighing(), "trials": 20, "rungs": nas.Rungs((1 / 3, 1.0))}
+    study = run(small_space, tmp_path, executor=DiesOnce(0), **options)
+    assert study.trials[0].attempts == 2
+    assert [t.status for t in study.trials] == [Status.COMPLETED] * 20
 
 
 def test_files_left_by_a_kill_are_swept_and_lost_ones_forgotten_on_resume(tmp_path, small_space):

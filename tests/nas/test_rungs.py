@@ -139,6 +139,24 @@ def test_weights_are_wanted_of_whoever_may_go_on_or_is_going_on():
     assert halving.held() == {2}
 
 
+@pytest.mark.parametrize("trials", [None, 12])
+def test_weights_are_fetched_of_whoever_would_be_held(trials):
+    halving = Halving(Rungs((0.5, 1.0), reduction_factor=3), trials=trials)
+    numbers = np.random.default_rng(0).permutation(12)
+    would, held = set(), set()
+    for number, reward in zip(
+        numbers, (0.5, 0.4, 0.4, 0.4, 0.4, 0.6, 0.3, 0.7, 0.4, 0.8, 0.1, 0.2), strict=True
+    ):
+        one = trial(int(number), 0.5)
+        would |= {one.number} if halving.may_hold(one, reward) else set()
+        halving.note(one, done(one.number, reward))
+        held |= {one.number} & halving.held()
+    assert held <= would
+    assert len(would) < 12 or trials is None
+    assert not halving.may_hold(trial(20, 1.0), 0.9)
+    assert not halving.may_hold(trial(21, 0.5, replicate=1), 0.9)
+
+
 def test_a_search_trains_few_candidates_on_from_their_weights(tmp_path, small_space):
     study, evaluator = run(small_space, tmp_path)
     by_rung = {rung: [t for t in study.trials if t.fidelity == rung] for rung in THREE.shares}

@@ -1,14 +1,16 @@
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.execution.inline_executor import InlineExecutor
 from nas.metrics import ACCURACY, Goal
 from nas.outcome import TrialOutcome
 from nas.study.checkpoints import MOST_ON_FRONT, CheckpointStore, Entry, entry_of, front_of, thinned
-from nas.trial import Metric, Status, Trial
+from nas.trial import Metric, Result, Status, Trial
 from search_spaces import Cost, Head, MBConv, Network, Stage
 
 NETWORK = Network(
@@ -97,12 +99,23 @@ def finished(entry):
     return trial, outcome
 
 
+class Giving(InlineExecutor):
+    """Has the weights of every job."""
+
+    def weights(self, job):  # noqa: ARG002
+        return b"weights"
+
+
 def keep(checkpoints, found):
     """Goes through trials as the search loop does; gives those whose files are left."""
     for entry in found:
         trial, outcome = finished(entry)
-        if checkpoints.place(trial, outcome):
-            checkpoints.save(outcome, b"weights")
+        result = Result(job=trial.job(1), status=Status.COMPLETED, has_weights=True)
+        fetched = checkpoints.fetch(trial, outcome, result, Giving())
+        is_wanted = checkpoints.place(trial, outcome)
+        assert (fetched.weights is not None) is is_wanted
+        if is_wanted:
+            checkpoints.save(outcome, fetched)
         checkpoints.drop(checkpoints.unwanted())
     return checkpoints
 
@@ -214,7 +227,8 @@ def test_thinning_leaves_the_front_evenly_spread():
 
 def test_weights_that_training_may_go_on_from_are_held(tmp_path):
     held = {1}
-    checkpoints = CheckpointStore(tmp_path, goals=MACS, best=1, held=lambda: held)
+    halving = SimpleNamespace(held=lambda: held, may_hold=lambda trial, _: trial.number in held)
+    checkpoints = CheckpointStore(tmp_path, goals=MACS, best=1, halving=halving)
     rows = [(0.9, 1.0), (0.5, 2.0), (0.4, 3.0)]
     keep(
         checkpoints,
