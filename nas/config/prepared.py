@@ -240,6 +240,7 @@ def make_executor(
         gpus_per_worker=gpus_per_worker,
         address=settings.address,
         trial_timeout_seconds=None if minutes is None else 60 * minutes,
+        on_ray_loss=settings.on_ray_loss,
         probe_resource=settings.latency_resource,
         probe_gpus=probe_gpus,
         modules=modules,

@@ -44,7 +44,8 @@ def resumed(settings: Settings, given: Mapping[str, Any], folder: Path) -> Setti
         )
     if given.get("executor", settings.executor) != settings.executor:
         # What was said of the machines of one executor says nothing of another's.
-        changed = {name: None for name in PARALLEL_ONLY if name != "latency_resource"} | changed
+        forgotten = [name for name in PARALLEL_ONLY if name != "latency_resource"]
+        changed = {name: options_of(Settings)[name].default for name in forgotten} | changed
     for name, one in options_of(Settings).items():
         if name in changed and one.option.is_repeated:
             changed[name] = tuple(dict.fromkeys((*getattr(settings, name), *changed[name])))

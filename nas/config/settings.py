@@ -23,7 +23,7 @@ from nas.controller import ControllerOptions
 from nas.data.images import FIT, SEARCH_FRACTION, Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
-from nas.execution.executors import DEFAULT_EXECUTOR, EXECUTOR_NAMES, EXECUTORS
+from nas.execution.executors import DEFAULT_EXECUTOR, EXECUTOR_NAMES, EXECUTORS, OnRayLoss
 from nas.latency.devices import DEVICES, DeviceSettings
 from nas.objective import KINDS, Objective
 from nas.options import option, options_of
@@ -66,6 +66,7 @@ PARALLEL_ONLY = {
     "gpus_per_worker": 0.0,
     "address": None,
     "trial_timeout_minutes": None,
+    "on_ray_loss": "stop",
     "latency_resource": None,
 }
 """Settings that an executor of one trial at a time cannot keep, and the value that asks nothing of it."""
@@ -317,6 +318,14 @@ class Settings:
         group=MACHINES,
         flag="--trial-timeout",
         metavar="MIN",
+        resume="changeable",
+        also=TRAINS,
+    )
+    on_ray_loss: OnRayLoss = option(
+        "stop",
+        "what to do when Ray itself dies",
+        group=MACHINES,
+        metavar="NAME",
         resume="changeable",
         also=TRAINS,
     )

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Literal
 
 from nas.errors import ExecutorError
 from nas.protocols import Executor
 from nas.units import hint
+
+OnRayLoss = Literal["stop", "restart"]
+"""What to do where Ray itself dies under a search."""
 
 
 def _ray(options: ExecutorOptions) -> Executor:
@@ -19,6 +23,7 @@ def _ray(options: ExecutorOptions) -> Executor:
         gpus_per_worker=options.gpus_per_worker,
         address=options.address,
         trial_timeout_seconds=options.trial_timeout_seconds,
+        on_ray_loss=options.on_ray_loss,
         probe_resource=options.probe_resource,
         probe_gpus=options.probe_gpus,
         modules=options.modules,
@@ -68,6 +73,7 @@ class ExecutorOptions:
         gpus_per_worker: Share of a GPU, or number of GPUs, that each worker holds.
         address: Address of a running Ray cluster; None starts one on this machine.
         trial_timeout_seconds: A trial that takes longer is given up; None lets it.
+        on_ray_loss: `stop` ends the search where Ray itself dies, `restart` starts it again and goes on.
         probe_resource: Custom resource of the Ray node that measures latency; None measures in the workers.
         probe_gpus: GPUs that such a measurement holds.
         modules: The user's own modules, which workers cannot import and get by value.
@@ -81,6 +87,7 @@ class ExecutorOptions:
     gpus_per_worker: float = 0.0
     address: str | None = None
     trial_timeout_seconds: float | None = None
+    on_ray_loss: OnRayLoss = "stop"
     probe_resource: str | None = None
     probe_gpus: float = 0.0
     modules: tuple[ModuleType, ...] = ()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import socket
+import sys
+import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 from nas.errors import ExecutorError
 from nas.trial import Say
@@ -26,6 +34,15 @@ DEATHS_AT_START = 3
 STORE_BYTES = 160 << 20
 """Object store beside what the evaluator needs; Ray's least is 75 MiB."""
 
+STARTS = 2
+"""How often it is tried to start Ray on this machine."""
+
+AGAIN_SECONDS = 5.0
+"""Pause between these."""
+
+FOLDER_BYTES = 32 << 20
+"""Least room in Ray's folder; its logs take a few megabytes."""
+
 CONNECT_SECONDS = 5.0
 """A cluster that does not answer for so long is unreachable."""
 
@@ -41,22 +58,92 @@ def connect(ray: Any, address: str | None, *, cpus: int, resources: Mapping[str,
         stored: Bytes that will be put into its object store.
 
     Raises:
-        ExecutorError: The cluster cannot be reached.
+        ExecutorError: The cluster cannot be reached, or Ray cannot start.
     """
-    quiet = {"log_to_driver": False, "logging_level": "error"}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     if address is not None:
         _check_reachable(address)
         what = f"the Ray cluster at {address}"
         _bounded(lambda: ray.init(address=address, **quiet), seconds=JOIN_SECONDS, what=what)
         return
-    ray.init(
-        address="local",
+    start_here(
+        ray,
         num_cpus=cpus,
         resources=dict(resources) or None,
-        include_dashboard=False,
         object_store_memory=STORE_BYTES + int(1.2 * stored),
         **quiet,
     )
+
+
+def start_here(ray: Any, *, sleep: Callable[[float], None] = time.sleep, **options: Any) -> None:
+    """Starts Ray on this machine, which may need a second try where the machine is busy.
+
+    Args:
+        ray: The module.
+        sleep: Waits so many seconds.
+        options: Options of `ray.init`.
+
+    Raises:
+        ExecutorError: Its folder cannot be used, or it did not start twice.
+    """
+    folder = ray_folder()
+    _check_folder(folder)
+    for attempt in range(1, STARTS + 1):
+        before = {child.pid for child in psutil.Process().children(recursive=True)}
+        try:
+            ray.init(address="local", include_dashboard=False, **options)
+            return
+        except OSError as error:
+            raise ExecutorError(_no_folder(folder, error), field="executor") from error
+        except Exception as error:
+            _end_processes(before)
+            if attempt == STARTS:
+                line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise ExecutorError(
+                    f"Ray did not start on this machine in {STARTS} tries: {line}. The machine may be "
+                    "overloaded, or short of memory or processes: wait until others have ended and start "
+                    f"again, look into {folder / 'ray/session_latest/logs'}, or do without Ray: --executor "
+                    "inline",
+                    field="executor",
+                ) from error
+            sleep(AGAIN_SECONDS)
+
+
+def ray_folder() -> Path:
+    """The folder in which Ray, started here, keeps its sockets and logs."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
+    return Path(next((os.environ[name] for name in names if name in os.environ), "/tmp"))
+
+
+def _check_folder(folder: Path) -> None:
+    """Checks that Ray's folder can be written and has room; a full one would only be a start that hangs."""
+    try:
+        (folder / "ray").mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder / "ray"):
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise ExecutorError(_no_folder(folder, error), field="executor") from error
+    if free < FOLDER_BYTES:
+        raise ExecutorError(
+            _no_folder(folder, f"{free / 2**20:.1f} MiB are free, and it needs {FOLDER_BYTES >> 20}"),
+            field="executor",
+        )
+
+
+def _no_folder(folder: Path, why: object) -> str:
+    return (
+        f"Ray cannot start on this machine, as its folder {folder} cannot be used: {why}. Make room there, "
+        "set RAY_TMPDIR to another folder with a short path, or do without Ray: --executor inline"
+    )
+
+
+def _end_processes(before: Set[int]) -> None:
+    """Ends what a failed start has left, which Ray itself does only when this process ends."""
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    for child in left:
+        with suppress(psutil.Error):
+            child.kill()
+    psutil.wait_procs(left, timeout=5.0)
 
 
 def stored_bytes(ray: Any, value: object) -> int:

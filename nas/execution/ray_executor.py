@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 from nas.errors import ExecutorError
 from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
+from nas.execution.executors import OnRayLoss
 from nas.execution.progress_board import ProgressBoard
 from nas.execution.ray_actor import start_actor
 from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus
 from nas.execution.ray_pool import Limits, WorkerPool
 from nas.execution.ray_prober import RayProber
 from nas.execution.ray_session import RaySession, import_ray
+from nas.execution.ray_watch import CHECK_SECONDS
+from nas.failures import failure_of
 from nas.protocols import Decodes, Evaluator, HasDevice, Probe, ResolvesPrecision
-from nas.trial import Job, Progress, Result, Tell, WeightsError
+from nas.trial import Cause, Job, Progress, Result, Status, Tell, WeightsError
 from nas.values import real, whole
+
+RESTARTS = 3
+"""Ray that dies more often without a result in between is an error."""
+
+REJOIN_SECONDS = 3600.0
+"""A cluster that is away longer is an error."""
+
+LONGEST_REJOIN_PAUSE_SECONDS = 30.0
+"""It is tried again after 1, 2, 4 seconds and so on, up to this pause."""
 
 
 @dataclass(eq=False)
@@ -43,6 +57,8 @@ class RayExecutor:
             candidate at a time, while its worker trains it; None measures in the worker after the training.
         probe_gpus: GPUs that the probe holds for itself there.
         modules: The user's own modules, which workers cannot import and get by value.
+        on_ray_loss: Where Ray itself dies, `stop` ends the search with an error, `restart` starts or joins it
+            again and goes on.
         start_timeout_seconds: Workers that are not up by then are an error at the start; later, the others go
             on without them.
 
@@ -61,6 +77,7 @@ class RayExecutor:
     probe_resource: str | None = None
     probe_gpus: float = 0.0
     modules: Sequence[ModuleType] = ()
+    on_ray_loss: OnRayLoss = "stop"
     start_timeout_seconds: float = 180.0
 
     def __post_init__(self) -> None:
@@ -78,7 +95,14 @@ class RayExecutor:
                 f"gpus_per_worker={self.gpus_per_worker!r}: give one of these",
                 field="gpus_per_worker",
             )
+        if self.on_ray_loss not in get_args(OnRayLoss):
+            raise ExecutorError(
+                f"`on_ray_loss` must be {' or '.join(get_args(OnRayLoss))}, but got "
+                f"on_ray_loss={self.on_ray_loss!r}: give one of these",
+                field="on_ray_loss",
+            )
         self._pool: WorkerPool | None = None
+        self._restarts = 0
         self._ray: Any = None
         self._shared: Any = None
         self._prober: RayProber | None = None
@@ -121,20 +145,24 @@ class RayExecutor:
         self._ray = import_ray()
         for module in self.modules:
             self._ray.cloudpickle.register_pickle_by_value(module)
+        self._parts = (space, evaluator, probe)
         try:
-            self._bring_up(space, evaluator, probe)
+            self._resolve_precision(evaluator)
+            self._await_workers(self._bring_up())
         except BaseException:
             self.close()
             raise
 
-    def _bring_up(self, space: Decodes, evaluator: Evaluator, probe: Probe | None) -> None:
-        self._resolve_precision(evaluator)
+    def _bring_up(self) -> WorkerPool:
+        """Connects to Ray or starts it, and starts all workers."""
+        space, evaluator, probe = self._parts
         self._session.begin(
             cpus=max(1, math.ceil(self.workers * self.cpus_per_worker)) + (self.probe_resource is not None),
             stored=(space, evaluator),
             resources=self._offered(),
         )
-        check_gpus(self._ray, self.workers, self.gpus_per_worker, probe_gpus=self.probe_gpus)
+        if not self._restarts:  # later, the search goes on with what there is
+            check_gpus(self._ray, self.workers, self.gpus_per_worker, probe_gpus=self.probe_gpus)
         self._say("giving the images to the workers")
         self._shared = self._ray.put((space, evaluator))
         if probe is not None and self.probe_resource is not None:
@@ -151,9 +179,9 @@ class RayExecutor:
             tell=self._pass_on,
             prober=self._prober,
         )
-        self._await_workers(self._pool)
         if self._tell is not None:
             self._board = self._pool.board = ProgressBoard(self._ray, self._tell)
+        return self._pool
 
     def submit(self, job: Job, weights: bytes | None = None) -> None:
         """Starts a job as soon as a worker is up, from weights where there are any.
@@ -171,9 +199,68 @@ class RayExecutor:
         """Returns finished, lost and expired jobs, at the latest after the timeout.
 
         Raises:
-            ExecutorError: No worker can be prepared any more.
+            ExecutorError: No worker can be prepared any more, or Ray itself has died.
         """
-        return [] if self._pool is None else self._pool.wait(timeout_seconds)
+        until = time.monotonic() + timeout_seconds
+        while self._pool is not None:
+            left = until - time.monotonic()
+            try:
+                problem = self._session.loss()
+                results = [] if problem else self._pool.wait(min(left, CHECK_SECONDS))
+            except (ConnectionError, self._ray.exceptions.RayError) as error:
+                results, problem = [], f"the connection to Ray ({failure_of(error).message})"
+            if problem:
+                return self._go_on_without(problem)
+            if results:
+                self._restarts = 0
+            if results or left <= CHECK_SECONDS or not self._pool.jobs:
+                return results
+        return []
+
+    def _go_on_without(self, problem: str) -> list[Result]:
+        """Starts or joins Ray again where that is wanted; returns the jobs that it took along as lost."""
+        assert self._pool is not None
+        died = f"{problem} died: it was killed, crashed, or the machine ran out of memory"
+        again = "Everything finished is on disk: repeat the command to continue"
+        if self.on_ray_loss == "stop":
+            raise ExecutorError(
+                f"{died}. {again}, or let --on-ray-loss restart start Ray again", field="on_ray_loss"
+            )
+        if not self._session.is_own:
+            raise ExecutorError(
+                f"{died}, and only whoever connected this process to it can do so again. {again}",
+                field="on_ray_loss",
+            )
+        self._restarts += 1
+        if self._restarts > RESTARTS:
+            raise ExecutorError(
+                f"{died}, {self._restarts} times without a result in between: look for what ends it. {again}",
+                field="on_ray_loss",
+            )
+        self._pass_on(Progress(text=f"{problem} died: Ray is started or joined again", event="ray_restarted"))
+        begun, waiting = self._pool.take_back_jobs()
+        self._pool = self._prober = self._board = None
+        self._session.end()
+        pool = self._bring_up_in_time()
+        for job, weights in waiting:
+            pool.submit(job, weights)
+        text = f"{problem} died"
+        return [Result(job=job, status=Status.LOST, cause=Cause.WORKER_DIED, message=text) for job in begun]
+
+    def _bring_up_in_time(self) -> WorkerPool:
+        """Brings everything up again; waits for a cluster that is away with growing pauses."""
+        until = time.monotonic() + (0.0 if self.address is None else REJOIN_SECONDS)
+        pause = 1.0
+        while True:
+            try:
+                return self._bring_up()
+            except ExecutorError as error:
+                self._session.end()
+                if time.monotonic() >= until:
+                    raise
+                self._say(f"{error}; trying again in {pause:g} s")
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_REJOIN_PAUSE_SECONDS)
 
     def weights(self, job: Job) -> bytes | None:
         """Fetches the weights of a job just returned; None when its worker is gone.
@@ -188,21 +275,19 @@ class RayExecutor:
             fetched: bytes | None = self._ray.get(reference, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
             raise WeightsError(str(error.cause)) from None
-        except self._ray.exceptions.RayError:
+        except (ConnectionError, self._ray.exceptions.RayError):
             return None
         return fetched
 
     def close(self) -> None:
         """Ends the workers, and Ray where it was started here; safe to call twice."""
-        pool, self._pool, self._shared = self._pool, None, None
-        if pool is not None:
-            pool.close()
-        if self._prober is not None:
-            self._prober.close()
-            self._prober = None
-        if self._board is not None:
-            self._board.close()
-            self._board = None
+        parts = (self._pool, self._prober, self._board)
+        self._pool = self._prober = self._board = self._shared = None
+        if not self._session.loss():  # Ray that is gone has taken them along, and would be waited for
+            with suppress(ConnectionError):
+                for part in parts:
+                    if part is not None:
+                        part.close()
         self._session.end()
 
     def _say(self, text: str) -> None:

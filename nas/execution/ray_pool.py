@@ -189,6 +189,16 @@ class WorkerPool:
         slot.actor, slot.greeting = self._spawn()
         slot.since = self._clock()
 
+    def take_back_jobs(self) -> tuple[list[Job], list[tuple[Job, bytes | None]]]:
+        """Takes all jobs away without a word to Ray: those that have begun, and those that have not."""
+        begun = [slot.job[0] for slot in self.slots if slot.job and slot.answer is not None]
+        for slot in self.slots:
+            if slot.answer is None:
+                self._take_back(slot)
+            slot.give_up_job()
+        waiting, self._waiting = self._waiting, []
+        return begun, waiting
+
     def close(self) -> None:
         """Ends all workers; their jobs are forgotten."""
         self._waiting.clear()

@@ -180,6 +180,8 @@ def test_resuming_what_is_not_there_says_how_to_begin(tmp_path, capsys):
         (("--workers", "2"), "--workers needs --executor ray"),
         (("--gpus-per-worker", "1"), "--gpus-per-worker needs --executor ray"),
         (("--trial-timeout", "5"), "--trial-timeout needs --executor ray"),
+        (("--on-ray-loss", "restart"), "--on-ray-loss needs --executor ray"),
+        (("--on-ray-loss", "retry"), "there is no on ray loss 'retry'"),
         (
             ("--target-latency", "5ms", "--latency-resource", "phone"),
             "--latency-resource needs --executor ray",

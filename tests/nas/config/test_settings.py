@@ -66,10 +66,10 @@ def test_what_was_moved_is_found_where_it_is_now():
 
 def test_a_resume_on_another_executor_leaves_the_machines_of_the_first():
     asked = {"workers": 4, "gpus_per_worker": 0.25, "address": "auto", "trial_timeout_minutes": 5.0}
-    on_ray = settings(**asked, latency_resource="phone")
+    on_ray = settings(**asked, on_ray_loss="restart", latency_resource="phone")
     inline = resumed(on_ray, {"executor": "inline"}, FOLDER)
     # Where latency is measured stays, and is refused there.
-    assert inline == replace(on_ray, executor="inline", **dict.fromkeys(asked))
+    assert inline == replace(on_ray, executor="inline", on_ray_loss="stop", **dict.fromkeys(asked))
     assert resumed(on_ray, {"executor": "ray", "workers": 2}, FOLDER) == replace(on_ray, workers=2)
 
 
