@@ -61,6 +61,22 @@ def free_memory(cgroup: Path = CGROUP) -> tuple[int, int]:
     return min(free, max(0, limit - used)), min(total, limit)
 
 
+def memory_kills(cgroup: Path = CGROUP, vmstat: Path = Path("/proc/vmstat")) -> int:
+    """Counts the processes that Linux has ended because memory ran out, in this container or on the machine.
+
+    Args:
+        cgroup: The folder in which Linux states what happened in a container.
+        vmstat: The file in which it states what happened on the machine.
+    """
+    for path in (cgroup / "memory.events", vmstat):
+        try:
+            lines = path.read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+        except (OSError, ValueError, IndexError, StopIteration):
+            continue
+    return 0
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Sets the C library to keep freed memory instead of returning it; returns whether that worked.

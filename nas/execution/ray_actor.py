@@ -13,8 +13,12 @@ from nas.execution.progress_board import BoardWriter
 from nas.execution.ray_session import import_ray
 from nas.execution.worker import Worker
 from nas.failures import failure_of
+from nas.machine import free_memory, memory_kills
 from nas.trial import Cause, Job, Result, Status, say_nothing
 from nas.version import package_fingerprint
+
+ASK_SECONDS = 15.0
+"""A node that does not answer for so long is gone."""
 
 MEASURED = "the probe"
 """What an actor is called that measures and does not train."""
@@ -31,6 +35,19 @@ class Prepared:
 
     problem: str
     node: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The memory of a node when a job begins there.
+
+    Attributes:
+        free: Share that is free, in [0, 1].
+        kills: Processes that its kernel has ended so far because memory ran out.
+    """
+
+    free: float
+    kills: int
 
 
 class Actor:
@@ -81,9 +98,10 @@ class Actor:
                 self._problem = f"{self._what} could not be prepared: {failure.message}\n{failure.log}"
         return Prepared(problem=self._problem, node=import_ray().get_runtime_context().get_node_id())
 
-    def begin(self) -> bool:
-        """Answers at once: whoever has the answer knows that the job given next has begun."""
-        return True
+    def begin(self) -> Memory:
+        """Answers at once: whoever has the answer knows that this worker is alive."""
+        free, total = free_memory()
+        return Memory(free=free / total, kills=memory_kills())
 
     def run(self, job: Job, weights: bytes | None = None, board: Any = None) -> Result:
         """Runs a job, and writes its progress to the board."""
@@ -116,6 +134,19 @@ def start_actor(
     )
     actor = kind.remote(what, [shared], ray.get, package_fingerprint(), gpus, folders)
     return actor, actor.prepare.remote()
+
+
+def kills_on(ray: Any, node: str) -> int:
+    """Processes that the kernel of a node has ended because memory ran out; 0 where the node is gone."""
+    if node == ray.get_runtime_context().get_node_id():
+        return memory_kills()
+    place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+    asked = ray.remote(memory_kills).options(num_cpus=0, max_retries=0, scheduling_strategy=place).remote()
+    try:
+        found: int = ray.get(asked, timeout=ASK_SECONDS)
+    except ray.exceptions.RayError:
+        return 0
+    return found
 
 
 def version_problem(driver: str, worker: str) -> str:

@@ -16,11 +16,12 @@ from nas.evaluators import Probed
 from nas.execution.by_value import own_parts, send_by_value
 from nas.execution.executors import OnRayLoss
 from nas.execution.progress_board import ProgressBoard
-from nas.execution.ray_actor import start_actor
+from nas.execution.ray_actor import kills_on, start_actor
 from nas.execution.ray_cluster import FETCH_SECONDS, await_ready, check_gpus
-from nas.execution.ray_pool import Limits, WorkerPool
+from nas.execution.ray_pool import WorkerPool
 from nas.execution.ray_prober import RayProber
 from nas.execution.ray_session import RaySession, import_ray
+from nas.execution.ray_slot import Limits
 from nas.execution.ray_watch import CHECK_SECONDS
 from nas.failures import failure_of
 from nas.protocols import Decodes, Evaluator, HasDevice, Probe, ResolvesPrecision
@@ -103,6 +104,7 @@ class RayExecutor:
             )
         self._pool: WorkerPool | None = None
         self._restarts = 0
+        self._alone: set[int] = set()
         self._ray: Any = None
         self._shared: Any = None
         self._prober: RayProber | None = None
@@ -178,6 +180,8 @@ class RayExecutor:
             ),
             tell=self._pass_on,
             prober=self._prober,
+            kills_on=lambda node: kills_on(self._ray, node),
+            alone=self._alone,
         )
         if self._tell is not None:
             self._board = self._pool.board = ProgressBoard(self._ray, self._tell)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from nas.errors import ExecutorError
 from nas.execution.progress_board import ProgressBoard
 from nas.execution.ray_cluster import FETCH_SECONDS
 from nas.execution.ray_prober import RayProber
+from nas.execution.ray_slot import Limits, Slot
 from nas.trial import Cause, Job, Progress, Result, Status, Tell
 
 LONGEST_PAUSE_SECONDS = 300.0
@@ -20,78 +21,11 @@ LONGEST_PAUSE_SECONDS = 300.0
 ANSWER_SECONDS = 0.1
 """An idle worker that is alive answers sooner, mostly in a millisecond."""
 
+FREE_ALONE = 0.5
+"""A candidate that runs out of memory alone, on a node with this share free when it began, is too large."""
+
 FAILURES = 5
 """When every worker has failed so often in a row before its job began, continuing is pointless."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """How long workers may take.
-
-    Attributes:
-        trial_seconds: A job that takes longer is infeasible; None is no limit.
-        start_seconds: A worker that is not up by then is taken for one without a place.
-        recycle_after: A worker is replaced by a fresh one after so many jobs.
-    """
-
-    trial_seconds: float | None
-    start_seconds: float
-    recycle_after: int
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class Slot:
-    """A place for one worker, and the job that it has.
-
-    Attributes:
-        actor: Ray's handle of the worker; None while a pause is made.
-        greeting: What its preparation answers.
-        since: When it was started, or its job was; seconds of a monotonic clock.
-        node: Ray's name of its node, once it is prepared.
-        is_ready: Whether it is prepared.
-        failures: Times in a row that a worker here died or failed before a job began.
-        late: Times in a row that a worker here was not up in time.
-        resumes_at: When a pause ends.
-        job: What it runs, with the weights that it continues from.
-        called: Answered when the worker is alive to begin the job.
-        answer: The training's answer; None before it has begun.
-        measured: The probe's, where that measures elsewhere.
-        last_job: The job it ran last, whose weights it holds.
-        jobs_done: How many it has run.
-    """
-
-    actor: Any = None
-    greeting: Any = None
-    since: float = 0.0
-    node: str = ""
-    is_ready: bool = False
-    failures: int = 0
-    late: int = 0
-    resumes_at: float = math.inf
-    job: tuple[Job, bytes | None] | None = None
-    called: Any = None
-    answer: Any = None
-    measured: Any = None
-    last_job: Job | None = None
-    jobs_done: int = 0
-
-    @property
-    def awaited(self) -> list[Any]:
-        """What is to come next: that it is up, that it is alive, or its job's training and measurement."""
-        if self.actor is None:
-            return []
-        if not self.is_ready:
-            return [self.greeting]
-        return [answer for answer in (self.called, self.answer, self.measured) if answer is not None]
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether no worker is to be had here at present."""
-        return self.actor is None or (not self.is_ready and self.late > 0)
-
-    def give_up_job(self) -> None:
-        """Takes the job away."""
-        self.job = self.called = self.answer = self.measured = None
 
 
 class WorkerPool:
@@ -101,6 +35,9 @@ class WorkerPool:
     out to be dead goes to another, and no attempt is counted. A worker that cannot be had is asked for again
     with growing pauses, and taken when it comes; until then the others do all the work.
 
+    Where memory runs out, Ray or the kernel ends one of the workers on that node, which says nothing of its
+    candidate: that is tried again alone on a node, and infeasible where it runs out of memory there.
+
     Args:
         ray: The module, connected.
         spawn: Starts a worker; returns its handle and the reference to its greeting.
@@ -108,6 +45,8 @@ class WorkerPool:
         limits: How long they may take.
         tell: Receives progress and events.
         prober: Measures candidates elsewhere.
+        kills_on: Counts the processes that a node's kernel has ended because memory ran out.
+        alone: Trials that are to run alone on a node.
         clock: Seconds.
         sleep: Waits so many seconds.
     """
@@ -121,6 +60,8 @@ class WorkerPool:
         limits: Limits,
         tell: Tell,
         prober: RayProber | None = None,
+        kills_on: Callable[[str], int] = lambda _: 0,
+        alone: set[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
@@ -129,6 +70,8 @@ class WorkerPool:
         self._limits = limits
         self._tell = tell
         self._prober = prober
+        self._kills_on = kills_on
+        self._alone = set[int]() if alone is None else alone
         self._clock = clock
         self._sleep = sleep
         self._waiting: list[tuple[Job, bytes | None]] = []
@@ -291,27 +234,49 @@ class WorkerPool:
             self._tell(Progress(text=text, event="worker_failed"))
 
     def _hand_out(self) -> None:
-        """Begins waiting jobs, in order, on idle workers."""
-        for slot in self.slots:
-            if not self._waiting:
-                return
-            if not slot.is_ready or slot.job is not None:
-                continue
-            if slot.jobs_done >= self._limits.recycle_after:
-                self.start(slot)
-            else:
-                slot.job, slot.since, slot.last_job = self._waiting.pop(0), self._clock(), None
+        """Calls idle workers for waiting jobs, in order; those that run alone come first."""
+        for waiting in sorted(self._waiting, key=lambda pair: pair[0].trial not in self._alone):
+            slot = self._idle_slot(waiting[0])
+            if slot is not None:
+                self._waiting.remove(waiting)
+                slot.job, slot.since, slot.last_job = waiting, self._clock(), None
                 slot.called = slot.actor.begin.remote()
+
+    def _idle_slot(self, job: Job) -> Slot | None:
+        """An idle worker for a job; those that have run many are replaced."""
+        busy = {slot.node for slot in self.slots if slot.job is not None}
+        shut = busy if job.trial in self._alone else self._quiet_nodes()
+        for slot in self.slots:
+            if slot.is_ready and slot.job is None and slot.node not in shut:
+                if slot.jobs_done < self._limits.recycle_after:
+                    return slot
+                self.start(slot)
+        return None
+
+    def _quiet_nodes(self) -> set[str]:
+        """The node on which a job runs alone, or will: nothing else begins there."""
+        if not self._alone:
+            return set()
+        quiet = {slot.node for slot in self.slots if slot.job and slot.job[0].trial in self._alone}
+        if not quiet and any(job.trial in self._alone for job, _ in self._waiting):
+            busy = Counter({slot.node: 0 for slot in self.slots if slot.is_ready})
+            busy.update(slot.node for slot in self.slots if slot.job is not None)
+            quiet = set(sorted(busy, key=lambda node: (busy[node], node))[:1])
+        return quiet
 
     def _begin(self, slot: Slot) -> None:
         assert slot.job is not None
         try:
-            self._ray.get(slot.called, timeout=FETCH_SECONDS)
+            slot.memory = self._ray.get(slot.called, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
             self._park(slot, f"a worker died while it had nothing to do ({type(error).__name__})")
             return
         job, weights = slot.job
         slot.called, slot.since = None, self._clock()
+        others = [one for one in self.slots if one is not slot and one.answer and one.node == slot.node]
+        for one in others:
+            one.is_alone = False
+        slot.is_alone = not others
         slot.answer = slot.actor.run.remote(job, weights, None if self.board is None else self.board.actor)
         slot.measured = None if self._prober is None else self._prober.measure(job)
         self._tell(Progress(text="begins", trial=job.trial))
@@ -352,16 +317,33 @@ class WorkerPool:
         try:
             result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
-            is_memory = isinstance(error, self._ray.exceptions.OutOfMemoryError)
-            cause = Cause.OUT_OF_MEMORY if is_memory else Cause.WORKER_DIED
-            text = f"the worker died ({type(error).__name__})"
-            return self._give_up(slot, Status.LOST, cause, text, str(error))
+            return self._lose(slot, error)
         if self._prober is not None:
             result = self._prober.add_to(result, slot.measured)
+        self._alone.discard(slot.job[0].trial)
         slot.last_job = slot.job[0]
         slot.give_up_job()
         slot.jobs_done += 1
         return result
+
+    def _lose(self, slot: Slot, error: Exception) -> Result:
+        """Tells a worker that was ended as memory ran out from one that died of something else."""
+        assert slot.job is not None
+        is_rays = isinstance(error, self._ray.exceptions.OutOfMemoryError)
+        if not is_rays and self._kills_on(slot.node) <= slot.memory.kills:
+            text = f"the worker died ({type(error).__name__})"
+            return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, str(error))
+        who = "Ray" if is_rays else "the kernel"
+        if slot.is_alone and slot.memory.free >= FREE_ALONE:
+            self._alone.discard(slot.job[0].trial)
+            text = (
+                f"it needs more memory than there is: {who} ended its worker, alone on the node with "
+                f"{slot.memory.free:.0%} of the memory free"
+            )
+            return self._give_up(slot, Status.INFEASIBLE, Cause.OUT_OF_MEMORY, text, str(error))
+        self._alone.add(slot.job[0].trial)
+        text = f"memory that others used too ran out, and {who} ended the worker: it is tried again alone"
+        return self._give_up(slot, Status.LOST, Cause.OUT_OF_MEMORY, text, str(error))
 
     def _expire(self, slot: Slot) -> Result:
         if self._prober is not None and slot.answer in self._there([slot.answer]):

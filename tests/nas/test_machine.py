@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.machine import free_memory, processor_name, usable_cores
+from nas.machine import free_memory, memory_kills, processor_name, usable_cores
 
 
 def test_machine_facts_are_possible():
@@ -73,3 +73,12 @@ def test_freed_memory_is_taken_again_without_asking_the_system():
         for how in ("keep", "default")
     )
     assert kept < 100 < given_back
+
+
+def test_processes_that_linux_ended_for_want_of_memory_are_those_of_the_container(tmp_path):
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("nr_free_pages 7\noom_kill 5\noom_kill_other 9\n")
+    assert memory_kills(tmp_path, vmstat) == 5
+    (tmp_path / "memory.events").write_text("low 0\noom 4\noom_kill 2\noom_group_kill 0\n")
+    assert memory_kills(tmp_path, vmstat) == 2
+    assert memory_kills(tmp_path / "none", tmp_path / "none") == 0

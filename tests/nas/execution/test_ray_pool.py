@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 
 from nas.errors import ExecutorError
-from nas.execution.ray_actor import Prepared
+from nas.execution.ray_actor import Memory, Prepared
 from nas.execution.ray_cluster import DEATHS_AT_START, await_ready
-from nas.execution.ray_pool import FAILURES, Limits, WorkerPool
+from nas.execution.ray_pool import FAILURES, WorkerPool
+from nas.execution.ray_slot import Limits
 from nas.trial import Cause, Job, Result, Status
 
 
@@ -42,11 +43,17 @@ class Actor:
         self.is_dead = False
         self.greeting = Ref()
         self.open = [self.greeting]
-        self.begin = SimpleNamespace(remote=lambda: self._asked(0.001, lambda: True))
+        self.begin = SimpleNamespace(remote=lambda: self._asked(0.001, self._memory))
         self.run = SimpleNamespace(remote=self._run)
+
+    def _memory(self):
+        return Memory(free=self.cluster.free, kills=self.cluster.kills)
 
     def _run(self, job, _weights, _board):
         self.cluster.begun.append((job.trial, job.attempt, self.node))
+        self.cluster.jobs[self] = job
+        self.cluster.after(self.cluster.job_seconds / 2, lambda: self.cluster.use_memory(self))
+        self.cluster.after(self.cluster.job_seconds, lambda: self.cluster.jobs.pop(self, None))
         return self._asked(self.cluster.job_seconds, lambda: Result(job=job, status=Status.COMPLETED))
 
     def _asked(self, seconds, answer):
@@ -75,8 +82,14 @@ class Cluster:
         self.job_seconds = 10.0
         self.notice_seconds = 12.0
         self.problem = ""
+        self.large = {}
+        self.room = 10
+        self.free = 0.9
+        self.kills = 0
+        self.is_rays = True
         self.begun = []
         self.actors = []
+        self.jobs = {}
         self._order = itertools.count()
         self._events = []
 
@@ -109,6 +122,16 @@ class Cluster:
 
     def on(self, name):
         return [actor for actor in self.actors if actor.node == name and not actor.is_dead]
+
+    def use_memory(self, actor):
+        """Ends a worker in the middle of its job where the jobs of its node need too much memory."""
+        if actor.is_dead:
+            return
+        together = [self.jobs[one] for one in self.on(actor.node) if one in self.jobs]
+        if sum(self.large.get(job.trial, 1) for job in together) > self.room:
+            self.kills += not self.is_rays
+            actor.die(OutOfMemoryError("memory ran out") if self.is_rays else None)
+            self.after(0.0, self._place)
 
     def lose(self, name):
         """A node dies; Ray takes a while to notice."""
@@ -145,6 +168,7 @@ def pool_on(cluster, size, *, trial_seconds=None, told=None):
         cluster.spawn,
         size=size,
         limits=Limits(trial_seconds=trial_seconds, start_seconds=180.0, recycle_after=200),
+        kills_on=lambda _: cluster.kills,
         tell=(lambda _: None) if told is None else told.append,
         clock=lambda: cluster.now,
         sleep=lambda seconds: cluster.pass_until(cluster.now + seconds),
@@ -306,3 +330,52 @@ def test_a_worker_that_dies_while_it_is_prepared_at_the_start_is_started_again()
 def test_a_worker_that_dies_again_and_again_at_the_start_is_said():
     with pytest.raises(ExecutorError, match=f"died {DEATHS_AT_START} times while it was prepared"):
         await_all(Cluster(a=3), DEATHS_AT_START)
+
+
+@pytest.mark.parametrize("is_rays", [True, False])
+def test_a_candidate_that_needs_too_much_memory_alone_is_infeasible(is_rays):
+    cluster = Cluster(a=3)
+    cluster.large, cluster.is_rays = {4: 11}, is_rays
+    done = work_off(pool_on(cluster, 3), cluster, 12)
+    assert (done[4].status, done[4].cause) == (Status.INFEASIBLE, Cause.OUT_OF_MEMORY)
+    assert "alone on the node with 90% of the memory free" in done[4].message
+    assert {done[trial].status for trial in range(12) if trial != 4} == {Status.COMPLETED}
+
+
+@pytest.mark.parametrize("is_rays", [True, False])
+def test_a_candidate_that_fits_alone_is_no_victim_of_its_neighbours(is_rays):
+    cluster = Cluster(a=3, b=1)
+    cluster.large, cluster.is_rays = {2: 9, 4: 9, 5: 9}, is_rays
+    done = work_off(pool_on(cluster, 4), cluster, 12)
+    assert {result.status for result in done.values()} == {Status.COMPLETED}
+    assert max(attempt for _, attempt, _ in cluster.begun) > 1
+
+
+def test_what_runs_alone_has_a_node_for_itself_while_the_others_work_on():
+    cluster = Cluster(a=3, b=1)
+    pool = pool_on(cluster, 4)
+    pool._alone.add(4)
+    together = set()
+    begin = pool._begin
+
+    def watched(slot):
+        begin(slot)
+        together.update(
+            (slot.job[0].trial, one.job[0].trial)
+            for one in pool.slots
+            if one is not slot and one.answer is not None and one.node == slot.node
+        )
+
+    pool._begin = watched
+    assert len(work_off(pool, cluster, 20)) == 20
+    assert together
+    assert not [pair for pair in together if 4 in pair]
+    assert cluster.now < 100.0
+
+
+def test_a_machine_that_is_full_of_others_makes_no_candidate_infeasible():
+    cluster = Cluster(a=1)
+    cluster.large, cluster.free = {1: 11}, 0.2
+    done = work_off(pool_on(cluster, 1), cluster, 3)
+    assert (done[1].status, done[1].cause, done[1].job.attempt) == (Status.LOST, Cause.OUT_OF_MEMORY, 3)
+    assert done[2].status is Status.COMPLETED
