@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -94,16 +95,56 @@ def launch(
     session = RaySession(address, say)
     send_by_value(import_ray().cloudpickle, "the training", work, is_here=address is None)
     with _scratch(folder) as scratch:
-        try:
-            if address is None and not import_ray().is_initialized():
-                check_room([_this_machine()], workers, need)
-            ray = session.begin(cpus=max(1, math.ceil(workers * cpus_per_worker)), stored=work)
-            check_room([node["Resources"] for node in ray.nodes() if node["Alive"]], workers, need)
-            plan = _Plan(workers=workers, need=need, scratch=scratch, fingerprint=package_fingerprint())
-            with _no_placement_left(ray):
-                _run(ray, [ray.put(work)], plan, restarts, tell, say)
-        finally:
-            session.end()
+        plan = _Plan(workers=workers, need=need, scratch=scratch, fingerprint=package_fingerprint())
+        while True:
+            try:
+                _launch_once(work, session, plan, restarts, tell, say, is_here=address is None)
+                return
+            except _RayLostError as lost:
+                restarts -= lost.starts
+                if restarts <= 0 or not session.is_own:
+                    raise ExecutorError(
+                        f"{lost} died: it was killed, crashed, or the machine ran out of memory: look for "
+                        "what ends it; the same call continues from the last checkpoint",
+                        field="restarts",
+                    ) from None
+                restarts -= 1
+                say(f"{lost} died: starting or joining Ray again, from the last checkpoint")
+            finally:
+                session.end()
+
+
+def _launch_once(
+    work: Work[Message],
+    session: RaySession,
+    plan: _Plan,
+    restarts: int,
+    tell: Callable[[Message], None],
+    say: Say,
+    *,
+    is_here: bool,
+) -> None:
+    """Starts or joins Ray, and runs the ranks for as long as it lives."""
+    cores = math.ceil(plan.workers * plan.need["CPU"])
+    if is_here and not import_ray().is_initialized():
+        check_room([_this_machine()], plan.workers, plan.need)
+    ray = session.begin(cpus=max(1, cores), stored=work)
+    check_room([node["Resources"] for node in ray.nodes() if node["Alive"]], plan.workers, plan.need)
+    with _no_placement_left(ray):
+        _run(ray, [ray.put(work)], plan, restarts, tell, say, session.loss)
+
+
+class _RayLostError(Exception):
+    """Raised when Ray itself has died; names what of it.
+
+    Args:
+        what: What has died.
+        starts: How often ranks had been started again before.
+    """
+
+    def __init__(self, what: str, starts: int) -> None:
+        super().__init__(what)
+        self.starts = starts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,11 +315,14 @@ def _run(
     restarts: int,
     tell: Callable[[Message], None],
     say: Say,
+    loss: Callable[[], str],
 ) -> None:
     """Starts the ranks, and starts them again as often as it is allowed."""
     for start in range(restarts + 1):
         say(f"starting {plan.workers} ranks")
-        may_retry, problem, failures = _attempt(ray, shared, plan, tell)
+        may_retry, problem, failures = _attempt(ray, shared, plan, tell, loss)
+        if lost := loss():
+            raise _RayLostError(lost, start)
         final = next((failure for failure in failures if not failure.is_lost_peer), None)
         if final is not None:
             raise final.exception() from (None if final.error else RuntimeError(final.log))
@@ -295,20 +339,26 @@ def _run(
 
 
 def _attempt(
-    ray: Any, shared: Sequence[Any], plan: _Plan, tell: Callable[[Message], None]
+    ray: Any,
+    shared: Sequence[Any],
+    plan: _Plan,
+    tell: Callable[[Message], None],
+    loss: Callable[[], str],
 ) -> tuple[bool, str, list[_Failure]]:
     """Runs all ranks once; returns what the launcher does, and what ranks raised."""
     channel = ray.remote(_Channel).options(num_cpus=0, max_restarts=0).remote()
     launcher = ray.remote(_Launcher).options(num_cpus=0, max_restarts=0).remote()
     try:
         ended = launcher.fit.remote(list(shared), channel, plan)
-        while True:
+        while not loss():
             done, _ = ray.wait([ended], timeout=READ_SECONDS)
-            for message in _asked(ray, channel.read):
+            for message in _asked(ray, channel.read, loss):
                 tell(message)
             if done:
                 break
-        failures: list[_Failure] = _asked(ray, channel.failures)
+        else:
+            return True, "Ray", []
+        failures: list[_Failure] = _asked(ray, channel.failures, loss)
         try:
             may_retry, problem = ray.get(ended, timeout=FETCH_SECONDS)
         except ray.exceptions.RayTaskError as error:
@@ -317,14 +367,19 @@ def _attempt(
             may_retry, problem = True, f"Ray Train's controller ({type(error).__name__})"
         return may_retry, problem, failures
     finally:
-        ray.kill(launcher)
-        ray.kill(channel)
+        if not loss():  # Ray that is gone has taken them along, and would be waited for
+            ray.kill(launcher)
+            ray.kill(channel)
 
 
-def _asked(ray: Any, method: Any) -> list[Any]:
+def _asked(ray: Any, method: Any, loss: Callable[[], str]) -> list[Any]:
     """What the channel answers; nothing where its process is gone, without which the training goes on."""
+    until = time.monotonic() + FETCH_SECONDS
     with suppress(ray.exceptions.RayError):
-        return list(ray.get(method.remote(), timeout=FETCH_SECONDS))
+        answer = method.remote()
+        while time.monotonic() < until and not loss():
+            if ray.wait([answer], timeout=1.0)[0]:
+                return list(ray.get(answer))
     return []
 
 
@@ -363,11 +418,14 @@ def _no_placement_left(ray: Any) -> Iterator[None]:
         states = {name: group["state"] for name, group in placement_group_table().items()}
         return {name for name, state in states.items() if name.endswith(job) and state != "REMOVED"}
 
-    before = found()
+    before, is_lost = found(), False
     try:
         yield
+    except _RayLostError:
+        is_lost = True  # there is nobody left to ask
+        raise
     finally:
-        for name in found() - before:
+        for name in set() if is_lost else found() - before:
             remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(name))))
 
 

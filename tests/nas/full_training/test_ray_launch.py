@@ -5,6 +5,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -15,7 +16,7 @@ from torch.nn import functional
 
 from nas.errors import ExecutorError, RecipeError
 from nas.full_training.ranks import OneRank, share_of_batch, share_of_split
-from nas.full_training.ray_launch import launch
+from nas.full_training.ray_launch import _RayLostError, _run, launch
 
 pytestmark = pytest.mark.ray
 needs_ray = pytest.mark.usefixtures("local_ray")
@@ -229,6 +230,37 @@ def start_driver(folder, *blocked, workers=2):
         env={**environment, "PYTHONPATH": str(root)},
         start_new_session=True,
     )
+
+
+class Gone:
+    """A module like Ray that answers nothing, and must not be asked once it is dead."""
+
+    exceptions = SimpleNamespace(RayError=RuntimeError)
+
+    def __init__(self):
+        self.waits = 0
+        method = SimpleNamespace(remote=lambda *_: object())
+        actor = SimpleNamespace(fit=method, read=method, failures=method)
+        options = SimpleNamespace(remote=lambda: actor)
+        self.remote = lambda _: SimpleNamespace(options=lambda **_: options)
+
+    def wait(self, refs, timeout):  # noqa: ARG002
+        self.waits += 1
+        return [], refs
+
+    def loss(self):
+        return "the head of Ray" if self.waits > 3 else ""
+
+    def kill(self, actor):
+        raise AssertionError(actor)
+
+
+def test_ray_that_dies_under_the_ranks_is_noticed_and_not_waited_for():
+    ray = Gone()
+    plan = SimpleNamespace(workers=2)
+    with pytest.raises(_RayLostError, match="the head of Ray") as lost:
+        _run(ray, [], plan, 3, lambda _: None, lambda _: None, ray.loss)
+    assert lost.value.starts == 0
 
 
 def test_a_missing_extra_is_said_with_the_command_that_installs_it(tmp_path):
