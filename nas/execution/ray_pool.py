@@ -167,6 +167,8 @@ class WorkerPool:
             elif now >= self._due(slot) and slot.answer is None:
                 self._start_anew(slot)
         self._say_who_is_missing()
+        if self._prober is not None and self._prober.missing_seconds > self._limits.start_seconds:
+            self._say_once("probe_missing", self._prober.missing)
         if all(slot.failures >= FAILURES for slot in self.slots):
             raise ExecutorError(
                 f"every worker failed {FAILURES} times before its job began, the last with: "
@@ -228,10 +230,13 @@ class WorkerPool:
         slot.failures += 1
         slot.resumes_at = self._clock() + min(2.0 ** (slot.failures - 1), LONGEST_PAUSE_SECONDS)
         self._problem = why.splitlines()[0]
-        if self._problem not in self._told:
-            self._told.add(self._problem)
-            text = f"{self._problem}; it is tried again, and the search goes on with the others"
-            self._tell(Progress(text=text, event="worker_failed"))
+        text = f"{self._problem}; it is tried again, and the search goes on with the others"
+        self._say_once("worker_failed", text)
+
+    def _say_once(self, kind: str, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._tell(Progress(text=text, event=kind))
 
     def _hand_out(self) -> None:
         """Calls idle workers for waiting jobs, in order; those that run alone come first."""
@@ -287,7 +292,7 @@ class WorkerPool:
         results = []
         for slot in busy:
             if there.issuperset(slot.awaited):
-                results.append(self._collect(slot))
+                results += self._collect(slot)
             elif self._clock() >= self._due(slot):
                 results.append(self._expire(slot))
         return results
@@ -310,21 +315,25 @@ class WorkerPool:
         else:
             self._sleep(seconds)
 
-    def _collect(self, slot: Slot) -> Result:
+    def _collect(self, slot: Slot) -> list[Result]:
         """Fetches an answer; whatever Ray raises means that the worker is gone."""
         assert slot.job is not None
         slot.failures = 0
         try:
             result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
-            return self._lose(slot, error)
+            return [self._lose(slot, error)]
         if self._prober is not None:
+            again = self._prober.again(slot.job[0], slot.measured)
+            if again is not None:
+                slot.measured = again
+                return []
             result = self._prober.add_to(result, slot.measured)
         self._alone.discard(slot.job[0].trial)
         slot.last_job = slot.job[0]
         slot.give_up_job()
         slot.jobs_done += 1
-        return result
+        return [result]
 
     def _lose(self, slot: Slot, error: Exception) -> Result:
         """Tells a worker that was ended as memory ran out from one that died of something else."""

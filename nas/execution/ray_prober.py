@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -58,16 +59,48 @@ class RayProber:
         self._gpus = gpus
         check_offered(ray, resource)
         self._shared = self._ray.put((space, Measuring(probe)))
+        self._asked: dict[Job, tuple[int, Any]] = {}
+        self._starts = 0
         self._start()
 
     def _start(self) -> None:
+        self._starts += 1
+        self._started_at, self._is_up = time.monotonic(), False
         self._actor, self.greeting = start_actor(
             self._ray, self._shared, MEASURED, cpus=1, gpus=self._gpus, resources={self._resource: 1}
         )
 
+    @property
+    def missing_seconds(self) -> float:
+        """How long no process has measured, as no node offers the resource; 0 where one does."""
+        self._is_up = self._is_up or bool(self._ray.wait([self.greeting], timeout=0)[0])
+        return 0.0 if self._is_up else time.monotonic() - self._started_at
+
+    @property
+    def missing(self) -> str:
+        """That nothing measures, in words."""
+        return f"no node offers {self._resource!r} at present: what is trained waits to be measured there"
+
     def measure(self, job: Job) -> Any:
         """Asks for a measurement; returns Ray's reference to it."""
+        self._asked[job] = self._starts, self._actor.begin.remote()
         return self._actor.run.remote(job)
+
+    def again(self, job: Job, answer: Any) -> Any:
+        """Asks once more for a measurement that had not begun when its process died; else gives None."""
+        start, begun = self._asked[job]
+        if self._is_answered(answer) or self._is_answered(begun):
+            return None
+        if start == self._starts:
+            self.replace()
+        return self.measure(job)
+
+    def _is_answered(self, answer: Any) -> bool:
+        try:
+            self._ray.get(answer, timeout=FETCH_SECONDS)
+        except self._ray.exceptions.RayError:
+            return False
+        return True
 
     def add_to(self, result: Result, answer: Any) -> Result:
         """A training's result with what was measured beside it; the training's failure says it all.
@@ -77,7 +110,8 @@ class RayProber:
         try:
             measured: Result = self._ray.get(answer, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
-            self.replace()
+            if self._asked[result.job][0] == self._starts:  # else another's death was seen first
+                self.replace()
             measured = Result(
                 job=result.job,
                 status=Status.LOST,
@@ -85,6 +119,7 @@ class RayProber:
                 message=f"the process died ({type(error).__name__})",
                 log=str(error),
             )
+        del self._asked[result.job]
         if result.status is not Status.COMPLETED:
             return result
         if measured.status is Status.COMPLETED:
