@@ -101,9 +101,12 @@ class Loop:
             if known is not None:
                 self._write(trial, known.copy_for(trial.number), None)
             else:
-                job = self.flow.start(trial)
+                job, weights = self.flow.start(trial), self.checkpoints.weights(trial.continues)
+                if trial.continues is not None and weights is None:
+                    gone = f"those of trial {trial.continues} are gone"
+                    self.tell("weights_missing", f"trial {trial.number} trains from new weights, as {gone}")
                 self.journal.start(job)
-                self.executor.submit(job, self.checkpoints.weights(trial.continues))
+                self.executor.submit(job, weights)
 
     def _settle(self, result: Result) -> None:
         """Judges a result; what a machine lost is tried again, the weights worth keeping included."""

@@ -28,6 +28,9 @@ FETCH_SECONDS = 60.0
 JOIN_SECONDS = 60.0
 """A cluster that cannot be joined within so long is an error."""
 
+LOOK_SECONDS = 5.0
+"""How often it is looked whether Ray is there, while workers are prepared."""
+
 DEATHS_AT_START = 3
 """A worker that dies so often while it is prepared is an error."""
 
@@ -199,7 +202,13 @@ def _bounded(action: Callable[[], object], *, seconds: float, what: str) -> None
 
 
 def await_ready(
-    ray: Any, greetings: Sequence[Any], restart: Callable[[int], Any], *, seconds: float, say: Say
+    ray: Any,
+    greetings: Sequence[Any],
+    restart: Callable[[int], Any],
+    *,
+    seconds: float,
+    say: Say,
+    loss: Callable[[], str] = str,
 ) -> int:
     """Waits until all workers are prepared, and returns how many of them are late.
 
@@ -211,9 +220,10 @@ def await_ready(
         restart: Starts the worker of a place anew, and returns the reference to its greeting.
         seconds: How long to wait.
         say: Receives how many are ready.
+        loss: Names what of Ray itself has died.
 
     Raises:
-        ExecutorError: One died too often, or could not be prepared.
+        ExecutorError: Ray itself died, a worker died too often, or could not be prepared.
     """
     until = time.monotonic() + seconds
     deaths = Counter[int]()
@@ -221,7 +231,11 @@ def await_ready(
     while late and (left := until - time.monotonic()) > 0:
         count = len(greetings)
         say(f"workers load PyTorch and the images, {count - len(late)} of {count} are ready")
-        ready, _ = ray.wait([*late.values()], num_returns=1, timeout=left)
+        ready, _ = ray.wait([*late.values()], num_returns=1, timeout=min(left, LOOK_SECONDS))
+        if lost := loss():
+            raise ExecutorError(
+                f"{lost} died while workers were prepared: look for what ends it, and start again"
+            )
         for place in [place for place, greeting in late.items() if greeting in ready]:
             try:
                 problem = ray.get(late[place], timeout=FETCH_SECONDS).problem

@@ -333,7 +333,12 @@ class RayExecutor:
         greetings = [slot.greeting for slot in pool.slots]
         greetings += [] if self._prober is None else [self._prober.greeting]
         late = await_ready(
-            self._ray, greetings, self._restart, seconds=self.start_timeout_seconds, say=self._say
+            self._ray,
+            greetings,
+            self._restart,
+            seconds=self.start_timeout_seconds,
+            say=self._say,
+            loss=self._session.loss,
         )
         if late:
             free = ", ".join(f"{n:g} {name}" for name, n in sorted(self._ray.available_resources().items()))

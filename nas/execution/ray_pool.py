@@ -217,7 +217,7 @@ class WorkerPool:
         try:
             prepared = self._ray.get(slot.greeting, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
-            self._park(slot, f"a worker died while it was prepared ({type(error).__name__}: {error})")
+            self._park(slot, f"a worker died while it was prepared ({type(error).__name__})")
             return
         if prepared.problem:
             self._park(slot, prepared.problem)

@@ -42,7 +42,7 @@ class RayWatch:
         self._patience = patience_seconds
         self._clock = clock
         self._checked_at = clock()
-        self._answered_at = dict.fromkeys(ports, clock())
+        self._failing_since: dict[str, float] = {}
 
     def loss(self) -> str:
         """What is dead, in words; empty while everything is there."""
@@ -51,8 +51,10 @@ class RayWatch:
             self._checked_at = now
             for what, address in self._ports.items():
                 if _takes_calls(address):
-                    self._answered_at[what] = self._clock()
-        gone = [what for what, at in self._answered_at.items() if self._checked_at - at >= self._patience]
+                    self._failing_since.pop(what, None)
+                else:
+                    self._failing_since.setdefault(what, now)
+        gone = [what for what, since in self._failing_since.items() if now - since >= self._patience]
         return " and ".join(gone)
 
 
@@ -69,12 +71,13 @@ def watch(ray: Any, address: str | None) -> RayWatch:
         return RayWatch(ports, patience_seconds=PATIENCE_ELSEWHERE_SECONDS)
     context = ray.get_runtime_context()
     host, _, port = context.gcs_address.rpartition(":")
-    own = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
-    ports = {
-        "the head of Ray (its process gcs_server)": (host, int(port)),
-        "Ray on this machine (its process raylet)": (own["NodeManagerAddress"], own["NodeManagerPort"]),
-    }
-    is_here = host == own["NodeManagerAddress"]
+    ports = {"the head of Ray (its process gcs_server)": (host, int(port))}
+    is_here = False
+    for node in ray.nodes():
+        if node["NodeID"] == context.get_node_id():
+            own: Address = node["NodeManagerAddress"], node["NodeManagerPort"]
+            ports["Ray on this machine (its process raylet)"] = own
+            is_here = host == own[0]
     return RayWatch(ports, patience_seconds=PATIENCE_SECONDS if is_here else PATIENCE_ELSEWHERE_SECONDS)
 
 

@@ -897,6 +897,21 @@ def test_a_worker_that_dies_between_its_result_and_its_weights_loses_the_attempt
         ]
 
 
+def test_a_promoted_trial_whose_weights_are_gone_is_told_of(tmp_path, small_space):
+    class Deleting(Listener):
+        def on_trial(self, report):
+            super().on_trial(report)
+            for path in (tmp_path / "weights").glob("*"):
+                path.unlink()
+
+    listener = Deleting()
+    options = {"evaluator": Weighing(), "trials": 20, "rungs": nas.Rungs((1 / 3, 1.0))}
+    study = run(small_space, tmp_path, reporters=[listener], **options)
+    promoted = [t.number for t in study.trials if t.continues is not None]
+    told = [message for kind, message in listener.events if kind == "weights_missing"]
+    assert [int(message.split()[1]) for message in told] == promoted != []
+
+
 def test_a_trial_that_may_be_promoted_is_tried_again_where_its_weights_are_lost(tmp_path, small_space):
     options = {"evaluator": Weighing(), "trials": 20, "rungs": nas.Rungs((1 / 3, 1.0))}
     study = run(small_space, tmp_path, executor=DiesOnce(0), **options)

@@ -379,3 +379,12 @@ def test_a_machine_that_is_full_of_others_makes_no_candidate_infeasible():
     done = work_off(pool_on(cluster, 1), cluster, 3)
     assert (done[1].status, done[1].cause, done[1].job.attempt) == (Status.LOST, Cause.OUT_OF_MEMORY, 3)
     assert done[2].status is Status.COMPLETED
+
+
+def test_ray_that_dies_while_workers_are_prepared_is_said():
+    cluster = Cluster()
+    greeting = cluster.spawn()[1]
+    with pytest.raises(ExecutorError, match="the head of Ray died while workers were prepared"):
+        await_ready(
+            cluster, [greeting], lambda _: None, seconds=9, say=lambda _: None, loss=lambda: "the head of Ray"
+        )
