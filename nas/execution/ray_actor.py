@@ -103,6 +103,10 @@ class Actor:
         free, total = free_memory()
         return Memory(free=free / total, kills=memory_kills())
 
+    def work(self, job: Job, weights: bytes | None, board: Any) -> tuple[Result, Memory]:
+        """Runs a job, as `run` does; tells what a next one would begin with."""
+        return self.run(job, weights, board), self.begin()
+
     def run(self, job: Job, weights: bytes | None = None, board: Any = None) -> Result:
         """Runs a job, and writes its progress to the board."""
         if self._worker is None:
@@ -136,8 +140,8 @@ def start_actor(
     return actor, actor.prepare.remote()
 
 
-def kills_on(ray: Any, node: str) -> int:
-    """Processes that the kernel of a node has ended because memory ran out; 0 where the node is gone."""
+def kills_on(ray: Any, node: str) -> int | None:
+    """Processes that the kernel of a node has ended because memory ran out; None where the node is gone."""
     if node == ray.get_runtime_context().get_node_id():
         return memory_kills()
     place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
@@ -145,7 +149,7 @@ def kills_on(ray: Any, node: str) -> int:
     try:
         found: int = ray.get(asked, timeout=ASK_SECONDS)
     except ray.exceptions.RayError:
-        return 0
+        return None
     return found
 
 

@@ -18,6 +18,9 @@ from nas.trial import Cause, Job, Progress, Result, Status, Tell
 LONGEST_PAUSE_SECONDS = 300.0
 """A worker that cannot be had is asked for again after 1, 2, 4 seconds and so on, up to this pause."""
 
+ALIVE_SECONDS = 1.0
+"""A worker that has just given an answer is not called before its next job: a call takes a millisecond."""
+
 ANSWER_SECONDS = 0.1
 """An idle worker that is alive answers sooner, mostly in a millisecond."""
 
@@ -45,7 +48,8 @@ class WorkerPool:
         limits: How long they may take.
         tell: Receives progress and events.
         prober: Measures candidates elsewhere.
-        kills_on: Counts the processes that a node's kernel has ended because memory ran out.
+        kills_on: Counts the processes that a node's kernel has ended because memory ran out; None where the
+            node is gone.
         alone: Trials that are to run alone on a node.
         clock: Seconds.
         sleep: Waits so many seconds.
@@ -60,7 +64,7 @@ class WorkerPool:
         limits: Limits,
         tell: Tell,
         prober: RayProber | None = None,
-        kills_on: Callable[[str], int] = lambda _: 0,
+        kills_on: Callable[[str], int | None] = lambda _: 0,
         alone: set[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
@@ -151,6 +155,7 @@ class WorkerPool:
     def _end(self, slot: Slot) -> None:
         actor, slot.actor, slot.greeting = slot.actor, None, None
         slot.is_ready, slot.last_job, slot.jobs_done, slot.resumes_at = False, None, 0, math.inf
+        slot.alive_at = -math.inf
         slot.give_up_job()
         if actor is not None:
             self._ray.kill(actor)
@@ -163,7 +168,7 @@ class WorkerPool:
             if slot.greeting in there:
                 self.greet(slot)
             elif slot.called in there:
-                self._begin(slot)
+                self._answer(slot)
             elif now >= self._due(slot) and slot.answer is None:
                 self._start_anew(slot)
         self._say_who_is_missing()
@@ -245,7 +250,10 @@ class WorkerPool:
             if slot is not None:
                 self._waiting.remove(waiting)
                 slot.job, slot.since, slot.last_job = waiting, self._clock(), None
-                slot.called = slot.actor.begin.remote()
+                if self._clock() - slot.alive_at < ALIVE_SECONDS and waiting[0].trial not in self._alone:
+                    self._begin(slot)
+                else:
+                    slot.called = slot.actor.begin.remote()
 
     def _idle_slot(self, job: Job) -> Slot | None:
         """An idle worker for a job; those that have run many are replaced."""
@@ -269,20 +277,24 @@ class WorkerPool:
             quiet = set(sorted(busy, key=lambda node: (busy[node], node))[:1])
         return quiet
 
-    def _begin(self, slot: Slot) -> None:
-        assert slot.job is not None
+    def _answer(self, slot: Slot) -> None:
+        """Takes the answer of a worker that was called, and begins its job."""
         try:
             slot.memory = self._ray.get(slot.called, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
             self._park(slot, f"a worker died while it had nothing to do ({type(error).__name__})")
             return
+        self._begin(slot)
+
+    def _begin(self, slot: Slot) -> None:
+        assert slot.job is not None
         job, weights = slot.job
         slot.called, slot.since = None, self._clock()
         others = [one for one in self.slots if one is not slot and one.answer and one.node == slot.node]
         for one in others:
             one.is_alone = False
         slot.is_alone = not others
-        slot.answer = slot.actor.run.remote(job, weights, None if self.board is None else self.board.actor)
+        slot.answer = slot.actor.work.remote(job, weights, None if self.board is None else self.board.actor)
         slot.measured = None if self._prober is None else self._prober.measure(job)
         self._tell(Progress(text="begins", trial=job.trial))
 
@@ -320,7 +332,7 @@ class WorkerPool:
         assert slot.job is not None
         slot.failures = 0
         try:
-            result: Result = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
+            result, memory = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
             return [self._lose(slot, error)]
         if self._prober is not None:
@@ -330,7 +342,7 @@ class WorkerPool:
                 return []
             result = self._prober.add_to(result, slot.measured)
         self._alone.discard(slot.job[0].trial)
-        slot.last_job = slot.job[0]
+        slot.last_job, slot.memory, slot.alive_at = slot.job[0], memory, self._clock()
         slot.give_up_job()
         slot.jobs_done += 1
         return [result]
@@ -339,7 +351,7 @@ class WorkerPool:
         """Tells a worker that was ended as memory ran out from one that died of something else."""
         assert slot.job is not None
         is_rays = isinstance(error, self._ray.exceptions.OutOfMemoryError)
-        if not is_rays and self._kills_on(slot.node) <= slot.memory.kills:
+        if not is_rays and (self._kills_on(slot.node) or 0) <= slot.memory.kills:
             text = f"the worker died ({type(error).__name__})"
             return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, str(error))
         who = "Ray" if is_rays else "the kernel"
@@ -357,6 +369,9 @@ class WorkerPool:
     def _expire(self, slot: Slot) -> Result:
         if self._prober is not None and slot.answer in self._there([slot.answer]):
             self._prober.replace()  # what it hangs on would hold up all others
+        if self._kills_on(slot.node) is None:
+            text = "its node was gone when its time was up"
+            return self._give_up(slot, Status.LOST, Cause.WORKER_DIED, text, "")
         text = f"it took longer than the limit of {self._limits.trial_seconds:g} s"
         return self._give_up(slot, Status.INFEASIBLE, Cause.TIMEOUT, text, "")
 

@@ -39,6 +39,7 @@ class Slot:
         late: Times in a row that a worker here was not up in time.
         resumes_at: When a pause ends.
         job: What it runs, with the weights that it continues from.
+        alive_at: When its worker last gave an answer.
         called: Answered when the worker is alive to begin the job.
         memory: That of its node when the job began.
         is_alone: Whether no other job has run on the node since.
@@ -57,6 +58,7 @@ class Slot:
     late: int = 0
     resumes_at: float = math.inf
     job: tuple[Job, bytes | None] | None = None
+    alive_at: float = -math.inf
     called: Any = None
     memory: Memory = field(default_factory=lambda: Memory(free=1.0, kills=0))
     is_alone: bool = True

@@ -44,17 +44,19 @@ class Actor:
         self.greeting = Ref()
         self.open = [self.greeting]
         self.begin = SimpleNamespace(remote=lambda: self._asked(0.001, self._memory))
-        self.run = SimpleNamespace(remote=self._run)
+        self.work = SimpleNamespace(remote=self._work)
 
     def _memory(self):
         return Memory(free=self.cluster.free, kills=self.cluster.kills)
 
-    def _run(self, job, _weights, _board):
+    def _work(self, job, _weights, _board):
         self.cluster.begun.append((job.trial, job.attempt, self.node))
         self.cluster.jobs[self] = job
         self.cluster.after(self.cluster.job_seconds / 2, lambda: self.cluster.use_memory(self))
         self.cluster.after(self.cluster.job_seconds, lambda: self.cluster.jobs.pop(self, None))
-        return self._asked(self.cluster.job_seconds, lambda: Result(job=job, status=Status.COMPLETED))
+        return self._asked(
+            self.cluster.job_seconds, lambda: (Result(job=job, status=Status.COMPLETED), self._memory())
+        )
 
     def _asked(self, seconds, answer):
         ref = Ref()
@@ -168,7 +170,7 @@ def pool_on(cluster, size, *, trial_seconds=None, told=None):
         cluster.spawn,
         size=size,
         limits=Limits(trial_seconds=trial_seconds, start_seconds=180.0, recycle_after=200),
-        kills_on=lambda _: cluster.kills,
+        kills_on=lambda node: cluster.kills if node in cluster.nodes else None,
         tell=(lambda _: None) if told is None else told.append,
         clock=lambda: cluster.now,
         sleep=lambda seconds: cluster.pass_until(cluster.now + seconds),
@@ -215,6 +217,7 @@ def test_a_node_that_dies_while_its_workers_are_idle_costs_no_attempt():
     cluster = Cluster(a=2, b=2)
     pool = pool_on(cluster, 4)
     assert len(work_off(pool, cluster, 4)) == 4
+    cluster.pass_until(cluster.now + 5.0)
     cluster.lose("b")
     done = work_off(pool, cluster, 20)
     assert {result.job.attempt for result in done.values()} == {1}
@@ -257,6 +260,7 @@ def test_a_worker_that_dies_while_it_is_prepared_is_tried_again_with_growing_pau
     cluster, told = Cluster(a=1, b=1), []
     pool = pool_on(cluster, 2, told=told)
     work_off(pool, cluster, 4)
+    cluster.pass_until(cluster.now + 5.0)
     cluster.on("b")[0].die()
     cluster.problem = "a worker could not be prepared: its disk is full"
     done = work_off(pool, cluster, 100)
@@ -272,6 +276,7 @@ def test_workers_that_can_never_be_prepared_end_the_search_and_say_why():
     cluster = Cluster(a=2)
     pool = pool_on(cluster, 2)
     work_off(pool, cluster, 2)
+    cluster.pass_until(cluster.now + 5.0)
     cluster.problem = "a worker could not be prepared: its disk is full"
     for actor in cluster.on("a"):
         actor.die()
@@ -295,6 +300,7 @@ def test_the_time_of_a_job_does_not_run_while_it_waits_for_a_worker():
     cluster = Cluster(a=1)
     pool = pool_on(cluster, 1, trial_seconds=11.0)
     work_off(pool, cluster, 1)
+    cluster.pass_until(cluster.now + 5.0)
     cluster.lose("a")
     cluster.after(400.0, lambda: cluster.join("b", 1))
     done = work_off(pool, cluster, 2)
@@ -388,3 +394,12 @@ def test_ray_that_dies_while_workers_are_prepared_is_said():
         await_ready(
             cluster, [greeting], lambda _: None, seconds=9, say=lambda _: None, loss=lambda: "the head of Ray"
         )
+
+
+def test_a_node_that_dies_near_the_end_of_a_jobs_time_is_not_taken_for_a_slow_candidate():
+    cluster = Cluster(a=1, b=1)
+    done = work_off(
+        pool_on(cluster, 2, trial_seconds=11.0), cluster, 8, at=[(16.0, lambda: cluster.lose("b"))]
+    )
+    assert {result.status for result in done.values()} == {Status.COMPLETED}
+    assert sum(result.job.attempt for result in done.values()) == 8 + 1
