@@ -189,10 +189,10 @@ nas.search(spaces.make_space(), evaluator=evaluator, controller="random", execut
            trials=int(sys.argv[3]), out=sys.argv[2], reporters=[Injuring()])
 """
 
-RAYLET = """if report.number == 1:
+RAYLET = """if report.number == 0:
             [raylet] = [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
             raylet.kill()"""
-ONE_MACHINE = "executor = RayExecutor(2, on_ray_loss='restart')"
+ONE_MACHINE = "executor = RayExecutor(1, on_ray_loss='restart')"
 
 NODE = """if report.number == 3:
             cluster.remove_node(second, allow_graceful=False)"""
@@ -225,8 +225,8 @@ def injured(out, setup, injury, trials, seconds):
 
 @pytest.mark.slow
 def test_a_search_goes_on_after_ray_itself_was_killed(tmp_path):
-    said, study = injured(tmp_path, ONE_MACHINE, RAYLET, 6, 3.0)
-    assert len(study.completed) == 6
+    said, study = injured(tmp_path, ONE_MACHINE, RAYLET, 3, 2.5)
+    assert len(study.completed) == 3
     assert "ended: trials" in said
     assert "Ray is started or joined again" in next(line for line in said if line.startswith("ray_restarted"))
     assert max(trial.attempts for trial in study.trials) == 2
