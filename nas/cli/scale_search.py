@@ -14,7 +14,7 @@ from nas.evaluation.scaled_networks import ScalingPlan
 from nas.evaluation.scaling_search import search_coefficients
 from nas.report.activity import Activity
 from nas.report.plan_report import data_facts
-from nas.report.printing import Report, draw_facts
+from nas.report.printing import Report, draw_facts, save_json
 from nas.report.scaling_report import scaling_report
 from nas.report.trainings import TrainingsDisplay
 from search_spaces import Direction, Network
@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
     from nas.config.settings import Settings
 
-LAW, CURVES = "law.png", "curves.png"
+LAW, CURVES, RECORD = "law.png", "curves.png", "search.json"
+"""Files in the folder; the last has what `--json` prints of the search, and `nas report` draws it."""
 
 
 def search(
@@ -65,6 +66,7 @@ def search(
         native_side=prepared.data.native_side,
         pictures=pictures,
     )
+    save_json(report, folder / RECORD)
     return prepared.baseline, result.found, prepared.setting.price, report
 
 

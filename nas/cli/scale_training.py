@@ -22,7 +22,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.training import FullTraining, usual_recipe
 from nas.report.activity import Activity
 from nas.report.family_report import probe_in_words
-from nas.report.printing import Report, make_console
+from nas.report.printing import Report, make_console, save_json
 from search_spaces import Network
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
     from nas.config.settings import Settings
 
-TRAINED, PICTURE = "trained", "family.png"
+TRAINED, PICTURE, RECORD = "trained", "family.png", "trained.json"
+"""Names in the folder; the last has what `--json` prints of the trainings, and `nas report` draws it."""
 
 
 def largest_within(
@@ -92,7 +93,9 @@ def train_steps(
     picture = draw_family(
         family, folder / PICTURE, title=f"{next(iter(networks))}, scaled and trained in full"
     )
-    return trained_family_report(family, picture)
+    report = trained_family_report(family, picture)
+    save_json(report, folder / RECORD)
+    return report
 
 
 def find_references(text: str) -> dict[str, Network]:

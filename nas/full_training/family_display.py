@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from nas.full_training.family import AtEqual, Family, FamilyNetwork
 from nas.metrics import FRACTION, metric_info, show_difference, show_metric
+from nas.report.family_report import trained_columns
 from nas.report.figures import BLUE, INK, LARGE, NORMAL, ORANGE, SMALL, new_figure, quiet, save
-from nas.report.printing import Column, Report, Table, show_count
-from nas.units import show_number
+from nas.report.printing import Fact, Report, Table, show_count
 from search_spaces import cost
 
 if TYPE_CHECKING:
@@ -30,27 +29,10 @@ PANELS = (("params", "parameters"), ("macs", "multiply-adds"), ("latency_ms", "m
 
 def family_table(family: Family) -> Table:
     """Every network with its costs and its metric on the test split."""
-    metric = family.goal.metric
-    columns = (
-        Column(key="name", heading="network"),
-        Column(key="pixels", heading="pixels", is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="latency_ms", heading="ms", show=show_number, is_number=True),
-        Column(key="quartiles", heading="quartiles", is_number=True),
-        Column(
-            key="mean",
-            heading=f"{metric_info(metric).label} (test)",
-            show=partial(show_metric, metric),
-            is_number=True,
-        ),
-        Column(key="deviation", heading="±", show=partial(show_difference, metric), is_number=True),
-        Column(key="n", heading="n", is_number=True),
-    )
     return Table(
         key="trained",
         title="Trained in full, on the test split",
-        columns=columns,
+        columns=trained_columns(family.goal.metric),
         rows=tuple(_row(one) for one in family.networks),
         notes=("ms: one image on one thread of this CPU, all networks in turns", *family.flags),
     )
@@ -114,7 +96,10 @@ def _value(family: Family, one: FamilyNetwork) -> str:
 def trained_family_report(family: Family, picture: Path) -> Report:
     """The report of a family that was trained."""
     return Report(
-        title="", tables=(family_table(family),), notes=("", *comparisons(family), f"picture: {picture}")
+        title="",
+        facts=(Fact(key="trained_metric", label="", value=family.goal.metric),),
+        tables=(family_table(family),),
+        notes=("", *comparisons(family), f"picture: {picture}"),
     )
 
 

@@ -56,6 +56,9 @@ as a share of the largest value in that map
 FLATTEST, TALLEST = 0.3, 2.0
 """Height of a row of cells by their width."""
 
+WORDS = "Class maps: "
+"""What the file of a picture says of itself begins so."""
+
 NAMES = {"cam": "CAM", "grad-cam": "Grad-CAM"}
 
 
@@ -90,7 +93,14 @@ def draw_class_maps(rows: Sequence[Sequence[ClassMap]], path: Path) -> Path:
     with warnings.catch_warnings():
         # Names in a script that matplotlib's font lacks are drawn as boxes; one line for each would not help.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        return save(figure, path)
+        return save(figure, path, words=_words(rows))
+
+
+def _words(rows: Sequence[Sequence[ClassMap]]) -> str:
+    """What the picture shows, for those who cannot see it."""
+    networks = ", ".join(printable(one.network) for one in rows[0])
+    maps = "; ".join(printable(one.says) for row in rows for one in row[:1])
+    return f"{WORDS}where in {len(rows)} images {networks} found evidence, by the first network for {maps}"
 
 
 def _figure(rows: Sequence[Sequence[ClassMap]]) -> Figure:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from nas.evaluation.family import Step
 from nas.evaluation.training_budget import Probe
+from nas.metrics import metric_info, show_difference, show_metric
 from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count, show_seconds, show_share
+from nas.units import show_number
 from search_spaces import DIRECTIONS, Direction, Network, cost, memory, reference
 from search_spaces.published import PRINTED
 from search_spaces.references import EFFICIENTNET
@@ -147,6 +150,26 @@ def _row(name: str, phi: float | None, network: Network, *, nominal: float, fact
         "nominal_factor": nominal,
         "inference_bytes": memory(network).inference_bytes,
     }
+
+
+def trained_columns(metric: str) -> tuple[Column, ...]:
+    """The columns of a family that was trained in full and tested by a metric."""
+    return (
+        Column(key="name", heading="network"),
+        Column(key="pixels", heading="pixels", is_number=True),
+        Column(key="params", heading="params", show=show_count, is_number=True),
+        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        Column(key="latency_ms", heading="ms", show=show_number, is_number=True),
+        Column(key="quartiles", heading="quartiles", is_number=True),
+        Column(
+            key="mean",
+            heading=f"{metric_info(metric).label} (test)",
+            show=partial(show_metric, metric),
+            is_number=True,
+        ),
+        Column(key="deviation", heading="±", show=partial(show_difference, metric), is_number=True),
+        Column(key="n", heading="n", is_number=True),
+    )
 
 
 def _trainings(probes: Sequence[Probe]) -> Table:

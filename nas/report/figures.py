@@ -66,15 +66,20 @@ def check_name(path: Path, *, field: str = "path") -> None:
         )
 
 
-def save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path, *, words: str = "") -> Path:
     """Writes the figure; equal figures give equal files.
+
+    Args:
+        figure: The figure.
+        path: The file.
+        words: What it shows, which the file then says of itself.
 
     Raises:
         NasError: The name ends in neither .png nor .svg, or the file cannot be written.
     """
     check_name(path)
     try:
-        path.write_bytes(_rendered(figure, path.suffix.lower()[1:]))
+        path.write_bytes(_rendered(figure, path.suffix.lower()[1:], words))
     except OSError as error:
         raise NasError(
             f"the picture {path} cannot be written: {error.strerror or error}", field="path"
@@ -87,9 +92,10 @@ def to_png(figure: Figure) -> bytes:
     return _rendered(figure, "png")
 
 
-def _rendered(figure: Figure, kind: str) -> bytes:
+def _rendered(figure: Figure, kind: str, words: str = "") -> bytes:
     buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata: dict[str, str | None] = {"Date": None} if kind == "svg" else {"Software": None}
+    metadata |= {"Description": words} if words else {}
     # Text stays text in SVG: searchable, readable aloud, and small.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "mnas"}):
         figure.savefig(buffer, format=kind, metadata=metadata)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.errors import UsageError
+from nas.io import write_whole
 from nas.metrics import show_metric as show_metric
 from nas.report.streams import json_output, tolerate
 from nas.units import show_accuracy as show_accuracy
@@ -113,6 +114,20 @@ def emit(report: Report, *, as_json: bool, console: Console | None = None) -> No
         write_json(report.to_data())
         return
     draw(report, console or make_console())
+
+
+def save_json(report: Report, path: Path) -> Path:
+    """Writes a report into a file, as the JSON that `emit` prints.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    try:
+        return write_whole(path, json.dumps(_plain(report.to_data()), indent=1) + "\n")
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written ({error.strerror or error}): choose another --out", field="out"
+        ) from error
 
 
 def write_json(data: object) -> None:

@@ -61,6 +61,7 @@ def scaling_report(
                 "cost_factor": search.plan.cost_factor,
                 "cost": search.cost_name,
                 "metric": search.goal.metric,
+                "direction": search.goal.direction,
                 "epochs": epochs,
             },
             text=f"{len(search.members)} different networks of {search.plan.cost_factor:g} times the "
@@ -113,10 +114,11 @@ def _found(search: ScalingSearch) -> Fact:
     found, law = search.found, search.law
     bases = _bases(search)(found)
     words = f"depth {found.depth:.2f}, width {found.width:.2f}, resolution {found.resolution:.2f} of log-cost"
-    value: dict[str, Any] = {**_shares(found), "bases": list(bases), "intervals": None}
+    value: dict[str, Any] = {**_shares(found), "bases": list(bases), "intervals": None, "law": None}
     if law is not None:
         ranges = ", ".join(f"{name} {low:.2f} to {high:.2f}" for name, (low, high) in law.intervals.items())
         words = f"{words} (9 of 10 laws: {ranges})"
+        value["law"] = list(law.weights)
         value["intervals"] = {name: list(ends) for name, ends in law.intervals.items()}
     shown = ", ".join(f"{base:.3f}" for base in bases)
     return Fact(
@@ -170,8 +172,8 @@ def _row(one: ScaledNetwork, native_side: float | None) -> dict[str, Any]:
     }
 
 
-def _columns(search: ScalingSearch, *, has_direction: bool = True) -> tuple[Column, ...]:
-    metric = search.goal.metric
+def scaled_columns(metric: str, *, has_direction: bool = True) -> tuple[Column, ...]:
+    """The columns of networks that were scaled and measured by a metric."""
     shares = [
         Column(key=name, heading=heading, show="{:.2f}".format, is_number=True)
         for name, heading in (("depth", "depth"), ("width", "width"), ("resolution", "side"))
@@ -191,6 +193,11 @@ def _columns(search: ScalingSearch, *, has_direction: bool = True) -> tuple[Colu
     )
 
 
+def law_column(metric: str) -> Column:
+    """The column of what the law says of a direction."""
+    return Column(key="law", heading="by the law", show=partial(show_metric, metric), is_number=True)
+
+
 def _percent(share: float) -> str:
     return f"{100 * share:+.1f} %"
 
@@ -207,7 +214,7 @@ def _networks(search: ScalingSearch, native_side: float | None) -> Table:
     return Table(
         key="members",
         title="The lattice, best first",
-        columns=_columns(search),
+        columns=scaled_columns(search.goal.metric),
         rows=rows,
         drawn=rows[:SHOWN],
         notes=tuple(notes),
@@ -222,13 +229,12 @@ def _finalists(search: ScalingSearch, native_side: float | None) -> Table:
             at = search.law.at(one.direction)
             row |= {"law": at.value, "law_low": at.low, "law_high": at.high}
         rows.append(row)
-    column = Column(
-        key="law", heading="by the law", show=partial(show_metric, search.goal.metric), is_number=True
-    )
+    columns = scaled_columns(search.goal.metric)
+    by_law = () if search.law is None else (law_column(search.goal.metric),)
     return Table(
         key="finalists",
         title=f"Finalists, {_counted(search.plan.seeds, 'seed')} each",
-        columns=_columns(search) if search.law is None else (*_columns(search), column),
+        columns=(*columns, *by_law),
         rows=tuple(rows),
     )
 
@@ -241,7 +247,7 @@ def _curves(search: ScalingSearch, native_side: float | None) -> Table:
     return Table(
         key="curves",
         title="Growth in one direction at a time",
-        columns=_columns(search, has_direction=False),
+        columns=scaled_columns(search.goal.metric, has_direction=False),
         rows=tuple(chain.from_iterable(rows(curve) for curve in search.curves)),
     )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import cast
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, cast
 
 from nas.report.printing import Fact, Table, show_accuracy
+
+if TYPE_CHECKING:
+    from nas.scoring.calibration import ConfidenceBin
 
 
 def score_fact(key: str, label: str, value: float | None, none: str = "none", said: str = "") -> Fact:
@@ -19,10 +23,13 @@ def interval_fact(key: str, interval: tuple[float, float] | None) -> Fact:
     return Fact(key=f"{key}_interval", label="", value=None if interval is None else list(interval))
 
 
-def calibration_fact(error: float, bins: int) -> Fact:
-    """The expected calibration error."""
-    text = f"{error:.4f}, expected, {bins} bins"
-    return Fact(key="calibration_error", label="calibration error", value=error, text=text)
+def calibration_facts(error: float, bins: Sequence[ConfidenceBin]) -> tuple[Fact, ...]:
+    """The expected calibration error; in JSON also the bins that it is of."""
+    text = f"{error:.4f}, expected, {len(bins)} bins"
+    return (
+        Fact(key="calibration_error", label="calibration error", value=error, text=text),
+        Fact(key="reliability", label="", value=[asdict(one) for one in bins]),
+    )
 
 
 def more_in_csv(count: int, what: str) -> tuple[str, ...]:

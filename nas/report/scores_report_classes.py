@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table, show_accuracy, show_count, show_share
-from nas.report.scores_facts import calibration_fact, interval_fact, more_in_csv, only_worst, score_fact
+from nas.report.scores_facts import calibration_facts, interval_fact, more_in_csv, only_worst, score_fact
 from nas.units import show_interval
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _averages(scores: Scores) -> tuple[Fact, ...]:
         score_fact(
             "auroc", "AUROC", scores.auroc, "none: images of one class, or too many images and classes"
         ),
-        calibration_fact(scores.calibration_error, len(scores.reliability)),
+        *calibration_facts(scores.calibration_error, scores.reliability),
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.report.printing import Column, Fact, Row, Table, show_accuracy, show_count
-from nas.report.scores_facts import calibration_fact, interval_fact, more_in_csv, only_worst, score_fact
+from nas.report.scores_facts import calibration_facts, interval_fact, more_in_csv, only_worst, score_fact
 from nas.units import show_interval
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def label_facts(scores: MultilabelScores) -> tuple[Fact, ...]:
         score_fact(
             "hamming_loss", "Hamming loss", scores.hamming_loss, said=", the share of labels that is wrong"
         ),
-        calibration_fact(scores.calibration_error, len(scores.reliability)),
+        *calibration_facts(scores.calibration_error, scores.reliability),
         Fact(key="classes", label="", value=list(scores.classes)),
         Fact(key="wrong", label="", value=scores.wrong),
     )

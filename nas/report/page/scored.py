@@ -1,0 +1,399 @@
+"""Scores on labelled images: each class, who is taken for whom, calibration, the largest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.report.page.attached import Attached, Scores
+from nas.report.page.charting import Trace, axis
+from nas.report.page.parts import BLUE, VERMILION, Absent, Block, Chart, Section, Words
+from nas.report.page.training_files import Values, damaged, number
+from nas.report.printing import Column, Fact, Report, Table, show_accuracy, show_count, show_share
+from nas.report.scores_report_classes import SHARES
+from nas.report.scores_report_labels import COLUMNS as OF_LABELS
+from nas.report.scores_report_numbers import COLUMNS as OF_NUMBERS
+from nas.units import show_interval, show_value
+
+KEY, TITLE = "scores", "Scores by class"
+
+MOST_CLASSES = 40
+"""Classes of the heat map and of the bars: with more, those with the most mistakes."""
+
+MOST_PAIRS = 12
+
+SCALE = [[0, "palette:paper"], [1, "palette:blue"]]
+
+NAME_LETTERS = 22
+
+SAID = {
+    "accuracy": "accuracy",
+    "majority_share": "share of the largest class",
+    "top5": "top-5 accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auroc": "AUROC",
+    "calibration_error": "calibration error",
+    "mean_average_precision": "mean AP",
+    "label_frequency": "mean AP of a random order",
+    "micro_f1": "micro F1",
+    "exact_match": "images with all labels right",
+    "hamming_loss": "share of labels that is wrong",
+}
+"""Fractions that an evaluation may have, by key."""
+
+Counts = npt.NDArray[np.float64]
+
+
+def scored(found: Attached) -> Section | Absent:
+    """The evaluations that were given, and those in the folders that were."""
+    if not found.scores:
+        return Absent(
+            key=KEY,
+            title=TITLE,
+            reason="there is no evaluation: nas evaluate TRAINING --data ... --json > TRAINING/scores.json "
+            "writes one, and nas report STUDY TRAINING shows it",
+        )
+    blocks: list[Block] = []
+    for place, one in enumerate(found.scores):
+        try:
+            blocks += _of_one(one, place)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise damaged(one.path, "the scores of nas evaluate --json", error) from error
+    return Section(key=KEY, title=TITLE, lead=_lead(found.scores), blocks=tuple(blocks))
+
+
+def _lead(scores: Sequence[Scores]) -> str:
+    first = scores[0].values
+    known = [
+        name for name in ("accuracy", "mean_average_precision", "r2") if number(first.get(name)) is not None
+    ]
+    if not known:
+        return f"{len(scores)} evaluations on labelled images."
+    value, interval = float(first[known[0]]), first.get(f"{known[0]}_interval")
+    within = "" if not interval else f" (95 % interval {show_interval((interval[0], interval[1]))})"
+    label = SAID.get(known[0], "R2")
+    more = f" {len(scores) - 1} more evaluations follow." if len(scores) > 1 else ""
+    return (
+        f"On {int(first['images']):,} images of the {first['split']} split the network has {label} "
+        f"{show_accuracy(value)}{within}.{more}"
+    )
+
+
+def _of_one(one: Scores, place: int) -> Iterator[Block]:
+    values = one.values
+    title = f"{Path(str(values['bundle'])).name or 'bundle'} on {values.get('data', '')}"
+    yield Report(title=f"{title}, {values['split']} split", facts=tuple(_facts(values)))
+    notes = tuple(map(str, values.get("warnings") or ()))
+    if notes:
+        yield Words(lines=notes, is_warning=True)
+    if values.get("confusion"):
+        yield from _classes(values, place)
+    elif values.get("per_label"):
+        yield _bars(values["per_label"], "label", "average_precision", "average precision", OF_LABELS, place)
+    elif values.get("per_column"):
+        yield _table("per_column", "Columns, in their own unit", OF_NUMBERS, values["per_column"])
+    if values.get("reliability"):
+        yield _calibration(values, place)
+    yield from _mistakes(values)
+
+
+def _facts(values: Values) -> Iterator[Fact]:
+    yield Fact(key="images", label="images", value=values["images"], text=f"{int(values['images']):,}")
+    for name, label in SAID.items():
+        value = number(values.get(name))
+        if value is not None:
+            interval = values.get(f"{name}_interval")
+            within = "" if not interval else f", 95 % interval {show_interval((interval[0], interval[1]))}"
+            yield Fact(key=name, label=label, value=value, text=f"{show_accuracy(value)}{within}")
+    for name in ("r2", "rmse", "mae"):
+        value = number(values.get(name))
+        if value is not None:
+            yield Fact(key=name, label=name.upper(), value=value, text=show_value(value))
+    if values.get("runtime"):
+        yield Fact(key="runtime", label="run by", value=values["runtime"])
+
+
+def _classes(values: Values, place: int) -> Iterator[Block]:
+    confusion = np.array(values["confusion"], dtype=np.float64)
+    names = [str(name) for name in values["classes"]]
+    if confusion.shape != (len(names), len(names)):
+        raise ValueError(f"the matrix is of shape {confusion.shape}, but there are {len(names)} classes")
+    yield _matrix(confusion, names, place)
+    yield _pairs(confusion, names)
+    columns = (Column(key="class", heading="class"), *SHARES)
+    yield _bars(values["per_class"], "class", "f1", "F1", columns, place)
+
+
+def chosen_classes(confusion: Counts) -> list[int]:
+    """The classes that are drawn, in their own order: all that occur, or those with the most mistakes."""
+    wrong = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
+    met = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
+    return sorted(int(one) for one in met[np.argsort(-wrong[met], kind="stable")[:MOST_CLASSES]])
+
+
+def _matrix(confusion: Counts, names: Sequence[str], place: int) -> Chart:
+    chosen = chosen_classes(confusion)
+    counts = confusion[np.ix_(chosen, chosen)]
+    support = confusion.sum(1)[chosen]
+    shares = counts / np.maximum(support, 1)[:, None]
+    shown = [_short(names[one]) for one in chosen]
+    words = [
+        [
+            f"true: {names[row]}\npredicted: {names[column]}\n{int(counts[i, j]):,} of {int(support[i]):,} "
+            f"({show_share(float(shares[i, j]))})"
+            for j, column in enumerate(chosen)
+        ]
+        for i, row in enumerate(chosen)
+    ]
+    ticks = {"tickvals": list(range(len(chosen))), "ticktext": shown, "showgrid": False, "ticks": ""}
+    few = len(chosen) <= 12
+    notes = (
+        ()
+        if len(chosen) == len(names)
+        else (f"The {len(chosen)} of {len(names):,} classes with the most mistakes are drawn.",)
+    )
+    right = float(confusion.diagonal().sum() / max(confusion.sum(), 1))
+    title = "Predictions by true class, share of each row"
+    return Chart(
+        key=f"{KEY}-{place}-matrix",
+        title=title,
+        figure={
+            "data": [
+                {
+                    "type": "heatmap",
+                    "z": shares.round(4).tolist(),
+                    "text": words,
+                    "hoverinfo": "text",
+                    "colorscale": SCALE,
+                    "zmin": 0,
+                    "zmax": 1,
+                    "xgap": 1,
+                    "ygap": 1,
+                    "colorbar": {"thickness": 10, "tickformat": ".0%"},
+                    "showscale": not few,
+                },
+                *([_cell_numbers(counts, shares)] if few else []),
+            ],
+            "layout": {
+                "showlegend": False,
+                "xaxis": {
+                    "title": {"text": "prediction"},
+                    "tickangle": -60 if len(chosen) > 4 else 0,
+                    **ticks,
+                },
+                "yaxis": {"title": {"text": "true class"}, "autorange": "reversed", **ticks},
+            },
+        },
+        alt=f"{show_share(right)} of the predictions are right. {_worst_words(confusion, names)}",
+        table=_table(
+            "confusion",
+            title,
+            (
+                Column(key="true", heading="true class"),
+                *(
+                    Column(key=f"class{j}", heading=name, show=show_count, is_number=True)
+                    for j, name in enumerate(shown)
+                ),
+            ),
+            [
+                {"true": names[row], **{f"class{j}": int(counts[i, j]) for j in range(len(chosen))}}
+                for i, row in enumerate(chosen)
+            ],
+        ),
+        notes=notes,
+        height=min(900, 260 + 24 * len(chosen)),
+    )
+
+
+def _cell_numbers(counts: Counts, shares: Counts) -> Trace:
+    """The share in per cent, in each cell that has images."""
+    cells = [(int(i), int(j)) for i, j in zip(*np.nonzero(counts), strict=True)]
+    return {
+        "type": "scatter",
+        "mode": "text",
+        "x": [j for _, j in cells],
+        "y": [i for i, _ in cells],
+        "text": ["<1" if shares[i, j] < 0.005 else f"{100 * shares[i, j]:.0f}" for i, j in cells],
+        "textfont": {
+            "size": 11,
+            "color": ["palette:card" if shares[i, j] > 0.55 else "palette:ink" for i, j in cells],
+        },
+        "hoverinfo": "skip",
+    }
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 1]}…"
+
+
+def _confusions(confusion: Counts) -> list[tuple[int, int, int]]:
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
+    pairs = [(int(one) // len(wrong), int(one) % len(wrong)) for one in order]
+    return [(row, column, int(wrong[row, column])) for row, column in pairs if wrong[row, column]]
+
+
+def _worst_words(confusion: Counts, names: Sequence[str]) -> str:
+    worst = _confusions(confusion)[:1]
+    if not worst:
+        return "No image is taken for another class."
+    ((row, column, count),) = worst
+    return f"The most frequent mistake is {names[row]} taken for {names[column]}, {count:,} times."
+
+
+def _pairs(confusion: Counts, names: Sequence[str]) -> Table:
+    support = confusion.sum(1)
+    rows = [
+        {"true": names[row], "prediction": names[column], "count": count, "share": count / support[row]}
+        for row, column, count in _confusions(confusion)
+    ]
+    columns = (
+        Column(key="true", heading="true class"),
+        Column(key="prediction", heading="taken for"),
+        Column(key="count", heading="images", show=show_count, is_number=True),
+        Column(key="share", heading="of the class", show=show_share, is_number=True),
+    )
+    return _table("confused", "Confused most", columns, rows)
+
+
+def _bars(
+    rows: Sequence[Values], key: str, score: str, label: str, columns: tuple[Column, ...], place: int
+) -> Chart:
+    """A bar for each class or label, the worst first."""
+    known = [row for row in rows if number(row.get(score)) is not None]
+    worst = sorted(known, key=lambda row: float(row[score]))
+    shown = worst[:MOST_CLASSES]
+    plain = tuple(
+        Column(key=c.key, heading=c.heading, show=str, is_number=False) if c.key == key else c
+        for c in columns
+    )
+    cut = (f"The {len(shown)} of {len(rows):,} with the lowest {label} are drawn.",) * (
+        len(shown) < len(rows)
+    )
+    ends = [(str(row[key]), float(row[score])) for row in (worst[:1] + worst[-1:])]
+    alt = " to ".join(f"{value:.4f} ({name})" for name, value in ends) or "none is known"
+    return Chart(
+        key=f"{KEY}-{place}-{score.replace('_', '-')}",
+        title=f"{label[:1].upper()}{label[1:]} of each {key}, the worst first",
+        figure={
+            "data": [
+                {
+                    "type": "bar",
+                    "orientation": "h",
+                    "x": [float(row[score]) for row in shown],
+                    "y": list(range(len(shown))),
+                    "text": [
+                        f"{row[key]}\n{label} {float(row[score]):.4f}\n{int(row['support']):,} images"
+                        for row in shown
+                    ],
+                    "textposition": "none",
+                    "hoverinfo": "text",
+                    "marker": {"color": BLUE},
+                }
+            ],
+            "layout": {
+                "showlegend": False,
+                "xaxis": axis(label, range=[0, 1.02]),
+                "yaxis": {
+                    "tickvals": list(range(len(shown))),
+                    "ticktext": [_short(str(row[key])) for row in shown],
+                    "autorange": "reversed",
+                    "showgrid": False,
+                    "ticks": "",
+                },
+            },
+        },
+        alt=f"{label} of {len(rows):,}: {alt}.",
+        table=_table(f"per_{key}", "The same in numbers", plain, rows),
+        notes=cut,
+        height=120 + 20 * max(len(shown), 3),
+    )
+
+
+def _calibration(values: Values, place: int) -> Chart:
+    bins = [one for one in values["reliability"] if one["images"]]
+    middles = [(one["low"] + one["high"]) / 2 for one in bins]
+    most = max(one["images"] for one in bins)
+    error = number(values.get("calibration_error"))
+    columns = (
+        Column(key="low", heading="from", show=show_share, is_number=True),
+        Column(key="high", heading="to", show=show_share, is_number=True),
+        Column(key="images", heading="predictions", show=show_count, is_number=True),
+        Column(key="confidence", heading="mean probability", show=show_accuracy, is_number=True),
+        Column(key="accuracy", heading="share that is right", show=show_accuracy, is_number=True),
+    )
+    said = "" if error is None else f", expected error {error:.4f}"
+    return Chart(
+        key=f"{KEY}-{place}-calibration",
+        title=f"Calibration: how often predictions are right, by their probability{said}",
+        figure={
+            "data": [
+                {
+                    "type": "bar",
+                    "x": middles,
+                    "y": [one["accuracy"] for one in bins],
+                    "width": [one["high"] - one["low"] for one in bins],
+                    "text": [
+                        f"probability {show_share(one['low'])} to {show_share(one['high'])}\nright: "
+                        f"{show_share(one['accuracy'])} of {one['images']:,}"
+                        for one in bins
+                    ],
+                    "textposition": "none",
+                    "hoverinfo": "text",
+                    "marker": {"color": BLUE, "opacity": [0.3 + 0.7 * one["images"] / most for one in bins]},
+                },
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "x": [0, 1],
+                    "y": [0, 1],
+                    "hoverinfo": "skip",
+                    "line": {"color": VERMILION, "dash": "dash", "width": 1.5},
+                },
+            ],
+            "layout": {
+                "showlegend": False,
+                "xaxis": axis("probability of the prediction", range=[0, 1], tickformat=".0%"),
+                "yaxis": axis("share that is right", range=[0, 1], tickformat=".0%"),
+            },
+        },
+        alt=f"Predictions in {len(bins)} ranges of probability{said}; the dashed line is the ideal.",
+        table=_table("reliability", "Predictions by probability", columns, bins),
+        notes=(
+            "Darker: more predictions. Below the dashed line the network is too sure, above it too modest.",
+        ),
+        height=340,
+    )
+
+
+def _mistakes(values: Values) -> Iterator[Block]:
+    rows = values.get("mistakes") or values.get("residuals")
+    if not rows:
+        return
+    show = {"probability": show_accuracy, "is_present": lambda value: "yes" if value else "no"}
+    show |= dict.fromkeys(("true", "prediction", "residual"), _plain)
+    numbers = ("probability", "residual")
+    columns = tuple(
+        Column(
+            key=name,
+            heading={"is_present": "has it", "true": "true"}.get(name, name),
+            show=show.get(name, str),
+            is_number=name in numbers,
+        )
+        for name in rows[0]
+    )
+    yield _table("mistakes", f"The largest mistakes ({len(rows)})", columns, rows)
+
+
+def _plain(value: Any) -> str:
+    return show_value(value) if isinstance(value, float) else str(value)
+
+
+def _table(key: str, title: str, columns: tuple[Column, ...], rows: Sequence[Values]) -> Table:
+    return Table(key=key, title=title, columns=columns, rows=tuple(rows))
