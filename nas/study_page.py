@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nas.config.command_line import command_of
-from nas.errors import NasError, SpaceArgumentError, UsageError
+from nas.errors import NasError, SpaceArgumentError, StudyError, UsageError
 from nas.io import write_whole
+from nas.report.page.after_search import AFTER_SEARCH, after_search, of_beside, read_files
+from nas.report.page.attached import ACCEPTED, Attached, Recognised, recognise, shared_among
 from nas.report.page.best_so_far import best_so_far
+from nas.report.page.compared import compared
 from nas.report.page.document import MOST_BYTES, plotly_script, render
 from nas.report.page.failures import failures
 from nas.report.page.front import front
@@ -22,12 +25,15 @@ from nas.report.page.probabilities import probabilities
 from nas.report.page.repeat import repeat
 from nas.report.page.rungs import rungs
 from nas.report.page.source import Source
+from nas.report.page.studies import name_apart
+from nas.report.page.studies_sections import compare_studies
 from nas.report.page.timeline import timeline
 from nas.report.page.trial_cards import trial_cards
 from nas.report.printing import show_share
 from nas.report.show import open_with_space
 from nas.study.attempts import driver_of
 from nas.study.study import Study, open_study
+from nas.study.study_folder import FILE_NAME, has_study
 from nas.study.study_trial import StudyTrial
 from search_spaces import SpaceError
 
@@ -41,6 +47,8 @@ SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (
     predictions,
     timeline,
     failures,
+    compared,
+    *map(of_beside, AFTER_SEARCH),
     repeat,
 )
 """The sections of a page about one study, in order. Each says itself that it has nothing to show."""
@@ -60,11 +68,13 @@ class Written:
         path: The file.
         size: Its size, bytes.
         page: What is on it.
+        found: What was recognised where.
     """
 
     path: Path
     size: int
     page: Page
+    found: tuple[Recognised, ...] = ()
 
 
 def write_report(
@@ -73,20 +83,24 @@ def write_report(
     """Writes a page about a study: one HTML file that opens offline, in any browser.
 
     Args:
-        studies: The study, or its folder; several for a page that compares them.
-        out: The file; `report.html` in the first study's folder by default.
+        studies: The study, or its folder; several for a page that compares them. Beside them, or alone, what
+            came after a search: folders of `nas train` and `nas scale`, files of `nas evaluate --json`,
+            `nas measure`, `nas latency-table` and `nas cam`.
+        out: The file; `report.html` in the first folder by default.
 
     Raises:
         StudyError: There is no study, or it cannot be read.
-        UsageError: The file cannot be written, or plotly is not installed.
+        UsageError: A folder or file holds nothing that is known or cannot be read, the page cannot be
+            written, or plotly is not installed.
+        LatencyError: A file of latencies is damaged.
     """
     given = [studies] if isinstance(studies, str | Path | Study) else list(studies)
     if not given:
         raise UsageError("`studies` must hold at least one, but is empty: give some", field="studies")
     plotly_script()
-    opened = [study if isinstance(study, Study) else _open(study) for study in given]
-    path = check_place(opened[0].folder / FILE if out is None else Path(out).expanduser())
-    content, page = _smallest(opened)
+    content_of = _read(given)
+    path = check_place(content_of.first / FILE if out is None else Path(out).expanduser())
+    content, page = _smallest(content_of)
     try:
         write_whole(path, content)
     except OSError as error:
@@ -95,7 +109,52 @@ def write_report(
             "write to",
             field="out",
         ) from error
-    return Written(path=path, size=len(content), page=page)
+    return Written(path=path, size=len(content), page=page, found=content_of.found.recognised)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Given:
+    """What a page is to be made of.
+
+    Attributes:
+        first: The folder of the page, where none is asked for.
+        studies: The studies.
+        found: What else was given, or stands in the studies' folders; with the studies among what was
+            recognised.
+    """
+
+    first: Path
+    studies: tuple[Study, ...]
+    found: Attached
+
+
+def _read(given: Sequence[str | Path | Study]) -> _Given:
+    """Finds out what each of these is; a study that is given twice counts once."""
+    studies: dict[Path, Study] = {}
+    found = Attached()
+    for one in given:
+        path = one.folder if isinstance(one, Study) else Path(one).expanduser()
+        beside = recognise(path) if path.exists() else Attached()
+        if isinstance(one, Study) or (path / FILE_NAME).exists() or not beside.recognised:
+            study = one if isinstance(one, Study) else _opened(path)
+            studies.setdefault(path.resolve(), study)
+            found = found.and_also(Attached(recognised=(Recognised(path=path, kind="study"),)))
+        found = found.and_also(beside)
+    path = Path(given[0].folder if isinstance(given[0], Study) else given[0]).expanduser()
+    first = path if path.is_dir() else path.parent
+    return _Given(first=first, studies=tuple(studies.values()), found=found)
+
+
+def _opened(path: Path) -> Study:
+    """The study in a folder that holds nothing else that is known."""
+    if path.is_file():
+        raise UsageError(f"{path} is nothing that a page is made of: give {ACCEPTED}", field="folders")
+    if not path.is_dir() or not has_study(path):
+        raise StudyError(
+            f"there is no study in {path}, nor anything else that a page is made of: give {ACCEPTED}",
+            field="folders",
+        )
+    return _open(path)
 
 
 def _open(folder: str | Path) -> Study:
@@ -123,20 +182,21 @@ def check_place(path: Path) -> Path:
     return path
 
 
-def page_of(study: Study, *, most_trials: int = MOST_TRIALS[0]) -> Page:
+def page_of(study: Study, *, most_trials: int = MOST_TRIALS[0], beside: Attached | None = None) -> Page:
     """The page about one study.
 
     Args:
         study: The study, opened with its space where decisions shall be named.
         most_trials: So many trials are shown at most.
+        beside: What was given with it.
     """
     command = command_of(study.settings, study.folder.resolve())
-    source = Source.of(study, most_trials=most_trials, command=command)
+    source = Source.of(study, most_trials=most_trials, command=command, beside=beside)
     return Page(
         title=study.folder.resolve().name,
         subtitle=_subtitle(study),
         notes=(*study.warnings, *_unfinished(study), *_sampled(study, source.shown)),
-        parts=tuple(make(source) for make in SECTIONS),
+        parts=(*(make(source) for make in SECTIONS), *read_files(source.beside)),
         trials=trial_cards(source.shown),
     )
 
@@ -144,8 +204,11 @@ def page_of(study: Study, *, most_trials: int = MOST_TRIALS[0]) -> Page:
 def _subtitle(study: Study) -> str:
     """What was searched on what, and when this was written."""
     about = (study.provenance.data_text, f"space {study.provenance.space_name}", study.objective.describe())
-    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    return f"{', '.join(word for word in about if word)}. Written {now}."
+    return f"{', '.join(word for word in about if word)}. Written {_now()}."
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _unfinished(study: Study) -> tuple[str, ...]:
@@ -177,15 +240,43 @@ def _sampled(study: Study, shown: Sequence[StudyTrial]) -> tuple[str, ...]:
     )
 
 
-def page_of_several(studies: Sequence[Study]) -> Page:
-    """The page that compares studies."""
-    raise UsageError(f"one study must be given, but got {len(studies)}: give one", field="studies")
+def page_of_several(studies: Sequence[Study], *, beside: Attached | None = None) -> Page:
+    """The page that compares studies.
+
+    Args:
+        studies: At least two.
+        beside: What was given with them: what is of a network of one of them is said to be its own.
+    """
+    compared_studies = name_apart(studies)
+    digests = {one.name: frozenset(t.digest for t in one.study.trials) for one in compared_studies}
+    found = shared_among(beside or Attached(), digests)
+    return Page(
+        title=f"{len(studies)} studies beside each other",
+        subtitle=f"{', '.join(one.name for one in compared_studies)}. Written {_now()}.",
+        notes=tuple(note for study in studies for note in (*study.warnings, *_unfinished(study))),
+        parts=(*compare_studies(compared_studies), *after_search(found), *read_files(found)),
+    )
 
 
-def _smallest(studies: Sequence[Study]) -> tuple[bytes, Page]:
+def page_without_study(found: Attached) -> Page:
+    """The page about what came after a search that was not given."""
+    return Page(
+        title=found.recognised[0].path.resolve().name,
+        subtitle=f"Without the study that it comes from. Written {_now()}.",
+        parts=(*after_search(found), *read_files(found)),
+    )
+
+
+def _smallest(given: _Given) -> tuple[bytes, Page]:
     """The page with as many trials as fit."""
+    studies = given.studies
     for most in MOST_TRIALS:
-        page = page_of(studies[0], most_trials=most) if len(studies) == 1 else page_of_several(studies)
+        if not studies:
+            page = page_without_study(given.found)
+        elif len(studies) == 1:
+            page = page_of(studies[0], most_trials=most, beside=given.found)
+        else:
+            page = page_of_several(studies, beside=given.found)
         content = render(page)
         if len(content) < MOST_BYTES:
             return content, page

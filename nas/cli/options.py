@@ -44,7 +44,7 @@ USAGE = {
     "search": "nas search --data PATH --space NAME --out DIR [options]",
     "resume": "nas resume DIR [options]",
     "show": "nas show DIR [--top N] [--pareto COST,COST] [--json]",
-    "report": "nas report DIR [DIR ...] [--out FILE.html] [--json]",
+    "report": "nas report STUDY [STUDY|FOLDER|FILE ...] [--out FILE.html] [--json]",
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
     "train": "nas train WHAT --data PATH --recipe NAME --out DIR [options]",
     "evaluate": "nas evaluate BUNDLE --data PATH [options]",
@@ -116,9 +116,15 @@ def fill_show(parser: Parser) -> None:
 
 def fill_report(parser: Parser) -> None:
     """Options of `nas report`."""
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="the study's folder; several are compared")
     parser.add_argument(
-        "--out", metavar="FILE", help="the HTML file (default: report.html in the first study's folder)"
+        "folders",
+        nargs="+",
+        metavar="STUDY|FOLDER|FILE",
+        help="the study's folder, several are compared; beside it folders of nas train and nas scale, files "
+        "of nas evaluate --json, nas measure, nas latency-table and nas cam, or a folder with some",
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", help="the HTML file (default: report.html in the first folder)"
     )
     add_json(parser)
 

@@ -8,6 +8,9 @@ from nas.report.activity import Activity
 from nas.report.printing import Fact, Report, emit, make_console, show_bytes
 from nas.study_page import Written, write_report
 
+MOST_SHOWN = 12
+"""Folders and files that are named; `--json` has all."""
+
 
 def run(arguments: Namespace) -> int:
     """Writes the page, and says where."""
@@ -20,11 +23,19 @@ def run(arguments: Namespace) -> int:
 
 def _report(written: Written) -> Report:
     page = written.page
+    left = len(written.found) - MOST_SHOWN
     return Report(
         title="",
         facts=(
             Fact(key="path", label="page", value=str(written.path)),
             Fact(key="bytes", label="size", value=written.size, text=show_bytes(written.size)),
+            Fact(
+                key="read",
+                label="made of",
+                value=[{"path": str(one.path), "kind": one.kind} for one in written.found],
+                text="\n".join(f"{one.kind}: {one.path}" for one in written.found[:MOST_SHOWN])
+                + (f"\n{left} more" if left > 0 else ""),
+            ),
             Fact(
                 key="sections",
                 label="sections",

@@ -130,6 +130,11 @@ class Comparison:
         return math.sqrt(squares / freedom) if freedom else None
 
     @property
+    def seed_freedom(self) -> int:
+        """Degrees of freedom of `seed_deviation`."""
+        return self._pooled()[1]
+
+    @property
     def candidate_deviation(self) -> float | None:
         """Standard deviation between the means of the random candidates."""
         means = [one.mean for one in self.contenders if one.role == "random"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from nas.study.study_folder import FILE_NAME
 
 ACCEPTED = (
     "a study's folder, a folder of nas train or nas scale, a file that nas evaluate --json, nas scale "
-    "--json, nas latency-table or nas measure wrote, a picture (.png) of nas cam, or a folder with some of these"
+    "--json, nas latency-table or nas measure wrote, a picture (.png) of nas cam, or a folder with some"
 )
 
 SCALING_LOG, LAW, CURVES, TRAINED = "trainings.jsonl", "law.png", "curves.png", "trained"
@@ -74,12 +74,14 @@ class Scaling:
         values: What it says with `--json`; empty where that was not kept.
         network: Digest of the network that was scaled; empty where it is not known.
         pictures: What the command drew.
+        study: Name of the study that it comes from, beside others; empty where it is not known.
     """
 
     path: Path
     values: Values
     network: str = ""
     pictures: tuple[Path, ...] = ()
+    study: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,22 +133,6 @@ def _place(one: Any) -> Path:
     return path.resolve()
 
 
-def attached(paths: Iterable[Path]) -> Attached:
-    """What several folders and files hold.
-
-    Raises:
-        UsageError: One holds nothing that is known, or a file cannot be read.
-        NasError: A file of latencies is damaged.
-    """
-    found = Attached()
-    for path in paths:
-        one = recognise(path)
-        if not one.recognised:
-            raise _unknown(path)
-        found = found.and_also(one)
-    return found
-
-
 def recognise(path: Path) -> Attached:
     """What one folder or file holds; nothing where nothing is known.
 
@@ -159,10 +145,6 @@ def recognise(path: Path) -> Attached:
     if path.is_file():
         return _in_file(path, is_given=True)
     raise UsageError(f"{path} does not exist: give {ACCEPTED}", field="folders")
-
-
-def _unknown(path: Path) -> UsageError:
-    return UsageError(f"{path} is nothing that a page is made of: give {ACCEPTED}", field="folders")
 
 
 def _in_folder(folder: Path) -> Attached:
@@ -277,26 +259,19 @@ def _picture(path: Path, *, is_given: bool) -> Attached:
     )
 
 
-def shared_among(found: Attached, digests: Sequence[frozenset[str]]) -> tuple[list[Attached], Attached]:
-    """What belongs to which study, and what to none.
+def shared_among(found: Attached, digests: Mapping[str, frozenset[str]]) -> Attached:
+    """The same, with trainings and scalings of a network of a study called its own.
 
     Args:
         found: What was found.
-        digests: Networks of the trials of each study.
-
-    Returns:
-        For each study the trainings and scalings of its networks; the rest.
+        digests: Networks of the trials of each study, by the study's name.
     """
-    own = []
-    taken: set[Path] = set()
-    for networks in digests:
-        trainings = tuple(one for one in found.trainings if one.digest in networks)
-        scalings = tuple(one for one in found.scalings if one.network in networks)
-        own.append(Attached(trainings=trainings, scalings=scalings))
-        taken |= {_place(one) for one in (*trainings, *scalings)}
-    rest = replace(
+
+    def study_of(digest: str) -> str:
+        return ", ".join(name for name, networks in digests.items() if digest in networks)
+
+    return replace(
         found,
-        trainings=tuple(one for one in found.trainings if _place(one) not in taken),
-        scalings=tuple(one for one in found.scalings if _place(one) not in taken),
+        trainings=tuple(replace(one, study=study_of(one.digest)) for one in found.trainings),
+        scalings=tuple(replace(one, study=study_of(one.network)) for one in found.scalings),
     )
-    return own, rest

@@ -52,7 +52,7 @@ class _Random:
 def best_so_far(source: Source) -> Section | Absent:
     """The best so far over trials."""
     study = source.study
-    trials = _whole(study)
+    trials = whole(study)
     if not trials:
         return Absent(key=KEY, title=TITLE, reason="no trial has completed yet")
     if study.objective.is_front:
@@ -74,7 +74,7 @@ def best_so_far(source: Source) -> Section | Absent:
     return Section(key=KEY, title=TITLE, lead=lead, blocks=(_chart(source, trials, rewards, best, random),))
 
 
-def _whole(study: Study) -> list[StudyTrial]:
+def whole(study: Study) -> list[StudyTrial]:
     """Trials that were trained themselves at the highest fidelity and have ended, in order."""
     ended = [
         t for t in study.trials if t.copied_from is None and t.status.value in ("completed", "infeasible")

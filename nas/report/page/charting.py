@@ -45,6 +45,12 @@ def metric_axis(name: str, values: Iterable[float] = (), *, where: str = "") -> 
     return axis
 
 
+def titled(metric: str) -> str:
+    """A metric's name as the first word of a title."""
+    label = metric_info(metric).label
+    return f"{label[:1].upper()}{label[1:]}"
+
+
 def axis(title: str, **more: Any) -> Layout:
     """An axis with a title."""
     return {"title": {"text": title}, **more}

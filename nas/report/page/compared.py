@@ -70,10 +70,9 @@ def verdict(comparison: Comparison) -> str:
 def half_width(comparison: Comparison, one: Contender) -> float | None:
     """Half of the 95 % interval of a contender's mean, by the deviation that all contenders share."""
     deviation = comparison.seed_deviation
-    freedom = sum(len(each.values) - 1 for each in comparison.contenders if each.values)
-    if deviation is None or not one.values or freedom < 1:
+    if deviation is None or not one.values:
         return None
-    return t_quantile(freedom) * deviation / math.sqrt(len(one.values))
+    return t_quantile(comparison.seed_freedom) * deviation / math.sqrt(len(one.values))
 
 
 def _chart(comparison: Comparison, table: Table) -> Chart:

@@ -82,6 +82,8 @@ def _lead(scalings: Sequence[Scaling]) -> str:
 
 def _of_one(one: Scaling, place: int) -> Iterator[Block]:
     values = one.values
+    if one.study:
+        yield Words(lines=(f"Scaled from a network of {one.study}.",))
     if "lattice" in values:
         yield from _search(values, place)
     if values.get("trained"):

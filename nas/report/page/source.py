@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from nas.evaluation.comparison import Comparison, load_comparison
+from nas.report.page.attached import Attached
 from nas.study.insight import Insight, explain, unexplained
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
@@ -23,7 +23,7 @@ class Source:
         unexplained: Why they say nothing; empty where they do.
         comparison: The comparison on the test split; None where there was none.
         shown: The trials that charts show and that open when they are asked for, by number.
-        folders: Folders beside the study in which its networks were trained, scaled or mapped.
+        beside: Trainings, scores and others in its folder, and in those that were given with it.
     """
 
     study: Study
@@ -32,16 +32,19 @@ class Source:
     unexplained: str
     comparison: Comparison | None
     shown: tuple[StudyTrial, ...]
-    folders: tuple[Path, ...] = ()
+    beside: Attached = field(default_factory=Attached)
 
     @classmethod
-    def of(cls, study: Study, *, most_trials: int, command: str = "") -> Source:
+    def of(
+        cls, study: Study, *, most_trials: int, command: str = "", beside: Attached | None = None
+    ) -> Source:
         """What there is to know of a study.
 
         Args:
             study: The study.
             most_trials: So many trials are shown at most.
             command: The command line that searches again.
+            beside: What was given with it.
 
         Raises:
             StudyError: A file of the study cannot be read.
@@ -58,6 +61,7 @@ class Source:
             unexplained=why,
             comparison=load_comparison(study.folder),
             shown=sample(study, most_trials),
+            beside=beside or Attached(),
         )
 
 

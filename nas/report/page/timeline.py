@@ -244,7 +244,7 @@ def _cost(study: Study, attempts: Sequence[Attempt], wall: float) -> Report:
     facts = [
         Fact(key="wall_hours", label="wall time", value=wall / 3600, text=f"{wall / 3600:.2f} h"),
         Fact(key="worker_hours", label="worker-hours", value=total, text=f"{total:.2f} h"),
-        _gpu_fact(study, total),
+        gpu_fact(study, total),
         Fact(
             key="unused_hours",
             label="without a result",
@@ -258,7 +258,8 @@ def _cost(study: Study, attempts: Sequence[Attempt], wall: float) -> Report:
     return Report(title="Cost of the search", facts=tuple(facts))
 
 
-def _gpu_fact(study: Study, worker_hours: float) -> Fact:
+def gpu_fact(study: Study, worker_hours: float) -> Fact:
+    """GPU-hours of a search: known, at most so many, or none."""
     share = study.settings.get("gpus_per_worker")
     has_gpu = any("cuda" in metric.environment for trial in study.trials for metric in trial.metrics)
     if isinstance(share, int | float) and share > 0:

@@ -80,6 +80,7 @@ def _table(records: Sequence[TrainingRecord]) -> Table:
     metrics = tuple(dict.fromkeys(one.metric for one in records))
     columns = [
         Column(key="training", heading="training"),
+        *([Column(key="study", heading="study")] if any(one.study for one in records) else []),
         Column(key="network", heading="network"),
         Column(key="recipe", heading="recipe"),
         Column(key="epochs", heading="epochs"),
@@ -118,6 +119,7 @@ def _row(one: TrainingRecord) -> Row:
     )
     return {
         "training": label(one),
+        "study": one.study or None,
         "network": one.name,
         "recipe": one.recipe.get("name"),
         "epochs": f"{done:g} of {one.epochs:g}",
@@ -144,7 +146,7 @@ def _charts(metric: str, records: Sequence[TrainingRecord]) -> Iterator[Block]:
     ]
     left = len(records) - len(ranked)
     notes = (f"The {MOST_CURVES} best of {len(records)} trainings are drawn.",) if left else ()
-    info, table = metric_info(metric), _evaluations(metric, ranked)
+    table = _evaluations(metric, ranked)
     what = (
         (
             "metric",

@@ -40,6 +40,7 @@ class TrainingRecord:
         notes: What happened, and what to look at before trusting it.
         result: What `result.json` says; empty where the training is not finished, or was not tested.
         cost: What the training cost and on what, as the bundle's card says; empty where there is none.
+        study: Name of the study that it comes from, beside others; empty where it is not known.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class TrainingRecord:
     notes: tuple[str, ...]
     result: Values
     cost: str = ""
+    study: str = ""
 
     @property
     def value(self) -> float | None:

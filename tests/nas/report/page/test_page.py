@@ -133,7 +133,15 @@ def test_a_page_has_a_place_for_each_section_and_says_what_is_not_on_it(written,
     keys = [section.key for section in written.page.sections]
     known = "overview best front decisions options predicted workers failures repeat"
     assert keys == known.split()
-    assert {part.key for part in written.page.absent} == {"rungs"}
+    assert {part.key for part in written.page.absent} == {
+        "rungs",
+        "comparison",
+        "trainings",
+        "scores",
+        "maps",
+        "scaling",
+        "latency",
+    }
     assert [attributes["id"] for attributes in elements.of("section")] == [*keys, "absent"]
     assert [attributes["href"] for attributes in elements.of("a")] == ["#main", *(f"#{key}" for key in keys)]
 

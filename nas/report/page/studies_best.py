@@ -1,0 +1,215 @@
+"""Best so far of several studies over trials and hours, with medians of those that differ in the seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.report.page.best_so_far import whole
+from nas.report.page.charting import Trace, axis, steps
+from nas.report.page.parts import (
+    BLUE,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    SKY,
+    VERMILION,
+    Absent,
+    Block,
+    Chart,
+    Section,
+)
+from nas.report.page.studies import Group, Named, Setup
+from nas.report.printing import Column, Row, Table, show_accuracy
+
+Floats = npt.NDArray[np.float64]
+
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, INK, GREY)
+"""Colours of studies in the order in which they were given."""
+
+DASHES = ("dash", "dot", "dashdot")
+
+GRID = 200
+"""Places at which the median of several studies is taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curve:
+    """The best reward so far of a study.
+
+    Attributes:
+        name: Name of the study.
+        trials: Trained candidates, 1 to their number.
+        hours: Hours since the search began when each ended, pauses included.
+        best: Best reward so far.
+    """
+
+    name: str
+    trials: Floats
+    hours: Floats
+    best: Floats
+
+    def x(self, by: str) -> Floats:
+        """What it is drawn over: `trials` or `hours`."""
+        return self.trials if by == "trials" else self.hours
+
+
+def curve_of(one: Named) -> Curve | None:
+    """The curve of a study; None where nothing was trained whole."""
+    trials = whole(one.study)
+    if not trials:
+        return None
+    rewards = np.array([-np.inf if trial.reward is None else trial.reward for trial in trials])
+    begun = one.attempts[0].begun if one.attempts else None
+    hours = [
+        math.nan
+        if begun is None or trial.finished_at is None
+        else (datetime.fromisoformat(trial.finished_at) - begun).total_seconds() / 3600
+        for trial in trials
+    ]
+    ended = np.maximum.accumulate(np.nan_to_num(np.array(hours), nan=0.0))
+    return Curve(
+        name=one.name,
+        trials=np.arange(1.0, len(trials) + 1),
+        hours=ended,
+        best=np.maximum.accumulate(rewards),
+    )
+
+
+def best_of_studies(groups: Sequence[Group]) -> Section | Absent:
+    """Best so far over trials and over hours: a chart for each kind of studies, never two kinds in one."""
+    key, title = "best", "Best so far"
+    blocks: list[Block] = []
+    for found in groups:
+        curves = [(setup, [c for one in setup.studies if (c := curve_of(one))]) for setup in found.setups]
+        known = [(setup, each) for setup, each in curves if each]
+        if known and not found.studies[0].study.objective.is_front:
+            blocks += [_best_chart(found, known, by) for by in ("trials", "hours")]
+    if not blocks:
+        return Absent(
+            key=key,
+            title=title,
+            reason="no study has a reward: none completed a trial, or they look for fronts",
+        )
+    lead = "The best reward so far of each study"
+    lead += ", by trained candidates and by hours of the search."
+    if len(groups) > 1:
+        lead += " Studies that cannot be compared have charts of their own."
+    return Section(key=key, title=title, lead=lead, blocks=tuple(blocks))
+
+
+def _best_chart(found: Group, known: Sequence[tuple[Setup, list[Curve]]], by: str) -> Chart:
+    traces: list[Trace] = []
+    rows: list[Row] = []
+    for place, (setup, curves) in enumerate(known):
+        color = COLORS[place % len(COLORS)]
+        if len(curves) > 1:
+            traces += _median(curves, by, color, setup.name)
+        for number, curve in enumerate(curves):
+            x, y = curve.x(by), curve.best
+            kept = sorted({0, *(np.flatnonzero(np.diff(y)) + 1).tolist(), len(y) - 1})
+            thin = {"width": 1, "dash": DASHES[number % len(DASHES)]} if len(curves) > 1 else {}
+            line = steps(x[kept].tolist(), y[kept].tolist(), name=curve.name, color=color, **thin)
+            words = [
+                f"{curve.name}\n{y[p]:.4f} after {int(curve.trials[p])} trials, {curve.hours[p]:.2f} h"
+                for p in kept
+            ]
+            traces.append({**line, "text": words, "hoverinfo": "text"})
+            rows.append(
+                {
+                    "study": curve.name,
+                    "trials": int(curve.trials[-1]),
+                    "hours": float(curve.hours[-1]),
+                    "half": _first_near(curve),
+                    "best": float(y[-1]),
+                }
+            )
+    tops = [float(curve.best[-1]) for _, curves in known for curve in curves]
+    starts = [float(np.quantile(curve.best, 0.1)) for _, curves in known for curve in curves]
+    span = (max(tops) - min(starts)) or 1.0
+    title = f"Best reward so far by {'trained candidates' if by == 'trials' else 'hours since the beginning'}"
+    letter = f"-{found.letter.lower()}"
+    return Chart(
+        key=f"best-{by}{letter}",
+        title=f"{title} ({found.letter})",
+        figure={
+            "data": traces,
+            "layout": {
+                "xaxis": axis("trained candidates" if by == "trials" else "hours, pauses included"),
+                "yaxis": axis("reward", range=[min(starts) - 0.05 * span, max(tops) + 0.06 * span]),
+                "showlegend": True,
+            },
+        },
+        alt=f"{title}: " + "; ".join(f"{row['study']} ends at {row['best']:.4f}" for row in rows[:6]) + ".",
+        table=Table(
+            key=f"best_{by}",
+            title="Where each ends",
+            columns=(
+                Column(key="study", heading="study"),
+                Column(key="trials", heading="trained candidates", is_number=True),
+                Column(key="hours", heading="hours", show="{:.2f}".format, is_number=True),
+                Column(key="best", heading="best reward", show=show_accuracy, is_number=True),
+                Column(key="half", heading="within 0.01 of it after", is_number=True),
+            ),
+            rows=tuple(rows),
+        ),
+        notes=_best_notes(known),
+    )
+
+
+def _first_near(curve: Curve) -> int:
+    return 1 + int(np.flatnonzero(curve.best >= curve.best[-1] - 0.01)[0])
+
+
+def _best_notes(known: Sequence[tuple[Setup, list[Curve]]]) -> tuple[str, ...]:
+    notes = []
+    if any(len(curves) > 1 for _, curves in known):
+        notes.append(
+            "Studies that differ in the seed alone are drawn thin; the thick line is their median, and the "
+            "band goes from the worst to the best of them, as far as all of them go."
+        )
+    notes.append("Trials of lower fidelity, on earlier rungs, are not drawn, but take their time.")
+    return tuple(notes)
+
+
+def _median(curves: Sequence[Curve], by: str, color: str, name: str) -> list[Trace]:
+    """Median and spread of studies that differ in the seed alone, as far as all of them go."""
+    begin = max(float(curve.x(by)[0]) for curve in curves)
+    end = min(float(curve.x(by)[-1]) for curve in curves)
+    if end < begin:
+        return []
+    count = int(end - begin) + 1 if by == "trials" and end - begin < GRID else GRID
+    grid = np.linspace(begin, end, count)
+    values = np.stack([_at(curve.x(by), curve.best, grid) for curve in curves])
+    values = np.where(np.isfinite(values), values, np.nanmin(values[np.isfinite(values)]))
+    edge = {"type": "scatter", "mode": "lines", "x": grid.tolist(), "hoverinfo": "skip"}
+    none = {"line": {"width": 0, "shape": "hv"}, "showlegend": False}
+    return [
+        {**edge, **none, "y": values.min(0).tolist()},
+        {
+            **edge,
+            **none,
+            "y": values.max(0).tolist(),
+            "fill": "tonexty",
+            "fillcolor": "rgba(128,128,128,0.18)",
+        },
+        steps(
+            grid.tolist(),
+            np.median(values, 0).tolist(),
+            name=f"median of {len(curves)} seeds: {name}",
+            color=color,
+            width=3.5,
+        ),
+    ]
+
+
+def _at(x: Floats, y: Floats, grid: Floats) -> Floats:
+    """What a curve of steps has at each place."""
+    places = np.searchsorted(x, grid + 1e-12, side="right") - 1
+    return np.where(places < 0, -np.inf, y[np.maximum(places, 0)])

@@ -1,0 +1,178 @@
+"""Pareto fronts of several studies over each other, and their winners side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas.metrics import metric_info, show_metric
+from nas.report.network_lines import stage_lines
+from nas.report.page.charting import Trace, metric_axis, steps, titled, trial_words
+from nas.report.page.parts import (
+    Absent,
+    Block,
+    Chart,
+    Drawing,
+    Section,
+    Words,
+)
+from nas.report.page.studies import Group, Named
+from nas.report.page.studies_best import COLORS
+from nas.report.printing import Column, Row, Table, show_count
+from nas.study.study_trial import StudyTrial
+from search_spaces import SpaceError
+
+MOST_DRAWN = 8
+"""Winners that are drawn."""
+
+
+def fronts_of_studies(groups: Sequence[Group]) -> Section | Absent:
+    """The Pareto fronts of studies that can be compared, over each other."""
+    key, title = "front", "Pareto fronts"
+    charts = [chart for found in groups if (chart := _front_chart(found)) is not None]
+    if not charts:
+        return Absent(key=key, title=title, reason="no study has trials with both its metric and a cost")
+    lead = "The fronts of studies that can be compared, over each other; a star is a winner."
+    if len(groups) > 1:
+        lead += " Fronts of other images, splits or objectives are in charts of their own."
+    return Section(key=key, title=title, lead=lead, blocks=tuple(charts))
+
+
+def _front_chart(found: Group) -> Chart | None:
+    traces: list[Trace] = []
+    rows: list[Row] = []
+    every: list[float] = []
+    goals = next((one.study.front_goals() for one in found.studies if one.study.completed), ())
+    if len(goals) < 2:
+        return None
+    goal, cost = goals[0].metric, goals[1].metric
+    for place, one in enumerate(found.studies):
+        if not one.study.completed:
+            continue
+        trials = [t for t in one.study.pareto_front() if {goal, cost} <= t.costs.keys()]
+        color = COLORS[place % len(COLORS)]
+        if trials:
+            traces.append(_front_line(one, trials, goal, cost, color))
+            every += [trial.costs[cost] for trial in trials]
+        best = one.study.best
+        if {goal, cost} <= best.costs.keys():
+            traces.append(_star(one, best, goal, cost, color))
+        rows += [
+            {"study": one.name, "trial": t.number, goal: t.costs[goal], cost: t.costs[cost]} for t in trials
+        ]
+    if not rows:
+        return None
+    words = "; ".join(
+        _front_words(one.name, [row for row in rows if row["study"] == one.name], goal, cost)
+        for one in found.studies[:6]
+    )
+    return Chart(
+        key=f"front-{found.letter.lower()}",
+        title=f"{titled(goal)} against {metric_info(cost).label} ({found.letter})",
+        figure={
+            "data": traces,
+            "layout": {
+                "xaxis": metric_axis(cost, every),
+                "yaxis": metric_axis(goal),
+                "showlegend": True,
+            },
+        },
+        alt=f"{words}.",
+        table=Table(
+            key="fronts",
+            title="The fronts",
+            columns=(
+                Column(key="study", heading="study"),
+                Column(key="trial", heading="trial", is_number=True),
+                Column(
+                    key=goal,
+                    heading=metric_info(goal).label,
+                    show=metric_info(goal).unit.show,
+                    is_number=True,
+                ),
+                Column(
+                    key=cost,
+                    heading=metric_info(cost).label,
+                    show=metric_info(cost).unit.show,
+                    is_number=True,
+                ),
+            ),
+            rows=tuple(rows),
+        ),
+        height=460,
+    )
+
+
+def _front_words(name: str, rows: Sequence[Row], goal: str, cost: str) -> str:
+    if not rows:
+        return f"{name} has no front"
+    first, last = rows[0], rows[-1]
+    return (
+        f"{name} goes from {show_metric(goal, first[goal])} at {show_metric(cost, first[cost])} to "
+        f"{show_metric(goal, last[goal])} at {show_metric(cost, last[cost])}"
+    )
+
+
+def _front_line(one: Named, trials: Sequence[StudyTrial], goal: str, cost: str, color: str) -> Trace:
+    ordered = sorted(trials, key=lambda trial: trial.costs[cost])
+    line = steps(
+        [t.costs[cost] for t in ordered], [t.costs[goal] for t in ordered], name=one.name, color=color
+    )
+    return {
+        **line,
+        "mode": "lines+markers",
+        "marker": {"color": color, "size": 8},
+        "text": [f"{one.name}, {trial_words(trial, (goal, cost))}" for trial in ordered],
+        "hoverinfo": "text",
+    }
+
+
+def _star(one: Named, best: StudyTrial, goal: str, cost: str, color: str) -> Trace:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": f"winner of {one.name}",
+        "showlegend": False,
+        "x": [best.costs[cost]],
+        "y": [best.costs[goal]],
+        "text": [f"winner of {one.name}, {trial_words(best, (goal, cost))}"],
+        "hoverinfo": "text",
+        "marker": {
+            "color": color,
+            "size": 16,
+            "symbol": "star",
+            "line": {"width": 1, "color": "palette:card"},
+        },
+    }
+
+
+def winners_of_studies(studies: Sequence[Named]) -> Section | Absent:
+    """The winners side by side."""
+    key, title = "winners", "Winners"
+    blocks: list[Block] = []
+    same: dict[str, list[str]] = {}
+    for one in studies:
+        if one.study.completed:
+            same.setdefault(one.study.best.digest, []).append(one.name)
+    blocks += [_drawing(one) for one in [s for s in studies if s.study.completed][:MOST_DRAWN]]
+    if not blocks:
+        return Absent(key=key, title=title, reason="no study has completed a trial")
+    equal = [f"{' and '.join(names)} found the same network." for names in same.values() if len(names) > 1]
+    if equal:
+        blocks.append(Words(lines=tuple(equal)))
+    left = sum(one.study.completed != () for one in studies) - MOST_DRAWN
+    lead = "The network that each study would go with."
+    lead += f" The first {MOST_DRAWN} are drawn." if left > 0 else ""
+    return Section(key=key, title=title, lead=lead, blocks=tuple(blocks))
+
+
+def _drawing(one: Named) -> Block:
+    best = one.study.best
+    words = [f"{show_count(best.macs)} multiply-adds, {show_count(best.params)} parameters"]
+    if best.mean_quality is not None:
+        shown = show_metric(best.quality_metric, best.mean_quality)
+        words.append(f"{metric_info(best.quality_metric).label} {shown}")
+    try:
+        lines = stage_lines(best.network)
+    except (SpaceError, ValueError, KeyError, TypeError) as error:
+        return Words(lines=(f"The winner of {one.name}, trial {best.number}, cannot be drawn: {error}",))
+    return Drawing(title=f"{one.name}, trial {best.number}", lines=lines, text=", ".join(words))

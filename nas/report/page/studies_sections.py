@@ -1,0 +1,140 @@
+"""The sections of the page that compares studies; of its own here their table, and which are comparable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from nas.metrics import metric_info
+from nas.report.page.parts import (
+    Absent,
+    Block,
+    Section,
+    Words,
+)
+from nas.report.page.studies import Group, Named, cautions, differences, group
+from nas.report.page.studies_best import best_of_studies
+from nas.report.page.studies_differences import differences_of_studies
+from nas.report.page.studies_fronts import fronts_of_studies, winners_of_studies
+from nas.report.page.timeline import gpu_fact
+from nas.report.printing import MACS, PARAMS, Column, Row, Table
+
+
+def compare_studies(studies: Sequence[Named]) -> tuple[Section | Absent, ...]:
+    """All sections about several studies."""
+    groups = group(studies)
+    return (
+        _table(studies, groups),
+        best_of_studies(groups),
+        fronts_of_studies(groups),
+        winners_of_studies(studies),
+        differences_of_studies(groups),
+    )
+
+
+def _table(studies: Sequence[Named], groups: Sequence[Group]) -> Section:
+    letters = {one.name: found.letter for found in groups for one in found.studies}
+    table = Table(
+        key="studies",
+        title="Studies",
+        columns=_columns(studies),
+        rows=tuple(_row(one, letters[one.name]) for one in studies),
+        notes=(
+            "Wall time is from the first attempt to the last, with pauses between. Metrics of studies with "
+            "another letter are of other images, another split, or another objective.",
+        ),
+    )
+    if len(groups) == 1:
+        lead = f"All {len(studies)} studies have equal images, split and objective, and can be compared."
+    else:
+        shared = [found for found in groups if len(found.studies) > 1]
+        lead = (
+            f"{len(studies)} studies of {len(groups)} kinds, of other images, splits or objectives: "
+            f"only those of one letter can be compared{', and here no two can' * (not shared)}."
+        )
+    return Section(key="studies", title="Studies", lead=lead, blocks=(table, *_comparable(groups)))
+
+
+def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
+    metrics = tuple(dict.fromkeys(one.quality_metric for one in studies))
+    tested = tuple(dict.fromkeys(one.comparison.metric for one in studies if one.comparison is not None))
+    hours = "{:.2f} h".format
+    return (
+        Column(key="study", heading="study"),
+        Column(key="comparable", heading="comparable"),
+        Column(key="space", heading="space"),
+        Column(key="controller", heading="controller"),
+        Column(key="seed", heading="seed", is_number=True),
+        Column(key="trials", heading="trials", show="{:,}".format, is_number=True),
+        Column(key="wall_hours", heading="wall time", show=hours, is_number=True),
+        Column(key="worker_hours", heading="in workers", show=hours, is_number=True),
+        Column(key="gpu", heading="GPU-hours", is_number=True),
+        Column(key="winner", heading="winner", show="trial {}".format, is_number=True),
+        *(_metric_column(name, name, "search") for name in metrics),
+        *(_metric_column(f"test_{name}", name, "test") for name in tested),
+        MACS,
+        PARAMS,
+        Column(key="data", heading="images"),
+        Column(key="objective", heading="objective"),
+    )
+
+
+def _metric_column(key: str, metric: str, split: str) -> Column:
+    info = metric_info(metric)
+    return Column(key=key, heading=f"{info.label} ({split})", show=info.unit.show, is_number=True)
+
+
+def _row(one: Named, letter: str) -> Row:
+    study, summary, comparison = one.study, one.study.summary(), one.comparison
+    gpu = gpu_fact(study, summary.worker_hours)
+    row: dict[str, object] = {
+        "study": one.name,
+        "comparable": letter,
+        "space": summary.space_name,
+        "data": study.provenance.data_text or None,
+        "objective": summary.objective,
+        "controller": summary.controller,
+        "seed": summary.seed,
+        "trials": len(study.trials),
+        "wall_hours": _wall_hours(one),
+        "worker_hours": summary.worker_hours,
+        "gpu_hours": gpu.value,
+        "gpu": f"{gpu.value:.2f} h" if gpu.value is not None else f"at most {summary.worker_hours:.2f} h",
+        "folder": str(study.folder),
+    }
+    if study.completed:
+        best = study.best
+        row |= {"winner": best.number, best.quality_metric: best.mean_quality}
+        row |= {"macs": best.macs, "params": best.params}
+    if comparison is not None:
+        row[f"test_{comparison.metric}"] = comparison.winner.mean
+    return row
+
+
+def _wall_hours(one: Named) -> float | None:
+    ends = [attempt.ended for attempt in one.attempts if attempt.ended is not None]
+    return (max(ends) - one.attempts[0].begun).total_seconds() / 3600 if ends else None
+
+
+def _comparable(groups: Sequence[Group]) -> Iterator[Block]:
+    """Which studies can be compared, why others cannot, and what to remember of those that can."""
+    lines = []
+    for found in groups:
+        names = ", ".join(one.name for one in found.studies)
+        if len(found.studies) == 1:
+            lines.append(f"{found.letter}: {names}, which can be compared with no other.")
+            continue
+        lines.append(f"{found.letter}: {names} can be compared.")
+        same = [setup for setup in found.setups if len(setup.studies) > 1]
+        lines += [f"{setup.name} differ in the seed alone." for setup in same]
+        differing = cautions(found)
+        if differing:
+            lines.append(f"What differs between them beside the seed: {', '.join(differing)}.")
+    yield Words(lines=tuple(lines))
+    first = groups[0].studies[0]
+    reasons = [_reason(first, other.studies[0]) for other in groups[1:]]
+    if reasons:
+        yield Words(lines=("Not comparable:", *reasons), is_warning=True)
+
+
+def _reason(one: Named, other: Named) -> str:
+    return f"{one.name} and {other.name} differ in {' and '.join(differences(one, other))}."
