@@ -258,10 +258,10 @@ def page_of_several(studies: Sequence[Study], *, beside: Attached | None = None)
     )
 
 
-def page_without_study(found: Attached) -> Page:
+def page_without_study(found: Attached, *, title: str) -> Page:
     """The page about what came after a search that was not given."""
     return Page(
-        title=found.recognised[0].path.resolve().name,
+        title=title,
         subtitle=f"Without the study that it comes from. Written {_now()}.",
         parts=(*after_search(found), *read_files(found)),
     )
@@ -272,7 +272,7 @@ def _smallest(given: _Given) -> tuple[bytes, Page]:
     studies = given.studies
     for most in MOST_TRIALS:
         if not studies:
-            page = page_without_study(given.found)
+            page = page_without_study(given.found, title=given.first.resolve().name)
         elif len(studies) == 1:
             page = page_of(studies[0], most_trials=most, beside=given.found)
         else:

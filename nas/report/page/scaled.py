@@ -48,6 +48,9 @@ STYLES = {
     "fast": (SKY, "cross", "solid"),
 }
 
+DOUBLINGS = [2**power for power in range(-3, 11)]
+"""Where an axis of costs has marks."""
+
 PANELS = (("params", "params"), ("macs", "macs"), ("latency_ms", "latency_ms"))
 
 
@@ -88,9 +91,7 @@ def _of_one(one: Scaling, place: int) -> Iterator[Block]:
         yield from _search(values, place)
     if values.get("trained"):
         yield from _family(values, place)
-    notes = tuple(
-        note for note in map(str, values.get("notes") or ()) if note and not note.startswith("picture: ")
-    )
+    notes = _notes(values)
     if notes:
         yield Words(lines=notes)
     if not values:
@@ -101,6 +102,13 @@ def _of_one(one: Scaling, place: int) -> Iterator[Block]:
             )
         )
         yield from _pictures(one)
+
+
+def _notes(values: Values) -> tuple[str, ...]:
+    """What the command said at the end; an empty line parts it from the notes of its tables."""
+    said = [str(note) for note in values.get("notes") or ()]
+    after = said[said.index("") + 1 :] if "" in said else said
+    return tuple(note for note in after if note and not note.startswith("picture: "))
 
 
 def _pictures(one: Scaling) -> Iterator[Block]:
@@ -178,13 +186,10 @@ def _law(values: Values, metric: str, table: Table, place: int) -> Chart:
         marker = {"color": shades, "size": 13, "symbol": "hexagon", "opacity": 0.45, **coloured}
         traces.append(_ternary(grid, words, marker, name="the law"))
     words = [f"{row['name']}\n{show_metric(metric, row['mean'])}, {row['pixels']} pixels" for row in trained]
-    bar = {"thickness": 10, "title": {"text": metric_info(metric).label}, "len": 0.8}
     marker = {
         "color": means,
         "size": 13,
         "line": {"width": 1.5, "color": "palette:card"},
-        "colorbar": bar,
-        "showscale": True,
         **coloured,
     }
     traces.append(_ternary([_shares(row) for row in trained], words, marker, name="trained"))
@@ -214,12 +219,15 @@ def _law(values: Values, metric: str, table: Table, place: int) -> Chart:
                 },
                 "xaxis": {"visible": False},
                 "yaxis": {"visible": False},
-                "margin": {"l": 40, "r": 20, "t": 40, "b": 40},
+                "margin": {"l": 55, "r": 80, "t": 30, "b": 50},
             },
         },
         alt=f"{len(trained)} networks in a triangle of depth, width and resolution. {law}: {at}.{most}",
         table=table,
-        notes=("A corner: all growth goes into one dimension. Ring: the direction found.",),
+        notes=(
+            "A corner: all growth goes into one dimension. Ring: the direction found. Colour: from "
+            f"{show_metric(metric, limits[0])} (dark blue) to {show_metric(metric, limits[1])} (yellow).",
+        ),
         height=470,
     )
 
@@ -287,7 +295,9 @@ def _curves(values: Values, metric: str, place: int) -> Iterator[Chart]:
             figure={
                 "data": traces,
                 "layout": {
-                    "xaxis": axis("cost over the baseline's", type="log", dtick="D1"),
+                    "xaxis": axis(
+                        "cost over the baseline's", type="log", tickvals=DOUBLINGS, ticktext=DOUBLINGS
+                    ),
                     "yaxis": metric_axis(metric, where=", search split"),
                 },
             },

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from nas.report.page.attached import Attached, Scores
 from nas.report.page.charting import Trace, axis
+from nas.report.page.escaping import visible
 from nas.report.page.parts import BLUE, VERMILION, Absent, Block, Chart, Section, Words
 from nas.report.page.training_files import Values, damaged, number
 from nas.report.printing import Column, Fact, Report, Table, show_accuracy, show_count, show_share
@@ -28,7 +29,8 @@ MOST_PAIRS = 12
 
 SCALE = [[0, "palette:paper"], [1, "palette:blue"]]
 
-NAME_LETTERS = 22
+NAME_LETTERS, FEW_CLASSES = 18, 12
+"""Letters of a class beside an axis; classes with which cells have room for numbers, columns for names."""
 
 SAID = {
     "accuracy": "accuracy",
@@ -120,7 +122,7 @@ def _facts(values: Values) -> Iterator[Fact]:
 
 def _classes(values: Values, place: int) -> Iterator[Block]:
     confusion = np.array(values["confusion"], dtype=np.float64)
-    names = [str(name) for name in values["classes"]]
+    names = [visible(name) for name in values["classes"]]
     if confusion.shape != (len(names), len(names)):
         raise ValueError(f"the matrix is of shape {confusion.shape}, but there are {len(names)} classes")
     yield _matrix(confusion, names, place)
@@ -151,12 +153,12 @@ def _matrix(confusion: Counts, names: Sequence[str], place: int) -> Chart:
         for i, row in enumerate(chosen)
     ]
     ticks = {"tickvals": list(range(len(chosen))), "ticktext": shown, "showgrid": False, "ticks": ""}
-    few = len(chosen) <= 12
-    notes = (
-        ()
-        if len(chosen) == len(names)
-        else (f"The {len(chosen)} of {len(names):,} classes with the most mistakes are drawn.",)
-    )
+    few = len(chosen) <= FEW_CLASSES
+    notes = ["The stronger the colour, the larger the share; on the diagonal predictions are right."]
+    if len(chosen) < len(names):
+        notes.append(f"The {len(chosen)} of {len(names):,} classes with the most mistakes are drawn.")
+    if not few:
+        notes.append("Columns are in the order of the rows.")
     right = float(confusion.diagonal().sum() / max(confusion.sum(), 1))
     title = "Predictions by true class, share of each row"
     return Chart(
@@ -174,8 +176,7 @@ def _matrix(confusion: Counts, names: Sequence[str], place: int) -> Chart:
                     "zmax": 1,
                     "xgap": 1,
                     "ygap": 1,
-                    "colorbar": {"thickness": 10, "tickformat": ".0%"},
-                    "showscale": not few,
+                    "showscale": False,
                 },
                 *([_cell_numbers(counts, shares)] if few else []),
             ],
@@ -185,6 +186,7 @@ def _matrix(confusion: Counts, names: Sequence[str], place: int) -> Chart:
                     "title": {"text": "prediction"},
                     "tickangle": -60 if len(chosen) > 4 else 0,
                     **ticks,
+                    "showticklabels": few,
                 },
                 "yaxis": {"title": {"text": "true class"}, "autorange": "reversed", **ticks},
             },
@@ -205,7 +207,7 @@ def _matrix(confusion: Counts, names: Sequence[str], place: int) -> Chart:
                 for i, row in enumerate(chosen)
             ],
         ),
-        notes=notes,
+        notes=tuple(notes),
         height=min(900, 260 + 24 * len(chosen)),
     )
 
@@ -228,7 +230,8 @@ def _cell_numbers(counts: Counts, shares: Counts) -> Trace:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME_LETTERS else f"{name[: NAME_LETTERS - 1]}…"
+    seen = visible(name)
+    return seen if len(seen) <= NAME_LETTERS else f"{seen[: NAME_LETTERS - 1]}…"
 
 
 def _confusions(confusion: Counts) -> list[tuple[int, int, int]]:
@@ -289,7 +292,7 @@ def _bars(
                     "x": [float(row[score]) for row in shown],
                     "y": list(range(len(shown))),
                     "text": [
-                        f"{row[key]}\n{label} {float(row[score]):.4f}\n{int(row['support']):,} images"
+                        f"{visible(row[key])}\n{label} {float(row[score]):.4f}, {int(row['support'])} images"
                         for row in shown
                     ],
                     "textposition": "none",
@@ -366,7 +369,7 @@ def _calibration(values: Values, place: int) -> Chart:
         alt=f"Predictions in {len(bins)} ranges of probability{said}; the dashed line is the ideal.",
         table=_table("reliability", "Predictions by probability", columns, bins),
         notes=(
-            "Darker: more predictions. Below the dashed line the network is too sure, above it too modest.",
+            "Stronger colour: more predictions. Below the dashed line the network is too sure of itself.",
         ),
         height=340,
     )

@@ -132,12 +132,17 @@ def _called(studies: Sequence[Named]) -> str:
     return f"{studies[0].name} and {len(studies) - 1} more seed{'s' * (len(studies) > 2)}"
 
 
+def images(one: Named) -> str:
+    """What a study was searched on, in words."""
+    return one.study.provenance.data_text or "a function of the user's own, which says no images"
+
+
 def differences(one: Named, other: Named) -> list[str]:
     """Why the rewards of two studies cannot be compared, in words."""
     mine, theirs = one.study.identity, other.study.identity
     found = []
     if mine.data != theirs.data:
-        found.append(f"the images ({one.study.provenance.data_text} and {other.study.provenance.data_text})")
+        found.append(f"the images ({images(one)} and {images(other)})")
     elif mine.split != theirs.split:
         found.append("how the images were split")
     elif not mine.data and one.comparable[0] != other.comparable[0]:

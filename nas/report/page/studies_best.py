@@ -174,7 +174,9 @@ def _best_notes(known: Sequence[tuple[Setup, list[Curve]]]) -> tuple[str, ...]:
             "Studies that differ in the seed alone are drawn thin; the thick line is their median, and the "
             "band goes from the worst to the best of them, as far as all of them go."
         )
-    notes.append("Trials of lower fidelity, on earlier rungs, are not drawn, but take their time.")
+    studies = [one.study for setup, _ in known for one in setup.studies]
+    if any(len({trial.fidelity for trial in study.trials}) > 1 for study in studies):
+        notes.append("Trials of lower fidelity, on earlier rungs, are not drawn, but take their time.")
     return tuple(notes)
 
 

@@ -11,7 +11,7 @@ from nas.report.page.parts import (
     Section,
     Words,
 )
-from nas.report.page.studies import Group, Named, cautions, differences, group
+from nas.report.page.studies import Group, Named, cautions, differences, group, images
 from nas.report.page.studies_best import best_of_studies
 from nas.report.page.studies_differences import differences_of_studies
 from nas.report.page.studies_fronts import fronts_of_studies, winners_of_studies
@@ -73,8 +73,6 @@ def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
         *(_metric_column(f"test_{name}", name, "test") for name in tested),
         MACS,
         PARAMS,
-        Column(key="data", heading="images"),
-        Column(key="objective", heading="objective"),
     )
 
 
@@ -119,21 +117,19 @@ def _comparable(groups: Sequence[Group]) -> Iterator[Block]:
     """Which studies can be compared, why others cannot, and what to remember of those that can."""
     lines = []
     for found in groups:
+        first = found.studies[0]
         names = ", ".join(one.name for one in found.studies)
-        if len(found.studies) == 1:
-            lines.append(f"{found.letter}: {names}, which can be compared with no other.")
-            continue
-        lines.append(f"{found.letter}: {names} can be compared.")
+        lines.append(f"{found.letter}: {names}. Images: {images(first)}. {first.study.objective.describe()}.")
         same = [setup for setup in found.setups if len(setup.studies) > 1]
         lines += [f"{setup.name} differ in the seed alone." for setup in same]
         differing = cautions(found)
         if differing:
             lines.append(f"What differs between them beside the seed: {', '.join(differing)}.")
     yield Words(lines=tuple(lines))
-    first = groups[0].studies[0]
-    reasons = [_reason(first, other.studies[0]) for other in groups[1:]]
+    reference = groups[0].studies[0]
+    reasons = [_reason(reference, other.studies[0]) for other in groups[1:]]
     if reasons:
-        yield Words(lines=("Not comparable:", *reasons), is_warning=True)
+        yield Words(lines=tuple(f"Not comparable: {reason}" for reason in reasons), is_warning=True)
 
 
 def _reason(one: Named, other: Named) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from nas.metrics import Goal, metric_info, show_metric
 from nas.report.page.attached import Attached
 from nas.report.page.charting import Layout, Trace, axis, metric_axis, titled
+from nas.report.page.escaping import visible
 from nas.report.page.parts import (
     BLUE,
     GREEN,
@@ -46,8 +47,11 @@ def trained(found: Attached) -> Section | Absent:
             reason="no network was trained in full, or nas train wrote into a folder that was not given",
         )
     blocks: list[Block] = [_table(records)]
-    for metric in dict.fromkeys(one.metric for one in records):
-        blocks += _charts(metric, [one for one in records if one.metric == metric and one.rows])
+    for place, (metric, split) in enumerate(dict.fromkeys((one.metric, one.split) for one in records)):
+        same = [one for one in records if (one.metric, one.split) == (metric, split) and one.rows]
+        if len({one.split for one in records}) > 1 and same:
+            blocks.append(Words(lines=(f"Trained on {same[0].data}:",)))
+        blocks += _charts(metric, same, f"{KEY}-{place}")
     notes = tuple(f"{label(one)}: {note}" for one in records for note in one.notes)
     blocks += [Words(lines=notes, is_warning=True)] if notes else []
     return Section(key=KEY, title=TITLE, lead=_lead(records), blocks=tuple(blocks))
@@ -55,7 +59,13 @@ def trained(found: Attached) -> Section | Absent:
 
 def label(one: TrainingRecord) -> str:
     """What a training is called beside others: by its folder, which no other has."""
-    return one.folder.resolve().name
+    return visible(one.folder.resolve().name)
+
+
+def without_seed(one: TrainingRecord) -> str:
+    """What a network is called that was trained from several seeds, each in a folder `NAME-seed-K`."""
+    name, _, seed = label(one).rpartition("-seed-")
+    return name if name and seed.isdecimal() else label(one)
 
 
 def _lead(records: Sequence[TrainingRecord]) -> str:
@@ -66,7 +76,9 @@ def _lead(records: Sequence[TrainingRecord]) -> str:
     if not tested:
         return f"{words}; none was tested yet."
     metric = tested[0].metric
-    same = [one for one in tested if one.metric == metric]
+    if len({(one.metric, one.split) for one in tested}) > 1:
+        return f"{words}, on different images or for different metrics, so that they do not rank."
+    same = tested
     best = max(same, key=lambda one: Goal.of(metric).sign * (one.value or 0.0))
     of = "" if len(records) == 1 else f" of {label(best)}, the best of {len(same)} that were tested"
     interval = "" if best.interval is None else f", 95 % interval {show_interval(best.interval)}"
@@ -136,8 +148,8 @@ def _row(one: TrainingRecord) -> Row:
     }
 
 
-def _charts(metric: str, records: Sequence[TrainingRecord]) -> Iterator[Block]:
-    """Curves of trainings with one metric, those first that were tested best."""
+def _charts(metric: str, records: Sequence[TrainingRecord], prefix: str) -> Iterator[Block]:
+    """Curves of trainings on the same images with one metric, those first that were tested best."""
     if not records:
         return
     sign = Goal.of(metric).sign
@@ -152,7 +164,7 @@ def _charts(metric: str, records: Sequence[TrainingRecord]) -> Iterator[Block]:
             "metric",
             f"{titled(metric)} on the search split, by epoch",
             (metric, f"averaged_{metric}"),
-            metric_axis(metric, where=", search split"),
+            {**metric_axis(metric, where=", search split"), "nticks": 6},
         ),
         ("loss", "Training loss, by epoch", ("loss",), axis("training loss")),
         ("rate", "Learning rate, by epoch", ("learning_rate",), axis("learning rate", rangemode="tozero")),
@@ -164,7 +176,7 @@ def _charts(metric: str, records: Sequence[TrainingRecord]) -> Iterator[Block]:
         ),
     )
     for key, title, names, y in what:
-        chart = _chart(f"{KEY}-{metric}-{key}", title, names, y, ranked, table, notes)
+        chart = _chart(f"{prefix}-{key}", title, names, y, ranked, table, notes)
         if chart is not None:
             yield chart
 
@@ -180,12 +192,14 @@ def _chart(
 ) -> Chart | None:
     traces = [
         trace
-        for place, one in enumerate(records)
+        for one in records
         for name in names
-        if (trace := _curve(one, name, COLORS[place % len(COLORS)], alone=len(records) == 1))
+        if (trace := _curve(one, name, _color(records, one), alone=len(records) == 1))
     ]
     if not traces:
         return None
+    traces = _with_one_name(traces)
+    last = max(trace["x"][-1] for trace in traces)
     if any(name.startswith("averaged_") for name in names) and any("dash" in t["line"] for t in traces):
         notes = (*notes, "Dashed: the average of the weights over the steps (EMA).")
     return Chart(
@@ -193,7 +207,11 @@ def _chart(
         title=title,
         figure={
             "data": traces,
-            "layout": {"xaxis": axis("epoch", rangemode="tozero"), "yaxis": y, "showlegend": len(traces) > 1},
+            "layout": {
+                "xaxis": axis("epoch", range=[0, 1.03 * last], nticks=7),
+                "yaxis": y,
+                "showlegend": len(traces) > 1,
+            },
         },
         alt=_alt(title, names, records),
         table=table,
@@ -208,13 +226,14 @@ def _curve(one: TrainingRecord, name: str, color: str, *, alone: bool) -> Trace 
         return None
     is_averaged = name.startswith("averaged_")
     says = name.removeprefix("averaged_")
-    title = ("averaged weights" if is_averaged else "weights") if alone else label(one)
+    title = ("averaged weights" if is_averaged else "weights") if alone else without_seed(one)
     shown = [show_metric(says, value) if says == one.metric else f"{value:.4g}" for _, value in points]
     averaged = ", averaged" * is_averaged
     return {
         "type": "scatter",
+        "legendgroup": f"{one.digest}{name * alone}",
         "mode": "lines+markers" if len(points) <= 40 else "lines",
-        "name": f"{title}{averaged * (not alone)}",
+        "name": title,
         "x": [epoch for epoch, _ in points],
         "y": [value for _, value in points],
         "text": [
@@ -225,6 +244,22 @@ def _curve(one: TrainingRecord, name: str, color: str, *, alone: bool) -> Trace 
         "marker": {"color": color, "size": 5},
         "line": {"color": color, "width": 2, **({"dash": "dash"} if is_averaged else {})},
     }
+
+
+def _color(records: Sequence[TrainingRecord], one: TrainingRecord) -> str:
+    """Trainings of one network have one colour."""
+    order = list(dict.fromkeys(each.digest for each in records))
+    return COLORS[order.index(one.digest) % len(COLORS)]
+
+
+def _with_one_name(traces: Sequence[Trace]) -> list[Trace]:
+    """The traces with one entry in the legend for each network."""
+    met: set[str] = set()
+    found = []
+    for trace in traces:
+        found.append({**trace, "showlegend": trace["legendgroup"] not in met})
+        met.add(trace["legendgroup"])
+    return found
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

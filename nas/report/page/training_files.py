@@ -34,6 +34,7 @@ class TrainingRecord:
         seed: Its seed.
         recipe: The recipe by field.
         data: The images, in words.
+        split: Which of them are trained on: equal for trainings that can be compared.
         rows: Its evaluations: epoch, loss, learning rate, and the metric by name.
         best: The weights that were kept: epoch, kind, value on the search split; empty before the first.
         seconds: Wall time so far.
@@ -50,6 +51,7 @@ class TrainingRecord:
     seed: int
     recipe: Values
     data: str
+    split: str
     rows: tuple[Values, ...]
     best: Values
     seconds: float
@@ -106,6 +108,7 @@ def read_training(folder: Path) -> TrainingRecord:
             seed=int(asked.get("seed", 0)),
             recipe=_mapping(asked.get("recipe")),
             data=str(asked.get("data", "")),
+            split=str(asked["identity"].get("split", "")),
             rows=tuple(_row(row, metric) for row in result.get("evaluations", state.get("rows", ()))),
             best=_mapping(fitted.get("best")),
             seconds=number(fitted.get("seconds")) or 0.0,

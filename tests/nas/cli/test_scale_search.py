@@ -7,6 +7,8 @@ import pytest
 from nas.cli.main import main
 from nas.cli.scale import different
 from nas.evaluation.scaling_search import LOG
+from nas.report.page.attached import recognise
+from nas.report.page.scaled import scaled
 from search_spaces import Network, cost, small
 
 
@@ -68,6 +70,13 @@ def test_a_network_is_searched_for_its_direction_scaled_trained_and_compared(
         assert len(one["values"]) + len(one["failures"]) >= 1
     assert {"efficientnet", "fast"} <= {one["name"] for one in found["finalists"]}
     assert {one["name"] for one in found["curves"]} >= {"depth", "width", "resolution", "found"}
+    kept = [json.loads((out / name).read_text()) for name in ("search.json", "trained.json")]
+    assert kept[0]["finalists"] == found["finalists"]
+    assert kept[1]["trained"] == found["trained"]
+    beside = recognise(out)
+    assert [one.path.name for one in beside.scalings] == ["search.json", "trained.json"]
+    assert len(beside.trainings) == 3
+    assert len(scaled(beside).blocks) >= 8
     _, file = found["files"]  # the first is the network itself, and is not trained twice
     member = Network.from_json((out / file).read_text())
     assert cost(member).macs / base == pytest.approx(2, rel=0.15)

@@ -1,4 +1,5 @@
 import json
+import shutil
 import threading
 from dataclasses import replace
 
@@ -29,6 +30,7 @@ from nas.full_training.run import Unwatched, locked, plan
 from nas.full_training.start import find_start, with_weights
 from nas.full_training.training import FullTraining
 from nas.report.event_file import PATTERN
+from nas.report.page.training_files import read_training
 from search_spaces import Head, build, small
 
 NETWORK = small(resolution=16, num_classes=3).reference
@@ -93,6 +95,23 @@ def test_the_card_says_what_was_measured_on_what_and_what_it_cost(trained):
     assert f"{trained.right:,} of {trained.images:,} test images; 95 % interval" in card
     assert "small: " in card
     assert "training_cost" in card
+
+
+def test_a_report_reads_a_training_that_was_stopped_from_its_checkpoint(trained, tmp_path):
+    for name in ("training.json", "checkpoint.safetensors"):
+        shutil.copy(trained.folder / name, tmp_path)
+    read = read_training(tmp_path)
+    assert read.value is None
+    assert read.curve("accuracy") == [(row.epoch, row.value) for row in trained.rows]
+    assert read.best["value"] == trained.fitted.best.value
+
+
+def test_a_report_reads_what_a_training_left(trained):
+    read = read_training(trained.folder)
+    assert (read.value, read.interval) == (trained.value, tuple(trained.interval))
+    assert read.curve("loss") == [(row.epoch, row.loss) for row in trained.rows]
+    assert read.digest == trained.network.digest
+    assert "hours (1 x cpu" in read.cost
 
 
 def test_the_recipe_beside_the_result_reads_back(trained):

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image
 
 from nas.cli.main import main
+from nas.report.page.attached import Attached, Scores
+from nas.report.page.scored import scored
 
 from .conftest import CLASSES, make_bundle, preprocessing_of, write_classes, write_image
 
@@ -34,6 +36,8 @@ def test_evaluate_prints_the_keys_that_other_programs_rely_on(copied, photos, ca
     assert [row["class"] for row in found["per_class"]] == found["classes"] == list(CLASSES)
     assert [sum(row) for row in found["confusion"]] == [row["support"] for row in found["per_class"]]
     assert found["majority_share"] == pytest.approx(1 / len(CLASSES))
+    assert sum(one["images"] for one in found["reliability"]) == found["images"]
+    assert scored(Attached(scores=(Scores(path=copied, values=found),))).blocks
 
 
 def test_evaluate_shows_accuracy_beside_the_majority_share_with_its_warnings(copied, photos, capsys):

@@ -232,3 +232,27 @@ CONTRASTS = """
   return seen;
 })()
 """
+
+
+@pytest.mark.parametrize(("width", "theme"), [(400, "dark"), (1400, "light")])
+def test_a_page_of_several_studies_and_what_came_after_them_is_drawn_without_a_complaint(
+    browser, searches, left, tmp_path, width, theme
+):
+    left.training(tmp_path / "after" / "run", digest="aa")
+    left.write(tmp_path / "after" / "scores.json", left.scores(classes=20))
+    left.write(tmp_path / "after" / "search.json", left.scaling())
+    address = write_report([*searches, tmp_path / "after"], tmp_path / "page.html").path.as_uri()
+    complaints, requests = [], []
+    with browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme) as context:
+        page = context.new_page()
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(address)
+        page.wait_for_selector(DRAWN, state="attached")
+        assert page.locator(".plot .main-svg").count() >= page.locator(".plot").count() >= 15
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        assert page.evaluate("window.hacked") is None
+        assert page.locator("#scores .plot").first.get_attribute("aria-label")
+    assert set(requests) == {address}
+    assert complaints == []
