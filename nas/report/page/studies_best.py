@@ -26,7 +26,7 @@ from nas.report.page.parts import (
     Section,
 )
 from nas.report.page.studies import Group, Named, Setup
-from nas.report.printing import Column, Row, Table, show_accuracy
+from nas.report.printing import Column, Table, show_accuracy, show_seconds
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,6 +34,15 @@ COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, INK, GREY)
 """Colours of studies in the order in which they were given."""
 
 DASHES = ("dash", "dot", "dashdot")
+
+LEGEND = {
+    "orientation": "h",
+    "x": 0,
+    "xanchor": "left",
+    "y": 1.02,
+    "yanchor": "bottom",
+    "traceorder": "normal",
+}
 
 GRID = 200
 """Places at which the median of several studies is taken."""
@@ -104,63 +113,87 @@ def best_of_studies(groups: Sequence[Group]) -> Section | Absent:
     return Section(key=key, title=title, lead=lead, blocks=tuple(blocks))
 
 
-def _best_chart(found: Group, known: Sequence[tuple[Setup, list[Curve]]], by: str) -> Chart:
-    traces: list[Trace] = []
-    rows: list[Row] = []
-    for place, (setup, curves) in enumerate(known):
-        color = COLORS[place % len(COLORS)]
-        if len(curves) > 1:
-            traces += _median(curves, by, color, setup.name)
-        for number, curve in enumerate(curves):
-            x, y = curve.x(by), curve.best
-            kept = sorted({0, *(np.flatnonzero(np.diff(y)) + 1).tolist(), len(y) - 1})
-            thin = {"width": 1, "dash": DASHES[number % len(DASHES)]} if len(curves) > 1 else {}
-            line = steps(x[kept].tolist(), y[kept].tolist(), name=curve.name, color=color, **thin)
-            words = [
-                f"{curve.name}\n{y[p]:.4f} after {int(curve.trials[p])} trials, {curve.hours[p]:.2f} h"
-                for p in kept
-            ]
-            traces.append({**line, "text": words, "hoverinfo": "text"})
-            rows.append(
-                {
-                    "study": curve.name,
-                    "trials": int(curve.trials[-1]),
-                    "hours": float(curve.hours[-1]),
-                    "half": _first_near(curve),
-                    "best": float(y[-1]),
-                }
-            )
-    tops = [float(curve.best[-1]) for _, curves in known for curve in curves]
-    starts = [float(np.quantile(curve.best, 0.1)) for _, curves in known for curve in curves]
+Known = Sequence[tuple[Setup, list[Curve]]]
+"""Studies that differ in the seed alone together, each with its curve."""
+
+
+def _best_chart(found: Group, known: Known, by: str) -> Chart:
+    curves = [curve for _, each in known for curve in each]
+    unit, scale = _unit(curves)
+    tops = [float(curve.best[-1]) for curve in curves]
+    starts = [float(np.quantile(curve.best, 0.1)) for curve in curves]
     span = (max(tops) - min(starts)) or 1.0
-    title = f"Best reward so far by {'trained candidates' if by == 'trials' else 'hours since the beginning'}"
-    letter = f"-{found.letter.lower()}"
+    title = (
+        f"Best reward so far by {'trained candidates' if by == 'trials' else f'{unit} since the beginning'}"
+    )
+    ends = "; ".join(f"{curve.name} ends at {curve.best[-1]:.4f}" for curve in curves[:6])
     return Chart(
-        key=f"best-{by}{letter}",
+        key=f"best-{by}-{found.letter.lower()}",
         title=f"{title} ({found.letter})",
         figure={
-            "data": traces,
+            "data": _traces(known, by, scale),
             "layout": {
-                "xaxis": axis("trained candidates" if by == "trials" else "hours, pauses included"),
+                "xaxis": axis("trained candidates" if by == "trials" else f"{unit}, pauses included"),
                 "yaxis": axis("reward", range=[min(starts) - 0.05 * span, max(tops) + 0.06 * span]),
                 "showlegend": True,
+                "legend": LEGEND,
             },
         },
-        alt=f"{title}: " + "; ".join(f"{row['study']} ends at {row['best']:.4f}" for row in rows[:6]) + ".",
-        table=Table(
-            key=f"best_{by}",
-            title="Where each ends",
-            columns=(
-                Column(key="study", heading="study"),
-                Column(key="trials", heading="trained candidates", is_number=True),
-                Column(key="hours", heading="hours", show="{:.2f}".format, is_number=True),
-                Column(key="best", heading="best reward", show=show_accuracy, is_number=True),
-                Column(key="half", heading="within 0.01 of it after", is_number=True),
-            ),
-            rows=tuple(rows),
-        ),
+        alt=f"{title}: {ends}.",
+        table=_ends(curves, by),
         notes=_best_notes(known),
     )
+
+
+def _unit(curves: Sequence[Curve]) -> tuple[str, float]:
+    """Hours, or minutes where no search took an hour."""
+    return ("minutes", 60.0) if max(curve.hours[-1] for curve in curves) < 1 else ("hours", 1.0)
+
+
+def _traces(known: Known, by: str, scale: float) -> list[Trace]:
+    traces: list[Trace] = []
+    for place, (setup, curves) in enumerate(known):
+        color = COLORS[place % len(COLORS)]
+        traces += _median(curves, by, color, setup.name) if len(curves) > 1 else []
+        traces += [
+            _line(curve, by, color, number, alone=len(curves) == 1) for number, curve in enumerate(curves)
+        ]
+    if by == "trials":
+        return traces
+    return [{**trace, "x": [scale * x for x in trace["x"]]} for trace in traces]
+
+
+def _line(curve: Curve, by: str, color: str, number: int, *, alone: bool) -> Trace:
+    x, y = curve.x(by), curve.best
+    kept = sorted({0, *(np.flatnonzero(np.diff(y)) + 1).tolist(), len(y) - 1})
+    thin = {} if alone else {"width": 1, "dash": DASHES[number % len(DASHES)]}
+    words = [
+        f"{curve.name}\n{y[p]:.4f} after {int(curve.trials[p])} trials, {show_seconds(3600 * curve.hours[p])}"
+        for p in kept
+    ]
+    line = steps(x[kept].tolist(), y[kept].tolist(), name=curve.name, color=color, **thin)
+    return {**line, "text": words, "hoverinfo": "text", "showlegend": alone}
+
+
+def _ends(curves: Sequence[Curve], by: str) -> Table:
+    rows = tuple(
+        {
+            "study": curve.name,
+            "trials": int(curve.trials[-1]),
+            "hours": float(curve.hours[-1]),
+            "near": _first_near(curve),
+            "best": float(curve.best[-1]),
+        }
+        for curve in curves
+    )
+    columns = (
+        Column(key="study", heading="study"),
+        Column(key="trials", heading="trained candidates", is_number=True),
+        Column(key="hours", heading="time", show=lambda hours: show_seconds(3600 * hours), is_number=True),
+        Column(key="best", heading="best reward", show=show_accuracy, is_number=True),
+        Column(key="near", heading="within 0.01 of it after", is_number=True),
+    )
+    return Table(key=f"best_{by}", title="Where each ends", columns=columns, rows=rows)
 
 
 def _first_near(curve: Curve) -> int:
@@ -204,7 +237,7 @@ def _median(curves: Sequence[Curve], by: str, color: str, name: str) -> list[Tra
         steps(
             grid.tolist(),
             np.median(values, 0).tolist(),
-            name=f"median of {len(curves)} seeds: {name}",
+            name=f"{name}, median",
             color=color,
             width=3.5,
         ),

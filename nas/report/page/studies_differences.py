@@ -53,6 +53,8 @@ def differences_of_studies(groups: Sequence[Group]) -> Section | Absent:
         ),
     )
     lead = f"{apart or 'None'} of {len(rows)} differences {'are' if apart > 1 else 'is'} more than chance."
+    if len(rows) == 1:
+        lead = f"The one difference with an interval is {'' if apart else 'no '}more than chance explains."
     return Section(key=key, title=title, lead=lead, blocks=(table,))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from nas.metrics import metric_info, show_metric
 from nas.report.network_lines import stage_lines
@@ -45,11 +45,11 @@ def _front_chart(found: Group) -> Chart | None:
     if len(goals) < 2:
         return None
     goal, cost = goals[0].metric, goals[1].metric
-    for place, one in enumerate(found.studies):
+    for setup_place, one in _with_places(found):
         if not one.study.completed:
             continue
         trials = [t for t in one.study.pareto_front() if {goal, cost} <= t.costs.keys()]
-        color = COLORS[place % len(COLORS)]
+        color = COLORS[setup_place % len(COLORS)]
         if trials:
             traces.append(_front_line(one, trials, goal, cost, color))
             every += [trial.costs[cost] for trial in trials]
@@ -100,6 +100,13 @@ def _front_chart(found: Group) -> Chart | None:
         ),
         height=460,
     )
+
+
+def _with_places(found: Group) -> Iterator[tuple[int, Named]]:
+    """Each study with the place of its setup, which gives it its colour."""
+    for place, setup in enumerate(found.setups):
+        for one in setup.studies:
+            yield place, one
 
 
 def _front_words(name: str, rows: Sequence[Row], goal: str, cost: str) -> str:

@@ -16,7 +16,7 @@ from nas.report.page.studies_best import best_of_studies
 from nas.report.page.studies_differences import differences_of_studies
 from nas.report.page.studies_fronts import fronts_of_studies, winners_of_studies
 from nas.report.page.timeline import gpu_fact
-from nas.report.printing import MACS, PARAMS, Column, Row, Table
+from nas.report.printing import MACS, PARAMS, Column, Row, Table, show_seconds
 
 
 def compare_studies(studies: Sequence[Named]) -> tuple[Section | Absent, ...]:
@@ -48,7 +48,7 @@ def _table(studies: Sequence[Named], groups: Sequence[Group]) -> Section:
     else:
         shared = [found for found in groups if len(found.studies) > 1]
         lead = (
-            f"{len(studies)} studies of {len(groups)} kinds, of other images, splits or objectives: "
+            f"{len(studies)} studies of {len(groups)} kinds, whose images, splits or objectives differ: "
             f"only those of one letter can be compared{', and here no two can' * (not shared)}."
         )
     return Section(key="studies", title="Studies", lead=lead, blocks=(table, *_comparable(groups)))
@@ -57,7 +57,6 @@ def _table(studies: Sequence[Named], groups: Sequence[Group]) -> Section:
 def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
     metrics = tuple(dict.fromkeys(one.quality_metric for one in studies))
     tested = tuple(dict.fromkeys(one.comparison.metric for one in studies if one.comparison is not None))
-    hours = "{:.2f} h".format
     return (
         Column(key="study", heading="study"),
         Column(key="comparable", heading="comparable"),
@@ -65,8 +64,8 @@ def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
         Column(key="controller", heading="controller"),
         Column(key="seed", heading="seed", is_number=True),
         Column(key="trials", heading="trials", show="{:,}".format, is_number=True),
-        Column(key="wall_hours", heading="wall time", show=hours, is_number=True),
-        Column(key="worker_hours", heading="in workers", show=hours, is_number=True),
+        Column(key="wall_hours", heading="wall time", show=_show_hours, is_number=True),
+        Column(key="worker_hours", heading="in workers", show=_show_hours, is_number=True),
         Column(key="gpu", heading="GPU-hours", is_number=True),
         Column(key="winner", heading="winner", show="trial {}".format, is_number=True),
         *(_metric_column(name, name, "search") for name in metrics),
@@ -106,6 +105,10 @@ def _row(one: Named, letter: str) -> Row:
     if comparison is not None:
         row[f"test_{comparison.metric}"] = comparison.winner.mean
     return row
+
+
+def _show_hours(hours: float) -> str:
+    return show_seconds(3600 * hours)
 
 
 def _wall_hours(one: Named) -> float | None:
