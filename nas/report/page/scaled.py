@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy as np
 
 from nas.metrics import Goal, metric_info, show_metric
 from nas.report.family_report import trained_columns
 from nas.report.page.attached import Attached, Scaling
 from nas.report.page.charting import Trace, axis, metric_axis, titled
+from nas.report.page.law_chart import SHARES, law_chart
 from nas.report.page.parts import (
     BLUE,
     GREEN,
-    GREY,
     INK,
     ORANGE,
     SKY,
@@ -33,11 +30,6 @@ from nas.report.scaling_report import law_column, scaled_columns
 from nas.units import show_number
 
 KEY, TITLE = "scaling", "Scaling"
-
-SHARES = ("depth", "width", "resolution")
-
-STEPS = 28
-"""Of the shading of the law, along a side of the triangle."""
 
 STYLES = {
     "depth": (BLUE, "square", "dash"),
@@ -136,7 +128,7 @@ def _search(values: Values, place: int) -> Iterator[Block]:
         rows=tuple(members),
         notes=("Depth, width, side: shares of the growth of log-cost.",),
     )
-    yield _law(values, metric, table, place)
+    yield law_chart(values, metric, table, f"{KEY}-{place}-law")
     has_law = any("law" in row for row in finalists)
     yield Table(
         key="finalists",
@@ -171,100 +163,6 @@ def _facts(values: Values, metric: str) -> Iterator[Fact]:
             f"{lattice['cost_factor']:g} times the baseline's {lattice['cost']}, {lattice['epochs']:g} epochs"
         )
         yield Fact(key="lattice", label="lattice", value=lattice["members"], text=text)
-
-
-def _law(values: Values, metric: str, table: Table, place: int) -> Chart:
-    """The directions in a triangle, in the colour of what their networks reach."""
-    found, trained = values["found"], [row for row in values["members"] if row.get("mean") is not None]
-    means = [float(row["mean"]) for row in trained]
-    grid, shades = _shading(found.get("law"))
-    limits = [min([*means, *shades]), max([*means, *shades])] if means else [0.0, 1.0]
-    coloured = {"colorscale": "Cividis", "cmin": limits[0], "cmax": limits[1]}
-    traces: list[Trace] = []
-    if shades:
-        words = [f"by the law: {show_metric(metric, value)}" for value in shades]
-        marker = {"color": shades, "size": 13, "symbol": "hexagon", "opacity": 0.45, **coloured}
-        traces.append(_ternary(grid, words, marker, name="the law"))
-    words = [f"{row['name']}\n{show_metric(metric, row['mean'])}, {row['pixels']} pixels" for row in trained]
-    marker = {
-        "color": means,
-        "size": 13,
-        "line": {"width": 1.5, "color": "palette:card"},
-        **coloured,
-    }
-    traces.append(_ternary([_shares(row) for row in trained], words, marker, name="trained"))
-    ring = {"color": "rgba(0,0,0,0)", "size": 22, "line": {"width": 3, "color": VERMILION}}
-    traces.append(_ternary([_shares(found)], ["direction found"], ring, name="found"))
-    corner: dict[str, Any] = {"color": INK, "gridcolor": GREY, "linecolor": GREY, "tickformat": ".1f"}
-    best = max(trained, key=lambda row: float(row["mean"]), default=None)
-    most = (
-        ""
-        if best is None
-        else f" The best single network, {best['name']}, has {show_metric(metric, best['mean'])}."
-    )
-    at = ", ".join(f"{name} {found[name]:.2f}" for name in SHARES)
-    law = "The law's best direction" if shades or found.get("intervals") else "The best direction"
-    return Chart(
-        key=f"{KEY}-{place}-law",
-        title=f"{titled(metric)} by direction, at equal cost",
-        figure={
-            "data": traces,
-            "layout": {
-                "ternary": {
-                    "sum": 1,
-                    "bgcolor": "rgba(0,0,0,0)",
-                    "aaxis": {**corner, "title": {"text": "depth"}},
-                    "baxis": {**corner, "title": {"text": "width"}},
-                    "caxis": {**corner, "title": {"text": "resolution"}},
-                },
-                "xaxis": {"visible": False},
-                "yaxis": {"visible": False},
-                "margin": {"l": 55, "r": 80, "t": 30, "b": 50},
-            },
-        },
-        alt=f"{len(trained)} networks in a triangle of depth, width and resolution. {law}: {at}.{most}",
-        table=table,
-        notes=(
-            "A corner: all growth goes into one dimension. Ring: the direction found. Colour: from "
-            f"{show_metric(metric, limits[0])} (dark blue) to {show_metric(metric, limits[1])} (yellow).",
-        ),
-        height=470,
-    )
-
-
-def _shares(row: Values) -> tuple[float, float, float]:
-    depth, width, resolution = (float(row[name]) for name in SHARES)
-    return depth, width, resolution
-
-
-def _shading(weights: Sequence[float] | None) -> tuple[list[tuple[float, float, float]], list[float]]:
-    """The law over all directions; nothing where it is not known."""
-    if not weights:
-        return [], []
-    grid = [
-        (d / STEPS, w / STEPS, (STEPS - d - w) / STEPS)
-        for d in range(STEPS + 1)
-        for w in range(STEPS + 1 - d)
-    ]
-    d, w, r = np.array(grid).T
-    terms = np.column_stack([d, w, r, d * w, d * r, w * r])
-    return grid, (terms @ np.array(weights, dtype=np.float64)).tolist()
-
-
-def _ternary(
-    places: Sequence[tuple[float, float, float]], words: Sequence[str], marker: Trace, *, name: str
-) -> Trace:
-    return {
-        "type": "scatterternary",
-        "mode": "markers",
-        "name": name,
-        "a": [place[0] for place in places],
-        "b": [place[1] for place in places],
-        "c": [place[2] for place in places],
-        "text": list(words),
-        "hoverinfo": "text",
-        "marker": marker,
-    }
 
 
 def _curves(values: Values, metric: str, place: int) -> Iterator[Chart]:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from nas.report.page.attached import Attached, Scores
-from nas.report.page.charting import Trace, axis
+from nas.report.page.charting import axis
+from nas.report.page.confusion import MOST_CLASSES, matrix, pairs, short_name
 from nas.report.page.escaping import visible
 from nas.report.page.parts import BLUE, VERMILION, Absent, Block, Chart, Section, Words
 from nas.report.page.training_files import Values, damaged, number
@@ -21,16 +21,6 @@ from nas.report.scores_report_numbers import COLUMNS as OF_NUMBERS
 from nas.units import show_interval, show_value
 
 KEY, TITLE = "scores", "Scores by class"
-
-MOST_CLASSES = 40
-"""Classes of the heat map and of the bars: with more, those with the most mistakes."""
-
-MOST_PAIRS = 12
-
-SCALE = [[0, "palette:paper"], [1, "palette:blue"]]
-
-NAME_LETTERS, FEW_CLASSES = 18, 12
-"""Letters of a class beside an axis; classes with which cells have room for numbers, columns for names."""
 
 SAID = {
     "accuracy": "accuracy",
@@ -47,8 +37,6 @@ SAID = {
     "hamming_loss": "share of labels that is wrong",
 }
 """Fractions that an evaluation may have, by key."""
-
-Counts = npt.NDArray[np.float64]
 
 
 def scored(found: Attached) -> Section | Absent:
@@ -125,144 +113,10 @@ def _classes(values: Values, place: int) -> Iterator[Block]:
     names = [visible(name) for name in values["classes"]]
     if confusion.shape != (len(names), len(names)):
         raise ValueError(f"the matrix is of shape {confusion.shape}, but there are {len(names)} classes")
-    yield _matrix(confusion, names, place)
-    yield _pairs(confusion, names)
+    yield matrix(confusion, names, f"{KEY}-{place}-matrix")
+    yield pairs(confusion, names)
     columns = (Column(key="class", heading="class"), *SHARES)
     yield _bars(values["per_class"], "class", "f1", "F1", columns, place)
-
-
-def chosen_classes(confusion: Counts) -> list[int]:
-    """The classes that are drawn, in their own order: all that occur, or those with the most mistakes."""
-    wrong = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
-    met = np.flatnonzero(confusion.sum(0) + confusion.sum(1))
-    return sorted(int(one) for one in met[np.argsort(-wrong[met], kind="stable")[:MOST_CLASSES]])
-
-
-def _matrix(confusion: Counts, names: Sequence[str], place: int) -> Chart:
-    chosen = chosen_classes(confusion)
-    counts = confusion[np.ix_(chosen, chosen)]
-    support = confusion.sum(1)[chosen]
-    shares = counts / np.maximum(support, 1)[:, None]
-    shown = [_short(names[one]) for one in chosen]
-    words = [
-        [
-            f"true: {names[row]}\npredicted: {names[column]}\n{int(counts[i, j]):,} of {int(support[i]):,} "
-            f"({show_share(float(shares[i, j]))})"
-            for j, column in enumerate(chosen)
-        ]
-        for i, row in enumerate(chosen)
-    ]
-    ticks = {"tickvals": list(range(len(chosen))), "ticktext": shown, "showgrid": False, "ticks": ""}
-    few = len(chosen) <= FEW_CLASSES
-    notes = ["The stronger the colour, the larger the share; on the diagonal predictions are right."]
-    if len(chosen) < len(names):
-        notes.append(f"The {len(chosen)} of {len(names):,} classes with the most mistakes are drawn.")
-    if not few:
-        notes.append("Columns are in the order of the rows.")
-    right = float(confusion.diagonal().sum() / max(confusion.sum(), 1))
-    title = "Predictions by true class, share of each row"
-    return Chart(
-        key=f"{KEY}-{place}-matrix",
-        title=title,
-        figure={
-            "data": [
-                {
-                    "type": "heatmap",
-                    "z": shares.round(4).tolist(),
-                    "text": words,
-                    "hoverinfo": "text",
-                    "colorscale": SCALE,
-                    "zmin": 0,
-                    "zmax": 1,
-                    "xgap": 1,
-                    "ygap": 1,
-                    "showscale": False,
-                },
-                *([_cell_numbers(counts, shares)] if few else []),
-            ],
-            "layout": {
-                "showlegend": False,
-                "xaxis": {
-                    "title": {"text": "prediction"},
-                    "tickangle": -60 if len(chosen) > 4 else 0,
-                    **ticks,
-                    "showticklabels": few,
-                },
-                "yaxis": {"title": {"text": "true class"}, "autorange": "reversed", **ticks},
-            },
-        },
-        alt=f"{show_share(right)} of the predictions are right. {_worst_words(confusion, names)}",
-        table=_table(
-            "confusion",
-            title,
-            (
-                Column(key="true", heading="true class"),
-                *(
-                    Column(key=f"class{j}", heading=name, show=show_count, is_number=True)
-                    for j, name in enumerate(shown)
-                ),
-            ),
-            [
-                {"true": names[row], **{f"class{j}": int(counts[i, j]) for j in range(len(chosen))}}
-                for i, row in enumerate(chosen)
-            ],
-        ),
-        notes=tuple(notes),
-        height=min(900, 260 + 24 * len(chosen)),
-    )
-
-
-def _cell_numbers(counts: Counts, shares: Counts) -> Trace:
-    """The share in per cent, in each cell that has images."""
-    cells = [(int(i), int(j)) for i, j in zip(*np.nonzero(counts), strict=True)]
-    return {
-        "type": "scatter",
-        "mode": "text",
-        "x": [j for _, j in cells],
-        "y": [i for i, _ in cells],
-        "text": ["<1" if shares[i, j] < 0.005 else f"{100 * shares[i, j]:.0f}" for i, j in cells],
-        "textfont": {
-            "size": 11,
-            "color": ["palette:card" if shares[i, j] > 0.55 else "palette:ink" for i, j in cells],
-        },
-        "hoverinfo": "skip",
-    }
-
-
-def _short(name: str) -> str:
-    seen = visible(name)
-    return seen if len(seen) <= NAME_LETTERS else f"{seen[: NAME_LETTERS - 1]}…"
-
-
-def _confusions(confusion: Counts) -> list[tuple[int, int, int]]:
-    wrong = confusion.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_PAIRS]
-    pairs = [(int(one) // len(wrong), int(one) % len(wrong)) for one in order]
-    return [(row, column, int(wrong[row, column])) for row, column in pairs if wrong[row, column]]
-
-
-def _worst_words(confusion: Counts, names: Sequence[str]) -> str:
-    worst = _confusions(confusion)[:1]
-    if not worst:
-        return "No image is taken for another class."
-    ((row, column, count),) = worst
-    return f"The most frequent mistake is {names[row]} taken for {names[column]}, {count:,} times."
-
-
-def _pairs(confusion: Counts, names: Sequence[str]) -> Table:
-    support = confusion.sum(1)
-    rows = [
-        {"true": names[row], "prediction": names[column], "count": count, "share": count / support[row]}
-        for row, column, count in _confusions(confusion)
-    ]
-    columns = (
-        Column(key="true", heading="true class"),
-        Column(key="prediction", heading="taken for"),
-        Column(key="count", heading="images", show=show_count, is_number=True),
-        Column(key="share", heading="of the class", show=show_share, is_number=True),
-    )
-    return _table("confused", "Confused most", columns, rows)
 
 
 def _bars(
@@ -305,7 +159,7 @@ def _bars(
                 "xaxis": axis(label, range=[0, 1.02]),
                 "yaxis": {
                     "tickvals": list(range(len(shown))),
-                    "ticktext": [_short(str(row[key])) for row in shown],
+                    "ticktext": [short_name(str(row[key])) for row in shown],
                     "autorange": "reversed",
                     "showgrid": False,
                     "ticks": "",

@@ -17,9 +17,10 @@ from nas.evaluation.comparison import Comparison, Contender, Run
 from nas.report.class_maps_picture import WORDS
 from nas.report.page.attached import Attached, Scores, recognise
 from nas.report.page.compared import half_width, verdict
+from nas.report.page.confusion import chosen_classes
 from nas.report.page.parts import Absent, Chart, Picture, Section
 from nas.report.page.scaled import scaled
-from nas.report.page.scored import chosen_classes, scored
+from nas.report.page.scored import scored
 from nas.report.page.trained import trained
 from nas.statistics import t_quantile
 from nas.study_page import write_report
