@@ -235,7 +235,7 @@ def _by_content(path: Path, values: Values) -> Attached:
         return Attached(measurements=((path, found),), recognised=(_named(path, "latency measurements"),))
     if {"bundle", "task", "split", "images"} <= values.keys():
         return Attached(scores=(Scores(path=path, values=values),), recognised=(_named(path, "evaluation"),))
-    if "lattice" in values or {"family", "direction"} <= values.keys() or "trained" in values:
+    if isinstance(values.get("lattice"), dict) or isinstance(values.get("trained"), list):
         return Attached(scalings=(Scaling(path=path, values=values),), recognised=(_named(path, "scaling"),))
     return Attached()
 

@@ -52,7 +52,7 @@ def beside(left, tmp_path_factory):
     left.training(folder / "wide-seed-1", digest="aa", value=0.8)
     left.write(folder / "scores.json", left.scores())
     left.write(folder / "search.json", left.scaling())
-    left.write(folder / "other.json", {"of": "another program"})
+    left.write(folder / "other.json", {"of": "another program", "trained": True, "images": 3})
     picture(folder / "maps.png", f"{WORDS}where in 2 images a network found evidence")
     picture(folder / "holiday.png")
     shutil.copy(GOLDEN_TABLE, folder / "table.json")
