@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from nas.errors import SpaceArgumentError
+from nas.reading import read_text
 from search_spaces import Network, SpaceError, reference, reference_names
 
 CAN_BE = (
@@ -56,7 +57,7 @@ def find_architecture(text: str) -> Architecture:
 
 def _read(path: Path) -> Network:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceArgumentError(f"{path} cannot be read: {error}") from error
     try:

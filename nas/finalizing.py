@@ -5,7 +5,6 @@ What exists already is not made again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from nas.evaluation.comparison import RANDOMS, SEEDS, Comparison, Contender, cho
 from nas.execution.inline_executor import InlineExecutor
 from nas.jobs import Finished
 from nas.protocols import Evaluator, Executor
+from nas.reading import parse_json, read_json, read_text
 from nas.report.printing import Table
 from nas.report.run_log import tag
 from nas.study.study import Study
@@ -352,9 +352,7 @@ def save_bundle(study: Study, trial: StudyTrial) -> Path:
     is_there = trial.weights_file is not None and _is_bundle_of(
         folder, trial.weights_file, trial.network_json
     )
-    if not is_there or (
-        tested is not None and tested.where not in (folder / "card.md").read_text(encoding="utf-8")
-    ):
+    if not is_there or (tested is not None and tested.where not in read_text(folder / "card.md")):
         trial.export(folder, overwrite=True)
     return folder
 
@@ -362,8 +360,8 @@ def save_bundle(study: Study, trial: StudyTrial) -> Path:
 def _is_bundle_of(folder: Path, weights: Path, network_json: str) -> bool:
     """Whether a folder is a bundle of this network, made after these weights."""
     try:
-        network = json.loads((folder / "architecture.json").read_text(encoding="utf-8"))
+        network = read_json(folder / "architecture.json")
         is_newer = (folder / "card.md").stat().st_mtime >= weights.stat().st_mtime
     except (OSError, ValueError):
         return False
-    return bool(is_newer and network == json.loads(network_json))
+    return bool(is_newer and network == parse_json(network_json))

@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from nas.errors import SearchStoppedError, StudyError
 from nas.progress_state import FAILURES_AT_FIRST
 from nas.protocols import Decodes, Evaluator, Executor
+from nas.reading import parse_json, read_bytes
 from nas.scheduling import ATTEMPTS
 from nas.signals import Interruption
 from nas.trial import Cause, Job, Metric, Result, Status, Tell
@@ -304,12 +305,12 @@ class JobLog:
 
     def _read(self, settings: Mapping[str, str], read_earlier: ReadEarlier | None) -> int:
         """Reads whole lines; returns their length in bytes."""
-        text = self.path.read_bytes()
+        text = read_bytes(self.path)
         whole = text.rfind(b"\n") + 1
         if not whole:
             return 0
         try:
-            head, *lines = (json.loads(line) for line in text[:whole].splitlines())
+            head, *lines = (parse_json(line) for line in text[:whole].splitlines())
             if head["version"] not in (1, VERSION):
                 raise ValueError(f"version {head['version']}, and this program writes {VERSION}")
             there = head["settings"]

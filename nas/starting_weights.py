@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, TypeGuard
+from typing import Any, BinaryIO, TypeGuard
 
 import torch
 from safetensors.torch import load_file
@@ -32,6 +33,7 @@ from nas.published_weights import (
     of_timm,
     timm_network,
 )
+from nas.reading import check_archive, ordinary
 from nas.report.show import open_with_space
 from nas.study.study import Study
 from nas.study.study_folder import has_study
@@ -238,12 +240,10 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
         TrainingError: There is none.
     """
     try:
-        if _is_safetensors(path):
-            return dict(load_file(path)), ""
-        # Checkpoints of timm and torchvision hold their command's arguments, which are plain values.
-        # By its name torch would read `.safetensors` as such, whatever it holds.
-        with torch.serialization.safe_globals([Namespace]), path.open("rb") as file:
-            found = torch.load(file, map_location="cpu", weights_only=True)
+        with ordinary(path) as (file, _):
+            if _is_safetensors(file.read(9), path.suffix):
+                return dict(load_file(path)), ""
+            found = _read_torch(file)
     except UnpicklingError as error:
         # A pickle may run any code, so torch reads tensors and plain values alone and names what else it met.
         foreign = re.search(r"Unsupported global: GLOBAL ([\w.]+)", str(error))
@@ -264,12 +264,27 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], str]:
     return _state_dict(found, path)
 
 
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file is read as safetensors: by its first bytes, and where these say nothing by its name."""
-    with path.open("rb") as file:
-        head = file.read(9)  # the length of the header, and the header's first character
+def _is_safetensors(head: bytes, suffix: str) -> bool:
+    """Whether a file is read as safetensors: by its first bytes, and where these say nothing by its name.
+
+    Args:
+        head: The length of the header, and the header's first character.
+        suffix: Of the name.
+    """
     is_of_torch = head.startswith((b"PK", b"\x80"))  # an archive of torch.save, and a pickle
-    return head[8:] == b"{" or (path.suffix == ".safetensors" and not is_of_torch)
+    return head[8:] == b"{" or (suffix == ".safetensors" and not is_of_torch)
+
+
+def _read_torch(file: BinaryIO) -> object:
+    """Reads what torch.save wrote; an archive must not unpack to more than fits into memory."""
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            check_archive(archive)
+    file.seek(0)
+    # Checkpoints of timm and torchvision hold their command's arguments, which are plain values.
+    # By its name torch would read `.safetensors` as such, whatever it holds.
+    with torch.serialization.safe_globals([Namespace]):
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _state_dict(found: Any, path: Path) -> tuple[dict[str, Tensor], str]:

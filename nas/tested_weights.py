@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nas.reading import read_json
 from nas.statistics import wilson_interval
 
 COMPARISON = "comparison.json"
@@ -86,7 +86,7 @@ def weights_digest(weights: bytes) -> str:
 def read_tested_weights(folder: Path, weights: bytes) -> TestedWeights | None:
     """What these very weights reached in a study's comparison; None where that was not measured."""
     try:
-        data: Any = json.loads((folder / COMPARISON).read_text(encoding="utf-8"))
+        data: Any = read_json(folder / COMPARISON)
         tested = TestedWeights(**data["tested_weights"])
     except (OSError, ValueError, TypeError, KeyError):
         return None  # none was measured; `load_comparison` complains of a damaged file

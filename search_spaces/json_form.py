@@ -13,6 +13,8 @@ from search_spaces.ops import BUILT_IN_OPS, Op
 
 T = TypeVar("T")
 FORMAT = "search_spaces.network/1"
+MOST_TEXT = 2**22
+"""Characters of a network; the longest of the published ones takes 2,688."""
 
 _hints = cache(get_type_hints)
 
@@ -58,13 +60,21 @@ def from_json(cls: type[T], text: str, op_types: tuple[type[Op], ...], place: st
     Raises:
         SpaceError: It is no JSON, has missing or unknown fields, an unknown op, or is not valid.
     """
+    if len(text) > MOST_TEXT:
+        raise SpaceError(
+            f"an architecture must have at most {MOST_TEXT:,} characters, but has {len(text):,}", field="text"
+        )
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
+        if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+            raise SpaceError(f'an architecture must be a JSON object with "format": "{FORMAT}"', field="text")
+        made: T = _read(data, cls, {op_name(op): op for op in (*BUILT_IN_OPS, *op_types)}, place)
+    except SpaceError:
+        raise
+    except ValueError as error:  # no JSON, or a number of thousands of digits
         raise SpaceError(f"an architecture must be JSON, but {error}", field="text") from None
-    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
-        raise SpaceError(f'an architecture must be a JSON object with "format": "{FORMAT}"', field="text")
-    made: T = _read(data, cls, {op_name(op): op for op in (*BUILT_IN_OPS, *op_types)}, place)
+    except RecursionError:
+        raise SpaceError("an architecture must be JSON, but is nested too deeply", field="text") from None
     return made
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from nas.benchmarks.benchmark import Benchmark, pooled_deviation
 from nas.benchmarks.reading import check_costs, read_text
 from nas.errors import BenchmarkError
+from nas.reading import parse_json
 from search_spaces import nas_bench_macro
 
 SEEDS = 3
@@ -65,8 +65,8 @@ def load_nas_bench_macro(path: str | Path) -> Benchmark:
 def _read(path: Path) -> dict[str, Any]:
     text = read_text(path, "nas-bench-macro_cifar10.json")
     try:
-        table: Any = json.loads(text)
-    except json.JSONDecodeError as error:
+        table: Any = parse_json(text)
+    except ValueError as error:
         raise BenchmarkError(f"{path} must be a JSON object, but: {error}") from error
     if not isinstance(table, dict) or not table:
         raise BenchmarkError(
@@ -81,7 +81,7 @@ def _row(row: Any, place: str) -> tuple[tuple[int, int], tuple[float, ...]]:
     try:
         percent = tuple(float(value) for value in row["test_acc"])
         costs = int(row["flops"]), int(row["params"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BenchmarkError(
             f"a candidate must have the numbers test_acc, flops and params, but {place} has {row!r}: the "
             "file is another, or damaged"

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.errors import BenchmarkError
+from nas.reading import MOST_TEXT, read_bytes
 from search_spaces import SearchSpace
 
 
@@ -23,7 +24,7 @@ def read_text(path: Path, name: str) -> str:
         BenchmarkError: There is no such file, or it is no text.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path, MOST_TEXT).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BenchmarkError(f"{path} cannot be read ({error}): give the path of {name}") from error
 

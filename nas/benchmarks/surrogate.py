@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.benchmarks.benchmark import Benchmark
 from nas.errors import BenchmarkError
+from nas.reading import read_arrays
 from search_spaces import SearchSpace
 
 if TYPE_CHECKING:
@@ -297,9 +297,8 @@ def load_arrays(path: Path) -> dict[str, npt.NDArray[np.generic]]:
         BenchmarkError: The file cannot be read, or holds something else than plain arrays.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
         raise BenchmarkError(
             f"{path} must be an .npz file of a surrogate, but: {error}. Delete it, and it is made again"
         ) from error

@@ -12,6 +12,7 @@ from nas.metrics import metric_name
 from nas.objective import KINDS, Objective
 from nas.objective.text import EXAMPLE
 from nas.own_files import is_own
+from nas.reading import read_text
 from nas.units import hint, one_of
 
 
@@ -60,7 +61,7 @@ def read_network(text: str) -> tuple[str, str]:
     """
     path = Path(text).expanduser()
     try:
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SpaceArgumentError(f"--enqueue {path} cannot be read: {error}", field="enqueue") from error
 

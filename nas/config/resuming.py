@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from nas.config.settings import PARALLEL_ONLY, Settings, flag_of
 from nas.data.spec import split_columns
 from nas.errors import StudyError
 from nas.options import options_of
+from nas.reading import parse_json
 from nas.training.recipe import Recipe
 
 OWN = ("space", "controller", "evaluator")
@@ -64,7 +64,7 @@ def _may_become(name: str, before: object, value: object) -> bool:
 
 def _recipe_differences(before: str, now: str) -> list[str]:
     """How a recipe differs from the stored one, in which a field that is newer has its default."""
-    there, here = json.loads(Recipe.from_json(before).to_json()), json.loads(now)
+    there, here = parse_json(Recipe.from_json(before).to_json()), parse_json(now)
     return [
         f"{flag_of(key)} is {_shown(there.get(key))} there, {_shown(here[key])} here"
         for key in here

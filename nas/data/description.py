@@ -9,6 +9,7 @@ from typing import Self
 
 from nas.data.images import ImageData, SplitName
 from nas.data.targets import label_counts
+from nas.reading import parse_json
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, TaskName
 
 SPLITS: tuple[SplitName, ...] = ("train", "search", "test")
@@ -64,7 +65,7 @@ class DataDescription:
         """Reads what `to_json` gave; None where there is nothing, as in a journal of an earlier version."""
         if not text:
             return None
-        values = json.loads(text)
+        values = parse_json(text)
         values["classes"] = tuple(values["classes"])
         values["counts"] = tuple(map(tuple, values["counts"]))
         values["images"] = tuple(values.get("images", ()))

@@ -18,8 +18,6 @@ multi-label images. `test_` is the test split and
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +36,7 @@ from nas.data.survey import cut_notes, native_side, square_notes
 from nas.data.targets import array_task, column_names, float_labels
 from nas.data.tree import few, printable
 from nas.errors import DataError
+from nas.reading import OBJECTS, ONE_ARRAY, read_arrays
 from nas.tasks import CLASSIFICATION, REGRESSION, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import digest
@@ -192,17 +191,15 @@ def channels_first(name: str, images: Array) -> Images:
 
 def _read_arrays(path: Path) -> dict[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as pack:
-            return {name: np.asarray(pack[name]) for name in pack.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, AttributeError) as error:
-        remedy = (
-            "write texts with np.array(names, dtype=str)"
-            if "Object arrays" in str(error)
-            else "is it complete?"
-        )
-        raise DataError(f"{path} cannot be read as a .npz pack ({error}): {remedy}") from error
-    except TypeError as error:  # numpy has read a single array
-        raise DataError(f"{path} must be a .npz pack, but is one array: write it with np.savez") from error
+        return read_arrays(path)
+    except (OSError, ValueError) as error:
+        if str(error) == ONE_ARRAY:
+            raise DataError(
+                f"{path} must be a .npz pack, but is one array: write it with np.savez"
+            ) from error
+        is_of_objects = OBJECTS in str(error)
+        remedy = "write texts with np.array(names, dtype=str)" if is_of_objects else "is it complete?"
+        raise DataError(f"{path} cannot be read as a .npz pack ({error}): {remedy}", field="data") from error
 
 
 def _plain_source(

@@ -19,6 +19,7 @@ from nas.jobs import Finished, JobLog, OnFinished, Training, earlier_result, run
 from nas.metrics import ACCURACY, Direction, Goal
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
+from nas.reading import read_json
 from nas.statistics import t_quantile
 from nas.tested_weights import COMPARISON, TestedWeights
 from nas.trial import Result, Status, Tell
@@ -198,7 +199,7 @@ def load_comparison(folder: Path) -> Comparison | None:
     if not path.is_file():
         return None
     try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        data: Any = read_json(path)
         contenders = tuple(
             Contender(
                 **{

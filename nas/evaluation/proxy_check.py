@@ -27,6 +27,7 @@ from nas.jobs import (
 )
 from nas.metrics import ACCURACY, Goal
 from nas.protocols import Evaluator, Executor
+from nas.reading import read_json
 from nas.trial import Result, Tell
 from nas.values import digest
 from search_spaces import SearchSpace
@@ -133,7 +134,7 @@ def read_check(path: Path | str) -> ProxyCheck:
     place = Path(path).expanduser()
     file = place / FILE_NAME if place.is_dir() else place
     try:
-        data: Any = json.loads(file.read_text(encoding="utf-8"))
+        data: Any = read_json(file)
         version = data.pop("version")
         if version not in range(1, VERSION + 1):
             raise ValueError(f"it is of version {version}, and this program reads 1 to {VERSION}")

@@ -13,6 +13,7 @@ from nas.errors import ExportError
 from nas.export.bundle import ARCHITECTURE, CARD, ONNX, PREPROCESSING, WEIGHTS
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import read_weights, trained
+from nas.reading import read_bytes, read_text
 from nas.values import few
 from search_spaces import Network, SpaceError
 
@@ -63,7 +64,7 @@ class OpenBundle:
         """
         path = self.folder / WEIGHTS
         try:
-            content = path.read_bytes()
+            content = read_bytes(path)
         except OSError as error:
             raise _unreadable(path, error) from error
         try:
@@ -167,7 +168,7 @@ def _why_none(folder: Path) -> str:
 
 def _read_network(path: Path) -> Network:
     try:
-        return Network.from_json(path.read_text(encoding="utf-8"))
+        return Network.from_json(read_text(path))
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
     except SpaceError as error:
@@ -187,7 +188,7 @@ def _read_preprocessing(path: Path, network: Network) -> Preprocessing | None:
     if not path.is_file():
         return None
     try:
-        preprocessing = Preprocessing.from_json(path.read_text(encoding="utf-8"))
+        preprocessing = Preprocessing.from_json(read_text(path))
         preprocessing.check_fits(network)
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from nas.data.images import Carving, Reading
 from nas.errors import DataError, ExportError
+from nas.reading import parse_json
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, THRESHOLD, TaskName
 
 if TYPE_CHECKING:
@@ -227,7 +228,7 @@ class Preprocessing:
             ExportError: It is no such object.
         """
         try:
-            values: Any = json.loads(text)
+            values: Any = parse_json(text)
             given = {name: values[name] for name in ("channels", "resolution")}
             later = {name: values.get(name, before) for name, before in BEFORE.items()}
             lists = {name: tuple(values[name]) for name in ("mean", "std", "classes")}

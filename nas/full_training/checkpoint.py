@@ -15,6 +15,7 @@ from torch import Tensor
 from nas.errors import TrainingError
 from nas.io import unfinished, write_whole
 from nas.metrics import Goal
+from nas.reading import parse_json, read_bytes
 
 CHECKPOINT = "checkpoint.safetensors"
 VERSION = 2
@@ -148,7 +149,7 @@ def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | N
             left.unlink(missing_ok=True)
         if not path.exists():
             return None
-        content = path.read_bytes()
+        content = read_bytes(path)
         facts = _facts(content)
         if facts["version"] in READABLE:
             found = _parsed(load(content), facts)
@@ -170,7 +171,7 @@ def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | N
 
 def _facts(content: bytes) -> dict[str, Any]:
     size = int.from_bytes(content[:8], "little")
-    facts: dict[str, Any] = json.loads(json.loads(content[8 : 8 + size])["__metadata__"]["training"])
+    facts: dict[str, Any] = parse_json(parse_json(content[8 : 8 + size])["__metadata__"]["training"])
     return facts
 
 

@@ -376,7 +376,7 @@ class FullRecipe:
         """
         try:
             values = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # no TOML, a number of thousands of digits, or too deep
             raise RecipeError(f"a recipe must be TOML, but: {error}", field="recipe") from error
         name = values.pop("base", None)
         known = base or {}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.errors import RecipeError
 from nas.full_training.recipe import FullRecipe
+from nas.reading import read_text
 from nas.units import hint
 
 EFFICIENTNET = FullRecipe(
@@ -254,7 +255,7 @@ def find_recipe(name: str | Path | FullRecipe) -> FullRecipe:
             field="recipe",
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read: {error}", field="recipe") from error
     return FullRecipe.from_toml(text, base=RECIPES).changed(name=path.stem)

@@ -27,6 +27,7 @@ from nas.full_training.recipe import FullRecipe
 from nas.full_training.task_laws import is_telling
 from nas.full_training.training import Training
 from nas.io import write_whole
+from nas.reading import read_json
 from nas.report.winner_report import chance_note
 from nas.starting_weights import Weights
 from nas.tasks import REGRESSION, TASKS
@@ -215,7 +216,7 @@ def _warnings(tested: TestedWeights, metric: str, data: ImageData) -> tuple[str,
 def _tested_before(folder: Path, weights: str) -> TestedWeights | None:
     """What these weights reached on the test split before; it is looked at once."""
     try:
-        tested = TestedWeights(**json.loads((folder / RESULT).read_text(encoding="utf-8"))["tested_weights"])
+        tested = TestedWeights(**read_json(folder / RESULT)["tested_weights"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return tested if tested.digest == weights and tested.values else None

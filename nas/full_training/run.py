@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
@@ -29,6 +28,7 @@ from nas.full_training.tensorboard import CurveLog
 from nas.full_training.training import FullTraining, Training
 from nas.full_training.work import Fit, TrainingProgress
 from nas.io import write_whole
+from nas.reading import read_json
 from nas.starting_weights import Weights
 from nas.study.study import Study
 from nas.tasks import TaskName
@@ -207,7 +207,7 @@ def _read_run(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        known: dict[str, Any] = read_json(path)
         if not {"identity", "precision"} <= set(known):
             raise ValueError("it has no identity")
     except (OSError, ValueError, TypeError) as error:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nas.errors import LatencyError
 from nas.io import write_whole
+from nas.reading import read_json
 
 T = TypeVar("T")
 
@@ -28,7 +29,7 @@ def read_file(path: Path, *, kind: str, version: int) -> tuple[dict[str, Any], i
         LatencyError: It cannot be read, is no JSON, or states another format or a newer version.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except OSError as error:
         raise LatencyError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:  # no JSON, or no UTF-8

@@ -22,6 +22,7 @@ from nas.objective.terms import (
     terms_to_json,
 )
 from nas.objective.text import ObjectiveReader
+from nas.reading import parse_json
 from nas.units import number_text
 from search_spaces.fingerprints import counted_fields
 
@@ -411,7 +412,7 @@ class Objective:
             ObjectiveError: The text is not an objective.
         """
         try:
-            data = json.loads(text)
+            data = parse_json(text)
             return cls(
                 factors=tuple(CostTerm(**term) for term in data["factors"]),
                 absolutes=tuple(AbsoluteTerm(**term) for term in data["absolutes"]),

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from nas.reading import parse_json
 from nas.study.study import Study
 from nas.values import digest
 
@@ -41,7 +42,7 @@ class RunFacts:
         """The facts of a study."""
         summary, provenance = study.summary(), study.provenance
         settings = {name: value for name, value in study.settings.items() if name not in PRIVATE}
-        recipe = json.loads(provenance.recipe_json or "{}")
+        recipe = parse_json(provenance.recipe_json or "{}")
         return cls(
             key=digest(json.dumps(asdict(study.identity), sort_keys=True), summary.created_at)[:16],
             name=study.folder.absolute().name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -14,6 +13,7 @@ from nas.controller import FRONT_CONTROLLERS
 from nas.errors import SpaceArgumentError, StudyError
 from nas.evaluation.comparison import load_comparison
 from nas.metrics import Goal, show_metrics
+from nas.reading import parse_json
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
 from nas.report.printing import (
@@ -66,7 +66,7 @@ def open_with_space(folder: str) -> Study:
 
 
 def _shape(study: Study) -> dict[str, int]:
-    data = json.loads(study.trials[0].network_json)
+    data = parse_json(study.trials[0].network_json)
     return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
 
 

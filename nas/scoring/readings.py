@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from nas.export.opened import OpenBundle
 from nas.io import write_whole
+from nas.reading import read_text
 from nas.scoring.by_task import AnyScores
 
 HEADING = "## Readings of the test split"
@@ -30,7 +31,7 @@ def note_reading(opened: OpenBundle, scores: AnyScores) -> tuple[str, ...]:
         "runtime": scores.runtime,
     }
     try:
-        write_whole(opened.card, _with_row(opened.card.read_text(encoding="utf-8"), row))
+        write_whole(opened.card, _with_row(read_text(opened.card), row))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8"
         return (f"this reading of the test split could not be written into {opened.card} ({reason})",)

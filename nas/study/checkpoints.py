@@ -19,6 +19,7 @@ from nas.io import unfinished, write_whole
 from nas.metrics import Goal, losses, pareto_front
 from nas.outcome import TrialOutcome, all_costs
 from nas.protocols import Executor
+from nas.reading import read_bytes
 from nas.rungs import Halving
 from nas.trial import Result, Trial, WeightsError
 from nas.values import few
@@ -248,7 +249,7 @@ class CheckpointStore:
         if number is None or number not in self._files:
             return None
         with suppress(OSError):
-            return (self._folder / weights_name(number)).read_bytes()
+            return read_bytes(self._folder / weights_name(number))
         return None
 
     def drop(self, numbers: Iterable[int]) -> None:

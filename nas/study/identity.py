@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from nas.data.description import DataDescription
 from nas.errors import StudyError
+from nas.reading import parse_json
 
 LATENCY_TABLE = "; latency table "
 """Stands in an evaluator's fingerprint before that of a table, which changes nothing that is measured."""
@@ -162,7 +162,7 @@ def _data_words(name: str, told: Provenance, tells: Provenance) -> str:
 
 
 def _recipe_words(there: str, here: str) -> str:
-    before, now = json.loads(there), json.loads(here)
+    before, now = parse_json(there), parse_json(here)
     pairs = [
         f"{key} is {before.get(key)} there, {now.get(key)} here"
         for key in {**before, **now}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from controllers import State, state_from_json
 from nas.metrics import ACCURACY, Goal
 from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
+from nas.reading import parse_json
 from nas.study.identity import Identity, Provenance
 from nas.study.journal_file import connect_readonly, explained
 from nas.study.journal_tables import columns
@@ -208,7 +208,7 @@ def _cost(macs: int, params: int, activations: int) -> Cost:
 
 def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
     number, digest, tokens_json, proposal_number, log_prob, replicate, seed, fidelity, origin, continues = row
-    tokens = tuple(json.loads(tokens_json))
+    tokens = tuple(parse_json(tokens_json))
     number_given, log_prob_given = stored_count(proposal_number), stored_number(log_prob)
     return Trial(
         number=number,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from controllers import State, state_from_json
 from nas.errors import StudyError
 from nas.metrics import Goal
 from nas.objective import Objective
+from nas.reading import parse_json
 from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
 from nas.study.fronts import from_knee
 from nas.study.journal_file import connect_readonly, explained
@@ -109,7 +109,7 @@ class Study:
         if row is None:
             raise StudyError(f"the study in {self.folder} was never begun: start the search again")
         self._facts: dict[str, Any] = dict(zip(_FACTS, row, strict=True))
-        self.settings: dict[str, Any] = json.loads(self._facts["settings_json"])
+        self.settings: dict[str, Any] = parse_json(self._facts["settings_json"])
         self.identity = read_identity(database)
         self.provenance = read_provenance(database)
         self.objective = Objective.from_json(self.identity.objective)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from nas.errors import StudyError
 from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
+from nas.reading import parse_json, read_bytes
 from nas.study.checkpoints import log_name
 from nas.study.identity import Provenance
 from nas.study.journal_reading import read_outcomes
@@ -182,7 +182,7 @@ class StudyTrial:
                 f"the weights of trial {self.number} are not kept: only the best trials and the Pareto front "
                 "have theirs, if the evaluator gives any; choose one of those, or train its network again"
             )
-        return self.weights_file.read_bytes()
+        return read_bytes(self.weights_file)
 
     def build(self) -> nn.Module:
         """The trained module in eval mode: (batch, channels, height, width) -> (batch, classes) logits.
@@ -278,7 +278,7 @@ def read_trials(
             op_types=op_types,
             number=number,
             status=outcome.status,
-            tokens=tuple(json.loads(tokens)),
+            tokens=tuple(parse_json(tokens)),
             digest=digest,
             cost=Cost(**dict(zip(("macs", "params", "activations"), cost, strict=True))),
             reward=outcome.reward,

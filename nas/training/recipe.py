@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas.errors import RecipeError
 from nas.options import option, options_of
+from nas.reading import parse_json
 from nas.training.sampling import Sampling
 from nas.values import digest, is_count, is_number
 from search_spaces.fingerprints import counted_fields
@@ -244,8 +245,8 @@ class Recipe:
             RecipeError: The text is no JSON object, or has unknown fields or values.
         """
         try:
-            values: Any = json.loads(text)
-        except json.JSONDecodeError as error:
+            values: Any = parse_json(text)
+        except ValueError as error:
             raise RecipeError(f"a recipe must be a JSON object, but: {error}") from error
         known = [field.name for field in fields(cls)]
         if not isinstance(values, dict):
@@ -280,8 +281,8 @@ def batch_that_follows(images: int, *, least: int, most: int) -> int:
 def is_of_first_version(text: str) -> bool:
     """Says whether a stored recipe was written before it had any field beyond those of the first version."""
     try:
-        values: Any = json.loads(text)
-    except json.JSONDecodeError:
+        values: Any = parse_json(text)
+    except ValueError:
         return False
     return isinstance(values, dict) and set(values) == set(FIRST_VERSION)
 
