@@ -10,6 +10,12 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+MOST_PIXELS = 178_956_970
+"""Pixels of an image; where nobody changes it, Pillow's own limit is the same."""
+
+OF_PROGRAMS = ("EPS", "IPTC", "WMF")
+"""Formats that Pillow gives to another program (PostScript to Ghostscript), or that may hold such."""
+
 
 def decode_image(
     file: Any,
@@ -55,6 +61,7 @@ def open_pixels(
     or an eighth of its size, as long as both sides keep `least_side` pixels; None keeps its size.
     """
     with Image.open(file) as opened:
+        require_harmless(opened)
         if least_side is not None:
             opened.draft(None, (least_side, least_side))  # several times faster, and resized anyway
         image = to_eight_bits(ImageOps.exif_transpose(opened), bits, float_white)
@@ -66,6 +73,20 @@ def open_pixels(
         elif image.mode == "LAB":
             image = image.convert("RGB")  # Pillow has no direct way from LAB to grey
         return image.convert("L" if channels == 1 else "RGB")
+
+
+def require_harmless(image: Any) -> None:
+    """Refuses, before it is decoded, an image that would run a program or fill memory.
+
+    Raises:
+        ValueError: It is of such a format, or has too many pixels.
+    """
+    if image.format in OF_PROGRAMS:
+        raise ValueError(f"an image must hold pixels, but this one is {image.format}: convert it to PNG")
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(
+            f"an image must have at most {MOST_PIXELS:,} pixels, but has {image.width:,} x {image.height:,}"
+        )
 
 
 def to_eight_bits(image: Any, bits: int, float_white: float) -> Any:

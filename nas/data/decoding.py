@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from nas.data.decoder import decode_image, fit_square, has_alpha, open_pixels
+from nas.data.decoder import decode_image, fit_square, has_alpha, open_pixels, require_harmless
 from nas.data.images import FIT, WHITE, Fit, Images, Reading
 from nas.data.tree import few
 from nas.errors import DataError
@@ -74,6 +74,7 @@ def probe(encoded: Encoded) -> Probe | None:
     """
     try:
         with Image.open(_stream(encoded)) as image:
+            require_harmless(image)
             numbers = _numbers(image.mode)
             may_be_transparent = numbers == "bytes" and has_alpha(image)
             is_deep_colour = numbers == "bytes" and _is_deep(image)

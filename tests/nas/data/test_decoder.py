@@ -1,11 +1,13 @@
 """A whole image is opened as it is decoded for training, only not yet square."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from nas.data.decoder import fit_square
-from nas.data.decoding import decode, open_image
+from nas.data.decoding import decode, open_image, probe
 from nas.data.images import Reading
 
 ORIENTATION = 0x0112
@@ -65,3 +67,37 @@ def test_a_whole_image_is_upright_and_outlives_its_file(tmp_path):
     path.unlink()
     assert (np.asarray(whole) == np.rot90(pixels, -1)).all()
     assert ORIENTATION not in whole.getexif()
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+@pytest.fixture
+def ghostscript(tmp_path, monkeypatch):
+    """A program of Ghostscript's name that leaves a file behind when it runs."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "gs"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+    return tmp_path / "ran"
+
+
+def test_postscript_under_the_name_of_a_photo_is_unreadable_and_not_run(tmp_path, ghostscript):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(POSTSCRIPT)
+    assert probe(path) is None
+    for read in (decode, open_image):
+        with pytest.raises(ValueError, match="EPS"):
+            read(path, Reading(channels=3, resolution=8))
+    assert not ghostscript.exists()
+
+
+def test_an_image_of_a_billion_pixels_is_unreadable_whatever_limit_pillow_has(tmp_path, monkeypatch):
+    path = tmp_path / "a.pgm"
+    path.write_bytes(b"P5 40000 25000 255\n" + bytes(100))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert probe(path) is None
+    with pytest.raises(ValueError, match="40,000 x 25,000"):
+        decode(path, Reading(channels=1, resolution=8))
