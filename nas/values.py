@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any
+from unicodedata import category
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from nas.errors import MetricError, NasError, UsageError
 
 SHOWN = 100
 """Characters of a value that a message repeats."""
+
+HARMFUL = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of control characters, marks that turn the direction of text, and halves of pairs."""
 
 LISTED = 5
 """Things that a message names; the others are counted."""
@@ -90,6 +94,17 @@ def clean(text: str) -> str:
         return plain.encode("utf-8", "surrogateescape").decode("utf-8")
     except UnicodeError:
         return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def harmless(text: str) -> str:
+    r"""Escapes what would change a terminal or hide text, as `\x1b`; line breaks, tabs and letters stay."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(one) if category(one) in HARMFUL and one not in "\n\t" else one for one in text)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
 
 
 def bounded(text: str, most: int) -> str:

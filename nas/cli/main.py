@@ -15,6 +15,7 @@ from nas.cli import network_options, options
 from nas.errors import NasError, UsageError
 from nas.report.streams import forget_output, json_alone, tolerate
 from nas.units import hint
+from nas.values import harmless
 from search_spaces import SpaceError
 
 Arguments = argparse.Namespace
@@ -124,7 +125,7 @@ def _option_names(parser: argparse.ArgumentParser) -> list[str]:
 def _say(message: str) -> None:
     try:
         sys.stdout.flush()
-        sys.stderr.write(message.rstrip() + "\n")
+        sys.stderr.write(harmless(message.rstrip()) + "\n")
         sys.stderr.flush()
     except BrokenPipeError:
         forget_output()

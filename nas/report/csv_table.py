@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TextIO
 
+from nas.values import harmless
+
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 """A spreadsheet takes a cell that begins with one of these for a formula, and runs it."""
 
@@ -14,7 +16,8 @@ FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\n")
 def write_csv(rows: Sequence[Mapping[str, object]], names: Iterable[str], output: TextIO) -> None:
     """Writes a line of names and a line for each row; None and NaN are empty cells.
 
-    A text that a spreadsheet would run as a formula gets an apostrophe in front, numbers never.
+    A text that a spreadsheet would run as a formula gets an apostrophe in front, numbers never; control
+    characters are escaped.
 
     Args:
         rows: The rows.
@@ -30,7 +33,8 @@ def write_csv(rows: Sequence[Mapping[str, object]], names: Iterable[str], output
 
 def _cell(value: object) -> object:
     if isinstance(value, str):
-        text = value.replace("\r\n", "\n").replace("\r", "\n")  # Python 3.11 does not quote a lone one
+        # Python 3.11 does not quote a lone carriage return.
+        text = harmless(value.replace("\r\n", "\n").replace("\r", "\n"))
         return f"'{text}" if text.lstrip(" ").startswith(FORMULA_SIGNS) else text
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +22,11 @@ from nas.units import show_bytes as show_bytes
 from nas.units import show_count as show_count
 from nas.units import show_seconds as show_seconds
 from nas.units import show_share as show_share
+from nas.values import harmless
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 Row = Mapping[str, Any]
 
@@ -134,6 +136,8 @@ def write_json(data: object) -> None:
     """Prints one JSON value to standard output; numbers that JSON has no word for become null."""
     output = json_output()
     text = json.dumps(_plain(data), indent=2, ensure_ascii=False)
+    if harmless(text) != text:
+        text = json.dumps(_plain(data), indent=2)
     try:
         text.encode(output.encoding or "utf-8")
     except UnicodeEncodeError:  # an ASCII terminal, or a file's name that is no text
@@ -164,11 +168,23 @@ def unwritable_csv(path: Path, error: OSError) -> UsageError:
 
 
 def make_console(*, to_stderr: bool = False) -> Console:
-    """A console without markup or guessing, at least 100 columns wide where it is not a terminal."""
+    """A console without markup or guessing, at least 100 columns wide where it is not a terminal.
+
+    What would change the terminal is shown escaped: every text that users read passes through here.
+    """
     from rich.console import Console
+    from rich.segment import Segment
 
     tolerate(sys.stderr if to_stderr else sys.stdout)
-    console = Console(stderr=to_stderr, markup=False, highlight=False, emoji=False)
+
+    class Harmless(Console):
+        def render(
+            self, renderable: RenderableType, options: ConsoleOptions | None = None
+        ) -> Iterator[Segment]:
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+    console = Harmless(stderr=to_stderr, markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = max(120, console.width)
     return console

@@ -66,8 +66,13 @@ def open_with_space(folder: str) -> Study:
 
 
 def _shape(study: Study) -> dict[str, int]:
-    data = parse_json(study.trials[0].network_json)
-    return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
+    try:
+        data = parse_json(study.trials[0].network_json)
+        return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
+    except (ValueError, TypeError, KeyError) as error:
+        raise StudyError(
+            f"the first network of {study.folder} cannot be read ({error!r}): restore its journal from a copy"
+        ) from error
 
 
 def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) -> Report:

@@ -16,7 +16,7 @@ from nas.outcome import TrialOutcome
 from nas.protocols import Clock, SystemClock
 from nas.study.driver import FolderLock, check_claim, claim, release_claim
 from nas.study.identity import Identity, Provenance
-from nas.study.journal_file import connect, explained
+from nas.study.journal_file import connect, explained, readable
 from nas.study.journal_reading import (
     IN_PROCESS,
     Asked,
@@ -148,7 +148,7 @@ class Journal:
         Raises:
             StudyError: The file cannot be read.
         """
-        with explained(self.path):
+        with readable(self.path.parent):
             return read_history(self._database, space)
 
     def propose(self, trial: Trial, state: Callable[[], State], asked: Asked) -> None:

@@ -9,9 +9,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from nas.errors import StudyError
-from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, has_tables, header, upgrade
+from nas.errors import NasError, StudyError
+from nas.study.journal_tables import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    foreign_parts,
+    has_tables,
+    header,
+    upgrade,
+)
 from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
+from nas.values import few, shown
+
+MOST_BYTES = 256 * 2**20
+"""Bytes of one value of a journal; the largest is the state of a controller."""
 
 
 def connect(folder: Path) -> sqlite3.Connection:
@@ -24,6 +35,7 @@ def connect(folder: Path) -> sqlite3.Connection:
     with explained(path):
         database = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
+            restrict(database)
             is_empty = not has_tables(database)
             if not (is_empty and header(database) == (0, 0)):
                 check(database, path)
@@ -49,9 +61,11 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
         uri = path.resolve().as_uri()
         try:
             database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
+            restrict(database)
             has_tables(database)
         except sqlite3.OperationalError:
             database = _without_writing(path)
+            restrict(database)
         try:
             check(database, path)
         except BaseException:
@@ -85,6 +99,16 @@ def _without_writing(path: Path) -> sqlite3.Connection:
     return whole
 
 
+def restrict(database: sqlite3.Connection) -> None:
+    """Bounds what a value takes, and forbids that a file's own schema calls functions of the program.
+
+    Source: https://www.sqlite.org/security.html, "untrusted SQLite database files".
+    """
+    database.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES)
+    database.execute("PRAGMA trusted_schema = OFF")
+    database.execute("PRAGMA cell_size_check = ON")
+
+
 def check(database: sqlite3.Connection, path: Path) -> None:
     """Checks that an open file is a whole journal of ours that this version can read.
 
@@ -98,6 +122,12 @@ def check(database: sqlite3.Connection, path: Path) -> None:
         raise StudyError(
             f"{path} has schema version {version}, but this version of mnas reads up to {SCHEMA_VERSION}: "
             "upgrade with pip install --upgrade mnas"
+        )
+    foreign = foreign_parts(database)
+    if foreign:
+        raise StudyError(
+            f"{path} must have the tables of a journal and nothing that acts by itself, but has "
+            f"{few(foreign, shown)}: it was changed by another program; restore it from a copy"
         )
     outcome = database.execute("PRAGMA quick_check(1)").fetchone()[0]
     if outcome != "ok":
@@ -136,6 +166,25 @@ def journal_mode_of(folder: Path) -> str:
         closing(sqlite3.connect(Path(scratch) / "probe.sqlite", isolation_level=None)) as database,
     ):
         return set_journal_mode(database)
+
+
+@contextmanager
+def readable(folder: Path) -> Iterator[None]:
+    """Turns what a value of a journal that was changed by hand leads to into an error of ours.
+
+    Raises:
+        StudyError: A value is missing, of another type, or cannot be read.
+    """
+    try:
+        with explained(folder):
+            yield
+    except NasError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
+        raise StudyError(
+            f"{folder / FILE_NAME} holds a value that cannot be read ({shown(str(error))}): restore it from "
+            "a copy, or give another folder"
+        ) from error
 
 
 @contextmanager

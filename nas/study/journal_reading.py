@@ -7,21 +7,23 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
 
 from controllers import State, state_from_json
+from nas.errors import StudyError
 from nas.metrics import ACCURACY, Goal
 from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
 from nas.reading import parse_json
 from nas.study.identity import Identity, Provenance
-from nas.study.journal_file import connect_readonly, explained
+from nas.study.journal_file import connect_readonly, readable
 from nas.study.journal_tables import columns
 from nas.study.study_folder import has_study
 from nas.trial import Cause, Metric, Status, Trial
+from nas.values import shown
 from search_spaces import Cost, SearchSpace
 
 IN_PROCESS = "the process of the search"
@@ -104,6 +106,29 @@ class History:
         return tuple(n for n in numbers if n < counted)
 
 
+_INTEGERS = ("number", "seed", "repeat", "macs", "params", "activations")
+_TEXTS = ("digest", "tokens_json", "network_json", "origin", "status", "proposed_at")
+
+
+def check_types(database: sqlite3.Connection) -> None:
+    """Checks what SQLite does not: that the columns of trials and candidates hold what they are declared as.
+
+    Raises:
+        ValueError: A value is of another type.
+    """
+    laws = [f"typeof({name}) <> 'integer'" for name in _INTEGERS]
+    laws += [f"typeof({name}) <> 'text'" for name in _TEXTS]
+    laws += ["typeof(fidelity) NOT IN ('real', 'integer')", "typeof(finished_at) NOT IN ('text', 'null')"]
+    for law in laws:
+        row = database.execute(
+            f"SELECT number FROM trial JOIN candidate USING (digest) WHERE {law} LIMIT 1"
+        ).fetchone()
+        if row is not None:
+            raise ValueError(f"of trial {row[0]} it is that {law}")
+    if database.execute("SELECT 1 FROM attempt WHERE typeof(worker_seconds) IN ('text', 'blob')").fetchone():
+        raise ValueError("the seconds of an attempt are no number")
+
+
 def read_identity(database: sqlite3.Connection) -> Identity:
     """Reads what makes the study what it is."""
     names = Identity.__slots__
@@ -126,7 +151,7 @@ def read_begun(folder: Path) -> tuple[Identity, Provenance] | None:
     """
     if not has_study(folder):
         return None
-    with closing(connect_readonly(folder)) as database, explained(folder):
+    with closing(connect_readonly(folder)) as database, readable(folder):
         if database.execute("SELECT 1 FROM study").fetchone() is None:
             return None
         return read_identity(database), read_provenance(database)
@@ -134,6 +159,7 @@ def read_begun(folder: Path) -> tuple[Identity, Provenance] | None:
 
 def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     """Reads all trials and what became of them."""
+    check_types(database)
     costs = {
         digest: _cost(macs, params, activations)
         for digest, macs, params, activations in database.execute(
@@ -266,12 +292,25 @@ def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
                 reward=stored_number(reward),
                 cause=None if cause is None else Cause(cause),
                 message=stored_text(message),
-                weights_file=weights_file,
+                weights_file=_within(weights_file),
                 copied_from=copied_from,
             ),
             goal,
         )
     return finished
+
+
+def _within(weights_file: str | None) -> str | None:
+    """The path of a file of weights, which lies in the study's folder."""
+    if weights_file is None:
+        return None
+    path = PurePath(weights_file)
+    if path.is_absolute() or ".." in path.parts:
+        raise StudyError(
+            f"weights must lie in the folder of their study, but the journal names {shown(weights_file)}: it "
+            "was changed by another program; restore it from a copy"
+        )
+    return weights_file
 
 
 def _readable(outcome: TrialOutcome, goal: Goal) -> TrialOutcome:

@@ -138,6 +138,9 @@ FROM attempt WHERE status IN ('infeasible', 'lost') ORDER BY trial, number;
 """
 
 
+VIEWS = ("trials", "failures")
+"""For people who look into a journal; nothing here reads them."""
+
 UPGRADES = {
     2: "CREATE TABLE recommendation (rank INTEGER PRIMARY KEY, digest TEXT NOT NULL);",
     3: "ALTER TABLE trial ADD COLUMN continues INTEGER REFERENCES trial (number);",
@@ -154,6 +157,21 @@ UPDATE controller SET steps = proposals + feedbacks;
 def has_tables(database: sqlite3.Connection) -> bool:
     """Whether an open file has any table."""
     return bool(database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
+
+
+def foreign_parts(database: sqlite3.Connection) -> list[str]:
+    """Names of what a journal may not have: triggers, foreign views, virtual tables, computed columns."""
+    parts = database.execute("SELECT name, type, coalesce(sql, '') FROM sqlite_master").fetchall()
+    found = [
+        name
+        for name, kind, sql in parts
+        if kind == "trigger"
+        or (kind == "view" and name not in VIEWS)
+        or (kind == "table" and sql.upper().startswith("CREATE VIRTUAL"))
+    ]
+    tables = [name for name, kind, _ in parts if kind == "table" and name not in found]
+    computed = "SELECT 1 FROM pragma_table_xinfo(?) WHERE hidden <> 0"
+    return found + [name for name in tables if database.execute(computed, [name]).fetchone()]
 
 
 def make_tables(database: sqlite3.Connection) -> None:

@@ -17,8 +17,9 @@ from nas.objective import Objective
 from nas.reading import parse_json
 from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
 from nas.study.fronts import from_knee
-from nas.study.journal_file import connect_readonly, explained
+from nas.study.journal_file import connect_readonly, explained, readable
 from nas.study.journal_reading import (
+    check_types,
     read_asked,
     read_identity,
     read_provenance,
@@ -95,7 +96,7 @@ class Study:
     def __init__(self, folder: Path | str, *, space: SearchSpace | None = None) -> None:
         self.folder = Path(folder)
         weights = kept_weights(self.folder)  # first: the journal has a trial before its weights are there
-        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+        with closing(connect_readonly(self.folder)) as database, readable(self.folder):
             database.execute("BEGIN")
             self._read(database, op_types=() if space is None else space.op_types)
         unknown = [name for number, name in weights.items() if number >= len(self.trials)]
@@ -109,7 +110,8 @@ class Study:
         if row is None:
             raise StudyError(f"the study in {self.folder} was never begun: start the search again")
         self._facts: dict[str, Any] = dict(zip(_FACTS, row, strict=True))
-        self.settings: dict[str, Any] = parse_json(self._facts["settings_json"])
+        self.settings: dict[str, Any] = dict(parse_json(self._facts["settings_json"]))
+        check_types(database)
         self.identity = read_identity(database)
         self.provenance = read_provenance(database)
         self.objective = Objective.from_json(self.identity.objective)
@@ -231,7 +233,7 @@ class Study:
         Raises:
             StudyError: The journal cannot be read any more.
         """
-        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+        with closing(connect_readonly(self.folder)) as database, readable(self.folder):
             nodes = database.execute("SELECT trial, node FROM attempt ORDER BY trial, number").fetchall()
         return trial_rows(self.trials, self.space, dict(nodes))
 
