@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import lzma
 import math
 import os
 import stat
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,10 +150,10 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
                 check_archive(archive)
                 members = {one.filename.removesuffix(".npy"): one for one in archive.infolist()}
                 return {name: _read_member(archive, member) for name, member in members.items()}
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise ValueError(str(error) or "it is cut short") from error
-    except (RuntimeError, MemoryError) as error:  # a password, or a compression that Python does not know
-        raise ValueError(str(error) or "it does not fit into memory") from error
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # zipfile, zlib, lzma, tokenize and numpy each have errors of their own
+        raise ValueError(str(error) or "it is damaged, or does not fit into memory") from error
 
 
 def check_archive(archive: zipfile.ZipFile) -> None:

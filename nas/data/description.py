@@ -9,6 +9,7 @@ from typing import Self
 
 from nas.data.images import ImageData, SplitName
 from nas.data.targets import label_counts
+from nas.errors import DataError
 from nas.reading import parse_json
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, TaskName
 
@@ -62,14 +63,23 @@ class DataDescription:
 
     @classmethod
     def from_json(cls, text: str) -> Self | None:
-        """Reads what `to_json` gave; None where there is nothing, as in a journal of an earlier version."""
+        """Reads what `to_json` gave; None where there is nothing, as in a journal of an earlier version.
+
+        Raises:
+            DataError: It is no such text.
+        """
         if not text:
             return None
-        values = parse_json(text)
-        values["classes"] = tuple(values["classes"])
-        values["counts"] = tuple(map(tuple, values["counts"]))
-        values["images"] = tuple(values.get("images", ()))
-        return cls(**values)
+        try:
+            values = parse_json(text)
+            values["classes"] = tuple(values["classes"])
+            values["counts"] = tuple(map(tuple, values["counts"]))
+            values["images"] = tuple(values.get("images", ()))
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise DataError(
+                f"a description of images must be what `DataDescription.to_json` writes, but: {error!r}"
+            ) from error
 
     def by_split(self) -> Mapping[str, tuple[int, ...]]:
         """Images of each class, in the order of the classes, by split."""

@@ -139,6 +139,9 @@ def _parse(path: Path, text: str) -> tuple[str, list[tuple[str, ...]], list[int]
             read[delimiter] = _split(text, delimiter)
         except csv.Error as error:
             problem = problem or str(error)
+    if not any(rows for rows, _ in read.values()) and not problem:
+        raise _error(path, "must hold a line for each image, but has separators alone: write names")
+    read = {each: found for each, found in read.items() if found[0]}
     even = [each for each, (rows, _) in read.items() if len(rows[0]) > 1 and _is_even(rows)]
     if even:
         chosen = next((each for each in even if _has_files(read[each][0])), even[0])

@@ -238,6 +238,10 @@ RECIPES: Mapping[str, FullRecipe] = {
 """Every recipe by its name."""
 
 
+MOST_RECIPE = 2**20
+"""Bytes of a file of a recipe."""
+
+
 def find_recipe(name: str | Path | FullRecipe) -> FullRecipe:
     """Finds a recipe by its name, or reads it from a TOML file.
 
@@ -255,7 +259,7 @@ def find_recipe(name: str | Path | FullRecipe) -> FullRecipe:
             field="recipe",
         )
     try:
-        text = read_text(path)
+        text = read_text(path, MOST_RECIPE)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read: {error}", field="recipe") from error
     return FullRecipe.from_toml(text, base=RECIPES).changed(name=path.stem)
