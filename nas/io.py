@@ -141,7 +141,8 @@ def fresh_folder(folder: Path, files: Collection[str], *, is_replaced: bool) -> 
         yield fresh
         if folder.exists():
             for path in folder.glob(KEPT):
-                shutil.copy2(path, fresh / path.name)
+                if path.is_file() and not path.is_symlink():
+                    shutil.copy2(path, fresh / path.name)
             folder.rename(old)
         fresh.rename(folder)
     except OSError as error:

@@ -104,7 +104,7 @@ def _read_op(data: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
             f'an op must be an object with a field "op", but got {data!r} in {place}', field="op"
         )
     name, rest = data["op"], {key: value for key, value in data.items() if key != "op"}
-    if name not in ops:
+    if not isinstance(name, str) or name not in ops:
         raise SpaceError(
             f"op {name!r} in {place} is not known here: it is none of {', '.join(ops)}; "
             "give the class in `op_types`, or the file of the user's own space",

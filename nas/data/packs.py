@@ -44,6 +44,9 @@ from nas.values import digest
 Array = npt.NDArray[Any]
 PLAIN_FIELDS: tuple[str, ...] = ("images", "labels")
 ENCODED_FIELDS: tuple[str, ...] = ("jpeg", "offset", "label")
+MOST_CLASSES = 10_000_000
+"""As many as a network may have."""
+
 FORMS = "train_images and train_labels, or train_jpeg, train_offset and train_label"
 
 
@@ -391,7 +394,12 @@ def _class_names(path: Path, arrays: Mapping[str, Array]) -> tuple[str, ...] | N
 def _numbered_classes(name: str, labels: Mapping[str, Labels], how: Wanted | Reading) -> tuple[str, ...]:
     """Names classes by their numbers; where a network exists, images of some may be missing."""
     if isinstance(how, Reading):
-        return tuple(map(str, range(max(int(each.max()) for each in labels.values()) + 1)))
+        highest = max(int(each.max()) for each in labels.values())
+        if highest >= MOST_CLASSES:
+            raise DataError(
+                f"labels of {name} must be below {MOST_CLASSES:,}, but one is {highest:,}: number the classes"
+            )
+        return tuple(map(str, range(highest + 1)))
     return _number_classes(f"{name} train", labels["train"])
 
 

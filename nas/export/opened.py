@@ -108,6 +108,7 @@ def open_bundle(folder: Path | str) -> OpenBundle:
         ExportError: There is no bundle, there are several, or a file of it cannot be used.
     """
     place = _find(Path(folder).expanduser())
+    _check_links(place)
     network = _read_network(place / ARCHITECTURE)
     facts = _read_facts(place / WEIGHTS)
     if facts.get("network", network.digest) != network.digest:
@@ -142,6 +143,18 @@ def _find(folder: Path) -> Path:
         names = few([str(path) for path in exported])
         raise ExportError(f"{folder} holds several bundles: give one of {names}", field=FIELD)
     raise ExportError(f"{folder} {_why_none(folder)}", field=FIELD)
+
+
+def _check_links(folder: Path) -> None:
+    """Checks that no file of a bundle is a link to one elsewhere, whose content would become the bundle's."""
+    inside = folder.resolve()
+    for path in sorted(folder.iterdir()):
+        if path.is_symlink() and not path.resolve().is_relative_to(inside):
+            raise ExportError(
+                f"the files of a bundle must lie in its folder, but {path} is a link to {path.resolve()}: "
+                "put the file in its place",
+                field=FIELD,
+            )
 
 
 def _is_bundle(folder: Path) -> bool:

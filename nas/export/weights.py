@@ -9,7 +9,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from nas.errors import ExportError
-from search_spaces import Network, build
+from search_spaces import Network, build, cost
 
 
 def trained(network: Network, weights: bytes | Mapping[str, Tensor]) -> nn.Module:
@@ -20,6 +20,7 @@ def trained(network: Network, weights: bytes | Mapping[str, Tensor]) -> nn.Modul
         SpaceError: The network cannot be built.
     """
     given = read_weights(weights) if isinstance(weights, bytes) else weights
+    _check_size(network, given)
     module = build(network, seed=0).eval()
     wanted = module.state_dict()
     for name in wanted:
@@ -40,6 +41,16 @@ def trained(network: Network, weights: bytes | Mapping[str, Tensor]) -> nn.Modul
             raise ExportError(f"the weights must be finite, but {name} is not: the training diverged")
     module.load_state_dict(given)
     return module
+
+
+def _check_size(network: Network, given: Mapping[str, Tensor]) -> None:
+    """Checks that there are as many values as the network has, before the network takes memory."""
+    wanted, there = cost(network).params, sum(tensor.numel() for tensor in given.values())
+    if there < wanted:
+        raise ExportError(
+            f"the weights must hold the {wanted:,} parameters of the network, but have {there:,} values: "
+            "they are those of another network"
+        )
 
 
 def read_weights(weights: bytes) -> dict[str, Tensor]:

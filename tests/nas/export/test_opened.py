@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from nas.data.images import Reading
 from nas.errors import ExportError
@@ -130,3 +130,32 @@ def test_bundle_without_preprocessing_opens_but_cannot_read_images(tmp_path: Pat
     assert opened.preprocessing is None
     with pytest.raises(ExportError, match=r"lacks: export again with preprocessing=Preprocessing\.of"):
         opened.required_preprocessing()
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "card.md", "latency-cpu.json"])
+def test_a_link_out_of_a_bundle_is_refused(copied, tmp_path, name):
+    secret = tmp_path / "secret"
+    secret.write_bytes((copied / name).read_bytes() if (copied / name).exists() else b"{}")
+    (copied / name).unlink(missing_ok=True)
+    (copied / name).symlink_to(secret)
+    with pytest.raises(ExportError, match="is a link to"):
+        open_bundle(copied)
+
+
+def test_a_link_within_a_bundle_is_followed(copied):
+    (copied / "weights.safetensors").rename(copied / "first.safetensors")
+    (copied / "weights.safetensors").symlink_to("first.safetensors")
+    assert open_bundle(copied).module()
+
+
+def test_an_architecture_of_far_more_parameters_than_its_weights_takes_no_memory(copied):
+    (copied / "preprocessing.json").unlink()
+    text = (copied / "architecture.json").read_text()
+    data = json.loads(text)
+    data["head"]["channels"], data["num_classes"] = 65_536, 10_000_000  # 2.6 TB of weights
+    (copied / "architecture.json").write_text(json.dumps(data))
+    network = Network.from_json(json.dumps(data))
+    tensors = {name: tensor.clone() for name, tensor in load_file(copied / "weights.safetensors").items()}
+    save_file(tensors, copied / "weights.safetensors", metadata={"network": network.digest})
+    with pytest.raises(ExportError, match="parameters of the network"):
+        open_bundle(copied).module()
