@@ -9,13 +9,16 @@ import stat
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import UnionType
+from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.machine import free_memory
+from nas.values import shown
 
 MOST_TEXT = 64 * 2**20
 """Bytes of a file of text; JSON takes up to some 25 times as much memory."""
@@ -132,6 +135,41 @@ def _check_values(value: object) -> None:
                 raise _too_deep()
         level = inner
         depth += 1
+
+
+def require_types(value: Any) -> None:
+    """Checks that a dataclass that was made of JSON holds what its fields are declared as.
+
+    Raises:
+        TypeError: A field holds something else.
+    """
+    hints = get_type_hints(type(value))
+    for field in fields(value):
+        found = getattr(value, field.name)
+        if not _fits(hints[field.name], found):
+            raise TypeError(f"`{field.name}` must be {field.type}, but is {shown(found)}")
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(one, value) for one in arguments)
+    if origin is Literal:
+        return isinstance(value, str) and value in arguments
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+        return len(kinds) == len(value) and all(map(_fits, kinds, value))
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _fits(arguments[0], name) and _fits(arguments[1], one) for name, one in value.items()
+        )
+    if is_dataclass(hint) and type(value) is hint:
+        require_types(value)
+    if hint in (int, float):
+        return isinstance(value, (int, hint)) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, hint)
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

@@ -48,7 +48,10 @@ def load_accel_nasbench(path: str | Path) -> Benchmark:
     path = Path(path)
     space = efficientnet(resolution=224)
     lines = csv.DictReader(read_text(path, "accel_nasbench.csv").splitlines())
-    rows = [(f"line {lines.line_num} of {path}", cells) for cells in lines]
+    try:
+        rows = [(f"line {lines.line_num} of {path}", cells) for cells in lines]
+    except csv.Error as error:
+        raise BenchmarkError(f"{path} must be a CSV table, but: {error}: it is damaged") from error
     _check_columns(path, list(lines.fieldnames or ()), [_column(decision) for decision in space.decisions])
     if not rows:
         raise BenchmarkError(f"{path} must have rows below its header, but has none: it is damaged")
@@ -103,7 +106,7 @@ def _number(cells: dict[str, str], column: str, place: str) -> float:
         value = float(cells[column])
     except (TypeError, ValueError):  # None where a line is cut short
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < 2**63:  # nor NaN
         raise BenchmarkError(
             f"`{column}` must be a number, but {place} has {cells[column]!r}: the file is damaged"
         )

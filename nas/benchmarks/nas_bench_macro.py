@@ -81,6 +81,8 @@ def _row(row: Any, place: str) -> tuple[tuple[int, int], tuple[float, ...]]:
     try:
         percent = tuple(float(value) for value in row["test_acc"])
         costs = int(row["flops"]), int(row["params"])
+        if max(costs) >= 2**63:
+            raise ValueError("a cost has more than 63 bits")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise BenchmarkError(
             f"a candidate must have the numbers test_acc, flops and params, but {place} has {row!r}: the "

@@ -10,7 +10,7 @@ from typing import Self
 from nas.data.images import ImageData, SplitName
 from nas.data.targets import label_counts
 from nas.errors import DataError
-from nas.reading import parse_json
+from nas.reading import parse_json, require_types
 from nas.tasks import CLASSIFICATION, MULTILABEL, REGRESSION, TASKS, TaskName
 
 SPLITS: tuple[SplitName, ...] = ("train", "search", "test")
@@ -75,7 +75,9 @@ class DataDescription:
             values["classes"] = tuple(values["classes"])
             values["counts"] = tuple(map(tuple, values["counts"]))
             values["images"] = tuple(values.get("images", ()))
-            return cls(**values)
+            description = cls(**values)
+            require_types(description)
+            return description
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(
                 f"a description of images must be what `DataDescription.to_json` writes, but: {error!r}"

@@ -19,7 +19,7 @@ from nas.jobs import Finished, JobLog, OnFinished, Training, earlier_result, run
 from nas.metrics import ACCURACY, Direction, Goal
 from nas.objective import Objective
 from nas.protocols import Evaluator, Executor
-from nas.reading import read_json
+from nas.reading import read_json, require_types
 from nas.statistics import t_quantile
 from nas.tested_weights import COMPARISON, TestedWeights
 from nas.trial import Result, Status, Tell
@@ -211,11 +211,13 @@ def load_comparison(folder: Path) -> Comparison | None:
             for one in data.pop("contenders")
         )
         tested = data.pop("tested_weights", None)
-        return Comparison(
+        comparison = Comparison(
             **{**data, "class_counts": tuple(data.get("class_counts", ()))},
             contenders=contenders,
             tested_weights=None if tested is None else TestedWeights(**tested),
         )
+        require_types(comparison)
+        return comparison
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise StudyError(
             f"{path} cannot be read as a comparison ({error}): remove it to compare again", field="folder"

@@ -27,7 +27,7 @@ from nas.jobs import (
 )
 from nas.metrics import ACCURACY, Goal
 from nas.protocols import Evaluator, Executor
-from nas.reading import read_json
+from nas.reading import read_json, require_types
 from nas.trial import Result, Tell
 from nas.values import digest
 from search_spaces import SearchSpace
@@ -148,6 +148,7 @@ def read_check(path: Path | str) -> ProxyCheck:
         check = ProxyCheck(
             **data, candidates=candidates, variants=variants, rankers=rankers, warnings=warnings
         )
+        require_types(check)
         check.variant(RECIPE)
     except OSError as error:
         raise StudyError(

@@ -15,7 +15,7 @@ from torch import Tensor
 from nas.errors import TrainingError
 from nas.io import unfinished, write_whole
 from nas.metrics import Goal
-from nas.reading import parse_json, read_bytes
+from nas.reading import parse_json, read_bytes, require_types
 
 CHECKPOINT = "checkpoint.safetensors"
 VERSION = 2
@@ -153,7 +153,8 @@ def read_checkpoint(folder: Path, identity: Mapping[str, str]) -> Checkpoint | N
         facts = _facts(content)
         if facts["version"] in READABLE:
             found = _parsed(load(content), facts)
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            require_types(found.state)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise TrainingError(
             f"{path} cannot be read ({error}): it was cut short or is no checkpoint; restore it, or "
             "remove it to begin again",

@@ -5,13 +5,25 @@ import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 
 import nas
-from nas.reading import MOST_DEPTH, MOST_TEXT, parse_json, read_arrays, read_bytes, read_json, read_text
+from nas.reading import (
+    MOST_DEPTH,
+    MOST_TEXT,
+    parse_json,
+    read_arrays,
+    read_bytes,
+    read_json,
+    read_text,
+    require_types,
+)
 
 DEEP = "[" * 100_000
 
@@ -165,3 +177,48 @@ def test_deep_json_is_an_error_in_a_thread_too(text):
         [sys.executable, "-c", program], input=text, capture_output=True, text=True, check=True
     )
     assert done.stdout == "refused\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inner:
+    number: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outer:
+    name: str
+    count: int
+    kind: Literal["a", "b"]
+    inner: tuple[Inner, ...]
+    pair: tuple[float, float] | None
+    values: Mapping[str, float]
+
+
+GOOD = Outer(name="n", count=1, kind="a", inner=(Inner(number=1),), pair=None, values={"a": 1.5})
+
+
+def test_fields_that_hold_what_they_are_declared_as_are_accepted():
+    require_types(GOOD)
+    require_types(replace(GOOD, pair=(1, 2.5), inner=()))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"name": 3},
+        {"count": 1.5},
+        {"count": True},
+        {"kind": "c"},
+        {"kind": ["a"]},
+        {"inner": [Inner(number=1)]},
+        {"inner": (Inner(number="1"),)},
+        {"inner": ("x",)},
+        {"pair": (1, 2, 3)},
+        {"pair": (1, "2")},
+        {"values": {"a": "b"}},
+        {"values": {3: 1.0}},
+    ],
+)
+def test_a_field_that_holds_something_else_is_named(changes):
+    with pytest.raises(TypeError, match=f"{next(iter(changes))}|number"):
+        require_types(replace(GOOD, **changes))

@@ -7,6 +7,7 @@ column `latency_ms`.
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from nas.latency.session import Timing
 from nas.latency.stored import read_file, read_record, write_file
 from nas.latency.table.building import TablePlan, make_table, plan_table
 from nas.latency.table.table import LatencyTable, SpaceFacts
+from nas.reading import read_text
 from search_spaces import Block, Network, SearchSpace, cost
 
 if TYPE_CHECKING:
@@ -213,17 +215,17 @@ def _read_rows(paths: Iterable[Path], known: set[str]) -> dict[str, Timing]:
 def _rows_of(path: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
     """The rows of a file with their numbers; the heading is row 1."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            reader.fieldnames = [str(name).strip() for name in reader.fieldnames or ()]
-            for name in ("key", "latency_ms"):
-                if reader.fieldnames.count(name) != 1:
-                    raise LatencyError(
-                        f"{path} must have one column {name} (latencies in milliseconds), but has "
-                        f"{', '.join(reader.fieldnames) or 'none'}: leave the heading as it was written",
-                        field=name,
-                    )
-            yield from enumerate(reader, start=2)
+        text = read_text(path).removeprefix("\ufeff")
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        reader.fieldnames = [str(name).strip() for name in reader.fieldnames or ()]
+        for name in ("key", "latency_ms"):
+            if reader.fieldnames.count(name) != 1:
+                raise LatencyError(
+                    f"{path} must have one column {name} (latencies in milliseconds), but has "
+                    f"{', '.join(reader.fieldnames) or 'none'}: leave the heading as it was written",
+                    field=name,
+                )
+        yield from enumerate(reader, start=2)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise LatencyError(f"{path} cannot be read: {reason}", field="from_csv") from error
