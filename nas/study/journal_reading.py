@@ -119,12 +119,10 @@ def check_types(database: sqlite3.Connection) -> None:
     laws = [f"typeof({name}) <> 'integer'" for name in _INTEGERS]
     laws += [f"typeof({name}) <> 'text'" for name in _TEXTS]
     laws += ["typeof(fidelity) NOT IN ('real', 'integer')", "typeof(finished_at) NOT IN ('text', 'null')"]
-    for law in laws:
-        row = database.execute(
-            f"SELECT number FROM trial JOIN candidate USING (digest) WHERE {law} LIMIT 1"
-        ).fetchone()
-        if row is not None:
-            raise ValueError(f"of trial {row[0]} it is that {law}")
+    foreign = f"SELECT number FROM trial JOIN candidate USING (digest) WHERE {' OR '.join(laws)} LIMIT 1"
+    row = database.execute(foreign).fetchone()
+    if row is not None:
+        raise ValueError(f"a value of trial {row[0]} is of another type")
     if database.execute("SELECT 1 FROM attempt WHERE typeof(worker_seconds) IN ('text', 'blob')").fetchone():
         raise ValueError("the seconds of an attempt are no number")
 
