@@ -32,7 +32,7 @@ def connect(folder: Path) -> sqlite3.Connection:
         StudyError: It is no journal of ours, of a newer version, or damaged.
     """
     path = folder / FILE_NAME
-    with explained(path):
+    with readable(folder):
         database = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
             restrict(database)
@@ -57,7 +57,7 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
     path = folder / FILE_NAME
     if not has_study(folder):
         raise StudyError(f"there is no study in {folder}: {path} does not exist, or is empty")
-    with explained(path):
+    with readable(folder):
         uri = path.resolve().as_uri()
         try:
             database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
@@ -176,7 +176,7 @@ def readable(folder: Path) -> Iterator[None]:
         StudyError: A value is missing, of another type, or cannot be read.
     """
     try:
-        with explained(folder):
+        with explained(folder / FILE_NAME):
             yield
     except NasError:
         raise

@@ -113,3 +113,11 @@ def test_a_value_of_a_journal_is_bounded(changed):
     folder = changed()
     with closing(connect_readonly(folder)) as database, pytest.raises(sqlite3.DatabaseError):
         database.execute("SELECT zeroblob(300000000)").fetchone()
+
+
+def test_names_of_tables_that_are_no_text_are_an_error_of_ours(changed):
+    folder = changed("CREATE TABLE aeiou (x)")
+    path = folder / "study.sqlite"
+    path.write_bytes(path.read_bytes().replace(b"aeiou", b"ae\xffou"))
+    with pytest.raises(StudyError):
+        nas.open_study(folder)
