@@ -106,6 +106,13 @@ class CheckedNetwork:
     halves_ms: tuple[float, float] | None
     predicted_ms: float
 
+    def __post_init__(self) -> None:
+        values = (self.latency_ms, *(self.halves_ms or ()))
+        if not all(0 < value < float("inf") for value in values):
+            raise LatencyError(
+                f"`latency_ms > 0` must hold for network {self.digest}, but got {values}", field="latency_ms"
+            )
+
     @property
     def error(self) -> float:
         """Relative error of the prediction."""
