@@ -26,6 +26,7 @@ from nas.study.journal_reading import (
     read_provenance,
 )
 from nas.study.journal_tables import has_tables, make_tables
+from nas.study.seal import finished_seal, proposed_seal
 from nas.study.study_folder import FILE_NAME, check_parts, has_study
 from nas.trial import Job, Result, Status, Trial
 from nas.values import clean
@@ -184,6 +185,7 @@ class Journal:
                 status=Status.PROPOSED,
                 proposed_at=self._now(),
             )
+            self._update_trial(trial.number, proposed_seal=proposed_seal(self._database, trial.number))
             self._step("proposed", trial.number, state, asked)
 
     def start(self, job: Job) -> None:
@@ -241,6 +243,7 @@ class Journal:
                     environment=metric.environment,
                     attempt=0 if result is None else result.job.attempt,
                 )
+            self._update_trial(outcome.number, finished_seal=finished_seal(self._database, outcome.number))
             self._drop(dropped)
 
     def forget_weights(self, dropped: Iterable[int]) -> None:

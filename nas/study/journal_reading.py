@@ -99,7 +99,10 @@ class History:
 
         The journal does not say so, since the controller learns nothing of them and may be told again.
         Without a width they counted at once; with a width W results count in order, k before proposal k + W.
+        After a repair that removed the controller's state, nothing has counted.
         """
+        if self.controller_state is None:
+            return ()
         numbers = (n for n, outcome in self.finished.items() if outcome.status is Status.LOST)
         counted = len(self.trials) if width is None else len(self.trials) - width
         counted = max(counted, *self.fed_back, 0)

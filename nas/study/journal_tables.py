@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: marks our files."""
 
@@ -75,7 +75,9 @@ CREATE TABLE trial (
     feedback_rank INTEGER UNIQUE,
     feedback_reward REAL,
     proposed_at TEXT NOT NULL,
-    finished_at TEXT
+    finished_at TEXT,
+    proposed_seal TEXT,
+    finished_seal TEXT
 );
 CREATE TABLE attempt (
     trial INTEGER NOT NULL REFERENCES trial (number),
@@ -150,6 +152,8 @@ UPGRADES = {
 ALTER TABLE controller ADD COLUMN asked INTEGER NOT NULL DEFAULT 0;
 UPDATE controller SET steps = proposals + feedbacks;
 {STEP}""",
+    6: """ALTER TABLE trial ADD COLUMN proposed_seal TEXT;
+ALTER TABLE trial ADD COLUMN finished_seal TEXT;""",
 }
 """What each version added to the one before it."""
 

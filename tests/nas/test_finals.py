@@ -224,6 +224,8 @@ def test_a_journal_of_the_first_version_is_read_and_brought_up_to_date(tmp_path,
         database.execute("DROP TABLE step")
         database.execute("ALTER TABLE controller DROP COLUMN steps")
         database.execute("ALTER TABLE controller DROP COLUMN asked")
+        for column in ("proposed_seal", "finished_seal"):
+            database.execute(f"ALTER TABLE trial DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 1")
     assert open_study(tmp_path).recommended == ()
     assert open_study(tmp_path).best.status is Status.COMPLETED

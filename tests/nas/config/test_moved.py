@@ -148,6 +148,11 @@ def test_a_study_of_an_earlier_version_says_what_it_knows_of_its_images(tmp_path
     with closing(sqlite3.connect(tmp_path / "a" / FILE_NAME)) as database, database:
         database.execute("ALTER TABLE study DROP COLUMN data_json")
         database.execute("DROP TABLE driver")
+        database.execute("DROP TABLE step")
+        for column in ("steps", "asked"):
+            database.execute(f"ALTER TABLE controller DROP COLUMN {column}")
+        for column in ("proposed_seal", "finished_seal"):
+            database.execute(f"ALTER TABLE trial DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 3")
     assert open_study(tmp_path / "a").provenance.data_json == ""
     copy = shutil.copytree(photos, tmp_path / "photos")
