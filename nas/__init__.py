@@ -36,6 +36,7 @@ from nas.search import Plan, Search
 from nas.short_form import search
 from nas.study.study import Study, StudySummary, open_study
 from nas.study.study_trial import StudyTrial
+from nas.study.verification import verify
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Job, Metric, Progress, Result, Status
 
 if TYPE_CHECKING:
@@ -252,5 +253,6 @@ __all__ = [
     "search_coefficients",
     "train",
     "train_family",
+    "verify",
     "write_report",
 ]

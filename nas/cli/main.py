@@ -29,6 +29,7 @@ COMMANDS = {
     "resume": "continue a search that was stopped",
     "show": "summarise a study: its best trials, Pareto front, states, failures",
     "report": "write a study as one page to look at: an HTML file that opens offline",
+    "verify": "check that a study is whole, and repair it",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
     "train": "train a network in full, or the best of a study; test and export it",
     "evaluate": "score a trained network on images whose labels are known",

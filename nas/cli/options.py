@@ -45,6 +45,7 @@ USAGE = {
     "resume": "nas resume DIR [options]",
     "show": "nas show DIR [--top N] [--pareto COST,COST] [--json]",
     "report": "nas report STUDY [STUDY|FOLDER|FILE ...] [--out FILE.html] [--json]",
+    "verify": "nas verify DIR [--repair] [--json]",
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
     "train": "nas train WHAT --data PATH --recipe NAME --out DIR [options]",
     "evaluate": "nas evaluate BUNDLE --data PATH [options]",
@@ -125,6 +126,17 @@ def fill_report(parser: Parser) -> None:
     )
     parser.add_argument(
         "--out", metavar="FILE", help="the HTML file (default: report.html in the first folder)"
+    )
+    add_json(parser)
+
+
+def fill_verify(parser: Parser) -> None:
+    """Options of `nas verify`."""
+    parser.add_argument("folder", metavar="DIR", help="the study's folder")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="repair what can be repaired, and say what was done; a copy of the file is kept beside it",
     )
     add_json(parser)
 

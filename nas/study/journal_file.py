@@ -58,19 +58,34 @@ def connect_readonly(folder: Path) -> sqlite3.Connection:
     if not has_study(folder):
         raise StudyError(f"there is no study in {folder}: {path} does not exist, or is empty")
     with readable(folder):
-        uri = path.resolve().as_uri()
-        try:
-            database = sqlite3.connect(f"{uri}?mode=ro", uri=True, timeout=30, isolation_level=None)
-            restrict(database)
-            has_tables(database)
-        except sqlite3.OperationalError:
-            database = _without_writing(path)
-            restrict(database)
+        database = open_readonly(path)
         try:
             check(database, path)
         except BaseException:
             database.close()
             raise
+    return database
+
+
+def open_readonly(path: Path) -> sqlite3.Connection:
+    """Opens a file for reading as it stands, with its `-wal` file, also on a read-only disk.
+
+    Raises:
+        StudyError: The trials in its `-wal` file cannot be read.
+        sqlite3.Error: It cannot be opened; what is damaged inside is found by who reads it.
+    """
+    database = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30, isolation_level=None
+    )
+    try:
+        restrict(database)
+        has_tables(database)
+    except sqlite3.OperationalError:
+        database.close()
+        database = _without_writing(path)
+        restrict(database)
+    except sqlite3.DatabaseError:
+        pass
     return database
 
 

@@ -1,0 +1,295 @@
+"""Mends what can be mended in a journal: first a copy, then one transaction for the rows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from nas.errors import StudyError
+from nas.io import write_whole
+from nas.study.journal_reading import IN_PROCESS
+from nas.study.problems import Mend, Problem
+from nas.study.salvage import salvage
+from nas.study.seal import proposed_seal
+from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, SHARED_NAME
+from nas.study.verify_file import SET_ASIDE
+from nas.trial import Cause
+from search_spaces import Network, SearchSpace, cost
+
+KEPT = f"{FILE_NAME}.before-repair"
+
+REPAIRED = "a repair found its result damaged"
+"""The message of an attempt whose trial runs again."""
+
+UNSETTLED = (
+    "status = 'proposed', cause = NULL, message = '', reward = NULL, copied_from = NULL, "
+    "weights_file = NULL, feedback_rank = NULL, feedback_reward = NULL, finished_at = NULL, "
+    "finished_seal = NULL"
+)
+"""What a row of a trial says that waits to be run."""
+
+
+def keep_copy(folder: Path) -> Path:
+    """Copies the database, with its log, to the next free number.
+
+    Raises:
+        StudyError: There is no room, or the folder is read-only.
+    """
+    numbers = (folder / f"{KEPT}-{number}" for number in itertools.count(1))
+    kept = next(path for path in numbers if not path.exists())
+    try:
+        for suffix in ("-wal", "-journal"):
+            if (folder / f"{FILE_NAME}{suffix}").is_file():
+                write_whole(Path(f"{kept}{suffix}"), (folder / f"{FILE_NAME}{suffix}").read_bytes())
+        return write_whole(kept, (folder / FILE_NAME).read_bytes())
+    except OSError as error:
+        raise StudyError(
+            f"no copy of {folder / FILE_NAME} can be kept ({error.strerror or error}), and without one "
+            "nothing is repaired: free some disk space, or copy the folder to where you may write"
+        ) from error
+
+
+def salvage_file(folder: Path, kept: Path) -> str:
+    """Puts a new file in place of a damaged one, from the copy that was kept.
+
+    Raises:
+        StudyError: Nothing can be read of it.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".salvage-") as scratch:
+        old, new = Path(scratch) / "old.sqlite", Path(scratch) / "new.sqlite"
+        for suffix in ("", "-wal", "-journal"):
+            if Path(f"{kept}{suffix}").is_file():
+                shutil.copyfile(f"{kept}{suffix}", f"{old}{suffix}")
+        try:
+            counts = salvage(old, new)
+        except sqlite3.Error as error:
+            raise StudyError(_beyond(folder, kept, str(error))) from error
+        if not counts["study"]:
+            raise StudyError(_beyond(folder, kept, "the row of the study cannot be read"))
+        with new.open("rb") as file:
+            os.fsync(file.fileno())
+        for name in (LOG_NAME, SHARED_NAME, ROLLBACK_NAME):
+            (folder / name).unlink(missing_ok=True)
+        new.replace(folder / FILE_NAME)
+    return f"wrote a new {FILE_NAME} of what can be read: {counts['trial']} trials"
+
+
+def _beyond(folder: Path, kept: Path, why: str) -> str:
+    return (
+        f"{folder / FILE_NAME} is damaged beyond repair ({why}): restore it from a copy, or begin a new "
+        f"study in another folder. It was not changed, and {kept.name} is a copy of it"
+    )
+
+
+class Mender:
+    """Mends the rows of an open journal, in the transaction that is open.
+
+    Args:
+        database: The journal.
+        now: The time, ISO 8601.
+        space: The study's space, where it is known.
+    """
+
+    def __init__(self, database: sqlite3.Connection, *, now: str, space: SearchSpace | None) -> None:
+        self._database = database
+        self._now = now
+        self._space = space
+        self._actions: dict[Mend, Callable[[Problem], None]] = {
+            Mend.INTERRUPT: self._interrupt,
+            Mend.NAME_CAUSE: self._name_cause,
+            Mend.RENUMBER: self._renumber,
+            Mend.RERUN: self._rerun,
+            Mend.RECOUNT: self._recount,
+            Mend.RECOST: self._recost,
+            Mend.REWRITE: self._rewrite,
+            Mend.FORGET_WEIGHTS: self._forget_weights,
+            Mend.DROP_ROWS: self._drop_rows,
+            Mend.FORGET_RECOMMENDATION: self._forget_recommendation,
+        }
+
+    def mend(self, problems: Sequence[Problem]) -> list[Problem]:
+        """Mends the rows; returns the problems that were mended.
+
+        Raises:
+            StudyError: Trials are lost, and there is no other to take their place.
+        """
+        done = [one for one in problems if one.mend in self._actions]
+        for one in done:
+            if one.mend is not None:
+                self._actions[one.mend](one)
+        lost = [one for one in problems if one.mend is Mend.REFILL]
+        if lost:
+            self._refill(lost, {one.trial for one in problems})
+        return done + lost
+
+    def _interrupt(self, problem: Problem) -> None:
+        """As a resume does: what ran in the process of the search may have ended it."""
+        self._database.execute(
+            "UPDATE attempt SET status = 'lost', cause = CASE node WHEN ? THEN ? ELSE ? END, "
+            "finished_at = ?, message = 'the search ended while this ran' "
+            "WHERE trial = ? AND status = 'running'",
+            [IN_PROCESS, Cause.WORKER_DIED, Cause.INTERRUPTED, self._now, problem.trial],
+        )
+        self._database.execute(
+            "UPDATE trial SET status = 'proposed' WHERE number = ? AND status = 'running'", [problem.trial]
+        )
+
+    def _name_cause(self, problem: Problem) -> None:
+        causes = ", ".join(f"'{cause}'" for cause in Cause)
+        self._database.execute(
+            "UPDATE attempt SET cause = CASE status WHEN 'lost' THEN ? ELSE ? END WHERE trial = ? AND status "
+            f"IN ('lost', 'infeasible') AND (cause IS NULL OR cause NOT IN ({causes}))",
+            [Cause.INTERRUPTED, Cause.ERROR, problem.trial],
+        )
+
+    def _renumber(self, problem: Problem) -> None:
+        found = self._database.execute(
+            "SELECT number FROM attempt WHERE trial = ? ORDER BY number", [problem.trial]
+        ).fetchall()
+        # First below 0, since two attempts may not have one number in between.
+        for place, (number,) in enumerate(found, start=1):
+            self._renumbered(problem.trial, number, -place)
+        for place in range(1, len(found) + 1):
+            self._renumbered(problem.trial, -place, place)
+
+    def _renumbered(self, trial: int | None, before: int, now: int) -> None:
+        for table, column in (("attempt", "number"), ("measurement", "attempt")):
+            self._database.execute(
+                f"UPDATE {table} SET {column} = ? WHERE trial = ? AND {column} = ?", [now, trial, before]
+            )
+
+    def _rerun(self, problem: Problem) -> None:
+        self._database.execute(f"UPDATE trial SET {UNSETTLED} WHERE number = ?", [problem.trial])
+        self._database.execute("DELETE FROM measurement WHERE trial = ?", [problem.trial])
+        self._database.execute(
+            "UPDATE attempt SET status = 'lost', cause = ?, message = ? WHERE trial = ? AND status <> 'lost'",
+            [Cause.INTERRUPTED, REPAIRED, problem.trial],
+        )
+        self._recount(problem)
+
+    def _recount(self, problem: Problem) -> None:  # noqa: ARG002  # all results are told again, whichever was wrong
+        self._database.execute("UPDATE trial SET feedback_rank = NULL, feedback_reward = NULL")
+        self._database.execute("DELETE FROM step")
+        self._database.execute("DELETE FROM controller")
+
+    def _refill(self, problems: Iterable[Problem], broken: set[int | None]) -> None:
+        donor = next(
+            (
+                number
+                for (number,) in self._database.execute(
+                    "SELECT number FROM trial JOIN candidate USING (digest) WHERE continues IS NULL AND "
+                    "status IN ('completed', 'infeasible') AND copied_from IS NULL ORDER BY number"
+                )
+                if number not in broken
+            ),
+            None,
+        )
+        if donor is None:
+            raise StudyError(
+                "trials are lost, and no finished one is whole that could take their place: restore "
+                "study.sqlite from a copy, or begin a new study. Nothing was changed"
+            )
+        for problem in problems:
+            for table in ("attempt", "measurement", "step"):
+                self._database.execute(f"DELETE FROM {table} WHERE trial = ?", [problem.trial])
+            self._database.execute("DELETE FROM trial WHERE number = ?", [problem.trial])
+            self._database.execute(
+                "INSERT INTO trial (number, digest, tokens_json, origin, repeat, seed, fidelity, status, "
+                "proposed_at) SELECT ?, digest, tokens_json, 'user', repeat, seed, fidelity, 'proposed', ? "
+                "FROM trial WHERE number = ?",
+                [problem.trial, self._now, donor],
+            )
+            self._seal(problem.trial)
+            self._recount(problem)
+
+    def _seal(self, number: int | None) -> None:
+        """Seals a proposal, where those before it are sealed too."""
+        if number is not None:
+            self._database.execute(
+                "UPDATE trial SET proposed_seal = ? WHERE number = ?",
+                [proposed_seal(self._database, number), number],
+            )
+
+    def _recost(self, problem: Problem) -> None:
+        (text,) = self._database.execute(
+            "SELECT network_json FROM candidate WHERE digest = ?", [problem.key]
+        ).fetchone()
+        self._write_costs(
+            problem.key, Network.from_json(text, () if self._space is None else self._space.op_types)
+        )
+
+    def _write_costs(self, digest: str, network: Network) -> None:
+        known = cost(network)
+        self._database.execute(
+            "REPLACE INTO candidate (digest, macs, params, activations, network_json) VALUES (?, ?, ?, ?, ?)",
+            [digest, known.macs, known.params, known.activations, network.to_json()],
+        )
+
+    def _rewrite(self, problem: Problem) -> None:
+        """Writes a candidate anew where the tokens of one of its trials mean it; else its trials are lost."""
+        if self._space is None:
+            return
+        found = self._database.execute(
+            "SELECT tokens_json FROM trial WHERE digest = ?", [problem.key]
+        ).fetchall()
+        for (text,) in found:
+            try:
+                network = self._space.decode(json.loads(text))
+            except (ValueError, TypeError, IndexError, RecursionError):
+                continue
+            if network.digest == problem.key:
+                self._write_costs(problem.key, network)
+                return
+        self._database.execute("DELETE FROM candidate WHERE digest = ?", [problem.key])
+
+    def _forget_weights(self, problem: Problem) -> None:
+        self._database.execute("UPDATE trial SET weights_file = NULL WHERE number = ?", [problem.trial])
+
+    def _drop_rows(self, problem: Problem) -> None:
+        if problem.trial is not None:
+            self._database.execute("DELETE FROM trial WHERE number = ?", [problem.trial])
+        elif problem.key == "candidate":
+            self._database.execute("DELETE FROM candidate WHERE digest NOT IN (SELECT digest FROM trial)")
+        else:
+            self._database.execute(f"DELETE FROM {problem.key} WHERE trial NOT IN (SELECT number FROM trial)")
+
+    def _forget_recommendation(self, problem: Problem) -> None:  # noqa: ARG002  # the whole table goes
+        self._database.execute("DELETE FROM recommendation")
+
+
+def mend_files(folder: Path, problems: Iterable[Problem]) -> list[Problem]:
+    """Renames and removes files; what cannot be is left. Returns the problems that were mended."""
+    done = []
+    for problem in problems:
+        path = folder / problem.file
+        try:
+            if problem.mend is Mend.REMOVE_FILE:
+                path.unlink(missing_ok=True)
+            elif problem.mend in (Mend.SET_ASIDE, Mend.FORGET_WEIGHTS) and path.is_file():
+                names = (path.with_name(f"{SET_ASIDE}{n}-{path.name}") for n in itertools.count(1))
+                path.rename(next(name for name in names if not name.exists()))
+            else:
+                continue
+        except OSError:
+            continue
+        done.append(problem)
+    return done
+
+
+def rebuild_index(folder: Path, kept: Path) -> str:
+    """Builds the indices again from their tables; where rows repeat that must not, as a damaged file."""
+    try:
+        with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as database:
+            database.execute("REINDEX")
+            if database.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
+                return "built the indices again from their tables"
+    except sqlite3.Error:
+        pass
+    return salvage_file(folder, kept)

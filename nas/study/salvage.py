@@ -1,0 +1,101 @@
+"""Copies the rows of a damaged journal that can be read into a new file."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from nas.study.journal_tables import columns, make_tables
+
+MOST_ROWS_PER_BYTE = 1 / 24
+"""No row of a journal is shorter than 24 bytes, which bounds the row ids that are looked for."""
+
+BY_ROWID = ("study", "candidate", "trial", "event", "controller", "step", "recommendation", "driver")
+BY_TRIAL = ("attempt", "measurement")
+
+_MAGIC = b"SQLite format 3\0"
+
+
+def salvage(source: Path, target: Path) -> dict[str, int]:
+    """Writes a new journal of all rows of a damaged one that can be read.
+
+    Args:
+        source: The damaged file, a copy that may be changed, with its log beside it.
+        target: The new file.
+
+    Returns:
+        The number of rows by table.
+
+    Raises:
+        sqlite3.Error: Not even the table of tables can be read.
+    """
+    _pad(source)
+    with closing(_open(source)) as old, closing(sqlite3.connect(target, isolation_level=None)) as new:
+        old.execute("SELECT count(*) FROM sqlite_master")
+        new.execute("BEGIN")
+        make_tables(new)
+        most = max(int(source.stat().st_size * MOST_ROWS_PER_BYTE), 64)
+        counts = {table: _copy(old, new, table, "rowid", most) for table in BY_ROWID}
+        counts |= {table: _copy(old, new, table, "trial", counts["trial"] + most) for table in BY_TRIAL}
+        new.execute("COMMIT")
+    return counts
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, isolation_level=None)
+    database.text_factory = lambda data: data.decode("utf-8", "replace")
+    database.execute("PRAGMA writable_schema = ON")  # reads what it can of a damaged schema
+    database.execute("PRAGMA cell_size_check = OFF")
+    return database
+
+
+def _pad(path: Path) -> None:
+    """Gives a file the magic number and the length that SQLite expects of it, so that it opens it at all."""
+    with path.open("r+b") as file:
+        start = file.read(100)
+        page = int.from_bytes(start[16:18], "big")
+        page, count = 65536 if page == 1 else page, int.from_bytes(start[28:32], "big")
+        if not start.startswith(_MAGIC):
+            file.seek(0)
+            file.write(_MAGIC)
+        size = path.stat().st_size
+        if page in (2**n for n in range(9, 17)) and size < page * count <= 2 * size + (64 << 20):
+            file.truncate(page * count)
+
+
+def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, key: str, most: int) -> int:
+    try:
+        names = sorted(columns(old, table) & columns(new, table))
+    except sqlite3.Error:
+        return 0
+    if not names:
+        return 0
+    marks = ", ".join("?" * len(names))
+    insert = f"INSERT OR IGNORE INTO {table} ({', '.join(names)}) VALUES ({marks})"
+    count = 0
+    for row in _rows(old, f"SELECT {', '.join(names)} FROM {table} WHERE {key} BETWEEN ? AND ?", 0, most):
+        count += _insert(new, insert, table, dict(zip(names, row, strict=True)))
+    return count
+
+
+def _insert(new: sqlite3.Connection, insert: str, table: str, row: dict[str, object]) -> int:
+    """Inserts a row; a trial whose feedback rank or status cannot be goes in without, to be run again."""
+    forms = [row]
+    if table == "trial":
+        forms += [row | {"feedback_rank": None}, row | {"feedback_rank": None, "status": "proposed"}]
+    return next((1 for form in forms if new.execute(insert, [*form.values()]).rowcount > 0), 0)
+
+
+def _rows(old: sqlite3.Connection, query: str, low: int, high: int) -> Iterator[tuple[object, ...]]:
+    """Rows of a range of keys; around what cannot be read, by halves down to single keys."""
+    waiting = [(low, high)]
+    while waiting:
+        low, high = waiting.pop()
+        with suppress(sqlite3.Error, OverflowError):
+            yield from old.execute(query, [low, high]).fetchall()
+            continue
+        if low < high:
+            middle = (low + high) // 2
+            waiting += [(middle + 1, high), (low, middle)]
