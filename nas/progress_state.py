@@ -184,14 +184,15 @@ class ProgressState:
             SearchStoppedError: The first several trials all failed or all broke a constraint, or machines
                 lose one after another.
         """
+        if result is None:
+            return  # it is copied, or of an earlier run and told again
         self._lost_in_a_row = self._lost_in_a_row + 1 if outcome.status is Status.LOST else 0
         # What broke a constraint was measured, so that nothing but the candidate fails.
         is_over = outcome.cause is Cause.CONSTRAINT
         self._broken_at_first = 0 if self.counts.completed else self._broken_at_first + is_over
         is_sound = self.counts.completed or self._broken_at_first
         self._failed_at_first = 0 if is_sound else self._failed_at_first + 1
-        log = "" if result is None else bounded(result.log, SHOWN_LOG)
-        detail = f"the last one: {outcome.message}\n{log}".rstrip()
+        detail = f"the last one: {outcome.message}\n{bounded(result.log, SHOWN_LOG)}".rstrip()
         if self._failed_at_first >= FAILURES_AT_FIRST:
             raise SearchStoppedError(
                 f"the first {self._failed_at_first} trials of this run all failed, which is hardly the "

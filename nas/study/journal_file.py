@@ -24,6 +24,9 @@ from nas.values import few, shown
 MOST_BYTES = 256 * 2**20
 """Bytes of one value of a journal; the largest is the state of a controller."""
 
+READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What reading a damaged file may raise: the message may quote bytes that are no text."""
+
 
 def connect(folder: Path) -> sqlite3.Connection:
     """Opens the journal of a study for writing; one without tables where there is none yet.
@@ -84,7 +87,7 @@ def open_readonly(path: Path) -> sqlite3.Connection:
         database.close()
         database = _without_writing(path)
         restrict(database)
-    except sqlite3.DatabaseError:
+    except READ_ERRORS:
         pass
     return database
 
@@ -207,6 +210,10 @@ def explained(path: Path) -> Iterator[None]:
     """Turns SQLite's errors into ours, with the remedy."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite quotes a damaged file in its message
+        raise StudyError(
+            f"{path} is damaged ({error}): restore it from a copy, or give another folder"
+        ) from error
     except sqlite3.DatabaseError as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):

@@ -32,6 +32,7 @@ class Mend(StrEnum):
     FORGET_WEIGHTS = "the trial counts as one without weights; a damaged file is renamed"
     SET_ASIDE = "the file is renamed, so that no trial finds it"
     REMOVE_FILE = "the file is removed"
+    CLEAN = "what is no text in it becomes the mark U+FFFD"
     DROP_ROWS = "these rows are removed"
     FORGET_RECOMMENDATION = "the recommendation is removed; a resume writes it anew"
 

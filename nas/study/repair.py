@@ -14,12 +14,13 @@ from pathlib import Path
 
 from nas.errors import StudyError
 from nas.io import write_whole
+from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_reading import IN_PROCESS
 from nas.study.problems import Mend, Problem
 from nas.study.salvage import salvage
 from nas.study.seal import proposed_seal
 from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, SHARED_NAME
-from nas.study.verify_file import SET_ASIDE
+from nas.study.verify_file import SET_ASIDE, text_columns
 from nas.trial import Cause
 from search_spaces import Network, SearchSpace, cost
 
@@ -69,10 +70,11 @@ def salvage_file(folder: Path, kept: Path) -> str:
                 shutil.copyfile(f"{kept}{suffix}", f"{old}{suffix}")
         try:
             counts = salvage(old, new)
-        except sqlite3.Error as error:
+        except READ_ERRORS as error:
             raise StudyError(_beyond(folder, kept, str(error))) from error
-        if not counts["study"]:
-            raise StudyError(_beyond(folder, kept, "the row of the study cannot be read"))
+        if not (counts["study"] and counts["trial"]):
+            lost = "no trial" if counts["study"] else "not even what was searched"
+            raise StudyError(_beyond(folder, kept, f"{lost} can be read"))
         with new.open("rb") as file:
             os.fsync(file.fileno())
         for name in (LOG_NAME, SHARED_NAME, ROLLBACK_NAME):
@@ -110,6 +112,7 @@ class Mender:
             Mend.RECOST: self._recost,
             Mend.REWRITE: self._rewrite,
             Mend.FORGET_WEIGHTS: self._forget_weights,
+            Mend.CLEAN: self._clean,
             Mend.DROP_ROWS: self._drop_rows,
             Mend.FORGET_RECOMMENDATION: self._forget_recommendation,
         }
@@ -185,7 +188,7 @@ class Mender:
                 number
                 for (number,) in self._database.execute(
                     "SELECT number FROM trial JOIN candidate USING (digest) WHERE continues IS NULL AND "
-                    "status IN ('completed', 'infeasible') AND copied_from IS NULL ORDER BY number"
+                    "status IN ('completed', 'infeasible') AND copied_from IS NULL ORDER BY status, number"
                 )
                 if number not in broken
             ),
@@ -252,11 +255,22 @@ class Mender:
     def _forget_weights(self, problem: Problem) -> None:
         self._database.execute("UPDATE trial SET weights_file = NULL WHERE number = ?", [problem.trial])
 
+    def _clean(self, problem: Problem) -> None:
+        self._database.create_function("cleaned", 1, lambda data: data.decode("utf-8", "replace"))
+        for name in text_columns(self._database, problem.key):
+            self._database.execute(
+                f"UPDATE {problem.key} SET {name} = cleaned(CAST({name} AS BLOB)) "
+                f"WHERE typeof({name}) = 'text' AND NOT is_text(CAST({name} AS BLOB))"
+            )
+
     def _drop_rows(self, problem: Problem) -> None:
         if problem.trial is not None:
             self._database.execute("DELETE FROM trial WHERE number = ?", [problem.trial])
         elif problem.key == "candidate":
-            self._database.execute("DELETE FROM candidate WHERE digest NOT IN (SELECT digest FROM trial)")
+            self._database.execute(
+                "DELETE FROM candidate WHERE digest IS NULL OR digest NOT IN "
+                "(SELECT digest FROM trial WHERE digest IS NOT NULL)"
+            )
         else:
             self._database.execute(f"DELETE FROM {problem.key} WHERE trial NOT IN (SELECT number FROM trial)")
 
@@ -290,6 +304,6 @@ def rebuild_index(folder: Path, kept: Path) -> str:
             database.execute("REINDEX")
             if database.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok":
                 return "built the indices again from their tables"
-    except sqlite3.Error:
+    except READ_ERRORS:
         pass
     return salvage_file(folder, kept)

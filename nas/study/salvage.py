@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_tables import columns, make_tables
 
 MOST_ROWS_PER_BYTE = 1 / 24
@@ -68,7 +69,7 @@ def _pad(path: Path) -> None:
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, key: str, most: int) -> int:
     try:
         names = sorted(columns(old, table) & columns(new, table))
-    except sqlite3.Error:
+    except READ_ERRORS:
         return 0
     if not names:
         return 0
@@ -93,7 +94,7 @@ def _rows(old: sqlite3.Connection, query: str, low: int, high: int) -> Iterator[
     waiting = [(low, high)]
     while waiting:
         low, high = waiting.pop()
-        with suppress(sqlite3.Error, OverflowError):
+        with suppress(*READ_ERRORS, OverflowError):
             yield from old.execute(query, [low, high]).fetchall()
             continue
         if low < high:

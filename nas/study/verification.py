@@ -12,7 +12,7 @@ from pathlib import Path
 from nas.errors import StudyError
 from nas.io import Process
 from nas.study.driver import FolderLock, claim, release_claim
-from nas.study.journal_file import connect, explained, open_readonly
+from nas.study.journal_file import READ_ERRORS, connect, explained, open_readonly
 from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, columns, header
 from nas.study.problems import Mend, Problem, Severity, Verification
 from nas.study.repair import Mender, keep_copy, mend_files, rebuild_index, salvage_file
@@ -92,7 +92,7 @@ def _check_ours(database: sqlite3.Connection, path: Path) -> None:
     try:
         application, version = header(database)
         is_journal = bool(columns(database, "trial"))
-    except sqlite3.Error:
+    except READ_ERRORS:
         return
     if application != APPLICATION_ID and not is_journal:
         raise StudyError(f"{path} is an SQLite file, but not a study's journal: give another folder")
@@ -111,7 +111,7 @@ def _is_running(database: sqlite3.Connection, path: Path) -> bool:
             return False
         other = Process(host=str(row[0]), number=int(row[1]), started=str(row[2]))
         return not other.is_here or other.is_alive
-    except (sqlite3.Error, ValueError, TypeError, OverflowError):
+    except (*READ_ERRORS, ValueError, TypeError, OverflowError):
         return False  # of an earlier version, or damaged
 
 
@@ -122,10 +122,10 @@ def _of_journal(
     database.text_factory = lambda data: data.decode("utf-8", "replace")
     problems = list(database_problems(database))
     rows, wrong = None, ""
-    if all(one.mend is Mend.DROP_ROWS for one in problems):
+    if all(one.mend in (Mend.DROP_ROWS, Mend.CLEAN) for one in problems):
         try:
             rows = read_rows(database)
-        except (sqlite3.Error, KeyError, TypeError, ValueError, OverflowError) as error:
+        except (*READ_ERRORS, KeyError, TypeError, ValueError, OverflowError) as error:
             wrong = f"its rows cannot be read: {error}"
     if wrong:
         problems.append(

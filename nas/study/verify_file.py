@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nas.study.checkpoints import kept_weights, weights_name
+from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, header
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.study_folder import FILE_NAME, LOG_NAME, PARTS, SHARED_NAME
@@ -43,6 +44,9 @@ CHECKS = {
 }
 """The CHECK constraints of the tables."""
 
+TABLES = ("study", "candidate", "trial", "attempt", "measurement", "event", "controller", "recommendation")
+"""The tables that hold texts."""
+
 BESIDE = ("comparison.json", "training.json", *(f"{name}/" for name in PARTS))
 
 
@@ -51,7 +55,7 @@ def database_problems(database: sqlite3.Connection) -> Iterator[Problem]:
     try:
         application, version = header(database)
         lines = [str(row[0]) for row in database.execute(f"PRAGMA integrity_check({MOST_FOUND})")]
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         yield _damaged(str(error), Mend.SALVAGE)
         return
     if (application, version) != (APPLICATION_ID, version) or not 1 <= version <= SCHEMA_VERSION:
@@ -62,9 +66,10 @@ def database_problems(database: sqlite3.Connection) -> Iterator[Problem]:
         if not is_index:
             return
     yield from _checked(database)
+    yield from _texts(database)
     try:
         loose = [row[0] for row in database.execute("PRAGMA foreign_key_check")]
-    except sqlite3.Error as error:
+    except READ_ERRORS as error:
         yield _damaged(str(error), Mend.SALVAGE)
         return
     for table in ("attempt", "measurement", "step"):
@@ -86,11 +91,49 @@ def _checked(database: sqlite3.Connection) -> Iterator[Problem]:
             (count,) = database.execute(f"SELECT count(*) FROM {table} WHERE NOT ({law})").fetchone()
         except sqlite3.OperationalError:
             continue  # the journal is of an earlier version
-        except sqlite3.Error as error:
+        except READ_ERRORS as error:
             yield _damaged(str(error), Mend.SALVAGE)
             return
         if count:
             yield _damaged(f"in {count} rows of {table}, `{law}` does not hold", Mend.SALVAGE)
+
+
+def _texts(database: sqlite3.Connection) -> Iterator[Problem]:
+    """Tables with bytes in place of text."""
+    database.create_function("is_text", 1, is_text, deterministic=True)
+    for table in TABLES:
+        try:
+            names = text_columns(database, table)
+            bad = " + ".join(
+                f"sum(typeof({name}) = 'text' AND NOT is_text(CAST({name} AS BLOB)))" for name in names
+            )
+            count = database.execute(f"SELECT {bad} FROM {table}").fetchone()[0] if names else 0
+        except READ_ERRORS as error:
+            yield _damaged(str(error), Mend.SALVAGE)
+            return
+        if count:
+            yield Problem(
+                law="a text is UTF-8",
+                where=f"table {table}",
+                found=f"{count} texts are not",
+                severity=Severity.DOUBTFUL,
+                mend=Mend.CLEAN,
+                key=table,
+            )
+
+
+def is_text(data: bytes | None) -> bool:
+    """Whether bytes are UTF-8; SQLite asks for NULL too."""
+    try:
+        (data or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def text_columns(database: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of a table that hold texts."""
+    return [row[1] for row in database.execute(f"PRAGMA table_info({table})") if row[2] == "TEXT"]
 
 
 def _damaged(found: str, mend: Mend) -> Problem:
