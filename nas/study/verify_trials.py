@@ -7,6 +7,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterator
 
+import numpy as np
+
 from nas.errors import MetricError, ObjectiveError
 from nas.objective import Objective
 from nas.objective.terms import metric_of
@@ -208,13 +210,19 @@ def _reward(number: int, row: Row, rows: Rows, objective: Objective) -> str:
         costs = all_costs(cost, tuple(metrics))
         if broken := objective.broken(costs):
             return f"it is completed, but breaks `{broken[0].describe()}`"
-        computed = objective.reward(metric_of(costs, objective.goal.metric), costs)
+        # By the formula alone: what else a version asks of a metric did not hold for those before it.
+        columns = {name: np.array([metric_of(costs, name)]) for name in _looked_at(objective)}
+        computed = float(objective.rewards(columns[objective.goal.metric], columns)[0])
     except (ObjectiveError, MetricError, TypeError, ValueError, OverflowError) as error:
         return f"no reward follows from what was measured: {error}"
     stored = finite(row["reward"])
     if stored is None or not math.isclose(stored, computed, rel_tol=REWARD_ROUNDING, abs_tol=1e-12):
         return f"its reward is stored as {row['reward']!r}, but {computed!r} follows from what was measured"
     return ""
+
+
+def _looked_at(objective: Objective) -> set[str]:
+    return {objective.goal.metric, *(term.metric for term in objective.terms)}
 
 
 def _of_attempts(number: int, row: Row, rows: Rows) -> Iterator[Problem]:
