@@ -83,6 +83,15 @@ def salvage_file(folder: Path, kept: Path) -> str:
     return f"wrote a new {FILE_NAME} of what can be read: {counts['trial']} trials"
 
 
+def put_back(folder: Path, kept: Path) -> None:
+    """Puts the file and its log back as they were."""
+    for name in (SHARED_NAME, LOG_NAME):
+        (folder / name).unlink(missing_ok=True)
+    for suffix in ("-wal", ""):
+        if Path(f"{kept}{suffix}").is_file():
+            write_whole(folder / f"{FILE_NAME}{suffix}", Path(f"{kept}{suffix}").read_bytes())
+
+
 def _beyond(folder: Path, kept: Path, why: str) -> str:
     return (
         f"{folder / FILE_NAME} is damaged beyond repair ({why}): restore it from a copy, or begin a new "
@@ -183,22 +192,7 @@ class Mender:
         self._database.execute("DELETE FROM controller")
 
     def _refill(self, problems: Iterable[Problem], broken: set[int | None]) -> None:
-        donor = next(
-            (
-                number
-                for (number,) in self._database.execute(
-                    "SELECT number FROM trial JOIN candidate USING (digest) WHERE continues IS NULL AND "
-                    "status IN ('completed', 'infeasible') AND copied_from IS NULL ORDER BY status, number"
-                )
-                if number not in broken
-            ),
-            None,
-        )
-        if donor is None:
-            raise StudyError(
-                "trials are lost, and no finished one is whole that could take their place: restore "
-                "study.sqlite from a copy, or begin a new study. Nothing was changed"
-            )
+        donor = self._donor({one.trial for one in problems}, broken)
         for problem in problems:
             for table in ("attempt", "measurement", "step"):
                 self._database.execute(f"DELETE FROM {table} WHERE trial = ?", [problem.trial])
@@ -212,11 +206,27 @@ class Mender:
             self._seal(problem.trial)
             self._recount(problem)
 
+    def _donor(self, lost: set[int | None], broken: set[int | None]) -> int:
+        """The first trial whose candidate is whole, of those with a sound result if there are any."""
+        found = self._database.execute(
+            "SELECT number FROM trial JOIN candidate USING (digest) WHERE continues IS NULL ORDER BY "
+            "status = 'completed' DESC, copied_from IS NULL DESC, number"
+        )
+        whole: list[int] = [number for (number,) in found if number not in lost]
+        if not whole:
+            raise StudyError(
+                "trials or their candidates are lost, and no whole one is left to take their place: give the "
+                "space in Python, nas.verify(folder, repair=True, space=...), which restores candidates from "
+                "tokens; or restore study.sqlite from a copy. Nothing was changed"
+            )
+        return next((number for number in whole if number not in broken), whole[0])
+
     def _seal(self, number: int | None) -> None:
-        """Seals a proposal, where those before it are sealed too."""
+        """Seals a proposal, unless trials after it are of an earlier version, which sealed none."""
         if number is not None:
             self._database.execute(
-                "UPDATE trial SET proposed_seal = ? WHERE number = ?",
+                "UPDATE trial SET proposed_seal = ? WHERE number = ? AND NOT EXISTS (SELECT 1 FROM trial "
+                "AS later WHERE later.number > trial.number AND later.proposed_seal IS NULL)",
                 [proposed_seal(self._database, number), number],
             )
 

@@ -33,6 +33,8 @@ def salvage(source: Path, target: Path) -> dict[str, int]:
         sqlite3.Error: Not even the table of tables can be read.
     """
     _pad(source)
+    if not _has_schema(source):
+        _give_schema(source)
     with closing(_open(source)) as old, closing(sqlite3.connect(target, isolation_level=None)) as new:
         old.execute("SELECT count(*) FROM sqlite_master")
         new.execute("BEGIN")
@@ -64,6 +66,40 @@ def _pad(path: Path) -> None:
         size = path.stat().st_size
         if page in (2**n for n in range(9, 17)) and size < page * count <= 2 * size + (64 << 20):
             file.truncate(page * count)
+
+
+def _has_schema(path: Path) -> bool:
+    """Whether the tables of a journal can be found in a file."""
+    with closing(_open(path)) as database, suppress(*READ_ERRORS):
+        return all(columns(database, table) for table in ("study", "trial", "candidate"))
+    return False
+
+
+def _give_schema(path: Path) -> None:
+    """Writes the table of tables of a new journal over that of a damaged one.
+
+    Every journal that this version began has its tables in the same pages, as they are made in one order. One
+    that an earlier version began has not: then no row fits the constraints of its table, and nothing is read.
+    """
+    with closing(_open(path)) as database, suppress(*READ_ERRORS):
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    Path(f"{path}-wal").unlink(missing_ok=True)
+    new = path.with_name("schema.sqlite")
+    with closing(sqlite3.connect(new, isolation_level=None)) as database:
+        database.execute("BEGIN")
+        make_tables(database)
+        database.execute("COMMIT")
+        (size,) = database.execute("PRAGMA page_size").fetchone()
+        roots = {number for (number,) in database.execute("SELECT rootpage FROM sqlite_master")}
+    fresh, data = new.read_bytes(), bytearray(path.read_bytes())
+    data += bytes(max(0, len(fresh) - len(data)) + -len(data) % size)
+    for number in range(1, len(fresh) // size + 1):
+        if number not in roots:
+            place = slice((number - 1) * size, number * size)
+            data[place] = fresh[place]
+    data[28:32] = (len(data) // size).to_bytes(4, "big")  # pages of the file, valid for this change:
+    data[92:96] = data[24:28]
+    path.write_bytes(data)
 
 
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, table: str, key: str, most: int) -> int:

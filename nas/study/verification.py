@@ -15,7 +15,7 @@ from nas.study.driver import FolderLock, claim, release_claim
 from nas.study.journal_file import READ_ERRORS, connect, explained, open_readonly
 from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, columns, header
 from nas.study.problems import Mend, Problem, Severity, Verification
-from nas.study.repair import Mender, keep_copy, mend_files, rebuild_index, salvage_file
+from nas.study.repair import Mender, keep_copy, mend_files, put_back, rebuild_index, salvage_file
 from nas.study.study_folder import FILE_NAME, has_study
 from nas.study.verify_file import (
     MOST_LOG,
@@ -191,7 +191,11 @@ def _repair(folder: Path, space: SearchSpace | None) -> Verification:
             done.append(rebuild_index(folder, kept))
         if Mend.CHECKPOINT in mends:
             done.append(f"{Mend.CHECKPOINT}")
-        done += _mend_rows(folder, space, unlocked)
+        try:
+            done += _mend_rows(folder, space, unlocked)
+        except StudyError:
+            put_back(folder, kept)
+            raise
         left = _look(folder, space)
         done += [_words(one) for one in mend_files(folder, left.problems)]
         return replace(_look(folder, space), repaired=tuple(done), kept=kept)

@@ -7,11 +7,12 @@ import os
 import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from nas.study.checkpoints import kept_weights, weights_name
 from nas.study.journal_file import READ_ERRORS
-from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, header
+from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, header, make_tables
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.study_folder import FILE_NAME, LOG_NAME, PARTS, SHARED_NAME
 from nas.study.verify_rows import Rows
@@ -65,6 +66,9 @@ def database_problems(database: sqlite3.Connection) -> Iterator[Problem]:
         yield _damaged("; ".join(lines[:3]), Mend.REINDEX if is_index else Mend.SALVAGE)
         if not is_index:
             return
+    if wrong := _schema(database, version):
+        yield _damaged(wrong, Mend.SALVAGE)
+        return
     yield from _checked(database)
     yield from _texts(database)
     try:
@@ -82,6 +86,29 @@ def database_problems(database: sqlite3.Connection) -> Iterator[Problem]:
                 mend=Mend.DROP_ROWS,
                 key=table,
             )
+
+
+def _schema(database: sqlite3.Connection, version: int) -> str:
+    """What differs from the tables of a journal; an earlier version may lack some of their columns."""
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
+        make_tables(new)
+        try:
+            texts = database.execute("SELECT CAST(coalesce(sql, '') AS BLOB) FROM sqlite_master")
+            if not all(is_text(text) for (text,) in texts):
+                return "the definition of a table is no text"
+            for (table,) in new.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"):
+                ours, theirs = _columns(new, table), _columns(database, table)
+                lacks_some = version == SCHEMA_VERSION and ours.keys() - theirs.keys()
+                if lacks_some or any(ours.get(name) != theirs[name] for name in theirs):
+                    return f"the columns of {table} are not those of a journal"
+        except READ_ERRORS as error:
+            return str(error)
+    return ""
+
+
+def _columns(database: sqlite3.Connection, table: str) -> dict[str, tuple[object, ...]]:
+    """Type, NOT NULL, default and place in the key of each column."""
+    return {row[1]: row[2:] for row in database.execute(f"PRAGMA table_info({table})")}
 
 
 def _checked(database: sqlite3.Connection) -> Iterator[Problem]:

@@ -297,6 +297,32 @@ def test_a_file_cut_short_is_salvaged_as_far_as_it_can_be_read(study):
     assert not [one for one in nas.verify(study, repair=True).problems if one.mend is not None]
 
 
+def test_without_the_table_of_tables_its_rows_are_found_all_the_same(study):
+    before = facts(study)
+    with (study / FILE_NAME).open("r+b") as file:
+        file.seek(100)
+        file.write(bytes(3_996))
+    assert {one.mend for one in nas.verify(study).problems} == {Mend.SALVAGE}
+    assert nas.verify(study, repair=True).is_sound
+    assert facts(study) == before
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_without_all_candidates_only_the_space_helps_and_else_nothing_is_changed(
+    study, small_space, is_known
+):
+    before = facts(study)
+    injure(study, "DELETE FROM candidate")
+    injured = (study / FILE_NAME).read_bytes()
+    if is_known:
+        assert nas.verify(study, repair=True, space=small_space).is_sound
+        assert facts(study) == before
+        return
+    with pytest.raises(StudyError, match="space"):
+        nas.verify(study, repair=True)
+    assert (study / FILE_NAME).read_bytes() == injured
+
+
 def test_a_file_beyond_repair_is_left_as_it_is(study):
     data = b"SQLite format 3\0" + bytes(8_000)
     (study / FILE_NAME).write_bytes(data)
