@@ -149,14 +149,8 @@ class Journal:
         Raises:
             StudyError: The file cannot be read, or its rows do not fit together.
         """
-        try:
-            with readable(self.path.parent):
-                return read_history(self._database, space)
-        except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise StudyError(
-                f"the rows of {self.path} do not fit together ({type(error).__name__}: {error}): look with "
-                f"nas verify {self.folder}, and repair it with --repair"
-            ) from error
+        with readable(self.path.parent):
+            return read_history(self._database, space)
 
     def propose(self, trial: Trial, state: Callable[[], State], asked: Asked) -> None:
         """Writes a new trial down, and how the controller got there.

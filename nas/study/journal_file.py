@@ -200,8 +200,8 @@ def readable(folder: Path) -> Iterator[None]:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError) as error:
         raise StudyError(
-            f"{folder / FILE_NAME} holds a value that cannot be read ({shown(str(error))}): restore it from "
-            "a copy, or give another folder"
+            f"{folder / FILE_NAME} holds a value that cannot be read ({shown(str(error))}): look with "
+            f"nas verify {folder}, and repair it with --repair, or restore it from a copy"
         ) from error
 
 
