@@ -48,7 +48,7 @@ SMALLER = {"< 200": "< 12", "randoms=2, seeds=2": "randoms=0, seeds=1"}
 
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.S | re.M)
 FIRST = re.compile(r"^<!-- first\n(.*?)^-->$", re.S | re.M)
-FOREIGN = {"cd", "git", "jupyter", "mlflow", "ray", "tensorboard", "wandb"}
+FOREIGN = {"cd", "export", "git", "jupyter", "mlflow", "ray", "sqlite3", "tensorboard", "wandb"}
 """Programs of others, of which a page shows no more than it needs."""
 
 

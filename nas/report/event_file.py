@@ -20,6 +20,7 @@ from tensorboard.plugins.text import metadata as text_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from nas.errors import StudyError
+from nas.reading import read_bytes
 
 Value = Any
 """A `Summary.Value` message: one entry under one tag. tensorboard ships no types."""
@@ -149,7 +150,7 @@ def _events(path: Path) -> Iterator[Any]:
     Source: tensorflow/core/lib/io/record_writer.h: length, checksum, content, checksum.
     """
     try:
-        content = path.read_bytes()
+        content = read_bytes(path)
         at = 0
         while at + 12 <= len(content):
             (length,) = struct.unpack_from("<Q", content, at)

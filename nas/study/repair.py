@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import shutil
 import sqlite3
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from nas.errors import StudyError
 from nas.io import write_whole
+from nas.reading import parse_json, read_bytes
 from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_reading import IN_PROCESS
 from nas.study.problems import Mend, Problem
@@ -48,8 +48,8 @@ def keep_copy(folder: Path) -> Path:
     try:
         for suffix in ("-wal", "-journal"):
             if (folder / f"{FILE_NAME}{suffix}").is_file():
-                write_whole(Path(f"{kept}{suffix}"), (folder / f"{FILE_NAME}{suffix}").read_bytes())
-        return write_whole(kept, (folder / FILE_NAME).read_bytes())
+                write_whole(Path(f"{kept}{suffix}"), read_bytes(folder / f"{FILE_NAME}{suffix}"))
+        return write_whole(kept, read_bytes(folder / FILE_NAME))
     except OSError as error:
         raise StudyError(
             f"no copy of {folder / FILE_NAME} can be kept ({error.strerror or error}), and without one "
@@ -89,7 +89,7 @@ def put_back(folder: Path, kept: Path) -> None:
         (folder / name).unlink(missing_ok=True)
     for suffix in ("-wal", ""):
         if Path(f"{kept}{suffix}").is_file():
-            write_whole(folder / f"{FILE_NAME}{suffix}", Path(f"{kept}{suffix}").read_bytes())
+            write_whole(folder / f"{FILE_NAME}{suffix}", read_bytes(Path(f"{kept}{suffix}")))
 
 
 def _beyond(folder: Path, kept: Path, why: str) -> str:
@@ -254,7 +254,7 @@ class Mender:
         ).fetchall()
         for (text,) in found:
             try:
-                network = self._space.decode(json.loads(text))
+                network = self._space.decode(parse_json(text))
             except (ValueError, TypeError, IndexError, RecursionError):
                 continue
             if network.digest == problem.key:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
+from nas.reading import read_bytes
 from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_tables import columns, make_tables
 
@@ -91,7 +92,7 @@ def _give_schema(path: Path) -> None:
         database.execute("COMMIT")
         (size,) = database.execute("PRAGMA page_size").fetchone()
         roots = {number for (number,) in database.execute("SELECT rootpage FROM sqlite_master")}
-    fresh, data = new.read_bytes(), bytearray(path.read_bytes())
+    fresh, data = read_bytes(new), bytearray(read_bytes(path))
     data += bytes(max(0, len(fresh) - len(data)) + -len(data) % size)
     for number in range(1, len(fresh) // size + 1):
         if number not in roots:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import struct
@@ -10,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from nas.reading import parse_json, read_bytes
 from nas.study.checkpoints import kept_weights, weights_name
 from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, header, make_tables
@@ -186,7 +186,7 @@ def log_problems(folder: Path) -> Iterator[Problem]:
                 f"copy {LOG_NAME} from where {FILE_NAME} comes from; if it is gone, remove {SHARED_NAME}",
             )
         return
-    if 0 < log.stat().st_size <= MOST_LOG and (wrong := _torn(log.read_bytes())):
+    if 0 < log.stat().st_size <= MOST_LOG and (wrong := _torn(read_bytes(log))):
         yield _of_log(wrong, Mend.CHECKPOINT, "")
 
 
@@ -315,7 +315,7 @@ def _safetensors(path: Path) -> str:
         if len(start) < 8 or length > min(MOST_HEADER, size - 8):
             return "it is no whole safetensors file"
         try:
-            tensors = json.loads(file.read(length))
+            tensors = parse_json(file.read(length))
             ends = [one["data_offsets"][1] for name, one in tensors.items() if name != "__metadata__"]
             expected = 8 + length + max(ends, default=0)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):

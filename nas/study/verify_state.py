@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from controllers import ControllerError, state_from_json
 from nas.errors import ObjectiveError
 from nas.objective import Objective
+from nas.reading import parse_json
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.verify_rows import Row, Rows, finite, is_finished, of_trial
 from search_spaces import Network, Op, SearchSpace, SpaceError, cost
@@ -73,7 +73,7 @@ def _study(rows: Rows) -> Iterator[Problem]:
         found = "its objective cannot be read"
     else:
         try:
-            json.loads(rows.study["settings_json"])
+            parse_json(rows.study["settings_json"])
         except (ValueError, TypeError, RecursionError):
             found = "its settings cannot be read"
     if found:
@@ -210,7 +210,7 @@ def token_problems(rows: Rows, space: SearchSpace) -> Iterator[Problem]:
     """Trials whose tokens are not those of their candidate."""
     for number, row in rows.trials.items():
         try:
-            digest = space.digest(json.loads(row["tokens_json"]))
+            digest = space.digest(parse_json(row["tokens_json"]))
         except (SpaceError, ValueError, TypeError, IndexError, RecursionError) as error:
             digest = str(error)
         if digest != row["digest"]:
@@ -222,7 +222,7 @@ def _ops(text: object) -> set[str]:
     """Names of the ops in a network's JSON; none where it cannot be read."""
     found: set[str] = set()
     try:
-        waiting = [json.loads(text)]  # type: ignore[arg-type]  # a damaged row may hold anything
+        waiting = [parse_json(text)]  # type: ignore[arg-type]  # a damaged row may hold anything
     except (ValueError, TypeError, RecursionError):
         return found
     while waiting:

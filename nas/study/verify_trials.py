@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from nas.errors import MetricError, ObjectiveError
 from nas.objective import Objective
 from nas.objective.terms import metric_of
 from nas.outcome import all_costs
+from nas.reading import parse_json
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.verify_rows import Row, Rows, finite, is_finished, of_trial
 from nas.trial import Cause, Metric
@@ -96,7 +96,7 @@ def _of_result(number: int, row: Row, rows: Rows, objective: Objective | None) -
 def _proposal(row: Row, rows: Rows) -> str:
     """What a proposal lacks; empty where it is whole."""
     try:
-        tokens = json.loads(row["tokens_json"])
+        tokens = parse_json(row["tokens_json"])
         if not isinstance(tokens, list) or not all(type(token) is int and token >= 0 for token in tokens):
             return "its tokens are no list of option indices"
     except (ValueError, TypeError, RecursionError):

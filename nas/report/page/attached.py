@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from nas.latency.measurement import FORMAT as MEASUREMENTS
 from nas.latency.measurement import LatencyMeasurement, read_measurements
 from nas.latency.table.table import FORMAT as TABLE
 from nas.latency.table.table import LatencyTable
+from nas.reading import parse_json, read_text
 from nas.report.class_maps_picture import WORDS
 from nas.report.page.training_files import (
     RESULT,
@@ -204,7 +204,7 @@ def _scaled_network(log: Path) -> str | None:
         return None
     try:
         with log.open(encoding="utf-8") as file:
-            settings = json.loads(file.readline())["settings"]
+            settings = parse_json(file.readline())["settings"]
         return str(settings["network"]) if "network" in settings else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -218,7 +218,7 @@ def _in_file(path: Path, *, is_given: bool) -> Attached:
     try:
         if path.stat().st_size > LARGEST_JSON:
             raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         if is_given:
             raise damaged(path, "JSON", error) from error

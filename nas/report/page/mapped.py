@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nas.errors import UsageError
+from nas.reading import read_bytes
 from nas.report.page.attached import Attached, MapPicture
 from nas.report.page.parts import Absent, Picture, Section
 
@@ -30,7 +31,7 @@ def mapped(found: Attached) -> Section | Absent:
 
 def _picture(one: MapPicture) -> Picture:
     try:
-        content = one.path.read_bytes()
+        content = read_bytes(one.path)
     except OSError as error:
         raise UsageError(
             f"{one.path} cannot be read ({error.strerror or error}): restore it, or leave it out",

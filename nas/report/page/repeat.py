@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
+from nas.reading import parse_json
 from nas.report.page.parts import Block, Code, Section, Words
 from nas.report.page.source import Source
 from nas.report.page.trial_cards import place
@@ -98,6 +99,6 @@ def _stored(study: Study) -> Iterator[Block]:
 
 def _indented(text: str) -> str:
     try:
-        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+        return json.dumps(parse_json(text), indent=2, ensure_ascii=False)
     except ValueError:
         return text

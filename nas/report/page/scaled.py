@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from nas.metrics import Goal, metric_info, show_metric
+from nas.reading import read_bytes
 from nas.report.family_report import trained_columns
 from nas.report.page.attached import Attached, Scaling
 from nas.report.page.charting import Trace, axis, metric_axis, titled
@@ -107,7 +108,7 @@ def _pictures(one: Scaling) -> Iterator[Block]:
     for path in one.pictures:
         yield Picture(
             title=path.stem,
-            content=path.read_bytes(),
+            content=read_bytes(path),
             kind="png",
             alt=f"The picture {path.name} of nas scale; its numbers were not kept.",
         )

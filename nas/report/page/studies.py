@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from nas.evaluation.comparison import Comparison, load_comparison
+from nas.reading import parse_json
 from nas.study.attempts import Attempt, read_attempts
 from nas.study.identity import LATENCY_TABLE
 from nas.study.study import Study
@@ -52,7 +53,7 @@ class Named:
         return (
             identity.data or measures,
             identity.split,
-            json.dumps(json.loads(identity.objective), sort_keys=True),
+            json.dumps(parse_json(identity.objective), sort_keys=True),
         )
 
     @property

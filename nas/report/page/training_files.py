@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from nas.errors import UsageError
 from nas.export.opened import RUN, RUN_BUNDLE
 from nas.metrics import metric_info
+from nas.reading import parse_json, read_text
 
 RESULT, CHECKPOINT = "result.json", "checkpoint.safetensors"
 
@@ -127,7 +127,7 @@ def read_object(path: Path) -> Values:
         UsageError: It cannot be read, or is something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = parse_json(read_text(path))
     except (OSError, ValueError) as error:
         raise damaged(path, "JSON", error) from error
     if not isinstance(found, dict):
@@ -149,7 +149,7 @@ def _state(path: Path) -> Values:
         return {}
     try:
         with safe_open(path, framework="numpy") as file:
-            return _mapping(json.loads(file.metadata()["training"])["state"])
+            return _mapping(parse_json(file.metadata()["training"])["state"])
     except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise damaged(path, "a checkpoint", error) from error
 
@@ -163,7 +163,7 @@ def _row(row: Values, metric: str) -> Values:
 
 def _cost(folder: Path) -> str:
     try:
-        lines = (folder / RUN_BUNDLE / "card.md").read_text(encoding="utf-8").splitlines()
+        lines = read_text(folder / RUN_BUNDLE / "card.md").splitlines()
     except (OSError, UnicodeDecodeError):
         return ""
     for line in lines:
