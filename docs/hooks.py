@@ -98,7 +98,7 @@ def _row(action: argparse.Action) -> str:
 
 def _escaped(words: str) -> str:
     """The words of a help text inside a cell of a table."""
-    return re.sub(r"([|*_<>])", r"\\\1", words)
+    return re.sub(r"([|*_])", r"\\\1", words.replace("<", "&lt;").replace(">", "&gt;"))
 
 
 class Options(Extension):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,7 +132,7 @@ def _read(given: Sequence[str | Path | Study]) -> _Given:
     """Finds out what each of these is; a study that is given twice counts once."""
     studies: dict[Path, Study] = {}
     found = Attached()
-    for one in given:
+    for one in _each(given):
         path = one.folder if isinstance(one, Study) else Path(one).expanduser()
         beside = recognise(path) if path.exists() else Attached()
         if isinstance(one, Study) or (path / FILE_NAME).exists() or not beside.recognised:
@@ -143,6 +143,16 @@ def _read(given: Sequence[str | Path | Study]) -> _Given:
     path = Path(given[0].folder if isinstance(given[0], Study) else given[0]).expanduser()
     first = path if path.is_dir() else path.parent
     return _Given(first=first, studies=tuple(studies.values()), found=found)
+
+
+def _each(given: Sequence[str | Path | Study]) -> Iterator[str | Path | Study]:
+    """What was given, and the studies in folders such as `runs` before what else is in them."""
+    for one in given:
+        path = one.folder if isinstance(one, Study) else Path(one).expanduser()
+        inside = [] if (path / FILE_NAME).exists() else sorted(path.glob(f"*/{FILE_NAME}"))
+        yield from (file.parent for file in inside)
+        if not inside or recognise(path).recognised:
+            yield one
 
 
 def _opened(path: Path) -> Study:

@@ -265,7 +265,10 @@ def _notes(start: Start, fitted: Start, data: ImageData, recipe: FullRecipe) -> 
     images = len(data.train)
     batch = recipe.batch_for(images)
     if recipe.batch_size is None and batch != recipe.largest_batch:
-        notes.append(f"the batch follows the {images:,} training images: {batch} (batch_size gives another)")
+        notes.append(
+            f"the batch follows the {images:,} training images: {batch} "
+            "(batch_size or --batch-size gives another)"
+        )
     elif batch != (recipe.batch_size or batch):
         notes.append(f"the batch is all {images:,} training images, as there are no more")
     if recipe.rate_rule != "none" and batch != recipe.reference_batch:

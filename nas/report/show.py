@@ -173,7 +173,7 @@ def _facts(study: Study) -> tuple[Fact, ...]:
             text=show_seconds(3600 * summary.worker_hours),
         ),
         Fact(key="created_at", label="begun", value=summary.created_at),
-        Fact(key="ended_at", label="ended", value=summary.ended_at),
+        Fact(key="ended_at", label="ended", value=summary.ended_at, text=summary.ended_at or "not yet"),
         Fact(key="package_version", label="made with", value=summary.package_version),
     ]
     return tuple(facts)

@@ -31,7 +31,7 @@ def recipe_notes(recipe: Recipe, images: int) -> tuple[str, ...]:
     settled, steps = recipe.settled(images), recipe.steps(images)
     if recipe.batch_size is None and settled.batch_size != MOST_IMAGES:
         followed = f"the batch follows the {images:,} training images: {settled.batch_size}"
-        notes.append(f"{followed} (batch_size gives another)")
+        notes.append(f"{followed} (batch_size or --batch-size gives another)")
     left = recipe.initial_share(images)
     if settled.batch_norm_statistics == "recomputed":
         why = f", as {_steps(steps)} leave {left:.0%} of the initial ones" if left > MOST_INITIAL else ""

@@ -155,7 +155,16 @@ def _in_folder(folder: Path) -> Attached:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() in (".json", ".png") and path.is_file():
             found = found.and_also(_in_file(path, is_given=False))
-    return _with_network(found, folder)
+    return _with_network(_inside(folder).and_also(found), folder)
+
+
+def _inside(folder: Path) -> Attached:
+    """What stands in the folders of trainings in a folder that is itself no study, such as `runs`."""
+    found = Attached()
+    if not (folder / FILE_NAME).is_file():
+        for place in sorted(path.parent for path in folder.glob(f"*/{RUN}")):
+            found = found.and_also(_in_folder(place))
+    return found
 
 
 def _named(path: Path, kind: str) -> Recognised:
@@ -222,7 +231,7 @@ def _in_file(path: Path, *, is_given: bool) -> Attached:
     except (OSError, ValueError) as error:
         if is_given:
             raise damaged(path, "JSON", error) from error
-        return Attached()
+        return Attached(recognised=(_named(path, f"not read, as it is no JSON: {error}"),))
     return _by_content(path, values) if isinstance(values, dict) else Attached()
 
 
@@ -241,7 +250,7 @@ def _by_content(path: Path, values: Values) -> Attached:
 
 
 def _picture(path: Path, *, is_given: bool) -> Attached:
-    """A picture of class maps says that it is one; any other is shown where it was asked for."""
+    """A picture of class maps, which says that it is one."""
     try:
         with Image.open(path) as image:
             said = str(image.info.get("Description", ""))
@@ -251,12 +260,12 @@ def _picture(path: Path, *, is_given: bool) -> Attached:
         return Attached()
     if said.startswith(WORDS):
         return Attached(maps=(MapPicture(path=path, words=said),), recognised=(_named(path, "class maps"),))
-    if not is_given:
-        return Attached()
-    return Attached(
-        maps=(MapPicture(path=path, words=f"The picture {path.name}, which does not say what it shows."),),
-        recognised=(_named(path, "picture"),),
-    )
+    if is_given:
+        raise UsageError(
+            f"{path} does not say that nas cam drew it: draw it with this version, or give {ACCEPTED}",
+            field="folders",
+        )
+    return Attached()
 
 
 def shared_among(found: Attached, digests: Mapping[str, frozenset[str]]) -> Attached:

@@ -57,6 +57,11 @@ class Named:
         )
 
     @property
+    def seed(self) -> int:
+        """The seed of its search."""
+        return self.study.identity.seed
+
+    @property
     def setup(self) -> tuple[object, ...]:
         """All of its identity but the seed."""
         one = self.study.identity
@@ -114,10 +119,16 @@ def name_apart(studies: Sequence[Study]) -> tuple[Named, ...]:
 
 
 def group(studies: Sequence[Named]) -> tuple[Group, ...]:
-    """The studies that can be compared with each other, in order of their first."""
+    """The studies that can be compared with each other, in order of their first.
+
+    Of studies that are equal to the seed, only one is together with those of other seeds.
+    """
     comparable: dict[tuple[str, ...], dict[tuple[object, ...], list[Named]]] = {}
     for one in studies:
-        comparable.setdefault(one.comparable, {}).setdefault(one.setup, []).append(one)
+        setups, repeat = comparable.setdefault(one.comparable, {}), 0
+        while any(one.seed == other.seed for other in setups.get((repeat, *one.setup), ())):
+            repeat += 1
+        setups.setdefault((repeat, *one.setup), []).append(one)
     return tuple(
         Group(
             letter=chr(ord("A") + place) if place < 26 else f"{place + 1}",

@@ -107,7 +107,7 @@ def best_of_studies(groups: Sequence[Group]) -> Section | Absent:
             reason="no study has a reward: none completed a trial, or they look for fronts",
         )
     lead = "The best reward so far of each study"
-    lead += ", by trained candidates and by hours of the search."
+    lead += ", by trained candidates and by the time of the search."
     if len(groups) > 1:
         lead += " Studies that cannot be compared have charts of their own."
     return Section(key=key, title=title, lead=lead, blocks=tuple(blocks))

@@ -40,7 +40,7 @@ def differences_of_studies(groups: Sequence[Group]) -> Section | Absent:
             Column(key="first", heading="first"),
             Column(key="second", heading="second"),
             Column(key="what", heading="what"),
-            Column(key="shown", heading="first less second", is_number=True),
+            Column(key="shown", heading="first minus second", is_number=True),
             Column(key="interval", heading="95 % interval", is_number=True),
             Column(key="verdict", heading="verdict"),
         ),

@@ -11,7 +11,7 @@ from nas.report.page.parts import (
     Section,
     Words,
 )
-from nas.report.page.studies import Group, Named, cautions, differences, group, images
+from nas.report.page.studies import Group, Named, Setup, cautions, differences, group, images
 from nas.report.page.studies_best import best_of_studies
 from nas.report.page.studies_differences import differences_of_studies
 from nas.report.page.studies_fronts import fronts_of_studies, winners_of_studies
@@ -124,7 +124,7 @@ def _comparable(groups: Sequence[Group]) -> Iterator[Block]:
         names = ", ".join(one.name for one in found.studies)
         lines.append(f"{found.letter}: {names}. Images: {images(first)}. {first.study.objective.describe()}.")
         same = [setup for setup in found.setups if len(setup.studies) > 1]
-        lines += [f"{setup.name} differ in the seed alone." for setup in same]
+        lines += [f"{setup.name} differ in {_difference(setup)}." for setup in same]
         differing = cautions(found)
         if differing:
             lines.append(f"What differs between them beside the seed: {', '.join(differing)}.")
@@ -133,6 +133,11 @@ def _comparable(groups: Sequence[Group]) -> Iterator[Block]:
     reasons = [_reason(reference, other.studies[0]) for other in groups[1:]]
     if reasons:
         yield Words(lines=tuple(f"Not comparable: {reason}" for reason in reasons), is_warning=True)
+
+
+def _difference(setup: Setup) -> str:
+    counts = {len(one.study.trials) for one in setup.studies}
+    return "the seed alone" if len(counts) == 1 else "the seed and the number of trials"
 
 
 def _reason(one: Named, other: Named) -> str:

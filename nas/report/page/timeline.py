@@ -242,14 +242,14 @@ def _cost(study: Study, attempts: Sequence[Attempt], wall: float) -> Report:
     wasted = total - hours.get("completed", 0.0)
     copied = sum(trial.copied_from is not None for trial in study.trials)
     facts = [
-        Fact(key="wall_hours", label="wall time", value=wall / 3600, text=f"{wall / 3600:.2f} h"),
-        Fact(key="worker_hours", label="worker-hours", value=total, text=f"{total:.2f} h"),
+        Fact(key="wall_hours", label="wall time", value=wall / 3600, text=show_seconds(wall)),
+        Fact(key="worker_hours", label="time in workers", value=total, text=show_seconds(3600 * total)),
         gpu_fact(study, total),
         Fact(
             key="unused_hours",
             label="without a result",
             value=wasted,
-            text=f"{wasted:.2f} h in attempts that were infeasible or lost",
+            text=f"{show_seconds(3600 * wasted)} in attempts that were infeasible or lost",
         ),
     ]
     if copied:

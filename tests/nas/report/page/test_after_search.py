@@ -149,11 +149,19 @@ def test_a_damaged_latency_table_is_a_mistake(tmp_path):
         recognise(tmp_path)
 
 
-def test_a_picture_that_does_not_say_what_it_shows_is_shown_only_where_it_is_asked_for(tmp_path):
+def test_a_picture_that_does_not_say_what_it_shows_is_passed_over_in_a_folder_and_refused_by_name(tmp_path):
     path = picture(tmp_path / "holiday.png")
     assert recognise(tmp_path) == Attached()
-    (one,) = recognise(path).maps
-    assert one.path == path
+    with pytest.raises(UsageError, match="does not say that nas cam drew it") as caught:
+        recognise(path)
+    assert caught.value.field == "folders"
+
+
+def test_a_file_in_a_folder_that_is_no_json_is_named_among_what_was_found(tmp_path):
+    (tmp_path / "scores.json").write_text('{"bundle": "a"} trailing')
+    (one,) = recognise(tmp_path).recognised
+    assert one.path.name == "scores.json"
+    assert one.kind.startswith("not read, as it is no JSON")
 
 
 def test_a_picture_of_class_maps_is_on_the_page_with_its_own_words(written):

@@ -36,6 +36,29 @@ def test_studies_that_differ_in_the_seed_alone_are_one_setup_and_other_objective
     assert [one.name for one in second.studies] == ["other objective"]
 
 
+def test_studies_that_are_equal_to_the_seed_are_not_said_to_differ_in_it(opened, tmp_path):
+    again = open_study(shutil.copytree(opened[0].folder, tmp_path / "again"))
+    (found,) = group(name_apart([opened[0], again]))
+    assert [len(setup.studies) for setup in found.setups] == [1, 1]
+    written = write_report([opened[0], again], tmp_path / "page.html")
+    assert "differ in the seed" not in str(section(written, "studies").blocks)
+
+
+def test_a_folder_of_studies_and_trainings_gives_all_of_them(opened, left, tmp_path):
+    runs = tmp_path / "runs"
+    for name, study in (("a", opened[0]), ("b", opened[1])):
+        shutil.copytree(study.folder, runs / name)
+    left.training(runs / "t", digest=opened[0].best.digest)
+    written = write_report([runs], tmp_path / "page.html")
+    assert [(one.path.name, one.kind) for one in written.found] == [
+        ("a", "study"),
+        ("b", "study"),
+        ("t", "training"),
+    ]
+    assert len(section(written, "studies").blocks[0].rows) == 2
+    assert written.path == tmp_path / "page.html"
+
+
 def test_studies_in_folders_of_one_name_are_called_by_the_folder_above_too(opened, tmp_path):
     for place in ("a", "b"):
         shutil.copytree(opened[0].folder, tmp_path / place / "study")
