@@ -10,10 +10,12 @@ from nas.machine import usable_cores
 
 @pytest.fixture(scope="session", autouse=True)
 def _ctrl_c_arrives():
-    """A shell that starts the tests in the background has them, and their children, ignore SIGINT."""
+    """A shell may have started the tests, and with them their children, so that they ignore these signals."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, hangup)
 
 
 def pytest_xdist_auto_num_workers():

@@ -224,14 +224,6 @@ def test_resume_may_change_where_a_search_is_followed_and_stop_it(tmp_path: Path
     assert Settings.from_dict(now.to_dict(), tmp_path) == now
 
 
-def test_every_command_of_the_page_is_one_that_nas_takes() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "watching.md").read_text(encoding="utf-8")
-    lines = [line.split(">")[0].split() for line in page.splitlines() if line.startswith("    nas ")]
-    assert len(lines) == 4
-    for words in lines:
-        parse(words[1:])
-
-
 def test_names_that_differ_stay_apart_in_mlflow_and_are_short_enough() -> None:
     names = ["a/b=c", "a/b_c", "a/b.c", "a/..", "a//b", "x" * 300, "x" * 299 + "y"]
     taken = [_name(name) for name in names]
