@@ -47,7 +47,8 @@ with Python {python}, with the licence that their metadata state. **Direct** one
 - None is under the GPL, LGPL or AGPL. Binary wheels contain further libraries that metadata do not list: in
   those of numpy and scipy the GCC runtime (GPL with the runtime exception). See the licence files in them.
 
-The wheel of mnas holds no file of any of them.
+The wheel of mnas holds no file of any of them. The repository has one file of others:
+`docs/assets/iframe-worker.js` (MIT), which lets the search of the site work from the disk.
 
 | package | version | direct | licence | kind |
 |---|---|---|---|---|
