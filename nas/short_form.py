@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from controllers import Controller
-from nas.catalogue import Tokens
+from nas.catalogue import PREDICTED, Tokens
 from nas.contract import check_members, check_space, listed_reporters
 from nas.controller import ControllerOptions
 from nas.data.images import ImageData
-from nas.errors import UsageError
+from nas.errors import ObjectiveError, UsageError
 from nas.evaluators import Probed
 from nas.execution.executors import DEFAULT_EXECUTOR, ExecutorOptions
 from nas.objective import KINDS, Objective
@@ -118,6 +118,7 @@ def search(
         metric=metric,
         is_written=objective is not None and objective not in KINDS,
     )
+    _check_predicted(goal, predictor)
     measure, events = _evaluator(
         goal,
         images=images,
@@ -142,6 +143,17 @@ def search(
     )
     return described.run(
         folder, executor=runner, enqueue=enqueue, warm_start=warm_start, reporters=reporters, events=events
+    )
+
+
+def _check_predicted(objective: Objective, predictor: LatencyPredictor | None) -> None:
+    """Refuses a table beside an objective that goes by what is measured, as it would change nothing."""
+    if predictor is None or "latency_ms" not in objective.metrics or PREDICTED in objective.metrics:
+        return
+    raise ObjectiveError(
+        f"a latency table predicts {PREDICTED}, but the objective goes by latency_ms, which is measured: "
+        f"write {PREDICTED} in the objective, or leave the table out",
+        field="latency",
     )
 
 

@@ -105,6 +105,13 @@ def test_predicted_latency_without_a_table_is_refused(tmp_path, small_space):
         run(small_space, tmp_path, objective=Objective.hard(METRIC, 2.0), latency=None)
 
 
+def test_a_table_beside_an_objective_of_measured_latency_is_refused(tmp_path, small_space):
+    with pytest.raises(ObjectiveError, match="write predicted_latency_ms in the objective") as caught:
+        run(small_space, tmp_path, objective=Objective.hard("latency_ms", 2.0))
+    assert caught.value.field == "latency"
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_search_continues_with_its_table_and_not_with_another(tmp_path, small_space):
     objective = Objective.hard(METRIC, 1.5)
     run(small_space, tmp_path, objective=objective, trials=8)
