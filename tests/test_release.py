@@ -48,7 +48,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
         path.relative_to(ROOT).as_posix()
         for package in PACKAGES
         for path in (ROOT / package).rglob("*")
-        if path.suffix in (".py", ".typed", ".csv")
+        if path.suffix in (".py", ".typed", ".csv", ".js", ".css", ".html")
     }
     assert {name for name in names if not name.startswith(metadata)} == expected
     assert f"{metadata}/licenses/LICENSE" in names
