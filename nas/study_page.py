@@ -159,6 +159,8 @@ def _opened(path: Path) -> Study:
     """The study in a folder that holds nothing else that is known."""
     if path.is_file():
         raise UsageError(f"{path} is nothing that a page is made of: give {ACCEPTED}", field="folders")
+    if not path.exists():
+        raise UsageError(f"{path} does not exist: give {ACCEPTED}", field="folders")
     if not path.is_dir() or not has_study(path):
         raise StudyError(
             f"there is no study in {path}, nor anything else that a page is made of: give {ACCEPTED}",

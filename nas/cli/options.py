@@ -102,7 +102,7 @@ def fill_resume(parser: Parser) -> None:
 def fill_show(parser: Parser) -> None:
     """Options of `nas show`."""
     parser.add_argument("folder", metavar="DIR", help="the study's folder")
-    take(parser, "--top", parse_positive_int, "N", "number of best trials to show", default=10)
+    take(parser, "--top", parse_positive_int, "N", "number of best trials to show (default: 10)")
     take(
         parser,
         "--pareto",

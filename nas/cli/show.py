@@ -8,7 +8,7 @@ from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.csv_table import write_csv
 from nas.report.printing import emit, make_console
-from nas.report.show import open_with_space, study_report
+from nas.report.show import TOP, open_with_space, study_report
 from nas.report.streams import json_output
 
 
@@ -18,15 +18,16 @@ def run(arguments: Namespace) -> int:
     Raises:
         UsageError: CSV is asked for beside something that is no table of all trials.
     """
-    if arguments.csv and (arguments.json or arguments.pareto):
-        other = "--json" if arguments.json else "--pareto"
-        raise UsageError(f"--csv prints every trial and nothing else: leave out {other}", field="csv")
+    asked = {"--json": arguments.json, "--pareto": arguments.pareto, "--top": arguments.top is not None}
+    others = [name for name, is_asked in asked.items() if is_asked]
+    if arguments.csv and others:
+        raise UsageError(f"--csv prints every trial and nothing else: leave out {others[0]}", field="csv")
     with Activity(make_console(to_stderr=True), f"reading {arguments.folder}"):
         study = open_with_space(arguments.folder)
         if arguments.csv:
             rows = study.rows()
             write_csv(rows, rows[0] if rows else ("trial", "status", "reward"), json_output())
             return 0
-        report = study_report(study, top=arguments.top, costs=arguments.pareto)
+        report = study_report(study, top=arguments.top or TOP, costs=arguments.pareto)
     emit(report, as_json=arguments.json)
     return 0

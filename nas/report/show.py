@@ -39,6 +39,9 @@ from search_spaces import SpaceError
 MOST_FAILURES = 20
 """Failures drawn; JSON has all of them."""
 
+TOP = 10
+"""Best trials that are listed."""
+
 _OF_FRONTS = tuple(CONTROLLERS[name].__name__ for name in FRONT_CONTROLLERS)
 
 LEAST_PAIRS = 4
@@ -75,7 +78,7 @@ def _shape(study: Study) -> dict[str, int]:
         ) from error
 
 
-def study_report(study: Study, *, top: int = 10, costs: tuple[str, ...] = ()) -> Report:
+def study_report(study: Study, *, top: int = TOP, costs: tuple[str, ...] = ()) -> Report:
     """The report of a study.
 
     Args:

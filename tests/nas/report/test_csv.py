@@ -119,7 +119,7 @@ def test_all_rows_have_the_same_names_in_the_same_order(folder: Path) -> None:
     assert list(rows[0])[:6] == ["trial", "status", "reward", "accuracy", "energy [mJ]", "zeta"]
 
 
-@pytest.mark.parametrize("option", ["--json", "--pareto=macs"])
+@pytest.mark.parametrize("option", ["--json", "--pareto=macs", "--top=2"])
 def test_csv_beside_another_output_is_refused(
     folder: Path, option: str, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -446,6 +446,12 @@ def test_without_plotly_the_remedy_is_named(study, tmp_path, monkeypatch):
         write_report(study, tmp_path / "p.html")
 
 
+def test_a_folder_that_does_not_exist_is_said_not_to(tmp_path):
+    with pytest.raises(UsageError, match="nowhere does not exist") as caught:
+        write_report([tmp_path / "nowhere"])
+    assert caught.value.field == "folders"
+
+
 def test_no_study_at_all_is_a_mistake():
     with pytest.raises(UsageError) as caught:
         write_report([])
