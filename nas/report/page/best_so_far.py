@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.metrics import metric_info, show_metric
-from nas.report.page.charting import TRIAL, Trace, axis, steps, trial_points
+from nas.report.page.charting import TRIAL, Trace, axis, band, steps, trial_points
 from nas.report.page.parts import BLUE, GREY, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Column, Table, show_accuracy
@@ -132,7 +132,7 @@ def _chart(
     numbers = list(range(1, len(trials) + 1))
     shown = {trial.number for trial in source.shown}
     dots = [place for place, trial in enumerate(trials) if trial.number in shown and trial.reward is not None]
-    kept = _corners(best)
+    kept = corners(best)
     traces: list[Trace] = []
     if random is not None:
         traces += _band(numbers, random)
@@ -184,8 +184,8 @@ def _shorter_words(study: Study, whole: int) -> tuple[str, ...]:
     ) * (shorter > 0)
 
 
-def _corners(best: Floats) -> list[int]:
-    """Where the best changes, and the ends."""
+def corners(best: Floats) -> list[int]:
+    """Where the best changes, and the ends, in order."""
     changes = [0, *(np.flatnonzero(np.diff(best)) + 1).tolist(), len(best) - 1]
     return list(dict.fromkeys(changes))
 
@@ -193,24 +193,10 @@ def _corners(best: Floats) -> list[int]:
 def _band(numbers: Sequence[int], random: _Random) -> list[Trace]:
     places = sorted({round(p) for p in np.linspace(0, len(numbers) - 1, min(len(numbers), 300)).tolist()})
     x = [numbers[place] for place in places]
-    edge = {"type": "scatter", "mode": "lines", "x": x, "hoverinfo": "skip", "line": {"width": 0}}
+    low, middle, high = (one[places].tolist() for one in (random.low, random.median, random.high))
     return [
-        {**edge, "y": random.low[places].tolist(), "showlegend": False},
-        {
-            **edge,
-            "y": random.high[places].tolist(),
-            "fill": "tonexty",
-            "fillcolor": "rgba(128,128,128,0.22)",
-            "name": f"random search, simulated: 80 % of {RUNS}",
-        },
-        steps(
-            x,
-            random.median[places].tolist(),
-            name="its median, simulated",
-            color=GREY,
-            dash="dash",
-            width=2,
-        ),
+        *band(x, low, high, opacity=0.22, name=f"random search, simulated: 80 % of {RUNS}"),
+        steps(x, middle, name="its median, simulated", color=GREY, dash="dash", width=2),
     ]
 
 
@@ -222,15 +208,15 @@ def _floor(rewards: Floats) -> float:
 
 
 def _table(trials: Sequence[StudyTrial], best: Floats, random: _Random | None) -> Table:
-    corners = _corners(best)
+    found = corners(best)
     rows = [
         {
             "after": place + 1,
-            "trial": trials[place].number if place in corners else None,
+            "trial": trials[place].number if place in found else None,
             "reward": float(best[place]),
             **({} if random is None else {"random": float(random.median[place])}),
         }
-        for place in dict.fromkeys((*corners[-MOST_LISTED:], len(best) - 1))
+        for place in dict.fromkeys((*found[-MOST_LISTED:], len(best) - 1))
     ]
     columns = [
         Column(key="after", heading="after", is_number=True),
@@ -241,7 +227,7 @@ def _table(trials: Sequence[StudyTrial], best: Floats, random: _Random | None) -
         columns.append(
             Column(key="random", heading="random search (simulated)", show=show_accuracy, is_number=True)
         )
-    title = "When a better one was found" + (", the latest" if len(corners) > MOST_LISTED else "")
+    title = "When a better one was found" + (", the latest" if len(found) > MOST_LISTED else "")
     return Table(key="best_so_far", title=title, columns=tuple(columns), rows=tuple(rows))
 
 
@@ -251,7 +237,7 @@ def _front_growth(study: Study) -> Section | Absent:
     if not entries:
         return Absent(key=KEY, title=TITLE, reason="no trial has every metric that the front is of")
     growth = Growth.of(entries, goals)
-    places = _corners(np.array(growth.volumes))
+    places = corners(np.array(growth.volumes))
     worst = ", ".join(
         f"{metric_info(goal.metric).label} {show_metric(goal.metric, value)}"
         for goal, value in zip(goals, growth.reference, strict=True)

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nas.metrics import COUNT, FRACTION, metric_info, show_metric
-from nas.report.page.parts import BLUE, SKY
+from nas.report.page.parts import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION
 from nas.report.printing import Column, show_accuracy
 from nas.study.study_trial import StudyTrial
 
 Trace = dict[str, Any]
 Layout = dict[str, Any]
+
+COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, INK, GREY)
+"""Colours of what is drawn over each other, in the order in which it was given."""
 
 LOG_RANGE = 10.0
 """An axis is logarithmic where its largest value is more than so many times its smallest."""
@@ -21,14 +24,10 @@ REWARD = Column(key="reward", heading="reward", show=show_accuracy, is_number=Tr
 FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
 
 
-def metric_column(name: str) -> Column:
-    """A column of a metric's values."""
-    return Column(
-        key=name,
-        heading=metric_info(name).label,
-        show=lambda value: show_metric(name, value),
-        is_number=True,
-    )
+def metric_column(name: str, *, key: str = "", where: str = "") -> Column:
+    """A column of a metric's values, under its own name where no other key is given."""
+    info = metric_info(name)
+    return Column(key=key or name, heading=f"{info.label}{where}", show=info.unit.show, is_number=True)
 
 
 def metric_axis(name: str, values: Iterable[float] = (), *, where: str = "") -> Layout:
@@ -97,8 +96,14 @@ def trial_words(trial: StudyTrial, metrics: Sequence[str] = ()) -> str:
     return "\n".join(lines)
 
 
-def steps(x: Sequence[Any], y: Sequence[Any], *, name: str, color: str = BLUE, **line: Any) -> Trace:
-    """A line that keeps each value until the next."""
+def rows_axis(labels: Sequence[str], **more: Any) -> Layout:
+    """A vertical axis with a label for each row, the first at the top."""
+    ticks = {"tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    return {**ticks, "autorange": "reversed", "showgrid": False, **more}
+
+
+def line(x: Sequence[Any], y: Sequence[Any], *, name: str = "", color: str, **style: Any) -> Trace:
+    """A line that says nothing under the pointer."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -106,7 +111,67 @@ def steps(x: Sequence[Any], y: Sequence[Any], *, name: str, color: str = BLUE, *
         "x": list(x),
         "y": list(y),
         "hoverinfo": "skip",
-        "line": {"color": color, "width": 2.5, "shape": "hv", **line},
+        "line": {"color": color, "width": 1.5, **style},
+    }
+
+
+def steps(x: Sequence[Any], y: Sequence[Any], *, name: str, color: str = BLUE, **style: Any) -> Trace:
+    """A line that keeps each value until the next."""
+    return line(x, y, name=name, color=color, **{"width": 2.5, "shape": "hv", **style})
+
+
+def band(
+    x: Sequence[Any],
+    low: Sequence[float],
+    high: Sequence[float],
+    *,
+    opacity: float,
+    shape: str = "linear",
+    name: str = "",
+) -> list[Trace]:
+    """The grey between two lines; without a name it is not in the legend."""
+    below, above = (line(x, y, color=GREY, width=0, shape=shape) for y in (low, high))
+    filled = {"fill": "tonexty", "fillcolor": f"rgba(128,128,128,{opacity})"}
+    return [{**below, "showlegend": False}, {**above, **filled, "name": name, "showlegend": bool(name)}]
+
+
+def bars(values: Sequence[float], words: Sequence[str], color: str | Sequence[str]) -> Trace:
+    """A horizontal bar in each row, which says its words under the pointer."""
+    return {
+        "type": "bar",
+        "orientation": "h",
+        "x": list(values),
+        "y": list(range(len(values))),
+        "text": list(words),
+        "textposition": "none",
+        "hoverinfo": "text",
+        "marker": {"color": color},
+    }
+
+
+def share_map(shares: Sequence[Sequence[float | None]], words: Sequence[Sequence[str]]) -> Trace:
+    """A heat map of shares, the larger the stronger."""
+    return {
+        "type": "heatmap",
+        "z": shares,
+        "text": words,
+        "hoverinfo": "text",
+        "colorscale": [[0, "palette:paper"], [1, "palette:blue"]],
+        "zmin": 0,
+        "zmax": 1,
+        "xgap": 1,
+        "ygap": 1,
+    }
+
+
+def errors(values: Sequence[float], color: str, *, thickness: int = 1) -> Trace:
+    """Lines to both sides of points, so long."""
+    return {
+        "type": "data",
+        "array": list(values),
+        "color": color,
+        "thickness": thickness,
+        "width": 3 * thickness,
     }
 
 

@@ -7,7 +7,7 @@ import math
 from nas.evaluation.comparison import Comparison, Contender
 from nas.metrics import metric_info, show_metric
 from nas.report.comparison_report import comparison_notes, comparison_report
-from nas.report.page.charting import Trace, metric_axis, titled
+from nas.report.page.charting import Trace, errors, metric_axis, titled
 from nas.report.page.parts import BLUE, GREY, ORANGE, VERMILION, Absent, Block, Chart, Section, Words
 from nas.report.page.source import Source
 from nas.report.printing import Table
@@ -136,5 +136,5 @@ def _mean(comparison: Comparison, one: Contender) -> Trace:
         "text": [f"{one.name}\nmean {show_metric(comparison.metric, mean)}{spread}, n = {len(one.values)}"],
         "hoverinfo": "text",
         "marker": {"color": color, "size": 12, "symbol": "diamond"},
-        "error_x": {"type": "data", "array": [half or 0.0], "color": color, "thickness": 2, "width": 6},
+        "error_x": errors([half or 0.0], color, thickness=2),
     }

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from nas.report.page.charting import Layout, Trace, axis
+from nas.report.page.charting import Layout, Trace, axis, share_map
 from nas.report.page.escaping import visible
 from nas.report.page.parts import Chart
 from nas.report.printing import Column, Table, show_count, show_share
@@ -16,8 +16,6 @@ MOST_CLASSES = 40
 """Classes that are drawn: with more, those with the most mistakes."""
 
 MOST_PAIRS = 12
-
-SCALE = [[0, "palette:paper"], [1, "palette:blue"]]
 
 NAME_LETTERS, FEW_CLASSES = 18, 12
 """Letters of a class beside an axis; classes with which cells have room for numbers, columns for names."""
@@ -77,18 +75,7 @@ def _cells(
         ]
         for i, row in enumerate(chosen)
     ]
-    cells: Trace = {
-        "type": "heatmap",
-        "z": shares.round(4).tolist(),
-        "text": words,
-        "hoverinfo": "text",
-        "colorscale": SCALE,
-        "zmin": 0,
-        "zmax": 1,
-        "xgap": 1,
-        "ygap": 1,
-        "showscale": False,
-    }
+    cells = share_map(shares.round(4).tolist(), words) | {"showscale": False}
     return [cells, _cell_numbers(counts, shares)] if with_numbers else [cells]
 
 

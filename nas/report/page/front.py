@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nas.metrics import Goal, metric_info, show_metric
-from nas.report.page.charting import Trace, metric_axis, steps, trial_points
+from nas.report.page.charting import Trace, line, metric_axis, steps, titled, trial_points
 from nas.report.page.parts import BLUE, GREEN, GREY, SKY, VERMILION, Absent, Block, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Table
@@ -62,12 +62,13 @@ def _chart(source: Source, goal: Goal, cost: Goal, table: Table, found: Sequence
     target = study.objective.targets.get(cost.metric)
     values = [value for trial in shown if (value := trial.value) is not None]
     if target is not None and values:
-        traces.append(_target_line(cost.metric, target, values))
+        words = f"target {show_metric(cost.metric, target)}"
+        traces.append(line([target] * 2, [min(values), max(values)], name=words, color=GREY, dash="dash"))
     traces.append(_points(others, goal, cost, metrics, name="trial", color=SKY, size=_size(len(others))))
     if len(study.front_goals()) == 2:
-        line = sorted(front_trials, key=lambda trial: trial.costs[cost.metric])
+        ordered = sorted(front_trials, key=lambda trial: trial.costs[cost.metric])
         if cost.direction == "min":
-            x, y = [t.costs[cost.metric] for t in line], [t.costs[goal.metric] for t in line]
+            x, y = [t.costs[cost.metric] for t in ordered], [t.costs[goal.metric] for t in ordered]
             traces.append(steps(x, y, name="front", color=BLUE, width=1.5) | {"showlegend": False})
     traces.append(_points(front_trials, goal, cost, metrics, name="Pareto front", color=BLUE, size=10))
     best = study.best
@@ -76,7 +77,6 @@ def _chart(source: Source, goal: Goal, cost: Goal, table: Table, found: Sequence
             _points([best], goal, cost, metrics, name="winner", color=VERMILION, size=17, symbol="star")
         )
     traces += _reference(source, cost)
-    name, of = metric_info(cost.metric).label, metric_info(goal.metric).label
     left = len([t for t in study.completed if t.fidelity == most]) - len(shown)
     notes = (
         f"Of {len(study.completed):,} completed trials {len(shown):,} are drawn: the front, the best, and "
@@ -84,7 +84,7 @@ def _chart(source: Source, goal: Goal, cost: Goal, table: Table, found: Sequence
     ) * (left > 0)
     return Chart(
         key=f"{KEY}-{cost.metric}",
-        title=f"{of[0].upper()}{of[1:]} against {name}",
+        title=f"{titled(goal.metric)} against {metric_info(cost.metric).label}",
         figure={
             "data": traces,
             "layout": {
@@ -134,18 +134,6 @@ def _points(
     )
 
 
-def _target_line(metric: str, target: float, values: Sequence[float]) -> Trace:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": f"target {show_metric(metric, target)}",
-        "x": [target, target],
-        "y": [min(values), max(values)],
-        "hoverinfo": "skip",
-        "line": {"color": GREY, "dash": "dash", "width": 1.5},
-    }
-
-
 def _reference(source: Source, cost: Goal) -> list[Trace]:
     """A line at the reference network's cost: its quality was measured on another split."""
     contenders = () if source.comparison is None else source.comparison.contenders
@@ -155,17 +143,8 @@ def _reference(source: Source, cost: Goal) -> list[Trace]:
     if one is None or cost.metric not in known or not values:
         return []
     price = known[cost.metric]
-    return [
-        {
-            "type": "scatter",
-            "mode": "lines",
-            "name": f"{one.name}: {show_metric(cost.metric, price)}",
-            "x": [price, price],
-            "y": [min(values), max(values)],
-            "hoverinfo": "skip",
-            "line": {"color": GREEN, "dash": "dot", "width": 2},
-        }
-    ]
+    name = f"{one.name}: {show_metric(cost.metric, price)}"
+    return [line([price] * 2, [min(values), max(values)], name=name, color=GREEN, dash="dot", width=2)]
 
 
 def _alt(goal: Goal, cost: Goal, found: Sequence[StudyTrial], shown: int, best: StudyTrial) -> str:

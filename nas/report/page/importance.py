@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from nas.metrics import metric_info
 from nas.report.decisions import decision_table
-from nas.report.page.charting import axis
+from nas.report.page.charting import axis, bars
 from nas.report.page.parts import BLUE, GREEN, ORANGE, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Table, show_share
@@ -39,20 +39,13 @@ def _chart(source: Source, table: Table) -> Chart:
         (label, GREEN, [one.accuracy_importance for one in shown]),
         ("reward", BLUE, [one.reward_importance for one in shown]),
     )
-    bars = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": name,
-            "y": list(range(len(names))),
-            "x": values,
-            "text": [
-                f"{of}\nimportance for {name}: {show_share(v)}" for of, v in zip(names, values, strict=True)
-            ],
-            "textposition": "none",
-            "hoverinfo": "text",
-            "marker": {"color": color},
-        }
+    traces = [
+        bars(
+            values,
+            [f"{of}\nimportance for {name}: {show_share(v)}" for of, v in zip(names, values, strict=True)],
+            color,
+        )
+        | {"name": name}
         for name, color, values in series
     ]
     best = shown[-1]
@@ -60,7 +53,7 @@ def _chart(source: Source, table: Table) -> Chart:
         key=KEY,
         title="Importance of decisions",
         figure={
-            "data": bars,
+            "data": traces,
             "layout": {
                 "barmode": "group",
                 "bargap": 0.3,

@@ -10,7 +10,7 @@ from nas.latency.table.table import LatencyTable
 from nas.report.latency_report import COLUMNS
 from nas.report.latency_table_report import NETWORK_COLUMNS, latency_table_report
 from nas.report.page.attached import Attached
-from nas.report.page.charting import axis
+from nas.report.page.charting import axis, bars, line, rows_axis
 from nas.report.page.parts import BLUE, GREY, ORANGE, Absent, Block, Chart, Section
 from nas.report.printing import Report, Table, show_share
 from nas.units import show_milliseconds
@@ -81,43 +81,29 @@ def _measured(path: Path, measured: Sequence[LatencyMeasurement], place: int) ->
 
 def _bars(ranked: Sequence[LatencyMeasurement], table: Table, key: str) -> Chart:
     first, last = ranked[0], ranked[-1]
+    words = [
+        f"{one.timing.name}\n{show_milliseconds(one.median_ms)} (quartiles "
+        f"{show_milliseconds(one.timing.q1_ms)} to {show_milliseconds(one.timing.q3_ms)}, "
+        f"n = {one.timing.n})"
+        for one in ranked
+    ]
+    colors = [BLUE if one.is_rankable else ORANGE for one in ranked]
+    quartiles = {
+        "type": "data",
+        "symmetric": False,
+        "array": [one.timing.q3_ms - one.median_ms for one in ranked],
+        "arrayminus": [one.median_ms - one.timing.q1_ms for one in ranked],
+        "color": GREY,
+    }
     return Chart(
         key=f"{KEY}-{key}",
         title=table.title,
         figure={
-            "data": [
-                {
-                    "type": "bar",
-                    "orientation": "h",
-                    "x": [one.median_ms for one in ranked],
-                    "y": list(range(len(ranked))),
-                    "text": [
-                        f"{one.timing.name}\n{show_milliseconds(one.median_ms)} (quartiles "
-                        f"{show_milliseconds(one.timing.q1_ms)} to {show_milliseconds(one.timing.q3_ms)}, "
-                        f"n = {one.timing.n})"
-                        for one in ranked
-                    ],
-                    "textposition": "none",
-                    "hoverinfo": "text",
-                    "marker": {"color": [BLUE if one.is_rankable else ORANGE for one in ranked]},
-                    "error_x": {
-                        "type": "data",
-                        "symmetric": False,
-                        "array": [one.timing.q3_ms - one.median_ms for one in ranked],
-                        "arrayminus": [one.median_ms - one.timing.q1_ms for one in ranked],
-                        "color": GREY,
-                    },
-                }
-            ],
+            "data": [bars([one.median_ms for one in ranked], words, colors) | {"error_x": quartiles}],
             "layout": {
                 "showlegend": False,
                 "xaxis": axis("median latency (ms); line: quartiles", rangemode="tozero"),
-                "yaxis": {
-                    "tickvals": list(range(len(ranked))),
-                    "ticktext": [one.timing.name for one in ranked],
-                    "autorange": "reversed",
-                    "showgrid": False,
-                },
+                "yaxis": rows_axis([one.timing.name for one in ranked]),
             },
         },
         alt=f"{len(ranked)} networks: from {first.timing.name}, {show_milliseconds(first.median_ms)}, to "
@@ -152,14 +138,7 @@ def _predicted(table: LatencyTable, shown: Table, place: int) -> Chart:
         title=f"Latency on {table.device_name}: predicted from blocks, and measured as a whole",
         figure={
             "data": [
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": ends,
-                    "y": ends,
-                    "hoverinfo": "skip",
-                    "line": {"color": GREY, "dash": "dash", "width": 1.5},
-                },
+                line(ends, ends, color=GREY, dash="dash"),
                 {
                     "type": "scatter",
                     "mode": "markers",

@@ -8,12 +8,7 @@ import numpy as np
 
 from nas.metrics import show_metric
 from nas.report.page.charting import Layout, Trace, axis, titled
-from nas.report.page.parts import (
-    GREY,
-    INK,
-    VERMILION,
-    Chart,
-)
+from nas.report.page.parts import GREY, INK, VERMILION, Chart
 from nas.report.page.training_files import Values
 from nas.report.printing import Table
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from nas.metrics import metric_info, show_difference, show_metric
-from nas.report.page.charting import TRIAL, metric_axis, metric_column, trial_points
+from nas.report.page.charting import TRIAL, line, metric_axis, titled, trial_points
 from nas.report.page.parts import GREY, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Column, Table
@@ -53,7 +53,7 @@ def _model(source: Source) -> Chart | None:
     )
     return _chart(
         "model",
-        f"{label[0].upper()}{label[1:]}: predicted by a model from all other trials, and measured",
+        f"{titled(metric)}: predicted by a model from all other trials, and measured",
         pairs,
         metric,
         alt,
@@ -108,16 +108,8 @@ def _chart(
         f"trial {trial.number}\npredicted {show_metric(metric, p)}\nmeasured {show_metric(metric, m)}"
         for trial, p, m in pairs
     ]
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "x": ends,
-        "y": ends,
-        "hoverinfo": "skip",
-        "line": {"color": GREY, "dash": "dash", "width": 1.5},
-    }
     rows = tuple({"trial": trial.number, "predicted": p, metric: m} for trial, p, m in pairs)
-    show = metric_column(metric).show
+    show = metric_info(metric).unit.show
     columns = (
         TRIAL,
         Column(key="predicted", heading="predicted", show=show, is_number=True),
@@ -127,7 +119,7 @@ def _chart(
         key=f"{KEY}-{key}",
         title=title,
         figure={
-            "data": [line, points],
+            "data": [line(ends, ends, color=GREY, dash="dash"), points],
             "layout": {
                 "showlegend": False,
                 "xaxis": metric_axis(metric, where=", predicted"),

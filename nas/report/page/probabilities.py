@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.report.event_file import read_scalars
-from nas.report.page.charting import axis
+from nas.report.page.charting import axis, rows_axis, share_map
 from nas.report.page.parts import Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Column, Table, show_share
@@ -30,7 +30,21 @@ MOST_DECISIONS = 16
 
 ROW_PIXELS = 19
 
-SCALE = [[0, "palette:paper"], [1, "palette:blue"]]
+HEADING = {"x": 0, "xref": "paper", "xanchor": "left", "showarrow": False, "font": {"size": 12}}
+"""How the name of a decision stands above its options."""
+
+COLOR_BAR = {
+    "orientation": "h",
+    "x": 1,
+    "xanchor": "right",
+    "y": 1,
+    "yanchor": "bottom",
+    "len": 0.4,
+    "thickness": 8,
+    "tickformat": ".0%",
+    "tickvals": [0, 0.5, 1],
+    "outlinewidth": 0,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +58,23 @@ class _Shares:
 
     times: tuple[str, ...]
     values: tuple[Floats, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """A row of a heat map: an option, or the name of a decision.
+
+    Attributes:
+        label: The option.
+        heading: The decision.
+        shares: The share of the option at each time; None where it is not known.
+        words: What each says under the pointer.
+    """
+
+    label: str = ""
+    heading: str = ""
+    shares: list[float | None]
+    words: list[str]
 
 
 def probabilities(source: Source) -> Section | Absent:
@@ -161,89 +192,38 @@ def _heat_map(
     notes: tuple[str, ...],
 ) -> Chart:
     """A heat map with a row for each option, below a line with the name of its decision."""
-    heights: list[list[float | None]] = []
-    labels: list[str] = []
-    words: list[list[str]] = []
-    names = []
-    for decision, values in zip(decisions, shares.values, strict=True):
-        names.append((len(labels), decision.name))
-        options = option_words(decision.options)
-        labels += ["", *options]
-        heights += [[None] * len(shares.times), *([_known(v) for v in row] for row in values.tolist())]
-        words += [[""] * len(shares.times)]
-        words += [
-            [
-                f"{decision.name}\n{option}: {show_share(v)}\n{time}" if v == v else ""
-                for v, time in zip(row, shares.times, strict=True)
-            ]
-            for option, row in zip(options, values.tolist(), strict=True)
-        ]
-    rows = list(range(len(labels)))
-    annotations = [
-        {
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": row,
-            "text": name,
-            "showarrow": False,
-            "font": {"size": 12},
-        }
-        for row, name in names
-    ]
-    figure = {
-        "data": [
-            {
-                "type": "heatmap",
-                "x": list(range(len(shares.times))),
-                "y": rows,
-                "z": heights,
-                "text": words,
-                "hoverinfo": "text",
-                "hoverongaps": False,
-                "zmin": 0,
-                "zmax": 1,
-                "xgap": 1,
-                "ygap": 1,
-                "colorscale": SCALE,
-                "colorbar": {
-                    "orientation": "h",
-                    "y": 1,
-                    "yanchor": "bottom",
-                    "thickness": 8,
-                    "len": 0.4,
-                    "x": 1,
-                    "xanchor": "right",
-                    "tickformat": ".0%",
-                    "tickvals": [0, 0.5, 1],
-                    "outlinewidth": 0,
-                },
-            }
+    rows, times = list(_rows(decisions, shares)), shares.times
+    cells = share_map([row.shares for row in rows], [row.words for row in rows])
+    places = {"x": list(range(len(times))), "y": list(range(len(rows)))}
+    layout = {
+        "xaxis": axis(x, tickvals=_ticks(times), ticktext=_tick_words(times), showgrid=False),
+        "yaxis": rows_axis([row.label for row in rows], zeroline=False, ticks=""),
+        "annotations": [
+            {**HEADING, "y": place, "text": row.heading} for place, row in enumerate(rows) if row.heading
         ],
-        "layout": {
-            "xaxis": axis(
-                x, tickvals=_ticks(shares.times), ticktext=_tick_words(shares.times), showgrid=False
-            ),
-            "yaxis": {
-                "tickvals": rows,
-                "ticktext": labels,
-                "autorange": "reversed",
-                "showgrid": False,
-                "zeroline": False,
-                "ticks": "",
-            },
-            "annotations": annotations,
-        },
     }
     return Chart(
         key=f"{KEY}-{key}",
         title=title,
-        figure=figure,
+        figure={"data": [{**cells, **places, "hoverongaps": False, "colorbar": COLOR_BAR}], "layout": layout},
         alt=_lead(decisions, shares),
         table=_table(key, title, decisions, shares),
         notes=notes,
-        height=110 + ROW_PIXELS * len(labels),
+        height=110 + ROW_PIXELS * len(rows),
     )
+
+
+def _rows(decisions: Sequence[Decision], shares: _Shares) -> Iterator[_Row]:
+    """For each decision a row with its name alone, and a row for each of its options."""
+    empty = len(shares.times)
+    for decision, values in zip(decisions, shares.values, strict=True):
+        yield _Row(heading=decision.name, shares=[None] * empty, words=[""] * empty)
+        for option, row in zip(option_words(decision.options), values.tolist(), strict=True):
+            words = [
+                f"{decision.name}\n{option}: {show_share(v)}\n{time}" if v == v else ""
+                for v, time in zip(row, shares.times, strict=True)
+            ]
+            yield _Row(label=option, shares=[_known(v) for v in row], words=words)
 
 
 def _known(value: float) -> float | None:

@@ -9,7 +9,7 @@ from nas.metrics import Goal, metric_info, show_metric
 from nas.reading import read_bytes
 from nas.report.family_report import trained_columns
 from nas.report.page.attached import Attached, Scaling
-from nas.report.page.charting import Trace, axis, metric_axis, titled
+from nas.report.page.charting import Trace, axis, errors, metric_axis, titled
 from nas.report.page.law_chart import SHARES, law_chart
 from nas.report.page.parts import (
     BLUE,
@@ -214,7 +214,6 @@ def _curves(values: Values, metric: str, place: int) -> Iterator[Chart]:
 def _curve(name: str, rows: Sequence[Values], metric: str, place: int) -> Trace:
     others = list(STYLES.values())
     color, symbol, dash = STYLES.get(name, others[place % len(others)])
-    errors = [_error(row) for row in rows]
     return {
         "type": "scatter",
         "mode": "lines+markers",
@@ -227,7 +226,7 @@ def _curve(name: str, rows: Sequence[Values], metric: str, place: int) -> Trace:
             for row in rows
         ],
         "hoverinfo": "text",
-        "error_y": {"type": "data", "array": errors, "color": color, "thickness": 1, "width": 3},
+        "error_y": errors([_error(row) for row in rows], color),
         "marker": {"color": color, "symbol": symbol, "size": 9},
         "line": {"color": color, "width": 1.8, "dash": dash},
     }
@@ -293,13 +292,7 @@ def _group(rows: Sequence[Values], key: str, metric: str, is_reference: bool) ->
             for row in rows
         ],
         "hoverinfo": "text",
-        "error_y": {
-            "type": "data",
-            "array": [row.get("deviation") or 0.0 for row in rows],
-            "color": color,
-            "thickness": 1,
-            "width": 3,
-        },
+        "error_y": errors([row.get("deviation") or 0.0 for row in rows], color),
         "marker": {"color": color, "size": 10, "symbol": "square" if is_reference else "circle"},
         "line": {"color": color, "width": 2},
     }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nas.report.page.attached import Attached, Scores
-from nas.report.page.charting import axis
+from nas.report.page.charting import axis, bars, line, rows_axis
 from nas.report.page.confusion import MOST_CLASSES, matrix, pairs, short_name
 from nas.report.page.escaping import visible
 from nas.report.page.parts import BLUE, VERMILION, Absent, Block, Chart, Section, Words
@@ -133,37 +133,20 @@ def _bars(
     cut = (f"The {len(shown)} of {len(rows):,} with the lowest {label} are drawn.",) * (
         len(shown) < len(rows)
     )
+    words = [
+        f"{visible(row[key])}\n{label} {float(row[score]):.4f}, {int(row['support'])} images" for row in shown
+    ]
     ends = [(str(row[key]), float(row[score])) for row in (worst[:1] + worst[-1:])]
     alt = " to ".join(f"{value:.4f} ({name})" for name, value in ends) or "none is known"
     return Chart(
         key=f"{KEY}-{place}-{score.replace('_', '-')}",
         title=f"{label[:1].upper()}{label[1:]} of each {key}, the worst first",
         figure={
-            "data": [
-                {
-                    "type": "bar",
-                    "orientation": "h",
-                    "x": [float(row[score]) for row in shown],
-                    "y": list(range(len(shown))),
-                    "text": [
-                        f"{visible(row[key])}\n{label} {float(row[score]):.4f}, {int(row['support'])} images"
-                        for row in shown
-                    ],
-                    "textposition": "none",
-                    "hoverinfo": "text",
-                    "marker": {"color": BLUE},
-                }
-            ],
+            "data": [bars([float(row[score]) for row in shown], words, BLUE)],
             "layout": {
                 "showlegend": False,
                 "xaxis": axis(label, range=[0, 1.02]),
-                "yaxis": {
-                    "tickvals": list(range(len(shown))),
-                    "ticktext": [short_name(str(row[key])) for row in shown],
-                    "autorange": "reversed",
-                    "showgrid": False,
-                    "ticks": "",
-                },
+                "yaxis": rows_axis([short_name(str(row[key])) for row in shown], ticks=""),
             },
         },
         alt=f"{label} of {len(rows):,}: {alt}.",
@@ -205,14 +188,7 @@ def _calibration(values: Values, place: int) -> Chart:
                     "hoverinfo": "text",
                     "marker": {"color": BLUE, "opacity": [0.3 + 0.7 * one["images"] / most for one in bins]},
                 },
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "x": [0, 1],
-                    "y": [0, 1],
-                    "hoverinfo": "skip",
-                    "line": {"color": VERMILION, "dash": "dash", "width": 1.5},
-                },
+                line([0, 1], [0, 1], color=VERMILION, dash="dash"),
             ],
             "layout": {
                 "showlegend": False,

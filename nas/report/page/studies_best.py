@@ -10,28 +10,13 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from nas.report.page.best_so_far import whole
-from nas.report.page.charting import Trace, axis, steps
-from nas.report.page.parts import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    SKY,
-    VERMILION,
-    Absent,
-    Block,
-    Chart,
-    Section,
-)
+from nas.report.page.best_so_far import corners, whole
+from nas.report.page.charting import COLORS, Trace, axis, band, steps
+from nas.report.page.parts import Absent, Block, Chart, Section
 from nas.report.page.studies import Group, Named, Setup
 from nas.report.printing import Column, Table, show_accuracy, show_seconds
 
 Floats = npt.NDArray[np.float64]
-
-COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, INK, GREY)
-"""Colours of studies in the order in which they were given."""
 
 DASHES = ("dash", "dot", "dashdot")
 
@@ -106,8 +91,7 @@ def best_of_studies(groups: Sequence[Group]) -> Section | Absent:
             title=title,
             reason="no study has a reward: none completed a trial, or they look for fronts",
         )
-    lead = "The best reward so far of each study"
-    lead += ", by trained candidates and by the time of the search."
+    lead = "The best reward so far of each study, by trained candidates and by the time of the search."
     if len(groups) > 1:
         lead += " Studies that cannot be compared have charts of their own."
     return Section(key=key, title=title, lead=lead, blocks=tuple(blocks))
@@ -165,7 +149,7 @@ def _traces(known: Known, by: str, scale: float) -> list[Trace]:
 
 def _line(curve: Curve, by: str, color: str, number: int, *, alone: bool) -> Trace:
     x, y = curve.x(by), curve.best
-    kept = sorted({0, *(np.flatnonzero(np.diff(y)) + 1).tolist(), len(y) - 1})
+    kept = corners(y)
     thin = {} if alone else {"width": 1, "dash": DASHES[number % len(DASHES)]}
     words = [
         f"{curve.name}\n{y[p]:.4f} after {int(curve.trials[p])} trials, {show_seconds(3600 * curve.hours[p])}"
@@ -223,24 +207,12 @@ def _median(curves: Sequence[Curve], by: str, color: str, name: str) -> list[Tra
     grid = np.linspace(begin, end, count)
     values = np.stack([_at(curve.x(by), curve.best, grid) for curve in curves])
     values = np.where(np.isfinite(values), values, np.nanmin(values[np.isfinite(values)]))
-    edge = {"type": "scatter", "mode": "lines", "x": grid.tolist(), "hoverinfo": "skip"}
-    none = {"line": {"width": 0, "shape": "hv"}, "showlegend": False}
+    x, low, middle, high = (
+        one.tolist() for one in (grid, values.min(0), np.median(values, 0), values.max(0))
+    )
     return [
-        {**edge, **none, "y": values.min(0).tolist()},
-        {
-            **edge,
-            **none,
-            "y": values.max(0).tolist(),
-            "fill": "tonexty",
-            "fillcolor": "rgba(128,128,128,0.18)",
-        },
-        steps(
-            grid.tolist(),
-            np.median(values, 0).tolist(),
-            name=f"{name}, median",
-            color=color,
-            width=3.5,
-        ),
+        *band(x, low, high, opacity=0.18, shape="hv"),
+        steps(x, middle, name=f"{name}, median", color=color, width=3.5),
     ]
 
 

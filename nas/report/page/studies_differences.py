@@ -8,10 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from nas.evaluation.comparison import Comparison
 from nas.metrics import metric_info, show_difference
-from nas.report.page.parts import (
-    Absent,
-    Section,
-)
+from nas.report.page.parts import Absent, Section
 from nas.report.page.studies import Group
 from nas.report.page.studies_best import curve_of
 from nas.report.printing import Column, Row, Table

@@ -6,17 +6,18 @@ from collections.abc import Iterator, Sequence
 
 from nas.metrics import metric_info, show_metric
 from nas.report.network_lines import stage_lines
-from nas.report.page.charting import Trace, metric_axis, steps, titled, trial_words
-from nas.report.page.parts import (
-    Absent,
-    Block,
-    Chart,
-    Drawing,
-    Section,
-    Words,
+from nas.report.page.charting import (
+    COLORS,
+    TRIAL,
+    Trace,
+    metric_axis,
+    metric_column,
+    steps,
+    titled,
+    trial_words,
 )
+from nas.report.page.parts import Absent, Block, Chart, Drawing, Section, Words
 from nas.report.page.studies import Group, Named
-from nas.report.page.studies_best import COLORS
 from nas.report.printing import Column, Row, Table, show_count
 from nas.study.study_trial import StudyTrial
 from search_spaces import SpaceError
@@ -38,68 +39,44 @@ def fronts_of_studies(groups: Sequence[Group]) -> Section | Absent:
 
 
 def _front_chart(found: Group) -> Chart | None:
-    traces: list[Trace] = []
-    rows: list[Row] = []
-    every: list[float] = []
     goals = next((one.study.front_goals() for one in found.studies if one.study.completed), ())
     if len(goals) < 2:
         return None
     goal, cost = goals[0].metric, goals[1].metric
-    for setup_place, one in _with_places(found):
+    traces: list[Trace] = []
+    rows: dict[str, list[Row]] = {one.name: [] for one in found.studies}
+    for place, one in _with_places(found):
         if not one.study.completed:
             continue
+        best, color = one.study.best, COLORS[place % len(COLORS)]
         trials = [t for t in one.study.pareto_front() if {goal, cost} <= t.costs.keys()]
-        color = COLORS[setup_place % len(COLORS)]
-        if trials:
-            traces.append(_front_line(one, trials, goal, cost, color))
-            every += [trial.costs[cost] for trial in trials]
-        best = one.study.best
-        if {goal, cost} <= best.costs.keys():
-            traces.append(_star(one, best, goal, cost, color))
-        rows += [
+        traces += [_front_line(one, trials, goal, cost, color)] if trials else []
+        traces += [_star(one, best, goal, cost, color)] if {goal, cost} <= best.costs.keys() else []
+        rows[one.name] = [
             {"study": one.name, "trial": t.number, goal: t.costs[goal], cost: t.costs[cost]} for t in trials
         ]
-    if not rows:
+    table = _front_table([row for one in found.studies for row in rows[one.name]], goal, cost)
+    if not table.rows:
         return None
-    words = "; ".join(
-        _front_words(one.name, [row for row in rows if row["study"] == one.name], goal, cost)
-        for one in found.studies[:6]
-    )
+    words = "; ".join(_front_words(one.name, rows[one.name], goal, cost) for one in found.studies[:6])
+    layout = {
+        "xaxis": metric_axis(cost, [row[cost] for row in table.rows]),
+        "yaxis": metric_axis(goal),
+        "showlegend": True,
+    }
     return Chart(
         key=f"front-{found.letter.lower()}",
         title=f"{titled(goal)} against {metric_info(cost).label} ({found.letter})",
-        figure={
-            "data": traces,
-            "layout": {
-                "xaxis": metric_axis(cost, every),
-                "yaxis": metric_axis(goal),
-                "showlegend": True,
-            },
-        },
+        figure={"data": traces, "layout": layout},
         alt=f"{words}.",
-        table=Table(
-            key="fronts",
-            title="The fronts",
-            columns=(
-                Column(key="study", heading="study"),
-                Column(key="trial", heading="trial", is_number=True),
-                Column(
-                    key=goal,
-                    heading=metric_info(goal).label,
-                    show=metric_info(goal).unit.show,
-                    is_number=True,
-                ),
-                Column(
-                    key=cost,
-                    heading=metric_info(cost).label,
-                    show=metric_info(cost).unit.show,
-                    is_number=True,
-                ),
-            ),
-            rows=tuple(rows),
-        ),
+        table=table,
         height=460,
     )
+
+
+def _front_table(rows: Sequence[Row], goal: str, cost: str) -> Table:
+    columns = (Column(key="study", heading="study"), TRIAL, metric_column(goal), metric_column(cost))
+    return Table(key="fronts", title="The fronts", columns=columns, rows=tuple(rows))
 
 
 def _with_places(found: Group) -> Iterator[tuple[int, Named]]:

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nas.metrics import metric_info
-from nas.report.page.parts import (
-    Absent,
-    Block,
-    Section,
-    Words,
-)
+from nas.report.page.charting import metric_column
+from nas.report.page.parts import Absent, Block, Section, Words
 from nas.report.page.studies import Group, Named, Setup, cautions, differences, group, images
 from nas.report.page.studies_best import best_of_studies
 from nas.report.page.studies_differences import differences_of_studies
@@ -68,16 +63,11 @@ def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
         Column(key="worker_hours", heading="in workers", show=_show_hours, is_number=True),
         Column(key="gpu", heading="GPU-hours", is_number=True),
         Column(key="winner", heading="winner", show="trial {}".format, is_number=True),
-        *(_metric_column(name, name, "search") for name in metrics),
-        *(_metric_column(f"test_{name}", name, "test") for name in tested),
+        *(metric_column(name, where=" (search)") for name in metrics),
+        *(metric_column(name, key=f"test_{name}", where=" (test)") for name in tested),
         MACS,
         PARAMS,
     )
-
-
-def _metric_column(key: str, metric: str, split: str) -> Column:
-    info = metric_info(metric)
-    return Column(key=key, heading=f"{info.label} ({split})", show=info.unit.show, is_number=True)
 
 
 def _row(one: Named, letter: str) -> Row:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from nas.report.page.charting import TRIAL, Trace
+from nas.report.page.charting import TRIAL, Trace, rows_axis
 from nas.report.page.parts import BLUE, ORANGE, PALE, VERMILION, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Column, Fact, Report, Table, show_seconds, show_share
@@ -119,12 +119,7 @@ def _chart(workers: Sequence[_Worker], attempts: Sequence[Attempt]) -> Chart:
                 "barmode": "overlay",
                 "bargap": 0.35,
                 "xaxis": {"type": "date"},
-                "yaxis": {
-                    "tickvals": list(range(len(shown))),
-                    "ticktext": [_short(worker.name) for worker in shown],
-                    "autorange": "reversed",
-                    "showgrid": False,
-                },
+                "yaxis": rows_axis([_short(worker.name) for worker in shown]),
             },
         },
         alt=f"{len(shown)} workers and {total:,} attempts over {show_seconds(whole.total_seconds())}.",

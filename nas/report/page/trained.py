@@ -6,29 +6,14 @@ from collections.abc import Iterator, Sequence
 
 from nas.metrics import Goal, metric_info, show_metric
 from nas.report.page.attached import Attached
-from nas.report.page.charting import Layout, Trace, axis, metric_axis, titled
+from nas.report.page.charting import COLORS, Layout, Trace, axis, metric_axis, metric_column, titled
 from nas.report.page.escaping import visible
-from nas.report.page.parts import (
-    BLUE,
-    GREEN,
-    GREY,
-    INK,
-    ORANGE,
-    SKY,
-    VERMILION,
-    Absent,
-    Block,
-    Chart,
-    Section,
-    Words,
-)
+from nas.report.page.parts import Absent, Block, Chart, Section, Words
 from nas.report.page.training_files import TrainingRecord, number
 from nas.report.printing import MACS, PARAMS, Column, Row, Table, show_seconds
 from nas.units import show_interval
 
 KEY, TITLE = "trainings", "Full trainings"
-
-COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, INK, GREY)
 
 MOST_CURVES = 12
 """Trainings with curves of their own; the table has all."""
@@ -78,9 +63,8 @@ def _lead(records: Sequence[TrainingRecord]) -> str:
     metric = tested[0].metric
     if len({(one.metric, one.split) for one in tested}) > 1:
         return f"{words}, on different images or for different metrics, so that they do not rank."
-    same = tested
-    best = max(same, key=lambda one: Goal.of(metric).sign * (one.value or 0.0))
-    of = "" if len(records) == 1 else f" of {label(best)}, the best of {len(same)} that were tested"
+    best = max(tested, key=lambda one: Goal.of(metric).sign * (one.value or 0.0))
+    of = "" if len(records) == 1 else f" of {label(best)}, the best of {len(tested)} that were tested"
     interval = "" if best.interval is None else f", 95 % interval {show_interval(best.interval)}"
     return (
         f"{words}; {metric_info(metric).label} on the test split{of}: "
@@ -98,12 +82,9 @@ def _table(records: Sequence[TrainingRecord]) -> Table:
         Column(key="epochs", heading="epochs"),
     ]
     for name in metrics:
-        info = metric_info(name)
         columns += [
-            Column(key=name, heading=f"{info.label} (test)", show=info.unit.show, is_number=True),
-            Column(
-                key=f"search_{name}", heading=f"{info.label} (search)", show=info.unit.show, is_number=True
-            ),
+            metric_column(name, where=" (test)"),
+            metric_column(name, key=f"search_{name}", where=" (search)"),
         ]
     columns += [
         Column(key="interval", heading="95 % interval", show=show_interval, is_number=True),
@@ -280,13 +261,13 @@ def _alt(title: str, names: Sequence[str], records: Sequence[TrainingRecord]) ->
 
 
 def _evaluations(metric: str, records: Sequence[TrainingRecord]) -> Table:
-    info = metric_info(metric)
+    show = metric_info(metric).unit.show
     columns = (
         Column(key="training", heading="training"),
         Column(key="epoch", heading="epoch", show="{:g}".format, is_number=True),
         Column(key="loss", heading="training loss", show="{:.4f}".format, is_number=True),
-        Column(key=metric, heading=info.label, show=info.unit.show, is_number=True),
-        Column(key=f"averaged_{metric}", heading="averaged weights", show=info.unit.show, is_number=True),
+        metric_column(metric),
+        Column(key=f"averaged_{metric}", heading="averaged weights", show=show, is_number=True),
         Column(key="learning_rate", heading="learning rate", show="{:.3g}".format, is_number=True),
         Column(key="images_per_second", heading="images/s", show="{:,.0f}".format, is_number=True),
         Column(key="side", heading="pixels", is_number=True),
