@@ -125,6 +125,11 @@ class Comparison:
         return self.contenders[0]
 
     @property
+    def reference(self) -> Contender | None:
+        """The space's published network; None where it has none, or the winner is that network."""
+        return next((one for one in self.contenders if one.role == "reference"), None)
+
+    @property
     def seed_deviation(self) -> float | None:
         """Standard deviation between trainings of one network that differ in the seed alone, pooled."""
         squares, freedom = self._pooled()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search_spaces import Network, describe
+from search_spaces import Network, SpaceError, describe
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 MOST_LETTERS = 44
 """Longest name of an operator that fits into its box."""
+
+UNREADABLE = (SpaceError, ValueError, KeyError, TypeError)
+"""What the network of a trial raises where it has ops of the user's own, or of an earlier version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

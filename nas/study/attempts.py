@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,6 +45,12 @@ class Attempt:
     def seconds(self) -> float:
         """How long it took; 0 where that is not known."""
         return 0.0 if self.ended is None else (self.ended - self.begun).total_seconds()
+
+
+def span(attempts: Sequence[Attempt]) -> timedelta | None:
+    """From the first beginning of attempts in order to the last end; None where none has ended."""
+    ends = [one.ended for one in attempts if one.ended is not None]
+    return max(ends) - attempts[0].begun if ends else None
 
 
 def read_attempts(folder: Path) -> tuple[Attempt, ...]:

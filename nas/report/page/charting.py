@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from nas.metrics import COUNT, FRACTION, metric_info, show_metric
-from nas.report.page.parts import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION
-from nas.report.printing import Column, show_accuracy
+from nas.report.network_lines import stage_lines
+from nas.report.page.parts import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, Drawing
+from nas.report.printing import Column, show_accuracy, show_count
 from nas.study.study_trial import StudyTrial
+from search_spaces import Cost, cost
 
 Trace = dict[str, Any]
 Layout = dict[str, Any]
@@ -113,6 +115,21 @@ def line(x: Sequence[Any], y: Sequence[Any], *, name: str = "", color: str, **st
         "hoverinfo": "skip",
         "line": {"color": color, "width": 1.5, **style},
     }
+
+
+def network_text(price: Cost, metric: str, value: float | None, *, split: str = "") -> str:
+    """A network's costs and quality in a few words."""
+    words = f"{show_count(price.macs)} multiply-adds, {show_count(price.params)} parameters"
+    if value is not None:
+        words += f", {metric_info(metric).label} {show_metric(metric, value)}{f' ({split})' * bool(split)}"
+    return words
+
+
+def trial_drawing(trial: StudyTrial, *, title: str = "") -> Drawing:
+    """The network of a trial; raises one of `UNREADABLE` where it cannot be read."""
+    network = trial.network
+    text = network_text(cost(network), trial.quality_metric, trial.mean_quality)
+    return Drawing(title=title or f"Trial {trial.number}", lines=stage_lines(network), text=text)
 
 
 def steps(x: Sequence[Any], y: Sequence[Any], *, name: str, color: str = BLUE, **style: Any) -> Trace:

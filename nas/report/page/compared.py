@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from nas.evaluation.comparison import Comparison, Contender
 from nas.metrics import metric_info, show_metric
@@ -40,7 +41,7 @@ def compared(source: Source) -> Section | Absent:
     blocks: list[Block] = [
         _chart(comparison, table),
         Words(lines=comparison_notes(comparison)),
-        Table(key=table.key, title=table.title, columns=table.columns, rows=table.rows),
+        replace(table, notes=()),
     ]
     return Section(key=KEY, title=TITLE, lead=verdict(comparison), blocks=tuple(blocks))
 

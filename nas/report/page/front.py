@@ -136,8 +136,7 @@ def _points(
 
 def _reference(source: Source, cost: Goal) -> list[Trace]:
     """A line at the reference network's cost: its quality was measured on another split."""
-    contenders = () if source.comparison is None else source.comparison.contenders
-    one = next((one for one in contenders if one.role == "reference"), None)
+    one = None if source.comparison is None else source.comparison.reference
     known = {} if one is None else {"macs": one.macs, "params": one.params}
     values = [trial.value for trial in source.shown if trial.value is not None]
     if one is None or cost.metric not in known or not values:

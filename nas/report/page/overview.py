@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from nas.evaluation.comparison import Comparison, Contender
+from nas.evaluation.comparison import Comparison, Outcome
 from nas.metrics import metric_info, show_metric, show_metrics
-from nas.report.network_lines import stage_lines
-from nas.report.page.charting import costs_of
+from nas.report.network_lines import UNREADABLE, stage_lines
+from nas.report.page.charting import costs_of, network_text, trial_drawing
 from nas.report.page.parts import Block, Drawing, Section, Tiles, Words
 from nas.report.page.source import Source
-from nas.report.printing import Fact, Report, show_count, show_seconds
+from nas.report.printing import Fact, Report, show_seconds
 from nas.report.winner_report import warnings_of, winner_report
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
-from search_spaces import Network, SpaceError, cost
+from search_spaces import cost
+
+OUTCOMES: Mapping[Outcome, str] = {
+    "ahead": "beats",
+    "tie": "ties with",
+    "behind": "is behind",
+    "unknown": "cannot be told from",
+}
+"""What the winner does to another network, by the outcome of their comparison."""
 
 
 def overview(source: Source) -> Section:
@@ -52,26 +60,15 @@ def _compared(comparison: Comparison) -> Iterator[str]:
     """What the test split says, in a sentence or two."""
     if comparison.winner.mean is None:
         return
-    reference = next((one for one in comparison.contenders if one.role == "reference"), None)
+    reference = comparison.reference
     parts = []
     if reference is not None and reference.mean is not None:
-        word = {
-            "ahead": "it beats",
-            "behind": "it is behind",
-            "tie": "it ties with",
-            "unknown": "it cannot be told from",
-        }[comparison.outcome(reference)]
-        parts.append(f"{word} {reference.name} ({show_metric(comparison.metric, reference.mean)})")
+        word, value = OUTCOMES[comparison.outcome(reference)], show_metric(comparison.metric, reference.mean)
+        parts.append(f"it {word} {reference.name} ({value})")
     randoms = [one for one in comparison.contenders if one.role == "random" and one.mean is not None]
     if randoms:
-        outcomes: Counter[str] = Counter(comparison.outcome(one) for one in randoms)
-        words = {
-            "ahead": "beats",
-            "tie": "ties with",
-            "behind": "is behind",
-            "unknown": "cannot be told from",
-        }
-        each = ", ".join(f"{word} {outcomes[key]}" for key, word in words.items() if outcomes[key])
+        outcomes = Counter(comparison.outcome(one) for one in randoms)
+        each = ", ".join(f"{word} {outcomes[key]}" for key, word in OUTCOMES.items() if outcomes[key])
         parts.append(f"{'it ' * (not parts)}{each} of {len(randoms)} random candidates")
     value = show_metric(comparison.metric, comparison.winner.mean)
     said = " and ".join(parts)
@@ -118,15 +115,9 @@ def _effort(study: Study) -> tuple[Fact, ...]:
 
 
 def _drawings(study: Study, comparison: Comparison | None) -> Iterator[Block]:
-    best = study.best
     try:
-        network = best.network
-        yield Drawing(
-            title=f"Trial {best.number}",
-            lines=stage_lines(network),
-            text=_network_text(network, best.quality_metric, best.mean_quality),
-        )
-    except (SpaceError, ValueError, KeyError, TypeError) as error:
+        yield trial_drawing(study.best)
+    except UNREADABLE as error:
         yield Words(lines=(f"The winner cannot be drawn: {error}",))
         return
     reference = None if study.space is None else study.space.reference
@@ -134,27 +125,14 @@ def _drawings(study: Study, comparison: Comparison | None) -> Iterator[Block]:
         why = "has no published network to compare with" if study.space is not None else "is not known here"
         yield Words(lines=(f"There is no reference beside it: the space {why}.",))
         return
-    contender = _reference(comparison)
+    contender = None if comparison is None else comparison.reference
     value = None if contender is None else contender.mean
     metric = "accuracy" if comparison is None else comparison.metric
     yield Drawing(
         title="Reference: " + (contender.name if contender is not None else study.provenance.space_name),
         lines=stage_lines(reference),
-        text=_network_text(reference, metric, value, split="test split"),
+        text=network_text(cost(reference), metric, value, split="test split"),
     )
-
-
-def _reference(comparison: Comparison | None) -> Contender | None:
-    contenders = () if comparison is None else comparison.contenders
-    return next((one for one in contenders if one.role == "reference"), None)
-
-
-def _network_text(network: Network, metric: str, value: float | None, *, split: str = "") -> str:
-    price = cost(network)
-    words = f"{show_count(price.macs)} multiply-adds, {show_count(price.params)} parameters"
-    if value is not None:
-        words += f", {metric_info(metric).label} {show_metric(metric, value)}{f' ({split})' * bool(split)}"
-    return words
 
 
 def _measured(study: Study) -> Report:
@@ -166,5 +144,5 @@ def _measured(study: Study) -> Report:
 def _is_readable(trial: StudyTrial) -> bool:
     try:
         return bool(stage_lines(trial.network))
-    except (SpaceError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return False

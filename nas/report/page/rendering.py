@@ -74,7 +74,7 @@ class Renderer:
             case Picture():
                 return self._picture(block)
             case Tiles():
-                return _tiles(block.facts)
+                return _facts(block.facts, "tiles")
             case Words():
                 return _paragraphs(block.lines, "warning" if block.is_warning else "")
             case Code():
@@ -167,20 +167,13 @@ def _line(line: StageLine, part: float) -> str:
     )
 
 
-def _facts(facts: Iterable[Fact]) -> str:
+def _facts(facts: Iterable[Fact], kind: str = "facts") -> str:
     shown = "".join(
         f"<div><dt>{content(fact.label)}</dt><dd>{content(_text(fact))}</dd></div>"
         for fact in facts
         if fact.label
     )
-    return f'<dl class="facts">{shown}</dl>' if shown else ""
-
-
-def _tiles(facts: Iterable[Fact]) -> str:
-    shown = "".join(
-        f"<div><dt>{content(fact.label)}</dt><dd>{content(_text(fact))}</dd></div>" for fact in facts
-    )
-    return f'<dl class="tiles">{shown}</dl>'
+    return f'<dl class="{kind}">{shown}</dl>' if shown else ""
 
 
 def _text(fact: Fact) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nas.metrics import metric_info, show_metric
-from nas.report.network_lines import stage_lines
+from nas.report.network_lines import UNREADABLE
 from nas.report.page.charting import (
     COLORS,
     TRIAL,
@@ -14,13 +14,13 @@ from nas.report.page.charting import (
     metric_column,
     steps,
     titled,
+    trial_drawing,
     trial_words,
 )
-from nas.report.page.parts import Absent, Block, Chart, Drawing, Section, Words
+from nas.report.page.parts import Absent, Block, Chart, Section, Words
 from nas.report.page.studies import Group, Named
-from nas.report.printing import Column, Row, Table, show_count
+from nas.report.printing import Column, Row, Table
 from nas.study.study_trial import StudyTrial
-from search_spaces import SpaceError
 
 MOST_DRAWN = 8
 """Winners that are drawn."""
@@ -151,12 +151,7 @@ def winners_of_studies(studies: Sequence[Named]) -> Section | Absent:
 
 def _drawing(one: Named) -> Block:
     best = one.study.best
-    words = [f"{show_count(best.macs)} multiply-adds, {show_count(best.params)} parameters"]
-    if best.mean_quality is not None:
-        shown = show_metric(best.quality_metric, best.mean_quality)
-        words.append(f"{metric_info(best.quality_metric).label} {shown}")
     try:
-        lines = stage_lines(best.network)
-    except (SpaceError, ValueError, KeyError, TypeError) as error:
+        return trial_drawing(best, title=f"{one.name}, trial {best.number}")
+    except UNREADABLE as error:
         return Words(lines=(f"The winner of {one.name}, trial {best.number}, cannot be drawn: {error}",))
-    return Drawing(title=f"{one.name}, trial {best.number}", lines=lines, text=", ".join(words))

@@ -12,6 +12,7 @@ from nas.report.page.studies_differences import differences_of_studies
 from nas.report.page.studies_fronts import fronts_of_studies, winners_of_studies
 from nas.report.page.timeline import gpu_fact
 from nas.report.printing import MACS, PARAMS, Column, Row, Table, show_seconds
+from nas.study.attempts import span
 
 
 def compare_studies(studies: Sequence[Named]) -> tuple[Section | Absent, ...]:
@@ -72,7 +73,7 @@ def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
 
 def _row(one: Named, letter: str) -> Row:
     study, summary, comparison = one.study, one.study.summary(), one.comparison
-    gpu = gpu_fact(study, summary.worker_hours)
+    whole, gpu = span(one.attempts), gpu_fact(study, summary.worker_hours)
     row: dict[str, object] = {
         "study": one.name,
         "comparable": letter,
@@ -82,7 +83,7 @@ def _row(one: Named, letter: str) -> Row:
         "controller": summary.controller,
         "seed": summary.seed,
         "trials": len(study.trials),
-        "wall_hours": _wall_hours(one),
+        "wall_hours": None if whole is None else whole.total_seconds() / 3600,
         "worker_hours": summary.worker_hours,
         "gpu_hours": gpu.value,
         "gpu": f"{gpu.value:.2f} h" if gpu.value is not None else f"at most {summary.worker_hours:.2f} h",
@@ -99,11 +100,6 @@ def _row(one: Named, letter: str) -> Row:
 
 def _show_hours(hours: float) -> str:
     return show_seconds(3600 * hours)
-
-
-def _wall_hours(one: Named) -> float | None:
-    ends = [attempt.ended for attempt in one.attempts if attempt.ended is not None]
-    return (max(ends) - one.attempts[0].begun).total_seconds() / 3600 if ends else None
 
 
 def _comparable(groups: Sequence[Group]) -> Iterator[Block]:

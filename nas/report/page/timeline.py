@@ -11,7 +11,7 @@ from nas.report.page.charting import TRIAL, Trace, rows_axis
 from nas.report.page.parts import BLUE, ORANGE, PALE, VERMILION, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Column, Fact, Report, Table, show_seconds, show_share
-from nas.study.attempts import Attempt, read_attempts
+from nas.study.attempts import Attempt, read_attempts, span
 from nas.study.study import Study
 
 KEY, TITLE = "workers", "Workers and cost"
@@ -47,8 +47,8 @@ class _Worker:
     @property
     def window(self) -> float:
         """Seconds from its first attempt to the end of its last."""
-        ends = [one.ended for one in self.attempts if one.ended is not None]
-        return max(self.busy, (max(ends) - self.attempts[0].begun).total_seconds())
+        whole = span(self.attempts)
+        return self.busy if whole is None else max(self.busy, whole.total_seconds())
 
     @property
     def longest_pause(self) -> float:
@@ -64,19 +64,18 @@ class _Worker:
 def timeline(source: Source) -> Section | Absent:
     """The workers over time, and the cost of the search."""
     attempts = read_attempts(source.study.folder)
-    workers = _workers(attempts)
-    if not workers:
+    workers, whole = _workers(attempts), span(attempts)
+    if whole is None:
         return Absent(key=KEY, title=TITLE, reason="no attempt at a trial has ended")
     busy, window = sum(w.busy for w in workers), sum(w.window for w in workers)
     share = busy / window if window else 1.0
     many = f"{len(workers)} workers were" if len(workers) > 1 else "One worker was"
-    ends = [one.ended for one in attempts if one.ended is not None]
-    wall = (max(ends) - attempts[0].begun).total_seconds()
+    wall = whole.total_seconds()
     lead = (
         f"{many} busy for {show_share(share)} of the time between the first and the last attempt of each; "
         f"the search took {show_seconds(wall)} from its first attempt to its last."
     )
-    blocks = (_chart(workers, attempts), _worker_table(workers), _cost(source.study, attempts, wall))
+    blocks = (_chart(workers, attempts, whole), _worker_table(workers), _cost(source.study, attempts, wall))
     return Section(key=KEY, title=TITLE, lead=lead, blocks=blocks)
 
 
@@ -88,13 +87,11 @@ def _workers(attempts: Sequence[Attempt]) -> list[_Worker]:
     return sorted(workers, key=lambda worker: worker.attempts[0].begun)
 
 
-def _chart(workers: Sequence[_Worker], attempts: Sequence[Attempt]) -> Chart:
+def _chart(workers: Sequence[_Worker], attempts: Sequence[Attempt], whole: timedelta) -> Chart:
     shown = sorted(workers, key=lambda worker: -worker.busy)[:MOST_WORKERS]
     shown = [worker for worker in workers if worker in shown]
     total = sum(len(worker.attempts) for worker in shown)
     is_joined = total > MOST_BARS
-    ends = [one.ended for one in attempts if one.ended is not None]
-    whole = max(ends) - attempts[0].begun
     bars: dict[str, list[tuple[int, datetime, float, str, int | None]]] = {}
     for row, worker in enumerate(shown):
         for status, begun, seconds, words, trial in _bars(worker, whole if is_joined else None):

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from nas.metrics import metric_info, show_metric
-from nas.report.network_lines import stage_lines
+from nas.report.network_lines import UNREADABLE, stage_lines
 from nas.report.printing import show_count, show_seconds, show_share
 from nas.study.study_trial import StudyTrial
-from search_spaces import SpaceError
 
 Values = Mapping[str, str]
 
@@ -57,7 +56,7 @@ def _lines(trial: StudyTrial) -> list[tuple[Any, ...]]:
     """Its stages as the page draws them; none where its network cannot be read."""
     try:
         lines = stage_lines(trial.network)
-    except (SpaceError, ValueError, KeyError, TypeError):  # ops of the user's own, or an earlier version's
+    except UNREADABLE:
         return []
     return [
         (
