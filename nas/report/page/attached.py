@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image, UnidentifiedImageError
 
@@ -15,8 +15,9 @@ from nas.latency.measurement import FORMAT as MEASUREMENTS
 from nas.latency.measurement import LatencyMeasurement, read_measurements
 from nas.latency.table.table import FORMAT as TABLE
 from nas.latency.table.table import LatencyTable
-from nas.reading import parse_json, read_text
+from nas.reading import parse_json, read_bytes, read_json
 from nas.report.class_maps_picture import WORDS
+from nas.report.page.parts import Block, Picture
 from nas.report.page.training_files import (
     RESULT,
     TrainingRecord,
@@ -27,6 +28,8 @@ from nas.report.page.training_files import (
 )
 from nas.study.study_folder import FILE_NAME
 
+_File = TypeVar("_File", "Scores", "Scaling")
+
 ACCEPTED = (
     "a study's folder, a folder of nas train or nas scale, a file that nas evaluate --json, nas scale "
     "--json, nas latency-table or nas measure wrote, a picture (.png) of nas cam, or a folder with some"
@@ -34,9 +37,6 @@ ACCEPTED = (
 
 SCALING_LOG, LAW, CURVES, TRAINED = "trainings.jsonl", "law.png", "curves.png", "trained"
 """Names in the folder of `nas scale`."""
-
-LARGEST_JSON = 64 * 2**20
-"""Bytes of a JSON file that is looked into."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +126,35 @@ class Attached:
             for name in self.__dataclass_fields__
         }
         return Attached(**joined)
+
+
+def blocks_of(
+    files: Sequence[_File], make: Callable[[_File, int], Iterable[Block]], what: str
+) -> list[Block]:
+    """What a section shows of each file, given the file and its place.
+
+    Raises:
+        UsageError: A file is not what its name says, which is `what`.
+    """
+    blocks: list[Block] = []
+    for place, one in enumerate(files):
+        try:
+            blocks += make(one, place)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise damaged(one.path, what, error) from error
+    return blocks
+
+
+def picture_of(path: Path, *, title: str, alt: str) -> Picture:
+    """A picture in a file as a part of the page.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    try:
+        return Picture(title=title, content=read_bytes(path), kind="png", alt=alt)
+    except OSError as error:
+        raise damaged(path, "a picture", error) from error
 
 
 def _place(one: Any) -> Path:
@@ -225,9 +254,7 @@ def _in_file(path: Path, *, is_given: bool) -> Attached:
     if path.suffix.lower() != ".json":
         return Attached()
     try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"it has more than {LARGEST_JSON:,} bytes")
-        values = parse_json(read_text(path))
+        values = read_json(path)
     except (OSError, ValueError) as error:
         if is_given:
             raise damaged(path, "JSON", error) from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from nas.errors import UsageError
-from nas.reading import read_bytes
-from nas.report.page.attached import Attached, MapPicture
-from nas.report.page.parts import Absent, Picture, Section
+from nas.report.page.attached import Attached, picture_of
+from nas.report.page.parts import Absent, Section
 
 KEY, TITLE = "maps", "Class maps"
 
@@ -26,15 +24,5 @@ def mapped(found: Attached) -> Section | Absent:
     many = f"{len(found.maps)} pictures show" if len(found.maps) > 1 else "One picture shows"
     lead = f"{many} where networks look."
     lead += f" The first {MOST_PICTURES} are here." if left else ""
-    return Section(key=KEY, title=TITLE, lead=lead, blocks=tuple(map(_picture, shown)))
-
-
-def _picture(one: MapPicture) -> Picture:
-    try:
-        content = read_bytes(one.path)
-    except OSError as error:
-        raise UsageError(
-            f"{one.path} cannot be read ({error.strerror or error}): restore it, or leave it out",
-            field="folders",
-        ) from error
-    return Picture(title=one.path.name, content=content, kind="png", alt=one.words)
+    blocks = tuple(picture_of(one.path, title=one.path.name, alt=one.words) for one in shown)
+    return Section(key=KEY, title=TITLE, lead=lead, blocks=blocks)

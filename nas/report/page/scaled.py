@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from nas.metrics import Goal, metric_info, show_metric
-from nas.reading import read_bytes
 from nas.report.family_report import trained_columns
-from nas.report.page.attached import Attached, Scaling
+from nas.report.page.attached import Attached, Scaling, blocks_of, picture_of
 from nas.report.page.charting import Trace, axis, errors, metric_axis, titled
 from nas.report.page.law_chart import SHARES, law_chart
 from nas.report.page.parts import (
@@ -21,11 +20,10 @@ from nas.report.page.parts import (
     Absent,
     Block,
     Chart,
-    Picture,
     Section,
     Words,
 )
-from nas.report.page.training_files import Values, damaged, number
+from nas.report.page.training_files import Values, number
 from nas.report.printing import Fact, Report, Table, show_count
 from nas.report.scaling_report import law_column, scaled_columns
 from nas.units import show_number
@@ -55,12 +53,7 @@ def scaled(found: Attached) -> Section | Absent:
             title=TITLE,
             reason="no network was scaled, or the folder of nas scale was not given beside the study",
         )
-    blocks: list[Block] = []
-    for place, one in enumerate(found.scalings):
-        try:
-            blocks += _of_one(one, place)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise damaged(one.path, "what nas scale --json prints", error) from error
+    blocks = blocks_of(found.scalings, _of_one, "what nas scale --json prints")
     return Section(key=KEY, title=TITLE, lead=_lead(found.scalings), blocks=tuple(blocks))
 
 
@@ -106,12 +99,8 @@ def _notes(values: Values) -> tuple[str, ...]:
 
 def _pictures(one: Scaling) -> Iterator[Block]:
     for path in one.pictures:
-        yield Picture(
-            title=path.stem,
-            content=read_bytes(path),
-            kind="png",
-            alt=f"The picture {path.name} of nas scale; its numbers were not kept.",
-        )
+        alt = f"The picture {path.name} of nas scale; its numbers were not kept."
+        yield picture_of(path, title=path.stem, alt=alt)
 
 
 def _metric(values: Values) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nas.report.page.attached import Attached, Scores
+from nas.report.page.attached import Attached, Scores, blocks_of
 from nas.report.page.charting import axis, bars, line, rows_axis
 from nas.report.page.confusion import MOST_CLASSES, matrix, pairs, short_name
 from nas.report.page.escaping import visible
 from nas.report.page.parts import BLUE, VERMILION, Absent, Block, Chart, Section, Words
-from nas.report.page.training_files import Values, damaged, number
+from nas.report.page.training_files import Values, number
 from nas.report.printing import Column, Fact, Report, Table, show_accuracy, show_count, show_share
 from nas.report.scores_report_classes import SHARES
 from nas.report.scores_report_labels import COLUMNS as OF_LABELS
@@ -48,12 +48,7 @@ def scored(found: Attached) -> Section | Absent:
             reason="there is no evaluation: nas evaluate TRAINING --data ... --json > TRAINING/scores.json "
             "writes one, and nas report STUDY TRAINING shows it",
         )
-    blocks: list[Block] = []
-    for place, one in enumerate(found.scores):
-        try:
-            blocks += _of_one(one, place)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            raise damaged(one.path, "the scores of nas evaluate --json", error) from error
+    blocks = blocks_of(found.scores, _of_one, "the scores of nas evaluate --json")
     return Section(key=KEY, title=TITLE, lead=_lead(found.scores), blocks=tuple(blocks))
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from nas.errors import UsageError
 from nas.export.opened import RUN, RUN_BUNDLE
 from nas.metrics import metric_info
-from nas.reading import parse_json, read_text
+from nas.reading import parse_json, read_json, read_text
 
 RESULT, CHECKPOINT = "result.json", "checkpoint.safetensors"
 
@@ -127,7 +127,7 @@ def read_object(path: Path) -> Values:
         UsageError: It cannot be read, or is something else.
     """
     try:
-        found = parse_json(read_text(path))
+        found = read_json(path)
     except (OSError, ValueError) as error:
         raise damaged(path, "JSON", error) from error
     if not isinstance(found, dict):

@@ -15,9 +15,10 @@ from nas.__main__ import main
 from nas.errors import LatencyError, StudyError, UsageError
 from nas.evaluation.comparison import Comparison, Contender, Run
 from nas.report.class_maps_picture import WORDS
-from nas.report.page.attached import Attached, Scores, recognise
+from nas.report.page.attached import Attached, MapPicture, Scaling, Scores, recognise
 from nas.report.page.compared import half_width, verdict
 from nas.report.page.confusion import chosen_classes
+from nas.report.page.mapped import mapped
 from nas.report.page.parts import Absent, Chart, Picture, Section
 from nas.report.page.scaled import scaled
 from nas.report.page.scored import scored
@@ -258,6 +259,18 @@ def test_a_search_whose_numbers_were_not_kept_shows_its_pictures(tmp_path):
     picture(tmp_path / "law.png")
     found = scaled(recognise(tmp_path))
     assert any(isinstance(block, Picture) for block in found.blocks)
+
+
+@pytest.mark.parametrize("make", [scaled, mapped])
+def test_a_picture_that_is_gone_by_now_is_a_mistake_that_names_it(make, tmp_path):
+    path = tmp_path / "law.png"
+    found = Attached(
+        scalings=(Scaling(path=tmp_path, values={}, pictures=(path,)),),
+        maps=(MapPicture(path=path, words="Class maps"),),
+    )
+    with pytest.raises(UsageError, match=re.escape(str(path))) as caught:
+        make(found)
+    assert caught.value.field == "folders"
 
 
 # The comparison
