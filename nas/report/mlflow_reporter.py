@@ -18,7 +18,7 @@ from nas.errors import UsageError
 from nas.events import SearchEnd, SearchStart, TrialReport
 from nas.report.run_facts import RunEnd, RunFacts, flat
 from nas.report.run_log import Number, Picture, Words
-from nas.report.sending import Sending, Timed, thread_name, within
+from nas.report.sending import Sending, Timed, imported, thread_name, within
 from nas.study.study import Study
 from nas.trial import Progress
 from nas.values import bounded, digest
@@ -111,16 +111,9 @@ def _client_type() -> Any:
     """The class of MLflow's clients, which send no telemetry and print no addresses on standard output."""
     for name in ("MLFLOW_DISABLE_TELEMETRY", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"):
         os.environ.setdefault(name, "true")
-    try:
-        from mlflow import MlflowClient
-    except Exception as error:  # a broken installation may raise anything
-        raise UsageError(
-            f"reporting to MLflow needs the package mlflow, which cannot be imported ({error}): "
-            "pip install 'mnas[mlflow]'",
-            field="mlflow",
-        ) from error
+    client = imported(NAME, "MLflow").MlflowClient
     _keep_quiet()
-    return MlflowClient
+    return client
 
 
 def _reach(where: str) -> None:

@@ -7,10 +7,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from nas.errors import NasError
+from nas.errors import NasError, UsageError
 from nas.events import SearchEnd, SearchStart, TrialReport
 from nas.report.run_facts import RunEnd, RunFacts
 from nas.report.run_log import RunLog, Step, begun
@@ -233,6 +234,22 @@ class _Thread:
 def thread_name(name: str) -> str:
     """Name of the threads that talk to a service, by which its messages are kept off the screen."""
     return f"nas-{name}"
+
+
+def imported(package: str, service: str) -> Any:
+    """The package of a service, which is an extra of ours of the same name.
+
+    Raises:
+        UsageError: It cannot be imported; the option has its name too.
+    """
+    try:
+        return import_module(package)
+    except Exception as error:  # a broken installation may raise anything
+        raise UsageError(
+            f"reporting to {service} needs the package {package}, which cannot be imported ({error}): "
+            f"pip install 'mnas[{package}]'",
+            field=package,
+        ) from error
 
 
 def within(seconds: float, call: Callable[[], T], *, name: str) -> T:

@@ -14,7 +14,7 @@ from nas.errors import UsageError
 from nas.events import SearchEnd, SearchStart, TrialReport
 from nas.report.run_facts import RunEnd, RunFacts
 from nas.report.run_log import Number, Picture, Words
-from nas.report.sending import CLOSING_SECONDS, Sending, Timed, within
+from nas.report.sending import CLOSING_SECONDS, Sending, Timed, imported, within
 from nas.study.study import Study
 from nas.trial import Progress
 
@@ -103,15 +103,7 @@ class WandbReporter:
 
 
 def _wandb() -> Any:
-    try:
-        import wandb
-    except Exception as error:  # a broken installation may raise anything
-        raise UsageError(
-            f"reporting to W&B needs the package wandb, which cannot be imported ({error}): "
-            "pip install 'mnas[wandb]'",
-            field="wandb",
-        ) from error
-    return wandb
+    return imported(NAME, "W&B")
 
 
 class _Wandb:
