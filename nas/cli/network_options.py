@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from nas.cli.adding import (
+    Group,
     Parser,
     add_declared,
     add_device,
@@ -72,7 +73,18 @@ def fill_scale(parser: Parser) -> None:
     take(
         parser, "--pixels", parse_positive_int, "PX", "image side of the network, unscaled (default: its own)"
     )
-    factor = parser.add_argument_group("size; give one of these")
+    _add_size(parser.add_argument_group("size; give one of these"))
+    _add_rule(parser.add_argument_group("how the size is shared and rounded"))
+    parser.add_argument("--out", metavar="DIR", help="where to write (default runs/ARCH-scaled)")
+    _add_full_training(
+        parser.add_argument_group("full training of the family, and of what a training budget is measured on")
+    )
+    _add_scaling_search(parser)
+    add_json(parser)
+
+
+def _add_size(factor: Group) -> None:
+    """Adds what says how large the network becomes."""
     take(
         factor,
         "--phi",
@@ -109,7 +121,10 @@ def fill_scale(parser: Parser) -> None:
         "H",
         "the largest whose training on --data takes at most this time, by measured steps, such as 1.5h",
     )
-    rule = parser.add_argument_group("how the size is shared and rounded")
+
+
+def _add_rule(rule: Group) -> None:
+    """Adds how depth, width and resolution grow for it."""
     take(
         rule,
         "--direction",
@@ -142,10 +157,10 @@ def fill_scale(parser: Parser) -> None:
         f"how channels and layers are rounded: {', '.join(RULES)}",
         default=next(iter(RULES)),
     )
-    parser.add_argument("--out", metavar="DIR", help="where to write (default runs/ARCH-scaled)")
-    full = parser.add_argument_group(
-        "full training of the family, and of what a training budget is measured on"
-    )
+
+
+def _add_full_training(full: Group) -> None:
+    """Adds how the network and its family are trained in full."""
     full.add_argument(
         "--train",
         action="store_true",
@@ -164,8 +179,6 @@ def fill_scale(parser: Parser) -> None:
         "64 pixels, modern above)",
     )
     add_declared(full, replace(options_of(TrainOptions)["device"], default=None))
-    _add_scaling_search(parser)
-    add_json(parser)
 
 
 def _add_scaling_search(parser: Parser) -> None:

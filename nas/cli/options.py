@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, get_args
 
 from nas.cli.adding import (
+    Group,
     Parser,
     add_declared,
     add_download,
@@ -28,13 +29,7 @@ from nas.options import DeclaredOption, options_of
 from nas.published_weights import PACKAGES
 from nas.scoring.class_map import METHODS, OF_CAPTUM
 from nas.tasks import TASKS, THRESHOLD
-from nas.units import (
-    one_of,
-    parse_fraction,
-    parse_natural,
-    parse_number,
-    parse_positive_int,
-)
+from nas.units import one_of, parse_fraction, parse_natural, parse_number, parse_positive_int
 
 EXPORT_FORMATS = ("bundle", "timm")
 LONGER = 3.0
@@ -221,12 +216,7 @@ def fill_evaluate(parser: Parser) -> None:
     parser.add_argument("bundle", metavar="BUNDLE", help=BUNDLE)
     images = parser.add_argument_group("images")
     known = options_of(Settings)
-    images.add_argument(
-        "--data",
-        required=True,
-        metavar="PATH",
-        help="folder of images, .npz pack, CSV of file names and labels, or name of a data set",
-    )
+    images.add_argument("--data", required=True, metavar="PATH", help=known["data"].help)
     add_declared(images, known["data_root"])
     add_download(images)
     take(
@@ -315,10 +305,14 @@ def fill_cam(parser: Parser) -> None:
         f"{', '.join(OF_CAPTUM)}: of captum, which must be installed",
         default=METHODS[0],
     )
-    parser.add_argument(
+    _add_torch_device(parser)
+    add_json(parser)
+
+
+def _add_torch_device(group: Group | Parser) -> None:
+    group.add_argument(
         "--device", default="auto", metavar="NAME", help="auto, cpu or cuda (default auto: a GPU if there)"
     )
-    add_json(parser)
 
 
 def _add_runtime(parser: Parser) -> None:
@@ -332,9 +326,7 @@ def _add_runtime(parser: Parser) -> None:
         default="torch",
         help="run model.onnx in ONNX Runtime, in place of the weights in torch",
     )
-    group.add_argument(
-        "--device", default="auto", metavar="NAME", help="auto, cpu or cuda (default auto: a GPU if there)"
-    )
+    _add_torch_device(group)
     take(group, "--batch-size", parse_positive_int, "N", "images a forward pass (default: up to 256)")
 
 
