@@ -106,13 +106,10 @@ class Search:
         instance("rungs", self.rungs, (Rungs, none), "make it with nas.Rungs.of(...)")
         _given("evaluator", self.evaluator, Evaluator)
         _given("controller", self.controller, Controller)
+        objective, controller = self.objective, self.controller
         changed = {
-            "objective": Objective.parse(self.objective)
-            if isinstance(self.objective, str)
-            else self.objective,
-            "controller": ControllerOptions(self.controller)
-            if isinstance(self.controller, str)
-            else self.controller,
+            "objective": Objective.parse(objective) if isinstance(objective, str) else objective,
+            "controller": ControllerOptions(controller) if isinstance(controller, str) else controller,
             "seed": seed_of(self.seed),
             "deterministic": flag("deterministic", self.deterministic),
             "keep_best": whole("keep_best", self.keep_best, least=0),
@@ -165,18 +162,7 @@ class Search:
         for reporter in reporters:
             if isinstance(reporter, ChecksReady):
                 reporter.check_ready()
-        controller = (
-            self.controller.make(catalogue, self.objective, seed=self.seed)
-            if isinstance(self.controller, ControllerOptions)
-            else self.controller
-        )
-        if self.budget.finalists == AUTO and not isinstance(controller, HasBeliefs):
-            raise UsageError(
-                f"finalists='auto' needs a controller that has `beliefs`, but "
-                f"{type(controller).__qualname__} has none: define it (controllers.finals.HasBeliefs), "
-                "or give a number of finalists",
-                field="finalists",
-            )
+        controller = self._made(catalogue)
         identity = identity_of(
             catalogue,
             self.evaluator,
@@ -199,6 +185,19 @@ class Search:
             if warm_start is None
             else earlier_results(warm_start, identity, catalogue, self.objective, provenance=provenance),
         )
+
+    def _made(self, catalogue: Catalogue) -> Controller:
+        """The controller, made for this space and objective where it is one of ours."""
+        found = self.controller
+        if isinstance(found, ControllerOptions):
+            found = found.make(catalogue, self.objective, seed=self.seed)
+        if self.budget.finalists == AUTO and not isinstance(found, HasBeliefs):
+            raise UsageError(
+                f"finalists='auto' needs a controller that has `beliefs`, but {type(found).__qualname__} has "
+                "none: define it (controllers.finals.HasBeliefs), or give a number of finalists",
+                field="finalists",
+            )
+        return found
 
     def _check_schedule(self) -> None:
         """Checks that budget, rungs and a fixed schedule go together."""

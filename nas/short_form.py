@@ -16,13 +16,7 @@ from nas.evaluators import Probed
 from nas.execution.executors import DEFAULT_EXECUTOR, ExecutorOptions
 from nas.objective import KINDS, Objective
 from nas.proposals import Replicate
-from nas.protocols import (
-    Evaluator,
-    Executor,
-    LatencyPredictor,
-    Probe,
-    Reporter,
-)
+from nas.protocols import Evaluator, Executor, LatencyPredictor, Probe, Reporter
 from nas.reporters import Reporters
 from nas.resumption import recipe_for
 from nas.rungs import Rungs
@@ -98,12 +92,7 @@ def search(
     folder = folder_of(out)
     check_space(space)
     instance("recipe", recipe, (Recipe, type(None)), "give nas.Recipe(...)")
-    if trials is not None and budget is not None:
-        raise UsageError(
-            f"give trials or a budget, but got both: put trials={trials} into the budget", field="trials"
-        )
-    if budget is None:
-        budget = Budget() if trials is None else Budget(trials=trials)
+    budget = _budget(trials, budget)
     instance("objective", objective, (Objective, str, type(None)), "give nas.Objective or arithmetic as text")
     target = None if target_macs is None else real("target_macs", target_macs, above=0)
     instance("metric", metric, (str, type(None)), "give its name")
@@ -111,7 +100,11 @@ def search(
     predictor, probe = _latency(latency)
     runner = _executor(executor, workers)
     reporter = Reporters(listed_reporters(reporters))
-    images = _images(space, data, evaluator, lambda text: reporter.on_progress(Progress(text=text)))
+
+    def say(text: str) -> None:
+        reporter.on_progress(Progress(text=text))
+
+    images = _images(space, data, evaluator, say)
     goal = objective_of_task(
         terms,
         None if images is None else images.task,
@@ -128,7 +121,7 @@ def search(
         init=init,
         probe=probe,
         deterministic=flag("deterministic", deterministic),
-        say=lambda text: reporter.on_progress(Progress(text=text)),
+        say=say,
     )
     described = Search(
         space,
@@ -144,6 +137,17 @@ def search(
     return described.run(
         folder, executor=runner, enqueue=enqueue, warm_start=warm_start, reporters=reporters, events=events
     )
+
+
+def _budget(trials: int | None, budget: Budget | None) -> Budget:
+    """The budget, or one of so many trials."""
+    if budget is None:
+        return Budget() if trials is None else Budget(trials=trials)
+    if trials is not None:
+        raise UsageError(
+            f"give trials or a budget, but got both: put trials={trials} into the budget", field="trials"
+        )
+    return budget
 
 
 def _check_predicted(objective: Objective, predictor: LatencyPredictor | None) -> None:
