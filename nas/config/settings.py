@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,18 @@ PARALLEL_ONLY = {
 }
 """Settings that an executor of one trial at a time cannot keep, and the value that asks nothing of it."""
 
+_study = partial(option, group=STUDY)
+_images = partial(option, group=IMAGES, also=BOTH + SCALE)
+_space = partial(option, group=SPACE, also=BOTH)
+_objective = partial(option, group=OBJECTIVE, also=PROFILE)
+_search = partial(option, group=SEARCH, resume="changeable")
+_machines = partial(option, group=MACHINES, resume="changeable", also=TRAINS)
+_latency = partial(option, group=LATENCY)
+_training = partial(option, group=TRAINING)
+_comparison = partial(option, group=COMPARISON, read=parse_natural, resume="changeable")
+_reports = partial(option, group=REPORTS, resume="changeable")
+"""Options by their heading, with what most of those under it have in common."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
@@ -80,374 +93,231 @@ class Settings:
     means not given: the code that uses it decides.
     """
 
-    seed: int = option(
-        0, "seed of everything random", group=STUDY, metavar="N", read=parse_natural, also=TRAINS
-    )
-    is_deterministic: bool = option(
+    seed: int = _study(0, "seed of everything random", metavar="N", read=parse_natural, also=TRAINS)
+    is_deterministic: bool = _study(
         False,
         "fix the schedule: equal searches write equal journals, except for times",
-        group=STUDY,
         flag="--deterministic",
     )
-    data: str | None = option(
+    data: str | None = _images(
         None,
         "folder of images, .npz pack, CSV of file names and labels, or name of a data set",
-        group=IMAGES,
         metavar="PATH",
         read=absolute_if_there,
         resume="moved",
-        also=BOTH + SCALE,
     )
-    task: TaskName | None = option(
+    task: TaskName | None = _images(
         None,
         "what networks learn to predict: one class, labels of which an image may have several, or numbers",
-        group=IMAGES,
         metavar="NAME",
         default_text="what the labels say",
-        also=BOTH + SCALE,
     )
-    data_root: str | None = option(
+    data_root: str | None = _images(
         None,
         "where torchvision's files are, for data sets by name",
-        group=IMAGES,
         metavar="DIR",
         read=absolute_path,
         resume="moved",
-        also=BOTH + SCALE,
     )
-    search_fraction: float = option(
-        SEARCH_FRACTION,
-        "share of the training images on which candidates are measured",
-        group=IMAGES,
-        metavar="F",
-        also=BOTH + SCALE,
+    search_fraction: float = _images(
+        SEARCH_FRACTION, "share of the training images on which candidates are measured", metavar="F"
     )
-    fit: Fit = option(
+    fit: Fit = _images(
         FIT,
         "how images become square, by cutting the centre out, adding black bars, or distorting",
-        group=IMAGES,
         metavar="NAME",
-        also=BOTH + SCALE,
     )
-    space: str | None = option(
+    space: str | None = _space(
         None,
         f"{', '.join(BUILT_IN)}; a variant such as mnasnet_a1, efficientnet_v2_b0, resnet18 or mnasnet_flat; "
         "or file.py:name of your own",
-        group=SPACE,
         metavar="NAME",
         read=absolute_own,
         resume="moved",
-        also=BOTH,
     )
-    resolution: int | None = option(
-        None, "image side", group=SPACE, metavar="PX", default_text="that of the images", also=BOTH
-    )
-    width: float | None = option(
-        None, "multiplies the channels", group=SPACE, metavar="W", default_text="1", also=BOTH
-    )
-    metric: str | None = option(
+    resolution: int | None = _space(None, "image side", metavar="PX", default_text="that of the images")
+    width: float | None = _space(None, "multiplies the channels", metavar="W", default_text="1")
+    metric: str | None = _objective(
         None,
         f"what is maximised: {_METRICS}; or a metric of your own evaluator",
-        group=OBJECTIVE,
         metavar="NAME",
         read=read_metric,
         default_text="the first of the task",
         also=TRAINS,
     )
-    target_macs: float | None = option(
-        None,
-        "multiply-adds aimed at, such as 30M",
-        group=OBJECTIVE,
-        metavar="N",
-        read=parse_count,
-        also=PROFILE,
+    target_macs: float | None = _objective(
+        None, "multiply-adds aimed at, such as 30M", metavar="N", read=parse_count
     )
-    target_params: float | None = option(
-        None, "parameters aimed at, such as 2M", group=OBJECTIVE, metavar="N", read=parse_count, also=PROFILE
+    target_params: float | None = _objective(
+        None, "parameters aimed at, such as 2M", metavar="N", read=parse_count
     )
-    target_latency_ms: float | None = option(
+    target_latency_ms: float | None = _objective(
         None,
         "target for the latency, such as 5ms",
-        group=OBJECTIVE,
         flag="--target-latency",
         metavar="T",
         read=parse_milliseconds,
-        also=PROFILE,
     )
-    objective: str | None = option(
+    objective: str | None = _objective(
         None,
         f"how a target counts: {', '.join(KINDS[:-1])} or {KINDS[-1]}; or all of it written out, such as "
         "'accuracy * (latency/5ms)^-0.07 * params^-0.05, memory <= 2GiB'",
-        group=OBJECTIVE,
         metavar="KIND",
         read=read_objective,
         default_text=KINDS[0],
-        also=PROFILE,
     )
-    max_macs: float | None = option(
-        None,
-        "reject candidates above it before training",
-        group=OBJECTIVE,
-        metavar="N",
-        read=parse_count,
-        also=BOTH,
+    max_macs: float | None = _objective(
+        None, "reject candidates above it before training", metavar="N", read=parse_count, also=BOTH
     )
-    max_params: float | None = option(
-        None,
-        "reject candidates above it before training",
-        group=OBJECTIVE,
-        metavar="N",
-        read=parse_count,
-        also=BOTH,
+    max_params: float | None = _objective(
+        None, "reject candidates above it before training", metavar="N", read=parse_count, also=BOTH
     )
-    max_memory_bytes: float | None = option(
-        None,
-        "limit of the training memory, such as 2GiB",
-        group=OBJECTIVE,
-        flag="--max-memory",
-        metavar="M",
-        read=parse_bytes,
-        also=PROFILE,
+    max_memory_bytes: float | None = _objective(
+        None, "limit of the training memory, such as 2GiB", flag="--max-memory", metavar="M", read=parse_bytes
     )
-    max_latency_ms: float | None = option(
-        None,
-        "most latency",
-        group=OBJECTIVE,
-        flag="--max-latency",
-        metavar="T",
-        read=parse_milliseconds,
-        also=PROFILE,
+    max_latency_ms: float | None = _objective(
+        None, "most latency", flag="--max-latency", metavar="T", read=parse_milliseconds
     )
-    controller: str | None = option(
+    controller: str | None = _search(
         None,
         f"{', '.join(CONTROLLERS)}; or file.py:name of your own "
         f"(default: {next(iter(CONTROLLERS))}, or front for an objective with several goals)",
-        group=SEARCH,
         metavar="NAME",
         read=read_controller,
         resume="moved",
     )
-    accuracy_noise: float | None = option(
+    accuracy_noise: float | None = _search(
         None,
         "standard deviation of one measured accuracy, or of --metric; nas proxy-check measures it",
-        group=SEARCH,
         metavar="S",
+        resume="fixed",
     )
-    proxy_check: str | None = option(
+    proxy_check: str | None = _search(
         None,
         "read that noise from a nas proxy-check of this recipe, these images and this metric",
-        group=SEARCH,
         metavar="DIR",
         read=absolute_path,
         resume="moved",
     )
-    trials: int = option(
-        BUDGET.trials, "trials in all, earlier runs included", group=SEARCH, metavar="N", resume="changeable"
+    trials: int = _search(BUDGET.trials, "trials in all, earlier runs included", metavar="N")
+    max_hours: float | None = _search(
+        BUDGET.max_hours, "most wall time of this run, such as 1.5 or 90min", metavar="H", read=parse_hours
     )
-    max_hours: float | None = option(
-        BUDGET.max_hours,
-        "most wall time of this run, such as 1.5 or 90min",
-        group=SEARCH,
-        metavar="H",
-        read=parse_hours,
-        resume="changeable",
-    )
-    patience: int | None = option(
+    patience: int | None = _search(
         BUDGET.patience,
         "stop after N trials without a better reward, or without one on the front",
-        group=SEARCH,
         metavar="N",
-        resume="changeable",
     )
-    enqueue: tuple[tuple[str, str], ...] = option(
-        (),
-        "try this network next; may be repeated",
-        group=SEARCH,
-        metavar="ARCH.json",
-        read=read_network,
-        is_repeated=True,
-        resume="changeable",
+    enqueue: tuple[tuple[str, str], ...] = _search(
+        (), "try this network next; may be repeated", metavar="ARCH.json", read=read_network, is_repeated=True
     )
-    finalists: int | str = option(
+    finalists: int | str = _search(
         BUDGET.finalists,
         "train the N best again in the last 2N trials; auto: as many as their noise calls for",
-        group=SEARCH,
         metavar="N|auto",
         read=parse_finalists,
-        resume="changeable",
     )
-    warm_start: str | None = option(
+    warm_start: str | None = _search(
         None,
         "learn from an earlier study of the same space and data first",
-        group=SEARCH,
         metavar="STUDY",
         read=absolute_path,
-        resume="changeable",
     )
-    workers: int | None = option(
-        None, "trainings at the same time", group=MACHINES, metavar="N", resume="changeable", also=TRAINS
+    workers: int | None = _machines(None, "trainings at the same time", metavar="N")
+    gpus_per_worker: float | None = _machines(None, "share of a GPU each holds, such as 0.25", metavar="G")
+    executor: str = _machines(
+        DEFAULT_EXECUTOR, EXECUTOR_NAMES, metavar="NAME", read=one_of("executor", EXECUTORS)
     )
-    gpus_per_worker: float | None = option(
-        None,
-        "share of a GPU each holds, such as 0.25",
-        group=MACHINES,
-        metavar="G",
-        resume="changeable",
-        also=TRAINS,
+    address: str | None = _machines(None, "join a running Ray cluster: auto, or host:port", metavar="ADDRESS")
+    trial_timeout_minutes: float | None = _machines(
+        None, "stop a trial after so many minutes", flag="--trial-timeout", metavar="MIN"
     )
-    executor: str = option(
-        DEFAULT_EXECUTOR,
-        EXECUTOR_NAMES,
-        group=MACHINES,
-        metavar="NAME",
-        read=one_of("executor", EXECUTORS),
-        resume="changeable",
-        also=TRAINS,
-    )
-    address: str | None = option(
-        None,
-        "join a running Ray cluster: auto, or host:port",
-        group=MACHINES,
-        metavar="ADDRESS",
-        resume="changeable",
-        also=TRAINS,
-    )
-    trial_timeout_minutes: float | None = option(
-        None,
-        "stop a trial after so many minutes",
-        group=MACHINES,
-        flag="--trial-timeout",
-        metavar="MIN",
-        resume="changeable",
-        also=TRAINS,
-    )
-    on_ray_loss: OnRayLoss = option(
-        "stop",
-        "what to do when Ray itself dies",
-        group=MACHINES,
-        metavar="NAME",
-        resume="changeable",
-        also=TRAINS,
-    )
-    latency_table: str | None = option(
+    on_ray_loss: OnRayLoss = _machines("stop", "what to do when Ray itself dies", metavar="NAME")
+    latency_table: str | None = _latency(
         None,
         "predict latency from a table that nas latency-table made, in place of measuring it",
-        group=LATENCY,
         metavar="FILE",
         read=absolute_path,
         resume="moved",
     )
-    latency_device: str | None = option(
+    latency_device: str | None = _latency(
         None,
         ", ".join(("auto", *DEVICES)),
-        group=LATENCY,
         metavar="NAME",
         read=one_of("device", ("auto", *DEVICES)),
         default_text="auto: where it trains",
     )
-    latency_batch: int | None = option(
-        None, "images a forward pass", group=LATENCY, metavar="N", default_text=str(DEVICE.batch)
+    latency_batch: int | None = _latency(
+        None, "images a forward pass", metavar="N", default_text=str(DEVICE.batch)
     )
-    latency_threads: int | None = option(
-        None, "threads of the CPU there", group=LATENCY, metavar="N", default_text=str(DEVICE.threads)
+    latency_threads: int | None = _latency(
+        None, "threads of the CPU there", metavar="N", default_text=str(DEVICE.threads)
     )
-    latency_resource: str | None = option(
+    latency_resource: str | None = _latency(
         None,
         "measure on a node of the Ray cluster that offers this custom resource, one network at a time",
-        group=LATENCY,
         metavar="NAME",
         resume="changeable",
     )
-    evaluator: str | None = option(
+    evaluator: str | None = _training(
         None,
         "file.py:name of your own, which measures each candidate in place of this training",
-        group=TRAINING,
         metavar="FILE.py:NAME",
         read=absolute_own,
         resume="moved",
     )
     recipe: str = ""
-    init: str | None = option(
+    init: str | None = _training(
         None,
         "start candidates from weights of a trained network, where their layers match: a bundle, training "
         f"or study; timm:NAME; or {', '.join(PACKAGES)}, from an installed package",
-        group=TRAINING,
         metavar="WEIGHTS",
         read=absolute_if_there,
         resume="moved",
         default_text="fresh ones",
         also=CHECK,
     )
-    is_compiled: bool = option(
+    is_compiled: bool = _training(
         False,
         "compile each candidate first with torch.compile: takes minutes, for long trainings only",
-        group=TRAINING,
         flag="--compile",
         also=BOTH + SCALE,
     )
-    rungs: tuple[float, ...] = option(
+    rungs: tuple[float, ...] = _training(
         (),
         "successive halving: train all on the first rung, promote the best of each; epochs such as 1,3,9",
-        group=TRAINING,
         metavar="E,...",
         read=parse_rungs,
     )
-    fidelity: Fidelity | None = option(
+    fidelity: Fidelity | None = _training(
         None,
         "unit of the rungs: epochs, pixels, or shares of the images",
-        group=TRAINING,
         metavar="NAME",
         default_text=FIDELITY,
     )
-    reduction_factor: int | None = option(
-        None,
-        "of N candidates on a rung one is promoted",
-        group=TRAINING,
-        metavar="N",
-        default_text=str(REDUCTION_FACTOR),
+    reduction_factor: int | None = _training(
+        None, "of N candidates on a rung one is promoted", metavar="N", default_text=str(REDUCTION_FACTOR)
     )
-    compare_random: int | None = option(
-        None,
-        "number of random candidates to compare with",
-        group=COMPARISON,
-        metavar="K",
-        read=parse_natural,
-        default_text=str(RANDOMS),
-        resume="changeable",
+    compare_random: int | None = _comparison(
+        None, "number of random candidates to compare with", metavar="K", default_text=str(RANDOMS)
     )
-    compare_seeds: int | None = option(
-        None,
-        "trainings of each network; 0 skips the comparison",
-        group=COMPARISON,
-        metavar="N",
-        read=parse_natural,
-        default_text=str(SEEDS),
-        resume="changeable",
+    compare_seeds: int | None = _comparison(
+        None, "trainings of each network; 0 skips the comparison", metavar="N", default_text=str(SEEDS)
     )
-
-    wandb: str | None = option(
+    wandb: str | None = _reports(
         None,
         "Weights & Biases: PROJECT, or ENTITY/PROJECT; a resume goes on with the same run; none stops it",
-        group=REPORTS,
         metavar="PROJECT",
         read=read_wandb,
-        resume="changeable",
     )
-    mlflow: str | None = option(
+    mlflow: str | None = _reports(
         None,
         "MLflow: address of the server, such as http://localhost:5000; none stops it",
-        group=REPORTS,
         metavar="URI",
         read=read_mlflow,
-        resume="changeable",
     )
-    mlflow_experiment: str | None = option(
-        None,
-        "experiment there that the run is put into",
-        group=REPORTS,
-        metavar="NAME",
-        default_text=EXPERIMENT,
-        resume="changeable",
+    mlflow_experiment: str | None = _reports(
+        None, "experiment there that the run is put into", metavar="NAME", default_text=EXPERIMENT
     )
 
     @property
