@@ -73,7 +73,7 @@ def _study(rows: Rows) -> Iterator[Problem]:
         found = "its objective cannot be read"
     else:
         try:
-            parse_json(rows.study["settings_json"])
+            dict(parse_json(rows.study["settings_json"]))
         except (ValueError, TypeError, RecursionError):
             found = "its settings cannot be read"
     if found:

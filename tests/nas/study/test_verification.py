@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
@@ -499,6 +499,7 @@ PLACES = st.sampled_from(
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=PLACES, value=CELLS, row=st.integers(0, TRIALS - 1), column=st.integers(0, 9))
+@example(place=("study", "id", ("settings_json",)), value=0, row=0, column=0)
 def test_whatever_is_in_a_cell_no_changed_result_is_called_sound(whole, tmp_path, place, value, row, column):
     table, key, names = place
     study = shutil.copytree(whole, tmp_path / "cell", dirs_exist_ok=True)
