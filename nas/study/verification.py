@@ -16,7 +16,7 @@ from nas.study.journal_file import READ_ERRORS, connect, explained, open_readonl
 from nas.study.journal_tables import APPLICATION_ID, SCHEMA_VERSION, columns, header
 from nas.study.problems import Mend, Problem, Severity, Verification
 from nas.study.repair import Mender, keep_copy, mend_files, put_back, rebuild_index, salvage_file
-from nas.study.study_folder import FILE_NAME, has_study
+from nas.study.study_folder import FILE_NAME, LOG_NAME, has_study
 from nas.study.verify_file import (
     MOST_LOG,
     WHOLE,
@@ -75,7 +75,7 @@ def _look(folder: Path, space: SearchSpace | None) -> Verification:
         problems = [] if is_running else problems
         database.execute("BEGIN")  # one state of the file, also while a search writes to it
         found = _of_journal(database, folder, space, is_running=is_running)
-    if (log := folder / f"{FILE_NAME}-wal").is_file() and log.stat().st_size > MOST_LOG:
+    if (log := folder / LOG_NAME).is_file() and log.stat().st_size > MOST_LOG:
         found.unchecked.append(f"the {log.name} file, which is larger than {MOST_LOG >> 20} MiB")
     return Verification(
         folder=folder,

@@ -48,17 +48,23 @@ CHECKS = {
 TABLES = ("study", "candidate", "trial", "attempt", "measurement", "event", "controller", "recommendation")
 """The tables that hold texts."""
 
+HALF_WRITTEN = (".*.new", "weights/.*.new", "weights/*.partial")
+"""What a kill leaves of a file that was being written."""
+
 BESIDE = ("comparison.json", "training.json", *(f"{name}/" for name in PARTS))
 
 
 def database_problems(database: sqlite3.Connection) -> Iterator[Problem]:
-    """What SQLite finds wrong with an open file."""
+    """What SQLite finds wrong with an open file, up to where it cannot be read."""
     try:
-        application, version = header(database)
-        lines = [str(row[0]) for row in database.execute(f"PRAGMA integrity_check({MOST_FOUND})")]
+        yield from _database(database)
     except READ_ERRORS as error:
         yield _damaged(str(error), Mend.SALVAGE)
-        return
+
+
+def _database(database: sqlite3.Connection) -> Iterator[Problem]:
+    application, version = header(database)
+    lines = [str(row[0]) for row in database.execute(f"PRAGMA integrity_check({MOST_FOUND})")]
     if (application, version) != (APPLICATION_ID, version) or not 1 <= version <= SCHEMA_VERSION:
         yield _damaged(f"its header says version {version} of application {application:#x}", Mend.SALVAGE)
     if lines != ["ok"]:
@@ -71,11 +77,7 @@ def database_problems(database: sqlite3.Connection) -> Iterator[Problem]:
         return
     yield from _checked(database)
     yield from _texts(database)
-    try:
-        loose = [row[0] for row in database.execute("PRAGMA foreign_key_check")]
-    except READ_ERRORS as error:
-        yield _damaged(str(error), Mend.SALVAGE)
-        return
+    loose = [row[0] for row in database.execute("PRAGMA foreign_key_check")]
     for table in ("attempt", "measurement", "step"):
         if count := loose.count(table):
             yield Problem(
@@ -92,17 +94,14 @@ def _schema(database: sqlite3.Connection, version: int) -> str:
     """What differs from the tables of a journal; an earlier version may lack some of their columns."""
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as new:
         make_tables(new)
-        try:
-            texts = database.execute("SELECT CAST(coalesce(sql, '') AS BLOB) FROM sqlite_master")
-            if not all(is_text(text) for (text,) in texts):
-                return "the definition of a table is no text"
-            for (table,) in new.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"):
-                ours, theirs = _columns(new, table), _columns(database, table)
-                lacks_some = version == SCHEMA_VERSION and ours.keys() - theirs.keys()
-                if lacks_some or any(ours.get(name) != theirs[name] for name in theirs):
-                    return f"the columns of {table} are not those of a journal"
-        except READ_ERRORS as error:
-            return str(error)
+        texts = database.execute("SELECT CAST(coalesce(sql, '') AS BLOB) FROM sqlite_master")
+        if not all(is_text(text) for (text,) in texts):
+            return "the definition of a table is no text"
+        for (table,) in new.execute("SELECT name FROM sqlite_master WHERE type IN ('table', 'view')"):
+            ours, theirs = _columns(new, table), _columns(database, table)
+            lacks_some = version == SCHEMA_VERSION and ours.keys() - theirs.keys()
+            if lacks_some or any(ours.get(name) != theirs[name] for name in theirs):
+                return f"the columns of {table} are not those of a journal"
     return ""
 
 
@@ -118,9 +117,6 @@ def _checked(database: sqlite3.Connection) -> Iterator[Problem]:
             (count,) = database.execute(f"SELECT count(*) FROM {table} WHERE NOT ({law})").fetchone()
         except sqlite3.OperationalError:
             continue  # the journal is of an earlier version
-        except READ_ERRORS as error:
-            yield _damaged(str(error), Mend.SALVAGE)
-            return
         if count:
             yield _damaged(f"in {count} rows of {table}, `{law}` does not hold", Mend.SALVAGE)
 
@@ -129,15 +125,11 @@ def _texts(database: sqlite3.Connection) -> Iterator[Problem]:
     """Tables with bytes in place of text."""
     database.create_function("is_text", 1, is_text, deterministic=True)
     for table in TABLES:
-        try:
-            names = text_columns(database, table)
-            bad = " + ".join(
-                f"sum(typeof({name}) = 'text' AND NOT is_text(CAST({name} AS BLOB)))" for name in names
-            )
-            count = database.execute(f"SELECT {bad} FROM {table}").fetchone()[0] if names else 0
-        except READ_ERRORS as error:
-            yield _damaged(str(error), Mend.SALVAGE)
-            return
+        names = text_columns(database, table)
+        bad = " + ".join(
+            f"sum(typeof({name}) = 'text' AND NOT is_text(CAST({name} AS BLOB)))" for name in names
+        )
+        count = database.execute(f"SELECT {bad} FROM {table}").fetchone()[0] if names else 0
         if count:
             yield Problem(
                 law="a text is UTF-8",
@@ -164,14 +156,8 @@ def text_columns(database: sqlite3.Connection, table: str) -> list[str]:
 
 
 def _damaged(found: str, mend: Mend) -> Problem:
-    return Problem(
-        law=WHOLE,
-        where=FILE_NAME,
-        found=found,
-        severity=Severity.LOST if mend is Mend.SALVAGE else Severity.HARMLESS,
-        mend=mend,
-        file=FILE_NAME,
-    )
+    severity = Severity.LOST if mend is Mend.SALVAGE else Severity.HARMLESS
+    return _of_file(FILE_NAME, WHOLE, found, severity, mend)
 
 
 def log_problems(folder: Path) -> Iterator[Problem]:
@@ -179,27 +165,14 @@ def log_problems(folder: Path) -> Iterator[Problem]:
     log = folder / LOG_NAME
     if not log.is_file():
         if (folder / SHARED_NAME).is_file():
-            yield _of_log(
-                f"{SHARED_NAME} is there, which a killed search leaves with {LOG_NAME}: its last "
-                "results may be lost",
-                None,
-                f"copy {LOG_NAME} from where {FILE_NAME} comes from; if it is gone, remove {SHARED_NAME}",
+            wrong = (
+                f"{SHARED_NAME} is there, which a killed search leaves with {LOG_NAME}: its last results may "
+                "be lost"
             )
-        return
-    if 0 < log.stat().st_size <= MOST_LOG and (wrong := _torn(read_bytes(log))):
-        yield _of_log(wrong, Mend.CHECKPOINT, "")
-
-
-def _of_log(found: str, mend: Mend | None, remedy: str) -> Problem:
-    return Problem(
-        law=LOGGED,
-        where=LOG_NAME,
-        found=found,
-        severity=Severity.LOST,
-        mend=mend,
-        remedy=remedy,
-        file=LOG_NAME,
-    )
+            remedy = f"copy {LOG_NAME} from where {FILE_NAME} comes from; if it is gone, remove {SHARED_NAME}"
+            yield _of_file(LOG_NAME, LOGGED, wrong, Severity.LOST, None, remedy=remedy)
+    elif 0 < log.stat().st_size <= MOST_LOG and (wrong := _torn(read_bytes(log))):
+        yield _of_file(LOG_NAME, LOGGED, wrong, Severity.LOST, Mend.CHECKPOINT)
 
 
 def _torn(data: bytes) -> str:
@@ -242,42 +215,36 @@ def _checksum(order: str, data: bytes, sums: tuple[int, int]) -> tuple[int, int]
 
 def folder_problems(folder: Path, rows: Rows) -> Iterator[Problem]:
     """What is wrong with the weights, and what is left half written; only where no search runs."""
-    named = set()
-    for number, row in rows.trials.items():
-        if row["weights_file"] is None:
-            continue
+    asked = {number: row for number, row in rows.trials.items() if row["weights_file"] is not None}
+    for number, row in asked.items():
         if wrong := _weights(folder, number, row["weights_file"], is_completed=row["status"] == "completed"):
-            yield _of_weights(
-                WEIGHTS, wrong, Severity.LOST, Mend.FORGET_WEIGHTS, number, weights_name(number)
+            yield _of_file(
+                weights_name(number), WEIGHTS, wrong, Severity.LOST, Mend.FORGET_WEIGHTS, trial=number
             )
-        else:
-            named.add(number)
-    asked = {n for n, row in rows.trials.items() if row["weights_file"] is not None}
     for number, name in kept_weights(folder).items():
-        if number in asked:
-            continue
-        if number in rows.trials:
+        file = f"weights/{name}"
+        if number in rows.trials and number not in asked:
             wrong = "its trial does not name it; a resume would remove it"
-            yield _of_weights(NAMED, wrong, Severity.HARMLESS, Mend.SET_ASIDE, number, f"weights/{name}")
-        else:
+            yield _of_file(file, NAMED, wrong, Severity.HARMLESS, Mend.SET_ASIDE, trial=number)
+        elif number not in rows.trials:
             remedy = f"put {LOG_NAME} back if the journal was copied without it; else move the file away"
             wrong = "the journal has no such trial, so that it is older than the file"
-            yield _of_weights(NAMED, wrong, Severity.LOST, None, number, f"weights/{name}", remedy)
-    for path in sorted(
-        [*folder.glob(".*.new"), *folder.glob("weights/.*.new"), *folder.glob("weights/*.partial")]
-    ):
-        name = path.relative_to(folder).as_posix()
+            yield _of_file(file, NAMED, wrong, Severity.LOST, None, trial=number, remedy=remedy)
+    left = (path for pattern in HALF_WRITTEN for path in folder.glob(pattern))
+    for path in sorted(left):
         if path.is_file():
-            yield _of_weights(FINISHED, "a kill left it", Severity.HARMLESS, Mend.REMOVE_FILE, None, name)
+            name = path.relative_to(folder).as_posix()
+            yield _of_file(name, FINISHED, "a kill left it", Severity.HARMLESS, Mend.REMOVE_FILE)
 
 
-def _of_weights(
+def _of_file(
+    file: str,
     law: str,
     found: str,
     severity: Severity,
     mend: Mend | None,
-    trial: int | None,
-    file: str,
+    *,
+    trial: int | None = None,
     remedy: str = "",
 ) -> Problem:
     return Problem(
