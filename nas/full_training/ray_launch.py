@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import math
-import os
-import pickle
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import distributed
 
 from nas.errors import ExecutorError
 from nas.execution.by_value import send_by_value
-from nas.execution.ray_actor import version_problem
 from nas.execution.ray_cluster import FETCH_SECONDS, check_room
 from nas.execution.ray_session import RaySession, import_ray
 from nas.failures import failure_of
-from nas.full_training.ranks import Ranks, TorchRanks
+from nas.full_training.ranks import Ranks
+from nas.full_training.ray_ranks import START_SECONDS, Channel, Failure, Launcher, Plan
 from nas.machine import usable_cores
 from nas.trial import Say, say_nothing
 from nas.values import real, whole
-from nas.version import is_ours, package_fingerprint
+from nas.version import package_fingerprint
 
 Message = TypeVar("Message")
 
@@ -39,12 +35,6 @@ NEEDED = ("fsspec", "pandas", "pyarrow", "pydantic", "requests")
 
 READ_SECONDS = 0.2
 """How often the driver asks for messages."""
-
-START_SECONDS = 180.0
-"""Ranks that have no place within so long are an error."""
-
-POLL_SECONDS = 0.5
-"""How often Ray Train asks the ranks whether they have ended or failed."""
 
 SCRATCH = ".ray_train"
 """Folder in the training's own for Ray Train's few files; removed at the end."""
@@ -95,7 +85,7 @@ def launch(
     session = RaySession(address, say)
     send_by_value(import_ray().cloudpickle, "the training", work, is_here=address is None)
     with _scratch(folder) as scratch:
-        plan = _Plan(workers=workers, need=need, scratch=scratch, fingerprint=package_fingerprint())
+        plan = Plan(workers=workers, need=need, scratch=scratch, fingerprint=package_fingerprint())
         while True:
             try:
                 _launch_once(work, session, plan, restarts, tell, say, is_here=address is None)
@@ -117,7 +107,7 @@ def launch(
 def _launch_once(
     work: Work[Message],
     session: RaySession,
-    plan: _Plan,
+    plan: Plan,
     restarts: int,
     tell: Callable[[Message], None],
     say: Say,
@@ -147,171 +137,10 @@ class _RayLostError(Exception):
         self.starts = starts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    """What is to be started.
-
-    Attributes:
-        workers: How many ranks.
-        need: What each of them holds, by Ray's names.
-        scratch: Ray Train's folder.
-        fingerprint: The driver's version.
-    """
-
-    workers: int
-    need: Mapping[str, float]
-    scratch: Path
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    """What a rank raised.
-
-    Attributes:
-        rank: Which rank.
-        message: One line for users.
-        log: The traceback.
-        error: The pickled exception, where it is of this package.
-        is_lost_peer: Whether it only says that another rank can no longer be reached.
-    """
-
-    rank: int
-    message: str
-    log: str
-    error: bytes = b""
-    is_lost_peer: bool = False
-
-    def exception(self) -> Exception:
-        """The exception that the driver raises for it."""
-        if self.error:
-            found: Exception = pickle.loads(self.error)
-            return found
-        return ExecutorError(f"rank {self.rank} failed: {self.message}")
-
-
-class _Channel:
-    """The actor that messages and failures pass through."""
-
-    def __init__(self) -> None:
-        self._messages: list[Any] = []
-        self._failures: list[_Failure] = []
-
-    def put(self, message: Any) -> None:
-        """Keeps a message until it is read."""
-        self._messages.append(message)
-
-    def fail(self, failure: _Failure) -> None:
-        """Keeps a failure."""
-        self._failures.append(failure)
-
-    def read(self) -> list[Any]:
-        """Takes all messages."""
-        messages, self._messages = self._messages, []
-        return messages
-
-    def failures(self) -> list[_Failure]:
-        """All failures, in the order in which they came."""
-        return self._failures
-
-
-class _Launcher:
-    """The actor that runs Ray Train: killing it ends all ranks, and what it prints stays out of sight."""
-
-    def fit(self, shared: Sequence[Any], channel: Any, plan: _Plan) -> tuple[bool, str]:
-        """Runs the training; returns whether a new start may help, and what went wrong or nothing."""
-        os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-        os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"  # relative paths stay what they are
-        os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(POLL_SECONDS)
-        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(START_SECONDS)
-        import ray.train
-
-        try:
-            _trainer(shared, channel, plan).fit()
-        except ray.train.WorkerGroupError as error:
-            return True, _deaths(error.worker_failures)
-        except ray.train.ControllerError as error:
-            reason = type(error.controller_failure).__name__
-            return "Timeout" not in reason, reason
-        finally:
-            shutil.rmtree(plan.scratch, ignore_errors=True)
-        return False, ""
-
-
-def _trainer(shared: Sequence[Any], channel: Any, plan: _Plan) -> Any:
-    """Makes Ray's trainer, which starts no failed training again: the driver knows why ranks ended."""
-    import ray.train
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    on_gpus = "GPU" in plan.need
-    # Ray no longer hides the GPUs from a worker that asked for none.
-    hidden = {} if on_gpus else {"env_vars": {"CUDA_VISIBLE_DEVICES": ""}}
-    return TorchTrainer(
-        lambda: _run_rank(shared, channel, plan.fingerprint, on_gpus),
-        torch_config=TorchConfig(backend="nccl" if on_gpus else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=plan.workers, use_gpu=on_gpus, resources_per_worker=dict(plan.need)
-        ),
-        run_config=ray.train.RunConfig(
-            name="run",
-            storage_path=str(plan.scratch),
-            failure_config=ray.train.FailureConfig(max_failures=0, controller_failure_limit=0),
-            worker_runtime_env=hidden,
-        ),
-    )
-
-
-def _deaths(failures: Mapping[int, BaseException]) -> str:
-    """Says which ranks died, and how Ray calls it; others failed because these did."""
-    found = {rank: getattr(error, "health_check_failure", None) for rank, error in failures.items()}
-    died = {rank: error for rank, error in found.items() if error is not None} or failures
-    return ", ".join(f"rank {rank} ({type(error).__name__})" for rank, error in sorted(died.items()))
-
-
-def _run_rank(shared: Sequence[Any], channel: Any, fingerprint: str, on_gpus: bool) -> None:
-    """Runs the work in one rank; whatever it raises is put into the channel, and ends all ranks."""
-    import ray
-    from ray.train.torch import get_device
-
-    ranks = TorchRanks(device=get_device() if on_gpus else torch.device("cpu"))
-    sent: list[Any] = []
-
-    def tell(message: Any) -> None:
-        if ranks.is_first:
-            sent[:] = [channel.put.remote(message)]
-
-    try:
-        problem = version_problem(fingerprint, package_fingerprint())
-        if problem:
-            raise ExecutorError(problem)
-        work = ray.get(shared[0])
-        work(ranks, tell)
-    except BaseException as error:
-        ray.get(channel.fail.remote(_failure(ranks.rank, error)))
-        raise RuntimeError(f"rank {ranks.rank} failed") from None
-    finally:
-        with suppress(ray.exceptions.RayError):  # the last message must be there before this process ends
-            ray.get(sent, timeout=FETCH_SECONDS)
-
-
-def _failure(rank: int, error: BaseException) -> _Failure:
-    """Describes what a rank raised so that it can cross to the driver."""
-    text = failure_of(error)
-    pickled = b""
-    if is_ours(error):
-        with suppress(Exception):
-            pickled = pickle.dumps(error)
-            pickle.loads(pickled)
-    is_lost_peer = isinstance(error, distributed.DistError) or (
-        isinstance(error, RuntimeError) and ("gloo" in str(error) or "by peer" in str(error))
-    )
-    return _Failure(rank=rank, message=text.message, log=text.log, error=pickled, is_lost_peer=is_lost_peer)
-
-
 def _run(
     ray: Any,
     shared: Sequence[Any],
-    plan: _Plan,
+    plan: Plan,
     restarts: int,
     tell: Callable[[Message], None],
     say: Say,
@@ -341,13 +170,13 @@ def _run(
 def _attempt(
     ray: Any,
     shared: Sequence[Any],
-    plan: _Plan,
+    plan: Plan,
     tell: Callable[[Message], None],
     loss: Callable[[], str],
-) -> tuple[bool, str, list[_Failure]]:
+) -> tuple[bool, str, list[Failure]]:
     """Runs all ranks once; returns what the launcher does, and what ranks raised."""
-    channel = ray.remote(_Channel).options(num_cpus=0, max_restarts=0).remote()
-    launcher = ray.remote(_Launcher).options(num_cpus=0, max_restarts=0).remote()
+    channel = ray.remote(Channel).options(num_cpus=0, max_restarts=0).remote()
+    launcher = ray.remote(Launcher).options(num_cpus=0, max_restarts=0).remote()
     try:
         ended = launcher.fit.remote(list(shared), channel, plan)
         while not loss():
@@ -358,7 +187,7 @@ def _attempt(
                 break
         else:
             return True, "Ray", []
-        failures: list[_Failure] = _asked(ray, channel.failures, loss)
+        failures: list[Failure] = _asked(ray, channel.failures, loss)
         try:
             may_retry, problem = ray.get(ended, timeout=FETCH_SECONDS)
         except ray.exceptions.RayTaskError as error:
@@ -383,7 +212,7 @@ def _asked(ray: Any, method: Any, loss: Callable[[], str]) -> list[Any]:
     return []
 
 
-def _not_started(ray: Any, plan: _Plan, problem: str) -> str:
+def _not_started(ray: Any, plan: Plan, problem: str) -> str:
     need = ", ".join(f"{amount:g} {name}" for name, amount in plan.need.items())
     free = ", ".join(
         f"{amount:g} {name}"

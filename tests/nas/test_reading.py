@@ -145,7 +145,7 @@ ALLOWED = {
     "nas/latency/passes.py",
     "nas/export/bundle_predict.py",  # stands alone in a bundle, and reads that bundle
     "nas/export/timm_format.py",
-    "nas/full_training/ray_launch.py",  # messages between processes of one training
+    "nas/full_training/ray_ranks.py",  # messages between processes of one training
     "nas/testing.py",  # for tests of the user's own classes
 }
 
