@@ -11,7 +11,7 @@ from nas.latency.session import Timing
 from nas.latency.table.table import LatencyTable
 from nas.metrics import metric_info, show_metric
 from nas.report.latency_report import show_ms
-from nas.report.printing import Column, Table, show_share
+from nas.report.printing import TRIAL, Column, Table, show_share
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 from nas.task_objective import judged_by
@@ -44,7 +44,7 @@ def finalists_table(study: Study, winner: StudyTrial, table: LatencyTable) -> Ta
         key="finalists",
         title=f"Finalists on {table.device_name}: predicted, and measured now",
         columns=(
-            Column(key="trial", heading="trial", is_number=True),
+            TRIAL,
             Column(key=metric, heading=label, show=show, is_number=True),
             *COLUMNS,
         ),

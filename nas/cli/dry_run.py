@@ -15,7 +15,7 @@ from nas.evaluation.time_estimate import TrialTime, estimate_trial_time
 from nas.protocols import HasNotes
 from nas.report.activity import Activity
 from nas.report.plan_report import data_facts, profile_report
-from nas.report.printing import Column, Fact, Table, emit, make_console, show_count
+from nas.report.printing import MACS, PARAMS, Column, Fact, Table, emit, make_console
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
 from nas.trial import Say, say_nothing
@@ -170,8 +170,8 @@ def _examples(prepared: Prepared) -> Table:
         if len(rows) == EXAMPLES:
             break
     columns = (
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        MACS,
+        PARAMS,
         Column(key="tokens", heading="tokens", show=lambda tokens: " ".join(map(str, tokens))),
     )
     return Table(key="examples", title="A few random candidates", columns=columns, rows=tuple(rows))

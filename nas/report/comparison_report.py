@@ -12,7 +12,7 @@ from nas.errors import ObjectiveError
 from nas.evaluation.comparison import Comparison, Contender
 from nas.metrics import metric_info, show_metric
 from nas.objective import Objective
-from nas.report.printing import MACS, PARAMS, Column, Fact, Report, Table, show_accuracy
+from nas.report.printing import MACS, PARAMS, REWARD, Column, Fact, Report, Table
 from nas.report.winner_report import chance_note
 
 OUTCOMES = {"ahead": "winner ahead", "behind": "winner behind", "tie": "tie", "unknown": None}
@@ -43,7 +43,7 @@ def _table(comparison: Comparison, objective: Objective) -> Table:
         Column(key="n", heading="n", is_number=True),
     ]
     if has_reward:
-        columns.append(Column(key="reward", heading="reward", show=show_accuracy, is_number=True))
+        columns.append(REWARD)
     columns += [
         Column(key="difference", heading="winner leads by", show=partial(_signed, metric), is_number=True),
         Column(key="margin", heading="± 95 %", show=show, is_number=True),

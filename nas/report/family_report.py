@@ -11,7 +11,18 @@ from typing import Any
 from nas.evaluation.family import Step
 from nas.evaluation.training_budget import Probe
 from nas.metrics import metric_info, show_difference, show_metric
-from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count, show_seconds, show_share
+from nas.report.printing import (
+    MACS,
+    PARAMS,
+    Column,
+    Fact,
+    Report,
+    Table,
+    show_bytes,
+    show_count,
+    show_seconds,
+    show_share,
+)
 from nas.units import show_number
 from search_spaces import DIRECTIONS, Direction, Network, cost, memory, reference
 from search_spaces.published import PRINTED
@@ -114,8 +125,8 @@ def _members(name: str, baseline: Network, steps: tuple[Step, ...], *, is_matche
         Column(key="width", heading="width", show=_factor, is_number=True),
         Column(key="pixels", heading="pixels", is_number=True),
         Column(key="blocks", heading="blocks", is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        PARAMS,
+        MACS,
         Column(key="macs_factor", heading="x macs", show=_factor, is_number=True),
         last,
         Column(key="inference_bytes", heading="memory", show=show_bytes, is_number=True),
@@ -157,8 +168,8 @@ def trained_columns(metric: str) -> tuple[Column, ...]:
     return (
         Column(key="name", heading="network"),
         Column(key="pixels", heading="pixels", is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        PARAMS,
+        MACS,
         Column(key="latency_ms", heading="ms", show=show_number, is_number=True),
         Column(key="quartiles", heading="quartiles", is_number=True),
         Column(
@@ -189,7 +200,7 @@ def _trainings(probes: Sequence[Probe]) -> Table:
     columns = (
         Column(key="phi", heading="phi", show=_factor, is_number=True),
         Column(key="pixels", heading="pixels", is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        MACS,
         Column(key="train_seconds", heading="training", show=show_seconds, is_number=True),
         Column(key="train_memory_bytes", heading="memory of a step", show=show_bytes, is_number=True),
         Column(key="used", heading="of the budget", show=show_share, is_number=True),
@@ -238,9 +249,9 @@ def _published() -> Table:
         Column(key="depth", heading="depth", show=_factor, is_number=True),
         Column(key="width", heading="width", show=_factor, is_number=True),
         Column(key="pixels", heading="pixels", is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        PARAMS,
         Column(key="printed_params", heading="paper", show=_printed, is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
+        MACS,
         Column(key="printed_macs", heading="paper", show=_printed, is_number=True),
         Column(key="nearest_phi", heading="nearest phi", show=_factor, is_number=True),
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 from nas.latency.measurement import LatencyMeasurement
 from nas.latency.session import compare_timings
-from nas.report.printing import Column, Fact, Report, Table, show_count, show_seconds, show_share
+from nas.report.printing import MACS, PARAMS, Column, Fact, Report, Table, show_seconds, show_share
 from search_spaces import Network, cost
 
 
@@ -26,8 +26,8 @@ COLUMNS = (
     Column(key="q3_ms", heading="q3", show=show_ms, is_number=True),
     Column(key="n", heading="n", is_number=True),
     Column(key="repeat_error", heading="halves differ", show=show_share, is_number=True),
-    Column(key="macs", heading="macs", show=show_count, is_number=True),
-    Column(key="params", heading="params", show=show_count, is_number=True),
+    MACS,
+    PARAMS,
     Column(key="status", heading="status"),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nas.latency.table.building import TablePlan
 from nas.latency.table.table import LatencyTable
-from nas.report.printing import Column, Fact, Report, Table, show_count, show_seconds, show_share
+from nas.report.printing import MACS, Column, Fact, Report, Table, show_seconds, show_share
 
 SLOWEST = 5
 
@@ -19,7 +19,7 @@ def _show_ms(value: float) -> str:
 
 NETWORK_COLUMNS = (
     Column(key="digest", heading="network"),
-    Column(key="macs", heading="macs", show=show_count, is_number=True),
+    MACS,
     Column(key="latency_ms", heading="measured ms", show=_show_ms, is_number=True),
     Column(key="predicted_ms", heading="predicted ms", show=_show_ms, is_number=True),
     Column(key="error", heading="error", show=show_share, is_number=True),
@@ -28,7 +28,7 @@ BLOCK_COLUMNS = (
     Column(key="stage", heading="stage"),
     Column(key="words", heading="block"),
     Column(key="in_shape", heading="input", show=lambda shape: " x ".join(map(str, shape))),
-    Column(key="macs", heading="macs", show=show_count, is_number=True),
+    MACS,
     Column(key="latency_ms", heading="alone ms", show=_show_ms, is_number=True),
     Column(key="how", heading=""),
 )

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nas.evaluation.cost_check import CostCheck
-from nas.report.printing import Column, Fact, Report, Table, show_bytes, show_count
+from nas.report.printing import MACS, PARAMS, Column, Fact, Report, Table, show_bytes, show_count
 from search_spaces import Network, SpaceError, cost, describe, describe_layers, memory, to_strings
 
 
@@ -115,8 +115,8 @@ def stage_table(network: Network) -> Table:
         Column(key="resolution", heading="pixels", is_number=True),
         Column(key="channels", heading="channels", is_number=True),
         Column(key="layers", heading="layers", is_number=True),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        MACS,
+        PARAMS,
         Column(key="activations", heading="acts", show=show_count, is_number=True),
         Column(key="peak_bytes", heading="peak", show=show_bytes, is_number=True),
         Column(
@@ -151,8 +151,8 @@ def _layer_table(network: Network) -> Table:
     columns = (
         Column(key="name", heading="layer"),
         Column(key="out_shape", heading="out", show=shape),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        MACS,
+        PARAMS,
         Column(key="activations", heading="activations", show=show_count, is_number=True),
         Column(key="traffic_bytes", heading="traffic", show=show_bytes, is_number=True),
     )

@@ -253,6 +253,11 @@ def _cell(column: Column, value: object) -> str:
     return "–" if value is None else column.show(value)  # noqa: RUF001  # a dash, not a minus
 
 
+TRIAL = Column(key="trial", heading="trial", is_number=True)
+REWARD = Column(key="reward", heading="reward", show=show_accuracy, is_number=True)
+FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
+"""Columns of tables of trials."""
+
 MACS = Column(key="macs", heading="macs", show=show_count, is_number=True)
 PARAMS = Column(key="params", heading="params", show=show_count, is_number=True)
-"""The columns that most tables of networks have."""
+"""Columns that most tables of networks have."""

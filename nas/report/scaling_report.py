@@ -13,7 +13,7 @@ from nas.evaluation.scaled_networks import KNOWN, SINGLE, Curve, ScaledNetwork, 
 from nas.evaluation.scaling_law import Estimated
 from nas.evaluation.scaling_search import ScalingSearch
 from nas.metrics import metric_info, show_difference, show_metric
-from nas.report.printing import Column, Fact, Report, Row, Table, show_count
+from nas.report.printing import PARAMS, Column, Fact, Report, Row, Table, show_count
 from nas.statistics import t_quantile
 from search_spaces import DIRECTIONS, Direction, cost
 
@@ -183,7 +183,7 @@ def scaled_columns(metric: str, *, has_direction: bool = True) -> tuple[Column, 
         *(shares if has_direction else []),
         Column(key="blocks", heading="blocks", is_number=True),
         Column(key="shown_pixels", heading="pixels", is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        PARAMS,
         Column(key="cost_factor", heading="x cost", show="{:.3g}".format, is_number=True),
         Column(key="error", heading="off by", show=_percent, is_number=True),
         Column(

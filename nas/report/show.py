@@ -17,12 +17,16 @@ from nas.reading import parse_json
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
 from nas.report.printing import (
+    FIDELITY,
+    MACS,
+    PARAMS,
+    REWARD,
+    TRIAL,
     Column,
     Fact,
     Report,
     Table,
     show_accuracy,
-    show_count,
     show_metric,
     show_seconds,
 )
@@ -196,20 +200,17 @@ def _finals(study: Study) -> tuple[Fact, ...]:
     )
 
 
-_FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
-
-
 _ACCURACY = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True)
 
 
 def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
     columns = [
-        Column(key="trial", heading="trial", is_number=True),
-        *([_FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
-        Column(key="reward", heading="reward", show=show_accuracy, is_number=True),
+        TRIAL,
+        *([FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
+        REWARD,
         *([_ACCURACY] if any(trial.accuracy is not None for trial in study.trials) else []),
-        Column(key="macs", heading="macs", show=show_count, is_number=True),
-        Column(key="params", heading="params", show=show_count, is_number=True),
+        MACS,
+        PARAMS,
     ]
     for name in dict.fromkeys((*study.objective.metrics, *costs, "train_seconds")):
         if name in ("macs", "params"):
@@ -346,7 +347,7 @@ def failure_table(failures: Sequence[StudyTrial]) -> Table:
         for trial in failures
     )
     columns = (
-        Column(key="trial", heading="trial", is_number=True),
+        TRIAL,
         Column(key="status", heading="status"),
         Column(key="cause", heading="cause", show=lambda cause: cause.replace("_", " ")),
         Column(key="attempts", heading="attempts", is_number=True),
@@ -386,7 +387,7 @@ def rung_table(study: Study) -> Table | None:
     promoted = {trial.continues for trial in study.trials if trial.continues is not None}
     rows = [_rung(share, by_rung[share], top, promoted) for share in sorted(by_rung)]
     columns = (
-        Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True),
+        FIDELITY,
         Column(key="trials", heading="trials", show=str, is_number=True),
         Column(key="promoted", heading="promoted", show=str, is_number=True),
         Column(key="median_seconds", heading="time", show=show_seconds, is_number=True),

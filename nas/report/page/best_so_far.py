@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.metrics import metric_info, show_metric
-from nas.report.page.charting import TRIAL, Trace, axis, band, steps, trial_points
+from nas.report.page.charting import Trace, axis, band, steps, trial_points
 from nas.report.page.parts import BLUE, GREY, Absent, Chart, Section
 from nas.report.page.source import Source
-from nas.report.printing import Column, Table, show_accuracy
+from nas.report.printing import TRIAL, Column, Table, show_accuracy
 from nas.study.fronts import Growth
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial

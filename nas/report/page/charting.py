@@ -21,10 +21,6 @@ COLORS = (BLUE, VERMILION, GREEN, ORANGE, SKY, INK, GREY)
 LOG_RANGE = 10.0
 """An axis is logarithmic where its largest value is more than so many times its smallest."""
 
-TRIAL = Column(key="trial", heading="trial", is_number=True)
-REWARD = Column(key="reward", heading="reward", show=show_accuracy, is_number=True)
-FIDELITY = Column(key="fidelity", heading="fidelity", show=lambda share: f"{share:.3g}", is_number=True)
-
 
 def metric_column(name: str, *, key: str = "", where: str = "") -> Column:
     """A column of a metric's values, under its own name where no other key is given."""

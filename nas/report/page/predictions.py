@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from statistics import fmean
 
 from nas.metrics import metric_info, show_difference, show_metric
-from nas.report.page.charting import TRIAL, line, metric_axis, titled, trial_points
+from nas.report.page.charting import line, metric_axis, titled, trial_points
 from nas.report.page.parts import GREY, Absent, Chart, Section
 from nas.report.page.source import Source
-from nas.report.printing import Column, Table
+from nas.report.printing import TRIAL, Column, Table
 from nas.statistics import spearman
 from nas.study.study_trial import StudyTrial
 

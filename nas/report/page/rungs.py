@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nas.report.page.charting import FIDELITY, REWARD, TRIAL, Trace, axis, trial_words
+from nas.report.page.charting import Trace, axis, trial_words
 from nas.report.page.parts import BLUE, SKY, Absent, Chart, Section
 from nas.report.page.source import Source
-from nas.report.printing import Column, Table
+from nas.report.printing import FIDELITY, REWARD, TRIAL, Column, Table
 from nas.report.show import rung_table
 from nas.study.study_trial import StudyTrial
 

@@ -8,7 +8,6 @@ from nas.metrics import metric_info, show_metric
 from nas.report.network_lines import UNREADABLE
 from nas.report.page.charting import (
     COLORS,
-    TRIAL,
     Trace,
     metric_axis,
     metric_column,
@@ -19,7 +18,7 @@ from nas.report.page.charting import (
 )
 from nas.report.page.parts import Absent, Block, Chart, Section, Words
 from nas.report.page.studies import Group, Named
-from nas.report.printing import Column, Row, Table
+from nas.report.printing import TRIAL, Column, Row, Table
 from nas.study.study_trial import StudyTrial
 
 MOST_DRAWN = 8

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from nas.report.page.charting import TRIAL, Trace, rows_axis
+from nas.report.page.charting import Trace, rows_axis
 from nas.report.page.parts import BLUE, ORANGE, PALE, VERMILION, Absent, Chart, Section
 from nas.report.page.source import Source
-from nas.report.printing import Column, Fact, Report, Table, show_seconds, show_share
+from nas.report.printing import TRIAL, Column, Fact, Report, Table, show_seconds, show_share
 from nas.study.attempts import Attempt, read_attempts, span
 from nas.study.study import Study
 
