@@ -43,7 +43,7 @@ from nas.full_training.options import TrainOptions
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES
 from nas.full_training.work import Fit
-from nas.report.show import open_with_space
+from nas.study.with_space import open_with_space
 from nas.training.accuracy import evaluate_accuracy
 from search_spaces import Network, cost, resnet, small
 from search_spaces import efficientnet as efficientnet_space

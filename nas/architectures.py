@@ -68,7 +68,7 @@ def _read(path: Path) -> Network:
 
 def _in_folder(folder: Path) -> Architecture:
     """The network of an export bundle, or of a study's best trial."""
-    from nas.report.show import open_with_space
+    from nas.study.with_space import open_with_space
 
     name = folder.resolve().name
     if (folder / "architecture.json").is_file():

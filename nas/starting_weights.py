@@ -34,10 +34,10 @@ from nas.published_weights import (
     timm_network,
 )
 from nas.reading import check_archive, ordinary
-from nas.report.show import open_with_space
 from nas.study.study import Study
 from nas.study.study_folder import has_study
 from nas.study.study_trial import StudyTrial
+from nas.study.with_space import open_with_space
 from nas.training.initial_weights import InitialWeights, for_channels
 from nas.values import few
 from search_spaces import Network, SpaceError, build, load_weights

@@ -30,11 +30,11 @@ from nas.report.page.studies_sections import compare_studies
 from nas.report.page.timeline import timeline
 from nas.report.page.trial_cards import trial_cards
 from nas.report.printing import show_share
-from nas.report.show import open_with_space
 from nas.study.attempts import driver_of
 from nas.study.study import Study, open_study
 from nas.study.study_folder import FILE_NAME, has_study
 from nas.study.study_trial import StudyTrial
+from nas.study.with_space import open_with_space
 from search_spaces import SpaceError
 
 SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (

@@ -11,7 +11,7 @@ from nas.architectures import find_architecture
 from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.printing import Fact, Report, emit, make_console, show_bytes, show_count
-from nas.report.show import open_with_space
+from nas.study.with_space import open_with_space
 from search_spaces import Network
 
 if TYPE_CHECKING:

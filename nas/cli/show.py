@@ -8,8 +8,9 @@ from nas.errors import UsageError
 from nas.report.activity import Activity
 from nas.report.csv_table import write_csv
 from nas.report.printing import emit, make_console
-from nas.report.show import TOP, open_with_space, study_report
+from nas.report.show import TOP, study_report
 from nas.report.streams import json_output
+from nas.study.with_space import open_with_space
 
 
 def run(arguments: Namespace) -> int:

@@ -2,84 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
 
 from controllers import CONTROLLERS
 from nas.controller import FRONT_CONTROLLERS
-from nas.errors import SpaceArgumentError, StudyError
+from nas.errors import StudyError
 from nas.evaluation.comparison import load_comparison
 from nas.metrics import Goal, show_metrics
-from nas.reading import parse_json
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
-from nas.report.printing import (
-    FIDELITY,
-    MACS,
-    PARAMS,
-    REWARD,
-    TRIAL,
-    Column,
-    Fact,
-    Report,
-    Table,
-    show_accuracy,
-    show_metric,
-    show_seconds,
-)
+from nas.report.printing import Column, Fact, Report, Table, show_accuracy, show_metric, show_seconds
 from nas.report.progress import ENDINGS
+from nas.report.trial_tables import failure_table, rung_table, trial_table
 from nas.report.winner_report import network_table, warnings_of
-from nas.spaces import find_space, is_built_in
-from nas.statistics import kendall_tau
 from nas.study.fronts import Growth, from_knee
-from nas.study.study import Study, open_study
-from nas.study.study_trial import StudyTrial
+from nas.study.study import Study
 from nas.trial import Status
-from search_spaces import SpaceError
-
-MOST_FAILURES = 20
-"""Failures drawn; JSON has all of them."""
 
 TOP = 10
 """Best trials that are listed."""
 
 _OF_FRONTS = tuple(CONTROLLERS[name].__name__ for name in FRONT_CONTROLLERS)
-
-LEAST_PAIRS = 4
-"""Candidates on two rungs from which a rank correlation is worth a number."""
-
-
-def open_with_space(folder: str) -> Study:
-    """Opens a study with its space: a built-in one, or the user's own where its settings name a file.
-
-    Raises:
-        StudyError: There is no study, or its journal cannot be read.
-        SpaceArgumentError: The user's own file is gone or does not work any more.
-    """
-    study = open_study(folder)
-    text = str(study.settings.get("space") or study.provenance.space_name)
-    if not study.trials or not (":" in text or is_built_in(text)):
-        return study
-    try:
-        space = find_space(text).make(**_shape(study), width=study.settings.get("width"))
-    except (SpaceArgumentError, SpaceError):
-        if ":" in text:
-            raise
-        return study  # another space of a built-in one's name
-    return open_study(folder, space=space)
-
-
-def _shape(study: Study) -> dict[str, int]:
-    try:
-        data = parse_json(study.trials[0].network_json)
-        return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
-    except (ValueError, TypeError, KeyError) as error:
-        raise StudyError(
-            f"the first network of {study.folder} cannot be read ({error!r}): restore its journal from a copy"
-        ) from error
 
 
 def study_report(study: Study, *, top: int = TOP, costs: tuple[str, ...] = ()) -> Report:
@@ -200,55 +143,6 @@ def _finals(study: Study) -> tuple[Fact, ...]:
     )
 
 
-_ACCURACY = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True)
-
-
-def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
-    columns = [
-        TRIAL,
-        *([FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
-        REWARD,
-        *([_ACCURACY] if any(trial.accuracy is not None for trial in study.trials) else []),
-        MACS,
-        PARAMS,
-    ]
-    for name in dict.fromkeys((*study.objective.metrics, *costs, "train_seconds")):
-        if name in ("macs", "params"):
-            continue
-        columns.append(Column(key=name, heading=name, show=partial(show_metric, name), is_number=True))
-    columns.append(Column(key="weights", heading="weights", show=lambda kept: "kept" if kept else ""))
-    return tuple(columns)
-
-
-def _row(trial: StudyTrial) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "trial": trial.number,
-        "status": trial.status.value,
-        "fidelity": trial.fidelity,
-        "reward": trial.reward,
-        "accuracy": trial.accuracy,
-        "macs": trial.macs,
-        "params": trial.params,
-    }
-    row |= {name: value for name, value in trial.costs.items() if name not in row}
-    return row | {
-        "weights": trial.weights_file is not None,
-        "origin": trial.origin,
-        "digest": trial.digest,
-        "tokens": list(trial.tokens),
-        "copied_from": trial.copied_from,
-    }
-
-
-def trial_table(
-    study: Study, key: str, title: str, trials: Iterable[StudyTrial], costs: tuple[str, ...] = ()
-) -> Table:
-    """Some trials with what the objective looks at; `costs` are further columns."""
-    best = study.best.number if study.completed else None
-    rows = tuple({**_row(trial), "is_best": trial.number == best} for trial in trials)
-    return Table(key=key, title=title, columns=_trial_columns(study, costs), rows=rows)
-
-
 def _top(study: Study, top: int) -> Table:
     ranked = sorted(
         study.completed, key=lambda trial: (-trial.fidelity, -(trial.reward or 0.0), trial.number)
@@ -333,88 +227,8 @@ def _states(study: Study) -> Table:
     return Table(key="states", title="States", columns=columns, rows=rows, notes=notes)
 
 
-def failure_table(failures: Sequence[StudyTrial]) -> Table:
-    """Trials that did not complete, with why and where their logs are."""
-    rows = tuple(
-        {
-            "trial": trial.number,
-            "status": trial.status.value,
-            "cause": None if trial.cause is None else trial.cause.value,
-            "attempts": trial.attempts,
-            "message": trial.message,
-            "log": None if trial.log_file is None else str(trial.log_file),
-        }
-        for trial in failures
-    )
-    columns = (
-        TRIAL,
-        Column(key="status", heading="status"),
-        Column(key="cause", heading="cause", show=lambda cause: cause.replace("_", " ")),
-        Column(key="attempts", heading="attempts", is_number=True),
-        Column(key="message", heading="message"),
-        Column(key="log", heading="log"),
-    )
-    left = len(failures) - MOST_FAILURES
-    return Table(
-        key="failures",
-        title=f"Failures ({len(failures)})",
-        columns=columns,
-        rows=rows,
-        drawn=rows[:MOST_FAILURES],
-        notes=(f"{left} more are in --json, and in the view `failures` of the journal",) if left > 0 else (),
-    )
-
-
 def _best_network(study: Study) -> Table:
     try:
         return network_table(study.best.network, title=f"Trial {study.best.number}, stage by stage")
     except ValueError as error:
         raise StudyError(f"the network of trial {study.best.number} cannot be read: {error}") from error
-
-
-def rung_table(study: Study) -> Table | None:
-    """The rungs of a study; None where every candidate was trained whole.
-
-    The correlation of a rung's rewards with those of the last one is over the candidates that reached it, who
-    are those that did well: it is lower than over all candidates, and says so.
-    """
-    by_rung: dict[float, list[StudyTrial]] = {}
-    for trial in study.trials:
-        by_rung.setdefault(trial.fidelity, []).append(trial)
-    if len(by_rung) < 2:
-        return None
-    top = {trial.digest: trial.reward for trial in by_rung[max(by_rung)] if trial.reward is not None}
-    promoted = {trial.continues for trial in study.trials if trial.continues is not None}
-    rows = [_rung(share, by_rung[share], top, promoted) for share in sorted(by_rung)]
-    columns = (
-        FIDELITY,
-        Column(key="trials", heading="trials", show=str, is_number=True),
-        Column(key="promoted", heading="promoted", show=str, is_number=True),
-        Column(key="median_seconds", heading="time", show=show_seconds, is_number=True),
-        Column(key="best_reward", heading="best", show=lambda reward: f"{reward:.4f}", is_number=True),
-        Column(key="kendall", heading="tau with the last", show=lambda tau: f"{tau:.2f}", is_number=True),
-        Column(key="pairs", heading="over", show=str, is_number=True),
-    )
-    notes = (
-        "time is of the training on this rung alone; tau compares those that reached the last rung, who are "
-        "the best of each, so that it is lower than over all candidates",
-    )
-    return Table(key="rungs", title="Rungs", columns=columns, rows=tuple(rows), notes=notes)
-
-
-def _rung(
-    share: float, trials: list[StudyTrial], top: dict[str, float], promoted: set[int]
-) -> dict[str, Any]:
-    rewards = {trial.digest: trial.reward for trial in trials if trial.reward is not None}
-    pairs = [(reward, top[digest]) for digest, reward in rewards.items() if digest in top]
-    seconds = [trial.seconds for trial in trials if trial.attempts]
-    tau = kendall_tau(*zip(*pairs, strict=True)) if len(pairs) >= LEAST_PAIRS and share < 1 else math.nan
-    return {
-        "fidelity": share,
-        "trials": len(trials),
-        "promoted": sum(trial.number in promoted for trial in trials),
-        "median_seconds": statistics.median(seconds) if seconds else None,
-        "best_reward": max(rewards.values(), default=None),
-        "kendall": None if math.isnan(tau) else tau,
-        "pairs": len(pairs),
-    }

@@ -8,7 +8,7 @@ import pytest
 import nas
 from nas.errors import RecipeError
 from nas.outcome import TrialOutcome
-from nas.report.show import rung_table
+from nas.report.trial_tables import rung_table
 from nas.rungs import Halving, Rungs
 from nas.study.study import open_study
 from nas.trial import Evaluation, Metric, Status, Trial

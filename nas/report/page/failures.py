@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nas.report.page.parts import Absent, Block, Code, Section, Words
 from nas.report.page.source import Source
-from nas.report.show import failure_table
+from nas.report.trial_tables import failure_table
 from nas.study.study_trial import StudyTrial
 from nas.trial import Status
 

@@ -9,7 +9,7 @@ from nas.report.page.charting import Trace, line, metric_axis, steps, titled, tr
 from nas.report.page.parts import BLUE, GREEN, GREY, SKY, VERMILION, Absent, Block, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import Table
-from nas.report.show import trial_table
+from nas.report.trial_tables import trial_table
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
 

@@ -6,7 +6,7 @@ from nas.report.page.charting import Trace, axis, trial_words
 from nas.report.page.parts import BLUE, SKY, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import FIDELITY, REWARD, TRIAL, Column, Table
-from nas.report.show import rung_table
+from nas.report.trial_tables import rung_table
 from nas.study.study_trial import StudyTrial
 
 KEY, TITLE = "rungs", "Rungs"

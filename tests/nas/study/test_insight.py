@@ -16,9 +16,9 @@ from controllers.decisions import Decisions
 from controllers.dyna import Dyna
 from nas.cli.main import main
 from nas.report.decisions import MOST_DECISIONS, decision_section
-from nas.report.show import open_with_space
 from nas.study.insight import LEAST_TRIALS, entropy, explain, stored_policy, unexplained
 from nas.study.trial_rows import option_words
+from nas.study.with_space import open_with_space
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice
 
 EFFICIENTNET = search_spaces.efficientnet(resolution=32, num_classes=10)
