@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers.contract import Floats, Tokens
-from controllers.gaussian_process import Near
+from controllers.kernel import Near
 from controllers.mutation import neighbours
 from controllers.problem import Problem
 

@@ -16,7 +16,7 @@ from controllers.contract import (
     require_count,
 )
 from controllers.finals import COMPARED, Beliefs
-from controllers.gaussian_process import Near
+from controllers.kernel import Near
 from controllers.mutation import mutate
 from controllers.pending import Estimating
 from controllers.policies import IndependentPolicy

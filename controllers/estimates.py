@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from controllers.contract import Floats, State, Tokens
 from controllers.expected_hypervolume import Steps
-from controllers.gaussian_process import GaussianProcess, Near
+from controllers.gaussian_process import GaussianProcess
+from controllers.kernel import Near
 from controllers.pareto import is_dominated
 from controllers.predictor import (
     CHANCE_PRIOR,

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from controllers.contract import Floats, State, Tokens
-from controllers.gaussian_process import GaussianProcess, Ints
+from controllers.gaussian_process import GaussianProcess
+from controllers.kernel import Ints
 
 Flags: TypeAlias = npt.NDArray[np.bool_]
 

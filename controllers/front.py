@@ -11,7 +11,7 @@ from controllers.climb import climb
 from controllers.contract import Candidate, Conditions, Floats, State, Tokens, require_count
 from controllers.estimates import Estimates
 from controllers.expected_hypervolume import Steps
-from controllers.gaussian_process import Near
+from controllers.kernel import Near
 from controllers.mutation import changes_at, mutate, recombine
 from controllers.pareto import is_dominated
 from controllers.pending import Estimating

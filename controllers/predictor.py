@@ -14,7 +14,8 @@ from controllers.contract import Costs, Floats, Reward, State, Tokens
 from controllers.decisions import Decisions
 from controllers.finals import Beliefs, noise_of
 from controllers.followed import Flags, Followed
-from controllers.gaussian_process import GaussianProcess, Near, Prior
+from controllers.gaussian_process import GaussianProcess
+from controllers.kernel import Near, Prior
 from controllers.results import Results
 from controllers.robust import Ranks, Scale
 

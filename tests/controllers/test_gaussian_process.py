@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from controllers.decisions import Decisions
 from controllers.gaussian_process import GaussianProcess
+from controllers.kernel import Kernel, Prior
 from controllers.testing.tools import CONDITIONAL, PLAIN
 
 
@@ -23,9 +24,9 @@ def log_posterior(process, tokens, values, parameters):
     """Written out anew: the density of the values and of the parameters, constants apart."""
     process.load_state_dict({"parameters": parameters})
     targets = (values - values.mean()) / values.std()
-    covariance = process._covariance(process._features(process._encode(tokens)))
+    covariance = process._kernel.covariance(process._kernel.rows(tokens))
     fit = targets @ np.linalg.solve(covariance, targets) + np.linalg.slogdet(covariance)[1]
-    prior = ((parameters - process._prior_mean) / process._prior_deviation) ** 2
+    prior = ((parameters - process._kernel._prior_mean) / process._kernel._prior_deviation) ** 2
     return -0.5 * (fit + prior.sum())
 
 
@@ -38,7 +39,7 @@ def test_the_gradient_is_that_of_the_posterior_density(space, seed):
     start = process.state_dict()["parameters"] + 0.3 * np.random.default_rng(seed).normal(size=10)
     process.load_state_dict({"parameters": start})
     targets = (values - values.mean()) / values.std()
-    gradient = process._gradient(process._features(process._encode(tokens)), targets)
+    gradient = process._kernel._gradient(process._kernel._features(process._kernel.rows(tokens)), targets)
     steps = 1e-5 * np.eye(len(start))
     numeric = [
         (
@@ -76,8 +77,7 @@ def test_a_result_left_out_is_predicted_as_by_a_process_without_it():
     mean, deviation = process.left_out()
     for number in (0, 7, 19):
         others = np.arange(20) != number
-        features = process._features(process._encode(tokens))
-        covariance = process._covariance(features)
+        covariance = process._kernel.covariance(process._kernel.rows(tokens))
         weights = np.linalg.solve(covariance[np.ix_(others, others)], covariance[others, number])
         assert mean[number] == pytest.approx(weights @ values[others])
         variance = covariance[number, number] - weights @ covariance[others, number]
@@ -161,22 +161,24 @@ def test_a_known_noise_is_held_whatever_the_values_look_like():
 def test_the_gradient_with_known_noise_is_that_of_the_posterior_density():
     decisions = Decisions((3, 2, 4))
     rng = np.random.default_rng(1)
-    process = GaussianProcess(decisions)
-    process._known_variance = 0.3
-    features = process._features(process._encode(np.repeat(decisions.sample(rng, 8), 2, axis=0)))
+    kernel = Kernel(decisions, Prior())
+    kernel.known_variance = 0.3
+    rows = kernel.rows(np.repeat(decisions.sample(rng, 8), 2, axis=0))
     targets = rng.normal(size=16)
 
     def density(parameters):
-        process._parameters = parameters
-        covariance = process._covariance(features)
+        kernel.parameters = parameters
+        covariance = kernel.covariance(rows)
         fit = -0.5 * targets @ np.linalg.solve(covariance, targets) - 0.5 * np.linalg.slogdet(covariance)[1]
-        return fit - 0.5 * (((parameters - process._prior_mean) / process._prior_deviation) ** 2).sum()
+        return fit - 0.5 * (((parameters - kernel._prior_mean) / kernel._prior_deviation) ** 2).sum()
 
-    start = process._prior_mean + 0.1 * rng.normal(size=7)
+    start = kernel._prior_mean + 0.1 * rng.normal(size=7)
     steps = 1e-5 * np.eye(7)
     numeric = np.array([(density(start + step) - density(start - step)) / 2e-5 for step in steps])
-    process._parameters = start
-    np.testing.assert_allclose(process._gradient(features, targets), numeric, rtol=1e-4, atol=1e-5)
+    kernel.parameters = start
+    np.testing.assert_allclose(
+        kernel._gradient(kernel._features(rows), targets), numeric, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_more_known_noise_pulls_estimates_further_from_what_was_measured():
