@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config.prepared import find_machines, make_evaluator, make_executor
+from nas.config.machines import find_machines, make_executor
+from nas.config.prepared import make_evaluator
 from nas.config.request import given_options, recipe_of
 from nas.config.settings import Settings
 from nas.data.images import Carving
