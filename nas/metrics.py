@@ -175,9 +175,6 @@ PREDICTED_METRICS = tuple(info.name for info in METRICS if info.origin == "predi
 KNOWN_METRICS = NETWORK_METRICS + PREDICTED_METRICS
 """Costs that are known before anything is trained."""
 
-MEASURED_METRICS = tuple(info.name for info in METRICS if info.origin == "measured")
-"""What our own evaluators and probes measure; a user's evaluator may measure others, under other names."""
-
 
 def metric_info(name: str) -> MetricInfo:
     """What is known of a metric; of one that is not in the registry, what the end of its name says."""
