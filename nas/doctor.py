@@ -293,15 +293,18 @@ def start_ray() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=1,
-        num_gpus=0,
-        include_dashboard=False,
-        object_store_memory=100 << 20,
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    from nas.execution.ray_cluster import loopback_only
+
+    with loopback_only(ray):
+        ray.init(
+            address="local",
+            num_cpus=1,
+            num_gpus=0,
+            include_dashboard=False,
+            object_store_memory=100 << 20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     assert ray.get(ray.remote(lambda: 42).remote()) == 42
     ray.shutdown()
 

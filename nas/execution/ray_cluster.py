@@ -11,8 +11,8 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +45,9 @@ AGAIN_SECONDS = 5.0
 
 FOLDER_BYTES = 32 << 20
 """Least room in Ray's folder; its logs take a few megabytes."""
+
+LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Ray's environment variable; 0 keeps it to this machine."""
 
 CONNECT_SECONDS = 5.0
 """A cluster that does not answer for so long is unreachable."""
@@ -94,7 +97,8 @@ def start_here(ray: Any, *, sleep: Callable[[float], None] = time.sleep, **optio
     for attempt in range(1, STARTS + 1):
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         try:
-            ray.init(address="local", include_dashboard=False, **options)
+            with loopback_only(ray):
+                ray.init(address="local", include_dashboard=False, **options)
             return
         except OSError as error:
             raise ExecutorError(_no_folder(folder, error), field="executor") from error
@@ -110,6 +114,27 @@ def start_here(ray: Any, *, sleep: Callable[[float], None] = time.sleep, **optio
                     field="executor",
                 ) from error
             sleep(AGAIN_SECONDS)
+
+
+@contextmanager
+def loopback_only(ray: Any) -> Iterator[None]:
+    """Has a Ray that is started meanwhile listen on 127.0.0.1 alone, as its ports have no password.
+
+    On Linux Ray replaces a loopback address that it is given by that of the network, unless this switch, made
+    for the firewalls of Windows and macOS, is off. Its processes read it from the environment; in this one
+    Ray has read it already. Whoever sets it decides.
+    """
+    constants = ray._private.ray_constants
+    if LOOPBACK_SWITCH in os.environ:
+        yield
+        return
+    before = constants.ENABLE_RAY_CLUSTER
+    constants.ENABLE_RAY_CLUSTER, os.environ[LOOPBACK_SWITCH] = False, "0"
+    try:
+        yield
+    finally:
+        constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[LOOPBACK_SWITCH]
 
 
 def ray_folder() -> Path:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import namedtuple
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -24,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[3]
 
 class Starting:
     """A module like Ray whose starts fail as told; each leaves a process behind."""
+
+    _private = SimpleNamespace(ray_constants=SimpleNamespace(ENABLE_RAY_CLUSTER=True))
 
     def __init__(self, *failures):
         self.failures = list(failures)
@@ -189,7 +192,11 @@ nas.search(spaces.make_space(), evaluator=evaluator, controller="random", execut
            trials=int(sys.argv[3]), out=sys.argv[2], reporters=[Injuring()])
 """
 
-RAYLET = """if report.number == 0:
+RAYLET = """family = [psutil.Process(), *psutil.Process().children(recursive=True)]
+        for connection in [one for process in family for one in process.net_connections("tcp")]:
+            if connection.status == psutil.CONN_LISTEN:
+                print("listens", connection.laddr.ip, flush=True)
+        if report.number == 0:
             [raylet] = [one for one in psutil.Process().children(recursive=True) if one.name() == "raylet"]
             raylet.kill()"""
 ONE_MACHINE = "executor = RayExecutor(1, on_ray_loss='restart')"
@@ -230,6 +237,8 @@ def test_a_search_goes_on_after_ray_itself_was_killed(tmp_path):
     assert "ended: trials" in said
     assert "Ray is started or joined again" in next(line for line in said if line.startswith("ray_restarted"))
     assert max(trial.attempts for trial in study.trials) == 2
+    addresses = {line.split()[1].removeprefix("::ffff:") for line in said if line.startswith("listens")}
+    assert addresses == {"127.0.0.1"}  # whoever reaches a port of Ray can run code
 
 
 @pytest.mark.slow
