@@ -18,21 +18,24 @@ class Failure:
         cause: Why.
         message: One line for users.
         log: The traceback.
+        is_expected: Whether it is an `InfeasibleError` with words of the user's own in place of a cause.
     """
 
     cause: Cause
     message: str
     log: str
+    is_expected: bool
 
 
 def failure_of(error: BaseException) -> Failure:
     """Describes an exception, also one whose own text cannot be had."""
     text = _text(error)
     cause = _cause(error)
+    is_expected = cause is Cause.ERROR and isinstance(error, InfeasibleError)
     needs_type = cause is Cause.ERROR and not isinstance(error, MetricError | InfeasibleError)
     lines = (f"{type(error).__name__}: {text}" if needs_type else text).strip().splitlines()
     line = bounded(clean(lines[0] if lines else type(error).__name__), MESSAGE_CHARACTERS)
-    return Failure(cause=cause, message=line, log=_traceback(error))
+    return Failure(cause=cause, message=line, log=_traceback(error), is_expected=is_expected)
 
 
 def _cause(error: BaseException) -> Cause:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from nas.errors import SearchStoppedError, StudyError
-from nas.progress_state import FAILURES_AT_FIRST
+from nas.health import FAILURES_AT_FIRST
 from nas.protocols import Decodes, Evaluator, Executor
 from nas.reading import parse_json, read_bytes
 from nas.scheduling import ATTEMPTS

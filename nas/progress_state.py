@@ -1,4 +1,4 @@
-"""The progress of a search: counts, the best so far, and whether continuing makes sense."""
+"""The progress of a search: counts and the best so far, and how both are put into words."""
 
 from __future__ import annotations
 
@@ -9,28 +9,15 @@ from pathlib import Path
 
 from controllers import Controller
 from controllers.contract import diagnostics_of, probabilities_of
-from nas.errors import SearchStoppedError
 from nas.events import Best, Counts, SearchEnd, TrialReport
+from nas.health import Health
 from nas.metrics import Goal
 from nas.outcome import TrialOutcome, all_costs, known_costs
 from nas.protocols import Clock, SystemClock
-from nas.scheduling import ATTEMPTS, Budget, Flow
+from nas.scheduling import Budget, Flow
 from nas.study.checkpoints import Entry, entry_of, front_of, log_name
 from nas.study.journal_reading import History
-from nas.trial import Cause, Result, Status, Trial
-from nas.values import bounded
-
-FAILURES_AT_FIRST = 5
-"""When so many trials have failed and none has completed, continuing is pointless."""
-
-BROKEN_AT_FIRST = 50
-"""When so many trials were measured and every one broke a constraint, hardly any candidate keeps it."""
-
-LOSSES_IN_A_ROW = 5
-"""When machines lose so many trials in a row, continuing would lose the rest."""
-
-SHOWN_LOG = 5_000
-"""Characters of a log in an error; its file has all of it."""
+from nas.trial import Result, Status, Trial
 
 
 @dataclass(slots=True, kw_only=True)
@@ -62,16 +49,15 @@ class ProgressState:
     learnt: int = 0
     clock: Clock = field(default_factory=SystemClock)
     _started: float = math.nan
+    _health: Health = field(init=False)
     _has_failed: bool = False
-    _failed_at_first: int = 0
-    _broken_at_first: int = 0
-    _lost_in_a_row: int = 0
     _told: set[str] = field(default_factory=set)
     _front: list[Entry] = field(default_factory=list)
     _unused: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._started = self.clock.monotonic()
+        self._health = Health(folder=self.folder)
 
     @property
     def elapsed_seconds(self) -> float:
@@ -178,33 +164,10 @@ class ProgressState:
         )
 
     def check_health(self, outcome: TrialOutcome, result: Result | None) -> None:
-        """Looks at an outcome of this run.
+        """Looks at an outcome that was counted; one without a result is copied, or told again.
 
         Raises:
-            SearchStoppedError: The first several trials all failed or all broke a constraint, or machines
-                lose one after another.
+            SearchStoppedError: Continuing is pointless.
         """
-        if result is None:
-            return  # it is copied, or of an earlier run and told again
-        self._lost_in_a_row = self._lost_in_a_row + 1 if outcome.status is Status.LOST else 0
-        # What broke a constraint was measured, so that nothing but the candidate fails.
-        is_over = outcome.cause is Cause.CONSTRAINT
-        self._broken_at_first = 0 if self.counts.completed else self._broken_at_first + is_over
-        is_sound = self.counts.completed or self._broken_at_first
-        self._failed_at_first = 0 if is_sound else self._failed_at_first + 1
-        detail = f"the last one: {outcome.message}\n{bounded(result.log, SHOWN_LOG)}".rstrip()
-        if self._failed_at_first >= FAILURES_AT_FIRST:
-            raise SearchStoppedError(
-                f"the first {self._failed_at_first} trials of this run all failed, which is hardly the "
-                f"fault of the candidates: fix the cause and start again to continue; {detail}"
-            )
-        if is_over and self._broken_at_first >= BROKEN_AT_FIRST:
-            raise SearchStoppedError(
-                f"the first {self._broken_at_first} trials that were measured in this run all broke a "
-                f"constraint: relax it, or start again to continue; the last one: {outcome.message}"
-            )
-        if self._lost_in_a_row >= LOSSES_IN_A_ROW:
-            raise SearchStoppedError(
-                f"machines lost {self._lost_in_a_row} trials in a row, each {ATTEMPTS} times: look at the "
-                f"workers and start again to continue; {detail}"
-            )
+        if result is not None:
+            self._health.look(outcome, result, completed=self.counts.completed)

@@ -228,6 +228,7 @@ class Result:
         seconds: Wall time in the worker.
         has_weights: Whether the worker still holds the trained weights.
         notes: Those of the evaluation.
+        is_expected: Whether the evaluator says in words of its own that the candidate is at fault.
     """
 
     job: Job
@@ -240,6 +241,7 @@ class Result:
     seconds: float = 0.0
     has_weights: bool = False
     notes: tuple[str, ...] = ()
+    is_expected: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "message", bounded(clean(self.message), MESSAGE_CHARACTERS))

@@ -110,6 +110,7 @@ class Worker:
                 cause=failure.cause,
                 message=failure.message,
                 log=failure.log,
+                is_expected=failure.is_expected,
             )
 
     def _not_measured(self, metrics: tuple[Metric, ...]) -> tuple[str, ...]:
