@@ -77,6 +77,27 @@ def memory_kills(cgroup: Path = CGROUP, vmstat: Path = Path("/proc/vmstat")) -> 
     return 0
 
 
+def held_memory() -> int:
+    """Bytes that this process holds: resident ones, and tensors on its GPUs where torch is loaded."""
+    held = int(psutil.Process().memory_info().rss)
+    cuda = getattr(sys.modules.get("torch"), "cuda", None)
+    if cuda is not None and cuda.is_initialized():
+        held += sum(cuda.memory_allocated(device) for device in range(cuda.device_count()))
+    return held
+
+
+def open_files() -> float:
+    """Share of the files that this process may have open which are; 0 where the system does not say."""
+    try:
+        import resource
+
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        count: int = psutil.Process().num_fds()
+    except (ImportError, AttributeError, OSError, psutil.Error):  # Windows
+        return 0.0
+    return count / most if most > 0 else 0.0
+
+
 @cache
 def keep_freed_memory() -> bool:
     """Sets the C library to keep freed memory instead of returning it; returns whether that worked.

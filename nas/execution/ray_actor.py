@@ -13,7 +13,7 @@ from nas.execution.progress_board import BoardWriter
 from nas.execution.ray_session import import_ray
 from nas.execution.worker import Worker
 from nas.failures import failure_of
-from nas.machine import free_memory, memory_kills
+from nas.machine import free_memory, held_memory, memory_kills, open_files
 from nas.trial import Cause, Job, Result, Status, say_nothing
 from nas.version import package_fingerprint
 
@@ -39,15 +39,19 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Memory:
-    """The memory of a node when a job begins there.
+    """The memory of a node, and what a worker there holds, between two jobs.
 
     Attributes:
-        free: Share that is free, in [0, 1].
+        free: Share of the node's memory that is free, in [0, 1].
         kills: Processes that its kernel has ended so far because memory ran out.
+        held: Bytes that the worker holds, on GPUs too.
+        files: Share of the files that the worker may open which are open.
     """
 
     free: float
     kills: int
+    held: int = 0
+    files: float = 0.0
 
 
 class Actor:
@@ -101,7 +105,7 @@ class Actor:
     def begin(self) -> Memory:
         """Answers at once: whoever has the answer knows that this worker is alive."""
         free, total = free_memory()
-        return Memory(free=free / total, kills=memory_kills())
+        return Memory(free=free / total, kills=memory_kills(), held=held_memory(), files=open_files())
 
     def work(self, job: Job, weights: bytes | None, board: Any) -> tuple[Result, Memory]:
         """Runs a job, as `run` does; tells what a next one would begin with."""

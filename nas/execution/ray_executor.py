@@ -52,7 +52,8 @@ class RayExecutor:
             share of the GPU's memory it may use. Workers without see no GPU.
         address: A running cluster: `auto`, `host:port` or `ray://host:port`; None starts Ray on this machine.
         trial_timeout_seconds: A job that takes longer is infeasible; None is no limit.
-        recycle_after: A worker is replaced by a fresh one after so many jobs.
+        recycle_after: A worker is replaced by a fresh one after so many jobs; earlier where its memory has
+            doubled and grown by a GiB, or it holds half of the files that it may open.
         resources: Custom resources that each worker holds.
         probe_resource: Custom resource of the node on which the probe of a `Probed` evaluator measures, one
             candidate at a time, while its worker trains it; None measures in the worker after the training.
@@ -73,7 +74,7 @@ class RayExecutor:
     gpus_per_worker: float = 0.0
     address: str | None = None
     trial_timeout_seconds: float | None = None
-    recycle_after: int = 200
+    recycle_after: int = 1000
     resources: Mapping[str, float] | None = None
     probe_resource: str | None = None
     probe_gpus: float = 0.0

@@ -82,6 +82,7 @@ class WorkerPool:
         self._told: set[str] = set()
         self._problem = ""
         self._is_short = False
+        self._has_recycled = False
         self.board: ProgressBoard | None = None
         self.slots = [Slot() for _ in range(size)]
         for slot in self.slots:
@@ -243,6 +244,13 @@ class WorkerPool:
             self._told.add(text)
             self._tell(Progress(text=text, event=kind))
 
+    def _say_recycled(self, worn: str) -> None:
+        """Says once that workers are replaced."""
+        if not self._has_recycled:
+            self._has_recycled = True
+            text = f"a worker {worn} and is replaced by a fresh one, as others will be: nothing is lost"
+            self._tell(Progress(text=text, event="worker_recycled"))
+
     def _hand_out(self) -> None:
         """Calls idle workers for waiting jobs, in order; those that run alone come first."""
         for waiting in sorted(self._waiting, key=lambda pair: pair[0].trial not in self._alone):
@@ -256,13 +264,14 @@ class WorkerPool:
                     slot.called = slot.actor.begin.remote()
 
     def _idle_slot(self, job: Job) -> Slot | None:
-        """An idle worker for a job; those that have run many are replaced."""
+        """An idle worker for a job; those that have run many, or have grown, are replaced."""
         busy = {slot.node for slot in self.slots if slot.job is not None}
         shut = busy if job.trial in self._alone else self._quiet_nodes()
         for slot in self.slots:
             if slot.is_ready and slot.job is None and slot.node not in shut:
-                if slot.jobs_done < self._limits.recycle_after:
+                if not (worn := slot.worn(self._limits)):
                     return slot
+                self._say_recycled(worn)
                 self.start(slot)
         return None
 
@@ -342,9 +351,8 @@ class WorkerPool:
                 return []
             result = self._prober.add_to(result, slot.measured)
         self._alone.discard(slot.job[0].trial)
-        slot.last_job, slot.memory, slot.alive_at = slot.job[0], memory, self._clock()
-        slot.give_up_job()
-        slot.jobs_done += 1
+        slot.alive_at = self._clock()
+        slot.end_job(memory)
         return [result]
 
     def _lose(self, slot: Slot, error: Exception) -> Result:

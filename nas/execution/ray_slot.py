@@ -9,6 +9,12 @@ from typing import Any
 from nas.execution.ray_actor import Memory
 from nas.trial import Job
 
+GROWN_BYTES = 1 << 30
+"""A worker whose memory has doubled and grown by so much keeps what it no longer needs."""
+
+MOST_FILES = 0.5
+"""Share of the files that a worker may open; with more it will soon fail to open any."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
@@ -17,7 +23,7 @@ class Limits:
     Attributes:
         trial_seconds: A job that takes longer is infeasible; None is no limit.
         start_seconds: A worker that is not up by then is taken for one without a place.
-        recycle_after: A worker is replaced by a fresh one after so many jobs.
+        recycle_after: A worker is replaced by a fresh one after so many jobs, or when it has grown.
     """
 
     trial_seconds: float | None
@@ -47,6 +53,7 @@ class Slot:
         measured: The probe's, where that measures elsewhere.
         last_job: The job it ran last, whose weights it holds.
         jobs_done: How many it has run.
+        held_at_first: Bytes that its worker held after the first of them.
     """
 
     actor: Any = None
@@ -66,6 +73,7 @@ class Slot:
     measured: Any = None
     last_job: Job | None = None
     jobs_done: int = 0
+    held_at_first: int = 0
 
     @property
     def awaited(self) -> list[Any]:
@@ -80,6 +88,30 @@ class Slot:
     def is_parked(self) -> bool:
         """Whether no worker is to be had here at present."""
         return self.actor is None or (not self.is_ready and self.late > 0)
+
+    def end_job(self, memory: Memory) -> None:
+        """Takes in that the job was run, and the memory afterwards."""
+        assert self.job is not None
+        self.last_job, self.memory = self.job[0], memory
+        self.jobs_done += 1
+        if self.jobs_done == 1:
+            self.held_at_first = memory.held
+        self.give_up_job()
+
+    def worn(self, limits: Limits) -> str:
+        """Why its worker should be replaced by a fresh one, in words; empty where it should not."""
+        if self.jobs_done == 0:
+            return ""
+        if self.jobs_done >= limits.recycle_after:
+            return f"has run {self.jobs_done:,} trials"
+        held, first = self.memory.held, self.held_at_first
+        if held - first >= max(GROWN_BYTES, first):
+            return f"grew from {first / 2**30:.1f} to {held / 2**30:.1f} GiB in {self.jobs_done:,} trials"
+        if self.memory.files >= MOST_FILES:
+            return (
+                f"holds {self.memory.files:.0%} of the files that it may open after {self.jobs_done:,} trials"
+            )
+        return ""
 
     def give_up_job(self) -> None:
         """Takes the job away."""

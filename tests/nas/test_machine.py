@@ -1,5 +1,6 @@
 """What the operating system says of this machine, containers among them."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -7,13 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from nas.machine import free_memory, memory_kills, processor_name, usable_cores
+from nas.machine import (
+    free_memory,
+    held_memory,
+    memory_kills,
+    open_files,
+    processor_name,
+    usable_cores,
+)
 
 
 def test_machine_facts_are_possible():
     free, total = free_memory()
     assert 0 < free <= total
     assert usable_cores() >= 1
+
+
+def test_what_a_process_holds_is_its_memory_and_its_open_files(tmp_path):
+    memory, files = held_memory(), open_files()
+    kept = bytearray(os.urandom(1 << 20) * 64)
+    opened = [(tmp_path / str(number)).open("w") for number in range(20)]
+    assert held_memory() - memory >= len(kept) // 2
+    assert 0 < files < open_files() < 1
+    for file in opened:
+        file.close()
 
 
 @pytest.mark.parametrize(

@@ -41,16 +41,24 @@ class Actor:
         self.cluster = cluster
         self.node = None
         self.is_dead = False
+        self.jobs_done = 0
         self.greeting = Ref()
         self.open = [self.greeting]
         self.begin = SimpleNamespace(remote=lambda: self._asked(0.001, self._memory))
         self.work = SimpleNamespace(remote=self._work)
 
     def _memory(self):
-        return Memory(free=self.cluster.free, kills=self.cluster.kills)
+        grown = self.jobs_done * self.cluster.leak
+        return Memory(
+            free=self.cluster.free,
+            kills=self.cluster.kills,
+            held=(1 << 30) + grown,
+            files=self.jobs_done * self.cluster.file_leak,
+        )
 
     def _work(self, job, _weights, _board):
         self.cluster.begun.append((job.trial, job.attempt, self.node))
+        self.jobs_done += 1
         self.cluster.jobs[self] = job
         self.cluster.after(self.cluster.job_seconds / 2, lambda: self.cluster.use_memory(self))
         self.cluster.after(self.cluster.job_seconds, lambda: self.cluster.jobs.pop(self, None))
@@ -89,6 +97,8 @@ class Cluster:
         self.free = 0.9
         self.kills = 0
         self.is_rays = True
+        self.leak = 0
+        self.file_leak = 0.0
         self.begun = []
         self.actors = []
         self.jobs = {}
@@ -294,6 +304,30 @@ def test_a_candidate_that_ends_its_workers_is_lost_after_three_attempts_that_beg
     done = work_off(pool, cluster, 2)
     assert (done[0].status, done[0].cause, done[0].job.attempt) == (Status.LOST, Cause.WORKER_DIED, 3)
     assert done[1].status is Status.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("leak", "file_leak", "words"),
+    [(400 << 20, 0.0, "grew from 1.4 to 3.0 GiB in 5 trials"), (0, 0.1, "holds 50% of the files")],
+)
+def test_a_worker_that_keeps_what_it_no_longer_needs_is_replaced_between_jobs_and_said_once(
+    leak, file_leak, words
+):
+    cluster, told = Cluster(a=2), []
+    cluster.leak, cluster.file_leak = leak, file_leak
+    done = work_off(pool_on(cluster, 2, told=told), cluster, 40)
+    assert {(result.status, result.job.attempt) for result in done.values()} == {(Status.COMPLETED, 1)}
+    assert {actor.jobs_done for actor in cluster.actors} == {5}
+    [(kind, text)] = events_of(told)
+    assert kind == "worker_recycled"
+    assert words in text
+
+
+def test_a_worker_that_does_not_grow_is_kept():
+    cluster = Cluster(a=2)
+    cluster.leak = 1 << 20
+    work_off(pool_on(cluster, 2), cluster, 200)
+    assert len(cluster.actors) == 2
 
 
 def test_the_time_of_a_job_does_not_run_while_it_waits_for_a_worker():
