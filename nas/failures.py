@@ -9,6 +9,16 @@ from nas.errors import MetricError
 from nas.trial import MESSAGE_CHARACTERS, Cause, InfeasibleError
 from nas.values import bounded, clean, shown
 
+CUDA_ERROR = "CUDA error:"
+"""How torch begins the text of an error of CUDA."""
+
+NO_MEMORY = (
+    "not enough memory",
+    f"{CUDA_ERROR} out of memory",
+    f"{CUDA_ERROR} CUBLAS_STATUS_ALLOC_FAILED",
+)
+"""Texts of other errors that say that memory ran out."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -19,12 +29,14 @@ class Failure:
         message: One line for users.
         log: The traceback.
         is_expected: Whether it is an `InfeasibleError` with words of the user's own in place of a cause.
+        is_of_device: Whether the GPU failed, which no later call of this process can use then.
     """
 
     cause: Cause
     message: str
     log: str
     is_expected: bool
+    is_of_device: bool
 
 
 def failure_of(error: BaseException) -> Failure:
@@ -35,7 +47,13 @@ def failure_of(error: BaseException) -> Failure:
     needs_type = cause is Cause.ERROR and not isinstance(error, MetricError | InfeasibleError)
     lines = (f"{type(error).__name__}: {text}" if needs_type else text).strip().splitlines()
     line = bounded(clean(lines[0] if lines else type(error).__name__), MESSAGE_CHARACTERS)
-    return Failure(cause=cause, message=line, log=_traceback(error), is_expected=is_expected)
+    return Failure(
+        cause=cause,
+        message=line,
+        log=_traceback(error),
+        is_expected=is_expected,
+        is_of_device=cause is Cause.ERROR and not is_expected and _is_of_device(error, text),
+    )
 
 
 def _cause(error: BaseException) -> Cause:
@@ -62,5 +80,10 @@ def _traceback(error: BaseException) -> str:
 def _is_out_of_memory(error: BaseException, text: str) -> bool:
     """Knows torch's error by its name, since torch may not be loaded here."""
     names = {kind.__name__ for kind in type(error).__mro__}
-    is_allocator = isinstance(error, RuntimeError) and "not enough memory" in text
+    is_allocator = isinstance(error, RuntimeError) and any(words in text for words in NO_MEMORY)
     return bool(names & {"MemoryError", "OutOfMemoryError"}) or is_allocator
+
+
+def _is_of_device(error: BaseException, text: str) -> bool:
+    """Knows errors of CUDA's driver, after which its context is unusable: launch failures, asserts, ECC."""
+    return isinstance(error, RuntimeError) and text.startswith(CUDA_ERROR)

@@ -344,6 +344,8 @@ class WorkerPool:
             result, memory = self._ray.get(slot.answer, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
             return [self._lose(slot, error)]
+        if result.status is Status.LOST:  # the worker says that it can run nothing more
+            return [self._give_up(slot, Status.LOST, Cause.WORKER_DIED, result.message, result.log)]
         if self._prober is not None:
             again = self._prober.again(slot.job[0], slot.measured)
             if again is not None:

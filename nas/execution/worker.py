@@ -106,8 +106,8 @@ class Worker:
             failure = failure_of(error)
             return Result(
                 job=job,
-                status=Status.INFEASIBLE,
-                cause=failure.cause,
+                status=Status.LOST if failure.is_of_device else Status.INFEASIBLE,
+                cause=Cause.WORKER_DIED if failure.is_of_device else failure.cause,
                 message=failure.message,
                 log=failure.log,
                 is_expected=failure.is_expected,

@@ -42,6 +42,10 @@ class Moody:
             metrics += (Metric(name="latency_ms", value=float("inf"), unit="ms"),)
         if mood == 7:
             raise OutOfMemoryError("CUDA out of memory")
+        if mood == 8:
+            raise RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")
+        if mood == 9:
+            raise RuntimeError("CUDA error: unspecified launch failure")
         weights = (lambda: f"weights {number}".encode()) if number % 2 == 0 else None
         return Evaluation(metrics=metrics, weights=weights)
 
@@ -119,6 +123,7 @@ MOODS = {
     5: (Cause.ERROR, "must return at least one metric"),
     6: (Cause.ERROR, "latency_ms=inf"),
     7: (Cause.OUT_OF_MEMORY, "CUDA out of memory"),
+    8: (Cause.OUT_OF_MEMORY, "CUDA error: out of memory"),
 }
 
 
@@ -131,6 +136,15 @@ def test_whatever_the_evaluator_does_wrong_makes_the_candidate_infeasible(execut
     assert message in results[0].message
     assert results[0].log
     assert weights == {0: None}
+
+
+def test_a_gpu_that_fails_loses_the_attempt_and_says_nothing_of_the_candidate(executor, small_space):
+    results, _ = run_all(executor, [make_job(small_space, 0, seed=9)])
+    assert (results[0].status, results[0].cause) == (Status.LOST, Cause.WORKER_DIED)
+    assert "unspecified launch failure" in results[0].message
+    assert "in evaluate" in results[0].log
+    results, _ = run_all(executor, [make_job(small_space, 1)])
+    assert results[1].status is Status.COMPLETED
 
 
 def test_a_traceback_names_the_users_own_line(executor, small_space):

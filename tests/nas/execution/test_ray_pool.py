@@ -62,9 +62,9 @@ class Actor:
         self.cluster.jobs[self] = job
         self.cluster.after(self.cluster.job_seconds / 2, lambda: self.cluster.use_memory(self))
         self.cluster.after(self.cluster.job_seconds, lambda: self.cluster.jobs.pop(self, None))
-        return self._asked(
-            self.cluster.job_seconds, lambda: (Result(job=job, status=Status.COMPLETED), self._memory())
-        )
+        is_broken = self.jobs_done == self.cluster.breaks_at
+        status = Status.LOST if is_broken else Status.COMPLETED
+        return self._asked(self.cluster.job_seconds, lambda: (Result(job=job, status=status), self._memory()))
 
     def _asked(self, seconds, answer):
         ref = Ref()
@@ -99,6 +99,7 @@ class Cluster:
         self.is_rays = True
         self.leak = 0
         self.file_leak = 0.0
+        self.breaks_at = None
         self.begun = []
         self.actors = []
         self.jobs = {}
@@ -321,6 +322,15 @@ def test_a_worker_that_keeps_what_it_no_longer_needs_is_replaced_between_jobs_an
     [(kind, text)] = events_of(told)
     assert kind == "worker_recycled"
     assert words in text
+
+
+def test_a_worker_that_says_it_can_run_nothing_more_is_replaced_at_once():
+    cluster = Cluster(a=1)
+    cluster.breaks_at = 3
+    done = work_off(pool_on(cluster, 1), cluster, 6)
+    assert {result.status for result in done.values()} == {Status.COMPLETED}
+    assert [trial for trial, attempt, _ in cluster.begun if attempt == 2] == [2, 4]
+    assert [actor.jobs_done for actor in cluster.actors] == [3, 3, 2]
 
 
 def test_a_worker_that_does_not_grow_is_kept():
