@@ -293,9 +293,9 @@ def start_ray() -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when Ray is imported
     import ray
 
-    from nas.execution.ray_cluster import loopback_only
+    from nas.execution.ray_cluster import own_ray
 
-    with loopback_only(ray):
+    with own_ray(ray):
         ray.init(
             address="local",
             num_cpus=1,

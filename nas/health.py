@@ -10,7 +10,7 @@ from pathlib import Path
 from nas.errors import SearchStoppedError
 from nas.outcome import TrialOutcome
 from nas.scheduling import ATTEMPTS
-from nas.study.checkpoints import log_name
+from nas.study.trial_logs import log_name
 from nas.trial import Cause, Result, Status
 from nas.values import bounded
 

@@ -15,6 +15,7 @@ from nas.scheduling import Budget, Flow
 from nas.signals import Interruption
 from nas.study.checkpoints import CheckpointStore
 from nas.study.journal import Journal
+from nas.study.trial_logs import TrialLogs
 from nas.trial import Result, Status, Trial
 
 POLL_SECONDS = 1.0
@@ -30,6 +31,7 @@ class Loop:
     objective: Objective
     journal: Journal
     checkpoints: CheckpointStore
+    logs: TrialLogs
     reporter: Reporter
     budget: Budget
     flow: Flow
@@ -116,7 +118,7 @@ class Loop:
         if fetched.is_gone and self.flow.may_lose(trial):
             result = lost_with_weights(result)
         if result.status is not Status.COMPLETED:
-            self.checkpoints.log(result)
+            self.logs.add(result)
         if result.status is Status.LOST:
             self.tell("attempt_lost", f"trial {trial.number}, attempt {result.job.attempt}: {result.message}")
             if self.flow.lose(trial):

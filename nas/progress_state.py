@@ -15,8 +15,9 @@ from nas.metrics import Goal
 from nas.outcome import TrialOutcome, all_costs, known_costs
 from nas.protocols import Clock, SystemClock
 from nas.scheduling import Budget, Flow
-from nas.study.checkpoints import Entry, entry_of, front_of, log_name
+from nas.study.checkpoints import Entry, entry_of, front_of
 from nas.study.journal_reading import History
+from nas.study.trial_logs import log_name
 from nas.trial import Result, Status, Trial
 
 

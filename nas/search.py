@@ -40,6 +40,7 @@ from nas.study.checkpoints import CheckpointStore
 from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
 from nas.study.study import Study
+from nas.study.trial_logs import TrialLogs
 from nas.trial import Progress
 from nas.values import flag, instance, seed_of, shown, whole
 from search_spaces import Network, SearchSpace
@@ -336,6 +337,7 @@ class Search:
             objective=self.objective,
             journal=journal,
             checkpoints=checkpoints,
+            logs=TrialLogs(journal.folder),
             reporter=reporter,
             budget=self.budget,
             flow=Flow(slots=executor.slots, width=journal.identity.deterministic_workers),

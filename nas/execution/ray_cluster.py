@@ -49,6 +49,14 @@ FOLDER_BYTES = 32 << 20
 LOOPBACK_SWITCH = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Ray's environment variable; 0 keeps it to this machine."""
 
+OWN_RAY = {
+    LOOPBACK_SWITCH: "0",
+    "RAY_ROTATION_MAX_BYTES": str(16 << 20),
+    "RAY_ROTATION_BACKUP_COUNT": "1",
+}
+"""Ray's environment variables while it is started here. Without them a log grows to 3 GiB, and what a worker
+prints without end."""
+
 CONNECT_SECONDS = 5.0
 """A cluster that does not answer for so long is unreachable."""
 
@@ -97,7 +105,7 @@ def start_here(ray: Any, *, sleep: Callable[[float], None] = time.sleep, **optio
     for attempt in range(1, STARTS + 1):
         before = {child.pid for child in psutil.Process().children(recursive=True)}
         try:
-            with loopback_only(ray):
+            with own_ray(ray):
                 ray.init(address="local", include_dashboard=False, **options)
             return
         except OSError as error:
@@ -117,24 +125,25 @@ def start_here(ray: Any, *, sleep: Callable[[float], None] = time.sleep, **optio
 
 
 @contextmanager
-def loopback_only(ray: Any) -> Iterator[None]:
-    """Has a Ray that is started meanwhile listen on 127.0.0.1 alone, as its ports have no password.
+def own_ray(ray: Any) -> Iterator[None]:
+    """Has a Ray that is started meanwhile listen on 127.0.0.1 alone, and bound its logs.
 
-    On Linux Ray replaces a loopback address that it is given by that of the network, unless this switch, made
-    for the firewalls of Windows and macOS, is off. Its processes read it from the environment; in this one
-    Ray has read it already. Whoever sets it decides.
+    Its ports have no password. On Linux Ray replaces a loopback address that it is given by that of the
+    network, unless a switch made for the firewalls of Windows and macOS is off. Its processes read it from
+    the environment; in this one Ray has read it already. Whoever sets one of `OWN_RAY` decides.
     """
     constants = ray._private.ray_constants
-    if LOOPBACK_SWITCH in os.environ:
-        yield
-        return
+    added = {name: value for name, value in OWN_RAY.items() if name not in os.environ}
     before = constants.ENABLE_RAY_CLUSTER
-    constants.ENABLE_RAY_CLUSTER, os.environ[LOOPBACK_SWITCH] = False, "0"
+    os.environ.update(added)
+    if LOOPBACK_SWITCH in added:
+        constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
         constants.ENABLE_RAY_CLUSTER = before
-        del os.environ[LOOPBACK_SWITCH]
+        for name in added:
+            del os.environ[name]
 
 
 def ray_folder() -> Path:

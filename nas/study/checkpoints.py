@@ -1,4 +1,4 @@
-"""The files of a study beside its journal: weights worth keeping, and logs of what failed."""
+"""The weights that a study keeps beside its journal: those of the best trials and of the front."""
 
 from __future__ import annotations
 
@@ -301,20 +301,6 @@ class CheckpointStore:
             raise StudyError(f"{path} cannot be renamed ({error}): move it away") from error
         self._left.discard(number)
 
-    def log(self, result: Result) -> Path:
-        """Appends what went wrong in an attempt to the trial's log file."""
-        path = self._folder / log_name(result.job.trial)
-        # The journal has the message and the traceback is shown: a full disk must not end the search here.
-        with suppress(OSError):
-            path.parent.mkdir(exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                ended = f"{result.status.value}, {result.cause.value if result.cause else 'no cause'}"
-                node = result.node or "an unknown node"
-                file.write(
-                    f"attempt {result.job.attempt} on {node}: {ended}\n{result.message}\n{result.log}\n"
-                )
-        return path
-
 
 def kept_weights(folder: Path) -> dict[int, str]:
     """Names of the files of weights in a study's folder, by the number of their trial."""
@@ -331,8 +317,3 @@ def _number_of(weights: Path) -> int | None:
 def weights_name(number: int) -> str:
     """Path of a trial's weights in the study's folder."""
     return f"weights/trial-{number:05d}.safetensors"
-
-
-def log_name(number: int) -> str:
-    """Path of a trial's log in the study's folder."""
-    return f"logs/trial-{number:05d}.log"

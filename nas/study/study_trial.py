@@ -12,10 +12,10 @@ from nas.errors import StudyError
 from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
 from nas.reading import parse_json, read_bytes
-from nas.study.checkpoints import log_name
 from nas.study.identity import Provenance
 from nas.study.journal_reading import read_outcomes
 from nas.study.journal_tables import columns
+from nas.study.trial_logs import log_name
 from nas.task_objective import judged_by
 from nas.trial import Cause, Metric, Status
 from search_spaces import Cost, Network, Op
@@ -163,7 +163,7 @@ class StudyTrial:
 
     @property
     def log_file(self) -> Path | None:
-        """What went wrong in its attempts; None where nothing did."""
+        """What went wrong in its attempts; None where nothing did, or where its log was dropped."""
         path = self.folder / log_name(self.number)
         return path if path.is_file() else None
 

@@ -157,7 +157,7 @@ def test_show_of_a_study_in_which_nothing_completed_has_no_best(small_space, tmp
 def test_show_draws_the_first_failures_and_json_has_all_of_them(small_space, tmp_path, capsys):
     def late(candidate):
         if candidate.job.trial > 0:
-            raise InfeasibleError(Cause.DIVERGED, "loss is nan")
+            raise InfeasibleError("loss is nan")  # in words of its own: failures alike would stop the search
         return 0.5
 
     found = search(
