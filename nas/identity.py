@@ -13,6 +13,7 @@ from nas.export.preprocessing import Preprocessing
 from nas.objective import Objective
 from nas.protocols import Evaluator, HasData, HasRecipe
 from nas.rungs import Rungs
+from nas.study.disk import require_room
 from nas.study.identity import LATENCY_TABLE, Identity, Provenance
 from nas.study.journal_reading import read_begun
 from nas.study.study_folder import check_parts
@@ -75,7 +76,7 @@ def check_folder(folder: Path, identity: Identity, provenance: Provenance) -> No
     """Checks that a folder is free for this study or holds it, and can be written; writes nothing.
 
     Raises:
-        StudyError: It holds another study, or cannot be written.
+        StudyError: It holds another study, cannot be written, or its disk is full.
     """
     check_parts(folder)
     absolute = folder.absolute()
@@ -84,6 +85,7 @@ def check_folder(folder: Path, identity: Identity, provenance: Provenance) -> No
         raise StudyError(f"the folder {folder} cannot be written: {there} is a file", field="out")
     if not os.access(there, os.W_OK | os.X_OK):
         raise StudyError(f"the folder {folder} cannot be written: {there} may not be written to", field="out")
+    require_room(there)
     begun = read_begun(folder)
     if begun is not None:
         stored, told = begun

@@ -14,6 +14,7 @@ from nas.protocols import Executor, Reporter
 from nas.scheduling import Budget, Flow
 from nas.signals import Interruption
 from nas.study.checkpoints import CheckpointStore
+from nas.study.disk import DiskWatch
 from nas.study.journal import Journal
 from nas.study.trial_logs import TrialLogs
 from nas.trial import Result, Status, Trial
@@ -32,6 +33,7 @@ class Loop:
     journal: Journal
     checkpoints: CheckpointStore
     logs: TrialLogs
+    disk: DiskWatch
     reporter: Reporter
     budget: Budget
     flow: Flow
@@ -68,6 +70,7 @@ class Loop:
     def _search(self, interruption: Interruption) -> str:
         while True:
             self.flow.slots = self.executor.slots
+            self.watch_disk()
             self._propose()
             while (settled := self.flow.count_next()) is not None:
                 self._learn(*settled)
@@ -157,6 +160,11 @@ class Loop:
         self.progress.rejected = self.source.asked.rejected
         self.reporter.on_trial(self.progress.report(trial, outcome, result, self.flow, self.controller))
         self.progress.check_health(outcome, result)
+
+    def watch_disk(self) -> None:
+        """Says where the disk may not last until the end."""
+        if low := self.disk.low(max(0, (self.budget.trials or 0) - self.flow.proposed)):
+            self.tell("disk_low", low)
 
     def tell(self, kind: str, message: str) -> None:
         """Writes an event to the journal, and gives it to the reporters."""

@@ -37,6 +37,7 @@ from nas.resumption import count_deaths, restore, say_what_changed, with_predict
 from nas.rungs import Halving, Rungs
 from nas.scheduling import AUTO, Budget, Flow
 from nas.study.checkpoints import CheckpointStore
+from nas.study.disk import DiskWatch
 from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
 from nas.study.study import Study
@@ -309,6 +310,7 @@ class Search:
                 loop.tell(kind, message)
             say_what_changed(loop, history)
             count_deaths(loop, history)
+            loop.watch_disk()
             if loop.flow.waiting or not loop.progress.limit(self.budget, loop.flow):
                 executor.start(self.space, self.evaluator)
             loop.run()
@@ -338,6 +340,7 @@ class Search:
             journal=journal,
             checkpoints=checkpoints,
             logs=TrialLogs(journal.folder),
+            disk=DiskWatch(folder=journal.folder, clock=clock.monotonic),
             reporter=reporter,
             budget=self.budget,
             flow=Flow(slots=executor.slots, width=journal.identity.deterministic_workers),
