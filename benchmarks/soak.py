@@ -80,7 +80,7 @@ class Training:
     measures = ("accuracy",)
 
     def __init__(self, fail: float, leak_mib: float) -> None:
-        recipe = nas.Recipe(epochs=2, batch_size=48, precision="float32")
+        recipe = nas.Recipe(epochs=1, warmup_epochs=0.2, batch_size=48, precision="float32")
         self._inner = ProxyEvaluator(make_data(), recipe, device="cpu")
         self._fail = fail
         self._leak = int(leak_mib * MIB)

@@ -1,6 +1,5 @@
 """Damaged and lying files are read or refused by an error of ours; `benchmarks/fuzz.py` tries more."""
 
-import importlib.util
 import random
 import sys
 from pathlib import Path
@@ -11,7 +10,10 @@ from hypothesis import strategies as st
 
 from nas.data.decoding import probe
 
-PROGRAM = Path(__file__).parents[1] / "benchmarks" / "fuzz.py"
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import fuzz
+
 PARSERS = (
     *("architecture", "recipe", "full recipe", "objective", "objective as text", "preprocessing"),
     *("data description", "controller state", "pack", "arrays", "table of labels", "image", "weights"),
@@ -21,15 +23,7 @@ PARSERS = (
 
 
 @pytest.fixture(scope="module")
-def fuzz():
-    spec = importlib.util.spec_from_file_location("fuzz", PROGRAM)
-    module = sys.modules["fuzz"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def parsers(fuzz, tmp_path_factory):
+def parsers(tmp_path_factory):
     made = {}
     for group in fuzz.GROUPS:
         made |= group(tmp_path_factory.mktemp(group.__name__))
@@ -53,11 +47,11 @@ def test_a_valid_input_is_read(parsers, name):
 @pytest.mark.parametrize("name", PARSERS)
 @settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32))
-def test_a_damaged_input_is_read_or_refused_by_an_error_of_ours(parsers, fuzz, name, seed):
+def test_a_damaged_input_is_read_or_refused_by_an_error_of_ours(parsers, name, seed):
     fuzz.try_one(parsers[name], random.Random(seed))
 
 
-def test_a_parser_that_raises_what_is_not_ours_is_noticed(fuzz):
+def test_a_parser_that_raises_what_is_not_ours_is_noticed():
     def broken(content):
         raise KeyError(content)
 
@@ -65,7 +59,7 @@ def test_a_parser_that_raises_what_is_not_ours_is_noticed(fuzz):
         fuzz.try_one(fuzz.Parser(seeds=(b"{}",), read=broken), random.Random(0))
 
 
-def test_changes_of_an_input_are_those_of_their_seed(fuzz):
+def test_changes_of_an_input_are_those_of_their_seed():
     seed = b'{"a": [1, 2, {"b": null}]}' * 1
     changed = {fuzz.mutated(seed, random.Random(number), is_json=True) for number in range(200)}
     again = {fuzz.mutated(seed, random.Random(number), is_json=True) for number in range(200)}

@@ -2,7 +2,9 @@
 
 import shutil
 import sqlite3
+import sys
 from contextlib import closing, suppress
+from pathlib import Path
 
 import pytest
 
@@ -10,24 +12,15 @@ import nas
 from nas.cli.main import main
 from nas.errors import NasError, StudyError
 from nas.study.journal_file import connect_readonly
-from search_spaces import mnasnet
+
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+
+from fuzz_samples import write_study
 
 
 @pytest.fixture(scope="module")
 def studied(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("studied") / "study"
-    nas.search(
-        mnasnet(resolution=32, num_classes=10),
-        evaluator=nas.TableEvaluator(lambda candidate: 0.5 + candidate.job.tokens[0] / 100, name="tokens"),
-        controller="random",
-        target_macs=5e6,
-        trials=4,
-        executor="inline",
-        out=folder,
-    )
-    with closing(sqlite3.connect(folder / "study.sqlite")) as database:
-        database.execute("PRAGMA journal_mode = DELETE")
-    return folder
+    return write_study(tmp_path_factory.mktemp("studied") / "study").parent
 
 
 @pytest.fixture
