@@ -115,7 +115,7 @@ class Loop:
 
     def _settle(self, result: Result) -> None:
         """Judges a result; what a machine lost is tried again, the weights worth keeping included."""
-        trial = self.flow.running.pop(result.job.trial)
+        trial = self.flow.end(result.job.trial)
         outcome = judge(trial, result, self.objective)
         fetched = self.checkpoints.fetch(trial, outcome, result, self.executor)
         if fetched.is_gone and self.flow.may_lose(trial):

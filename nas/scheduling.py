@@ -106,6 +106,7 @@ class Flow:
         turn: With a width, the number of the next result to count.
         waiting: Trials to be run, in order.
         running: Trials that run, by number.
+        busy: Keys of those that run, of which no two are equal.
         settled: Trials whose outcome has not been counted yet, with the result as far as it was seen.
         outcomes: Outcomes by key, for trials with equal keys.
         attempts: Attempts begun, by number of the trial.
@@ -118,6 +119,7 @@ class Flow:
     turn: int = 0
     waiting: list[Trial] = field(default_factory=list)
     running: dict[int, Trial] = field(default_factory=dict)
+    busy: set[tuple[str, float, int]] = field(default_factory=set)
     settled: dict[int, tuple[Trial, TrialOutcome, Result | None]] = field(default_factory=dict)
     outcomes: dict[tuple[str, float, int], TrialOutcome] = field(default_factory=dict)
     attempts: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -169,7 +171,14 @@ class Flow:
         """Counts one more attempt at a trial."""
         self.attempts[trial.number] += 1
         self.running[trial.number] = trial
+        self.busy.add(trial.key)
         return trial.job(self.attempts[trial.number])
+
+    def end(self, number: int) -> Trial:
+        """Takes out a trial whose attempt has ended."""
+        trial = self.running.pop(number)
+        self.busy.remove(trial.key)
+        return trial
 
     def lose(self, trial: Trial) -> bool:
         """Counts an attempt that a machine lost; says whether the trial waits for another."""
@@ -185,9 +194,8 @@ class Flow:
 
     def next_to_run(self) -> Trial | None:
         """Takes out the next trial that can run or be answered; one whose equal is running waits for it."""
-        busy = {trial.key for trial in self.running.values()}
+        is_full = len(self.running) >= self.slots
         for index, trial in enumerate(self.waiting):
-            is_answered = trial.key in self.outcomes
-            if is_answered or (trial.key not in busy and len(self.running) < self.slots):
+            if trial.key in self.outcomes or not (is_full or trial.key in self.busy):
                 return self.waiting.pop(index)
         return None

@@ -1,12 +1,16 @@
 """The simulated cluster of benchmarks/scale.py: the real loop keeps many workers busy, and loses nothing."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import nas
 from controllers import RandomSearch
+from nas.scheduling import Flow
+from nas.trial import Trial
+from search_spaces import cost
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
@@ -36,3 +40,32 @@ def test_a_slow_controller_leaves_simulated_workers_idle(tmp_path):
     _, cluster, clock = simulate(tmp_path, controller_seconds=10.0, trial_seconds=20.0)
     assert cluster.utilisation < 0.5
     assert clock.busy_seconds == pytest.approx(2000, rel=0.05)
+
+
+def _calls_to_start_one_more(running):
+    """Python functions called to find and start a trial while so many others run."""
+    space = make_space()
+    network = space.decode((0,) * len(space.cardinalities))
+    first = Trial(number=0, tokens=(), network=network, digest="0", cost=cost(network), seed=0)
+    flow = Flow(slots=running + 1)
+    for number in range(running + 2):
+        flow.add(replace(first, number=number, digest=str(number)))
+        if number < running:
+            flow.start(flow.next_to_run())
+    calls = 0
+
+    def count(frame, event, argument):  # noqa: ARG001
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(count)
+    try:
+        flow.start(flow.next_to_run())
+        assert flow.next_to_run() is None
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+def test_the_next_trial_is_found_in_as_many_steps_whatever_the_number_of_workers():
+    assert _calls_to_start_one_more(running=500) == _calls_to_start_one_more(running=5)
