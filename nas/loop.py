@@ -86,18 +86,18 @@ class Loop:
 
     def _propose(self) -> None:
         """Fills the room there is; after an empty answer it asks again only once something was counted."""
-        while self.flow.has_room() and self.dry_at != self.flow.turn:
+        while (room := self.flow.room()) and self.dry_at != self.flow.turn:
             self.ending = self.progress.limit(self.budget, self.flow)
-            trial = None if self.ending else self.source.next(self.flow.proposed)
-            if trial is None:
+            trials = () if self.ending else self.source.next(self.flow.proposed, room)
+            if not trials:
                 self.ending = self.ending or "exhausted"
                 self.dry_at = self.flow.turn
                 return
-            if notice := self.source.notice(trial):
+            if notice := self.source.notice(trials[0]):
                 self.tell("finals", notice)
-            self.checkpoints.make_room(trial.number)
-            self.journal.propose(trial, self.controller.state_dict, self.source.asked)
-            self.flow.add(trial)
+            self.checkpoints.make_room(trial.number for trial in trials)
+            self.journal.propose(trials, self.controller.state_dict, self.source.asked)
+            self.flow.add(trials)
 
     def _start(self) -> None:
         """Gives every idle worker a trial; one whose equal is known is answered without running."""

@@ -17,7 +17,7 @@ from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
 from nas.outcome import TrialOutcome
 from nas.rungs import Halving
-from nas.scheduling import AUTO, Budget
+from nas.scheduling import AUTO, FINAL_REPLICATES, Budget
 from nas.study.journal_reading import Asked, History
 from nas.trial import Trial
 from nas.values import shown, whole
@@ -157,12 +157,21 @@ class Source:
             self._under_way = {trial.number: trial.tokens for trial in repeats if trial.number not in told}
         self.asked = Asked() if history is None else history.asked
 
-    def next(self, number: int) -> Trial | None:
-        """Gives the trial of this number, or None where the controller has no candidate at present.
+    def next(self, number: int, most: int = 1) -> Sequence[Trial]:
+        """Gives the trials from this number on, none where the controller has no candidate at present.
+
+        Args:
+            number: Of the first of them.
+            most: For how many the controller is asked at once; a trial that it does not choose comes alone.
 
         Raises:
             SearchStoppedError: Too many proposals in a row broke the constraints.
         """
+        trial = self._given(number)
+        return self._chosen(number, self._at_once(number, most)) if trial is None else [trial]
+
+    def _given(self, number: int) -> Trial | None:
+        """A trial that the controller does not choose: the user's, a finalist again, or one promoted."""
         if self._enqueued:
             candidate = self._enqueued.pop(0)
             return self._trial(number, candidate.tokens, replicate=candidate.replicate, origin="user")
@@ -173,29 +182,45 @@ class Source:
                 self._under_way[number] = finalist
                 return trial
         promoted = None if self._halving is None else self._halving.next()
-        if promoted is not None:
-            paused, rung = promoted
-            return replace(
-                paused,
-                number=number,
-                seed=trial_seed(self._seed, number),
-                fidelity=rung,
-                proposal_number=-1,
-                log_prob=float("nan"),
-                continues=paused.number,
-            )
-        for _ in range(REJECTIONS_IN_A_ROW):
-            self.asked = replace(self.asked, asked=self.asked.asked + 1)
-            proposals = self._controller.propose(1)
+        if promoted is None:
+            return None
+        paused, rung = promoted
+        return replace(
+            paused,
+            number=number,
+            seed=trial_seed(self._seed, number),
+            fidelity=rung,
+            proposal_number=-1,
+            log_prob=float("nan"),
+            continues=paused.number,
+        )
+
+    def _at_once(self, number: int, most: int) -> int:
+        """For how many trials the controller may be asked, with none that is a final and none too many."""
+        total, finalists = self._budget.trials, self._budget.finalists
+        if total is None:
+            return most
+        finals = most_finals(total) if finalists == AUTO else finalists * FINAL_REPLICATES
+        return max(1, min(most, total - finals - number))
+
+    def _chosen(self, number: int, size: int) -> Sequence[Trial]:
+        """Trials of the controller's next proposals that break no constraint."""
+        for _ in range(0, REJECTIONS_IN_A_ROW, size):
+            self.asked = replace(self.asked, asked=self.asked.asked + 1, size=size)
+            proposals = self._controller.propose(size)
             if not proposals:
-                return self._rare(number) if self._helps_out else None
-            (proposal,) = proposals
-            trial = self._trial(
-                number, proposal.tokens, proposal_number=proposal.number, log_prob=proposal.log_prob
-            )
-            if trial is not None:
-                return trial
-            self.asked = replace(self.asked, rejected=self.asked.rejected + 1)
+                rare = self._rare(number) if self._helps_out else None
+                return [] if rare is None else [rare]
+            trials: list[Trial] = []
+            for one in proposals:
+                place = number + len(trials)
+                trial = self._trial(place, one.tokens, proposal_number=one.number, log_prob=one.log_prob)
+                if trial is not None:
+                    trials.append(trial)
+            broken = len(proposals) - len(trials)
+            self.asked = replace(self.asked, rejected=self.asked.rejected + broken)
+            if trials:
+                return trials
         raise SearchStoppedError(
             f"{REJECTIONS_IN_A_ROW} proposals in a row broke the constraints ({self._objective.describe()}): "
             "relax them, or narrow the space"

@@ -80,18 +80,16 @@ def _continue(loop: Loop, history: History) -> None:
 
 def _repeat(loop: Loop, history: History) -> bool:
     """Lets the controller do again what it did since its state was written; says whether it did the same."""
+    answer: Sequence[Proposal] = ()
     for step in history.steps:
-        answers = [loop.controller.propose(1) for _ in range(step.asks)]
+        for _ in range(step.asks):
+            answer = loop.controller.propose(step.size)
         trial = history.trials[step.trial]
         if not step.is_proposal:
             _tell_again(loop, history, step.trial)
-        elif trial.proposal_number >= 0 and not _is_answer(answers, trial):
+        elif trial.proposal_number >= 0 and trial.tokens not in (tuple(one.tokens) for one in answer):
             return False
     return True
-
-
-def _is_answer(answers: Sequence[Sequence[Proposal]], trial: Trial) -> bool:
-    return bool(answers) and [tuple(answer.tokens) for answer in answers[-1]] == [trial.tokens]
 
 
 def _tell_again(loop: Loop, history: History, number: int) -> None:

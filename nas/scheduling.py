@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from nas.errors import UsageError
 from nas.outcome import TrialOutcome
-from nas.study.journal_reading import History
+from nas.study.journal_reading import MOST_AT_ONCE, History
 from nas.trial import Job, Result, Status, Trial
 from nas.values import real, whole
+
+BATCH_FROM = 16
+"""Where at least so many slots are free, the controller is asked for as many trials at once."""
 
 ATTEMPTS = 3
 """A trial that machines lose is tried at most so many times."""
@@ -142,16 +146,22 @@ class Flow:
         self.attempts.update(history.last_attempt)
         self.losses.update(history.lost_attempts)
 
-    def has_room(self) -> bool:
-        """Whether one more trial may be proposed now."""
-        if self.width is not None:
-            return self.proposed - self.turn < self.width
-        return not self.settled and len(self.waiting) + len(self.running) < self.slots
+    def room(self) -> int:
+        """How many trials the controller is to be asked for now, at once; 0 where there is no room.
 
-    def add(self, trial: Trial) -> None:
-        """Takes a new trial."""
-        self.proposed += 1
-        self.waiting.append(trial)
+        One, as long as it keeps up. Where it does not, free slots gather while it is asked, until they are
+        `BATCH_FROM`, and then one call fills them. A fixed schedule has one by one, as it says which results
+        each proposal follows.
+        """
+        if self.width is not None:
+            return int(self.proposed - self.turn < self.width)
+        free = 0 if self.settled else self.slots - len(self.waiting) - len(self.running)
+        return min(free, MOST_AT_ONCE) if free >= BATCH_FROM else int(free > 0)
+
+    def add(self, trials: Sequence[Trial]) -> None:
+        """Takes new trials."""
+        self.proposed += len(trials)
+        self.waiting.extend(trials)
 
     def settle(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
         """Takes an outcome; the first by key answers all later trials with that key."""

@@ -49,7 +49,7 @@ def _calls_to_start_one_more(running):
     first = Trial(number=0, tokens=(), network=network, digest="0", cost=cost(network), seed=0)
     flow = Flow(slots=running + 1)
     for number in range(running + 2):
-        flow.add(replace(first, number=number, digest=str(number)))
+        flow.add([replace(first, number=number, digest=str(number))])
         if number < running:
             flow.start(flow.next_to_run())
     calls = 0

@@ -283,14 +283,16 @@ class CheckpointStore:
         self._files -= missing
         return Swept(missing=tuple(sorted(missing)), left=tuple(left))
 
-    def make_room(self, number: int) -> None:
-        """Renames a file that another trial of this number left, before this one is begun.
+    def make_room(self, numbers: Iterable[int]) -> None:
+        """Renames files that other trials of these numbers left, before these are begun.
 
         Raises:
-            StudyError: It cannot be renamed.
+            StudyError: One cannot be renamed.
         """
-        if number not in self._left:
-            return
+        for number in self._left.intersection(numbers):
+            self._put_aside(number)
+
+    def _put_aside(self, number: int) -> None:
         path = self._folder / weights_name(number)
         free = (path.with_name(f"{path.stem}.old-{count}{path.suffix}") for count in itertools.count(1))
         try:

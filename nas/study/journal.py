@@ -152,41 +152,45 @@ class Journal:
         with readable(self.path.parent):
             return read_history(self._database, space)
 
-    def propose(self, trial: Trial, state: Callable[[], State], asked: Asked) -> None:
-        """Writes a new trial down, and how the controller got there.
+    def propose(self, trials: Sequence[Trial], state: Callable[[], State], asked: Asked) -> None:
+        """Writes new trials down, and how the controller got there: all of them, or none.
 
         Args:
-            trial: The trial.
-            state: Gives the controller's state after proposing it.
+            trials: One, or all that the controller proposed at once.
+            state: Gives the controller's state after proposing them.
             asked: How often the controller was asked for a proposal so far.
         """
         with self._transaction():
-            self._insert(
-                "candidate",
-                "OR IGNORE",
-                digest=trial.digest,
-                macs=trial.cost.macs,
-                params=trial.cost.params,
-                activations=trial.cost.activations,
-                network_json=trial.network.to_json(),
-            )
-            self._insert(
-                "trial",
-                number=trial.number,
-                digest=trial.digest,
-                tokens_json=json.dumps(trial.tokens),
-                origin=trial.origin,
-                proposal_number=trial.proposal_number if trial.proposal_number >= 0 else None,
-                log_prob=None if math.isnan(trial.log_prob) else trial.log_prob,
-                repeat=trial.replicate,
-                seed=trial.seed,
-                fidelity=trial.fidelity,
-                continues=trial.continues,
-                status=Status.PROPOSED,
-                proposed_at=self._now(),
-            )
-            self._update_trial(trial.number, proposed_seal=proposed_seal(self._database, trial.number))
-            self._step("proposed", trial.number, state, asked)
+            for trial in trials:
+                self._add(trial)
+            self._step("proposed", [trial.number for trial in trials], state, asked)
+
+    def _add(self, trial: Trial) -> None:
+        self._insert(
+            "candidate",
+            "OR IGNORE",
+            digest=trial.digest,
+            macs=trial.cost.macs,
+            params=trial.cost.params,
+            activations=trial.cost.activations,
+            network_json=trial.network.to_json(),
+        )
+        self._insert(
+            "trial",
+            number=trial.number,
+            digest=trial.digest,
+            tokens_json=json.dumps(trial.tokens),
+            origin=trial.origin,
+            proposal_number=trial.proposal_number if trial.proposal_number >= 0 else None,
+            log_prob=None if math.isnan(trial.log_prob) else trial.log_prob,
+            repeat=trial.replicate,
+            seed=trial.seed,
+            fidelity=trial.fidelity,
+            continues=trial.continues,
+            status=Status.PROPOSED,
+            proposed_at=self._now(),
+        )
+        self._update_trial(trial.number, proposed_seal=proposed_seal(self._database, trial.number))
 
     def start(self, job: Job) -> None:
         """Writes down that an attempt begins."""
@@ -271,7 +275,7 @@ class Journal:
         """
         with self._transaction():
             self._update_trial(number, feedback_rank=rank, feedback_reward=reward)
-            self._step("counted", number, state, asked)
+            self._step("counted", [number], state, asked)
 
     def remember(self, state: State, asked: Asked) -> None:
         """Writes the controller's state down for those who read the study, whatever was written lately."""
@@ -359,13 +363,17 @@ class Journal:
         if node is None:
             self._database.execute("UPDATE trial SET status = 'proposed' WHERE status = 'running'")
 
-    def _step(self, kind: str, trial: int, state: Callable[[], State], asked: Asked) -> None:
-        """Writes the controller's state, or where that was done lately what leads from it to here."""
-        self._steps += 1
+    def _step(self, kind: str, trials: Sequence[int], state: Callable[[], State], asked: Asked) -> None:
+        """Writes the controller's state, or where that was done lately what leads from it to here.
+
+        The state is that after all of these trials, so it is written with the last of them or not at all.
+        """
+        first, self._steps = self._steps + 1, self._steps + len(trials)
         if self._steps - self._stated >= max(1, self._stated // STATE_EVERY):
             self._write_state(state(), asked)
-        else:
-            self._insert("step", number=self._steps, trial=trial, kind=kind, **asdict(asked))
+            return
+        for number, trial in enumerate(trials, start=first):
+            self._insert("step", number=number, trial=trial, kind=kind, **asdict(asked))
 
     def _write_state(self, state: State, asked: Asked) -> None:
         try:

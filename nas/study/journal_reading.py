@@ -29,6 +29,9 @@ from search_spaces import Cost, SearchSpace
 IN_PROCESS = "the process of the search"
 """Where an attempt is begun that may end the search."""
 
+MOST_AT_ONCE = 64
+"""A controller is asked for at most so many proposals at once."""
+
 _SIZES: dict[int, tuple[str, str, float]] = {
     1: ("", "<i1", 0.0),
     2: ("<f2", "<i2", 6.2e-5),
@@ -40,15 +43,17 @@ _SIZES: dict[int, tuple[str, str, float]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """How often a controller was asked for a proposal, in all.
+    """How often a controller was asked for proposals, in all.
 
     Attributes:
         asked: So often.
-        rejected: So often its answer broke a known constraint.
+        rejected: So many proposals broke a known constraint.
+        size: For how many proposals at once it was asked in the latest step.
     """
 
     asked: int = 0
     rejected: int = 0
+    size: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,15 @@ class Step:
     Attributes:
         trial: Number of the trial that was proposed or counted.
         is_proposal: Whether it was proposed; else it counted.
-        asks: How often the controller was asked in this step; its last answer became a proposed trial.
+        asks: How often the controller was asked in this step. Trials of its last answer were proposed: this
+            one, and those of the next steps that did not ask.
+        size: For how many proposals it was asked each time.
     """
 
     trial: int
     is_proposal: bool
     asks: int
+    size: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +218,11 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
 def _read_steps(database: sqlite3.Connection, *, asked: int) -> tuple[Step, ...]:
     """Reads the steps since the state, before which the controller was asked so often."""
     steps = []
-    for trial, kind, total in database.execute("SELECT trial, kind, asked FROM step ORDER BY number"):
-        steps.append(Step(trial=trial, is_proposal=kind == "proposed", asks=total - asked))
+    rows = database.execute("SELECT trial, kind, asked, size FROM step ORDER BY number")
+    for trial, kind, total, size in rows:
+        if not 1 <= size <= MOST_AT_ONCE:
+            raise ValueError(f"the step of trial {trial} asks for {size} proposals at once")
+        steps.append(Step(trial=trial, is_proposal=kind == "proposed", asks=total - asked, size=size))
         asked = total
     return tuple(steps)
 

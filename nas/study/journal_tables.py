@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: marks our files."""
 
@@ -24,6 +24,8 @@ STEP = """CREATE TABLE step (
     asked INTEGER NOT NULL,
     rejected INTEGER NOT NULL
 );"""
+
+SIZE = "ALTER TABLE step ADD COLUMN size INTEGER NOT NULL DEFAULT 1;"
 
 SCHEMA = f"""
 CREATE TABLE study (
@@ -118,6 +120,7 @@ CREATE TABLE controller (
     asked INTEGER NOT NULL DEFAULT 0
 );
 {STEP}
+{SIZE}
 CREATE TABLE recommendation (
     rank INTEGER PRIMARY KEY,
     digest TEXT NOT NULL
@@ -154,6 +157,7 @@ UPDATE controller SET steps = proposals + feedbacks;
 {STEP}""",
     6: """ALTER TABLE trial ADD COLUMN proposed_seal TEXT;
 ALTER TABLE trial ADD COLUMN finished_seal TEXT;""",
+    7: SIZE,
 }
 """What each version added to the one before it."""
 

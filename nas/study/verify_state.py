@@ -8,6 +8,7 @@ from controllers import ControllerError, state_from_json
 from nas.errors import ObjectiveError
 from nas.objective import Objective
 from nas.reading import parse_json
+from nas.study.journal_reading import MOST_AT_ONCE
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.verify_rows import Row, Rows, finite, is_finished, of_trial
 from search_spaces import Network, Op, SearchSpace, SpaceError, cost
@@ -161,6 +162,9 @@ def _steps(rows: Rows) -> str:
             return f"step {number} is of trial {step['trial']}, which is not there or not finished"
         if type(step["asked"]) is not int or step["asked"] < asked:
             return f"step {number} has asked the controller less often than the one before it"
+        size = step.get("size", 1)
+        if type(size) is not int or not 1 <= size <= MOST_AT_ONCE:
+            return f"step {number} asks the controller for {size!r} proposals at once"
         asked = step["asked"]
     return ""
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import nas
-from controllers import CONTROLLERS, Proposal, RandomSearch, RegularizedEvolution
+from controllers import CONTROLLERS, Proposal, RandomSearch, RegularizedEvolution, state_to_json
 from nas.catalogue import Catalogue
 from nas.controller import ControllerOptions
 from nas.errors import NasError, ObjectiveError, SearchStoppedError, SpaceArgumentError, StudyError
@@ -21,7 +21,8 @@ from nas.execution.worker import Worker
 from nas.objective import Constraint, Objective
 from nas.proposals import Replicate, trial_seed
 from nas.protocols import Reporter
-from nas.scheduling import Budget
+from nas.scheduling import BATCH_FROM, Budget
+from nas.study.journal_reading import MOST_AT_ONCE
 from nas.study.study_folder import FILE_NAME
 from nas.trial import Cause, Evaluation, InfeasibleError, Metric, Progress, Result, Status
 from search_spaces import cost
@@ -710,6 +711,81 @@ def test_a_controller_that_does_not_do_the_same_again_is_told_all_results(tmp_pa
     assert rows(tmp_path, "SELECT number, tokens_json, reward FROM trial")[: len(before)] == before
     assert len(study.completed) == 8
     assert [kind for _, kind, _ in study.events].count("controller_differs") == 1
+
+
+class Sized(RegularizedEvolution):
+    """Remembers for how many candidates it was asked; knows no constraint."""
+
+    def __init__(self, space):
+        super().__init__(space.cardinalities, space.conditions, population=8, sample=3)
+        self.sizes = []
+
+    def propose(self, n=1):
+        self.sizes.append(n)
+        return super().propose(n)
+
+
+def sizes(space, out, slots, **options):
+    controller = Sized(space)
+    run(space, out, controller=controller, executor=Shuffled(slots), **{"trials": 60, **options})
+    return controller.sizes
+
+
+def test_many_free_slots_are_filled_by_one_call_and_few_one_by_one(tmp_path, small_space):
+    many = sizes(small_space, tmp_path / "many", BATCH_FROM)
+    assert many[0] == max(many) == BATCH_FROM
+    assert set(sizes(small_space, tmp_path / "few", BATCH_FROM - 1)) == {1}
+    assert set(sizes(small_space, tmp_path / "fixed", BATCH_FROM, deterministic=True)) == {1}
+
+
+def test_a_batch_has_room_in_the_budget_and_ends_before_the_finals(tmp_path, small_space):
+    assert sizes(small_space, tmp_path / "trials", 40, trials=30) == [30]
+    finals = nas.Budget(trials=30, finalists=2)
+    assert sum(sizes(small_space, tmp_path / "finals", 24, trials=None, budget=finals)) == 26
+    assert len(rows(tmp_path / "finals", "SELECT * FROM trial WHERE repeat > 0")) == 4
+    assert sizes(small_space, tmp_path / "most", 100, trials=90)[0] == MOST_AT_ONCE
+
+
+class Broken(Shuffled):
+    """Gives so many results, and then the search fails as it does where a machine does."""
+
+    left = math.inf
+
+    def wait(self, timeout_seconds):
+        if self.left <= 0:
+            raise nas.NasError("the machine fails")
+        results = super().wait(timeout_seconds)
+        self.left -= len(results)
+        return results
+
+
+@pytest.mark.parametrize("left", [0, 40, 50])
+def test_a_controller_that_was_asked_for_many_at_once_is_continued_where_it_was(
+    tmp_path, small_space, monkeypatch, left
+):
+    monkeypatch.setattr("nas.study.journal.STATE_EVERY", 1)
+    options = {"objective": "accuracy, params <= 4000", "trials": 90}
+    controller, executor = Sized(small_space), Broken(24)
+    executor.left = left
+    with pytest.raises(nas.NasError, match="the machine fails"):
+        run(small_space, tmp_path, controller=controller, executor=executor, **options)
+    assert left != 40 or rows(tmp_path, "SELECT max(size) FROM step")[0][0] >= BATCH_FROM
+    asked = sum(controller.sizes)
+    trials, rejected = rows(tmp_path, "SELECT count(*), (SELECT max(rejected) FROM step) FROM trial")[0]
+    assert asked == trials + (rejected or rows(tmp_path, "SELECT rejected FROM controller")[0][0])
+
+    again, states = Sized(small_space), []
+
+    class Looking(Listener):
+        def on_start(self, start):  # noqa: ARG002
+            states.append(state_to_json(again.state_dict()))
+
+    study = run(
+        small_space, tmp_path, controller=again, executor=Broken(24), reporters=[Looking()], **options
+    )
+    assert states == [state_to_json(controller.state_dict())]
+    assert len(study.completed) == 90
+    assert not [kind for _, kind, _ in study.events if kind == "controller_differs"]
 
 
 def test_a_lost_trial_that_a_killed_search_told_nobody_is_told_on_resume(tmp_path, small_space):

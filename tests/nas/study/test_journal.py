@@ -70,7 +70,7 @@ def test_everything_written_is_read_back(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         assert not journal.is_resumed
         for trial in (first, second, third):
-            journal.propose(trial, lambda: state, Asked(rejected=7))
+            journal.propose([trial], lambda: state, Asked(rejected=7))
         complete(journal, first, reward=0.25)
         journal.start(second.job(1))
         journal.lose(Result(job=second.job(1), status=Status.LOST, cause=Cause.WORKER_DIED, message="gone"))
@@ -93,7 +93,7 @@ def test_everything_written_is_read_back(tmp_path, small_space):
 def test_an_attempt_that_ran_when_the_driver_ended_is_interrupted_and_costs_no_try(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     journal = Journal(tmp_path, IDENTITY)
-    journal.propose(trial, dict, Asked())
+    journal.propose([trial], dict, Asked())
     journal.start(trial.job(1))
     journal.close()
     with closing(Journal(tmp_path, IDENTITY)) as again:
@@ -188,7 +188,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path, content)
 def test_a_truncated_journal_is_refused(tmp_path, small_space, share):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         for number in range(20):
-            journal.propose(make_trial(small_space, number), dict, Asked())
+            journal.propose([make_trial(small_space, number)], dict, Asked())
     path = tmp_path / FILE_NAME
     with path.open("r+b") as file:
         file.truncate(int(path.stat().st_size * share))
@@ -200,7 +200,7 @@ def test_a_truncated_journal_is_refused(tmp_path, small_space, share):
 def test_a_journal_with_a_damaged_page_is_refused(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         for number in range(20):
-            journal.propose(make_trial(small_space, number), dict, Asked())
+            journal.propose([make_trial(small_space, number)], dict, Asked())
         page = journal._database.execute(
             "SELECT rootpage FROM sqlite_master WHERE name = 'trial_of_candidate'"
         ).fetchone()[0]
@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, small_space):
 
     def fill():
         for trial in trials:
-            journal.propose(trial, dict, Asked())
+            journal.propose([trial], dict, Asked())
             written.append(trial)
 
     with pytest.raises(StudyError, match=r"database or disk is full.*free some disk space"):
@@ -257,16 +257,16 @@ def test_a_step_that_breaks_in_the_middle_leaves_no_half(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         with pytest.raises(ControllerFailedError, match="the controller C gave what cannot be stored"):
-            journal.propose(trial, lambda: {"bad": object()}, Asked())
+            journal.propose([trial], lambda: {"bad": object()}, Asked())
         assert journal.history(small_space).trials == ()
-        journal.propose(trial, dict, Asked())
+        journal.propose([trial], dict, Asked())
         assert journal.history(small_space).trials == (trial,)
 
 
 def test_a_study_can_be_read_while_it_is_written(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         trial = make_trial(small_space, 0)
-        journal.propose(trial, dict, Asked())
+        journal.propose([trial], dict, Asked())
         complete(journal, trial)
         study = open_study(tmp_path)
         assert [t.status for t in study.trials] == [Status.COMPLETED]
@@ -279,7 +279,7 @@ def test_the_views_say_what_a_person_looks_for(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
         good, bad = make_trial(small_space, 0), make_trial(small_space, 1)
         for trial in (good, bad):
-            journal.propose(trial, dict, Asked())
+            journal.propose([trial], dict, Asked())
         complete(journal, good, reward=0.5)
         job = bad.job(1)
         journal.start(job)
@@ -312,7 +312,7 @@ def test_a_file_system_without_shared_memory_gets_the_rollback_journal(tmp_path)
 
 def test_a_study_on_a_read_only_disk_can_be_read(tmp_path, small_space):
     with closing(Journal(tmp_path, IDENTITY)) as journal:
-        journal.propose(make_trial(small_space, 0), dict, Asked())
+        journal.propose([make_trial(small_space, 0)], dict, Asked())
     path = tmp_path / FILE_NAME
     path.chmod(0o444)
     tmp_path.chmod(0o555)
@@ -345,7 +345,7 @@ def test_times_are_those_of_the_clock(tmp_path, small_space):
     trial = make_trial(small_space, 0)
     with closing(Journal(tmp_path, IDENTITY, clock=clock)) as journal:
         clock.seconds = 60
-        journal.propose(trial, dict, Asked())
+        journal.propose([trial], dict, Asked())
         clock.seconds = 120
         complete(journal, trial)
         journal.end("trials")

@@ -146,7 +146,12 @@ INJURIES = {
     "state": ("UPDATE controller SET state_json = '{'", DOUBTFUL, Mend.RECOUNT),
     "no state": ("DELETE FROM controller", DOUBTFUL, Mend.RECOUNT),
     "count of state": ("UPDATE controller SET feedbacks = 3", DOUBTFUL, Mend.RECOUNT),
-    "step": ("INSERT INTO step VALUES (99, 0, 'counted', 99, 0)", DOUBTFUL, Mend.RECOUNT),
+    "step": ("INSERT INTO step VALUES (99, 0, 'counted', 99, 0, 1)", DOUBTFUL, Mend.RECOUNT),
+    "size": (
+        "INSERT INTO step SELECT steps + 1, 0, 'counted', asked, rejected, 65 FROM controller",
+        DOUBTFUL,
+        Mend.RECOUNT,
+    ),
     "costs": ("UPDATE candidate SET macs = macs + 1", DOUBTFUL, Mend.RECOST),
     "recommended": ("UPDATE recommendation SET digest = 'gone'", HARMLESS, Mend.FORGET_RECOMMENDATION),
     "running": (f"UPDATE attempt SET status = 'running' WHERE trial = {FAILED}", HARMLESS, Mend.INTERRUPT),
