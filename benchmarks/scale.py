@@ -194,7 +194,8 @@ def run_workers(arguments: argparse.Namespace) -> None:
             f"{plan.workers:,} workers, trials of {seconds:g} s, controller {arguments.controller_ms:g} ms: "
             f"{100 * cluster.utilisation:.1f} % busy, {len(study.trials) / hours / 3600:.1f} trials/s, "
             f"driver {100 * clock.busy_seconds / clock.monotonic():.0f} % busy, "
-            f"{lost} attempts lost, {np.median(cluster.stale):,.0f} results between a proposal and its own",
+            f"{lost} attempts lost, {np.median(cluster.stale):,.0f} results between a job and its own, "
+            f"{np.mean(controller.sizes):.1f} proposals a call, at most {max(controller.sizes)}",
             flush=True,
         )
 

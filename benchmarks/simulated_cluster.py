@@ -197,17 +197,22 @@ class Slow:
     Args:
         controller: Who chooses.
         clock: The clock of the search.
-        seconds: How much longer a proposal takes.
+        seconds: How much longer a call of `propose` takes, for however many.
+
+    Attributes:
+        sizes: For how many candidates each call asked.
     """
 
     def __init__(self, controller: object, clock: SimulatedClock, seconds: float) -> None:
         self._controller, self._clock, self._seconds = controller, clock, seconds
+        self.sizes: list[int] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._controller, name)
 
     def propose(self, n: int = 1) -> object:
         """Proposes, later."""
-        self._clock.advance(self._seconds * n)
+        self.sizes.append(n)
+        self._clock.advance(self._seconds)
         propose: Callable[[int], object] = self._controller.propose  # type: ignore[attr-defined]
         return propose(n)

@@ -15,7 +15,7 @@ from nas.metrics import Goal
 from nas.outcome import TrialOutcome, all_costs, known_costs
 from nas.protocols import Clock, SystemClock
 from nas.scheduling import Budget, Flow
-from nas.study.checkpoints import Entry, entry_of, front_of
+from nas.study.checkpoints import Entry, entry_of, joined
 from nas.study.journal_reading import History
 from nas.study.trial_logs import log_name
 from nas.trial import Result, Status, Trial
@@ -110,7 +110,8 @@ class ProgressState:
         entry = entry_of(
             trial.number, reward=outcome.reward, metrics=metrics, goals=self.goals, fidelity=trial.fidelity
         )
-        self._front = front_of([*self._front, *([] if entry is None else [entry])], self.goals)
+        if entry is not None:
+            self._front = joined(self._front, entry, self.goals)
         return entry in self._front
 
     def report(

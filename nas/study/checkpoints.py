@@ -80,6 +80,22 @@ def front_of(entries: Iterable[Entry], goals: Sequence[Goal]) -> list[Entry]:
     return [ordered[row] for row in pareto_front([(e.value, *e.costs) for e in ordered], goals)]
 
 
+def joined(front: list[Entry], entry: Entry, goals: Sequence[Goal]) -> list[Entry]:
+    """A front, as `front_of` gives it, with one more entry: most often the front as it was."""
+    if any(_beats(one, entry, goals) for one in front):
+        return front
+    return front_of([*front, entry], goals)
+
+
+def _beats(one: Entry, other: Entry, goals: Sequence[Goal]) -> bool:
+    """Whether an entry keeps another off the front."""
+    if one.fidelity != other.fidelity:
+        return one.fidelity > other.fidelity
+    pairs = zip((one.value, *one.costs), (other.value, *other.costs), goals, strict=True)
+    gains = [goal.sign * (a - b) for a, b, goal in pairs]
+    return min(gains) >= 0 and (max(gains) > 0 or one.number < other.number)
+
+
 def thinned(front: Iterable[Entry], goals: Sequence[Goal], most: int) -> list[Entry]:
     """At most so many entries of a front, spread over it: one in the densest place leaves, again and again.
 
@@ -210,7 +226,7 @@ class CheckpointStore:
     def _with(self, entry: Entry) -> tuple[list[Entry], list[Entry]]:
         """The best and the front with one more trial."""
         ranked = sorted([*self._top, entry], key=lambda e: (-e.fidelity, -e.reward, e.number))
-        return ranked[: self._best], front_of([*self._front, entry], self._goals)
+        return ranked[: self._best], joined(self._front, entry, self._goals)
 
     def _wanted(self, available: AbstractSet[int]) -> set[int]:
         """Trials whose weights are wanted, of those whose weights are there or can be had."""

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from nas.execution.inline_executor import InlineExecutor
 from nas.metrics import ACCURACY, Goal
 from nas.outcome import TrialOutcome
-from nas.study.checkpoints import MOST_ON_FRONT, CheckpointStore, Entry, entry_of, front_of, thinned
+from nas.study.checkpoints import (
+    MOST_ON_FRONT,
+    CheckpointStore,
+    Entry,
+    entry_of,
+    front_of,
+    joined,
+    thinned,
+)
 from nas.trial import Metric, Result, Status, Trial
 from search_spaces import Cost, Head, MBConv, Network, Stage
 
@@ -64,6 +72,14 @@ def test_the_front_is_what_no_other_beats_and_of_equals_the_first(found):
 def test_the_front_is_of_the_highest_fidelity_there_is(found):
     highest = max((entry.fidelity for entry in found), default=1.0)
     assert front_of(found, BOTH) == front_of((e for e in found if e.fidelity == highest), BOTH)
+
+
+@given(data=st.data(), found=entries(2, fidelities=st.sampled_from((0.2, 1.0))))
+def test_a_front_that_entries_join_one_by_one_in_any_order_is_that_of_all(data, found):
+    front = []
+    for entry in data.draw(st.permutations(found)):
+        front = joined(front, entry, BOTH)
+    assert front == front_of(found, BOTH)
 
 
 @pytest.mark.parametrize("missing", [{}, {"macs": 1.0}, {"macs": 1.0, "latency_ms": float("nan")}])
