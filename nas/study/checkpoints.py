@@ -254,6 +254,7 @@ class CheckpointStore:
             return outcome, fetched.problem
         name = weights_name(outcome.number)
         try:
+            (self._folder / name).parent.mkdir(exist_ok=True)  # a study's folder that was moved stays moved
             write_whole(self._folder / name, fetched.weights)
         except OSError as error:
             return outcome, str(error)
@@ -269,9 +270,13 @@ class CheckpointStore:
         return None
 
     def drop(self, numbers: Iterable[int]) -> None:
-        """Removes weight files; the journal must have forgotten them already."""
+        """Removes weight files; the journal must have forgotten them already.
+
+        One that cannot be removed stays until the search is continued, which needs none of them.
+        """
         for number in numbers:
-            (self._folder / weights_name(number)).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._folder / weights_name(number)).unlink()
             self._files.discard(number)
 
     def sweep(self, known: AbstractSet[int]) -> Swept:
@@ -280,18 +285,21 @@ class CheckpointStore:
         Args:
             known: Numbers of the trials that the journal has. A file of one of them that the journal does not
                 name was about to be entered or removed when the search was killed.
+
+        Raises:
+            StudyError: A file cannot be removed.
         """
         entered = {Path(weights_name(number)).name for number in self._files}
         left = []
         weights = self._folder / "weights"
         for path in unfinished(weights, "trial-*"):
-            path.unlink()
+            _remove(path)
         for path in sorted(weights.glob("trial-*")):
             if path.name in entered:
                 continue
             number = _number_of(path)
             if path.suffix == ".partial" or number in known:  # the former of earlier versions
-                path.unlink()
+                _remove(path)
             else:
                 left.append(path.name)
                 self._left |= set() if number is None else {number}
@@ -318,6 +326,16 @@ class CheckpointStore:
         except OSError as error:
             raise StudyError(f"{path} cannot be renamed ({error}): move it away") from error
         self._left.discard(number)
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink()
+    except OSError as error:
+        raise StudyError(
+            f"{path} is left of weights that are not kept, and cannot be removed "
+            f"({error.strerror or error}): allow writing to {path.parent}"
+        ) from error
 
 
 def kept_weights(folder: Path) -> dict[int, str]:

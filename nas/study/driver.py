@@ -132,6 +132,28 @@ def check_claim(database: sqlite3.Connection, session: int, path: Path) -> None:
         )
 
 
+def check_place(path: Path, inode: int) -> None:
+    """Checks that the journal is where it was opened: SQLite goes on writing to a file that was deleted.
+
+    Raises:
+        StudyError: It was moved or deleted.
+    """
+    try:
+        is_there = path.stat().st_ino == inode
+    except OSError:
+        is_there = False
+    if not is_there:
+        raise StudyError(moved(path))
+
+
+def moved(path: Path) -> str:
+    """Says that a journal is not where it was opened."""
+    return (
+        f"{path} was moved or deleted while the search wrote to it: put it back, or repeat the command with "
+        "its new folder, to continue. Everything finished is in it"
+    )
+
+
 def release_claim(database: sqlite3.Connection, session: int) -> None:
     """Gives the journal free for any process on any machine, unless another has it already."""
     database.execute("UPDATE driver SET host = '' WHERE session = ?", [session])

@@ -14,9 +14,9 @@ from controllers import ControllerError, State, state_to_json
 from nas.errors import ControllerFailedError, StudyError
 from nas.outcome import TrialOutcome
 from nas.protocols import Clock, SystemClock
-from nas.study.driver import FolderLock, check_claim, claim, release_claim
+from nas.study.driver import FolderLock, check_claim, check_place, claim, moved, release_claim
 from nas.study.identity import Identity, Provenance
-from nas.study.journal_file import connect, explained, readable
+from nas.study.journal_file import connect, explained, readable, set_journal_mode
 from nas.study.journal_reading import (
     IN_PROCESS,
     Asked,
@@ -87,13 +87,18 @@ class Journal:
             raise
         try:
             asked = json.dumps(dict(settings or {}), default=str)
+            self._inode = self.path.stat().st_ino
             self.is_resumed = self._adopt(identity, provenance or Provenance(), asked)
+            with explained(self.path):
+                self.mode = set_journal_mode(self._database)
             self._lock.sign()
             self._into_main_file()
+        except OSError as error:
+            self.close()
+            raise StudyError(moved(self.path)) from error
         except BaseException:
             self.close()
             raise
-        self.mode = str(self._database.execute("PRAGMA journal_mode").fetchone()[0])
         self._steps, self._stated = self._count_steps()
 
     def _count_steps(self) -> tuple[int, int]:
@@ -321,6 +326,7 @@ class Journal:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 if self._session is not None:
+                    check_place(self.path, self._inode)
                     check_claim(self._database, self._session, self.path)
                 yield self._database
                 self._database.execute("COMMIT")

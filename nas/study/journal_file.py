@@ -31,6 +31,9 @@ READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 def connect(folder: Path) -> sqlite3.Connection:
     """Opens the journal of a study for writing; one without tables where there is none yet.
 
+    That one has no write-ahead log before it has tables: a file that says it has one, and none beside it,
+    looks like one whose log was lost.
+
     Raises:
         StudyError: It is no journal of ours, of a newer version, or damaged.
     """
@@ -42,8 +45,8 @@ def connect(folder: Path) -> sqlite3.Connection:
             is_empty = not has_tables(database)
             if not (is_empty and header(database) == (0, 0)):
                 check(database, path)
-            set_journal_mode(database)
             if not is_empty:
+                set_journal_mode(database)
                 upgrade(database)
         except BaseException:
             database.close()

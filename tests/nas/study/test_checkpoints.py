@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.errors import StudyError
 from nas.execution.inline_executor import InlineExecutor
 from nas.metrics import ACCURACY, Goal
 from nas.outcome import TrialOutcome
@@ -17,6 +18,7 @@ from nas.study.checkpoints import (
     front_of,
     joined,
     thinned,
+    weights_name,
 )
 from nas.trial import Metric, Result, Status, Trial
 from search_spaces import Cost, Head, MBConv, Network, Stage
@@ -254,3 +256,24 @@ def test_weights_that_training_may_go_on_from_are_held(tmp_path):
     held.clear()
     checkpoints.drop(checkpoints.unwanted())
     assert files(tmp_path) == {0}
+
+
+def test_weights_do_not_make_a_folder_anew_that_was_moved_away(tmp_path):
+    checkpoints = CheckpointStore(tmp_path / "moved", goals=MACS)
+    trial, outcome = finished(Entry(number=0, reward=0.5, value=0.5, costs=(1.0,)))
+    result = Result(job=trial.job(1), status=Status.COMPLETED, has_weights=True)
+    fetched = checkpoints.fetch(trial, outcome, result, Giving())
+    assert checkpoints.place(trial, outcome)
+    kept, problem = checkpoints.save(outcome, fetched)
+    assert kept.weights_file is None
+    assert "No such file" in problem
+    assert not (tmp_path / "moved").exists()
+
+
+def test_weights_that_cannot_be_removed_end_no_search_and_are_said_when_it_is_continued(tmp_path):
+    checkpoints = CheckpointStore(tmp_path, goals=MACS, best=1)
+    stuck = tmp_path / weights_name(0)
+    (stuck / "held").mkdir(parents=True)  # a folder is no file that can be removed
+    checkpoints.drop([0])
+    with pytest.raises(StudyError, match=r"cannot be removed .*: allow writing to"):
+        checkpoints.sweep({0})

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -251,6 +252,38 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StudyError, match="cannot be written"):
         Journal(tmp_path / "file" / "study", IDENTITY)
+
+
+@pytest.mark.parametrize("what", ["moved", "deleted", "replaced"])
+def test_a_folder_that_is_moved_or_deleted_under_a_search_ends_it(tmp_path, small_space, what):
+    folder, away = tmp_path / "study", tmp_path / "away"
+    trial = make_trial(small_space, 0)
+    with closing(Journal(folder, IDENTITY)) as journal:
+        journal.propose(trial, dict, Asked())
+        folder.rename(away)
+        if what == "deleted":
+            shutil.rmtree(away)
+        if what == "replaced":
+            folder.mkdir()
+            (folder / FILE_NAME).touch()
+        with pytest.raises(StudyError, match=r"moved or deleted while .*put it back"):
+            complete(journal, trial)
+    assert folder.exists() is (what == "replaced")
+    if what == "moved":
+        with closing(Journal(away, IDENTITY)) as journal:
+            complete(journal, trial)
+        assert len(open_study(away).completed) == 1
+
+
+def test_a_search_that_ends_while_it_makes_its_journal_can_be_begun_again(tmp_path, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("nas.study.journal.package_version", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            Journal(tmp_path, IDENTITY)
+    Journal(tmp_path, IDENTITY).close()
 
 
 def test_a_step_that_breaks_in_the_middle_leaves_no_half(tmp_path, small_space):
