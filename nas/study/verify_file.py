@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -102,12 +103,25 @@ def _schema(database: sqlite3.Connection, version: int) -> str:
             lacks_some = version == SCHEMA_VERSION and ours.keys() - theirs.keys()
             if lacks_some or any(ours.get(name) != theirs[name] for name in theirs):
                 return f"the columns of {table} are not those of a journal"
+            if not _definition(database, table) <= _definition(new, table):
+                return f"the definition of {table} is not that of a journal"
     return ""
 
 
 def _columns(database: sqlite3.Connection, table: str) -> dict[str, tuple[object, ...]]:
     """Type, NOT NULL, default and place in the key of each column."""
     return {row[1]: row[2:] for row in database.execute(f"PRAGMA table_info({table})")}
+
+
+def _definition(database: sqlite3.Connection, table: str) -> set[str]:
+    """What its text says of each column, with what no pragma tells, and of the table; of a view its text."""
+    found = database.execute("SELECT sql FROM sqlite_master WHERE name = ?", [table]).fetchone()
+    text = " ".join(str(found[0]).split()) if found else ""
+    head, _, body = text.partition("(")
+    if not head.startswith("CREATE TABLE"):
+        return {text} - {""}
+    body, _, tail = body.rpartition(")")
+    return {head, tail, *(part.strip() for part in re.split(r",(?![^(]*\))", body))}
 
 
 def _checked(database: sqlite3.Connection) -> Iterator[Problem]:

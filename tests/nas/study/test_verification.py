@@ -312,6 +312,19 @@ def test_without_the_table_of_tables_its_rows_are_found_all_the_same(study):
     assert facts(study) == before
 
 
+def test_a_damaged_law_of_a_table_is_found_and_costs_nothing(study, small_space):
+    before = facts(study)
+    data = (study / FILE_NAME).read_bytes()
+    assert data.count(b"'running', 'completed'") == 2
+    (study / FILE_NAME).write_bytes(data.replace(b"'running', 'completed'", b"'running', 'cmmpleted'"))
+    (found,) = nas.verify(study).problems
+    assert found.mend is Mend.SALVAGE
+    assert "definition of" in found.found
+    assert nas.verify(study, repair=True).is_sound
+    assert facts(study) == before
+    assert len(search(small_space, study, trials=TRIALS + 3).trials) == TRIALS + 3
+
+
 @pytest.mark.parametrize("is_known", [True, False])
 def test_without_all_candidates_only_the_space_helps_and_else_nothing_is_changed(
     study, small_space, is_known
