@@ -16,7 +16,7 @@ from nas.outcome import TrialOutcome
 from nas.protocols import Clock, SystemClock
 from nas.study.driver import FolderLock, check_claim, check_place, claim, moved, release_claim
 from nas.study.identity import Identity, Provenance
-from nas.study.journal_file import connect, explained, readable, set_journal_mode
+from nas.study.journal_file import connect, explained, readable
 from nas.study.journal_reading import (
     IN_PROCESS,
     Asked,
@@ -25,7 +25,6 @@ from nas.study.journal_reading import (
     read_identity,
     read_provenance,
 )
-from nas.study.journal_tables import has_tables, make_tables
 from nas.study.seal import finished_seal, proposed_seal
 from nas.study.study_folder import FILE_NAME, check_parts, has_study
 from nas.trial import Job, Result, Status, Trial
@@ -82,6 +81,9 @@ class Journal:
             raise StudyError(f"the folder {folder} cannot be written: {error}") from error
         try:
             self._database = connect(folder)
+        except OSError as error:
+            self._lock.release()
+            raise StudyError(f"the folder {folder} cannot be written: {error}") from error
         except BaseException:
             self._lock.release()
             raise
@@ -89,8 +91,6 @@ class Journal:
             asked = json.dumps(dict(settings or {}), default=str)
             self._inode = self.path.stat().st_ino
             self.is_resumed = self._adopt(identity, provenance or Provenance(), asked)
-            with explained(self.path):
-                self.mode = set_journal_mode(self._database)
             self._lock.sign()
             self._into_main_file()
         except OSError as error:
@@ -99,6 +99,7 @@ class Journal:
         except BaseException:
             self.close()
             raise
+        self.mode = str(self._database.execute("PRAGMA journal_mode").fetchone()[0])
         self._steps, self._stated = self._count_steps()
 
     def _count_steps(self) -> tuple[int, int]:
@@ -111,8 +112,6 @@ class Journal:
     def _adopt(self, identity: Identity, provenance: Provenance, settings: str) -> bool:
         """Enters the study, or checks that it is the one that is there already."""
         with self._transaction() as database:
-            if not has_tables(database):
-                make_tables(database)
             is_there = database.execute("SELECT 1 FROM study").fetchone() is not None
             session = claim(database, self.path, unlocked=self._lock.unlocked)
             if is_there:

@@ -10,12 +10,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from nas.errors import NasError, StudyError
+from nas.io import unfinished, write_whole
 from nas.study.journal_tables import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     foreign_parts,
     has_tables,
     header,
+    make_tables,
     upgrade,
 )
 from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, has_study
@@ -29,29 +31,44 @@ READ_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 
 
 def connect(folder: Path) -> sqlite3.Connection:
-    """Opens the journal of a study for writing; one without tables where there is none yet.
-
-    That one has no write-ahead log before it has tables: a file that says it has one, and none beside it,
-    looks like one whose log was lost.
+    """Opens the journal of a study for writing; makes it, with its tables, where there is none yet.
 
     Raises:
         StudyError: It is no journal of ours, of a newer version, or damaged.
+        OSError: It cannot be made.
     """
     path = folder / FILE_NAME
     with readable(folder):
+        if _is_new(path):
+            _make(path)
         database = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
             restrict(database)
-            is_empty = not has_tables(database)
-            if not (is_empty and header(database) == (0, 0)):
-                check(database, path)
-            if not is_empty:
-                set_journal_mode(database)
-                upgrade(database)
+            check(database, path)
+            set_journal_mode(database)
+            upgrade(database)
         except BaseException:
             database.close()
             raise
     return database
+
+
+def _is_new(path: Path) -> bool:
+    """Whether there is no file, or one that nothing was written to yet."""
+    if not path.exists():
+        return True
+    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as database:
+        restrict(database)
+        return not has_tables(database) and header(database) == (0, 0)
+
+
+def _make(path: Path) -> None:
+    """Writes a file with empty tables, whole or not at all: one without looks like one that lost its log."""
+    for left in unfinished(path.parent, path.name):
+        left.unlink()
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as database:
+        make_tables(database)
+        write_whole(path, database.serialize())
 
 
 def connect_readonly(folder: Path) -> sqlite3.Connection:
