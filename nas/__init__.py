@@ -20,6 +20,7 @@ from nas.errors import (
     SearchStoppedError,
     SpaceArgumentError,
     StudyError,
+    SupernetError,
     TrainingError,
 )
 from nas.evaluators import Probed, TableEvaluator
@@ -83,6 +84,9 @@ if TYPE_CHECKING:
     from nas.training.proxy import ProxyEvaluator
     from nas.training.recipe import Recipe
     from nas.training.reduction import Reduction
+    from nas.weight_sharing.evaluator import SharedWeights
+    from nas.weight_sharing.supernet import Supernet
+    from nas.weight_sharing.training import SupernetTraining, train_supernet
 
 _LAZY = {
     "Finalized": "nas.finalizing",
@@ -115,6 +119,10 @@ _LAZY = {
     "ScalingSetting": "nas.evaluation.scaling_search",
     "search_coefficients": "nas.evaluation.scaling_search",
     "RECIPES": "nas.full_training.recipes",
+    "SharedWeights": "nas.weight_sharing.evaluator",
+    "Supernet": "nas.weight_sharing.supernet",
+    "SupernetTraining": "nas.weight_sharing.training",
+    "train_supernet": "nas.weight_sharing.training",
     "TrainOptions": "nas.full_training.options",
     "Trained": "nas.full_training.results",
     "train": "nas.full_training.run",
@@ -223,12 +231,16 @@ __all__ = [
     "SearchEnd",
     "SearchStart",
     "SearchStoppedError",
+    "SharedWeights",
     "SpaceArgumentError",
     "Status",
     "Study",
     "StudyError",
     "StudySummary",
     "StudyTrial",
+    "Supernet",
+    "SupernetError",
+    "SupernetTraining",
     "TableEvaluator",
     "TrainOptions",
     "Trained",
@@ -253,6 +265,7 @@ __all__ = [
     "search_coefficients",
     "train",
     "train_family",
+    "train_supernet",
     "verify",
     "write_report",
 ]

@@ -73,3 +73,7 @@ class ControllerFailedError(NasError):
 
 class TrainingError(NasError):
     """A full training cannot be begun, continued or finished."""
+
+
+class SupernetError(NasError):
+    """A supernet cannot be made, trained, read or searched as asked."""

@@ -43,6 +43,7 @@ class SearchSpace:
         reference: A published network the space was built around, to compare with; None if there is none.
         decisions: The decisions, each after the ones its conditions name, else in reading order.
         cardinalities: Number of options of each decision.
+        slots: The places of the template.
 
     Raises:
         SpaceError: There is no choice in the template, one name stands for different options, an option
@@ -55,8 +56,8 @@ class SearchSpace:
         self.reference = reference
         self._choices, self.decisions = collect(template)
         self.cardinalities = tuple(len(decision.options) for decision in self.decisions)
-        self._slots = Slots(template, self._choices)
-        self._tables = CostTables(self._slots, self.cardinalities)
+        self.slots = Slots(template, self._choices)
+        self._tables = CostTables(self.slots, self.cardinalities)
         self._check_options()
         if reference is not None:
             self.encode(reference)
@@ -124,7 +125,7 @@ class SearchSpace:
             SpaceError: The tokens are not of this space, or the combination is not valid.
         """
         self._check_tokens(tokens)
-        return self._slots.network(tokens)
+        return self.slots.network(tokens)
 
     def encode(self, network: Network) -> Tokens:
         """The canonical tokens of a network; the first ones in order where several mean the same.
@@ -223,7 +224,7 @@ class SearchSpace:
         Args:
             value: What a part is worth; it sees the parts of `inference_parts`.
         """
-        return PartSums(self._tables, self._slots, value, self._check_array)
+        return PartSums(self._tables, self.slots, value, self._check_array)
 
     def distinct_parts(self) -> list[Part] | None:
         """Every variant of each part, in order; None where they cannot be listed part by part.

@@ -18,9 +18,12 @@ from nas.metrics import Goal
 from nas.reading import parse_json, read_bytes, require_types
 
 CHECKPOINT = "checkpoint.safetensors"
-VERSION = 2
-READABLE = (1, VERSION)
-"""Version 1 had the accuracy as the only metric."""
+VERSION = 3
+READABLE = (1, 2, VERSION)
+"""Version 1 had the accuracy as the only metric; before version 3 nothing but weights was measured."""
+
+WEIGHTS, AVERAGED = KINDS = ("weights", "averaged weights")
+"""What can be exported of a training."""
 
 BEST = "best."
 """What the names of the best weights begin with in the file."""
@@ -40,6 +43,7 @@ class Row:
         averaged_value: Of the averaged weights; None where none are kept.
         images_per_second: Training speed since the evaluation before.
         side: Side of the training images, pixels.
+        others: The metric of what else was measured, by name.
     """
 
     epoch: float
@@ -51,6 +55,7 @@ class Row:
     averaged_value: float | None
     images_per_second: float
     side: int
+    others: tuple[tuple[str, float | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,9 +207,14 @@ def check_identity(path: Path, there: Mapping[str, str], here: Mapping[str, str]
 
 
 def _state(values: Mapping[str, Any]) -> State:
-    rows = tuple(Row(**_with_metric(row)) for row in values["rows"])
+    rows = tuple(Row(**_row(row)) for row in values["rows"])
     best = None if values["best"] is None else Best(**_with_metric(values["best"]))
     return State(**{**values, "rows": rows, "best": best, "notes": tuple(values["notes"])})
+
+
+def _row(values: Mapping[str, Any]) -> dict[str, Any]:
+    others = tuple((name, value) for name, value in values.get("others", ()))
+    return {**_with_metric(values), "others": others}
 
 
 def _with_metric(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,10 +92,13 @@ def evaluation_line(progress: TrainingProgress) -> str:
     info = metric_info(row.metric)
     averaged = "" if row.averaged_value is None else f"  averaged {info.unit.show(row.averaged_value)}"
     value = "not finite" if row.value is None else info.unit.show(row.value)
+    others = "".join(
+        f"  {name} {'not finite' if other is None else info.unit.show(other)}" for name, other in row.others
+    )
     left = "" if progress.seconds_left is None else f"  {show_seconds(progress.seconds_left)} left"
     return (
         f"epoch {row.epoch:{width}.4g}/{progress.epochs:g}  loss {row.loss:.4f}  "
-        f"{info.label} {value}{averaged}  rate {row.learning_rate:.3g}  "
+        f"{info.label} {value}{averaged}{others}  rate {row.learning_rate:.3g}  "
         f"{row.images_per_second:,.0f} images/s{left}"
     )
 
@@ -103,6 +106,7 @@ def evaluation_line(progress: TrainingProgress) -> str:
 def plan_report(plan: TrainingPlan) -> Report:
     """What a training will take, as it is printed and as JSON."""
     counted = cost(plan.network)
+    chosen = "the best weights are chosen by" if plan.keeps_best else "measured by"
     size = f"{show_count(counted.macs)} multiply-adds, {show_count(counted.params)} parameters"
     return Report(
         title=f"Training {plan.name}",
@@ -114,7 +118,7 @@ def plan_report(plan: TrainingPlan) -> Report:
                 key="task",
                 label="task",
                 value=plan.data.task,
-                text=f"{plan.data.task}; the best weights are chosen by {metric_info(plan.metric).label}",
+                text=f"{plan.data.task}; {chosen} {metric_info(plan.metric).label}",
             ),
             Fact(key="metric", label="", value=plan.metric),
             *_recipe_facts(plan),

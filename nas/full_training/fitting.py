@@ -17,11 +17,20 @@ from nas.devices import release_memory, synchronize
 from nas.errors import ExecutorError, TrainingError
 from nas.full_training.augmentation import generators_kept
 from nas.full_training.batches import TrainingBatches
-from nas.full_training.checkpoint import Best, Checkpoint, Row, State, read_checkpoint
-from nas.full_training.learner import Learner, on_host
+from nas.full_training.checkpoint import (
+    AVERAGED,
+    KINDS,
+    WEIGHTS,
+    Best,
+    Checkpoint,
+    Row,
+    State,
+    read_checkpoint,
+)
 from nas.full_training.measuring import measure_search
 from nas.full_training.ranks import Ranks, share_of_split
-from nas.full_training.work import Fit, TrainingProgress
+from nas.full_training.stored import on_host
+from nas.full_training.work import Learns, TrainingProgress, Work
 from nas.signals import Interruption
 from nas.training.training import is_out_of_memory, out_of_place
 
@@ -38,7 +47,7 @@ STEPS_BETWEEN_LOOKS = 20
 """The same for several ranks, which wait for each other there."""
 
 
-def fit(work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> Checkpoint:
+def fit(work: Work, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> Checkpoint:
     """Trains to the end, from the last checkpoint where there is one; the last one then has the result.
 
     Raises:
@@ -52,7 +61,7 @@ def fit(work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> Ch
 
 
 @contextmanager
-def failures_explained(work: Fit, device: torch.device) -> Iterator[None]:
+def failures_explained(work: Work, device: torch.device) -> Iterator[None]:
     """Says what is to be done where memory runs out or a GPU is lost; other errors are left as they are.
 
     Raises:
@@ -85,12 +94,12 @@ def failures_explained(work: Fit, device: torch.device) -> Iterator[None]:
 class Fitting:
     """One run of a training. See `fit`."""
 
-    def __init__(self, work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> None:
+    def __init__(self, work: Work, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> None:
         self._work = work
         self._ranks = ranks
         self._tell_all = tell
-        self._share = work if ranks.world == 1 else replace(work, data=with_share(work.data, ranks))
-        self._batches = TrainingBatches(self._share.data, work.recipe, ranks, seed=work.seed)
+        self._data = work.data if ranks.world == 1 else with_share(work.data, ranks)
+        self._batches = TrainingBatches(self._data, work.recipe, ranks, seed=work.seed)
         self._interruption = Interruption()
         self._best: Mapping[str, Tensor] = {}
         self._unreadable: set[str] = set()
@@ -126,7 +135,7 @@ class Fitting:
                 self._stop()
         return self._checkpoint()
 
-    def _resumed(self) -> Learner:
+    def _resumed(self) -> Learns:
         """The network from the last checkpoint, or as it begins."""
         found = read_checkpoint(self._work.folder, self._work.identity)
         if found is None:
@@ -248,8 +257,9 @@ class Fitting:
             learning_rate=self._learner.rate(step - 1),
             loss=self._mean_loss(step - self._state.measured_step),
             metric=self._work.metric,
-            value=found["weights"],
-            averaged_value=found.get("averaged weights"),
+            value=found[WEIGHTS],
+            averaged_value=found.get(AVERAGED),
+            others=tuple((name, value) for name, value in found.items() if name not in KINDS),
             images_per_second=speed,
             side=self._work.recipe.side(
                 self._work.recipe.stage_at(step - 1, self._steps), self._work.data.resolution
@@ -258,12 +268,13 @@ class Fitting:
         self._learner.clear_loss()
         best = self._state.best
         for kind, value in found.items():
-            if value is None:
+            if value is None or kind not in KINDS:
                 continue
             new = Best(step=step, epoch=row.epoch, kind=kind, metric=row.metric, value=value)
             if best is None or new.reward >= best.reward:
                 best = new
-                self._best = on_host(candidates[kind].state_dict())
+                if self._work.keeps_best:
+                    self._best = on_host(candidates[kind].state_dict())
         self._state = replace(self._state, rows=(*self._state.rows, row), best=best)
         self._tell(row=row)
         self._note_failed_recording()
@@ -271,7 +282,7 @@ class Fitting:
         self._since_step, self._since_at = step, time.monotonic()
 
     def _measure(self, module: nn.Module) -> float | None:
-        return measure_search(module, self._share, self._ranks, self._batches.splits)
+        return measure_search(module, self._work, self._data, self._ranks, self._batches.splits)
 
     def _note_failed_recording(self) -> None:
         """Says once that steps were to be replayed as a CUDA graph, and are slower than that."""

@@ -16,8 +16,18 @@ from torch import Tensor, nn
 from nas.data.images import ImageData
 from nas.errors import RecipeError
 from nas.full_training.batches import Batch
+from nas.full_training.checkpoint import AVERAGED, WEIGHTS
 from nas.full_training.ranks import Ranks
 from nas.full_training.recipe import FullRecipe
+from nas.full_training.stored import (
+    Tensors,
+    are_finite,
+    load_optimizer,
+    on_host,
+    optimizer_numbers,
+    optimizer_tensors,
+    under,
+)
 from nas.full_training.trained_parts import freeze, frozen_names, frozen_norms, make_optimizer
 from nas.tasks import CLASSIFICATION
 from nas.training import losses
@@ -26,8 +36,6 @@ from search_spaces import Network, SpaceError, build, cost
 
 MIXED_TARGET = 0.2
 """With one sigmoid a class, a class with a larger share of a mixed image is a target of 1 (timm's, A1-A3)."""
-
-Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +264,8 @@ class Learner:
     def candidates(self) -> dict[str, nn.Module]:
         """What can be evaluated and exported: the weights, and their average where it is kept."""
         self.average_statistics()
-        average = {} if self.ema is None else {"averaged weights": self.ema.module}
-        return {"weights": self.module, **average}
+        average = {} if self.ema is None else {AVERAGED: self.ema.module}
+        return {WEIGHTS: self.module, **average}
 
     def average_statistics(self) -> None:
         """Gives every rank the same running statistics of batch norms."""
@@ -270,81 +278,26 @@ class Learner:
         named = {f"module.{name}": tensor for name, tensor in self.module.state_dict().items()}
         if self.ema is not None:
             named |= {f"ema.{name}": tensor for name, tensor in self.ema.module.state_dict().items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            named |= {
-                f"optimizer.{index}.{name}": value
-                for name, value in state.items()
-                if isinstance(value, Tensor)
-            }
+        named |= optimizer_tensors(self.optimizer)
         named["loss_sum"] = self.loss_sum
         return on_host(named)
 
     def numbers(self) -> dict[str, Any]:
         """What else changes, as JSON values: numbers in the optimiser's state and groups."""
-        stored = self.optimizer.state_dict()
-        states = {
-            str(index): {name: value for name, value in state.items() if not isinstance(value, Tensor)}
-            for index, state in stored["state"].items()
-        }
-        groups = [
-            {name: _number(value) for name, value in group.items() if _number(value) is not None}
-            for group in stored["param_groups"]
-        ]
-        return {"optimizer_state": states, "optimizer_groups": groups}
+        return optimizer_numbers(self.optimizer)
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Continues from what `tensors` and `numbers` gave."""
-        self.module.load_state_dict(_under("module.", tensors))
+        self.module.load_state_dict(under("module.", tensors))
         if self.ema is not None:
-            self.ema.module.load_state_dict(_under("ema.", tensors))
-        states: dict[int, dict[str, Any]] = {
-            int(index): dict(values) for index, values in numbers["optimizer_state"].items()
-        }
-        for name, tensor in _under("optimizer.", tensors).items():
-            index, _, key = name.partition(".")
-            states.setdefault(int(index), {})[key] = tensor.clone()
-        stored = self.optimizer.state_dict()
-        groups = [
-            {**group, **{name: _like(group.get(name), value) for name, value in extra.items()}}
-            for group, extra in zip(stored["param_groups"], numbers["optimizer_groups"], strict=True)
-        ]
-        self.optimizer.load_state_dict({"state": states, "param_groups": groups})
-        self._lay_out_state()
+            self.ema.module.load_state_dict(under("ema.", tensors))
+        load_optimizer(self.optimizer, tensors, numbers)
         self._work.loss.copy_(tensors["loss_sum"])
-
-    def _lay_out_state(self) -> None:
-        """Gives the optimiser's tensors the memory layout of their parameters, as before they were stored."""
-        for parameter, state in self.optimizer.state.items():
-            for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == parameter.shape and value.ndim == 4:
-                    state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
     @property
     def is_finite(self) -> bool:
         """Whether every weight and the loss are finite; waits for the device."""
-        tensors = [*self.module.parameters(), *self.module.buffers(), self.loss_sum]
-        return bool(torch.stack([tensor.isfinite().all() for tensor in tensors]).all())
-
-
-def on_host(named: Mapping[str, Tensor]) -> Tensors:
-    """Copies tensors to the CPU, in the plain memory layout."""
-    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in named.items()}
-
-
-def _number(value: object) -> float | int | None:
-    """A number that a group of an optimiser holds, also in a tensor; None for anything else."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return value.item()
-    return value if isinstance(value, int | float) else None
-
-
-def _like(before: object, value: float) -> object:
-    """A number in the form in which a group held it."""
-    return torch.full_like(before, value) if isinstance(before, Tensor) else value
-
-
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        return are_finite(*self.module.parameters(), *self.module.buffers(), self.loss_sum)
 
 
 def make_loss(recipe: FullRecipe, data: ImageData, device: torch.device) -> losses.Loss:

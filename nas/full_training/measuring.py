@@ -5,20 +5,24 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from nas.data.images import ImageData
 from nas.full_training.ranks import Ranks
-from nas.full_training.work import Fit
+from nas.full_training.work import Work
 from nas.task_metrics import measure
 from nas.training.accuracy import gather
 from nas.training.batches import Batches
 from nas.trial import InfeasibleError
 
 
-def measure_search(module: nn.Module, work: Fit, ranks: Ranks, batches: Batches) -> float | None:
+def measure_search(
+    module: nn.Module, work: Work, data: ImageData, ranks: Ranks, batches: Batches
+) -> float | None:
     """Measures the metric that the best weights are chosen by, on every image once, whatever the ranks.
 
     Args:
         module: The same weights and statistics on every rank.
-        work: Its images have this rank's share of the search split.
+        work: What is in training.
+        data: Its images, with this rank's share of the search split.
         ranks: All that share it.
         batches: These images on the rank's device.
 
@@ -32,10 +36,10 @@ def measure_search(module: nn.Module, work: Fit, ranks: Ranks, batches: Batches)
     try:
         outputs, labels = gather(
             module,
-            work.data,
+            data,
             "search",
             device=ranks.device,
-            batch_size=work.recipe.batch_for(len(work.data.train)),
+            batch_size=work.recipe.batch_for(len(data.train)),
             precision=work.precision,
             batches=batches,
         )
@@ -48,4 +52,4 @@ def measure_search(module: nn.Module, work: Fit, ranks: Ranks, batches: Batches)
     outputs, labels = ranks.gather(outputs), ranks.gather(labels)
     if not len(labels):
         return None
-    return measure(work.data.task, (work.metric,), outputs, labels)[work.metric]
+    return measure(data.task, (work.metric,), outputs, labels)[work.metric]

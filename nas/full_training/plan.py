@@ -13,10 +13,9 @@ from nas.data.images import ImageData
 from nas.devices import synchronize
 from nas.full_training.augmentation import generators_kept
 from nas.full_training.batches import TrainingBatches
-from nas.full_training.learner import Learner
 from nas.full_training.ranks import OneRank
 from nas.full_training.recipe import FullRecipe
-from nas.full_training.work import Fit
+from nas.full_training.work import Learns, Work
 from nas.training.memory import MemoryMeter
 from nas.training.step import WARMUP_STEPS
 from nas.training.training import out_of_place
@@ -48,6 +47,7 @@ class TrainingPlan:
         seconds: Estimate of the whole; None where nothing was measured.
         memory_bytes: Measured peak memory of a step, without the images; None where it was not measured.
         notes: What was decided on the user's behalf.
+        keeps_best: Whether the weights with the best metric are kept.
     """
 
     name: str
@@ -66,6 +66,7 @@ class TrainingPlan:
     seconds: float | None = None
     memory_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    keeps_best: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +84,7 @@ class Measured:
     memory_bytes: int
 
 
-def measure(work: Fit, device: torch.device) -> Measured:
+def measure(work: Work, device: torch.device) -> Measured:
     """Takes a few steps of each stage on a copy of the network, and estimates the whole.
 
     Raises:
@@ -111,9 +112,9 @@ def measure(work: Fit, device: torch.device) -> Measured:
     )
 
 
-def _evaluation_seconds(work: Fit, step_seconds: float) -> float:
+def _evaluation_seconds(work: Work, step_seconds: float) -> float:
     """Estimate of all evaluations, from a step of the last stage, whose images may be smaller."""
-    recipe, resolution = work.recipe, work.network.resolution
+    recipe, resolution = work.recipe, work.data.resolution
     pixels = (resolution / recipe.side(recipe.stages - 1, resolution)) ** 2
     batches = len(work.data.search) / recipe.batch_for(len(work.data.train))
     candidates = 2 if recipe.ema_decay else 1
@@ -122,7 +123,7 @@ def _evaluation_seconds(work: Fit, step_seconds: float) -> float:
 
 
 def _time_step(
-    learner: Learner, batches: TrainingBatches, first: int, meter: MemoryMeter, device: torch.device
+    learner: Learns, batches: TrainingBatches, first: int, meter: MemoryMeter, device: torch.device
 ) -> float:
     """The shortest of a few steps from `first` on, each with its batch; those before them are warm-up.
 

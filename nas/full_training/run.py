@@ -26,7 +26,7 @@ from nas.full_training.recipe import FullRecipe
 from nas.full_training.results import Fitted, Trained, finish, plain, write_json
 from nas.full_training.tensorboard import CurveLog
 from nas.full_training.training import FullTraining, Training
-from nas.full_training.work import Fit, TrainingProgress
+from nas.full_training.work import Fit, TrainingProgress, Work
 from nas.io import write_whole
 from nas.reading import read_json
 from nas.starting_weights import Weights
@@ -185,7 +185,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _work(training: Training, options: TrainOptions) -> Fit:
     """The training as the plain data that every rank runs; a precision that was chosen before stays."""
     path, identity = training.folder / RUN, training.identity
-    known = _read_run(path)
+    known = read_run(path)
     if known is not None:
         check_identity(path, known["identity"], identity, _changes(known, training.recipe))
     return Fit.of(training, options, chosen=None if known is None else known["precision"])
@@ -202,7 +202,7 @@ def _shown(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _read_run(path: Path) -> dict[str, Any] | None:
+def read_run(path: Path) -> dict[str, Any] | None:
     """What the run before wrote down; None where there was none."""
     if not path.exists():
         return None
@@ -226,7 +226,7 @@ def _fit(training: Training, options: TrainOptions, watcher: Watcher) -> tuple[F
         _begin(training, work)
         watcher.on_step("measuring a few steps")
         watcher.on_plan(_plan(training, work, options))
-        done = _train(work, options, watcher, first_step=0 if done is None else done.state.step + 1)
+        done = train_work(work, watcher, first_step=0 if done is None else done.state.step + 1)
     best = done.state.best
     if best is None:
         raise TrainingError(
@@ -271,7 +271,18 @@ def _begin(training: Training, work: Fit) -> None:
         ) from error
 
 
-def _train(work: Fit, options: TrainOptions, watcher: Watcher, *, first_step: int) -> Checkpoint:
+def train_work(work: Work, watcher: Watcher, *, first_step: int) -> Checkpoint:
+    """Trains to the end, by this process or by several; the evaluations go to TensorBoard.
+
+    Args:
+        work: What is trained.
+        watcher: Receives the progress.
+        first_step: The step that comes next.
+
+    Raises:
+        NasError: As `fit`.
+    """
+    options = work.options
     device = choose_device(options.device)
     with closing(CurveLog(work.folder, first_step=first_step)) as log:
 
@@ -303,7 +314,7 @@ def _train(work: Fit, options: TrainOptions, watcher: Watcher, *, first_step: in
     return done
 
 
-def _train_rank(work: Fit, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> None:
+def _train_rank(work: Work, ranks: Ranks, tell: Callable[[TrainingProgress], None]) -> None:
     fit(work, ranks, tell)
 
 

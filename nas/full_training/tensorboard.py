@@ -33,6 +33,7 @@ class CurveLog:
             "train/image_side": float(row.side),
             f"search/{row.metric}": row.value,
             f"search/averaged_{row.metric}": row.averaged_value,
+            **{f"search/{name}_{row.metric}": value for name, value in row.others},
         }
         self._file.write(
             row.step, [scalar(name, value) for name, value in values.items() if value is not None]

@@ -32,6 +32,7 @@ def recompute_statistics(
     batch_size: int,
     device: torch.device,
     precision: Literal["float32", "bfloat16"],
+    most: int = MOST_IMAGES,
 ) -> None:
     """Replaces the running statistics of every batch norm by their mean over batches of training images.
 
@@ -46,11 +47,12 @@ def recompute_statistics(
         batch_size: Images a step of the training.
         device: Where.
         precision: What the forward pass computes in.
+        most: Training images that they are computed over, at most.
 
     Source: Cai et al., Once-for-All, ICLR 2020, which does the same for each network sliced from a supernet.
     """
-    images_a_pass = min(images, max(batch_size, LEAST_BATCH))
-    passes = max(1, math.ceil(MOST_IMAGES / images_a_pass))
+    images_a_pass = min(images, most, max(batch_size, LEAST_BATCH))
+    passes = max(1, math.ceil(most / images_a_pass))
     # A folder's own order has its classes one after another: a batch of one class has no variance between.
     clean = epoch(batches, images_a_pass, "none", 0, np.random.default_rng(0))
     with _cumulative(module), torch.no_grad(), autocast(device, precision):

@@ -1,0 +1,188 @@
+"""A trained supernet on the disk: its weights as safetensors, and what they are as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from nas.data.images import ImageData
+from nas.errors import SupernetError
+from nas.io import write_whole
+from nas.reading import read_bytes, read_json, require_types
+from nas.values import digest
+from nas.weight_sharing.paths import Sampling
+from nas.weight_sharing.supernet import Supernet
+from search_spaces import SearchSpace
+from search_spaces.sharing import Kernels
+
+WEIGHTS, FACTS = "supernet.safetensors", "supernet.json"
+VERSION = 1
+
+NOT_ONE = "train one with nas supernet --space S --data D --out DIR"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupernetFacts:
+    """What a trained supernet is.
+
+    Attributes:
+        space: Fingerprint of the space.
+        space_name: What the space is called.
+        spec: What the space was asked for by, such as `mnasnet` or `space.py:space`; empty where it was made
+            in Python.
+        kernels: How kernels of different sizes share weights.
+        sampling: How networks were drawn.
+        images: Fingerprint of the images.
+        split: Fingerprint of their split.
+        normalisation: Digest of the images' mean and deviation.
+        data_name: What the images are called.
+        data_spec: Where they were; empty where they came from arrays.
+        epochs: Passes over the training images.
+        steps: Steps.
+        seconds: Time of the training.
+        seed: Of everything random in it.
+        weights: Digest of the weights.
+    """
+
+    space: str
+    space_name: str
+    spec: str
+    kernels: Kernels
+    sampling: Sampling
+    images: str
+    split: str
+    normalisation: str
+    data_name: str
+    data_spec: str
+    epochs: float
+    steps: int
+    seconds: float
+    seed: int
+    weights: str
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Checks that it is of this space.
+
+        Raises:
+            SupernetError: It is not.
+        """
+        if self.space != space.fingerprint:
+            raise SupernetError(
+                f"the supernet must be of the space {space.name} ({space.fingerprint}), but is of "
+                f"{self.space_name} ({self.space}): search the space it was trained for, at its resolution "
+                f"and number of classes, or {NOT_ONE}",
+                field="supernet",
+            )
+
+    def check_data(self, data: ImageData) -> None:
+        """Checks that it was trained on these images, split like this.
+
+        Raises:
+            SupernetError: It was not.
+        """
+        pairs = {
+            "images": (self.images, data.fingerprint),
+            "split": (self.split, data.split_fingerprint),
+            "normalisation": (self.normalisation, normalisation_of(data)),
+        }
+        for name, (theirs, ours) in pairs.items():
+            if theirs != ours:
+                raise SupernetError(
+                    f"the {name} must be those that the supernet was trained on, {self.data_name} "
+                    f"({theirs}), but are of {data.name} ({ours}): images that it learnt from may otherwise "
+                    f"be among those that it is measured on; give the same data, resolution "
+                    f"and split, or {NOT_ONE}",
+                    field="data",
+                )
+
+
+def normalisation_of(data: ImageData) -> str:
+    """A digest of how images are normalised."""
+    return digest(data.mean, data.std)
+
+
+def weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Identity of weights."""
+    parts: list[object] = []
+    for name, tensor in sorted(tensors.items()):
+        parts += [name, tensor.detach().cpu().contiguous().numpy()]
+    return digest(*parts)
+
+
+def write_supernet(folder: Path, supernet: Supernet, facts: SupernetFacts) -> None:
+    """Writes weights first, then what they are: without the latter the folder holds no supernet.
+
+    Raises:
+        SupernetError: The disk is full or may not be written to.
+    """
+    tensors = {name: one.detach().cpu().contiguous() for name, one in supernet.state_dict().items()}
+    try:
+        write_whole(folder / WEIGHTS, save(tensors))
+        write_whole(folder / FACTS, json.dumps({"version": VERSION, **asdict(facts)}, indent=1) + "\n")
+    except OSError as error:
+        raise SupernetError(
+            f"the supernet cannot be written to {folder} ({error.strerror or error}): make room, and repeat "
+            "the command",
+            field="out",
+        ) from error
+
+
+def read_facts(folder: Path) -> SupernetFacts:
+    """Reads what a supernet is.
+
+    Raises:
+        SupernetError: There is none, it is not finished, or it is damaged.
+    """
+    path = folder / FACTS
+    try:
+        known: dict[str, Any] = read_json(path)
+        version = known.pop("version")
+        if version != VERSION:
+            raise ValueError(f"it is of version {version}, and this program reads version {VERSION}")
+        facts = SupernetFacts(**known)
+        require_types(facts)
+    except FileNotFoundError as error:
+        begun = (folder / "training.json").exists()
+        what = "its training has not ended; repeat the command that began it" if begun else NOT_ONE
+        raise SupernetError(f"{folder} holds no trained supernet: {what}", field="supernet") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise SupernetError(
+            f"{path} cannot be read ({error}): restore it, or {NOT_ONE}", field="supernet"
+        ) from error
+    return facts
+
+
+def read_supernet(folder: Path | str, space: SearchSpace) -> tuple[Supernet, SupernetFacts]:
+    """Reads a trained supernet, in evaluation mode, on the CPU.
+
+    Args:
+        folder: What `nas supernet` wrote.
+        space: The space that it was trained for.
+
+    Raises:
+        SupernetError: There is none, it is of another space, half-written or damaged.
+    """
+    place = Path(folder).expanduser()
+    facts = read_facts(place)
+    facts.check_space(space)
+    supernet = Supernet(space, kernels=facts.kernels)
+    try:
+        tensors = load(read_bytes(place / WEIGHTS))
+        if weights_digest(tensors) != facts.weights:
+            raise ValueError("they are not those that were written")
+        supernet.load_state_dict(tensors)
+    except (OSError, SafetensorError, ValueError, RuntimeError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SupernetError(
+            f"the weights in {place / WEIGHTS} cannot be read ({first_line}): they were cut short or "
+            "changed; repeat the command that trained it, which writes them again",
+            field="supernet",
+        ) from error
+    return supernet.eval(), facts

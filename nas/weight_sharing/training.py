@@ -1,0 +1,334 @@
+"""`train_supernet`: shared weights trained on images, to the end or further."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nas.data.images import ImageData
+from nas.data.loading import load_data
+from nas.data.tree import check_outside
+from nas.devices import choose_device, describe_device
+from nas.errors import RecipeError, SupernetError
+from nas.export.opened import RUN
+from nas.full_training.checkpoint import check_identity, read_checkpoint
+from nas.full_training.fitting import failures_explained
+from nas.full_training.options import TrainOptions
+from nas.full_training.place import check_place
+from nas.full_training.plan import TrainingPlan, measure
+from nas.full_training.recipe import FullRecipe
+from nas.full_training.recipes import find_recipe
+from nas.full_training.run import Unwatched, Watcher, locked, read_run, train_work
+from nas.full_training.stored import under
+from nas.full_training.task_laws import recipe_of_task
+from nas.io import write_whole
+from nas.tasks import TASKS
+from nas.training.precision import choose_precision
+from nas.values import instance, seed_of, whole
+from nas.weight_sharing.calibration import checked_images
+from nas.weight_sharing.learner import MODULE, SupernetFit
+from nas.weight_sharing.paths import SAMPLINGS, Sampling, extreme_networks
+from nas.weight_sharing.stored import (
+    SupernetFacts,
+    normalisation_of,
+    read_facts,
+    read_supernet,
+    weights_digest,
+    write_supernet,
+)
+from nas.weight_sharing.supernet import Supernet
+from search_spaces import SearchSpace
+from search_spaces.sharing import Kernels
+
+SUPERNET = FullRecipe(
+    name="supernet",
+    epochs=60,
+    largest_batch=128,
+    optimizer="sgd",
+    learning_rate=0.1,
+    reference_batch=128,
+    rate_rule="square_root",
+    weight_decay=4e-5,
+    warmup_epochs=3,
+    label_smoothing=0.1,
+    crop="shifted",
+    flip="auto",
+)
+"""Guo et al., ECCV 2020 (SGD, weight decay, smoothing), with a warm-up and a cosine to zero (BigNAS); shifts
+of small images as in the recipe `small`."""
+
+NOT_OF_SUPERNETS: Mapping[str, str] = {
+    "starts_from": "shared weights start fresh",
+    "trains": "all shared weights are trained",
+    "freeze": "all shared weights are trained",
+    "layer_decay": "all layers have one rate",
+    "stages": "networks of all sizes are trained at once",
+    "ema_decay": "networks are measured with the last weights",
+    "dropout": "each network keeps its own",
+    "drop_path": "each network keeps its own",
+    "batch_norm_momentum": "networks normalise by the batch",
+    "train_size": "networks see images of their own size",
+}
+"""Fields of a recipe that mean nothing here, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupernetTraining:
+    """The training of a supernet as it is asked for.
+
+    Attributes:
+        space: The networks.
+        data: The images, or where they are.
+        spec: What the space was asked for by, for `nas search` to find it again; empty where it has no name.
+        sampling: `uniform`, `fair` or `sandwich`.
+        kernels: `own` or `cropped` (see `Supernet`).
+        recipe: How it is trained: a recipe of `nas train`, its name or file; None is `SUPERNET`.
+        changes: Fields of the recipe that are to be others.
+        random_paths: Random networks a step, of the sandwich.
+        calibration_images: Training images that a network's statistics are computed over; None is 2,048, or
+            all where there are fewer.
+        seed: Of initial weights, networks, order and views of the images.
+    """
+
+    space: SearchSpace
+    data: ImageData | Path | str
+    spec: str = ""
+    sampling: Sampling = "sandwich"
+    kernels: Kernels = "own"
+    recipe: FullRecipe | Path | str | None = None
+    changes: Mapping[str, Any] | None = None
+    random_paths: int = 2
+    calibration_images: int | None = None
+    seed: int = 0
+
+    def prepare(self, out: Path | str, options: TrainOptions, watcher: Watcher) -> SupernetFit:
+        """Finds everything and checks that it fits together; writes nothing.
+
+        Raises:
+            NasError: Something cannot be found or read, or does not fit; `field` names the argument.
+        """
+        instance("space", self.space, (SearchSpace,), "give a SearchSpace")
+        if self.sampling not in SAMPLINGS:
+            raise SupernetError(
+                f"`sampling` must be one of {', '.join(SAMPLINGS)}, but got {self.sampling!r}",
+                field="sampling",
+            )
+        whole("random_paths", self.random_paths, least=0)
+        seed = seed_of(self.seed)
+        folder = Path(out).expanduser()
+        check_place(folder, is_ranking=False)
+        data = self._images(folder, watcher)
+        checked_images(data, self.calibration_images)
+        recipe, _ = recipe_of_task(self._recipe(), data, self.changes or {})
+        Supernet(self.space, kernels=self.kernels)  # refuses what cannot share, before anything is written
+        chosen = (read_run(folder / RUN) or {}).get("precision")
+        precision = recipe.precision
+        if precision == "auto":
+            precision = chosen or choose_precision(choose_device(options.device)).precision
+        return SupernetFit(
+            space=self.space,
+            kernels=self.kernels,
+            sampling=self.sampling,
+            random_paths=self.random_paths,
+            data=data,
+            recipe=recipe,
+            folder=folder,
+            identity={
+                "space": self.space.fingerprint,
+                "kernels": self.kernels,
+                "sampling": f"{self.sampling} {self.random_paths}"
+                if self.sampling == "sandwich"
+                else self.sampling,
+                "images": data.fingerprint,
+                "split": data.split_fingerprint,
+                "normalisation": normalisation_of(data),
+                "recipe": recipe.fingerprint,
+                "seed": str(seed),
+            },
+            seed=seed,
+            precision=precision,
+            metric=TASKS[data.task].metrics[0],
+            calibration_images=self.calibration_images,
+            options=options,
+        )
+
+    def _images(self, folder: Path, watcher: Watcher) -> ImageData:
+        if isinstance(self.data, ImageData):
+            data = self.data
+        else:
+            check_outside(folder, self.data)
+            watcher.on_step("loading the images")
+            side = self.space.template.resolution
+            data = load_data(str(self.data), resolution=side, progress=watcher.on_step)
+        for name, has, needs in (
+            ("num_classes", self.space.template.num_classes, data.num_classes),
+            ("in_channels", self.space.template.in_channels, data.channels),
+        ):
+            if has != needs:
+                raise SupernetError(
+                    f"the space must have {name}={needs} to fit {data.name}, but has {name}={has}: build it "
+                    f"with {name}={needs}",
+                    field="space",
+                )
+        return data
+
+    def _recipe(self) -> FullRecipe:
+        given = SUPERNET if self.recipe is None else find_recipe(self.recipe)
+        recipe = given.changed(**(self.changes or {}))
+        for name, reason in NOT_OF_SUPERNETS.items():
+            if getattr(recipe, name) != getattr(SUPERNET, name):
+                raise RecipeError(
+                    f"`{name}={getattr(SUPERNET, name)!r}` must hold for a supernet, since {reason}, but got "
+                    f"{name}={getattr(recipe, name)!r}: leave it out",
+                    field=name,
+                )
+        return recipe
+
+
+def train_supernet(
+    space: SearchSpace,
+    *,
+    data: ImageData | Path | str,
+    out: Path | str,
+    sampling: Sampling = "sandwich",
+    kernels: Kernels = "own",
+    recipe: FullRecipe | Path | str | None = None,
+    epochs: float | None = None,
+    random_paths: int = 2,
+    calibration_images: int | None = None,
+    seed: int = 0,
+    options: TrainOptions | None = None,
+    watcher: Watcher | None = None,
+) -> Supernet:
+    """Trains shared weights for all networks of a space, or continues; returns them in evaluation mode.
+
+    The same call continues a training that was stopped, from its last checkpoint. On a CPU the weights are
+    then those of an uninterrupted training, to the bit.
+
+    Args:
+        space: The networks; see `SupernetTraining` for this and all up to the seed.
+        data: The images, or where they are.
+        out: Folder to write.
+        sampling: `uniform`, `fair` or `sandwich`.
+        kernels: `own` or `cropped`.
+        recipe: How it is trained.
+        epochs: Passes over the training images; None is the recipe's.
+        random_paths: Random networks a step, of the sandwich.
+        calibration_images: Training images for a network's statistics.
+        seed: Of everything random.
+        options: Devices, workers, checkpoints.
+        watcher: Receives the progress.
+
+    Raises:
+        NasError: Space, images and recipe do not fit together, or something cannot be read or written;
+            `field` names the argument.
+    """
+    asked = SupernetTraining(
+        space=space,
+        data=data,
+        sampling=sampling,
+        kernels=kernels,
+        recipe=recipe,
+        changes={} if epochs is None else {"epochs": epochs},
+        random_paths=random_paths,
+        calibration_images=calibration_images,
+        seed=seed,
+    )
+    run(asked, out, options=options or TrainOptions(), watcher=watcher or Unwatched())
+    supernet, _ = read_supernet(out, space)
+    return supernet
+
+
+def run(
+    asked: SupernetTraining, out: Path | str, *, options: TrainOptions, watcher: Watcher
+) -> SupernetFacts:
+    """Does what `train_supernet` says, and returns what was written.
+
+    Raises:
+        NasError: As `train_supernet`.
+    """
+    work = asked.prepare(out, options, watcher)
+    with locked(work.folder):
+        known = read_run(work.folder / RUN)
+        if known is not None:
+            check_identity(work.folder / RUN, known["identity"], work.identity)
+        done = read_checkpoint(work.folder, work.identity)
+        steps = work.recipe.steps(len(work.data.train))
+        if done is None or done.state.step < steps:
+            _begin(work)
+            watcher.on_step("measuring a few steps")
+            watcher.on_plan(plan_of(work))
+            done = train_work(work, watcher, first_step=0 if done is None else done.state.step + 1)
+        supernet = Supernet(work.space, kernels=work.kernels)
+        supernet.load_state_dict(under(MODULE, done.tensors))
+        data = work.data
+        facts = SupernetFacts(
+            space=work.space.fingerprint,
+            space_name=work.space.name,
+            spec=asked.spec,
+            kernels=work.kernels,
+            sampling=work.sampling,
+            images=data.fingerprint,
+            split=data.split_fingerprint,
+            normalisation=normalisation_of(data),
+            data_name=data.name,
+            data_spec="" if isinstance(asked.data, ImageData) else str(asked.data),
+            epochs=work.recipe.epochs,
+            steps=steps,
+            seconds=done.state.seconds,
+            seed=work.seed,
+            weights=weights_digest(supernet.state_dict()),
+        )
+        write_supernet(work.folder, supernet, facts)
+    return read_facts(work.folder)
+
+
+def plan_of(work: SupernetFit) -> TrainingPlan:
+    """What the training will take; of several ranks, the time is not known before it began."""
+    recipe, images = work.recipe, len(work.data.train)
+    device = choose_device(work.options.device)
+    measured = None
+    if work.options.workers == 1:
+        with failures_explained(work, device):
+            measured = measure(work, device)
+    _, largest = extreme_networks(work.space, seed=work.seed)
+    return TrainingPlan(
+        name=f"a supernet of {work.space.name}, {work.sampling}",
+        network=work.space.decode(largest),
+        data=work.data,
+        recipe=recipe,
+        metric=work.metric,
+        steps=recipe.steps(images),
+        steps_an_epoch=recipe.steps_an_epoch(images),
+        learning_rate=recipe.peak_rate(images),
+        sizes=(work.data.resolution,),
+        device=describe_device(device),
+        workers=work.options.workers,
+        precision=work.precision,
+        step_seconds=() if measured is None else measured.step_seconds,
+        seconds=None if measured is None else measured.seconds,
+        memory_bytes=None if measured is None else measured.memory_bytes,
+        notes=("the network shown is the largest of the space",),
+        keeps_best=False,
+    )
+
+
+def _begin(work: SupernetFit) -> None:
+    """Writes down what is trained, before the first step."""
+    facts = {
+        "name": f"a supernet of {work.space.name}",
+        "identity": dict(work.identity),
+        "precision": work.precision,
+        "recipe": asdict(work.recipe),
+        "seed": work.seed,
+    }
+    try:
+        work.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(work.folder / RUN, json.dumps(facts, indent=1) + "\n")
+    except OSError as error:
+        raise SupernetError(
+            f"{work.folder} cannot be written: {error.strerror or error}", field="out"
+        ) from error
