@@ -29,7 +29,7 @@ from nas.report.page.studies import name_apart
 from nas.report.page.studies_sections import compare_studies
 from nas.report.page.timeline import timeline
 from nas.report.page.trial_cards import trial_cards
-from nas.report.printing import show_share
+from nas.report.printing import show_share, unwritable
 from nas.study.attempts import driver_of
 from nas.study.study import Study, open_study
 from nas.study.study_folder import FILE_NAME, has_study
@@ -104,11 +104,7 @@ def write_report(
     try:
         write_whole(path, content)
     except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): give a file in a folder that you may "
-            "write to",
-            field="out",
-        ) from error
+        raise unwritable(path, error, field="out") from error
     return Written(path=path, size=len(content), page=page, found=content_of.found.recognised)
 
 

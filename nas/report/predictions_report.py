@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from nas.data.tree import few, printable
 from nas.report.predictions_forms import Form
-from nas.report.printing import Column, Fact, Report, Row, Table, unwritable_csv
+from nas.report.printing import Column, Fact, Report, Row, Table, unwritable
 
 if TYPE_CHECKING:
     from nas.export.preprocessing import Preprocessing
@@ -52,7 +52,7 @@ def csv_writer(path: Path | None, form: Form[Any]) -> Iterator[Write]:
             writer.writerow(form.header)
             yield lambda images: writer.writerows(map(form.cells, images))
     except OSError as error:
-        raise unwritable_csv(path, error) from error
+        raise unwritable(path, error, field="csv") from error
 
 
 class Tally:

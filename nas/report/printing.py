@@ -125,7 +125,7 @@ def save_json(report: Report, path: Path) -> Path:
         UsageError: The file cannot be written.
     """
     try:
-        return write_whole(path, json.dumps(_plain(report.to_data()), indent=1) + "\n")
+        return write_whole(path, json.dumps(plain(report.to_data()), indent=1) + "\n")
     except OSError as error:
         raise UsageError(
             f"{path} cannot be written ({error.strerror or error}): choose another --out", field="out"
@@ -135,35 +135,36 @@ def save_json(report: Report, path: Path) -> Path:
 def write_json(data: object) -> None:
     """Prints one JSON value to standard output; numbers that JSON has no word for become null."""
     output = json_output()
-    text = json.dumps(_plain(data), indent=2, ensure_ascii=False)
+    text = json.dumps(plain(data), indent=2, ensure_ascii=False)
     if harmless(text) != text:
-        text = json.dumps(_plain(data), indent=2)
+        text = json.dumps(plain(data), indent=2)
     try:
         text.encode(output.encoding or "utf-8")
     except UnicodeEncodeError:  # an ASCII terminal, or a file's name that is no text
-        text = json.dumps(_plain(data), indent=2)
+        text = json.dumps(plain(data), indent=2)
     output.write(text + "\n")
     output.flush()
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
+    """A value as JSON takes it: numbers that it has no word for are null, other things are text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return str(value)
 
 
-def unwritable_csv(path: Path, error: OSError) -> UsageError:
-    """The mistake of a CSV file that cannot be written."""
+def unwritable(path: Path, error: OSError, *, field: str) -> UsageError:
+    """The mistake of a file that cannot be written, which an option names."""
     return UsageError(
         f"{path} cannot be written ({error.strerror or error}): give a file in a folder that you may "
         "write to",
-        field="csv",
+        field=field,
     )
 
 

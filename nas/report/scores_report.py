@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nas.data.tree import printable
 from nas.io import write_whole
-from nas.report.printing import Fact, Report, Table, unwritable_csv
+from nas.report.printing import Fact, Report, Table, unwritable
 from nas.report.scores_report_classes import class_facts, class_rows, class_tables
 from nas.report.scores_report_labels import label_facts, label_rows, label_tables
 from nas.report.scores_report_numbers import number_facts, number_rows, number_tables
@@ -86,7 +86,7 @@ def write_predictions(scores: AnyScores, path: Path) -> Path:
     try:
         return write_whole(path, text.getvalue())
     except OSError as error:
-        raise unwritable_csv(path, error) from error
+        raise unwritable(path, error, field="csv") from error
 
 
 def _rows(scores: AnyScores) -> Iterator[tuple[object, ...]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from nas.report.printing import plain
 
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c")
 """Characters that change the direction of what follows them, and are not seen themselves."""
@@ -87,15 +88,5 @@ def _each_text(data: object, change: Callable[[str], str]) -> Any:
 
 def script_json(data: object) -> str:
     """Data as JSON that can stand inside a `script` element; numbers that JSON has no word for are null."""
-    text = json.dumps(_plain(data), ensure_ascii=False, separators=(",", ":"), default=str)
+    text = json.dumps(plain(data), ensure_ascii=False, separators=(",", ":"))
     return text.translate(_IN_SCRIPT).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
