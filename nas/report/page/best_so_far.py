@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from nas.metrics import metric_info, show_metric
+from nas.metrics import Goal, metric_info, show_metric
 from nas.report.page.charting import Trace, axis, band, steps, trial_points
-from nas.report.page.parts import BLUE, GREY, Absent, Chart, Section
+from nas.report.page.parts import GREY, Absent, Chart, Section
 from nas.report.page.source import Source
 from nas.report.printing import TRIAL, Column, Table, show_accuracy
 from nas.study.fronts import Growth
@@ -237,6 +237,14 @@ def _front_growth(study: Study) -> Section | Absent:
     if not entries:
         return Absent(key=KEY, title=TITLE, reason="no trial has every metric that the front is of")
     growth = Growth.of(entries, goals)
+    lead = (
+        f"The search looked for a front; its hypervolume is {growth.volumes[-1]:.4g} after "
+        f"{len(growth.numbers):,} trials."
+    )
+    return Section(key=KEY, title=TITLE, lead=lead, blocks=(_growth_chart(growth, goals),))
+
+
+def _growth_chart(growth: Growth, goals: Sequence[Goal]) -> Chart:
     places = corners(np.array(growth.volumes))
     worst = ", ".join(
         f"{metric_info(goal.metric).label} {show_metric(goal.metric, value)}"
@@ -247,18 +255,14 @@ def _front_growth(study: Study) -> Section | Absent:
         TRIAL,
         Column(key="volume", heading="hypervolume", show=lambda v: f"{v:.4g}", is_number=True),
     )
-    chart = Chart(
+    volume = steps(
+        [growth.numbers[p] for p in places], [growth.volumes[p] for p in places], name="hypervolume"
+    )
+    return Chart(
         key=KEY,
         title="Hypervolume of the Pareto front",
         figure={
-            "data": [
-                steps(
-                    [growth.numbers[p] for p in places],
-                    [growth.volumes[p] for p in places],
-                    name="hypervolume",
-                    color=BLUE,
-                )
-            ],
+            "data": [volume],
             "layout": {
                 "xaxis": axis("trial"),
                 "yaxis": axis("hypervolume", rangemode="tozero"),
@@ -273,8 +277,3 @@ def _front_growth(study: Study) -> Section | Absent:
             "Random search is not simulated beside a search of fronts: the model of rewards knows none.",
         ),
     )
-    lead = (
-        f"The search looked for a front; its hypervolume is {growth.volumes[-1]:.4g} after "
-        f"{len(growth.numbers):,} trials."
-    )
-    return Section(key=KEY, title=TITLE, lead=lead, blocks=(chart,))

@@ -90,6 +90,10 @@ def probabilities(source: Source) -> Section | Absent:
         return Absent(
             key=KEY, title=TITLE, reason=f"it needs {least} trials, and there are {len(study.trials)}"
         )
+    return _shown(source, space)
+
+
+def _shown(source: Source, space: SearchSpace) -> Section:
     chosen = _chosen(source, space)
     decisions = [space.decisions[index] for index in chosen]
     shares = _taken(source, space, chosen)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from nas.report.page.charting import Trace, axis, trial_words
 from nas.report.page.parts import BLUE, SKY, Absent, Chart, Section
 from nas.report.page.source import Source
@@ -51,19 +53,20 @@ def rungs(source: Source) -> Section | Absent:
             },
         },
         alt=f"{len(shown)} candidates; {climbed} climb from one rung to the next.",
-        table=Table(
-            key="climbs",
-            title="Candidates from rung to rung",
-            columns=(Column(key="candidate", heading="candidate"), TRIAL, FIDELITY, REWARD),
-            rows=tuple(
-                {"candidate": t.digest, "trial": t.number, "fidelity": t.fidelity, "reward": t.reward}
-                for way in shown
-                for t in way
-            ),
-        ),
+        table=_table(shown),
         notes=notes,
     )
     return Section(key=KEY, title=TITLE, lead=lead, blocks=(chart, table))
+
+
+def _table(ways: Sequence[Sequence[StudyTrial]]) -> Table:
+    rows = tuple(
+        {"candidate": t.digest, "trial": t.number, "fidelity": t.fidelity, "reward": t.reward}
+        for way in ways
+        for t in way
+    )
+    columns = (Column(key="candidate", heading="candidate"), TRIAL, FIDELITY, REWARD)
+    return Table(key="climbs", title="Candidates from rung to rung", columns=columns, rows=rows)
 
 
 def _ways(source: Source) -> list[list[StudyTrial]]:

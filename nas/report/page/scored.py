@@ -156,6 +156,11 @@ def _calibration(values: Values, place: int) -> Chart:
     middles = [(one["low"] + one["high"]) / 2 for one in bins]
     most = max(one["images"] for one in bins)
     error = number(values.get("calibration_error"))
+    words = [
+        f"probability {show_share(one['low'])} to {show_share(one['high'])}\nright: "
+        f"{show_share(one['accuracy'])} of {one['images']:,}"
+        for one in bins
+    ]
     columns = (
         Column(key="low", heading="from", show=show_share, is_number=True),
         Column(key="high", heading="to", show=show_share, is_number=True),
@@ -174,11 +179,7 @@ def _calibration(values: Values, place: int) -> Chart:
                     "x": middles,
                     "y": [one["accuracy"] for one in bins],
                     "width": [one["high"] - one["low"] for one in bins],
-                    "text": [
-                        f"probability {show_share(one['low'])} to {show_share(one['high'])}\nright: "
-                        f"{show_share(one['accuracy'])} of {one['images']:,}"
-                        for one in bins
-                    ],
+                    "text": words,
                     "textposition": "none",
                     "hoverinfo": "text",
                     "marker": {"color": BLUE, "opacity": [0.3 + 0.7 * one["images"] / most for one in bins]},
