@@ -56,14 +56,16 @@ class Adam:
     Args:
         shape: Shape of the parameters.
         learning_rate: Step size.
+        beta1: Share of the mean of gradients that a step keeps.
 
     Source: Kingma and Ba, Adam, ICLR 2015, algorithm 1, with its default settings.
     """
 
-    BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+    BETA2, EPSILON = 0.999, 1e-8
 
-    def __init__(self, shape: tuple[int, ...], learning_rate: float) -> None:
+    def __init__(self, shape: tuple[int, ...], learning_rate: float, beta1: float = 0.9) -> None:
         self.learning_rate = learning_rate
+        self.beta1 = beta1
         self.steps = 0
         self.mean = np.zeros(shape)
         self.square = np.zeros(shape)
@@ -71,9 +73,9 @@ class Adam:
     def step(self, gradient: Floats) -> Floats:
         """Returns what to add to the parameters to climb along `gradient`."""
         self.steps += 1
-        self.mean += (1 - self.BETA1) * (gradient - self.mean)
+        self.mean += (1 - self.beta1) * (gradient - self.mean)
         self.square += (1 - self.BETA2) * (gradient**2 - self.square)
-        mean: Floats = self.mean / (1 - self.BETA1**self.steps)
+        mean: Floats = self.mean / (1 - self.beta1**self.steps)
         square = self.square / (1 - self.BETA2**self.steps)
         step: Floats = self.learning_rate * mean / (np.sqrt(square) + self.EPSILON)
         return step
@@ -87,14 +89,24 @@ class IndependentPolicy:
 
     Args:
         decisions: What there is to decide.
-        learning_rate: Step size of Adam.
+        learning_rate: Step size of Adam; may be changed between steps.
+        beta1: Adam's: the share of the mean of gradients that a step keeps.
     """
 
-    def __init__(self, decisions: Decisions, *, learning_rate: float) -> None:
+    def __init__(self, decisions: Decisions, *, learning_rate: float, beta1: float = 0.9) -> None:
         self._decisions = decisions
         self._logits = np.zeros((len(decisions), decisions.width))
-        self._adam = Adam(self._logits.shape, learning_rate)
+        self._adam = Adam(self._logits.shape, learning_rate, beta1)
         self._rows = np.arange(len(decisions))
+
+    @property
+    def learning_rate(self) -> float:
+        """Step size of Adam."""
+        return self._adam.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._adam.learning_rate = value
 
     def sample(self, rng: np.random.Generator, n: int, temperature: float = 1.0) -> Tokens:
         """Draws canonical tokens `(n, decisions)`; logits are divided by the temperature, inf is uniform."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nas.catalogue import Catalogue
 from nas.data.images import ImageData
 from nas.full_training.batches import Batch, resized
 from nas.full_training.checkpoint import WEIGHTS
@@ -28,17 +29,26 @@ from nas.full_training.stored import (
     under,
 )
 from nas.full_training.trained_parts import make_optimizer
+from nas.objective import Objective
+from nas.protocols import LatencyPredictor
+from nas.task_metrics import measure
 from nas.tasks import CLASSIFICATION
+from nas.training.accuracy import Normalise
+from nas.training.batches import ResidentBatches
 from nas.training.optimizers import set_learning_rate
 from nas.training.step import StepReport, autocast
 from nas.weight_sharing.calibration import Calibration
-from nas.weight_sharing.paths import Sampling, Tokens, extreme_networks, make_sampler
+from nas.weight_sharing.paths import Sampler, Sampling, Tokens, extreme_networks, make_sampler
+from nas.weight_sharing.policy import PolicySampler
 from nas.weight_sharing.supernet import Supernet
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
 
 MODULE = "module."
 """What the names of the shared weights begin with in a checkpoint."""
+
+SEARCH_BATCHES = 4
+"""Images of the search split that a policy's network is measured on, in training batches (TuNAS)."""
 
 LARGEST = WEIGHTS
 """The largest network stands for the supernet where one value is shown."""
@@ -61,6 +71,8 @@ class SupernetFit:
         precision: What is computed in.
         metric: What is measured on the search split while it is trained.
         calibration_images: Training images that a network's statistics are computed over; None is the usual.
+        objective: What a policy maximises that draws the networks instead of the sampling; None has none.
+        predictor: Predicts latencies for it.
         options: How it is run.
     """
 
@@ -76,6 +88,8 @@ class SupernetFit:
     precision: Literal["float32", "bfloat16"]
     metric: str
     calibration_images: int | None = None
+    objective: Objective | None = None
+    predictor: LatencyPredictor | None = None
     options: TrainOptions = field(default_factory=TrainOptions)
 
     @property
@@ -115,13 +129,15 @@ class SupernetLearner:
         self.loss_sum = torch.zeros((), device=ranks.device)
         self._work = work
         self._ranks = ranks
-        self._sampler = make_sampler(
+        self.policy = self._make_policy()
+        self._sampler: Sampler = self.policy or make_sampler(
             work.sampling, work.space, seed=work.seed, random_paths=work.random_paths
         )
         self._loss = make_loss(work.recipe, work.data, ranks.device)
         self._is_distilled = work.data.task == CLASSIFICATION
         self._rates = self.schedule.rates()
         self._calibration: Calibration | None = None
+        self._taken = 0
 
     @property
     def module(self) -> nn.Module:
@@ -132,6 +148,7 @@ class SupernetLearner:
         """Takes a step, counted from 0; nothing in it waits for the device."""
         seed = int(np.random.SeedSequence((self._work.seed, step, self._ranks.rank)).generate_state(1)[0])
         torch.manual_seed(seed)  # dropout and stochastic depth of a step do not depend on those before it
+        self._taken = step + 1
         paths = self._sampler.at(step)
         self.optimizer.zero_grad(set_to_none=True)
         teacher: Tensor | None = None
@@ -143,6 +160,29 @@ class SupernetLearner:
             if paths.teaches and self._is_distilled and teacher is None:
                 teacher = logits.detach()
         self._update(self.rate(step))
+        if self.policy is not None:
+            self.policy.learn(step, paths.tokens[0], self._search_metric(step, paths.tokens[0]))
+
+    def _make_policy(self) -> PolicySampler | None:
+        work = self._work
+        if work.objective is None:
+            return None
+        catalogue = Catalogue(work.space, work.predictor)
+        self._search = ResidentBatches(work.data, self._ranks.device, ("search",)).part("search")
+        return PolicySampler(catalogue, work.objective, steps=self.schedule.steps, seed=work.seed)
+
+    @torch.no_grad()
+    def _search_metric(self, step: int, tokens: Tokens) -> float:
+        """The metric of a network on random images of the search split, normalised by them alone."""
+        work, (images, labels) = self._work, self._search
+        count = min(len(labels), SEARCH_BATCHES * work.recipe.batch_for(len(work.data.train)))
+        rng = np.random.default_rng((work.seed, 5, step))
+        chosen = torch.from_numpy(rng.choice(len(labels), count, replace=False)).to(self._ranks.device)
+        self.supernet.eval()
+        pixels = Normalise(work.data, self._ranks.device)(images[chosen])
+        with autocast(self._ranks.device, work.precision):
+            logits = self.supernet(resized(pixels, work.space.decode(tokens).resolution), tokens).float()
+        return measure(work.data.task, (work.metric,), logits, labels[chosen])[work.metric]
 
     def _forward(self, batch: Batch, tokens: Tokens, teacher: Tensor | None) -> tuple[Tensor, Tensor]:
         """The logits of one network, and its loss: to the labels, or to what the largest one says."""
@@ -186,6 +226,9 @@ class SupernetLearner:
         smallest, largest = extreme_networks(self._work.space, seed=self._work.seed)
         random = make_sampler("uniform", self._work.space, seed=self._work.seed).at(0).tokens[0]
         named = {LARGEST: largest, "smallest": smallest, "random": random}
+        if self.policy is not None:
+            self.policy.record(self._taken)
+            named["most probable"] = self.policy.most_probable()
         return {name: self._calibration.cut(self.supernet, tokens) for name, tokens in named.items()}
 
     def average_statistics(self) -> None:
@@ -198,13 +241,16 @@ class SupernetLearner:
 
     def numbers(self) -> Mapping[str, Any]:
         """What else changes, as JSON values."""
-        return optimizer_numbers(self.optimizer)
+        policy = {} if self.policy is None else {"policy": self.policy.numbers()}
+        return {**optimizer_numbers(self.optimizer), **policy}
 
     def load(self, tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]) -> None:
         """Continues from what `tensors` and `numbers` gave."""
         self.supernet.load_state_dict(under(MODULE, tensors))
         load_optimizer(self.optimizer, tensors, numbers)
         self.loss_sum.copy_(tensors["loss_sum"])
+        if self.policy is not None:
+            self.policy.load(numbers["policy"])
 
     @property
     def is_finite(self) -> bool:

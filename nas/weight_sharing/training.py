@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nas.catalogue import Catalogue
 from nas.data.images import ImageData
 from nas.data.loading import load_data
 from nas.data.tree import check_outside
 from nas.devices import choose_device, describe_device
 from nas.errors import RecipeError, SupernetError
 from nas.export.opened import RUN
-from nas.full_training.checkpoint import check_identity, read_checkpoint
+from nas.full_training.checkpoint import Checkpoint, check_identity, read_checkpoint
 from nas.full_training.fitting import failures_explained
 from nas.full_training.options import TrainOptions
 from nas.full_training.place import check_place
@@ -25,12 +26,15 @@ from nas.full_training.run import Unwatched, Watcher, locked, read_run, train_wo
 from nas.full_training.stored import under
 from nas.full_training.task_laws import recipe_of_task
 from nas.io import write_whole
-from nas.tasks import TASKS
+from nas.objective import Objective
+from nas.protocols import LatencyPredictor
+from nas.tasks import TASKS, check_metrics
 from nas.training.precision import choose_precision
 from nas.values import instance, seed_of, whole
 from nas.weight_sharing.calibration import checked_images
 from nas.weight_sharing.learner import MODULE, SupernetFit
 from nas.weight_sharing.paths import SAMPLINGS, Sampling, extreme_networks
+from nas.weight_sharing.policy import PolicySampler, check_objective
 from nas.weight_sharing.stored import (
     SupernetFacts,
     normalisation_of,
@@ -59,6 +63,12 @@ SUPERNET = FullRecipe(
 )
 """Guo et al., ECCV 2020 (SGD, weight decay, smoothing), with a warm-up and a cosine to zero (BigNAS); shifts
 of small images as in the recipe `small`."""
+
+POLICY = "policy.json"
+"""The policy over time, in the folder of a supernet that was trained with one."""
+
+DRAWS = 100
+"""Networks that a policy draws at the end of its training."""
 
 NOT_OF_SUPERNETS: Mapping[str, str] = {
     "starts_from": "shared weights start fresh",
@@ -91,6 +101,9 @@ class SupernetTraining:
         calibration_images: Training images that a network's statistics are computed over; None is 2,048, or
             all where there are fewer.
         seed: Of initial weights, networks, order and views of the images.
+        objective: What a policy maximises that draws the networks instead of the sampling, one a step; None
+            has no policy.
+        predictor: Predicts latencies for it.
     """
 
     space: SearchSpace
@@ -103,6 +116,8 @@ class SupernetTraining:
     random_paths: int = 2
     calibration_images: int | None = None
     seed: int = 0
+    objective: Objective | None = None
+    predictor: LatencyPredictor | None = None
 
     def prepare(self, out: Path | str, options: TrainOptions, watcher: Watcher) -> SupernetFit:
         """Finds everything and checks that it fits together; writes nothing.
@@ -123,6 +138,7 @@ class SupernetTraining:
         data = self._images(folder, watcher)
         checked_images(data, self.calibration_images)
         recipe, _ = recipe_of_task(self._recipe(), data, self.changes or {})
+        metric = TASKS[data.task].metrics[0] if self.objective is None else self._goal(data, options)
         Supernet(self.space, kernels=self.kernels)  # refuses what cannot share, before anything is written
         chosen = (read_run(folder / RUN) or {}).get("precision")
         precision = recipe.precision
@@ -147,13 +163,46 @@ class SupernetTraining:
                 "normalisation": normalisation_of(data),
                 "recipe": recipe.fingerprint,
                 "seed": str(seed),
+                **self._objective_identity(),
             },
             seed=seed,
             precision=precision,
-            metric=TASKS[data.task].metrics[0],
+            metric=metric,
             calibration_images=self.calibration_images,
+            objective=self.objective,
+            predictor=self.predictor,
             options=options,
         )
+
+    def _goal(self, data: ImageData, options: TrainOptions) -> str:
+        """The metric that the policy maximises.
+
+        Raises:
+            NasError: It cannot be measured at every step, or there is something else that hinders a policy.
+        """
+        assert self.objective is not None
+        check_objective(self.objective)
+        Catalogue(self.space, self.predictor).check_predicts(self.objective)
+        check_metrics(data.task, (self.objective.goal.metric,))
+        if options.workers > 1:
+            raise SupernetError(
+                f"`workers=1` must hold where a policy draws the networks, but got "
+                f"workers={options.workers}: train a supernet first, with several, and search in it",
+                field="workers",
+            )
+        if not data.is_resident:
+            raise SupernetError(
+                f"the images must fit into memory where a policy is measured at every step, but {data.name} "
+                "are read from files: train a supernet first, and search in it",
+                field="data",
+            )
+        return self.objective.goal.metric
+
+    def _objective_identity(self) -> dict[str, str]:
+        if self.objective is None:
+            return {}
+        predictor = {} if self.predictor is None else {"latency table": self.predictor.fingerprint}
+        return {"objective": self.objective.describe(), **predictor}
 
     def _images(self, folder: Path, watcher: Watcher) -> ImageData:
         if isinstance(self.data, ImageData):
@@ -283,7 +332,30 @@ def run(
             weights=weights_digest(supernet.state_dict()),
         )
         write_supernet(work.folder, supernet, facts)
+        if work.objective is not None:
+            _write_policy(work, done)
     return read_facts(work.folder)
+
+
+def _write_policy(work: SupernetFit, done: Checkpoint) -> None:
+    """Writes the policy over time and the networks that it draws at the end."""
+    assert work.objective is not None
+    steps = work.recipe.steps(len(work.data.train))
+    catalogue = Catalogue(work.space, work.predictor)
+    policy = PolicySampler(catalogue, work.objective, steps=steps, seed=work.seed)
+    policy.load(done.numbers["policy"])
+    facts = {
+        "objective": work.objective.describe(),
+        "decisions": [[one.name, [str(option) for option in one.options]] for one in work.space.decisions],
+        "records": [asdict(record) for record in policy.records],
+        "draws": policy.draws(DRAWS),
+    }
+    try:
+        write_whole(work.folder / POLICY, json.dumps(facts, indent=1) + "\n")
+    except OSError as error:
+        raise SupernetError(
+            f"{work.folder / POLICY} cannot be written: {error.strerror or error}", field="out"
+        ) from error
 
 
 def plan_of(work: SupernetFit) -> TrainingPlan:
