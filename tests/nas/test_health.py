@@ -116,6 +116,8 @@ def test_candidates_of_which_the_evaluator_says_that_they_are_at_fault_stop_no_s
         watched.breaks_a_limit()
     for _ in range(3 * RECENT):
         watched.fails(InfeasibleError("kernels larger than the image"))
+    for _ in range(3 * RECENT):
+        watched.breaks_a_limit()
 
 
 def test_a_search_that_was_stopped_for_failures_alike_goes_on_and_counts_them_no_more(tmp_path, small_space):

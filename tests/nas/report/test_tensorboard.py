@@ -20,7 +20,7 @@ from nas.evaluators import TableEvaluator
 from nas.events import TrialReport
 from nas.objective import Objective
 from nas.report.event_file import EventFile, read_scalars, scalar
-from nas.report.run_log import tag
+from nas.report.run_log import _FigureTimer, tag
 from nas.report.tensorboard import TensorBoardReporter
 from nas.short_form import search
 from nas.study.study import Study
@@ -279,6 +279,14 @@ def test_pareto_figure_is_drawn_in_between_when_it_costs_little_of_the_time(
 ) -> None:
     run(tmp_path, trials, reporter=TensorBoardReporter(clock=Clock(), figure_share=1.0, policy_every=99))
     assert [figure.step for figure in read(tmp_path).Images("pareto/accuracy_macs")] == expected
+
+
+def test_figures_of_a_long_search_are_few() -> None:
+    timer = _FigureTimer(share=1.0, clock=Clock())
+    drawn = [trials for trials in range(1, 10_001) if timer.is_due(trials)]
+    assert drawn[:20] == list(range(1, 21))
+    assert all(1.05 <= after / before < 1.1 for before, after in itertools.pairwise(drawn[20:]))
+    assert len(drawn) < 200
 
 
 def test_controller_that_is_slow_to_say_its_policy_is_asked_less_often(tmp_path: Path) -> None:
