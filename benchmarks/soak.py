@@ -263,6 +263,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--every", type=int, default=500, help="trials between two lines")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--controller", default="evolution", help="its name; the default one takes longest")
     parser.add_argument(
         "--fail", type=float, default=0.02, help="share of the candidates that raise an error"
     )
@@ -275,6 +276,7 @@ def main() -> None:
         make_space(),
         evaluator=Training(given.fail, given.leak_mib),
         objective="accuracy, macs <= 1M",
+        controller=given.controller,
         trials=given.trials,
         workers=given.workers,
         out=folder,
