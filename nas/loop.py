@@ -70,7 +70,6 @@ class Loop:
     def _search(self, interruption: Interruption) -> str:
         while True:
             self.flow.slots = self.executor.slots
-            self.watch_disk()
             self._propose()
             while (settled := self.flow.count_next()) is not None:
                 self._learn(*settled)
@@ -79,6 +78,7 @@ class Loop:
             if not self.flow.running and not self.flow.settled:
                 return self.ending
             if self.flow.running:
+                self.watch_disk()
                 with interruption.breakable():
                     results = self.executor.wait(POLL_SECONDS)
                 for result in results:

@@ -310,8 +310,8 @@ class Search:
                 loop.tell(kind, message)
             say_what_changed(loop, history)
             count_deaths(loop, history)
-            loop.watch_disk()
             if loop.flow.waiting or not loop.progress.limit(self.budget, loop.flow):
+                loop.watch_disk()
                 executor.start(self.space, self.evaluator)
             loop.run()
         return Study(folder, space=self.space)
