@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from controllers import Outcome, Proposal
 from nas.errors import ObjectiveError
@@ -46,9 +47,12 @@ class TrialOutcome:
         return replace(self, number=number, copied_from=origin, weights_file=None)
 
 
+_network_metrics = attrgetter(*NETWORK_METRICS)
+
+
 def known_costs(cost: Cost) -> dict[str, float]:
     """The costs that follow from the network alone, by name."""
-    return {name: getattr(cost, name) for name in NETWORK_METRICS}
+    return dict(zip(NETWORK_METRICS, _network_metrics(cost), strict=True))
 
 
 def all_costs(cost: Cost, metrics: tuple[Metric, ...]) -> dict[str, float]:

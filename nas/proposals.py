@@ -320,7 +320,7 @@ class Source:
         return Trial(
             number=number,
             tokens=tuple(int(token) for token in tokens),
-            network=description.network,
+            decode=lambda: description.network,
             digest=description.digest,
             cost=description.cost,
             predictions=description.predictions,

@@ -37,8 +37,7 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
     loop.progress.restore(history, width=loop.flow.width)
     if halving is not None:
         halving.restore(history.trials, history.finished.values())
-    for number, outcome in history.finished.items():
-        loop.checkpoints.place(history.trials[number], outcome)
+    loop.checkpoints.restore((history.trials[n], outcome) for n, outcome in history.finished.items())
     swept = loop.checkpoints.sweep({trial.number for trial in history.trials})
     loop.journal.forget_weights(swept.missing)
     if history.controller_state is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from nas.errors import MetricError
@@ -257,7 +257,7 @@ class Trial:
     Attributes:
         number: Counted from 0, without gaps.
         tokens: One option index per decision.
-        network: The tokens written out.
+        decode: Gives `network`: that of a trial in a journal is made when it is asked for.
         digest: Identity of the network: equal for all tokens that mean the same layers.
         cost: Exact cost of the network.
         predictions: What a table predicts of it.
@@ -272,7 +272,7 @@ class Trial:
 
     number: int
     tokens: tuple[int, ...]
-    network: Network
+    decode: Callable[[], Network] = field(repr=False, compare=False)
     digest: str
     cost: Cost
     seed: int
@@ -283,6 +283,11 @@ class Trial:
     origin: str = "controller"
     continues: int | None = None
     predictions: tuple[Metric, ...] = ()
+
+    @property
+    def network(self) -> Network:
+        """The tokens written out."""
+        return self.decode()
 
     @property
     def key(self) -> tuple[str, float, int]:

@@ -37,7 +37,7 @@ def test_simulated_workers_are_busy_and_what_they_lose_is_tried_again(tmp_path):
 
 
 def test_a_slow_controller_leaves_simulated_workers_idle(tmp_path):
-    _, cluster, clock = simulate(tmp_path, controller_seconds=10.0, trial_seconds=20.0)
+    _, cluster, clock = simulate(tmp_path, workers=10, controller_seconds=10.0, trial_seconds=20.0)
     assert cluster.utilisation < 0.5
     assert clock.busy_seconds == pytest.approx(2000, rel=0.05)
 
@@ -46,7 +46,7 @@ def _calls_to_start_one_more(running):
     """Python functions called to find and start a trial while so many others run."""
     space = make_space()
     network = space.decode((0,) * len(space.cardinalities))
-    first = Trial(number=0, tokens=(), network=network, digest="0", cost=cost(network), seed=0)
+    first = Trial(number=0, tokens=(), decode=lambda: network, digest="0", cost=cost(network), seed=0)
     flow = Flow(slots=running + 1)
     for number in range(running + 2):
         flow.add([replace(first, number=number, digest=str(number))])

@@ -187,13 +187,22 @@ class CheckpointStore:
 
     def place(self, trial: Trial, outcome: TrialOutcome) -> bool:
         """Takes a completed trial into account; says whether its weights are wanted."""
+        return self._take(trial, outcome) and trial.number in self._wanted(self._files | {trial.number})
+
+    def restore(self, finished: Iterable[tuple[Trial, TrialOutcome]]) -> None:
+        """Takes trials of earlier runs into account."""
+        for trial, outcome in finished:
+            self._take(trial, outcome)
+
+    def _take(self, trial: Trial, outcome: TrialOutcome) -> bool:
+        """Takes a trial into account; says whether it has all that is compared."""
         entry = self.entry(trial, outcome)
         if entry is None:
             return False
         self._top, self._front = self._with(entry)
         if outcome.weights_file is not None:
             self._files.add(trial.number)
-        return trial.number in self._wanted(self._files | {trial.number})
+        return True
 
     def entry(self, trial: Trial, outcome: TrialOutcome) -> Entry | None:
         """The trial as the policy sees it; None unless it completed, is no copy, and has all metrics."""

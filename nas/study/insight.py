@@ -35,6 +35,9 @@ LEAST_REPLICATES = 4
 SAMPLES = 256
 """Random candidates behind an importance: its standard error is near a seventh of it."""
 
+MOST_EXPLAINED = 2_000
+"""Trials that an explanation looks at: half of them have the highest rewards, others are spread over all."""
+
 GOOD_SHARE, MOST_GOOD = 0.25, 20
 """Options are compared around so many candidates, those tried with the highest estimated rewards."""
 
@@ -95,7 +98,7 @@ class Insight:
             as the model has it, which is often too low while trials are few.
         replicates: Replicates, beyond the first training of each candidate, that `noise` was measured on.
         likely_best: The completed trial with the highest estimated reward.
-        estimates: Estimated reward of each completed trial, by number.
+        estimates: Estimated reward of each completed trial that was looked at, by number.
         predicted: What the model says of the accuracy of fitted trials, each from all others, by number.
         random: Draws rewards that random candidates may have, as the model knows them.
     """
@@ -134,21 +137,25 @@ def unexplained(study: Study) -> str:
 def explain(study: Study) -> Insight:
     """Fits a model to the results of a study and asks it; `unexplained` says whether that is possible.
 
-    Trials that are copies are left out, and so are infeasible ones where it is about accuracy.
+    Trials that are copies are left out, and so are infeasible ones where it is about accuracy. Of many trials
+    `MOST_EXPLAINED` are looked at.
     """
     assert study.space is not None, "unexplained says so"
     space, sign = study.space, study.objective.goal.sign
     decisions = Decisions(space.cardinalities, space.conditions)
     costs = _Costs(space, study.objective)
     accuracies = _own_results(study, with_infeasible=False)
-    values = [(trial, Outcome(sign * _value(trial))) for trial in accuracies]
+    looked_at = _some(accuracies)
+    values = [(trial, Outcome(sign * _value(trial))) for trial in looked_at]
     accuracy, told = _fitted(Predictor(decisions, None, None), decisions, values)
     known = (costs.table, costs.rewards) if costs.give_reward else (None, None)
-    rewards = [(trial, _outcome(trial, sign)) for trial in _own_results(study, with_infeasible=True)]
+    rewards = [(trial, _outcome(trial, sign)) for trial in _some(_own_results(study, with_infeasible=True))]
     reward, results = _fitted(Predictor(decisions, *known), decisions, rewards)
     assert accuracy.calibration is not None, "it is fitted"
     spread, replicates = _spread_of_replicates(accuracies)
-    completed = study.completed
+    completed = _some(study.completed)
+    if all(trial.number != study.best.number for trial in completed):
+        completed.append(study.best)
     tokens = np.array([trial.tokens for trial in completed], dtype=np.int64)
     estimates = reward.estimate(tokens).tolist()
     ranked = sorted(range(len(completed)), key=lambda row: (-estimates[row], -(completed[row].reward or 0.0)))
@@ -159,13 +166,13 @@ def explain(study: Study) -> Insight:
         good=len(good),
         cost=costs.names[0],
         calibration=accuracy.calibration,
-        fitted=min(len(accuracies), MOST_RESULTS),
+        fitted=min(len(looked_at), MOST_RESULTS),
         noise=accuracy.noise if spread is None else spread,
         replicates=0 if spread is None else replicates,
         likely_best=completed[ranked[0]],
         estimates={trial.number: value for trial, value in zip(completed, estimates, strict=True)},
         predicted={
-            accuracies[row].number: sign * value
+            looked_at[row].number: sign * value
             for row, value in zip(*(found.tolist() for found in accuracy.left_out(told)), strict=True)
         },
         random=RandomRewards(
@@ -226,13 +233,24 @@ def _own_results(study: Study, *, with_infeasible: bool) -> list[StudyTrial]:
     return [trial for trial in trials if trial.fidelity == most]
 
 
+def _some(trials: Sequence[StudyTrial]) -> list[StudyTrial]:
+    """At most `MOST_EXPLAINED` of some trials, in their order."""
+    if len(trials) <= MOST_EXPLAINED:
+        return list(trials)
+    rewards = [-math.inf if trial.reward is None else trial.reward for trial in trials]
+    ranked = sorted(range(len(trials)), key=lambda row: -rewards[row])
+    best, others = ranked[: MOST_EXPLAINED // 2], sorted(ranked[MOST_EXPLAINED // 2 :])
+    spread = np.linspace(0, len(others) - 1, MOST_EXPLAINED - len(best)).astype(int).tolist()
+    return [trials[row] for row in sorted((*best, *(others[place] for place in spread)))]
+
+
 def _spread_of_replicates(trials: Sequence[StudyTrial]) -> tuple[float | None, int]:
     """Pooled standard deviation of accuracies of one candidate, None if too few say it; and how many do."""
     by_digest: dict[str, list[float]] = {}
     for trial in trials:
         by_digest.setdefault(trial.digest, []).append(_value(trial))
     replicates = len(trials) - len(by_digest)
-    squares = sum(len(values) * np.var(values) for values in by_digest.values())
+    squares = sum(len(values) * np.var(values) for values in by_digest.values() if len(values) > 1)
     return (math.sqrt(squares / replicates) if replicates >= LEAST_REPLICATES else None), replicates
 
 

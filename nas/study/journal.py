@@ -16,7 +16,7 @@ from nas.outcome import TrialOutcome
 from nas.protocols import Clock, SystemClock
 from nas.study.driver import FolderLock, check_claim, check_place, claim, moved, release_claim
 from nas.study.identity import Identity, Provenance
-from nas.study.journal_file import connect, explained, readable
+from nas.study.journal_file import connect, explained, readable, without_collecting
 from nas.study.journal_reading import (
     IN_PROCESS,
     Asked,
@@ -153,7 +153,7 @@ class Journal:
         Raises:
             StudyError: The file cannot be read, or its rows do not fit together.
         """
-        with readable(self.path.parent):
+        with readable(self.path.parent), without_collecting():
             return read_history(self._database, space)
 
     def propose(self, trials: Sequence[Trial], state: Callable[[], State], asked: Asked) -> None:

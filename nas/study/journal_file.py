@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sqlite3
 import tempfile
@@ -223,6 +224,18 @@ def readable(folder: Path) -> Iterator[None]:
             f"{folder / FILE_NAME} holds a value that cannot be read ({shown(str(error))}): look with "
             f"nas verify {folder}, and repair it with --repair, or restore it from a copy"
         ) from error
+
+
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Leaves the garbage collector out while many objects are made, none of which is garbage."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -117,8 +118,11 @@ class History:
         return tuple(n for n in numbers if n < counted)
 
 
-_INTEGERS = ("number", "seed", "repeat", "macs", "params", "activations")
-_TEXTS = ("digest", "tokens_json", "network_json", "origin", "status", "proposed_at")
+_TYPES = {
+    "trial": (("number", "seed", "repeat"), ("digest", "tokens_json", "origin", "status", "proposed_at")),
+    "candidate": (("macs", "params", "activations"), ("digest", "network_json")),
+}
+"""Columns of integers and of texts."""
 
 
 def check_types(database: sqlite3.Connection) -> None:
@@ -127,13 +131,23 @@ def check_types(database: sqlite3.Connection) -> None:
     Raises:
         ValueError: A value is of another type.
     """
-    laws = [f"typeof({name}) <> 'integer'" for name in _INTEGERS]
-    laws += [f"typeof({name}) <> 'text'" for name in _TEXTS]
-    laws += ["typeof(fidelity) NOT IN ('real', 'integer')", "typeof(finished_at) NOT IN ('text', 'null')"]
-    foreign = f"SELECT number FROM trial JOIN candidate USING (digest) WHERE {' OR '.join(laws)} LIMIT 1"
-    row = database.execute(foreign).fetchone()
-    if row is not None:
-        raise ValueError(f"a value of trial {row[0]} is of another type")
+    laws = {
+        "trial": [
+            "typeof(fidelity) NOT IN ('real', 'integer')",
+            "typeof(finished_at) NOT IN ('text', 'null')",
+        ],
+        "candidate": [],
+    }
+    for table, (integers, texts) in _TYPES.items():
+        laws[table] += [f"typeof({name}) <> 'integer'" for name in integers]
+        laws[table] += [f"typeof({name}) <> 'text'" for name in texts]
+    foreign = {
+        table: database.execute(f"SELECT rowid FROM {table} WHERE {' OR '.join(found)} LIMIT 1").fetchone()
+        for table, found in laws.items()
+    }
+    for table, row in foreign.items():
+        if row is not None:
+            raise ValueError(f"a value of {table} {row[0]} is of another type")
     if database.execute("SELECT 1 FROM attempt WHERE typeof(worker_seconds) IN ('text', 'blob')").fetchone():
         raise ValueError("the seconds of an attempt are no number")
 
@@ -169,12 +183,7 @@ def read_begun(folder: Path) -> tuple[Identity, Provenance] | None:
 def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     """Reads all trials and what became of them."""
     check_types(database)
-    costs = {
-        digest: _cost(macs, params, activations)
-        for digest, macs, params, activations in database.execute(
-            "SELECT digest, macs, params, activations FROM candidate"
-        )
-    }
+    costs = {digest: cost for digest, (cost, _) in read_candidates(database).items()}
     trials = [
         _trial(row, costs, space)
         for row in database.execute(
@@ -182,6 +191,7 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
             "continues FROM trial ORDER BY number"
         )
     ]
+    _check_tokens(trials, space)
     state = database.execute("SELECT state_json, asked FROM controller").fetchone()
     ranks = database.execute(
         "SELECT number FROM trial WHERE feedback_rank IS NOT NULL ORDER BY feedback_rank"
@@ -196,7 +206,7 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     )
     return History(
         trials=tuple(trials),
-        finished=read_outcomes(database),
+        finished=read_outcomes(database, costs),
         fed_back=tuple(number for (number,) in ranks),
         lost_attempts=dict(lost.fetchall()),
         deaths=dict(deaths.fetchall()),
@@ -213,6 +223,18 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
             ).fetchall()
         ),
     )
+
+
+def _check_tokens(trials: Sequence[Trial], space: SearchSpace) -> None:
+    """Checks the tokens of all trials at once, as most of their networks are never asked for."""
+    if not trials:
+        return
+    table, counts = np.array([trial.tokens for trial in trials]), np.array(space.cardinalities)
+    if table.dtype.kind not in "iu" or table.shape[1:] != counts.shape:
+        raise ValueError(f"a trial has not {len(counts)} whole numbers for tokens")
+    wrong = np.flatnonzero(((table < 0) | (table >= counts)).any(axis=1))
+    if len(wrong):
+        raise ValueError(f"the tokens of trial {wrong[0]} are none of the space's")
 
 
 def _read_steps(database: sqlite3.Connection, *, asked: int) -> tuple[Step, ...]:
@@ -240,8 +262,13 @@ def read_asked(database: sqlite3.Connection) -> Asked:
     return Asked() if row is None else Asked(asked=row[0], rejected=row[1])
 
 
-def _cost(macs: int, params: int, activations: int) -> Cost:
-    return Cost(macs=macs, params=params, activations=activations)
+def read_candidates(database: sqlite3.Connection) -> dict[str, tuple[Cost, str]]:
+    """Reads the costs and the network, as JSON text, of every candidate, by digest."""
+    rows = database.execute("SELECT digest, macs, params, activations, network_json FROM candidate")
+    return {
+        digest: (Cost(macs=macs, params=params, activations=activations), network_json)
+        for digest, macs, params, activations, network_json in rows
+    }
 
 
 def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
@@ -251,7 +278,7 @@ def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) 
     return Trial(
         number=number,
         tokens=tokens,
-        network=space.decode(tokens),
+        decode=partial(space.decode, tokens),
         digest=digest,
         cost=costs[digest],
         seed=seed,
@@ -271,8 +298,8 @@ def read_recommendation(database: sqlite3.Connection) -> tuple[str, ...]:
     return tuple(digest for (digest,) in database.execute("SELECT digest FROM recommendation ORDER BY rank"))
 
 
-def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
-    """Reads the outcomes of the finished trials, by number."""
+def read_outcomes(database: sqlite3.Connection, costs: Mapping[str, Cost]) -> dict[int, TrialOutcome]:
+    """Reads the outcomes of the finished trials, by number; `costs` are those of candidates, by digest."""
     (text,) = database.execute("SELECT objective FROM study").fetchone() or ("",)
     goal = Objective.from_json(text).goal if text else ACCURACY
     metrics: dict[int, list[Metric]] = {}
@@ -290,9 +317,9 @@ def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
                 )
             )
     finished = {}
-    for number, status, reward, cause, message, weights_file, copied_from, *costs in database.execute(
-        "SELECT number, status, reward, cause, message, weights_file, copied_from, macs, params, activations "
-        "FROM trial JOIN candidate USING (digest) WHERE status IN ('completed', 'infeasible', 'lost')"
+    for number, status, reward, cause, message, weights_file, copied_from, digest in database.execute(
+        "SELECT number, status, reward, cause, message, weights_file, copied_from, digest FROM trial "
+        "WHERE status IN ('completed', 'infeasible', 'lost')"
     ):
         found = tuple(metrics.get(number, ()))
         finished[number] = _readable(
@@ -300,7 +327,7 @@ def read_outcomes(database: sqlite3.Connection) -> dict[int, TrialOutcome]:
                 number=number,
                 status=Status(status),
                 metrics=found,
-                value=all_costs(_cost(*costs), found).get(goal.metric),
+                value=all_costs(costs[digest], found).get(goal.metric),
                 reward=stored_number(reward),
                 cause=None if cause is None else Cause(cause),
                 message=stored_text(message),

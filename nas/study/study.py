@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from controllers import State, state_from_json
 from nas.errors import StudyError
-from nas.metrics import Goal
+from nas.metrics import NETWORK_METRICS, Goal
 from nas.objective import Objective
 from nas.reading import parse_json
 from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
 from nas.study.fronts import from_knee
-from nas.study.journal_file import connect_readonly, explained, readable
+from nas.study.journal_file import connect_readonly, explained, readable, without_collecting
 from nas.study.journal_reading import (
     check_types,
     read_asked,
@@ -28,7 +30,7 @@ from nas.study.journal_reading import (
 from nas.study.study_trial import StudyTrial, read_trials, with_replicates
 from nas.study.trial_rows import Value, trial_rows
 from nas.trial import Status
-from search_spaces import Op, SearchSpace
+from search_spaces import SearchSpace
 
 _FACTS = ("settings_json", "package_version", "created_at", "ended_at", "ending")
 
@@ -93,19 +95,41 @@ class Study:
         StudyError: There is no study, or its journal cannot be read.
     """
 
+    trials: tuple[StudyTrial, ...]
+    space: SearchSpace | None
+
     def __init__(self, folder: Path | str, *, space: SearchSpace | None = None) -> None:
         self.folder = Path(folder)
         weights = kept_weights(self.folder)  # first: the journal has a trial before its weights are there
-        with closing(connect_readonly(self.folder)) as database, readable(self.folder):
+        with (
+            closing(connect_readonly(self.folder)) as database,
+            readable(self.folder),
+            without_collecting(),
+        ):
             database.execute("BEGIN")
-            self._read(database, op_types=() if space is None else space.op_types)
+            self._read(database)
         unknown = [name for number, name in weights.items() if number >= len(self.trials)]
         remedy = "if the journal was copied without its -wal file, copy that too"
         self.warnings = (f"{unknown_weights(unknown)}: {remedy}",) if unknown else ()
-        is_same = space is not None and space.fingerprint == self.identity.space
-        self.space = space if is_same else None
+        self.space = None
+        self._entries: dict[tuple[Goal, ...], tuple[Entry, ...]] = {}
+        if space is not None:
+            self._use(space)
 
-    def _read(self, database: sqlite3.Connection, *, op_types: tuple[type[Op], ...]) -> None:
+    def with_space(self, space: SearchSpace) -> Study:
+        """The same study as it was read, with its space."""
+        other = copy.copy(self)
+        other._use(space)
+        return other
+
+    def _use(self, space: SearchSpace) -> None:
+        if space.op_types:
+            self.trials = tuple(replace(trial, op_types=space.op_types) for trial in self.trials)
+            for name in ("completed", "best"):
+                self.__dict__.pop(name, None)  # they hold the trials as they were
+        self.space = space if space.fingerprint == self.identity.space else None
+
+    def _read(self, database: sqlite3.Connection) -> None:
         row = database.execute(f"SELECT {', '.join(_FACTS)} FROM study").fetchone()
         if row is None:
             raise StudyError(f"the study in {self.folder} was never begun: start the search again")
@@ -115,13 +139,7 @@ class Study:
         self.identity = read_identity(database)
         self.provenance = read_provenance(database)
         self.objective = Objective.from_json(self.identity.objective)
-        trials = read_trials(
-            database,
-            self.folder,
-            provenance=self.provenance,
-            objective=self.objective,
-            op_types=op_types,
-        )
+        trials = read_trials(database, self.folder, provenance=self.provenance, objective=self.objective)
         self.trials = tuple(with_replicates(trials))
         events = database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
         self.events: tuple[tuple[str, str, str], ...] = tuple(events)
@@ -135,12 +153,12 @@ class Study:
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r}, {len(self.trials)} trials)"
 
-    @property
+    @cached_property
     def completed(self) -> tuple[StudyTrial, ...]:
         """The trials that have a reward."""
         return tuple(trial for trial in self.trials if trial.status is Status.COMPLETED)
 
-    @property
+    @cached_property
     def best(self) -> StudyTrial:
         """The trial to go with: of the candidate that the controller recommends, where the search has ended.
 
@@ -248,22 +266,31 @@ class Study:
         others = (own.get(name) or Goal.of(name) for name in metrics if name != first.metric)
         if metrics:
             return (first, *others)
-        known = {name for trial in self.completed for name in trial.costs}
+        known = self._metrics
         return (first, *(goal for goal in self.objective.front[1:] if goal.metric in known or not known))
+
+    @cached_property
+    def _metrics(self) -> frozenset[str]:
+        """Everything that any completed trial has, by name; nothing where none completed."""
+        measured = {metric.name for trial in self.completed for metric in trial.metrics}
+        return frozenset(measured | set(NETWORK_METRICS) if self.completed else ())
 
     def entries(self, goals: Sequence[Goal]) -> tuple[Entry, ...]:
         """The completed trials that have every metric of these goals, as the Pareto front compares them."""
-        found = (
-            entry_of(
-                trial.number,
-                reward=trial.reward,
-                metrics=trial.costs,
-                goals=goals,
-                fidelity=trial.fidelity,
+        goals = tuple(goals)
+        if goals not in self._entries:
+            found = (
+                entry_of(
+                    trial.number,
+                    reward=trial.reward,
+                    metrics=trial.costs,
+                    goals=goals,
+                    fidelity=trial.fidelity,
+                )
+                for trial in self.completed
             )
-            for trial in self.completed
-        )
-        return tuple(entry for entry in found if entry is not None)
+            self._entries[goals] = tuple(entry for entry in found if entry is not None)
+        return self._entries[goals]
 
     def pareto_front(self, *metrics: str) -> tuple[StudyTrial, ...]:
         """The completed trials that no other beats in the objective's goal and every cost, cheapest first.
@@ -278,7 +305,7 @@ class Study:
         """
         goals = self.front_goals(*metrics)
         own = goals[0].metric
-        measured = sorted({name for trial in self.completed for name in trial.costs} - {own})
+        measured = sorted(self._metrics - {own})
         for goal in goals[1:]:
             if measured and goal.metric not in measured:
                 raise StudyError(

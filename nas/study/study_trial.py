@@ -13,7 +13,7 @@ from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
 from nas.reading import parse_json, read_bytes
 from nas.study.identity import Provenance
-from nas.study.journal_reading import read_outcomes
+from nas.study.journal_reading import read_candidates, read_outcomes
 from nas.study.journal_tables import columns
 from nas.study.trial_logs import log_name
 from nas.task_objective import judged_by
@@ -260,27 +260,27 @@ def read_trials(
     *,
     provenance: Provenance,
     objective: Objective,
-    op_types: tuple[type[Op], ...],
 ) -> Iterator[StudyTrial]:
     """Reads every trial with its candidate, attempts and measurements."""
-    outcomes = read_outcomes(database)
+    candidates = read_candidates(database)
+    outcomes = read_outcomes(database, {digest: cost for digest, (cost, _) in candidates.items()})
     attempts = {trial: rest for trial, *rest in database.execute(_ATTEMPTS)}
     known = columns(database, "trial")
     continues = "continues" if "continues" in known else "NULL"  # a journal of an earlier version
     for row in database.execute(_TRIALS.format(continues=continues)):
-        number, status, tokens, digest, *cost, origin, seed, fidelity, replicate = row[:11]
+        number, status, tokens, digest, origin, seed, fidelity, replicate, *rest = row
+        cost, network_json = candidates[digest]
         outcome = outcomes.get(number) or TrialOutcome(number=number, status=Status(status))
         count, seconds = attempts.get(number, (0, 0.0))
         yield StudyTrial(
             folder=folder,
             provenance=provenance,
             objective=objective,
-            op_types=op_types,
             number=number,
             status=outcome.status,
             tokens=tuple(parse_json(tokens)),
             digest=digest,
-            cost=Cost(**dict(zip(("macs", "params", "activations"), cost, strict=True))),
+            cost=cost,
             reward=outcome.reward,
             metrics=outcome.metrics,
             cause=outcome.cause,
@@ -293,14 +293,14 @@ def read_trials(
             seconds=seconds,
             copied_from=outcome.copied_from,
             weights_file=None if outcome.weights_file is None else folder / outcome.weights_file,
-            **dict(zip(("continues", "proposed_at", "finished_at", "network_json"), row[11:], strict=True)),
+            **dict(zip(("continues", "proposed_at", "finished_at"), rest, strict=True)),
+            network_json=network_json,
         )
 
 
 _ATTEMPTS = "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
 
 _TRIALS = (
-    "SELECT number, status, tokens_json, digest, macs, params, activations, origin, seed, fidelity, repeat, "
-    "{continues}, proposed_at, finished_at, network_json "
-    "FROM trial JOIN candidate USING (digest) ORDER BY number"
+    "SELECT number, status, tokens_json, digest, origin, seed, fidelity, repeat, "
+    "{continues}, proposed_at, finished_at FROM trial ORDER BY number"
 )

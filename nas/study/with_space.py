@@ -22,11 +22,11 @@ def open_with_space(folder: str) -> Study:
         return study
     try:
         space = find_space(text).make(**_shape(study), width=study.settings.get("width"))
+        return study.with_space(space)
     except (SpaceArgumentError, SpaceError):
         if ":" in text:
             raise
         return study  # another space of a built-in one's name
-    return open_study(folder, space=space)
 
 
 def _shape(study: Study) -> dict[str, int]:

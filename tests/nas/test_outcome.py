@@ -53,7 +53,9 @@ def metrics_of(value):
 def some_trial(space):
     tokens = (0,) * len(space.cardinalities)
     network = space.decode(tokens)
-    return Trial(number=0, tokens=tokens, network=network, digest=network.digest, cost=cost(network), seed=0)
+    return Trial(
+        number=0, tokens=tokens, decode=lambda: network, digest=network.digest, cost=cost(network), seed=0
+    )
 
 
 @pytest.mark.parametrize(("objective", "value", "failure"), CASES)

@@ -19,7 +19,13 @@ THREE = Rungs((1 / 9, 1 / 3, 1.0))
 
 def trial(number, fidelity=1 / 9, **options):
     cost = Cost(macs=1, params=1, activations=1)
-    given = {"tokens": (number,), "network": None, "digest": f"d{number}", "cost": cost, "seed": number}
+    given = {
+        "tokens": (number,),
+        "decode": lambda: None,
+        "digest": f"d{number}",
+        "cost": cost,
+        "seed": number,
+    }
     return Trial(number=number, fidelity=fidelity, **{**given, **options})
 
 

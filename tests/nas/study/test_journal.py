@@ -42,7 +42,7 @@ def make_trial(space, number):
     return Trial(
         number=number,
         tokens=tokens,
-        network=network,
+        decode=lambda: network,
         digest=network.digest,
         cost=cost(network),
         seed=trial_seed(0, number),
