@@ -335,6 +335,11 @@ def no_bundle(study: Study, trial: StudyTrial) -> str:
     own = [message for message in lost if message.startswith(f"the weights of trial {trial.number} ")]
     if own:
         return own[-1]
+    if trial.has_shared_weights:
+        return (
+            f"its {trial.quality_metric} is that of shared weights, and it was not trained by itself: "
+            f"nas train {study.folder} --out DIR trains it, and exports it"
+        )
     if study.summary().with_weights:
         return "the weights of this trial were not kept"
     return "the evaluator gives no weights (nas.Evaluation(metrics=..., weights=...))"

@@ -176,6 +176,10 @@ KNOWN_METRICS = NETWORK_METRICS + PREDICTED_METRICS
 """Costs that are known before anything is trained."""
 
 
+SHARED_WEIGHTS = "shared weights"
+"""In the environment of a metric: it was measured of a slice of a supernet, not of a trained network."""
+
+
 def metric_info(name: str) -> MetricInfo:
     """What is known of a metric; of one that is not in the registry, what the end of its name says."""
     if name in REGISTRY:

@@ -81,14 +81,14 @@ def outlook_of(request: Request) -> Outlook:
 def plan_of(request: Request, prepared: Prepared, outlook: Outlook, *, progress: Say = say_nothing) -> Report:
     """The report of a dry run."""
     settings = request.settings
-    time = None if prepared.own_evaluator is not None else _time(prepared, progress)
+    time = _time(prepared, progress) if prepared.trains_by_recipe else None
     progress(f"costing {SAMPLES:,} random candidates")
     plan = Plan(
         trials=outlook.left,
         workers=prepared.workers,
         gpus_per_worker=prepared.gpus_per_worker,
         seconds_per_trial=None if time is None else time.seconds,
-        origin="not known: the evaluator is your own"
+        origin=_why_unknown(prepared)
         if time is None
         else f"{time.origin}; {time.lowest:.3g} to {time.highest:.3g} s",
     )
@@ -100,6 +100,12 @@ def plan_of(request: Request, prepared: Prepared, outlook: Outlook, *, progress:
         facts=_facts(request, prepared, outlook),
     )
     return replace(report, tables=(*report.tables[:-1], _examples(prepared), report.tables[-1]))
+
+
+def _why_unknown(prepared: Prepared) -> str:
+    if prepared.settings.supernet is None:
+        return "not known: the evaluator is your own"
+    return "not known: a trial is a pass over the images for statistics and one over the search split"
 
 
 def _time(prepared: Prepared, progress: Say) -> TrialTime:
@@ -142,12 +148,14 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
         Fact(key=f"training_note_{number}", label="note", value=text)
         for number, text in enumerate(evaluator.notes if isinstance(evaluator, HasNotes) else (), start=1)
     ]
-    recipe = prepared.recipe.settled(len(prepared.data.train)) if prepared.own_evaluator is None else None
+    recipe = prepared.recipe.settled(len(prepared.data.train)) if prepared.trains_by_recipe else None
     return (*facts, *data_facts(prepared.data, recipe, metric=prepared.objective.goal.metric))
 
 
 def _training(prepared: Prepared) -> Fact:
-    """How each candidate is trained; or the user's own evaluator."""
+    """How each candidate is trained; or the supernet, or the user's own evaluator, that measures them."""
+    if prepared.settings.supernet is not None:
+        return Fact(key="supernet", label="supernet", value=prepared.settings.supernet)
     if prepared.own_evaluator is not None:
         return Fact(key="evaluator", label="evaluator", value=prepared.own_evaluator.text)
     images = len(prepared.data.train)

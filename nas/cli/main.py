@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "write a study as one page to look at: an HTML file that opens offline",
     "verify": "check that a study is whole, and repair it",
     "export": "write the winner, or any kept trial, as a bundle that needs only PyTorch",
+    "supernet": "train weights that all networks of a space share, to search in them",
     "train": "train a network in full, or the best of a study; test and export it",
     "evaluate": "score a trained network on images whose labels are known",
     "predict": "predict the classes, labels or numbers of images with a trained network",
@@ -55,6 +56,7 @@ examples:
   nas report runs/a                        the same on one page, runs/a/report.html
   nas proxy-check --data photos/ --space mnasnet --out runs/c      is a short training good enough?
   nas latency-table --space mnasnet --device onnx-cpu --out t.json   for: nas search --latency-table t.json
+  nas supernet --space mnasnet --data photos/ --out runs/s         then: nas search --supernet runs/s
   nas scale runs/a --phi 1..3              its winner, scaled into a family
 """
 

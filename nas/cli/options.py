@@ -29,7 +29,16 @@ from nas.options import DeclaredOption, options_of
 from nas.published_weights import PACKAGES
 from nas.scoring.class_map import METHODS, OF_CAPTUM
 from nas.tasks import TASKS, THRESHOLD
-from nas.units import one_of, parse_fraction, parse_natural, parse_number, parse_positive_int
+from nas.units import (
+    one_of,
+    parse_fraction,
+    parse_natural,
+    parse_number,
+    parse_positive_int,
+)
+from nas.weight_sharing.paths import SAMPLINGS
+from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, NOT_OPTIONS, SUPERNET
+from search_spaces.sharing import Kernels
 
 EXPORT_FORMATS = ("bundle", "timm")
 LONGER = 3.0
@@ -42,6 +51,7 @@ USAGE = {
     "report": "nas report STUDY [STUDY|FOLDER|FILE ...] [--out FILE.html] [--json]",
     "verify": "nas verify DIR [--repair] [--json]",
     "export": "nas export DIR [--trial N] [--format NAME] [--to DIR] [--json]",
+    "supernet": "nas supernet --space NAME --data PATH --out DIR [options]",
     "train": "nas train WHAT --data PATH --recipe NAME --out DIR [options]",
     "evaluate": "nas evaluate BUNDLE --data PATH [options]",
     "predict": "nas predict BUNDLE IMAGE|DIR [IMAGE|DIR ...] [options]",
@@ -209,6 +219,56 @@ def without_default(one: DeclaredOption) -> DeclaredOption:
     """An option of a recipe, whose default is that of the recipe that is named."""
     is_switch = one.kind is bool
     return one if is_switch else replace(one, default=None, option=replace(one.option, default_text=""))
+
+
+def fill_supernet(parser: Parser) -> None:
+    """Options of `nas supernet`."""
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where to; a training that is there is continued"
+    )
+    take(
+        parser,
+        "--sampling",
+        one_of("sampling", SAMPLINGS),
+        "NAME",
+        "networks that a step trains; uniform: a random one; fair: every option equally often; sandwich: the "
+        "largest, the smallest and random ones, which learn from the largest",
+        dest="paths",
+        default="sandwich",
+    )
+    take(parser, "--random-paths", parse_natural, "N", "random networks a step, of sandwich", default=2)
+    take(
+        parser,
+        "--kernels",
+        one_of("kernels", get_args(Kernels)),
+        "NAME",
+        "own: each kernel size has weights of its own; cropped: the centre of the largest",
+        default="own",
+    )
+    take(
+        parser,
+        "--calibration-images",
+        parse_positive_int,
+        "N",
+        "training images for the batch-norm statistics of a network (default 2,048, or all if fewer)",
+    )
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"how it is trained: a file, recipe.toml, or a recipe of nas train (default: {SUPERNET.name}, "
+        f"{SUPERNET.epochs:g} epochs of SGD)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything and print the plan; write nothing"
+    )
+    add_settings(parser, taken_by("supernet"))
+    options = [one for name, one in options_of(TrainOptions).items() if name not in NOT_OPTIONS]
+    # A recipe's own `sampling`, of images, is for its file: here the word is that of the papers on networks.
+    left_out = (*NOT_OF_SUPERNETS, "sampling")
+    fields = [one for name, one in options_of(FullRecipe).items() if name not in left_out]
+    add_settings(parser, options, with_recipe=False)
+    add_settings(parser, map(without_default, fields), with_recipe=False)
+    add_json(parser)
 
 
 def fill_evaluate(parser: Parser) -> None:

@@ -27,7 +27,17 @@ from search_spaces.scaling import BASES, RULES
 if TYPE_CHECKING:
     from rich.console import Console
 
-OF_IMAGES = ("data", "data_root", "download", "task", "search_fraction", "fit", "seed", "metric")
+OF_IMAGES = (
+    "data",
+    "data_root",
+    "download",
+    "task",
+    "search_fraction",
+    "split_seed",
+    "fit",
+    "seed",
+    "metric",
+)
 OF_FULL_TRAINING = ("train_recipe", "device")
 OF_DIRECTION = ("tolerance",)
 OF_FAMILY = ("references", "train_seeds")

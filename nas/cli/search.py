@@ -57,7 +57,14 @@ def run_request(request: Request) -> int:
 def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> Finalized:
     """Finalizes the study as it was asked for, and shows it."""
     evaluator = prepared.test_evaluator()
-    if evaluator is None and request.seeds:
+    if request.settings.supernet is not None:
+        console.print(
+            "no comparison on the test split: no network was trained by itself; train the best with "
+            f"nas train {request.folder} --top 3 --out DIR",
+            soft_wrap=True,
+            markup=False,
+        )
+    elif evaluator is None and request.seeds:
         console.print(
             f"no comparison on the test split: {request.settings.evaluator} takes no argument `split`, "
             "and so measures on the search split alone",
@@ -83,7 +90,7 @@ def announce(prepared: Prepared, console: Console) -> None:
 
     console.print(Text(f"data       {prepared.data}"), soft_wrap=True)
     styles = {"note": "dim", "warning": "yellow"}
-    recipe = prepared.recipe if prepared.own_evaluator is None else None
+    recipe = prepared.recipe if prepared.trains_by_recipe else None
     for fact in data_facts(prepared.data, recipe, metric=prepared.objective.goal.metric):
         label = "" if fact.label == "note" else fact.label
         line = f"{label:<10} {fact.text or fact.value}"

@@ -13,6 +13,7 @@ from nas.config.machines import find_machines, make_executor
 from nas.config.own_parts import find_evaluator, make_controller, make_own_evaluator
 from nas.config.request import Request
 from nas.config.settings import LATENCY, Settings, flag_of
+from nas.config.shared_weights import check_supernet_settings, make_shared_weights
 from nas.data.tree import check_outside
 from nas.errors import SpaceArgumentError, UsageError
 from nas.evaluators import Probed
@@ -80,6 +81,11 @@ class Prepared:
         return self.search.objective
 
     @property
+    def trains_by_recipe(self) -> bool:
+        """Whether candidates are trained by the recipe."""
+        return self.own_evaluator is None and self.settings.supernet is None
+
+    @property
     def enqueued(self) -> tuple[Network, ...]:
         """The user's own candidates.
 
@@ -103,11 +109,13 @@ class Prepared:
         )
 
     def test_evaluator(self) -> Evaluator | None:
-        """Measures on the test split; None where the user's own evaluator takes no `split`.
+        """Measures on the test split; None for a supernet, or where the user's evaluator takes no `split`.
 
         Raises:
             NasError: It cannot be made.
         """
+        if self.settings.supernet is not None:
+            return None
         if self.own_evaluator is None:
             return self.evaluator("test")
         if not self.own_evaluator.takes("split"):
@@ -143,7 +151,7 @@ def prepare(
         NasError: Something cannot be found, read or combined.
         SpaceError: The space is not valid.
     """
-    settings.make_objective()
+    check_supernet_settings(settings, settings.make_objective())
     recipe = Recipe.from_json(settings.recipe)
     recipe = recipe.without_probes() if settings.is_deterministic else recipe
     source, own = find_space(str(settings.space)), find_evaluator(settings)
@@ -166,11 +174,14 @@ def prepare(
     )
     table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
     rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
-    evaluator: Evaluator = (
-        make_evaluator(settings, data, recipe, rungs, objective=objective, init=init)
-        if own is None
-        else make_own_evaluator(own, data, recipe, rungs, "search")
-    )
+    evaluator: Evaluator
+    if settings.supernet is not None:
+        progress("reading the supernet")
+        evaluator = make_shared_weights(settings.supernet, data, space, objective)
+    elif own is not None:
+        evaluator = make_own_evaluator(own, data, recipe, rungs, "search")
+    else:
+        evaluator = make_evaluator(settings, data, recipe, rungs, objective=objective, init=init)
     noise = find_noise(settings, recipe, data, objective)
     search = Search(
         space,
@@ -354,8 +365,8 @@ def load_images(
         root=settings.data_root,
         download=download,
         resolution=settings.resolution or source.resolution,
-        search_fraction=settings.search_fraction,
-        seed=settings.seed,
+        search_fraction=settings.carving.search_fraction,
+        seed=settings.carving.seed,
         fit=settings.fit,
         progress=progress,
     )

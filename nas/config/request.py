@@ -10,6 +10,7 @@ from typing import Any
 from nas.config.readers import folder_path
 from nas.config.resuming import check_still_there, resumed
 from nas.config.settings import Settings
+from nas.config.shared_weights import asked_of_supernet
 from nas.errors import UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
 from nas.options import options_of
@@ -43,7 +44,9 @@ class Request:
 
     @property
     def seeds(self) -> int:
-        """Trainings of each network there; 0 leaves it out."""
+        """Trainings of each network there; 0 leaves it out, as a search in a supernet does."""
+        if self.settings.supernet is not None:
+            return 0
         return SEEDS if self.settings.compare_seeds is None else self.settings.compare_seeds
 
 
@@ -90,16 +93,20 @@ def new_settings(arguments: Namespace) -> Settings:
 
     Raises:
         UsageError: It does not.
+        SupernetError: The supernet that is named cannot be read.
         RecipeError: A value of the recipe is out of range.
     """
-    missing = [f"--{name}" for name in ("data", "space") if vars(arguments)[name] is None]
+    given = given_options(arguments)
+    if given.get("supernet") is not None:
+        given = {**asked_of_supernet(given["supernet"]), **given}
+    missing = [f"--{name}" for name in ("data", "space") if name not in given]
     if missing:
         raise UsageError(
             f"{arguments.out} holds no study yet, and a new one needs {' and '.join(missing)}: "
             "for instance --data photos/ --space mnasnet",
             field=missing[0].removeprefix("--"),
         )
-    return Settings(**given_options(arguments), recipe=recipe_of(arguments).to_json())
+    return Settings(**given, recipe=recipe_of(arguments).to_json())
 
 
 def recipe_of(arguments: Namespace, base: Recipe | None = None) -> Recipe:

@@ -56,7 +56,7 @@ def _may_become(name: str, before: object, value: object) -> bool:
     if name in OWN:  # a file that was moved keeps its name; its content is compared by the study
         return value == before or _is_same_file(str(value), str(before))
     if (
-        name in ("latency_table", "proxy_check", "init") and before is None
+        name in ("latency_table", "proxy_check", "supernet", "init") and before is None
     ):  # there is nothing that could be moved
         return False
     return value == before or options_of(Settings)[name].option.resume != "fixed"

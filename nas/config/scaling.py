@@ -11,7 +11,6 @@ from nas.config.machines import find_machines, make_executor
 from nas.config.prepared import make_evaluator
 from nas.config.request import given_options, recipe_of
 from nas.config.settings import Settings
-from nas.data.images import Carving
 from nas.data.tree import check_outside
 from nas.errors import LatencyError, UsageError
 from nas.evaluation.scaling_search import ScalingSetting
@@ -65,7 +64,8 @@ def scaling_settings(arguments: Namespace, what: str, *, needs_images: bool) -> 
     base = Settings.from_dict(study.settings, folder) if study and is_of_command else Settings()
     given = {name: value for name, value in given_options(arguments).items() if name in SETTINGS}
     recipe = recipe_of(arguments, Recipe.from_json(base.recipe) if base.recipe else None)
-    kept = ("data", "data_root", "task", "search_fraction", "fit", "metric", "seed", "trial_timeout_minutes")
+    of_images = ("data", "data_root", "task", "search_fraction", "split_seed", "fit")
+    kept = (*of_images, "metric", "seed", "trial_timeout_minutes")
     inherited = {name: getattr(base, name) for name in kept}
     settings = Settings(**{**inherited, **given}, recipe=recipe.to_json())
     if needs_images and settings.data is None:
@@ -150,7 +150,7 @@ def image_source(settings: Settings, *, download: bool) -> ImageSource:
         download=download,
         task=settings.task,
         fit=settings.fit,
-        carving=Carving(seed=settings.seed, search_fraction=settings.search_fraction),
+        carving=settings.carving,
     )
 
 

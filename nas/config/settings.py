@@ -21,7 +21,7 @@ from nas.config.readers import (
     read_wandb,
 )
 from nas.controller import ControllerOptions
-from nas.data.images import FIT, SEARCH_FRACTION, Fit
+from nas.data.images import FIT, SEARCH_FRACTION, Carving, Fit
 from nas.errors import ObjectiveError, StudyError, UsageError
 from nas.evaluation.comparison import RANDOMS, SEEDS
 from nas.execution.executors import DEFAULT_EXECUTOR, EXECUTOR_NAMES, EXECUTORS, OnRayLoss
@@ -56,7 +56,7 @@ SEARCH, MACHINES = "search", "machines"
 LATENCY = "latency, if the objective uses it"
 TRAINING, COMPARISON = "training of each candidate", "final comparison on the test split"
 REPORTS = "where to follow the search, beside TensorBoard"
-PROFILE, CHECK, SCALE = ("profile",), ("proxy-check",), ("scale",)
+PROFILE, CHECK, SCALE, SUPERNET = ("profile",), ("proxy-check",), ("scale",), ("supernet",)
 BOTH, TRAINS = PROFILE + CHECK, CHECK + SCALE
 
 BUDGET, DEVICE = Budget(), DeviceSettings()
@@ -73,8 +73,8 @@ PARALLEL_ONLY = {
 """Settings that an executor of one trial at a time cannot keep, and the value that asks nothing of it."""
 
 _study = partial(option, group=STUDY)
-_images = partial(option, group=IMAGES, also=BOTH + SCALE)
-_space = partial(option, group=SPACE, also=BOTH)
+_images = partial(option, group=IMAGES, also=BOTH + SCALE + SUPERNET)
+_space = partial(option, group=SPACE, also=BOTH + SUPERNET)
 _objective = partial(option, group=OBJECTIVE, also=PROFILE)
 _search = partial(option, group=SEARCH, resume="changeable")
 _machines = partial(option, group=MACHINES, resume="changeable", also=TRAINS)
@@ -93,7 +93,9 @@ class Settings:
     means not given: the code that uses it decides.
     """
 
-    seed: int = _study(0, "seed of everything random", metavar="N", read=parse_natural, also=TRAINS)
+    seed: int = _study(
+        0, "seed of everything random", metavar="N", read=parse_natural, also=TRAINS + SUPERNET
+    )
     is_deterministic: bool = _study(
         False,
         "fix the schedule: equal searches write equal journals, except for times",
@@ -121,6 +123,14 @@ class Settings:
     )
     search_fraction: float = _images(
         SEARCH_FRACTION, "share of the training images on which candidates are measured", metavar="F"
+    )
+    split_seed: int | None = _images(
+        None,
+        "seed of splits that the images do not give",
+        metavar="N",
+        read=parse_natural,
+        default_text="--seed",
+        also=TRAINS + SUPERNET,
     )
     fit: Fit = _images(
         FIT,
@@ -266,6 +276,14 @@ class Settings:
         read=absolute_own,
         resume="moved",
     )
+    supernet: str | None = _training(
+        None,
+        "measure candidates as slices of this supernet (of nas supernet), in place of training them; it says "
+        "space and images where they are not given",
+        metavar="DIR",
+        read=absolute_path,
+        resume="moved",
+    )
     recipe: str = ""
     init: str | None = _training(
         None,
@@ -356,6 +374,12 @@ class Settings:
         is_written = self.objective is not None and self.objective not in KINDS
         task = task or self.task if self.evaluator is None else None  # the user's own measures what it likes
         return objective_of_task(found, task, metric=self.metric, is_written=is_written)
+
+    @property
+    def carving(self) -> Carving:
+        """How splits that the images do not give are carved."""
+        seed = self.seed if self.split_seed is None else self.split_seed
+        return Carving(seed=seed, search_fraction=self.search_fraction)
 
     @property
     def latency_metric(self) -> str:

@@ -72,8 +72,9 @@ def of_study(study: Study, given: ImageSource | None = None) -> ImageSource | No
     settings: dict[str, Any] = study.settings
     if "data" not in settings:
         return given
+    split_seed = settings.get("split_seed")
     carving = Carving(
-        seed=int(settings.get("seed", 0)),
+        seed=int(settings.get("seed", 0) if split_seed is None else split_seed),
         search_fraction=float(settings.get("search_fraction", SEARCH_FRACTION)),
     )
     own = ImageSource(

@@ -128,6 +128,7 @@ class SearchPicture:
             title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
             targets=tuple(targets.get(metric) for metric in costs),
             failed=len(study.trials) - len(study.completed),
+            split=_measured_on(study),
             chosen=_chosen(study, costs),
             is_front=study.objective.is_front,
         )
@@ -151,6 +152,11 @@ class SearchPicture:
         """The point of highest reward at the highest fidelity, of equals the earliest; None for no points."""
         points = of_highest_fidelity(self.points)
         return max(points, key=lambda point: (point.reward, -point.number), default=None)
+
+
+def _measured_on(study: Study) -> str:
+    is_shared = bool(study.completed) and study.best.has_shared_weights
+    return study.best.measured_on if is_shared else "search split"
 
 
 def _chosen(study: Study, costs: tuple[str, ...]) -> Mark | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nas.events import Best, Counts, SearchEnd, SearchStart, TrialReport
-from nas.metrics import metric_info
+from nas.metrics import SHARED_WEIGHTS, metric_info
 from nas.report.activity import TICK_SECONDS, Activity, Running
 from nas.report.printing import make_console, show_count, show_metric, show_seconds
 from nas.trial import Progress, Status
@@ -62,7 +62,7 @@ class TerminalReporter:
         self._start: SearchStart | None = None
         self._counts = Counts()
         self._best: Best | None = None
-        self._metric = "accuracy"
+        self._metric = self._label = "accuracy"
         self._began = clock()
         self._is_ended = False
         self._worker_seconds: list[float] = []
@@ -70,6 +70,7 @@ class TerminalReporter:
     def on_start(self, start: SearchStart) -> None:
         """Prints what is searched, and opens the live summary in a terminal."""
         self._start, self._metric = start, start.metric
+        self._label = start.metric
         self._is_ended = False
         self._counts, self._best = start.counts, start.best
         self._began = self._clock()
@@ -155,7 +156,10 @@ class TerminalReporter:
         if report.reward is None or report.value is None:
             line.append(_failure(report), style="red")
             return line
-        values = f"reward {report.reward:.4f}  {self._metric} {show_metric(self._metric, report.value)}  "
+        shared = any(SHARED_WEIGHTS in metric.environment for metric in report.metrics)
+        self._label = f"{self._metric} ({SHARED_WEIGHTS})" if shared else self._metric
+        value = show_metric(self._metric, report.value)
+        values = f"reward {report.reward:.4f}  {self._label} {value}  "
         line.append(values, style="bold green" if report.is_best else "none")
         line.append(f"macs {show_count(report.macs):<6}", style="none")
         for metric in report.metrics:
@@ -207,7 +211,7 @@ class TerminalReporter:
             return Group(Text(), head, now)
         states = Text(f"failures {failures}   ", style=style)
         states.append(f"rejected before training {self._counts.rejected}", style="dim")
-        return Group(Text(), head, _best_line(self._best, self._metric), states, now)
+        return Group(Text(), head, _best_line(self._best, self._metric, self._label), states, now)
 
     def eta_seconds(self) -> float | None:
         """Seconds until the last trial, from the mean trial of this run; None while unknown."""
@@ -241,11 +245,11 @@ def _failure(report: TrialReport) -> str:
     return f"{report.status.value} ({cause}): {report.outcome.message}"
 
 
-def _best_line(best: Best | None, metric: str) -> Text:
+def _best_line(best: Best | None, metric: str, label: str) -> Text:
     from rich.text import Text
 
     if best is None:
         return Text("best so far: none yet", style="dim")
     line = Text("best so far: ", style="dim")
-    values = f"trial {best.number}  reward {best.reward:.4f}  {metric} {show_metric(metric, best.value)}"
+    values = f"trial {best.number}  reward {best.reward:.4f}  {label} {show_metric(metric, best.value)}"
     return line.append(f"{values}  macs {show_count(best.macs)}", style="green")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 
 from nas.events import Best, SearchStart, TrialReport
-from nas.metrics import metric_info, show_metrics
+from nas.metrics import SHARED_WEIGHTS, metric_info, show_metrics
 from nas.outcome import all_costs
 from nas.report.printing import show_count, show_metric
 from nas.study.checkpoints import entry_of
@@ -238,6 +238,7 @@ class RunLog:
             return []
         found = show_metrics(best.quality_metric, best.values or (best.quality,))
         label = metric_info(best.quality_metric).label
+        label += f" ({SHARED_WEIGHTS})" if best.has_shared_weights else ""
         words = f"Trial {best.number}: {label} {found}, {show_count(best.macs)} multiply-adds"
         return [Words(name=tag("study", "winner"), markdown=words)]
 

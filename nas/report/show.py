@@ -8,7 +8,7 @@ from controllers import CONTROLLERS
 from nas.controller import FRONT_CONTROLLERS
 from nas.errors import StudyError
 from nas.evaluation.comparison import load_comparison
-from nas.metrics import Goal, show_metrics
+from nas.metrics import SHARED_WEIGHTS, Goal, show_metrics
 from nas.report.comparison_report import comparison_report
 from nas.report.decisions import decision_section
 from nas.report.printing import Column, Fact, Report, Table, show_accuracy, show_metric, show_seconds
@@ -78,6 +78,8 @@ def _winner(study: Study) -> tuple[Fact, ...]:
         text += f", {goal} {show_metric(goal, best.value)}"
     if best.quality is not None:
         text += f", {quality} {show_metrics(quality, best.values or (best.quality,))}"
+    if best.has_shared_weights:
+        text += f" ({SHARED_WEIGHTS})"
     if quality != "accuracy" and best.accuracy is not None:
         text += f", accuracy {show_accuracy(best.accuracy)}"
     return (
@@ -107,7 +109,7 @@ def _facts(study: Study) -> tuple[Fact, ...]:
         Fact(key="objective", label="objective", value=summary.objective),
         *(
             Fact(key=name, label=name, value=settings[name])
-            for name in ("evaluator", "init")
+            for name in ("evaluator", "supernet", "init")
             if settings.get(name)
         ),
         Fact(key="controller", label="controller", value=summary.controller),
@@ -153,7 +155,8 @@ def _top(study: Study, top: int) -> Table:
     order += ", the highest fidelity first" * has_fidelities
     title = f"Best {shown} of {len(ranked)} completed trials {order}"
     if any(trial.quality is not None for trial in ranked):
-        title += f" ({ranked[0].quality_metric} on the search split)"
+        words = f", {SHARED_WEIGHTS}" if ranked[0].has_shared_weights else ""
+        title += f" ({ranked[0].quality_metric} on the search split{words})"
     return trial_table(study, "top_trials", title, ranked[:top])
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from nas.metrics import SHARED_WEIGHTS
 from nas.report.printing import (
     FIDELITY,
     MACS,
@@ -33,12 +35,20 @@ LEAST_PAIRS = 4
 _ACCURACY = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_number=True)
 
 
+def _accuracy(study: Study) -> tuple[Column, ...]:
+    measured = [trial for trial in study.trials if trial.accuracy is not None]
+    if not measured:
+        return ()
+    is_shared = any(trial.has_shared_weights for trial in measured)
+    return (replace(_ACCURACY, heading=f"accuracy ({SHARED_WEIGHTS})") if is_shared else _ACCURACY,)
+
+
 def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
     columns = [
         TRIAL,
         *([FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
         REWARD,
-        *([_ACCURACY] if any(trial.accuracy is not None for trial in study.trials) else []),
+        *_accuracy(study),
         MACS,
         PARAMS,
     ]

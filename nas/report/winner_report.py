@@ -94,10 +94,13 @@ def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[st
         study: The study; it needs a completed trial for any warning.
         images: Its images; None takes what the study remembers.
     """
-    images = images or DataDescription.from_json(study.provenance.data_json)
-    if images is None or not study.completed:
+    if not study.completed:
         return ()
     best = study.best
+    shared = (_shared_note(best),) if best.has_shared_weights else ()
+    images = images or DataDescription.from_json(study.provenance.data_json)
+    if images is None:
+        return shared
     rivals = {trial.digest for trial in study.completed if trial.fidelity == best.fidelity}
     notes = [
         chance_note(
@@ -109,7 +112,15 @@ def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[st
         ),
         _few_steps(study, images.sizes()[0]),
     ]
-    return tuple(note for note in notes if note)
+    return (*shared, *(note for note in notes if note))
+
+
+def _shared_note(trial: StudyTrial) -> str:
+    """Says that no network was trained."""
+    return (
+        f"{trial.quality_metric} is that of shared weights: it ranks networks, and is not what they reach; "
+        f"nas train {trial.folder} --top 3 --out DIR trains the best"
+    )
 
 
 def chance_note(

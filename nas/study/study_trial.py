@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.errors import StudyError
+from nas.metrics import SHARED_WEIGHTS
 from nas.objective import Objective
 from nas.outcome import TrialOutcome, all_costs
 from nas.reading import parse_json, read_bytes
@@ -118,6 +119,11 @@ class StudyTrial:
         return next((one.environment for one in self.metrics if one.name == self.quality_metric), "")
 
     @property
+    def has_shared_weights(self) -> bool:
+        """Whether `quality` is that of a slice of a supernet, and so not what the network itself reaches."""
+        return SHARED_WEIGHTS in self.measured_on
+
+    @property
     def mean_quality(self) -> float | None:
         """Mean over all trainings of its network, replicates included."""
         return statistics.fmean(self.values) if self.values else self.quality
@@ -177,6 +183,11 @@ class StudyTrial:
         Raises:
             StudyError: They were not kept.
         """
+        if self.has_shared_weights:
+            raise StudyError(
+                f"trial {self.number} has no weights of its own: it was measured with shared weights; train "
+                f"its network first, nas train {self.folder} --out DIR, which exports it too"
+            )
         if self.weights_file is None or not self.weights_file.is_file():
             raise StudyError(
                 f"the weights of trial {self.number} are not kept: only the best trials and the Pareto front "

@@ -11,6 +11,7 @@ from typing import Any
 from nas.data.images import ImageData, check_fits
 from nas.devices import choose_device, describe_device
 from nas.errors import SupernetError
+from nas.metrics import SHARED_WEIGHTS
 from nas.tasks import check_metrics
 from nas.training.accuracy import evaluate
 from nas.training.proxy import measured_metrics
@@ -149,7 +150,7 @@ class SharedWeights:
             batches=self._calibration.batches,
         )
         seconds = time.perf_counter() - began
-        where = f"shared weights, {self.calibration_images:,} calibration images"
+        where = f"search split, {SHARED_WEIGHTS}"
         device = describe_device(self._calibration.device)
         return Evaluation(
             metrics=(

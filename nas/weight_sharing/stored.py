@@ -12,10 +12,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from nas.data.images import ImageData
+from nas.data.images import FIT, SEARCH_FRACTION, Fit, ImageData
 from nas.errors import SupernetError
 from nas.io import write_whole
 from nas.reading import read_bytes, read_json, require_types
+from nas.tasks import TaskName
 from nas.values import digest
 from nas.weight_sharing.paths import Sampling
 from nas.weight_sharing.supernet import Supernet
@@ -29,43 +30,86 @@ NOT_ONE = "train one with nas supernet --space S --data D --out DIR"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """What space and images were asked for by, so that a search finds both again; options of `nas search`.
+
+    Attributes:
+        space: The space, such as `mnasnet` or `space.py:space`.
+        width: What its channels are multiplied by; None where nothing was said.
+        data: Where the images are, or the name of a data set.
+        data_root: Folder of data sets by name.
+        task: What networks learn to predict.
+        resolution: Side of the images, pixels.
+        fit: How images become square.
+        search_fraction: Share of the training images in the search split.
+        split_seed: Seed of the split.
+    """
+
+    space: str
+    width: float | None = None
+    data: str
+    data_root: str | None = None
+    task: TaskName
+    resolution: int
+    fit: Fit = FIT
+    search_fraction: float = SEARCH_FRACTION
+    split_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What networks of a supernet reach on the search split at the end of its training, with shared weights.
+
+    Attributes:
+        metric: Name of the metric.
+        largest: That of the largest network; None where its outputs are not finite.
+        smallest: That of the smallest.
+        random: That of a random one.
+    """
+
+    metric: str
+    largest: float | None
+    smallest: float | None
+    random: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SupernetFacts:
     """What a trained supernet is.
 
     Attributes:
         space: Fingerprint of the space.
         space_name: What the space is called.
-        spec: What the space was asked for by, such as `mnasnet` or `space.py:space`; empty where it was made
-            in Python.
         kernels: How kernels of different sizes share weights.
         sampling: How networks were drawn.
         images: Fingerprint of the images.
         split: Fingerprint of their split.
         normalisation: Digest of the images' mean and deviation.
         data_name: What the images are called.
-        data_spec: Where they were; empty where they came from arrays.
         epochs: Passes over the training images.
         steps: Steps.
         seconds: Time of the training.
         seed: Of everything random in it.
         weights: Digest of the weights.
+        measured: What some of its networks reach; None where none was measured.
+        origin: What space and images were asked for by; None where they were made in Python.
     """
 
     space: str
     space_name: str
-    spec: str
     kernels: Kernels
     sampling: Sampling
     images: str
     split: str
     normalisation: str
     data_name: str
-    data_spec: str
     epochs: float
     steps: int
     seconds: float
     seed: int
     weights: str
+    measured: Measured | None = None
+    origin: Origin | None = None
 
     def check_space(self, space: SearchSpace) -> None:
         """Checks that it is of this space.
@@ -146,6 +190,9 @@ def read_facts(folder: Path) -> SupernetFacts:
         version = known.pop("version")
         if version != VERSION:
             raise ValueError(f"it is of version {version}, and this program reads version {VERSION}")
+        for name, kind in (("measured", Measured), ("origin", Origin)):
+            if known.get(name) is not None:
+                known[name] = kind(**known[name])
         facts = SupernetFacts(**known)
         require_types(facts)
     except FileNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ from nas.data.images import ImageData
 from nas.data.loading import load_data
 from nas.data.tree import check_outside
 from nas.devices import choose_device, describe_device
-from nas.errors import RecipeError, SupernetError
+from nas.errors import RecipeError, SupernetError, UsageError
 from nas.export.opened import RUN
-from nas.full_training.checkpoint import Checkpoint, check_identity, read_checkpoint
+from nas.full_training.checkpoint import Checkpoint, Row, check_identity, read_checkpoint
 from nas.full_training.fitting import failures_explained
 from nas.full_training.options import TrainOptions
 from nas.full_training.place import check_place
@@ -35,7 +35,10 @@ from nas.weight_sharing.calibration import checked_images
 from nas.weight_sharing.learner import MODULE, SupernetFit
 from nas.weight_sharing.paths import SAMPLINGS, Sampling, extreme_networks
 from nas.weight_sharing.policy import PolicySampler, check_objective
+from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, NOT_OPTIONS, SUPERNET
 from nas.weight_sharing.stored import (
+    Measured,
+    Origin,
     SupernetFacts,
     normalisation_of,
     read_facts,
@@ -47,42 +50,11 @@ from nas.weight_sharing.supernet import Supernet
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
 
-SUPERNET = FullRecipe(
-    name="supernet",
-    epochs=60,
-    largest_batch=128,
-    optimizer="sgd",
-    learning_rate=0.1,
-    reference_batch=128,
-    rate_rule="square_root",
-    weight_decay=4e-5,
-    warmup_epochs=3,
-    label_smoothing=0.1,
-    crop="shifted",
-    flip="auto",
-)
-"""Guo et al., ECCV 2020 (SGD, weight decay, smoothing), with a warm-up and a cosine to zero (BigNAS); shifts
-of small images as in the recipe `small`."""
-
 POLICY = "policy.json"
 """The policy over time, in the folder of a supernet that was trained with one."""
 
 DRAWS = 100
 """Networks that a policy draws at the end of its training."""
-
-NOT_OF_SUPERNETS: Mapping[str, str] = {
-    "starts_from": "shared weights start fresh",
-    "trains": "all shared weights are trained",
-    "freeze": "all shared weights are trained",
-    "layer_decay": "all layers have one rate",
-    "stages": "networks of all sizes are trained at once",
-    "ema_decay": "networks are measured with the last weights",
-    "dropout": "each network keeps its own",
-    "drop_path": "each network keeps its own",
-    "batch_norm_momentum": "networks normalise by the batch",
-    "train_size": "networks see images of their own size",
-}
-"""Fields of a recipe that mean nothing here, and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +64,8 @@ class SupernetTraining:
     Attributes:
         space: The networks.
         data: The images, or where they are.
-        spec: What the space was asked for by, for `nas search` to find it again; empty where it has no name.
+        origin: What space and images were asked for by, for `nas search` to find them again; None where they
+            were made in Python.
         sampling: `uniform`, `fair` or `sandwich`.
         kernels: `own` or `cropped` (see `Supernet`).
         recipe: How it is trained: a recipe of `nas train`, its name or file; None is `SUPERNET`.
@@ -108,7 +81,7 @@ class SupernetTraining:
 
     space: SearchSpace
     data: ImageData | Path | str
-    spec: str = ""
+    origin: Origin | None = None
     sampling: Sampling = "sandwich"
     kernels: Kernels = "own"
     recipe: FullRecipe | Path | str | None = None
@@ -132,12 +105,16 @@ class SupernetTraining:
                 field="sampling",
             )
         whole("random_paths", self.random_paths, least=0)
+        for name, reason in NOT_OPTIONS.items():
+            if getattr(options, name) != getattr(TrainOptions(), name):
+                raise UsageError(f"`{name}` must be left out for a supernet, since {reason}", field=name)
         seed = seed_of(self.seed)
         folder = Path(out).expanduser()
         check_place(folder, is_ranking=False)
+        asked = self._recipe()
         data = self._images(folder, watcher)
         checked_images(data, self.calibration_images)
-        recipe, _ = recipe_of_task(self._recipe(), data, self.changes or {})
+        recipe, _ = recipe_of_task(asked, data, self.changes or {})
         metric = TASKS[data.task].metrics[0] if self.objective is None else self._goal(data, options)
         Supernet(self.space, kernels=self.kernels)  # refuses what cannot share, before anything is written
         chosen = (read_run(folder / RUN) or {}).get("precision")
@@ -317,19 +294,19 @@ def run(
         facts = SupernetFacts(
             space=work.space.fingerprint,
             space_name=work.space.name,
-            spec=asked.spec,
             kernels=work.kernels,
             sampling=work.sampling,
             images=data.fingerprint,
             split=data.split_fingerprint,
             normalisation=normalisation_of(data),
             data_name=data.name,
-            data_spec="" if isinstance(asked.data, ImageData) else str(asked.data),
             epochs=work.recipe.epochs,
             steps=steps,
             seconds=done.state.seconds,
             seed=work.seed,
             weights=weights_digest(supernet.state_dict()),
+            measured=_measured(done.state.rows),
+            origin=asked.origin,
         )
         write_supernet(work.folder, supernet, facts)
         if work.objective is not None:
@@ -356,6 +333,31 @@ def _write_policy(work: SupernetFit, done: Checkpoint) -> None:
         raise SupernetError(
             f"{work.folder / POLICY} cannot be written: {error.strerror or error}", field="out"
         ) from error
+
+
+def plan(
+    asked: SupernetTraining, out: Path | str, *, options: TrainOptions, watcher: Watcher
+) -> TrainingPlan:
+    """What `run` would take; the watcher is told. Writes nothing.
+
+    Raises:
+        NasError: As `train_supernet`.
+    """
+    work = asked.prepare(out, options, watcher)
+    watcher.on_step("measuring a few steps")
+    found = plan_of(work)
+    watcher.on_plan(found)
+    return found
+
+
+def _measured(rows: Sequence[Row]) -> Measured | None:
+    """The last evaluation."""
+    if not rows:
+        return None
+    last, others = rows[-1], dict(rows[-1].others)
+    return Measured(
+        metric=last.metric, largest=last.value, smallest=others["smallest"], random=others["random"]
+    )
 
 
 def plan_of(work: SupernetFit) -> TrainingPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from nas.metrics import COUNT, FRACTION, metric_info, show_metric
+from nas.metrics import COUNT, FRACTION, SHARED_WEIGHTS, metric_info, show_metric
 from nas.report.network_lines import stage_lines
 from nas.report.page.parts import BLUE, GREEN, GREY, INK, ORANGE, SKY, VERMILION, Drawing
 from nas.report.printing import Column, show_accuracy, show_count
@@ -125,6 +125,7 @@ def trial_drawing(trial: StudyTrial, *, title: str = "") -> Drawing:
     """The network of a trial; raises one of `UNREADABLE` where it cannot be read."""
     network = trial.network
     text = network_text(cost(network), trial.quality_metric, trial.mean_quality)
+    text += f" ({SHARED_WEIGHTS})" if trial.has_shared_weights else ""
     return Drawing(title=title or f"Trial {trial.number}", lines=stage_lines(network), text=text)
 
 

@@ -53,6 +53,7 @@ def _table(studies: Sequence[Named], groups: Sequence[Group]) -> Section:
 def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
     metrics = tuple(dict.fromkeys(one.quality_metric for one in studies))
     tested = tuple(dict.fromkeys(one.comparison.metric for one in studies if one.comparison is not None))
+    is_shared = any(one.study.completed and one.study.best.has_shared_weights for one in studies)
     return (
         Column(key="study", heading="study"),
         Column(key="comparable", heading="comparable"),
@@ -65,6 +66,7 @@ def _columns(studies: Sequence[Named]) -> tuple[Column, ...]:
         Column(key="gpu", heading="GPU-hours", is_number=True),
         Column(key="winner", heading="winner", show="trial {}".format, is_number=True),
         *(metric_column(name, where=" (search)") for name in metrics),
+        *([Column(key="weights", heading="weights")] if is_shared else []),
         *(metric_column(name, key=f"test_{name}", where=" (test)") for name in tested),
         MACS,
         PARAMS,
@@ -93,6 +95,7 @@ def _row(one: Named, letter: str) -> Row:
         best = study.best
         row |= {"winner": best.number, best.quality_metric: best.mean_quality}
         row |= {"macs": best.macs, "params": best.params}
+        row["weights"] = "shared" if best.has_shared_weights else "its own"
     if comparison is not None:
         row[f"test_{comparison.metric}"] = comparison.winner.mean
     return row

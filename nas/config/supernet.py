@@ -1,0 +1,77 @@
+"""The training of a supernet as `nas supernet` is asked for it, with its images and the space for them."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.config.prepared import load_images
+from nas.config.request import given_options
+from nas.config.settings import Settings
+from nas.data.tree import check_outside
+from nas.errors import UsageError
+from nas.full_training.recipe import FullRecipe
+from nas.options import options_of
+from nas.spaces import find_space
+from nas.trial import Say, say_nothing
+
+if TYPE_CHECKING:
+    from nas.weight_sharing.training import SupernetTraining
+
+
+def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say_nothing) -> SupernetTraining:
+    """The training of a supernet as options ask for it, with its images and the space made for them.
+
+    Args:
+        arguments: Those of `nas supernet`.
+        folder: Where to train.
+        progress: Receives progress.
+
+    Raises:
+        NasError: Something is missing, or cannot be found or read.
+        SpaceError: The space is not valid.
+    """
+    known = [name for name, one in options_of(Settings).items() if "supernet" in one.option.also]
+    given = given_options(arguments)
+    settings = Settings(**{name: given[name] for name in known if name in given})
+    if settings.data is None or settings.space is None:
+        raise UsageError(
+            "a supernet is of a space, and is trained on images: give both, for instance --data photos/ "
+            "--space mnasnet",
+            field="data" if settings.data is None else "space",
+        )
+    check_outside(folder, settings.data)
+    source = find_space(settings.space)
+    progress("loading PyTorch")
+    from nas.weight_sharing.stored import Origin
+    from nas.weight_sharing.training import SupernetTraining
+
+    data = load_images(settings, source, download=arguments.download, progress=progress)
+    return SupernetTraining(
+        space=source.make(
+            resolution=data.resolution,
+            num_classes=data.num_classes,
+            in_channels=data.channels,
+            width=settings.width,
+        ),
+        data=data,
+        origin=Origin(
+            space=settings.space,
+            width=settings.width,
+            data=settings.data,
+            data_root=settings.data_root,
+            task=data.task,
+            resolution=data.resolution,
+            fit=settings.fit,
+            search_fraction=settings.search_fraction,
+            split_seed=settings.carving.seed,
+        ),
+        sampling=arguments.paths,
+        kernels=arguments.kernels,
+        recipe=arguments.recipe,
+        changes=given_options(arguments, FullRecipe),
+        random_paths=arguments.random_paths,
+        calibration_images=arguments.calibration_images,
+        seed=settings.seed,
+    )
