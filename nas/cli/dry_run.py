@@ -10,12 +10,13 @@ import numpy as np
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request
 from nas.config.services import service_reporters
+from nas.config.supernet import FOLDER, policy_training
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import TrialTime, estimate_trial_time
 from nas.protocols import HasNotes
 from nas.report.activity import Activity
 from nas.report.plan_report import data_facts, profile_report
-from nas.report.printing import MACS, PARAMS, Column, Fact, Table, emit, make_console
+from nas.report.printing import MACS, PARAMS, Column, Fact, Table, emit, make_console, write_json
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
 from nas.trial import Say, say_nothing
@@ -50,6 +51,8 @@ def dry_run(request: Request) -> int:
         NasError: The search could not run.
         SpaceError: The space is not valid.
     """
+    if request.settings.has_policy:
+        return _dry_run_of_policy(request)
     with Activity(make_console(to_stderr=True), "dry run") as activity:
         prepared = prepare_request(request, progress=activity)
         activity("checking candidates")
@@ -62,6 +65,20 @@ def dry_run(request: Request) -> int:
         )
         plan = plan_of(request, prepared, outlook_of(request), progress=activity)
     emit(plan, as_json=request.as_json)
+    return 0
+
+
+def _dry_run_of_policy(request: Request) -> int:
+    """Prints the plan of the training that comes before the search."""
+    from nas.full_training.display import TrainingDisplay, plan_report
+    from nas.full_training.options import TrainOptions
+    from nas.weight_sharing.training import plan
+
+    with TrainingDisplay(make_console(to_stderr=True)) as display:
+        asked = policy_training(request, progress=display.on_step)
+        found = plan(asked, request.folder / FOLDER, options=TrainOptions(), watcher=display)
+    if request.as_json:
+        write_json(plan_report(found).to_data())
     return 0
 
 

@@ -10,6 +10,7 @@ from nas.cli.main import EXIT_INTERRUPTED
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
 from nas.config.services import ServiceReporter, service_reporters
+from nas.config.supernet import FOLDER, in_own_supernet, policy_training
 from nas.failures import failure_of
 from nas.finalizing import Finalized, finalize
 from nas.report.activity import Activity
@@ -35,6 +36,12 @@ def run(arguments: Namespace) -> int:
 def run_request(request: Request) -> int:
     """Searches, then compares, draws, exports and says what came of it; 130 after Ctrl-C."""
     console = make_console(to_stderr=request.as_json)
+    if request.settings.has_policy:
+        try:
+            request = train_policy(request, console)
+        except KeyboardInterrupt:
+            console.print("\nstopped; the same command continues the training", soft_wrap=True)
+            return EXIT_INTERRUPTED
     with Activity(console, "preparing") as activity:
         prepared = prepare_request(request, progress=activity)
     announce(prepared, console)
@@ -52,6 +59,18 @@ def run_request(request: Request) -> int:
             soft_wrap=True,
         )
         return EXIT_INTERRUPTED
+
+
+def train_policy(request: Request, console: Console) -> Request:
+    """Trains shared weights and a policy to the end; returns the search in them."""
+    from nas.full_training.display import TrainingDisplay
+    from nas.full_training.options import TrainOptions
+    from nas.weight_sharing.training import run as train
+
+    with TrainingDisplay(console) as display:
+        asked = policy_training(request, progress=display.on_step)
+        train(asked, request.folder / FOLDER, options=TrainOptions(), watcher=display)
+    return in_own_supernet(request)
 
 
 def conclude(request: Request, prepared: Prepared, study: Study, console: Console) -> Finalized:
@@ -131,7 +150,7 @@ def search_prepared(
             enqueue=prepared.enqueued,
             warm_start=earlier_study(request, prepared),
             reporters=(terminal, TensorBoardReporter(), *services),
-            settings=request.settings.to_dict(),
+            settings=request.stored_settings.to_dict(),
         )
     finally:
         terminal.close()

@@ -87,12 +87,18 @@ class Prepared:
 
     @property
     def enqueued(self) -> tuple[Network, ...]:
-        """The user's own candidates.
+        """The user's own candidates, then those of a policy, for half of the trials at most.
 
         Raises:
             SpaceArgumentError: One is no architecture, or is not in the space; names the file.
         """
-        return read_enqueued(self.settings.enqueue, self.space)
+        own = read_enqueued(self.settings.enqueue, self.space)
+        if not self.settings.has_policy:
+            return own
+        from nas.weight_sharing.training import read_draws
+
+        drawn = read_draws(Path(str(self.settings.supernet)))[: max(1, self.settings.trials // 2)]
+        return (*own, *map(self.space.decode, drawn))
 
     def catalogue(self) -> Catalogue:
         """What is known of the space's candidates before training."""
@@ -172,7 +178,7 @@ def prepare(
         in_channels=data.channels,
         width=settings.width,
     )
-    table = None if settings.latency_table is None else _read_table(settings.latency_table, space)
+    table = None if settings.latency_table is None else read_table(settings.latency_table, space)
     rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
     evaluator: Evaluator
     if settings.supernet is not None:
@@ -333,7 +339,7 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData, objective: O
     return read_noise(settings.proxy_check, recipe=settled, data=data, metric=metric).noise
 
 
-def _read_table(path: str, space: SearchSpace) -> LatencyTable:
+def read_table(path: str, space: SearchSpace) -> LatencyTable:
     """The latency table in a file, which must be of the space.
 
     Raises:

@@ -38,6 +38,11 @@ class Request:
     as_json: bool = False
 
     @property
+    def stored_settings(self) -> Settings:
+        """What the study stores: shared weights of its own are in its folder, wherever that is."""
+        return replace(self.settings, supernet=None) if self.settings.has_policy else self.settings
+
+    @property
     def randoms(self) -> int:
         """Random candidates in the final comparison."""
         return RANDOMS if self.settings.compare_random is None else self.settings.compare_random

@@ -276,6 +276,15 @@ class Settings:
         read=absolute_own,
         resume="moved",
     )
+    has_policy: bool = _training(
+        False,
+        "train shared weights and a policy together first, as TuNAS does, then search in them, beginning "
+        "with the policy's networks",
+        flag="--weight-sharing",
+    )
+    supernet_epochs: float | None = _training(
+        None, "epochs of that training", metavar="E", default_text="those of nas supernet"
+    )
     supernet: str | None = _training(
         None,
         "measure candidates as slices of this supernet (of nas supernet), in place of training them; it says "

@@ -58,7 +58,12 @@ def check_supernet_settings(settings: Settings, objective: Objective) -> None:
         UsageError: An option of the training is given.
         ObjectiveError: The objective needs what is measured of a training.
     """
-    if settings.supernet is None:
+    if settings.supernet_epochs is not None and not settings.has_policy:
+        raise UsageError(
+            "--supernet-epochs is an option of --weight-sharing: give it too; nas supernet has --epochs",
+            field="supernet_epochs",
+        )
+    if settings.supernet is None and not settings.has_policy:
         return
     usual, recipe = Recipe(), Recipe.from_json(settings.recipe)
     given = [name for name in OF_TRAININGS if getattr(settings, name) not in (None, False, ())]
@@ -66,15 +71,15 @@ def check_supernet_settings(settings: Settings, objective: Objective) -> None:
     given += [name for name in ("compare_random", "compare_seeds") if getattr(settings, name)]
     if given:
         raise UsageError(
-            f"{', '.join(map(flag_of, given))}: with --supernet no candidate is trained, so that this means "
-            "nothing: leave it out; nas train trains the best in full afterwards",
+            f"{', '.join(map(flag_of, given))}: in shared weights no candidate is trained, so that "
+            "this means nothing: leave it out; nas train trains the best in full afterwards",
             field=given[0],
         )
     needed = [name for name in OF_TRAINED if name in objective.metrics]
     if needed:
         raise ObjectiveError(
             f"the objective needs {', '.join(needed)}, but shared weights measure no training: write it with "
-            "macs, params, latency and metrics of the task, or leave --supernet out",
+            "macs, params, latency and metrics of the task, or train each candidate",
             field="objective",
         )
 

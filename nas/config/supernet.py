@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config.prepared import load_images
-from nas.config.request import given_options
+from nas.config.prepared import load_images, read_table
+from nas.config.request import Request, given_options
 from nas.config.settings import Settings
+from nas.config.shared_weights import check_supernet_settings
 from nas.data.tree import check_outside
 from nas.errors import UsageError
 from nas.full_training.recipe import FullRecipe
@@ -17,7 +19,12 @@ from nas.spaces import find_space
 from nas.trial import Say, say_nothing
 
 if TYPE_CHECKING:
+    from nas.data.images import ImageData
+    from nas.weight_sharing.stored import Origin
     from nas.weight_sharing.training import SupernetTraining
+
+FOLDER = "supernet"
+"""Where the shared weights of a study are that were trained for it alone, in the study's folder."""
 
 
 def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say_nothing) -> SupernetTraining:
@@ -44,7 +51,6 @@ def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say
     check_outside(folder, settings.data)
     source = find_space(settings.space)
     progress("loading PyTorch")
-    from nas.weight_sharing.stored import Origin
     from nas.weight_sharing.training import SupernetTraining
 
     data = load_images(settings, source, download=arguments.download, progress=progress)
@@ -56,17 +62,7 @@ def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say
             width=settings.width,
         ),
         data=data,
-        origin=Origin(
-            space=settings.space,
-            width=settings.width,
-            data=settings.data,
-            data_root=settings.data_root,
-            task=data.task,
-            resolution=data.resolution,
-            fit=settings.fit,
-            search_fraction=settings.search_fraction,
-            split_seed=settings.carving.seed,
-        ),
+        origin=_origin(settings, data),
         sampling=arguments.paths,
         kernels=arguments.kernels,
         recipe=arguments.recipe,
@@ -74,4 +70,70 @@ def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say
         random_paths=arguments.random_paths,
         calibration_images=arguments.calibration_images,
         seed=settings.seed,
+    )
+
+
+def policy_training(request: Request, *, progress: Say = say_nothing) -> SupernetTraining:
+    """The training of shared weights together with a policy, for a search that asks for one.
+
+    Args:
+        request: Of the search.
+        progress: Receives progress.
+
+    Raises:
+        NasError: Something is missing, or cannot be found, read or combined.
+        SpaceError: The space is not valid.
+    """
+    settings = request.settings
+    if settings.supernet is not None:
+        raise UsageError(
+            f"--weight-sharing trains shared weights of its own, but --supernet is {settings.supernet}: "
+            "leave one of them out",
+            field="supernet",
+        )
+    check_supernet_settings(settings, settings.make_objective())
+    check_outside(request.folder, settings.data)
+    source = find_space(str(settings.space))
+    progress("loading PyTorch")
+    from nas.weight_sharing.training import SupernetTraining
+
+    data = load_images(settings, source, download=request.download, progress=progress)
+    space = source.make(
+        resolution=data.resolution,
+        num_classes=data.num_classes,
+        in_channels=data.channels,
+        width=settings.width,
+    )
+    table = None if settings.latency_table is None else read_table(settings.latency_table, space)
+    return SupernetTraining(
+        space=space,
+        data=data,
+        origin=_origin(settings, data),
+        sampling="uniform",
+        changes={} if settings.supernet_epochs is None else {"epochs": settings.supernet_epochs},
+        seed=settings.seed,
+        objective=settings.make_objective(data.task),
+        predictor=table,
+    )
+
+
+def in_own_supernet(request: Request) -> Request:
+    """The request as a search in the shared weights that were trained for it."""
+    return replace(request, settings=replace(request.settings, supernet=str(request.folder / FOLDER)))
+
+
+def _origin(settings: Settings, data: ImageData) -> Origin:
+    """What the space and the images were asked for by."""
+    from nas.weight_sharing.stored import Origin
+
+    return Origin(
+        space=str(settings.space),
+        width=settings.width,
+        data=str(settings.data),
+        data_root=settings.data_root,
+        task=data.task,
+        resolution=data.resolution,
+        fit=settings.fit,
+        search_fraction=settings.search_fraction,
+        split_seed=settings.carving.seed,
     )

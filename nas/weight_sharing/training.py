@@ -28,12 +28,13 @@ from nas.full_training.task_laws import recipe_of_task
 from nas.io import write_whole
 from nas.objective import Objective
 from nas.protocols import LatencyPredictor
+from nas.reading import read_json
 from nas.tasks import TASKS, check_metrics
 from nas.training.precision import choose_precision
 from nas.values import instance, seed_of, whole
 from nas.weight_sharing.calibration import checked_images
 from nas.weight_sharing.learner import MODULE, SupernetFit
-from nas.weight_sharing.paths import SAMPLINGS, Sampling, extreme_networks
+from nas.weight_sharing.paths import SAMPLINGS, Sampling, Tokens, extreme_networks
 from nas.weight_sharing.policy import PolicySampler, check_objective
 from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, NOT_OPTIONS, SUPERNET
 from nas.weight_sharing.stored import (
@@ -312,6 +313,22 @@ def run(
         if work.objective is not None:
             _write_policy(work, done)
     return read_facts(work.folder)
+
+
+def read_draws(folder: Path) -> tuple[Tokens, ...]:
+    """The networks that a policy drew at the end of its training, the most probable first.
+
+    Raises:
+        SupernetError: There are none, or they cannot be read.
+    """
+    try:
+        drawn = read_json(folder / POLICY)["draws"]
+        return tuple(tuple(int(token) for token in tokens) for tokens in drawn)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SupernetError(
+            f"{folder / POLICY} cannot be read ({error}): remove {folder}, and repeat the command",
+            field="supernet",
+        ) from error
 
 
 def _write_policy(work: SupernetFit, done: Checkpoint) -> None:
