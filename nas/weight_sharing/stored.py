@@ -18,7 +18,6 @@ from nas.io import write_whole
 from nas.reading import read_bytes, read_json, require_types
 from nas.tasks import TaskName
 from nas.values import digest
-from nas.weight_sharing.paths import Sampling
 from nas.weight_sharing.supernet import Supernet
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
@@ -81,7 +80,7 @@ class SupernetFacts:
         space: Fingerprint of the space.
         space_name: What the space is called.
         kernels: How kernels of different sizes share weights.
-        sampling: How networks were drawn.
+        sampling: How networks were drawn: one of the samplings, or by a policy.
         images: Fingerprint of the images.
         split: Fingerprint of their split.
         normalisation: Digest of the images' mean and deviation.
@@ -98,7 +97,7 @@ class SupernetFacts:
     space: str
     space_name: str
     kernels: Kernels
-    sampling: Sampling
+    sampling: str
     images: str
     split: str
     normalisation: str

@@ -51,6 +51,9 @@ from nas.weight_sharing.supernet import Supernet
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
 
+POLICY_NAME = "policy"
+"""What draws the networks in place of a sampling."""
+
 POLICY = "policy.json"
 """The policy over time, in the folder of a supernet that was trained with one."""
 
@@ -296,7 +299,7 @@ def run(
             space=work.space.fingerprint,
             space_name=work.space.name,
             kernels=work.kernels,
-            sampling=work.sampling,
+            sampling=work.sampling if work.objective is None else POLICY_NAME,
             images=data.fingerprint,
             split=data.split_fingerprint,
             normalisation=normalisation_of(data),
@@ -387,7 +390,7 @@ def plan_of(work: SupernetFit) -> TrainingPlan:
             measured = measure(work, device)
     _, largest = extreme_networks(work.space, seed=work.seed)
     return TrainingPlan(
-        name=f"a supernet of {work.space.name}, {work.sampling}",
+        name=f"a supernet of {work.space.name}, {work.sampling if work.objective is None else POLICY_NAME}",
         network=work.space.decode(largest),
         data=work.data,
         recipe=recipe,
