@@ -389,5 +389,7 @@ class WorkerPool:
         """Ends a worker together with its job, and puts a new one in its place."""
         assert slot.job is not None
         job, seconds = slot.job[0], self._clock() - slot.since
+        if self._prober is not None:
+            self._prober.forget(job)
         self.start(slot)
         return Result(job=job, status=status, cause=cause, message=message, log=log, seconds=seconds)

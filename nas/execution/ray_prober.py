@@ -105,13 +105,11 @@ class RayProber:
     def add_to(self, result: Result, answer: Any) -> Result:
         """A training's result with what was measured beside it; the training's failure says it all.
 
-        An actor that died is replaced, and the trial lost, so that it is tried again.
+        An actor that died, or whose GPU failed, is replaced, and the trial lost, so that it is tried again.
         """
         try:
             measured: Result = self._ray.get(answer, timeout=FETCH_SECONDS)
         except self._ray.exceptions.RayError as error:
-            if self._asked[result.job][0] == self._starts:  # else another's death was seen first
-                self.replace()
             measured = Result(
                 job=result.job,
                 status=Status.LOST,
@@ -119,13 +117,19 @@ class RayProber:
                 message=f"the process died ({type(error).__name__})",
                 log=str(error),
             )
-        del self._asked[result.job]
+        start, _ = self._asked.pop(result.job)
+        if measured.status is Status.LOST and start == self._starts:  # else another's death was seen first
+            self.replace()
         if result.status is not Status.COMPLETED:
             return result
         if measured.status is Status.COMPLETED:
             return replace(result, metrics=joined(result.metrics, measured.metrics))
         message = f"measuring on {self._resource}: {measured.message}"
         return replace(measured, message=message, node=result.node, seconds=result.seconds)
+
+    def forget(self, job: Job) -> None:
+        """Takes in that nobody waits for a job's measurement any more."""
+        self._asked.pop(job, None)
 
     def replace(self) -> Any:
         """Ends the actor, which hangs or is dead, and puts a new one in its place; returns its greeting."""

@@ -42,11 +42,14 @@ class Device:
 
     device = "cpu"
 
-    def __init__(self, folder, *, fingerprint="device", nap=0.0, dies_once=False, refuses=False):
+    def __init__(
+        self, folder, *, fingerprint="device", nap=0.0, dies_once=False, breaks_once=False, refuses=False
+    ):
         self.folder = folder
         self.fingerprint = fingerprint
         self.nap = nap
         self.dies_once = dies_once
+        self.breaks_once = breaks_once
         self.refuses = refuses
 
     def prepare(self):
@@ -59,6 +62,9 @@ class Device:
             marker.touch()
             time.sleep(1.5)
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.breaks_once and not marker.exists():
+            marker.touch()
+            raise RuntimeError("CUDA error: unspecified launch failure")
         if self.refuses:
             raise InfeasibleError(Cause.OUT_OF_MEMORY, "the device has too little memory")
         time.sleep(self.nap)
@@ -115,10 +121,14 @@ def test_without_a_resource_the_worker_measures_after_the_training(tmp_path, sma
 
 
 @pytest.mark.slow
-def test_a_device_that_dies_loses_the_attempt_and_is_replaced(tmp_path, small_space):
+@pytest.mark.parametrize(
+    ("trouble", "words"),
+    [("dies_once", "the process died"), ("breaks_once", "CUDA error: unspecified launch failure")],
+)
+def test_a_device_that_dies_loses_the_attempt_and_is_replaced(tmp_path, small_space, trouble, words):
     study = nas.search(
         small_space,
-        evaluator=Probed(Trainer(), Device(tmp_path, dies_once=True)),
+        evaluator=Probed(Trainer(), Device(tmp_path, **{trouble: True})),
         objective=Objective(constraints=(Constraint(metric="latency_ms", upper=1000),)),
         controller="random",
         executor=make(2),
@@ -128,7 +138,9 @@ def test_a_device_that_dies_loses_the_attempt_and_is_replaced(tmp_path, small_sp
     assert [trial.status for trial in study.trials] == [Status.COMPLETED] * 3
     assert sorted(trial.attempts for trial in study.trials) == [1, 1, 2]  # one waited to be measured
     lost = [message for _, kind, message in study.events if kind == "attempt_lost"]
-    assert "measuring on phone: the process died" in lost[0]
+    assert "measuring on phone: " in lost[0]
+    assert words in lost[0]
+    assert len(list(tmp_path.glob("prepared-*"))) == 2
 
 
 def test_a_candidate_that_the_device_refuses_is_infeasible(tmp_path, small_space):
