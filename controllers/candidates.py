@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 
@@ -59,8 +59,9 @@ class Candidates:
         self._problem = problem
         self._seen: set[bytes] = set()
         self._seen_in_order = bytearray()
-        self._known: set[Candidate] = set()  # spares calls of `key`; never needed to continue
+        self._known: set[bytes] = set()  # rows; spares calls of `key`, and is never needed to continue
         self._listed: Tokens | None = None
+        self._is_listable = True  # until it is found out
         self._open: np.ndarray[tuple[int], np.dtype[np.bool_]] | None = None
 
     def propose(self, n: int, draw: Draw, log_prob: Callable[[Tokens], Floats]) -> list[Proposal]:
@@ -90,8 +91,9 @@ class Candidates:
 
     def note(self, tokens: Candidate) -> None:
         """Marks a candidate, in canonical form, as seen: it was chosen elsewhere."""
-        if tokens not in self._known:
-            self._is_new(tokens)
+        (row,) = _as_bytes(np.array([tokens], dtype=np.int64))
+        if row not in self._known:
+            self._is_new(tokens, row)
 
     def state_dict(self) -> State:
         """Returns the generator's state, the count of proposals and 8 bytes per candidate seen."""
@@ -118,8 +120,9 @@ class Candidates:
             yield draw(self.rng, count, 1.0)
         for temperature in TEMPERATURES:
             yield draw(self.rng, DRAWS_PER_ROUND, temperature)
-        if self._listed is None:
+        if self._listed is None and self._is_listable:
             self._listed = self._problem.decisions.enumerate(LISTED)
+            self._is_listable = self._listed is not None
         if self._listed is None:
             for _ in range(UNIFORM_ROUNDS):
                 yield draw(self.rng, DRAWS_PER_ROUND, math.inf)
@@ -140,28 +143,34 @@ class Candidates:
 
     def _take(self, rows: Tokens, n: int, found: list[Candidate]) -> None:
         """Moves unseen feasible rows to `found` until it holds `n`."""
-        unknown = [row for row in dict.fromkeys(map(tuple, rows.tolist())) if row not in self._known]
-        for row in self._only_feasible(unknown):
+        named = dict(zip(_as_bytes(rows), range(len(rows)), strict=True))  # the places of equal rows differ
+        unknown = {row: place for row, place in named.items() if row not in self._known}
+        if not unknown:
+            return
+        candidates = rows[list(unknown.values())]
+        mask = self._problem.are_feasible(candidates).tolist()
+        for row, tokens, is_feasible in zip(unknown, candidates.tolist(), mask, strict=True):
             if len(found) == n:
                 return
-            if self._is_new(row):
-                found.append(row)
+            if is_feasible and self._is_new(tuple(tokens), row):
+                found.append(tuple(tokens))
 
-    def _only_feasible(self, rows: list[Candidate]) -> list[Candidate]:
-        if self._problem.feasible is None or not rows:
-            return rows
-        mask = self._problem.are_feasible(np.array(rows, dtype=np.int64)).tolist()
-        return [row for row, is_feasible in zip(rows, mask, strict=True) if is_feasible]
-
-    def _is_new(self, tokens: Candidate) -> bool:
+    def _is_new(self, tokens: Candidate, row: bytes) -> bool:
         """Returns whether the candidate is seen for the first time, and marks it."""
-        self._known.add(tokens)
+        self._known.add(row)
         digest = self._problem.digest(tokens)
         if digest in self._seen:
             return False
         self._seen.add(digest)
         self._seen_in_order += digest
         return True
+
+
+def _as_bytes(rows: Tokens) -> list[bytes]:
+    """Each of the candidates `(n, decisions)` as bytes, which are hashed faster than a tuple."""
+    whole = np.ascontiguousarray(rows)
+    kind = np.dtype((np.void, whole.itemsize * whole.shape[1]))
+    return cast("list[bytes]", whole.view(kind).ravel().tolist())
 
 
 def _pack_rng(rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:

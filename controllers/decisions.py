@@ -91,8 +91,9 @@ class Decisions:
         if probabilities is None:
             tokens = (uniform * np.array(self.cardinalities)).astype(np.int64)
         else:
-            below = np.cumsum(probabilities, axis=1)[:, :-1]
-            tokens = (uniform[:, :, None] >= below).sum(axis=2)
+            tokens = np.zeros(uniform.shape, dtype=np.int64)
+            for below in np.cumsum(probabilities, axis=1)[:, :-1].T:  # over options: fewer than candidates
+                tokens += uniform >= below
             tokens = np.minimum(tokens, np.array(self.cardinalities) - 1)
         return self.canonical(tokens)
 
@@ -125,6 +126,17 @@ class Decisions:
         row = self.canonical(np.array([tokens], dtype=np.int64))[0]
         return tuple(row.tolist())
 
+    def check_all(self, candidates: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+        """Returns candidates in canonical form.
+
+        Raises:
+            ControllerError: As `check`, of the first candidate that is wrong.
+        """
+        rows = _rows(candidates, len(self))
+        if rows is None or (rows < 0).any() or (rows >= np.array(self.cardinalities)).any():
+            return [self.check(tokens) for tokens in candidates]
+        return list(map(tuple, self.canonical(rows).tolist()))
+
     def enumerate(self, limit: int) -> Tokens | None:
         """Returns every canonical candidate `(size, decisions)`, or None if there are more than `limit`."""
         tokens = np.zeros((1, len(self)), dtype=np.int64)
@@ -138,6 +150,15 @@ class Decisions:
             tokens, active = np.repeat(tokens, copies, axis=0), np.repeat(active, copies, axis=0)
             tokens[:, decision] = np.arange(len(tokens)) - first
         return tokens
+
+
+def _rows(candidates: Sequence[Sequence[int]], width: int) -> Tokens | None:
+    """Candidates as an array `(n, width)`; None where they are not plainly one of integers."""
+    try:
+        rows = np.asarray(candidates)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return rows if rows.dtype == np.int64 and rows.shape == (len(candidates), width) else None
 
 
 def _integer(value: object, what: str, field: str) -> int:

@@ -126,7 +126,11 @@ class Results:
         Raises:
             ControllerError: A result is not valid; then none of them is taken.
         """
-        checked = [(p, self._decisions.check(p.tokens), as_outcome(p, result)) for p, result in results]
+        candidates = self._decisions.check_all([proposal.tokens for proposal, _ in results])
+        checked = [
+            (proposal, candidate, as_outcome(proposal, result))
+            for candidate, (proposal, result) in zip(candidates, results, strict=True)
+        ]
         for proposal, _, outcome in checked:
             if self._width and outcome.is_feasible and len(outcome.costs) != self._width:
                 raise ControllerError(
@@ -134,13 +138,14 @@ class Results:
                     f"{proposal.number} with tokens {proposal.tokens} has {len(outcome.costs)}",
                     field="costs",
                 )
-        for _, tokens, outcome in checked:
-            if outcome.is_lost:
-                continue
-            accuracy = outcome.accuracy if outcome.is_feasible else None
-            reward = outcome.reward if outcome.is_feasible else math.nan
-            costs = outcome.costs if outcome.is_feasible else (math.nan,) * self._width
-            self._add(tokens, reward, math.nan if accuracy is None else accuracy, costs)
+        told = [one for one in checked if not one[2].is_lost]
+        found = [outcome if outcome.is_feasible else None for *_, outcome in told]
+        self._add(
+            [candidate for _, candidate, _ in told],
+            [math.nan if one is None else one.reward for one in found],
+            [math.nan if one is None or one.accuracy is None else one.accuracy for one in found],
+            [(math.nan,) * self._width if one is None else one.costs[: self._width] for one in found],
+        )
         return checked
 
     def best(self, n: int) -> list[Candidate]:
@@ -170,23 +175,31 @@ class Results:
         """Continues from a state."""
         self.worst = math.inf
         self._empty()
-        columns = [np.asarray(state[name]).tolist() for name in ("tokens", "rewards", "accuracies")]
-        costs = np.asarray(state["costs"] if self._width else [], dtype=np.float64)
-        columns.append(costs.reshape(len(columns[0]), self._width).tolist())
-        for tokens, reward, accuracy, measured in zip(*columns, strict=True):
-            self._add(tuple(tokens), reward, accuracy, measured)
+        tokens, rewards, accuracies = (np.asarray(state[n]) for n in ("tokens", "rewards", "accuracies"))
+        costs = np.asarray(state["costs"]) if self._width else np.zeros((len(tokens), 0))
+        self._add(list(map(tuple, tokens.tolist())), rewards.tolist(), accuracies.tolist(), costs.tolist())
 
-    def _add(self, tokens: Candidate, reward: float, accuracy: float, costs: Sequence[float]) -> None:
-        if tokens not in self._number_of:
-            self._number_of[tokens] = len(self._first)
-            self._first.append(len(self))
-        self._numbers.append(self._number_of[tokens])
-        self._tokens.append(tokens)
-        self._rewards.append(reward)
-        self._accuracies.append(accuracy)
-        self._costs.append(costs[: self._width])
-        if reward < self.worst:  # NaN is not
-            self.worst = reward
+    def _add(
+        self,
+        candidates: Sequence[Candidate],
+        rewards: Sequence[float],
+        accuracies: Sequence[float],
+        costs: Sequence[Sequence[float]],
+    ) -> None:
+        """Adds results: NaN for what is infeasible, and for an accuracy that was not told."""
+        numbers, first = [], []
+        for place, candidate in enumerate(candidates, start=len(self)):
+            if candidate not in self._number_of:
+                self._number_of[candidate] = len(self._number_of)
+                first.append(place)
+            numbers.append(self._number_of[candidate])
+        self._first.add(first)
+        self._numbers.add(numbers)
+        self._tokens.add(candidates)
+        self._rewards.add(rewards)
+        self._accuracies.add(accuracies)
+        self._costs.add(costs)
+        self.worst = min(self.worst, *rewards, math.inf)  # NaN is not less than any
 
 
 class _Column:
@@ -209,11 +222,13 @@ class _Column:
         rows.flags.writeable = False
         return rows
 
-    def append(self, row: float | Sequence[float]) -> None:
-        """Adds a row; there is room for twice as many where there was none left."""
-        if self._length == len(self._buffer):
-            room = np.empty((max(16, 2 * self._length), *self._buffer.shape[1:]), dtype=self._buffer.dtype)
-            room[: self._length] = self._buffer
+    def add(self, rows: Sequence[float | Sequence[float]]) -> None:
+        """Adds rows; where there is no room left, it is made for twice as many."""
+        added = np.array(rows, dtype=self._buffer.dtype).reshape(len(rows), *self._buffer.shape[1:])
+        until = self._length + len(added)
+        if until > len(self._buffer):
+            room = np.empty((max(16, 2 * until), *self._buffer.shape[1:]), dtype=self._buffer.dtype)
+            room[: self._length] = self._buffer[: self._length]
             self._buffer = room
-        self._buffer[self._length] = row
-        self._length += 1
+        self._buffer[self._length : until] = added
+        self._length = until
