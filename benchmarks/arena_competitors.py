@@ -145,9 +145,16 @@ def make_competitor(name: str, problem: Problem, seed: int, workers: int) -> Com
     """The competitor of that name, afresh."""
     if name in PEERS:
         return make_peer(name, problem, seed, workers)
+    settings = {"policy": "lstm"} if name == "ppo-lstm" else {}
+    controller = KINDS[name](make_numbers(problem, name), seed=seed, **settings)
+    return Ours(controller, problem, is_bare=name == "dyna-bare")
+
+
+def make_numbers(problem: Problem, name: str) -> controllers.Problem:
+    """What one of our controllers is told of a problem."""
     space = problem.field.benchmark.space
     knows_costs = name == "dyna" or (name in ("front", "nsga2") and problem.is_pareto)
-    numbers = controllers.Problem(
+    return controllers.Problem(
         space.cardinalities,
         space.conditions,
         feasible=problem.are_within if problem.limit is not None else None,
@@ -156,9 +163,6 @@ def make_competitor(name: str, problem: Problem, seed: int, workers: int) -> Com
         prior=_prior(problem) if name == "dyna" else None,
         reference=problem.reference if name == "dyna" else None,
     )
-    settings = {"policy": "lstm"} if name == "ppo-lstm" else {}
-    controller = KINDS[name](numbers, seed=seed, **settings)
-    return Ours(controller, problem, is_bare=name == "dyna-bare")
 
 
 def _prior(problem: Problem) -> controllers.contract.Prior:

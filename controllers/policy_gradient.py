@@ -1,4 +1,4 @@
-"""What policy-gradient algorithms share: results in batches, and advantages on one scale."""
+"""What policy-gradient algorithms share: results in batches, advantages on one scale, and settings."""
 
 from __future__ import annotations
 
@@ -9,9 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from controllers.contract import ControllerError, Floats, State, Tokens, require_count
-from controllers.decisions import Decisions
-from controllers.policies import PolicyName, make_policy
+from controllers.policies import Policy, PolicyName, make_policy
+from controllers.problem import Problem
 from controllers.results import Results, Told
+
+BATCH, ENTROPY_COEF = 5, 0.1
+"""Of a search of hundreds of evaluations."""
+
+LONG = 1_000
+"""Planned evaluations from which on a search counts as a long one."""
+
+LONG_BATCH, LONG_ENTROPY_COEF = 8, 0.4
+"""Of a long search: results for each step of the policy; the entropy's weight falls linearly to 0."""
+
+LONG_LEARNING_RATES: dict[PolicyName, float] = {"independent": 0.2, "lstm": 0.01}
+"""Adam's step sizes in a search of `LONG` evaluations; they fall with the root of their number."""
+
+LATEST = 256
+"""Results among which a reward has its rank in a long search."""
 
 
 class RunningMean:
@@ -97,6 +112,39 @@ class Advantages:
         self._square.load_state_dict(state["square"])
 
 
+class RankAdvantages:
+    """Advantages by the rank of a reward among the latest, so that only the order of rewards counts.
+
+    With `share` the share of the latest rewards that are above it (half of those that equal it count), the
+    advantage is `-log(share)`, standardised over the latest: the best of 256 results weighs as much as the
+    worse half together. So the policy moves to what its best draws have in common, not to what is good on
+    average, and a reward far below the others, beyond a hard limit say, counts no more than the next worst.
+
+    Attributes:
+        baseline: Mean of the latest rewards; NaN before the first.
+        deviation: Their standard deviation; NaN before the first.
+
+    Source: ranks in place of rewards, and more weight for the best: Wierstra et al., Natural Evolution
+    Strategies, JMLR 15, 2014, section 3.1; a policy gradient of the best draws only: Petersen et al., ICLR
+    2021. The logarithm is ours.
+    """
+
+    def __init__(self) -> None:
+        self.baseline = math.nan
+        self.deviation = math.nan
+
+    def of(self, latest: Floats, n: int) -> Floats:
+        """Returns the advantages `(n,)` of the last `n` of the latest rewards."""
+        ordered = np.sort(latest)
+        below = np.searchsorted(ordered, latest, "left") + np.searchsorted(ordered, latest, "right")
+        scores: Floats = -np.log(1 - below / (2 * len(latest)))
+        self.baseline, self.deviation = float(latest.mean()), float(latest.std())
+        if ordered[0] == ordered[-1]:
+            return np.zeros(n)
+        advantages: Floats = (scores[-n:] - scores.mean()) / scores.std()
+        return advantages
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Results to learn from at once.
@@ -105,23 +153,31 @@ class Batch:
         tokens: `(n, decisions)`, canonical.
         log_prob: `(n,)`, as it was when the candidates were drawn.
         advantages: `(n,)`; infeasible candidates count as the worst reward so far.
+        entropy_coef: Weight of each decision's entropy beside them.
     """
 
     tokens: Tokens
     log_prob: Floats
     advantages: Floats
+    entropy_coef: float
 
 
 class PolicyGradient:
     """A policy, and results that wait until there are enough for an update.
 
+    A search that is planned for at least `LONG` evaluations has settings of its own: advantages by rank, and
+    an entropy bonus that falls to 0 by the last of them. A saved state continues as it was begun, whatever
+    is planned now.
+
     Args:
-        decisions: What the tokens mean.
+        problem: What is searched, with the evaluations that are planned.
         policy: "independent" or "lstm".
         seed: Of the policy's initial weights.
-        learning_rate: Step size of the policy; None means its own.
-        batch: Results per update, at least 1.
-        baseline_keep: Share of the baseline that an update keeps, in [0, 1).
+        learning_rate: Step size of the policy; None leaves it to the length of the search.
+        batch: Results per update, at least 1; None likewise.
+        steps: Steps of the policy per update.
+        baseline_keep: Share of the baseline that an update keeps, in [0, 1), where advantages are no ranks.
+        entropy_coef: Weight of the entropy; None likewise, and then it falls in a long search.
 
     Attributes:
         policy: What is trained.
@@ -131,50 +187,114 @@ class PolicyGradient:
         ControllerError: An argument is wrong.
     """
 
+    policy: Policy
+    advantages: Advantages | RankAdvantages
+
     def __init__(
         self,
-        decisions: Decisions,
+        problem: Problem,
         *,
         policy: PolicyName,
         seed: int,
         learning_rate: float | None,
-        batch: int,
+        batch: int | None,
         baseline_keep: float,
+        entropy_coef: float | None,
+        steps: int = 1,
     ) -> None:
-        self._batch = require_count("batch", batch)
-        self.advantages = Advantages(baseline_keep)
-        self.policy = make_policy(policy, decisions, learning_rate=learning_rate, seed=seed)
+        self._steps = steps
+        self._given_batch = None if batch is None else require_count("batch", batch)
+        self._given_entropy_coef = entropy_coef
+        self._baseline_keep = baseline_keep
         self._log_prob: list[float] = []  # of the latest results, which wait for an update
+
+        def make(default: float | None) -> Policy:
+            rate = default if learning_rate is None else learning_rate
+            return make_policy(policy, problem.decisions, learning_rate=rate, seed=seed)
+
+        self._make_policy = make
+        self._long_rate = LONG_LEARNING_RATES.get(policy, math.nan)  # such a policy is refused below
+        self._plan(problem.evaluations)
+
+    @property
+    def settings(self) -> State:
+        """What a state must be made alike with, as JSON values."""
+        return {
+            "batch": BATCH if self._given_batch is None else self._given_batch,
+            "baseline_keep": self._baseline_keep,
+            "entropy_coef": ENTROPY_COEF if self._given_entropy_coef is None else self._given_entropy_coef,
+        }
+
+    def _plan(self, evaluations: int | None) -> None:
+        """Starts anew, with the settings for so many evaluations."""
+        self._evaluations = evaluations if evaluations is not None and evaluations >= LONG else None
+        running = Advantages(self._baseline_keep)  # also where it is not used: it checks its argument
+        if self._evaluations is None:
+            self._batch, self.advantages = self._given_batch or BATCH, running
+            self.policy = self._make_policy(None)
+        else:
+            self._batch, self.advantages = self._given_batch or LONG_BATCH * self._steps, RankAdvantages()
+            self.policy = self._make_policy(self._long_rate * math.sqrt(LONG / self._evaluations))
+
+    def _entropy_coef(self, results: int) -> float:
+        """The entropy's weight after so many results."""
+        if self._given_entropy_coef is not None:
+            return self._given_entropy_coef
+        if self._evaluations is None:
+            return ENTROPY_COEF
+        return LONG_ENTROPY_COEF * max(0.0, 1 - results / self._evaluations)
 
     def batches(self, told: Sequence[Told], results: Results) -> Iterator[Batch]:
         """Adds results to those that wait and yields full batches, the oldest results first.
 
         While every result so far is infeasible there is no reward to compare with, and all of them wait.
         """
-        for proposal, candidate, _ in told:
-            log_prob = proposal.log_prob
-            if math.isnan(log_prob):
-                log_prob = float(self.policy.log_prob(np.array([candidate], dtype=np.int64))[0])
-            self._log_prob.append(log_prob)
-        while len(self._log_prob) >= self._batch and results.worst < math.inf:
-            tokens, rewards = results.latest(len(self._log_prob))
+        self._log_prob += self._log_probs(told)
+        waiting = len(self._log_prob)
+        if waiting < self._batch or math.isinf(results.worst):
+            return
+        tokens, rewards = results.latest(waiting + LATEST)
+        first = len(rewards) - waiting
+        for start in range(first, len(rewards) - self._batch + 1, self._batch):
+            end = start + self._batch
             yield Batch(
-                tokens=tokens[: self._batch],
+                tokens=tokens[start:end],
                 log_prob=np.array(self._log_prob[: self._batch]),
-                advantages=self.advantages.of(rewards[: self._batch]),
+                advantages=self._advantages_of(rewards[:end]),
+                entropy_coef=self._entropy_coef(len(results) - len(rewards) + end),
             )
             del self._log_prob[: self._batch]
 
+    def _log_probs(self, told: Sequence[Told]) -> list[float]:
+        """Log-probabilities as they were told; where they were not, those under the policy of today."""
+        found = [proposal.log_prob for proposal, *_ in told]
+        missing = [place for place, value in enumerate(found) if math.isnan(value)]
+        if missing:
+            now = self.policy.log_prob(np.array([told[place][1] for place in missing], dtype=np.int64))
+            for place, value in zip(missing, now.tolist(), strict=True):
+                found[place] = value
+        return found
+
+    def _advantages_of(self, rewards: Floats) -> Floats:
+        """Advantages of the last batch of the rewards so far."""
+        if isinstance(self.advantages, RankAdvantages):
+            return self.advantages.of(rewards[-max(LATEST, self._batch) :], self._batch)
+        return self.advantages.of(rewards[-self._batch :])
+
     def state_dict(self) -> State:
         """Returns the policy, the log-probabilities of the results that wait, and the running means."""
-        return {
+        state: State = {
             "policy": self.policy.state_dict(),
             "log_prob": np.array(self._log_prob, dtype=np.float64),
-            "advantages": self.advantages.state_dict(),
         }
+        if isinstance(self.advantages, RankAdvantages):
+            return {**state, "evaluations": self._evaluations}
+        return {**state, "advantages": self.advantages.state_dict()}
 
     def load_state_dict(self, state: State) -> None:
-        """Continues from a state."""
+        """Continues from a state, as it was begun."""
+        self._plan(state.get("evaluations"))
         self.policy.load_state_dict(state["policy"])
         self._log_prob = np.asarray(state["log_prob"]).tolist()
-        self.advantages.load_state_dict(state["advantages"])
+        if isinstance(self.advantages, Advantages):
+            self.advantages.load_state_dict(state["advantages"])

@@ -17,22 +17,22 @@ from controllers.results import Told
 class PPO(Algorithm):
     """Proximal policy optimisation of a one-step problem: one candidate, one reward.
 
-    Advantages are made as in `Reinforce`. Every batch is gone through `epochs` times, a whole batch per Adam
-    step; a candidate stops pushing once its probability has moved by more than `clip_coef` in the direction
-    its advantage asks for. Probabilities are compared with those stored when the candidate was drawn
-    (`Proposal.log_prob`), so late results are weighed for what they are.
+    Advantages are made as in `Reinforce`, also where a long search is planned. Every batch is gone through
+    `epochs` times, a whole batch per Adam step; a candidate stops pushing once its probability has moved by
+    more than `clip_coef` in the direction its advantage asks for. Probabilities are compared with those
+    stored when the candidate was drawn (`Proposal.log_prob`), so late results are weighed for what they are.
 
     Args:
         problem: What is searched; cardinalities stand for `Problem(cardinalities, conditions)`.
         conditions: As in `Problem`.
         seed: The same seed and the same results give the same proposals.
         policy: "independent" logits per decision, or an autoregressive "lstm" (loads torch).
-        learning_rate: Adam's; None means 0.2 for independent logits and 0.01 for the LSTM.
-        batch: Results per update.
+        learning_rate: Adam's; None as in `Reinforce`.
+        batch: Results per update; None means 5, and 8 for each of the epochs in a long search.
         epochs: Steps per update.
         clip_coef: Change of a candidate's probability, as a share of it, at which it stops pushing.
-        baseline_keep: Share of the baseline and of the advantages' mean square that an update keeps.
-        entropy_coef: Weight of each decision's entropy in nats beside advantages of unit size.
+        baseline_keep: As in `Reinforce`.
+        entropy_coef: Likewise.
 
     Raises:
         ControllerError: An argument is wrong.
@@ -49,54 +49,53 @@ class PPO(Algorithm):
         seed: int = 0,
         policy: PolicyName = "independent",
         learning_rate: float | None = None,
-        batch: int = 5,
+        batch: int | None = None,
         epochs: int = 3,
         clip_coef: float = 0.3,
         baseline_keep: float = 0.9,
-        entropy_coef: float = 0.1,
+        entropy_coef: float | None = None,
     ) -> None:
         self._epochs = require_count("epochs", epochs)
         if not clip_coef > 0:
             raise ControllerError(
                 f"clip_coef > 0 must hold, but got clip_coef={clip_coef}", field="clip_coef"
             )
-        settings = {
-            "policy": policy,
-            "learning_rate": learning_rate,
-            "batch": batch,
-            "epochs": epochs,
-            "clip_coef": clip_coef,
-            "baseline_keep": baseline_keep,
-            "entropy_coef": entropy_coef,
-        }
-        super().__init__("PPO", problem, conditions, seed=seed, settings=settings)
+        problem = Problem.of(problem, conditions)
         self._gradient = PolicyGradient(
-            self._decisions,
+            problem,
             policy=policy,
             seed=seed,
             learning_rate=learning_rate,
             batch=batch,
             baseline_keep=baseline_keep,
+            entropy_coef=entropy_coef,
+            steps=self._epochs,
         )
-        self._policy = self._gradient.policy
+        settings = {
+            "policy": policy,
+            "learning_rate": learning_rate,
+            "epochs": epochs,
+            "clip_coef": clip_coef,
+            **self._gradient.settings,
+        }
+        super().__init__("PPO", problem, None, seed=seed, settings=settings)
         self._clip_coef = clip_coef
-        self._entropy_coef = entropy_coef
         self._diagnostics: dict[str, float] = {}
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        return self._policy.sample(rng, n, temperature)
+        return self._gradient.policy.sample(rng, n, temperature)
 
     def _log_prob(self, tokens: Tokens) -> Floats:
-        return self._policy.log_prob(tokens)
+        return self._gradient.policy.log_prob(tokens)
 
     def _learn(self, told: Sequence[Told]) -> None:
         for batch in self._gradient.batches(told, self._results):
             self._update(batch)
 
     def _update(self, batch: Batch) -> None:
-        entropy = self._policy.entropy(batch.tokens)
+        entropy = self._gradient.policy.entropy(batch.tokens)
         losses, clipped = zip(*(self._epoch(batch) for _ in range(self._epochs)), strict=True)
-        log_ratio = self._policy.log_prob(batch.tokens) - batch.log_prob
+        log_ratio = self._gradient.policy.log_prob(batch.tokens) - batch.log_prob
         self._diagnostics = {
             "baseline": self._gradient.advantages.baseline,
             "deviation": self._gradient.advantages.deviation,
@@ -108,11 +107,11 @@ class PPO(Algorithm):
 
     def _epoch(self, batch: Batch) -> tuple[float, float]:
         """Takes one step and returns the clipped loss before it and the share of clipped candidates."""
-        ratio = np.exp(self._policy.log_prob(batch.tokens) - batch.log_prob)
+        ratio = np.exp(self._gradient.policy.log_prob(batch.tokens) - batch.log_prob)
         bounded = np.clip(ratio, 1 - self._clip_coef, 1 + self._clip_coef)
         is_pushing = ratio * batch.advantages <= bounded * batch.advantages
         weights = np.where(is_pushing, ratio * batch.advantages, 0.0) / len(batch.advantages)
-        self._policy.step(batch.tokens, weights, self._entropy_coef)
+        self._gradient.policy.step(batch.tokens, weights, batch.entropy_coef)
         loss = -float(np.minimum(ratio * batch.advantages, bounded * batch.advantages).mean())
         return loss, float((np.abs(ratio - 1) > self._clip_coef).mean())
 
@@ -136,4 +135,4 @@ class PPO(Algorithm):
 
     def probabilities(self) -> list[Floats] | None:
         """Returns for each decision the probability of each option, for the LSTM along its mode."""
-        return self._policy.probabilities()
+        return self._gradient.policy.probabilities()

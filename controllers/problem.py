@@ -49,12 +49,14 @@ class Problem:
             How much it is worth is learnt from results. `Dyna` chooses its first candidates by it.
         reference: A candidate that is known to be good for its costs, such as a published network; kept in
             canonical form. `Dyna` proposes it first where it can be expected to do well.
+        evaluations: How many results are planned; None where that is open. `Reinforce` and `PPO` set
+            themselves for long searches by it. It binds nobody: more or fewer may come.
         decisions: Cardinalities and conditions, checked.
 
     Raises:
         ControllerError: There is no decision, a cardinality or a condition is wrong, what must be a function
-            cannot be called, the noise is negative or not finite, a number of costs is no count, or the
-            reference is no candidate.
+            cannot be called, the noise is negative or not finite, a number of costs or of evaluations is no
+            count, or the reference is no candidate.
     """
 
     cardinalities: Sequence[int]
@@ -68,6 +70,7 @@ class Problem:
     measured_costs: int = 0
     prior: Prior | None = None
     reference: Candidate | None = None
+    evaluations: int | None = None
     decisions: Decisions = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -81,6 +84,8 @@ class Problem:
                 field="noise",
             )
         require_count("measured_costs", self.measured_costs, least=0)
+        if self.evaluations is not None:
+            object.__setattr__(self, "evaluations", require_count("evaluations", self.evaluations))
         decisions = Decisions(self.cardinalities, self.conditions)
         object.__setattr__(self, "decisions", decisions)
         object.__setattr__(self, "cardinalities", decisions.cardinalities)

@@ -1,4 +1,4 @@
-"""REINFORCE with settings that need few evaluations: small batches, normalised advantages, no repeats."""
+"""REINFORCE with settings for few evaluations, and others for many; no candidate is repeated."""
 
 from __future__ import annotations
 
@@ -23,15 +23,23 @@ class Reinforce(Algorithm):
     the scale and offset of rewards do not matter, and the entropy bonus means the same everywhere. Late
     results count as if drawn from the policy of today.
 
+    A search whose problem has at least 1,000 `evaluations` planned has other settings: advantages by the rank
+    among the latest results (`controllers.policy_gradient.RankAdvantages`), and an entropy bonus that falls
+    to 0 by the last of them. Then not even the order of magnitude of a penalty matters, and the policy is
+    nearly decided at the end. A saved state goes on as it was begun.
+
     Args:
         problem: What is searched; cardinalities stand for `Problem(cardinalities, conditions)`.
         conditions: As in `Problem`.
         seed: The same seed and the same results give the same proposals.
         policy: "independent" logits per decision, or an autoregressive "lstm" (loads torch).
-        learning_rate: Adam's; None means 0.2 for independent logits and 0.01 for the LSTM.
-        batch: Results per update.
-        baseline_keep: Share of the baseline and of the advantages' mean square that an update keeps.
-        entropy_coef: Weight of each decision's entropy in nats beside advantages of unit size.
+        learning_rate: Adam's; None means 0.2 for independent logits and 0.01 for the LSTM, in a long search
+            times the root of 1,000 over its evaluations.
+        batch: Results per update; None means 5, and 8 in a long search.
+        baseline_keep: Share of the baseline and of the advantages' mean square that an update keeps; a long
+            search has no such baseline.
+        entropy_coef: Weight of each decision's entropy in nats beside advantages of unit size; None means
+            0.1, and in a long search a fall from 0.4 to 0.
 
     Raises:
         ControllerError: An argument is wrong.
@@ -48,45 +56,39 @@ class Reinforce(Algorithm):
         seed: int = 0,
         policy: PolicyName = "independent",
         learning_rate: float | None = None,
-        batch: int = 5,
+        batch: int | None = None,
         baseline_keep: float = 0.9,
-        entropy_coef: float = 0.1,
+        entropy_coef: float | None = None,
     ) -> None:
-        settings = {
-            "policy": policy,
-            "learning_rate": learning_rate,
-            "batch": batch,
-            "baseline_keep": baseline_keep,
-            "entropy_coef": entropy_coef,
-        }
-        super().__init__("Reinforce", problem, conditions, seed=seed, settings=settings)
+        problem = Problem.of(problem, conditions)
         self._gradient = PolicyGradient(
-            self._decisions,
+            problem,
             policy=policy,
             seed=seed,
             learning_rate=learning_rate,
             batch=batch,
             baseline_keep=baseline_keep,
+            entropy_coef=entropy_coef,
         )
-        self._policy = self._gradient.policy
-        self._entropy_coef = entropy_coef
+        settings = {"policy": policy, "learning_rate": learning_rate, **self._gradient.settings}
+        super().__init__("Reinforce", problem, None, seed=seed, settings=settings)
         self._diagnostics: dict[str, float] = {}
 
     def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        return self._policy.sample(rng, n, temperature)
+        return self._gradient.policy.sample(rng, n, temperature)
 
     def _log_prob(self, tokens: Tokens) -> Floats:
-        return self._policy.log_prob(tokens)
+        return self._gradient.policy.log_prob(tokens)
 
     def _learn(self, told: Sequence[Told]) -> None:
         for batch in self._gradient.batches(told, self._results):
             self._update(batch)
 
     def _update(self, batch: Batch) -> None:
-        log_prob = self._policy.log_prob(batch.tokens)
-        entropy = self._policy.entropy(batch.tokens)
-        self._policy.step(batch.tokens, batch.advantages / len(batch.advantages), self._entropy_coef)
-        log_ratio = self._policy.log_prob(batch.tokens) - log_prob
+        log_prob = self._gradient.policy.log_prob(batch.tokens)
+        entropy = self._gradient.policy.entropy(batch.tokens)
+        self._gradient.policy.step(batch.tokens, batch.advantages / len(batch.advantages), batch.entropy_coef)
+        log_ratio = self._gradient.policy.log_prob(batch.tokens) - log_prob
         self._diagnostics = {
             "baseline": self._gradient.advantages.baseline,
             "deviation": self._gradient.advantages.deviation,
@@ -113,4 +115,4 @@ class Reinforce(Algorithm):
 
     def probabilities(self) -> list[Floats] | None:
         """Returns for each decision the probability of each option, for the LSTM along its mode."""
-        return self._policy.probabilities()
+        return self._gradient.policy.probabilities()

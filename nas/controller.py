@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -68,8 +68,16 @@ class ControllerOptions:
             noise = real("accuracy_noise", self.accuracy_noise, least=0)
             object.__setattr__(self, "accuracy_noise", noise)
 
-    def make(self, catalogue: Catalogue, objective: Objective, *, seed: int) -> Controller:
+    def make(
+        self, catalogue: Catalogue, objective: Objective, *, seed: int, trials: int | None = None
+    ) -> Controller:
         """Makes the controller for a space: it never repeats a candidate, and none is above a known limit.
+
+        Args:
+            catalogue: Of the space.
+            objective: What is maximised.
+            seed: Of its choices.
+            trials: How many are planned; None where that is open.
 
         Raises:
             UsageError: The objective has several goals, and the controller looks for one candidate.
@@ -82,7 +90,8 @@ class ControllerOptions:
                 f"{', '.join(FRONT_CONTROLLERS)} or random",
                 field="controller",
             )
-        return CONTROLLERS[name](problem_of(catalogue, objective, noise=self.accuracy_noise), seed=seed)
+        problem = problem_of(catalogue, objective, noise=self.accuracy_noise)
+        return CONTROLLERS[name](replace(problem, evaluations=trials), seed=seed)
 
     def chosen(self, objective: Objective) -> str:
         """The name of the controller for an objective."""

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controllers import PPO, ControllerError, Outcome, Proposal, Reinforce
-from controllers.policy_gradient import RunningMean
+from controllers import PPO, ControllerError, Outcome, Problem, Proposal, Reinforce
+from controllers.policy_gradient import LONG, PolicyGradient, RankAdvantages, RunningMean
+from controllers.results import Results
+from controllers.testing.learning import check_learning
+from controllers.testing.tools import CONDITIONAL
 
 ALGORITHMS = [Reinforce, PPO]
 
@@ -142,3 +145,110 @@ def test_settings_out_of_range_are_refused_by_field(algorithm, field, value):
     with pytest.raises(ControllerError) as error:
         algorithm([2, 2], **{field: value})
     assert error.value.field == field
+
+
+def long(algorithm, *space, evaluations=LONG, **settings):
+    """A controller of a search that is planned to be a long one."""
+    return algorithm(Problem(*(space or ([3] * 8,)), evaluations=evaluations), **settings)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_search_planned_for_few_evaluations_is_set_as_one_of_which_nothing_is_known(algorithm):
+    plain, planned = algorithm([3] * 8), long(algorithm, evaluations=LONG - 1)
+    assert run(planned, lambda t: float(sum(t))) == run(plain, lambda t: float(sum(t)))
+    assert run(long(algorithm), lambda t: float(sum(t))) != run(algorithm([3] * 8), lambda t: float(sum(t)))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_in_a_long_search_only_the_order_of_rewards_counts(algorithm):
+    def cliff(tokens):
+        return float(sum(tokens)) if sum(tokens) > 6 else -1e9 + sum(tokens)
+
+    assert run(long(algorithm), cliff) == run(long(algorithm), lambda tokens: float(sum(tokens)))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_equal_rewards_teach_nothing_in_a_long_search(algorithm):
+    controller = long(algorithm, entropy_coef=0.0)
+    run(controller, lambda _: 0.7, 40)
+    np.testing.assert_array_equal(logits(controller), 0)
+
+
+def test_an_advantage_is_the_standardised_logarithm_of_the_share_above():
+    advantages = RankAdvantages()
+    found = advantages.of(np.array([5.0, 1.0, 9.0, 1.0]), 3)
+    scores = -np.log([1 - 5 / 8, 1 - 2 / 8, 1 - 7 / 8, 1 - 2 / 8])  # equal rewards share their ranks
+    np.testing.assert_allclose(found, ((scores - scores.mean()) / scores.std())[1:])
+    assert (advantages.baseline, advantages.deviation) == (4.0, pytest.approx(math.sqrt(11)))
+
+
+def test_the_entropy_bonus_of_a_long_search_falls_to_nothing_and_stays_there():
+    problem = Problem([3] * 8, evaluations=LONG)
+    gradient = PolicyGradient(
+        problem,
+        policy="independent",
+        seed=0,
+        learning_rate=None,
+        batch=250,
+        baseline_keep=0.9,
+        entropy_coef=None,
+    )
+    results = Results(problem.decisions)
+    rng = np.random.default_rng(0)
+    told = results.take([(Proposal(tuple(t)), float(sum(t))) for t in rng.integers(0, 3, (1250, 8)).tolist()])
+    found = [batch.entropy_coef for batch in gradient.batches(told, results)]
+    np.testing.assert_allclose(found, [0.3, 0.2, 0.1, 0.0, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_in_a_long_search_many_results_at_once_teach_what_they_teach_one_by_one(algorithm):
+    at_once, one_by_one = long(algorithm), long(algorithm)
+    for _ in range(6):  # more than the latest 256
+        proposals = at_once.propose(64)
+        assert one_by_one.propose(64) == proposals
+        results = [(p, float(sum(p.tokens))) for p in proposals]
+        at_once.feedback(results)
+        for result in results:
+            one_by_one.feedback([result])
+    np.testing.assert_array_equal(logits(one_by_one), logits(at_once))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_batch_of_proposals_is_new_and_carries_log_probabilities_of_active_decisions_only(algorithm):
+    cardinalities, conditions = CONDITIONAL
+    controller = long(algorithm, cardinalities, conditions)
+    seen = set()
+    for _ in range(2):
+        proposals = controller.propose(32)
+        assert len({p.tokens for p in proposals} | seen) == len(seen) + 32
+        seen |= {p.tokens for p in proposals}
+        active = Problem(cardinalities, conditions).decisions.active(np.array([p.tokens for p in proposals]))
+        assert not active.all()
+        for proposal, is_active in zip(proposals, active, strict=True):
+            by_hand = sum(
+                math.log(p[token])
+                for p, token, counts in zip(
+                    controller.probabilities(), proposal.tokens, is_active, strict=True
+                )
+                if counts
+            )
+            assert proposal.log_prob == pytest.approx(by_hand)
+        controller.feedback([(p, float(sum(p.tokens))) for p in proposals])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize(("begun", "now"), [(None, LONG), (LONG, None), (LONG, 20 * LONG)])
+def test_a_search_goes_on_as_it_was_begun_whatever_is_planned_now(algorithm, begun, now):
+    controller, resumed = long(algorithm, evaluations=begun), long(algorithm, evaluations=now)
+    run(controller, lambda tokens: float(sum(tokens)), 30)
+    resumed.load_state_dict(controller.state_dict())
+    again = run(resumed, lambda tokens: float(sum(tokens)), 30)
+    assert again == run(controller, lambda tokens: float(sum(tokens)), 30)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_a_long_search_leaves_random_search_out_of_sight(algorithm):
+    def make(cardinalities, conditions, seed):
+        return algorithm(Problem(cardinalities, conditions, evaluations=LONG), seed=seed)
+
+    check_learning(make, margin=0.75, evaluations=LONG, seeds=range(3))

@@ -26,6 +26,8 @@ def test_cardinalities_and_conditions_are_kept_as_tuples():
         ("cardinalities", {"cardinalities": ()}),
         ("cardinalities", {"cardinalities": (2, 0)}),
         ("conditions", {"cardinalities": (2, 2), "conditions": ((),)}),
+        ("evaluations", {"cardinalities": (2, 2), "evaluations": 0}),
+        ("evaluations", {"cardinalities": (2, 2), "evaluations": 1e4}),
         *((name, {"cardinalities": (2, 2), name: 3}) for name in ("key", "feasible", "costs", "reward")),
     ],
 )

@@ -10,6 +10,8 @@ import pytest
 import nas
 from controllers import Proposal, RandomSearch, state_from_json, state_to_json
 from controllers.contract import ControllerError
+from nas.catalogue import Catalogue
+from nas.controller import ControllerOptions
 from nas.errors import ControllerFailedError, NasError
 from nas.study.study_folder import FILE_NAME
 
@@ -233,3 +235,14 @@ def test_a_reporter_that_raises_is_named_once_and_ends_nothing(tmp_path, small_s
 def test_a_reporter_may_still_pass_on_ctrl_c(tmp_path, small_space):
     study = run(small_space, tmp_path, reporters=[Failing("on_trial", error=KeyboardInterrupt())])
     assert study.ending == "interrupted"
+
+
+@pytest.mark.parametrize("name", ["reinforce", "ppo"])
+def test_a_policy_gradient_is_told_how_many_trials_are_planned(small_space, name):
+    catalogue, objective = Catalogue(small_space), nas.Objective.soft("macs", 1e6)
+    long, short, open_ended = (
+        ControllerOptions(name).make(catalogue, objective, seed=0, trials=trials).state_dict()
+        for trials in (20_000, 200, None)
+    )
+    assert long["evaluations"] == 20_000
+    assert "evaluations" not in short | open_ended
