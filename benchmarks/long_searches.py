@@ -169,16 +169,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Reads the options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name, choices, default in (
-        ("benchmarks", BENCHMARKS, ("macro", "accel-mlp")),
+        ("--benchmarks", BENCHMARKS, ("macro", "accel-mlp")),
         (
-            "objectives",
+            "--objectives",
             [goal for goal in OBJECTIVES if goal not in ("limit", "pareto")],
             ("hard", "absolute"),
         ),
-        ("controllers", tuple(name for name in KINDS if name != "front"), DEFAULT),
-        ("noise", NOISES, ("none",)),
+        ("--controllers", tuple(name for name in KINDS if name != "front"), DEFAULT),
+        ("--noise", NOISES, ("none",)),
     ):
-        parser.add_argument(f"--{name}", nargs="+", choices=choices, default=default)
+        parser.add_argument(name, nargs="+", choices=choices, default=default)
     parser.add_argument("--evaluations", type=int, nargs="+", default=(1000, 5000, 20_000))
     parser.add_argument("--batch", type=int, default=64, help="candidates that are proposed at once")
     parser.add_argument("--seeds", type=int, default=10)
