@@ -427,6 +427,11 @@ def fill_proxy_check(parser: Parser) -> None:
         f"epochs of the longer schedule, as a multiple of the recipe's (default {LONGER:g}x)",
     )
     take(check, "--long-epochs", parse_number, "E", "epochs of the longer schedule, as a number")
+    check.add_argument(
+        "--supernet",
+        metavar="DIR",
+        help="what nas supernet wrote: judge shared weights beside short trainings",
+    )
     add_settings(parser, taken_by("proxy-check"))
     add_json(parser)
 

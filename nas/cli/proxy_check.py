@@ -1,4 +1,4 @@
-"""`nas proxy-check`: whether a short training ranks as a longer one does, before a search is paid for."""
+"""`nas proxy-check`: whether a short training, or shared weights, ranks as a longer training does."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from nas.evaluation.proxy_sample import Candidate, sample_candidates
 from nas.evaluation.proxy_variants import (
     LONG,
     RECIPE,
+    SHARED,
     check_networks,
     long_recipe,
     possible_variants,
@@ -25,6 +26,7 @@ from nas.evaluation.proxy_variants import (
     usual_proxies,
     variants_of,
 )
+from nas.protocols import Evaluator
 from nas.report.activity import Activity
 from nas.report.printing import emit, make_console
 from nas.report.proxy_report import draw_check, proxy_report
@@ -60,7 +62,10 @@ def run(arguments: Namespace) -> int:
     goal = judged_by(prepared.objective, data.task)
     count, seeds = arguments.candidates, arguments.seeds
     candidates = sample_candidates(space, count, seed=seed, limits=prepared.objective.known_limits)
-    variants = _variants(prepared, long, arguments.proxies, candidates, console)
+    variants: dict[str, Evaluator] = {**_variants(prepared, long, arguments.proxies, candidates, console)}
+    supernet_seconds = 0.0
+    if arguments.supernet is not None:
+        variants[SHARED], supernet_seconds = _shared(prepared, arguments.supernet)
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     _announce(prepared, variants, f"{count} candidates x {seeds} seeds", len(trainings), console)
     try:
@@ -79,6 +84,7 @@ def run(arguments: Namespace) -> int:
                 split=data.split_fingerprint,
                 seeds=seeds,
                 seed=seed,
+                supernet_seconds=supernet_seconds,
                 folder=folder,
                 on_finished=display.on_finished,
                 on_progress=display.on_progress,
@@ -109,6 +115,20 @@ def _require(arguments: Namespace) -> None:
             f"--seeds {arguments.seeds}",
             field="seeds",
         )
+
+
+def _shared(prepared: Prepared, folder: str) -> tuple[Evaluator, float]:
+    """Measures in a trained supernet; with the seconds that its training took.
+
+    Raises:
+        NasError: It cannot be read, or is of another space or other images.
+    """
+    from nas.weight_sharing.evaluator import SharedWeights
+
+    metrics = needed_of_task(prepared.objective, prepared.data.task)
+    evaluator = SharedWeights(folder, prepared.data, space=prepared.space, metrics=metrics)
+    assert evaluator.facts is not None, "it came from a folder"
+    return evaluator, evaluator.facts.seconds
 
 
 def _variants(
@@ -143,14 +163,14 @@ def _variants(
 
 
 def _announce(
-    prepared: Prepared, variants: Mapping[str, ProxyEvaluator], sample: str, count: int, console: Console
+    prepared: Prepared, variants: Mapping[str, Evaluator], sample: str, count: int, console: Console
 ) -> None:
     """Prints what is about to be done."""
     from nas.cli.search import announce
 
     announce(prepared, console)
     for name in (RECIPE, LONG):
-        for note in variants[name].notes:
+        for note in getattr(variants[name], "notes", ()):
             console.print(f"note       {name}: {note}", soft_wrap=True, highlight=False)
     names = ", ".join(variants)
     console.print(f"trainings  {sample} x {len(variants)} variants ({names}): {count}", soft_wrap=True)

@@ -12,9 +12,17 @@ import numpy as np
 
 from nas.contract import check_ways
 from nas.errors import RecipeError, StudyError
-from nas.evaluation.proxy_quality import Estimate, Measured, RankerQuality, VariantQuality, judge
+from nas.evaluation.proxy_quality import (
+    Estimate,
+    Measured,
+    RankerQuality,
+    Rival,
+    VariantQuality,
+    judge,
+    judge_rival,
+)
 from nas.evaluation.proxy_sample import FEW, Candidate
-from nas.evaluation.proxy_variants import LONG, RECIPE, VariantsEvaluator, check_networks
+from nas.evaluation.proxy_variants import LONG, RECIPE, SHARED, VariantsEvaluator, check_networks, seeds_of
 from nas.io import write_whole
 from nas.jobs import (
     JobLog,
@@ -39,9 +47,9 @@ if TYPE_CHECKING:
 FILE_NAME = "proxy-check.json"
 LOG = "trainings.jsonl"
 
-VERSION = 3
+VERSION = 4
 """Of the file. Version 1 had `ways` for `variants`, and more figures of each; before version 3 there were
-accuracies alone, which were named so."""
+accuracies alone, which were named so; version 4 added what a supernet's time buys otherwise."""
 
 EARLIER_NAMES = {"accuracy": "mean", "accuracies": "values"}
 
@@ -77,6 +85,7 @@ class ProxyCheck:
         rankers: Costs known without training, as rankers.
         warnings: What makes the figures less than they look.
         metric: What was measured of each training.
+        rival: What the time of the supernet's training buys otherwise; None where there is no supernet.
     """
 
     space: str
@@ -92,6 +101,7 @@ class ProxyCheck:
     rankers: tuple[RankerQuality, ...]
     warnings: tuple[str, ...] = ()
     metric: str = "accuracy"
+    rival: Rival | None = None
 
     def variant(self, name: str) -> VariantQuality:
         """One of the variants by its name."""
@@ -145,8 +155,14 @@ def read_check(path: Path | str) -> ProxyCheck:
         )
         rankers = tuple(RankerQuality(**_known(RankerQuality, one)) for one in data.pop("rankers"))
         warnings = tuple(data.pop("warnings"))
+        rival = data.pop("rival", None)
         check = ProxyCheck(
-            **data, candidates=candidates, variants=variants, rankers=rankers, warnings=warnings
+            **data,
+            candidates=candidates,
+            variants=variants,
+            rankers=rankers,
+            warnings=warnings,
+            rival=None if rival is None else Rival(**_known(Rival, rival)),
         )
         require_types(check)
         check.variant(RECIPE)
@@ -167,7 +183,9 @@ def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
     return {EARLIER_NAMES.get(name, name): value for name, value in values.items()}
 
 
-def _known(kind: type[VariantQuality] | type[RankerQuality], values: Mapping[str, Any]) -> dict[str, Any]:
+def _known(
+    kind: type[VariantQuality] | type[RankerQuality] | type[Rival], values: Mapping[str, Any]
+) -> dict[str, Any]:
     """The fields of a kind, its estimates read; version 1 had more."""
     names = {field.name for field in fields(kind)}
     return {
@@ -225,13 +243,14 @@ def check_proxies(
     split: str = "",
     seeds: int = LEAST_SEEDS,
     seed: int = 0,
+    supernet_seconds: float = 0.0,
     folder: Path,
     on_finished: OnFinished = lambda _: None,
     on_progress: Tell = lambda _: None,
 ) -> ProxyCheck:
     """Trains the sample in every variant and judges them; what the folder has already is not done again.
 
-    Proxies and seeds may be added to a check later; all else must stay as it was.
+    Proxies, a supernet and seeds may be added to a check later; all else must stay as it was.
 
     Args:
         space: Where the candidates come from.
@@ -246,6 +265,7 @@ def check_proxies(
         split: Fingerprint of their split.
         seeds: Trainings of each candidate in each variant, at least 2.
         seed: Those of the trainings are derived from it.
+        supernet_seconds: What the training of the variant `shared weights` took, where there is one.
         folder: Where trainings and result are written.
         on_finished: Receives each finished training.
         on_progress: Receives progress, with the place in `trainings_of` as the number of the trial.
@@ -271,16 +291,24 @@ def check_proxies(
         "seed": str(seed),
     }
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
-    evaluator = VariantsEvaluator(variants, [one.key.rsplit("/", 2)[0] for one in trainings])
+    names = {_word(name, one): name for name, one in variants.items()}
+    evaluator = VariantsEvaluator(variants, [names[one.key.rsplit("/", 2)[0]] for one in trainings])
     with JobLog(folder / LOG, settings, read_earlier=_read_earlier) as log:
         checked = unless_all_fail(on_finished, goal.metric)
         run_trainings(
             space, evaluator, executor, trainings, log, on_finished=checked, on_progress=on_progress
         )
         results = dict(log.results)
-    measured = {name: _measured(name, results, len(candidates), seeds, goal) for name in variants}
+    measured = {
+        name: _measured(_word(name, one), results, len(candidates), seeds_of(name, seeds), goal)
+        for name, one in variants.items()
+    }
     known = {"params": [float(c.params) for c in candidates], "macs": [float(c.macs) for c in candidates]}
-    judged, rankers = judge(measured, known, seed=seed)
+    judged, rankers = judge(measured, known, supernet_seconds=supernet_seconds, seed=seed)
+    rival = None
+    if SHARED in variants:
+        tokens = [one.tokens for one in candidates]
+        rival = judge_rival(space, tokens, measured, supernet_seconds=supernet_seconds, seed=seed)
     judged = tuple(replace(one, mean=None if one.mean is None else goal.sign * one.mean) for one in judged)
     check = ProxyCheck(
         space=space.fingerprint,
@@ -296,6 +324,7 @@ def check_proxies(
         rankers=rankers,
         warnings=warnings_of(judged, len(candidates), search_images, goal.metric),
         metric=goal.metric,
+        rival=rival,
     )
     check.save(folder)
     return check
@@ -308,13 +337,14 @@ def trainings_of(
     order = sorted(variants, key=lambda name: name != LONG)
     return tuple(
         Training(
-            key=_key(name, index, number),
+            key=_key(_word(name, variants[name]), index, number),
             label=f"{name}, candidate {index + 1}",
             tokens=candidate.tokens,
             seed=training_seed(seed, name, index, number),
         )
         for number in range(seeds)
         for name in order
+        if number < seeds_of(name, seeds)
         for index, candidate in enumerate(candidates)
     )
 
@@ -323,6 +353,11 @@ def training_seed(seed: int, variant: str, candidate: int, number: int) -> int:
     """Seed of one training, unlike any other's: variants that shared seeds would agree by their luck."""
     word = int(digest("proxy check", variant), 16)
     return int(np.random.SeedSequence([seed, word, candidate, number]).generate_state(1)[0] & 0x7FFFFFFF)
+
+
+def _word(name: str, evaluator: Evaluator) -> str:
+    """What the keys of a variant's trainings begin with: another supernet's are other ones."""
+    return f"{name} {evaluator.fingerprint}" if name == SHARED else name
 
 
 def _key(variant: str, candidate: int, number: int) -> str:

@@ -12,8 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nas.evaluation.proxy_variants import LONG, RECIPE
+from nas.evaluation.additive import predicted_order
+from nas.evaluation.proxy_variants import LONG, RECIPE, SHARED
 from nas.statistics import deviation_interval
+from search_spaces import SearchSpace
 
 Floats = npt.NDArray[np.float64]
 AgainstParams = Literal["better", "not distinguishable", "worse", "unknown"]
@@ -52,7 +54,8 @@ class VariantQuality:
         tau: Kendall's tau-b of one training and the longer schedule's mean, mean over seeds; of the longer
             schedule itself that between its own seeds, which is the ceiling.
         gain: How many spreads of the long metric the best of so many random candidates is expected to lie
-            above the mean, as many as can be trained in the time of 100 trials by the recipe.
+            above the mean, as many as can be measured in the time of 100 trials by the recipe, less the time
+            that a supernet's own training took.
         above_params: Its tau minus that of the number of parameters.
     """
 
@@ -82,6 +85,23 @@ class RankerQuality:
     """How a cost that is known without training ranks candidates: the larger, the better."""
 
     name: str
+    tau: Estimate | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rival:
+    """What a supernet's time buys otherwise: trainings by the recipe, and a predictor fitted to them.
+
+    Attributes:
+        seconds: Time of the supernet's training, where that was.
+        trainings: Trainings by the recipe that take as long, here.
+        fitted: Trainings that the predictor was fitted to, each time without the two that it compares.
+        tau: Its tau with the longer schedule's mean, mean over seeds.
+    """
+
+    seconds: float
+    trainings: float
+    fitted: int
     tau: Estimate | None
 
 
@@ -118,7 +138,11 @@ class _Tau:
 
 
 def judge(
-    measured: Mapping[str, Measured], known: Mapping[str, Sequence[float]], *, seed: int = 0
+    measured: Mapping[str, Measured],
+    known: Mapping[str, Sequence[float]],
+    *,
+    supernet_seconds: float = 0.0,
+    seed: int = 0,
 ) -> tuple[tuple[VariantQuality, ...], tuple[RankerQuality, ...]]:
     """Judges every variant by the longer schedule, and costs that are known without training beside them.
 
@@ -128,6 +152,7 @@ def judge(
     Args:
         measured: What was measured, by the name of the variant, `long` among them.
         known: Costs of every candidate by name, `params` among them.
+        supernet_seconds: What the training of a supernet took, if there is one among them.
         seed: Of the resampling.
     """
     truth = _row_means(measured[LONG].values)
@@ -142,19 +167,70 @@ def judge(
     }
     whole = _mean(measured[RECIPE].seconds) if RECIPE in measured else None
     variants = tuple(
-        _variant(name, each, taus[name], params=rankers["params"], recipe_seconds=whole)
+        _variant(
+            name,
+            each,
+            taus[name],
+            params=rankers["params"],
+            recipe_seconds=whole,
+            seconds_before=supernet_seconds if name == SHARED else 0.0,
+        )
         for name, each in measured.items()
     )
     return variants, tuple(RankerQuality(name=name, tau=tau.estimate) for name, tau in rankers.items())
 
 
+def judge_rival(
+    space: SearchSpace,
+    tokens: Sequence[Sequence[int]],
+    measured: Mapping[str, Measured],
+    *,
+    supernet_seconds: float,
+    seed: int = 0,
+) -> Rival | None:
+    """Judges the predictor that a supernet's time would buy; None where the recipe's time is not known.
+
+    It is fitted to the recipe's trainings of the sample, one of each candidate, at most as many as the time
+    buys: where it buys more than the sample has, the predictor would do better than is found.
+
+    Args:
+        space: Where the candidates come from.
+        tokens: The candidates.
+        measured: As `judge` takes it.
+        supernet_seconds: What the training of the supernet took.
+        seed: Of the resampling.
+    """
+    one = _mean(measured[RECIPE].seconds)
+    if not one:
+        return None
+    trainings = supernet_seconds / one
+    most = min(int(trainings), len(tokens) - 2)
+    truth, rows = _row_means(measured[LONG].values), np.asarray(tokens, np.int64)
+    weights = _resampled(np.random.default_rng(seed), len(truth))
+    orders = [
+        predicted_order(space.cardinalities, rows, column, most=most, seed=seed)
+        for column in measured[RECIPE].values.T
+    ]
+    usable = np.isfinite(truth)
+    every = [_weighted_tau_of(order, _order(truth), usable, weights) for order in orders]
+    values = np.stack(every).mean(axis=0)
+    tau = _Tau(float(values[0]), values[1:])
+    return Rival(seconds=supernet_seconds, trainings=trainings, fitted=most, tau=tau.estimate)
+
+
 def _variant(
-    name: str, measured: Measured, tau: _Tau, *, params: _Tau, recipe_seconds: float | None
+    name: str,
+    measured: Measured,
+    tau: _Tau,
+    *,
+    params: _Tau,
+    recipe_seconds: float | None,
+    seconds_before: float,
 ) -> VariantQuality:
     noise, seconds = pooled_noise(measured.values), _mean(measured.seconds)
     gain = None
     if name != LONG and recipe_seconds and seconds and math.isfinite(tau.value):
-        gain = _gain(tau.value, recipe_seconds / seconds)
+        gain = _gain(tau.value, (BUDGET_TRIALS * recipe_seconds - seconds_before) / seconds)
     return VariantQuality(
         name=name,
         trainings=measured.values.size,
@@ -191,12 +267,12 @@ def _spread(values: Floats, noise: Estimate | None) -> float | None:
     return math.sqrt(max(float(np.nanvar(means, ddof=1)) - added, 0.0))
 
 
-def _gain(tau: float, trainings_in_one: float) -> float:
-    """Expected place of the best candidate, in spreads of the long metric.
+def _gain(tau: float, candidates: float) -> float:
+    """Expected place of the best of so many random candidates, in spreads of the long metric.
 
     Source: Greiner, 1909, for the correlation of normal values from Kendall's tau.
     """
-    return math.sin(math.pi / 2 * tau) * best_of_normals(BUDGET_TRIALS * trainings_in_one)
+    return math.sin(math.pi / 2 * tau) * best_of_normals(candidates)
 
 
 def best_of_normals(count: float) -> float:
@@ -235,11 +311,19 @@ def _weighted_tau(one: Floats, other: Floats, weights: Floats) -> Floats:
 
     All resamples at once: scipy's takes a list at a time, some seconds for a check.
     """
-    usable = np.isfinite(one) & np.isfinite(other)
+    return _weighted_tau_of(_order(one), _order(other), np.isfinite(one) & np.isfinite(other), weights)
+
+
+def _order(values: Floats) -> Floats:
+    """Which of each two values is the larger (candidates, candidates): 1, -1 or 0."""
+    return np.asarray(np.sign(np.subtract.outer(values, values)), dtype=np.float64)
+
+
+def _weighted_tau_of(one: Floats, other: Floats, usable: npt.NDArray[np.bool_], weights: Floats) -> Floats:
+    """The same of two orders (candidates, candidates), by the candidates that can be used."""
     if usable.sum() < LEAST_USABLE:
         return np.full(len(weights), math.nan)
-    first, second = (np.sign(np.subtract.outer(v[usable], v[usable])) for v in (one, other))
-    chosen = weights[:, usable]
+    first, second, chosen = one[np.ix_(usable, usable)], other[np.ix_(usable, usable)], weights[:, usable]
     agreed, untied_first, untied_second = (
         np.einsum("bi,ij,bj->b", chosen, matrix, chosen, optimize=True)
         for matrix in (first * second, np.abs(first), np.abs(second))

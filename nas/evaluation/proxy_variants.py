@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 RECIPE, LONG = "recipe", "long"
 """Names of the user's own proxy and of the longer schedule that all are judged by."""
 
+SHARED = "shared weights"
+"""Name of a supernet among the variants. It measures each candidate once, as no seed changes anything."""
+
 SHARES: Mapping[str, Fraction] = {
     "epochs": Fraction(1, 3),
     "resolution": Fraction(1, 2),
@@ -154,6 +157,11 @@ def variants_of(
         )
     first = ProxyEvaluator(data, long, metrics=metrics, device=device)
     return {LONG: first} | {proxy.name: first.beside(recipe, proxy.reduction) for proxy in proxies}
+
+
+def seeds_of(variant: str, seeds: int) -> int:
+    """How often each candidate is measured in a variant, where trainings have so many seeds."""
+    return 1 if variant == SHARED else seeds
 
 
 def possible_variants(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nas.evaluation.proxy_check import ProxyCheck
-from nas.evaluation.proxy_quality import BUDGET_TRIALS, Estimate, VariantQuality
-from nas.evaluation.proxy_variants import LONG
+from nas.evaluation.proxy_quality import BUDGET_TRIALS, Estimate, Rival, VariantQuality
+from nas.evaluation.proxy_variants import LONG, SHARED
 from nas.metrics import FRACTION, metric_info, show_difference
 from nas.report.printing import Column, Fact, Report, Table, show_seconds
 from nas.units import show_number
@@ -48,7 +48,8 @@ def proxy_report(check: ProxyCheck, *, title: str, saved: tuple[Path, ...] = ())
         Fact(key="noise", label="noise", value=check.noise, text=_noise_text(check)),
         *(Fact(key=f"saved_{path.suffix[1:]}", label="saved", value=str(path)) for path in saved),
     )
-    notes = (recommendation(check), *(f"warning: {words}" for words in check.warnings))
+    rival = () if check.rival is None else (_rival_text(check, check.rival),)
+    notes = (recommendation(check), *rival, *(f"warning: {words}" for words in check.warnings))
     return Report(title=title, facts=facts, tables=(_variants(check), _rankers(check)), notes=("", *notes))
 
 
@@ -75,6 +76,19 @@ def recommendation(check: ProxyCheck) -> str:
     )
 
 
+def _rival_text(check: ProxyCheck, rival: Rival) -> str:
+    """What the supernet's time would buy, and how far the sample can say what comes of it."""
+    shared = check.variant(SHARED).tau
+    text = (
+        f"Training the supernet took {show_seconds(rival.seconds)}, as long as {rival.trainings:.0f} "
+        f"trainings by the recipe: tau of its shared weights is {_interval(shared)}, that of a predictor "
+        f"(ridge on the options) fitted to {rival.fitted} such trainings {_interval(rival.tau)}."
+    )
+    if rival.fitted < int(rival.trainings):
+        text += " The time buys more of them than the sample has, with which it would rank better."
+    return text
+
+
 def _named(variant: VariantQuality) -> str:
     return "the recipe" if variant.name == "recipe" else variant.name
 
@@ -96,6 +110,7 @@ def _scaled(check: ProxyCheck, value: float) -> str:
 def _variants(check: ProxyCheck) -> Table:
     show, label = partial(_scaled, check), metric_info(check.metric).label
     unit = "points" if _factor(check) == 100 else "its own unit"
+    less = "" if check.rival is None else "; that of training the supernet is taken off first"
     columns = (
         Column(key="name", heading="training"),
         Column(key="mean", heading=label, show=show, is_number=True),
@@ -123,7 +138,7 @@ def _variants(check: ProxyCheck) -> Table:
             f"{label}, noise (from seed to seed) and spread (between candidates, noise taken off) in {unit}",
             f"tau of {LONG}: between its own seeds, the ceiling that its noise sets",
             "gain: standard deviations above the mean of the best of as many random candidates as fit into "
-            f"the time of {BUDGET_TRIALS} trainings by the recipe",
+            f"the time of {BUDGET_TRIALS} trainings by the recipe{less}",
             "than params: how it ranks compared with the parameter count; no better where the interval of "
             "their difference contains 0",
         ),

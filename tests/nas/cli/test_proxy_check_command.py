@@ -5,7 +5,9 @@ import pytest
 from PIL import Image
 
 from nas.cli.main import main
-from nas.evaluation.proxy_check import read_noise
+from nas.evaluation.proxy_check import read_check, read_noise
+from nas.weight_sharing.training import train_supernet
+from search_spaces import small
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +46,20 @@ def complaint(capsys, words):
 
 @pytest.mark.slow
 def test_a_whole_check_is_trained_shown_drawn_and_repeated_at_once(pack, tmp_path, capsys):
+    supernet = tmp_path / "net"
+    space = small(resolution=16, num_classes=4, in_channels=1)
+    train_supernet(space, data=pack, out=supernet, sampling="uniform", epochs=1)
     options = ("--candidates", "5", "--longer", "2x", "--proxies", "epochs=1/2,data=1/2+width=1/2")
+    options += ("--supernet", str(supernet))
     assert main(command(pack, tmp_path, *options)) == 0
     shown = capsys.readouterr().out
-    for words in ("width=1/2+data=1/2", "from seed to seed by the recipe", "ceiling", "only 5 candidates"):
+    for words in (
+        "width=1/2+data=1/2",
+        "from seed to seed by the recipe",
+        "ceiling",
+        "only 5 candidates",
+        "shared weights",
+    ):
         assert words in shown
     with Image.open(tmp_path / "proxy-check.png") as picture:
         assert picture.width > 1_000
@@ -60,7 +72,11 @@ def test_a_whole_check_is_trained_shown_drawn_and_repeated_at_once(pack, tmp_pat
         "recipe",
         "epochs=1/2",
         "width=1/2+data=1/2",
+        "shared weights",
     ]
+    rival = read_check(tmp_path).rival
+    assert 0 < rival.fitted <= 3
+    assert f"fitted to {rival.fitted} such trainings" in shown
     assert answer["noise"] == read_noise(tmp_path).noise > 0
     assert all(variant["failed"] == 0 and variant["seconds"] > 0 for variant in answer["variants"])
 
@@ -80,6 +96,7 @@ def test_a_whole_check_is_trained_shown_drawn_and_repeated_at_once(pack, tmp_pat
         (("--max-macs", "10"), "no candidates can be drawn within the limits"),
         (("--search-fraction", "0.1"), "50 search images are needed"),
         (("--longer", "threex"), "a number is needed"),
+        (("--supernet", "nowhere"), "nowhere holds no trained supernet"),
     ],
 )
 def test_a_mistake_is_refused_with_the_rule_and_writes_nothing(pack, tmp_path, capsys, options, words):

@@ -275,7 +275,7 @@ def test_every_training_has_a_seed_of_its_own():
 def test_the_file_reads_back_as_it_was_written(tmp_path):
     found = check(tmp_path, tables())
     assert read_check(tmp_path) == read_check(tmp_path / "proxy-check.json") == found
-    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 3
+    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 4
 
 
 def test_trainings_of_the_first_version_are_not_done_again(tmp_path):
@@ -325,6 +325,53 @@ def test_a_missing_or_damaged_file_is_refused_with_a_remedy(tmp_path):
     with pytest.raises(StudyError) as error:
         read_noise(tmp_path)
     assert error.value.field == "proxy_check"
+
+
+def supernet(**changes):
+    return tables(**{"shared weights": Table("supernet", noise=0.0, agreement=0.9), **changes})
+
+
+def test_a_supernet_measures_each_candidate_once_and_stands_beside_what_its_time_buys(tmp_path):
+    variants = supernet()
+    found = check(tmp_path, variants, supernet_seconds=1.0)
+    assert len(variants["shared weights"].asked) == 24
+    shared = found.variant("shared weights")
+    assert (shared.trainings, shared.failed, shared.noise) == (24, 0, None)
+    assert shared.tau.low > 0.3
+    assert found.rival.trainings > 22
+    assert found.rival.fitted == 22
+    assert found.rival.tau.low < 0 < found.rival.tau.high  # accuracies that no option explains
+    assert read_check(tmp_path) == found
+    again = supernet()
+    assert check(tmp_path, again, supernet_seconds=1.0) == found
+    assert not again["shared weights"].asked
+
+
+def test_another_supernet_is_measured_again_and_may_be_added_later(tmp_path):
+    assert check(tmp_path, tables()).rival is None
+    check(tmp_path, supernet(), supernet_seconds=1.0)
+    other = supernet(**{"shared weights": Table("other", noise=0.0, agreement=0.2)})
+    found = check(tmp_path, other, supernet_seconds=1.0)
+    assert len(other["shared weights"].asked) == 24
+    assert found.variant("shared weights").tau.value < 0.5
+
+
+def test_the_time_of_training_a_supernet_is_taken_off_its_gain():
+    rng = np.random.default_rng(1)
+    long = np.repeat(rng.normal(size=(40, 1)), 2, axis=1)
+    measured = {
+        "long": Measured(values=long, seconds=np.full(long.shape, 30.0)),
+        "recipe": Measured(values=long + rng.normal(size=long.shape), seconds=np.full(long.shape, 10.0)),
+        "shared weights": Measured(values=long[:, :1], seconds=np.full((40, 1), 0.1)),
+    }
+
+    def gain(seconds):
+        variants, _ = judge(measured, {"params": list(range(40))}, supernet_seconds=seconds)
+        return next(variant.gain for variant in variants if variant.name == "shared weights")
+
+    assert gain(0.0) == pytest.approx(best_of_normals(10_000))
+    assert gain(900.0) == pytest.approx(best_of_normals(1_000))
+    assert gain(1_001.0) == 0.0  # its training alone takes longer
 
 
 def test_fewer_than_ten_candidates_are_warned_of_and_fewer_than_five_refused(tmp_path):
