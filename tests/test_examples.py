@@ -135,6 +135,14 @@ def test_a_table_of_this_machine_limits_the_latency_of_a_search(run):
 
 
 @pytest.mark.slow
+def test_a_supernet_is_searched_and_the_best_trained_alone(run):
+    printed = run("weight_sharing.py", "--epochs", 0.3, "--trials", 3, "--finalists", 1)
+    assert "3 networks measured in the supernet" in printed
+    assert re.search(r"best in the supernet: trial [0-2], [\d,]+ macs, 0\.\d{3} there", printed)
+    assert re.search(r"best of 1 trained by themselves: test accuracy 0\.\d{3}", printed)
+
+
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_search_runs_on_a_cluster(run):
     printed = run("ray_cluster.py", "--workers", 1, "--trials", 2, "--epochs", 0.6)
