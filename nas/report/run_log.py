@@ -21,6 +21,9 @@ from nas.study.study import open_study
 from search_spaces import Decision, describe
 from search_spaces.choices import has_choice
 
+EVERY_STEP = 10_000
+"""Each of the first so many steps is logged, then of as many every other one, then every third and so on."""
+
 POLICY_SECONDS = 2.5e-4
 """What asking a controller for its policy may cost per trial on average; an LSTM is asked less often."""
 
@@ -119,11 +122,13 @@ class RunLog:
         self._figures.begin()
 
     def of_trial(self, report: TrialReport) -> Step:
-        """Everything that is new with a trial that has finished."""
+        """Everything that is new with a trial that has finished; nothing where its step is not logged."""
         is_first = self._last is None
         self._last = report
         self._remember(report)
         step = report.counts.done
+        if step % (1 + step // EVERY_STEP) and not (is_first or report.is_best or step == report.total):
+            return Step(number=step, entries=())
         entries = self._values_of(report)
         if step in (1, report.total) or (step % self._policy_every == 0 and step >= self._policy_from):
             entries += self._policy(report)

@@ -91,7 +91,8 @@ class Sending:
         """
         step = begun(self._log).of_trial(report)
         assert self._thread is not None
-        self._thread.put(step)
+        if step.entries:
+            self._thread.put(step)
 
     def count(self, kind: str) -> None:
         """Counts an event; the count goes with the next trial."""

@@ -73,7 +73,7 @@ class TensorBoardReporter:
         ending = None if log is None else log.ending()
         file = self._file
         try:
-            if file is not None and ending is not None and ending.entries:
+            if file is not None and ending is not None:
                 self._write(ending)
         finally:
             self._file = None
@@ -81,7 +81,9 @@ class TensorBoardReporter:
                 file.close()
 
     def _write(self, step: Step) -> None:
-        """Appends a record, opening the file at the first."""
+        """Appends a record, opening the file at the first; nothing where nothing is new."""
+        if not step.entries:
+            return
         if self._file is None:
             self._file = EventFile(self._folder, first_step=step.number)
         self._file.write(step.number, [_value(entry) for entry in step.entries])

@@ -116,6 +116,19 @@ def test_best_so_far_is_the_highest_reward_up_to_each_step(tmp_path: Path) -> No
     assert list(curve(events, "best/reward").values()) == list(itertools.accumulate(rewards, max))
 
 
+def test_of_many_steps_fewer_and_fewer_are_logged_and_always_the_best_and_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.report.run_log.EVERY_STEP", 10)
+    study = run(tmp_path, 37)
+    shown = curve(read(tmp_path), "trial/number")
+    rewards = [trial.reward or 0.0 for trial in study.trials]
+    bests = {step for step in range(1, 38) if rewards[step - 1] > max(rewards[: step - 1], default=0.0)}
+    regular = {*range(1, 10), *range(10, 20, 2), *range(21, 30, 3), 32, 36}
+    assert set(shown) == regular | bests | {37}
+    assert len(shown) < 30
+
+
 def test_resumed_search_continues_at_the_next_step_in_the_same_folder(tmp_path: Path) -> None:
     run(tmp_path, 7)
     run(tmp_path, 12)
