@@ -42,6 +42,15 @@ def test_a_slow_controller_leaves_simulated_workers_idle(tmp_path):
     assert clock.busy_seconds == pytest.approx(2000, rel=0.05)
 
 
+def test_a_controller_that_proposes_many_at_once_keeps_simulated_workers_busy(tmp_path, monkeypatch):
+    plan = {"workers": 60, "start_seconds": 1.0, "controller_seconds": 2.0, "trial_seconds": 40.0}
+    _, at_once, _ = simulate(tmp_path / "at-once", **plan)
+    monkeypatch.setattr("nas.scheduling.BATCH_FROM", 61)
+    _, one_by_one, _ = simulate(tmp_path / "one-by-one", **plan)
+    assert at_once.utilisation > 0.7
+    assert one_by_one.utilisation < 0.5
+
+
 def _calls_to_start_one_more(running):
     """Python functions called to find and start a trial while so many others run."""
     space = make_space()
