@@ -192,7 +192,7 @@ class Search:
         """The controller, made for this space and objective where it is one of ours."""
         found = self.controller
         if isinstance(found, ControllerOptions):
-            found = found.make(catalogue, self.objective, seed=self.seed)
+            found = found.make(catalogue, self.objective, seed=self.seed, trials=self.budget.trials)
         if self.budget.finalists == AUTO and not isinstance(found, HasBeliefs):
             raise UsageError(
                 f"finalists='auto' needs a controller that has `beliefs`, but {type(found).__qualname__} has "
