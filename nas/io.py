@@ -91,17 +91,23 @@ ABANDONED_SECONDS = 24 * 3600
 _LEFT = re.compile(r"\.(?P<name>.+?)\.(?:(?P<host>[0-9a-f]{6})-(?P<process>\d+)-)?[0-9a-f]{8}\.(?:new|old)")
 
 
-def write_whole(path: Path, content: str | bytes) -> Path:
-    """Writes a file and its folder atomically: after a crash it is the old file or the new one.
+def write_whole(path: Path, content: str | bytes, *, makes_folder: bool = True) -> Path:
+    """Writes a file atomically: after a crash it is the old file or the new one.
+
+    Args:
+        path: The file.
+        content: What it shall hold.
+        makes_folder: Whether its folder is made where it is missing.
 
     Returns:
         The path.
 
     Raises:
-        OSError: The disk is full or may not be written to.
+        OSError: The disk is full or may not be written to, or there is no folder.
     """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if makes_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with scratch.open("wb") as file:
             file.write(content if isinstance(content, bytes) else content.encode("utf-8"))

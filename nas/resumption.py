@@ -39,7 +39,6 @@ def restore(loop: Loop, history: History, halving: Halving | None, known: Feedba
         halving.restore(history.trials, history.finished.values())
     loop.checkpoints.restore((history.trials[n], outcome) for n, outcome in history.finished.items())
     swept = loop.checkpoints.sweep({trial.number for trial in history.trials})
-    loop.journal.forget_weights(swept.missing)
     if history.controller_state is not None:
         try:
             loop.controller.load_state_dict(history.controller_state)

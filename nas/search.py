@@ -308,6 +308,7 @@ class Search:
             reporter.on_start(self._start(loop, plan))
             for kind, message in (*swept.messages(), *(() if journal.is_resumed else events)):
                 loop.tell(kind, message)
+            journal.forget_weights(swept.missing)  # once that is said: a kill in between says it twice
             say_what_changed(loop, history)
             count_deaths(loop, history)
             if loop.flow.waiting or not loop.progress.limit(self.budget, loop.flow):

@@ -264,7 +264,7 @@ class CheckpointStore:
         name = weights_name(outcome.number)
         try:
             (self._folder / name).parent.mkdir(exist_ok=True)  # a study's folder that was moved stays moved
-            write_whole(self._folder / name, fetched.weights)
+            write_whole(self._folder / name, fetched.weights, makes_folder=False)
         except OSError as error:
             return outcome, str(error)
         self._files.add(outcome.number)

@@ -143,15 +143,10 @@ def check_place(path: Path, inode: int) -> None:
     except OSError:
         is_there = False
     if not is_there:
-        raise StudyError(moved(path))
-
-
-def moved(path: Path) -> str:
-    """Says that a journal is not where it was opened."""
-    return (
-        f"{path} was moved or deleted while the search wrote to it: put it back, or repeat the command with "
-        "its new folder, to continue. Everything finished is in it"
-    )
+        raise StudyError(
+            f"{path} was moved or deleted while the search wrote to it: put it back, or repeat the command "
+            "with its new folder, to continue. Everything finished is in it"
+        )
 
 
 def release_claim(database: sqlite3.Connection, session: int) -> None:

@@ -14,7 +14,7 @@ from controllers import ControllerError, State, state_to_json
 from nas.errors import ControllerFailedError, StudyError
 from nas.outcome import TrialOutcome
 from nas.protocols import Clock, SystemClock
-from nas.study.driver import FolderLock, check_claim, check_place, claim, moved, release_claim
+from nas.study.driver import FolderLock, check_claim, check_place, claim, release_claim
 from nas.study.identity import Identity, Provenance
 from nas.study.journal_file import connect, explained, readable, without_collecting
 from nas.study.journal_reading import (
@@ -78,12 +78,12 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = FolderLock(folder)
         except OSError as error:
-            raise StudyError(f"the folder {folder} cannot be written: {error}") from error
+            raise _unwritable(folder, error) from error
         try:
             self._database = connect(folder)
         except OSError as error:
             self._lock.release()
-            raise StudyError(f"the folder {folder} cannot be written: {error}") from error
+            raise _unwritable(folder, error) from error
         except BaseException:
             self._lock.release()
             raise
@@ -95,7 +95,7 @@ class Journal:
             self._into_main_file()
         except OSError as error:
             self.close()
-            raise StudyError(moved(self.path)) from error
+            raise _unwritable(folder, error) from error
         except BaseException:
             self.close()
             raise
@@ -398,3 +398,7 @@ class Journal:
 
     def _now(self) -> str:
         return self._clock.now().isoformat(timespec="milliseconds")
+
+
+def _unwritable(folder: Path, error: OSError) -> StudyError:
+    return StudyError(f"the folder {folder} cannot be written: {error}")

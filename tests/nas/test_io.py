@@ -92,6 +92,12 @@ def test_a_file_is_written_to_the_byte_in_a_folder_that_is_made(tmp_path, conten
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_file_whose_folder_was_moved_away_does_not_make_it_anew(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        write_whole(tmp_path / "moved" / "file.txt", "new", makes_folder=False)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_cannot_be_written_stays_as_it_was(tmp_path, monkeypatch):
     path = write_whole(tmp_path / "file.txt", "old")
 

@@ -227,6 +227,33 @@ def test_weights_that_are_gone_are_named(tmp_path, small_space):
     ]
 
 
+class Interrupts:
+    """A user who ends a search as soon as it says that it begins."""
+
+    def on_start(self, start):  # noqa: ARG002
+        raise KeyboardInterrupt
+
+    def on_trial(self, report):
+        pass
+
+    def on_event(self, kind, message):
+        pass
+
+    on_progress = on_end = on_trial
+
+
+def test_weights_that_are_gone_are_named_by_the_next_run_where_one_was_ended_before_it_said_so(
+    tmp_path, small_space
+):
+    gone = search(small_space, tmp_path).best
+    gone.weights_file.unlink()
+    with pytest.raises(KeyboardInterrupt):
+        search(small_space, tmp_path, reporters=[Interrupts()])
+    again = search(small_space, tmp_path, trials=5)
+    assert again.trials[gone.number].weights_file is None
+    assert [kind for _, kind, _ in again.events] == ["weights_missing"]
+
+
 @contextmanager
 def who_may_only_read(folder):
     """Makes a folder and its files read-only; root, who may do all, is somebody else meanwhile."""
