@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from fault_search import MARK, weights_of
+from fault_driver import MARK
+from fault_search import weights_of
 
 JOURNAL = "study.sqlite"
 FINISHED = ("completed", "infeasible", "lost")

@@ -11,14 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from fault_checks import JOURNAL, changed, facts
+from fault_driver import Driver
 from fault_round import Round
-from fault_search import CANDIDATE_FAULTS, Driver, make_space
-
-import nas
-from nas.errors import StudyError
+from fault_search import CANDIDATE_FAULTS
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -101,12 +97,14 @@ def second_driver(one: Round) -> bool:
     first = one.stopped()
     if first is None:
         return False
+    if one.rng.random() < 0.3:  # as on a file system without locks
+        (one.folder / "study.lock").unlink(missing_ok=True)
     second = one.start()
     one.end(second, may_fail=True)
     refused = any("already writes" in said.get("error", "") for said in second.said)
     first.go() if one.rng.random() < 0.5 else first.send(signal.SIGKILL)
     one.end(first, may_fail=not refused)
-    if refused and any("trial" in said for said in second.said):
+    if refused and second.has_said("trial"):
         one.lose("a second driver was refused, but reported trials")
     return True
 
@@ -194,7 +192,7 @@ def read_only(one: Round) -> bool:
         with _locked(one.folder):
             driver = one.start()
             one.end(driver, may_fail=True)
-            if any("trial" in said for said in driver.said):
+            if driver.has_said("trial"):
                 one.lose("trials were reported from a folder that cannot be written")
         return True
     driver = one.stopped()
@@ -219,9 +217,11 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _open(one: Round) -> Driver | None:
-    """A driver that has stopped at a random line after it has opened the study."""
+    """A driver that has stopped at a random line between the start of its search and the end."""
     driver = one.stopped()
-    if driver is None or any("start" in said for said in driver.said):
+    if driver is None:
+        return None
+    if driver.has_said("start") and not driver.has_said("ending"):
         return driver
     driver.go()
     one.end(driver)
@@ -229,16 +229,19 @@ def _open(one: Round) -> Driver | None:
 
 
 def moved(one: Round) -> bool:
-    """The study's folder is moved away while the search runs, and put back afterwards."""
+    """The study's folder is moved while the search runs, and put back, or continued where it is."""
     driver = _open(one)
     if driver is None:
         return False
-    away = one.folder.with_name("away")
+    away = one.folder.with_name(f"moved-{one.injuries[one.kind]}")
     one.folder.rename(away)
     driver.go()
     one.end(driver, may_fail=True)
     _lose_folder(one)
-    away.rename(one.folder)
+    if one.rng.random() < 0.5:
+        away.rename(one.folder)
+    else:
+        one.case = replace(one.case, folder=str(away))
     return True
 
 
@@ -250,10 +253,10 @@ def deleted(one: Round) -> bool:
     shutil.rmtree(one.folder)
     driver.go()
     one.end(driver, may_fail=True)
-    if not any("error" in said for said in driver.said):
+    if not driver.has_said("error"):
         one.lose("the folder was deleted, and the search did not say so")
     _lose_folder(one)
-    one.named.append((one.kind, "all trials, deleted by the user"))
+    one.name("trials deleted by the user", len(one.known))
     one.known.clear()
     Path(one.case.ledger).unlink(missing_ok=True)
     return True
@@ -279,8 +282,7 @@ def deleted_weights(one: Round) -> bool:
     driver.send(one.rng.choice((signal.SIGKILL, signal.SIGTERM)))
     _go(driver)
     one.end(driver, may_fail=True)
-    if gone:
-        one.named.append((one.kind, f"{len(gone)} files of weights"))
+    one.name("files of weights", len(gone))
     return bool(gone)
 
 
@@ -339,90 +341,6 @@ def out_of_memory(one: Round) -> bool:
         return one.end(driver) == -signal.SIGKILL
 
 
-def damaged_pages(one: Round) -> bool:
-    """Bits of the journal's file are flipped, a page is half written, or its end is missing."""
-    return _damage(one, JOURNAL, lambda data: _injured(data, one.rng))
-
-
-def damaged_log(one: Round) -> bool:
-    """The same of the write-ahead log."""
-    return _damage(one, f"{JOURNAL}-wal", lambda data: _injured(data, one.rng))
-
-
-def deleted_log(one: Round) -> bool:
-    """The write-ahead log is deleted, which holds all since the search began or was resumed."""
-    return _damage(one, f"{JOURNAL}-wal", lambda _: None)
-
-
-def _injured(data: bytes, rng: Any) -> bytes:
-    page = 4096 * rng.randrange(max(1, len(data) // 4096))
-    what = rng.random()
-    if what < 0.4:
-        for _ in range(rng.choice((1, 1, 2, 8))):
-            place = rng.randrange(len(data))
-            data = data[:place] + bytes([data[place] ^ 1 << rng.randrange(8)]) + data[place + 1 :]
-        return data
-    if what < 0.8:  # sectors of a page were not written
-        start, count = page + 512 * rng.randrange(8), 512 * rng.randint(1, 8)
-        count = min(count, page + 4096 - start)
-        return data[:start] + rng.choice((bytes(count), rng.randbytes(count))) + data[start + count :]
-    return data[: rng.choice((page, page + 512, rng.randrange(1, len(data))))]
-
-
-def _damage(one: Round, name: str, change: Callable[[bytes], bytes | None]) -> bool:
-    """Stops the search, injures one of its files, and has the study repaired."""
-    driver = one.stopped()
-    if driver is None:
-        return False
-    driver.send(signal.SIGKILL)
-    one.end(driver)
-    path = one.folder / name
-    before = facts(one.folder)
-    if not path.is_file() or path.stat().st_size < 4_096 or not before:
-        return False
-    data = change(path.read_bytes())
-    is_without_trace = data is None and one.rng.random() < 0.5
-    if data is None:
-        path.unlink()
-    else:
-        path.write_bytes(data)
-    if is_without_trace:
-        (one.folder / f"{JOURNAL}-shm").unlink(missing_ok=True)
-    one.is_same = False
-    _repair(one, before, may_be_silent=is_without_trace)
-    return True
-
-
-def _repair(one: Round, before: dict[int, tuple[Any, ...]], *, may_be_silent: bool) -> None:
-    """Repairs the study; every trial that is not as it was must be named, or its file."""
-    try:
-        found = nas.verify(one.folder)
-        repaired = nas.verify(one.folder, repair=True, space=make_space())
-    except StudyError as error:  # beyond repair, and said so: the user has to begin again
-        one.named.append((one.kind, f"the whole study: {str(error)[:100]}"))
-        one.folder.rename(one.folder.with_name(f"beyond-{len(one.named)}"))
-        one.known.clear()
-        Path(one.case.ledger).unlink(missing_ok=True)
-        one.is_same = True
-        return
-    wrong = changed(before, one.folder)
-    words = " ".join([*(f"{p.where} {p.found}" for p in found.problems), *repaired.repaired])
-    trials = {p.trial for p in found.problems}
-    is_file = any(p.file.startswith(JOURNAL) and p.severity == "lost" for p in found.problems)
-    is_file = is_file or any(
-        p.file.startswith("weights/") and "no such trial" in p.found for p in found.problems
-    )
-    unnamed = [n for n in wrong if not (n in trials or f"trial {n}:" in words or is_file)]
-    if unnamed and not may_be_silent:
-        one.lose(f"trials {unnamed} are not as they were, and nas verify does not say so: {words[:200]}")
-    elif unnamed:
-        one.named.append((one.kind, f"{len(unnamed)} of {len(before)} trials, not found by nas verify"))
-    elif wrong:
-        one.named.append((one.kind, f"{len(wrong)} of {len(before)} trials"))
-    for number in wrong:
-        one.known.pop(number, None)
-
-
 KINDS = (
     Kind(name="driver killed (SIGKILL) at a line of code", injure=killed, weight=120),
     Kind(name="driver killed (SIGKILL) at a moment in time", injure=killed_in_time, weight=120),
@@ -437,11 +355,6 @@ KINDS = (
     Kind(name="weights deleted", injure=deleted_weights, weight=40),
     Kind(name="full disk", injure=full_disk, weight=50, place="full disk"),
     Kind(name="folder that is read-only", injure=read_only, weight=40, place="user"),
-    Kind(
-        name="pages of study.sqlite flipped, torn or cut off", injure=damaged_pages, weight=50, place="damage"
-    ),
-    Kind(name="study.sqlite-wal flipped, torn or cut off", injure=damaged_log, weight=30, place="damage"),
-    Kind(name="study.sqlite-wal deleted", injure=deleted_log, weight=15, place="damage"),
     Kind(name="NaN, odd exception, sys.exit of a candidate", injure=candidate, weight=30, place="candidates"),
     Kind(name="_exit or segmentation fault in the driver", injure=deadly, weight=7, place="deadly"),
     Kind(name="driver killed by the kernel for memory", injure=out_of_memory, weight=4, place="deadly"),

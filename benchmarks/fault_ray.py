@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from fault_driver import SECONDS, Driver
 from fault_kinds import SIGNALS, Injure, Kind, memory_limit
 from fault_round import Round
-from fault_search import SECONDS, Driver
 
 TIMEOUT = 10.0
 """Seconds that a trial may take where candidates hang; the others take up to 0.3."""
@@ -85,7 +85,9 @@ def without_restart(injure: Injure) -> Injure:
 
     def stopping(one: Round) -> bool:
         if one.driver is not None:
-            one.end(one.driver)
+            one.driver.send(signal.SIGTERM)
+            one.end(one.driver, may_fail=True)
+            one.driver = None
         one.case = replace(one.case, on_ray_loss="stop")
         done = injure(one)
         if done and one.driver is not None:
@@ -246,6 +248,12 @@ RAY_KINDS = (
         place="ray candidate",
     ),
     Kind(name="Ray: segmentation fault", injure=planned("segfault"), weight=8, place="ray candidate"),
+    Kind(
+        name="Ray: segmentation fault at every attempt",
+        injure=planned("segfault!"),
+        weight=3,
+        place="ray candidate",
+    ),
     Kind(name="Ray: _exit", injure=planned("_exit"), weight=8, place="ray candidate"),
     Kind(
         name="Ray: exception that cannot be pickled",

@@ -21,7 +21,8 @@ from fault_checks import (
     left_over,
     processes,
 )
-from fault_search import Case, Driver
+from fault_driver import Driver
+from fault_search import Case
 
 import nas
 
@@ -46,7 +47,7 @@ class Round:
         is_same: Whether it must be the search that was not injured, in the end.
         injuries: How many of each kind.
         losses: What was lost, with the kind that was at work.
-        named: What injuries of files have lost, and said so.
+        named: What injuries of files have cost, and said so: the kind, what, and how many.
         kind: The kind at work.
         driver: One that runs on between two injuries, on Ray.
         planned: Trials whose evaluation is to fail, and the kind.
@@ -61,7 +62,7 @@ class Round:
     is_same: bool = True
     injuries: Counter[str] = field(default_factory=Counter)
     losses: list[str] = field(default_factory=list)
-    named: list[tuple[str, str]] = field(default_factory=list)
+    named: list[tuple[str, str, int]] = field(default_factory=list)
     kind: str = ""
     driver: Driver | None = None
     planned: dict[int, str] = field(default_factory=dict)
@@ -98,6 +99,11 @@ class Round:
     def lose(self, words: str) -> None:
         """Writes a loss down."""
         self.losses.append(f"{self.kind}: {words}")
+
+    def name(self, what: str, count: int) -> None:
+        """Writes down what an injury has cost that was named."""
+        if count:
+            self.named.append((self.kind, what, count))
 
     def end(self, driver: Driver, *, may_fail: bool = False) -> int:
         """Waits for a driver's end, and learns what it reported."""

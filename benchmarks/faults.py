@@ -7,7 +7,7 @@ Each search is injured several times, continued after each time with the same co
 trial that was reported is in the journal once and unchanged, and in the end the journal is that of the same
 search without injuries, but for times; so are the weights on disk. No attempt is made twice, no process and
 no file is left over. Injuries of the journal itself are repaired with `nas verify --repair`: what they cost
-must be named. Kinds that need root, strace or several Ray nodes are left out where these are not there.
+must be named. Kinds that need root or strace are left out where these are not there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,11 +26,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
 from fault_checks import deaths
+from fault_files import FILE_KINDS
 from fault_kinds import KINDS, Kind
 from fault_ray import RAY_KINDS
 from fault_round import Round
@@ -108,49 +110,63 @@ def injure(one: Round, kinds: Sequence[Kind]) -> list[Kind]:
     return left
 
 
+@dataclass(slots=True)
+class Tally:
+    """What a run has done and found so far, by kind."""
+
+    injuries: Counter[str] = field(default_factory=Counter)
+    losses: Counter[str] = field(default_factory=Counter)
+    named: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+
+    def add(self, one: Round) -> None:
+        """Counts a search that has ended, and prints what it lost."""
+        self.injuries += one.injuries
+        for words in one.losses:
+            self.losses[words.partition(":")[0]] += 1
+            print(f"LOST in {one.root.name} ({one.case.controller}): {words}", flush=True)
+        for kind, what, cost in one.named:
+            self.named.setdefault((kind, what), []).append(cost)
+
+
 def run(kinds: Sequence[Kind], count: int, seed: int, *, keep: Path | None) -> int:
     """Injures searches so often, and prints what was lost; returns how much."""
-    rng = Random(seed)
-    rounds = plan(kinds, count, rng)
-    injuries, losses, named = Counter[str](), Counter[str](), defaultdict(list)
-    began, number = time.monotonic(), 0
-    while rounds and number < 4 * count:
-        chosen = rounds.pop(0)
-        root = Path(tempfile.mkdtemp(prefix="faults-"))
-        root.chmod(0o755)
-        with round_in(root, chosen[0].place, Random(f"{seed} {number}")) as one:
-            left = injure(one, chosen)
-            if one.losses and keep is not None:
-                shutil.copytree(root, keep / f"round-{seed}-{number}", dirs_exist_ok=True)
-        shutil.rmtree(root)
-        injuries += one.injuries
-        for words in one.losses:
-            losses[words.partition(":")[0]] += 1
-            print(
-                f"LOST in round {number} ({one.case.controller}, {len(chosen)} injuries): {words}", flush=True
-            )
-        for kind, words in one.named:
-            named[kind].append(words)
-        if left:
-            rounds.append(left)
-        number += 1
-        if number % 25 == 0:
-            print(f"{sum(injuries.values())} injuries, {time.monotonic() - began:.0f} s", flush=True)
-    report(kinds, injuries, losses, named)
+    rounds = plan(kinds, count, Random(seed))
+    tally, began, number = Tally(), time.monotonic(), 0
+    try:
+        while rounds and number < 4 * count:
+            chosen = rounds.pop(0)
+            root = Path(tempfile.mkdtemp(prefix=f"faults-{seed}-{number}-"))
+            root.chmod(0o755)
+            with round_in(root, chosen[0].place, Random(f"{seed} {number}")) as one:
+                left = injure(one, chosen)
+                if one.losses and keep is not None:
+                    shutil.copytree(root, keep / root.name)
+            shutil.rmtree(root)
+            tally.add(one)
+            rounds += [left] if left else []
+            number += 1
+            if number % 10 == 0:
+                done = sum(tally.injuries.values())
+                print(f"{done} injuries, {time.monotonic() - began:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print("stopped")
+    report(kinds, tally)
     print(f"{number} searches, {time.monotonic() - began:.0f} s")
-    return sum(losses.values())
+    return sum(tally.losses.values())
 
 
-def report(
-    kinds: Sequence[Kind], injuries: Counter[str], losses: Counter[str], named: dict[str, list[str]]
-) -> None:
+def report(kinds: Sequence[Kind], tally: Tally) -> None:
     """Prints the table by kind."""
-    print(f"\n{'kind':<60} {'injuries':>8} {'losses':>7}  damage that was named")
+    print(f"\n{'kind':<52} {'injuries':>8} {'losses':>7}  cost, named")
     for kind in kinds:
-        words = named[kind.name]
-        total = f"{len(words)}: {'; '.join(words)[:150]}" if words else ""
-        print(f"{kind.name:<60} {injuries[kind.name]:>8} {losses[kind.name]:>7}  {total}")
-    print(f"{'all':<60} {sum(injuries.values()):>8} {sum(losses.values()):>7}")
+        costs = [
+            f"{sum(counts)} {what} in {len(counts)} injuries"
+            for (name, what), counts in sorted(tally.named.items())
+            if name == kind.name
+        ]
+        counts = f"{tally.injuries[kind.name]:>8} {tally.losses[kind.name]:>7}"
+        print(f"{kind.name:<52} {counts}  {'; '.join(costs)}".rstrip())
+    print(f"{'all':<52} {sum(tally.injuries.values()):>8} {sum(tally.losses.values()):>7}")
 
 
 def possible() -> tuple[Kind, ...]:
@@ -164,7 +180,7 @@ def possible() -> tuple[Kind, ...]:
         "slow disk": has_strace,
         "disk that fails (ENOSPC, EIO, EDQUOT)": has_strace,
     }
-    everything = (*KINDS, *RAY_KINDS)
+    everything = (*KINDS, *FILE_KINDS, *RAY_KINDS)
     left_out = [k for k in everything if not (missing.get(k.place, True) and missing.get(k.name, True))]
     for kind in left_out:
         print(f"left out, for want of root or strace: {kind.name}")
@@ -182,6 +198,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="a folder for searches that lost something")
     arguments = parser.parse_args()
     print(f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # prints what was done so far
     kinds = [kind for kind in possible() if re.search(arguments.only, kind.name)]
     with tempfile.TemporaryDirectory(prefix="fr-", ignore_cleanup_errors=True) as folder:
         os.environ["RAY_TMPDIR"] = folder  # short, as Ray's sockets must be
