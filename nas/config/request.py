@@ -103,6 +103,12 @@ def new_settings(arguments: Namespace) -> Settings:
     """
     given = given_options(arguments)
     if given.get("supernet") is not None:
+        if given.get("has_policy"):
+            raise UsageError(
+                f"--weight-sharing trains shared weights of its own, but --supernet is {given['supernet']}: "
+                "leave one of them out",
+                field="supernet",
+            )
         given = {**asked_of_supernet(given["supernet"]), **given}
     missing = [f"--{name}" for name in ("data", "space") if name not in given]
     if missing:

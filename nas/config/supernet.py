@@ -85,12 +85,6 @@ def policy_training(request: Request, *, progress: Say = say_nothing) -> Superne
         SpaceError: The space is not valid.
     """
     settings = request.settings
-    if settings.supernet is not None:
-        raise UsageError(
-            f"--weight-sharing trains shared weights of its own, but --supernet is {settings.supernet}: "
-            "leave one of them out",
-            field="supernet",
-        )
     check_supernet_settings(settings, settings.make_objective())
     check_outside(request.folder, settings.data)
     source = find_space(str(settings.space))

@@ -1,14 +1,17 @@
 """A policy that is trained beside the shared weights."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
 
 import nas
 from nas.catalogue import Catalogue
+from nas.full_training.run import Unwatched
 from nas.objective import Objective
 from nas.weight_sharing.policy import DELAY, PolicySampler
+from nas.weight_sharing.training import POLICY, SupernetTraining, run
 from search_spaces import Conv, Head, Identity, MBConv, Network, SearchSpace, Stage, choice
 
 STEPS = 500
@@ -101,3 +104,37 @@ def test_networks_that_the_policy_draws_keep_the_limits():
 def test_an_objective_that_a_policy_cannot_be_trained_for_is_refused(objective, law):
     with pytest.raises(nas.ObjectiveError, match=law):
         PolicySampler(Catalogue(SPACE), Objective.parse(objective), steps=10, seed=0)
+
+
+def test_a_training_with_a_policy_that_was_stopped_ends_with_the_same_weights_and_policy(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nas.full_training.fitting.LOOK_SECONDS", 0.0)
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    images = (rng.integers(0, 100, (60, 8, 8, 3)) + 50 * labels[:, None, None, None]).astype(np.uint8)
+    data = nas.from_arrays(images, labels, name="greys")
+    asked = SupernetTraining(
+        space=SPACE,
+        data=data,
+        changes={"epochs": 2, "precision": "float32"},
+        objective=Objective.parse("accuracy - 0.1 * |macs / 40k - 1|"),
+    )
+    options = nas.TrainOptions(device="cpu")
+    whole = run(asked, tmp_path / "whole", options=options, watcher=Unwatched())
+
+    class Stopped(Unwatched):
+        def on_progress(self, progress):
+            if progress.step >= 3 and progress.row is None:
+                signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            asked,
+            tmp_path / "stopped",
+            options=nas.TrainOptions(device="cpu", checkpoint_steps=1),
+            watcher=Stopped(),
+        )
+    assert run(asked, tmp_path / "stopped", options=options, watcher=Unwatched()).weights == whole.weights
+    policies = [json.loads((tmp_path / name / POLICY).read_text()) for name in ("whole", "stopped")]
+    assert policies[0] == policies[1]
