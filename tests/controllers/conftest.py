@@ -36,6 +36,7 @@ def costs(rows):
 
 
 ALL = {
+    "ppo-long": lambda c, k, seed: PPO(Problem(c, k, evaluations=1000), seed=seed),
     "random": lambda c, k, seed: RandomSearch(c, k, seed=seed),
     "nsga2-costs": lambda c, k, seed: NSGA2(Problem(c, k, costs=costs), seed=seed, population=8),
     "front": lambda c, k, seed: Front(c, k, seed=seed),
