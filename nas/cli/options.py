@@ -184,10 +184,15 @@ def fill_train(parser: Parser) -> None:
     parser.add_argument(
         "--recipe",
         metavar="NAME",
-        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: finetune with --weights, else "
-        "small up to 64 pixels, modern above)",
+        help=f"{', '.join(RECIPES)}; or a file, recipe.toml (default: finetune with --weights or "
+        "--inherit, else small up to 64 pixels, modern above)",
     )
     parser.add_argument("--weights", metavar="WEIGHTS", help=f"start from these: {WEIGHTS_HELP}")
+    parser.add_argument(
+        "--inherit",
+        action="store_true",
+        help="start from the slices of the supernet that the study was searched in",
+    )
     take(parser, "--top", parse_positive_int, "N", "train the N best networks of a study", default=1)
     every = "; or ".join(f"{', '.join(task.metrics)} ({name})" for name, task in TASKS.items())
     parser.add_argument(

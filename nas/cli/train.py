@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from nas.config.request import given_options
 from nas.data.images import SEARCH_FRACTION, Carving
 from nas.errors import UsageError
 from nas.report.printing import emit, make_console, write_json
+
+if TYPE_CHECKING:
+    from nas.starting_weights import Weights
+    from nas.study.study_trial import StudyTrial
 
 
 def run(arguments: Namespace) -> int:
@@ -26,6 +31,7 @@ def run(arguments: Namespace) -> int:
         recipe=arguments.recipe,
         changes=given_options(arguments, FullRecipe),
         weights=arguments.weights,
+        inherits=_slices(arguments),
         download=arguments.download,
         top=arguments.top,
         task=arguments.task,
@@ -45,6 +51,21 @@ def run(arguments: Namespace) -> int:
         return 0
     emit(trained_report(trained), as_json=arguments.json)
     return 0
+
+
+def _slices(arguments: Namespace) -> Callable[[StudyTrial], Weights] | None:
+    """Gives networks the slices of their study's supernet; None where that is not asked for."""
+    if not arguments.inherit:
+        return None
+    if arguments.weights is not None:
+        raise UsageError(
+            f"networks start from their slices or from other weights, but got --inherit and --weights "
+            f"{arguments.weights}: leave one of them out",
+            field="inherit",
+        )
+    from nas.weight_sharing.inherit import slices_of
+
+    return slices_of(arguments.what)
 
 
 def _require_no_image_options(arguments: Namespace) -> None:

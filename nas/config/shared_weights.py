@@ -67,7 +67,10 @@ def check_supernet_settings(settings: Settings, objective: Objective) -> None:
         return
     usual, recipe = Recipe(), Recipe.from_json(settings.recipe)
     given = [name for name in OF_TRAININGS if getattr(settings, name) not in (None, False, ())]
-    given += [name for name in options_of(Recipe) if getattr(recipe, name) != getattr(usual, name)]
+    follows = {"epochs": {"rungs"}, "warmup_epochs": {"rungs", "epochs"}}  # what is not given follows others
+    for name in options_of(Recipe):
+        if getattr(recipe, name) != getattr(usual, name) and not follows.get(name, set()) & {*given}:
+            given.append(name)
     given += [name for name in ("compare_random", "compare_seeds") if getattr(settings, name)]
     if given:
         raise UsageError(

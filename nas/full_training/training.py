@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from nas.full_training.task_laws import metric_of_task, recipe_of_task
 from nas.full_training.trained_parts import frozen_names
 from nas.starting_weights import Weights, study_in
 from nas.study.study import Study
+from nas.study.study_trial import StudyTrial
 from nas.tasks import TASKS, TaskName
 from nas.trial import Say, say_nothing
 from nas.values import digest, seed_of, whole
@@ -98,6 +99,8 @@ class FullTraining:
         changes: Fields of the recipe that are to be others, as `FullRecipe.changed` takes them.
         weights: What to start from, as `find_weights` takes it, for recipes that start from weights; None is
             those of the bundle or the trial. Other recipes start from them only where they are given here.
+        inherits: Gives each trial of the study weights to start from, such as its slices of a supernet; the
+            default recipe is then `finetune`. None where trials have their own.
         download: Whether weights by timm's name may be downloaded.
         top: How many of a study's networks are trained.
         task: What networks learn to predict; None is what the images, or the study, say.
@@ -112,6 +115,7 @@ class FullTraining:
     recipe: str | Path | FullRecipe | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
     weights: Weights | str | Path | None = None
+    inherits: Callable[[StudyTrial], Weights] | None = None
     download: bool = False
     top: int = 1
     task: TaskName | None = None
@@ -134,7 +138,8 @@ class FullTraining:
             NasError: Something cannot be found or read, or does not fit; `field` names the argument.
         """
         top, seed = whole("top", self.top, least=1), seed_of(self.seed)
-        named = RECIPES["finetune"] if self.recipe is None and self.weights is not None else self.recipe
+        is_given = self.weights is not None or self.inherits is not None
+        named = RECIPES["finetune"] if self.recipe is None and is_given else self.recipe
         recipe = None if named is None else find_recipe(named).changed(**self.changes)
         starts_from = self.changes.get("starts_from") if recipe is None else recipe.starts_from
         say("finding the network")
@@ -142,7 +147,7 @@ class FullTraining:
         starts = self._starts(study, top)
         folder = Path(out).expanduser()
         check_place(folder, is_ranking=len(starts) > 1)
-        keeps = self.weights is not None or starts_from == "weights"
+        keeps = is_given or starts_from == "weights"
         data = self._images(study, starts[0], keeps, folder, say)
         check_splits(data)
         notes = _study_note(study, data, starts[0].network)
@@ -185,6 +190,13 @@ class FullTraining:
 
     def _starts(self, study: Study | None, top: int) -> list[Start]:
         """The networks that are trained."""
+        if self.inherits is not None and (study is None or self.weights is not None):
+            raise UsageError(
+                "`inherits` gives weights to networks of a study, but "
+                + (f"{self.network} is none" if study is None else "`weights` are given too")
+                + ": leave it out",
+                field="inherits",
+            )
         if study is not None:
             trials = study.top(top)
             if len(trials) < top:
@@ -194,6 +206,11 @@ class FullTraining:
                     field="top",
                 )
             starts = [of_trial(trial) for trial in trials]
+            if self.inherits is not None:
+                starts = [
+                    replace(start, weights=self.inherits(trial))
+                    for start, trial in zip(starts, trials, strict=True)
+                ]
         else:
             if top > 1:
                 raise UsageError(

@@ -1,0 +1,273 @@
+"""A supernet is trained, stopped, continued, stored, read and searched in."""
+
+import json
+import pickle
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import nas
+from nas.full_training.run import Unwatched, locked
+from nas.training.accuracy import evaluate
+from nas.weight_sharing.calibration import Calibration
+from nas.weight_sharing.paths import SAMPLINGS, extreme_networks
+from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, SUPERNET
+from nas.weight_sharing.stored import FACTS, WEIGHTS, read_supernet
+from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build, choice
+
+FAST = nas.TrainOptions(device="cpu")
+
+
+def make_space(name="shared", resolution=8):
+    op = MBConv(kernel_size=choice(3, 5), expand_ratio=choice(1, 2))
+    template = Network(
+        stem=Stage(op=Conv(), channels=8),
+        stages=(Stage(op=op, channels=choice(8, 12), repeats=choice(1, 2)),),
+        head=Head(channels=16, dropout=0.0),
+        resolution=resolution,
+        num_classes=3,
+    )
+    return SearchSpace(template, name=name)
+
+
+def make_data(count=180, *, seed=0, side=8):
+    """Three classes, by the channel that is brightest."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 3
+    images = rng.integers(0, 160, (count, side, side, 3), dtype=np.uint8)
+    images[np.arange(count), :, :, labels] += 80
+    return nas.from_arrays(images, labels, name=f"images {seed}")
+
+
+SPACE, DATA = make_space(), make_data()
+
+
+def train(out, **changed):
+    asked = {"space": SPACE, "data": DATA, "epochs": 2, "options": FAST} | changed
+    return nas.train_supernet(out=out, **asked)
+
+
+class Stopped(Unwatched):
+    """Sends a signal at a step."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_progress(self, progress):
+        if progress.step == self.step and progress.row is None:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("supernet") / "net"
+    train(out, epochs=4)
+    return out
+
+
+@pytest.fixture(scope="module")
+def shared(trained):
+    return nas.SharedWeights(trained, DATA, space=SPACE, device="cpu")
+
+
+# Training
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_a_stopped_training_ends_with_the_weights_of_one_that_was_not_to_the_bit(tmp_path, sampling):
+    expected = train(tmp_path / "whole", epochs=1, sampling=sampling).state_dict()
+    cut = {"epochs": 1, "sampling": sampling}
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", **cut, options=replace(FAST, checkpoint_steps=1), watcher=Stopped(3))
+    with pytest.raises(nas.SupernetError, match="its training has not ended"):
+        read_supernet(tmp_path / "cut", SPACE)
+    found = train(tmp_path / "cut", **cut).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_a_finished_training_is_read_again_and_another_seed_is_refused(trained):
+    before = load_file(trained / WEIGHTS)
+    again = train(trained, epochs=4).state_dict()
+    assert all(torch.equal(before[name], tensor) for name, tensor in again.items())
+    with pytest.raises(nas.NasError, match="seed"):
+        train(trained, epochs=4, seed=1)
+
+
+def test_two_processes_do_not_train_one_supernet(tmp_path):
+    with locked(tmp_path / "net"), pytest.raises(nas.NasError, match="another process trains"):
+        train(tmp_path / "net")
+
+
+def with_running_statistics(supernet, tokens, passes=100):
+    """A network with the statistics that a supernet would have kept: of whatever networks came before."""
+    _, largest = extreme_networks(SPACE)
+    kept = {name: one for name, one in supernet.materialise(largest).items() if "running" in name}
+    mean, std = (torch.tensor(one)[:, None, None] for one in (DATA.mean, DATA.std))
+    images = (torch.tensor(DATA.train.images[:32]) / 255 - mean) / std
+    for row in [*SPACE.sample_many(np.random.default_rng(0), passes).tolist(), tokens]:
+        module = build(SPACE.decode(row)).train()
+        module.load_state_dict(supernet.materialise(row))
+        statistics = {name: one for name, one in module.state_dict().items() if name in kept}
+        for name, one in statistics.items():
+            one.copy_(kept[name][: len(one)])
+        if row is not tokens:
+            with torch.no_grad():
+                module(images)
+        for name, one in statistics.items():
+            kept[name][: len(one)] = one
+    return module.eval()
+
+
+def test_recalibrated_networks_are_far_better_than_with_running_statistics(trained):
+    supernet, _ = read_supernet(trained, SPACE)
+    smallest, _ = extreme_networks(SPACE)
+    found = [
+        evaluate(module, DATA, "search", ["accuracy"], device=torch.device("cpu"))["accuracy"]
+        for module in (
+            Calibration(DATA, torch.device("cpu")).cut(supernet, smallest),
+            with_running_statistics(supernet, smallest),
+        )
+    ]
+    assert found[0] > found[1] + 0.2
+
+
+@pytest.mark.parametrize(
+    ("changed", "field", "words"),
+    [
+        ({"sampling": "greedy"}, "sampling", "one of uniform, fair, sandwich"),
+        ({"recipe": SUPERNET.changed(ema_decay=0.9)}, "ema_decay", "measured with the last weights"),
+        ({"calibration_images": 1_000}, "calibration_images", "1000: each network's statistics"),
+        ({"data": make_data(36)}, "calibration_images", "of which images 0 has"),
+        ({"kernels": "all"}, "kernels", "own or cropped"),
+        ({"options": replace(FAST, is_compiled=True)}, "is_compiled", "other networks"),
+        ({"random_paths": -1}, "random_paths", "random_paths"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, changed, field, words):
+    with pytest.raises(nas.NasError, match=words) as error:
+        train(tmp_path / "net", **changed)
+    assert error.value.field == field
+    assert not (tmp_path / "net").exists()
+
+
+def test_every_field_that_means_nothing_is_a_field_of_a_recipe():
+    assert set(NOT_OF_SUPERNETS) <= set(nas.FullRecipe.__dataclass_fields__)
+
+
+# Reading
+
+
+def test_a_supernet_of_another_space_or_resolution_is_refused(trained):
+    for space in (make_space(resolution=16), SearchSpace(replace(SPACE.template, num_classes=4))):
+        with pytest.raises(nas.SupernetError, match="must be of the space"):
+            read_supernet(trained, space)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (make_data(seed=1), "the images must be those"),
+        (replace(DATA, split_fingerprint="0" * 16), "the split must be those"),
+        (replace(DATA, std=(0.5, 0.5, 0.5)), "the normalisation must be those"),
+    ],
+)
+def test_other_images_splits_and_normalisations_are_refused(trained, data, words):
+    with pytest.raises(nas.SupernetError, match=words) as error:
+        nas.SharedWeights(trained, data, space=SPACE)
+    assert error.value.field == "data"
+
+
+def copied(trained, folder):
+    folder.mkdir()
+    for name in (WEIGHTS, FACTS):
+        (folder / name).write_bytes((trained / name).read_bytes())
+    return folder
+
+
+def cut_short(folder):
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100])
+
+
+def without_weights(folder):
+    (folder / WEIGHTS).unlink()
+
+
+def with_changed_weights(folder):
+    tensors = load_file(folder / WEIGHTS)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, folder / WEIGHTS)
+
+
+def with_half_the_facts(folder):
+    (folder / FACTS).write_text((folder / FACTS).read_text()[:100])
+
+
+def with_facts_of_another_version(folder):
+    facts = json.loads((folder / FACTS).read_text())
+    (folder / FACTS).write_text(json.dumps(facts | {"version": 99}))
+
+
+def with_facts_of_other_types(folder):
+    facts = json.loads((folder / FACTS).read_text())
+    (folder / FACTS).write_text(json.dumps(facts | {"measured": {"metric": 1}}))
+
+
+def without_facts(folder):
+    (folder / FACTS).unlink()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_short,
+        without_weights,
+        with_changed_weights,
+        with_half_the_facts,
+        with_facts_of_another_version,
+        with_facts_of_other_types,
+        without_facts,
+    ],
+)
+def test_a_damaged_supernet_is_refused_with_what_to_do(trained, tmp_path, damage):
+    folder = copied(trained, tmp_path / "net")
+    read_supernet(folder, SPACE)
+    damage(folder)
+    with pytest.raises(nas.SupernetError, match=r"repeat the command|train one with nas supernet"):
+        read_supernet(folder, SPACE)
+
+
+# Searching
+
+
+def test_a_search_over_shared_weights_finds_what_its_evaluator_measures(shared, tmp_path):
+    search = nas.Search(SPACE, evaluator=shared, controller="random", budget=nas.Budget(trials=6))
+    study = search.run(tmp_path / "study", executor=nas.InlineExecutor())
+    assert len(study.completed) == 6
+    best = study.best
+    assert best.accuracy == max(trial.accuracy for trial in study.trials)
+    assert best.has_shared_weights
+    assert best.measured_on == "search split, shared weights"
+    with pytest.raises(nas.StudyError, match="nas train"):
+        best.export(tmp_path / "bundle")
+    replaced = replace(search, budget=nas.Budget(trials=8))
+    assert len(replaced.run(tmp_path / "study", executor=nas.InlineExecutor()).completed) == 8
+
+
+def test_a_pickled_evaluator_measures_the_same(shared, tmp_path):
+    other = pickle.loads(pickle.dumps(shared))
+    assert other.fingerprint == shared.fingerprint
+    accuracies = []
+    for name, one in (("a", shared), ("b", other)):
+        search = nas.Search(SPACE, evaluator=one, controller="random", budget=nas.Budget(trials=2))
+        study = search.run(tmp_path / name, executor=nas.InlineExecutor())
+        accuracies.append([trial.accuracy for trial in study.trials])
+    assert accuracies[0] == accuracies[1]
+
+
+def test_an_objective_of_training_memory_is_refused_before_anything_runs(shared):
+    search = nas.Search(SPACE, evaluator=shared, objective="accuracy, memory <= 2GiB")
+    with pytest.raises(nas.ObjectiveError, match="needs peak_memory_bytes"):
+        search.check()
