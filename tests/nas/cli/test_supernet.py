@@ -7,6 +7,7 @@ import torch
 
 import nas
 from nas.cli.main import main
+from nas.report.pictures import SearchPicture
 from nas.report.show import open_with_space
 from nas.study.study import open_study
 from nas.weight_sharing.inherit import slices_of
@@ -111,18 +112,20 @@ def test_whatever_shows_such_a_study_says_that_its_accuracy_is_of_shared_weights
         assert "shared weights" in said
         assert "nas train" in said
     best = open_study(searched).best
+    assert SearchPicture.of(open_study(searched)).split == best.measured_on
     assert "nas train" in complaint(capsys, "export", str(searched))
     assert not (searched / "export").exists()
     assert best.measured_on == "search split, shared weights"
 
 
-def test_a_supernet_search_is_continued_and_can_be_deterministic(supernet, tmp_path):
+def test_a_supernet_search_is_continued_and_can_be_deterministic(supernet, tmp_path, capsys):
     journals = []
     for name, trials in (("a", ["4"]), ("b", ["2", "4"])):
         for count in trials:
             assert main(search(supernet, tmp_path / name, "--trials", count, "--deterministic")) == 0
         journals.append([(one.tokens, one.accuracy) for one in open_study(tmp_path / name).trials])
     assert journals[0] == journals[1]
+    assert "accuracy (shared weights) " in capsys.readouterr().out
 
 
 def test_a_dry_run_of_a_search_names_the_supernet(supernet, tmp_path, capsys):
@@ -193,6 +196,7 @@ def test_finalists_are_trained_from_scratch_or_from_their_slices_as_asked(search
         trainings = nas.FullTraining(network=searched, top=2, inherits=inherits).prepare(tmp_path / "net")
         assert [one.recipe.name for one in trainings] == [recipe] * 2
         for training in trainings:
+            assert training.data.split_fingerprint == study.identity.split
             if inherits is None:
                 assert training.start.weights is None
                 continue

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import nas
 from nas.full_training.run import Unwatched, locked
-from nas.training.accuracy import evaluate
+from nas.training.accuracy import evaluate_accuracy
 from nas.weight_sharing.calibration import Calibration
 from nas.weight_sharing.paths import SAMPLINGS, extreme_networks
 from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, SUPERNET
@@ -22,14 +22,15 @@ from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build
 FAST = nas.TrainOptions(device="cpu")
 
 
-def make_space(name="shared", resolution=8):
-    op = MBConv(kernel_size=choice(3, 5), expand_ratio=choice(1, 2))
+def make_space(name="shared", resolution=8, *, kernel_sizes=(3, 5), widest=2, deepest=2, stages=1):
+    op = MBConv(kernel_size=choice(*kernel_sizes), expand_ratio=choice(1, widest))
     template = Network(
         stem=Stage(op=Conv(), channels=8),
-        stages=(Stage(op=op, channels=choice(8, 12), repeats=choice(1, 2)),),
+        stages=(Stage(op=op, channels=choice(8, 16), repeats=choice(1, deepest)),) * stages,
         head=Head(channels=16, dropout=0.0),
         resolution=resolution,
         num_classes=3,
+        norm_momentum=0.1,
     )
     return SearchSpace(template, name=name)
 
@@ -44,6 +45,9 @@ def make_data(count=180, *, seed=0, side=8):
 
 
 SPACE, DATA = make_space(), make_data()
+
+DEEP = make_space("deep", widest=6, deepest=4, stages=2)
+"""Its networks differ much in depth and width, so that their statistics do."""
 
 
 def train(out, **changed):
@@ -102,37 +106,43 @@ def test_two_processes_do_not_train_one_supernet(tmp_path):
         train(tmp_path / "net")
 
 
-def with_running_statistics(supernet, tokens, passes=100):
-    """A network with the statistics that a supernet would have kept: of whatever networks came before."""
-    _, largest = extreme_networks(SPACE)
+def running_statistics(supernet, passes=20):
+    """The statistics that a supernet would have kept: of whatever networks came before, by their names."""
+    space = supernet.space
+    _, largest = extreme_networks(space)
     kept = {name: one for name, one in supernet.materialise(largest).items() if "running" in name}
     mean, std = (torch.tensor(one)[:, None, None] for one in (DATA.mean, DATA.std))
     images = (torch.tensor(DATA.train.images[:32]) / 255 - mean) / std
-    for row in [*SPACE.sample_many(np.random.default_rng(0), passes).tolist(), tokens]:
-        module = build(SPACE.decode(row)).train()
-        module.load_state_dict(supernet.materialise(row))
-        statistics = {name: one for name, one in module.state_dict().items() if name in kept}
-        for name, one in statistics.items():
-            one.copy_(kept[name][: len(one)])
-        if row is not tokens:
-            with torch.no_grad():
-                module(images)
-        for name, one in statistics.items():
-            kept[name][: len(one)] = one
-    return module.eval()
+    for tokens in space.sample_many(np.random.default_rng(0), passes).tolist():
+        module = build(space.decode(tokens)).train()
+        module.load_state_dict(slices(supernet, tokens, kept))
+        with torch.no_grad():
+            module(images)
+        for name, one in module.state_dict().items():
+            if name in kept:
+                kept[name][: len(one)] = one
+    return kept
 
 
-def test_recalibrated_networks_are_far_better_than_with_running_statistics(trained):
-    supernet, _ = read_supernet(trained, SPACE)
-    smallest, _ = extreme_networks(SPACE)
-    found = [
-        evaluate(module, DATA, "search", ["accuracy"], device=torch.device("cpu"))["accuracy"]
-        for module in (
-            Calibration(DATA, torch.device("cpu")).cut(supernet, smallest),
-            with_running_statistics(supernet, smallest),
-        )
-    ]
-    assert found[0] > found[1] + 0.2
+def slices(supernet, tokens, statistics):
+    """The weights of a network, with slices of these statistics too."""
+    weights = supernet.materialise(tokens)
+    return {
+        name: statistics[name][: len(one)] if name in statistics else one for name, one in weights.items()
+    }
+
+
+def test_recalibrated_networks_are_far_better_than_with_running_statistics(tmp_path):
+    supernet = train(tmp_path / "net", space=DEEP, sampling="uniform", epochs=6)
+    calibration, kept = Calibration(DATA, torch.device("cpu")), running_statistics(supernet)
+    accuracies = []
+    for tokens in DEEP.sample_many(np.random.default_rng(5), 3).tolist():
+        running = build(DEEP.decode(tokens))
+        running.load_state_dict(slices(supernet, tokens, kept))
+        modules = calibration.cut(supernet, tokens), running
+        accuracies.append([evaluate_accuracy(one, DATA, "search", device="cpu") for one in modules])
+    recalibrated, running = np.mean(accuracies, axis=0)
+    assert recalibrated > running + 0.3
 
 
 @pytest.mark.parametrize(
