@@ -43,7 +43,12 @@ REDUCED = {
     "--compare-random": "--compare-random 0",
     "--compare-seeds": "--compare-seeds 1",
 }
-SMALLER = {"< 200": "< 12", "randoms=2, seeds=2": "randoms=0, seeds=1"}
+SMALLER = {
+    "< 200": "< 12",
+    "randoms=2, seeds=2": "randoms=0, seeds=1",
+    "epochs=30": "epochs=0.2",
+    "trials=200": "trials=2",
+}
 """What the tests write in place of a page's numbers."""
 
 FENCE = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.S | re.M)
