@@ -259,7 +259,7 @@ def test_a_folder_that_is_moved_or_deleted_under_a_search_ends_it(tmp_path, smal
     folder, away = tmp_path / "study", tmp_path / "away"
     trial = make_trial(small_space, 0)
     with closing(Journal(folder, IDENTITY)) as journal:
-        journal.propose(trial, dict, Asked())
+        journal.propose([trial], dict, Asked())
         folder.rename(away)
         if what == "deleted":
             shutil.rmtree(away)
