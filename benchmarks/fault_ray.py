@@ -233,7 +233,7 @@ RAY_KINDS = (
     Kind(name="Ray: raylet killed, restart", injure=process_killed("raylet"), weight=7, place="ray"),
     Kind(name="Ray: gcs_server killed, restart", injure=process_killed("gcs_server"), weight=6, place="ray"),
     Kind(
-        name="Ray: raylet or gcs_server killed, stop",
+        name="Ray: raylet killed, stop",
         injure=without_restart(process_killed("raylet")),
         weight=4,
         place="ray",

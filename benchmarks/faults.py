@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 
-from fault_checks import deaths
+from fault_checks import deaths, processes
 from fault_files import FILE_KINDS
 from fault_kinds import KINDS, Kind
 from fault_ray import RAY_KINDS
@@ -90,6 +90,8 @@ def round_in(root: Path, place: str, rng: Random) -> Iterator[Round]:
     try:
         yield Round(root=root, rng=rng, case=case, share=2 / PER_ROUND.get(place, 1))
     finally:
+        for process in processes(case.ledger):  # of a search that this program did not see to its end
+            process.kill()
         os.environ["TMPDIR"] = before or "/tmp"
         tempfile.tempdir = None
         if place == "full disk":
