@@ -31,13 +31,14 @@ def test_the_order_of_pairs_that_were_left_out_is_predicted():
 
 
 def test_values_without_meaning_are_not_ranked_in_reverse():
+    """Leaving one out ranks them by what is left out: tau is then -0.35."""
     agreed = []
-    for seed in range(20):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         values = rng.normal(size=12)
-        order = predicted_order(COUNTS, every(rng, 12), values)
+        order = predicted_order((2, 2), rng.integers(2, size=(12, 2)), values)
         agreed.append((order * np.sign(np.subtract.outer(values, values))).sum() / (12 * 11))
-    assert abs(np.mean(agreed)) < 0.15  # fitted to all but one, it is below -0.3
+    assert abs(np.mean(agreed)) < 0.1
 
 
 def test_fits_take_no_more_candidates_than_were_bought_and_skip_failures():
