@@ -11,7 +11,8 @@ from PIL import Image
 STUDY = Path(__file__).parent / "golden" / "version-3" / "defaults"
 
 HIDE = """
-import asyncio, multiprocessing, os, pathlib, platform, signal, socket, sqlite3, subprocess, sys, tempfile
+import asyncio, multiprocessing, os, pathlib, platform, shutil, signal, socket, sqlite3, subprocess, sys
+import tempfile
 import filelock, numpy, psutil, rich.console, scipy.stats
 MODULES = {"fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty"}
 class Hider:
@@ -28,6 +29,8 @@ for module, names in {
 }.items():
     for name in names.split():
         delattr(module, name)
+# Elsewhere it asks another function of the system.
+shutil.disk_usage = lambda path: shutil._ntuple_diskusage(2**40, 0, 2**40)
 """
 
 
