@@ -15,6 +15,7 @@ from nas.full_training.batches import resized
 from nas.training.accuracy import Normalise
 from nas.training.batches import Batches, make_batches
 from nas.training.norm_statistics import MOST_IMAGES, recompute_statistics
+from nas.values import whole
 from nas.weight_sharing.supernet import Supernet
 from search_spaces import build
 
@@ -108,7 +109,9 @@ def checked_images(data: ImageData, images: int | None) -> int:
     Raises:
         SupernetError: There are fewer than asked for, or too few.
     """
-    wanted = min(MOST_IMAGES, len(data.train)) if images is None else images
+    wanted = (
+        min(MOST_IMAGES, len(data.train)) if images is None else whole("calibration_images", images, least=0)
+    )
     if not LEAST_IMAGES <= wanted <= len(data.train):
         raise SupernetError(
             f"`{LEAST_IMAGES} <= calibration_images <= {len(data.train)}` must hold, but got {wanted}: each "

@@ -16,7 +16,7 @@ from nas.tasks import check_metrics
 from nas.training.accuracy import evaluate
 from nas.training.proxy import measured_metrics
 from nas.trial import Candidate, Evaluation, Metric
-from nas.values import digest
+from nas.values import digest, instance
 from nas.weight_sharing.calibration import Calibration, checked_images
 from nas.weight_sharing.stored import SupernetFacts, read_supernet
 from nas.weight_sharing.supernet import Supernet
@@ -49,6 +49,7 @@ class SharedWeights:
     Raises:
         SupernetError: The supernet is of another space or other images, cannot be read, or there are too few
             images.
+        UsageError: An argument is of another type.
     """
 
     def __init__(
@@ -61,6 +62,9 @@ class SharedWeights:
         metrics: Sequence[str] = (),
         calibration_images: int | None = None,
     ) -> None:
+        instance("supernet", supernet, (Supernet, Path, str), "give the folder that nas supernet wrote")
+        instance("data", data, (ImageData,), "load it with nas.load_data")
+        instance("space", space, (SearchSpace, type(None)), "give the SearchSpace of the supernet")
         self.facts: SupernetFacts | None = None
         if not isinstance(supernet, Supernet):
             if space is None:

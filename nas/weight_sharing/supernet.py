@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.errors import SupernetError
 from nas.machine import free_memory
-from nas.values import digest, few, seed_of
+from nas.values import digest, few, instance, seed_of
 from search_spaces import Part, SearchSpace, SpaceError, lower
 from search_spaces.blocks import leaves_of
 from search_spaces.layers import initialise
@@ -83,6 +83,7 @@ class Supernet(nn.Module):
 
     Raises:
         SupernetError: The space has no networks that could share weights, or they need too much memory.
+        UsageError: The space is of another type.
 
     Source: Cai et al., ICLR 2020 (slices of the largest); Bender et al., CVPR 2020 (kernels of their own);
         Yu et al., ECCV 2020 (the last norm of a block begins at zero).
@@ -92,6 +93,7 @@ class Supernet(nn.Module):
         self, space: SearchSpace, *, kernels: Kernels = "own", seed: int = 0, zero_last_norm: bool = False
     ) -> None:
         super().__init__()
+        instance("space", space, (SearchSpace,), "give a SearchSpace, such as search_spaces.mnasnet()")
         if kernels not in ("own", "cropped"):
             raise SupernetError(f"`kernels` must be own or cropped, but got {kernels!r}", field="kernels")
         self.space = space

@@ -109,6 +109,7 @@ class SupernetTraining:
                 field="sampling",
             )
         whole("random_paths", self.random_paths, least=0)
+        instance("options", options, (TrainOptions,), "give nas.TrainOptions(...)")
         for name, reason in NOT_OPTIONS.items():
             if getattr(options, name) != getattr(TrainOptions(), name):
                 raise UsageError(f"`{name}` must be left out for a supernet, since {reason}", field=name)
@@ -206,6 +207,7 @@ class SupernetTraining:
         return data
 
     def _recipe(self) -> FullRecipe:
+        instance("recipe", self.recipe, (FullRecipe, Path, str, type(None)), "give one of nas train")
         given = SUPERNET if self.recipe is None else find_recipe(self.recipe)
         recipe = given.changed(**(self.changes or {}))
         for name, reason in NOT_OF_SUPERNETS.items():

@@ -179,3 +179,9 @@ def test_weights_too_large_for_memory_are_refused_with_the_largest_branches(monk
 def test_an_unknown_form_of_kernels_is_refused():
     with pytest.raises(nas.SupernetError, match="own or cropped"):
         Supernet(space_of(MBConv()), kernels="all")
+
+
+def test_a_template_in_place_of_a_space_is_refused():
+    with pytest.raises(nas.NasError, match="must be SearchSpace") as caught:
+        Supernet(space_of(MBConv()).template)
+    assert caught.value.field == "space"

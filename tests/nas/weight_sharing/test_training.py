@@ -155,6 +155,10 @@ def test_recalibrated_networks_are_far_better_than_with_running_statistics(tmp_p
         ({"kernels": "all"}, "kernels", "own or cropped"),
         ({"options": replace(FAST, is_compiled=True)}, "is_compiled", "other networks"),
         ({"random_paths": -1}, "random_paths", "random_paths"),
+        ({"calibration_images": "100"}, "calibration_images", "for an integer, but got"),
+        ({"calibration_images": 100.0}, "calibration_images", "for an integer, but got"),
+        ({"options": {"device": "cpu"}}, "options", "must be TrainOptions"),
+        ({"recipe": 3}, "recipe", "must be FullRecipe"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(tmp_path, changed, field, words):
@@ -189,6 +193,22 @@ def test_other_images_splits_and_normalisations_are_refused(trained, data, words
     with pytest.raises(nas.SupernetError, match=words) as error:
         nas.SharedWeights(trained, data, space=SPACE)
     assert error.value.field == "data"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"supernet": {"weights": 1}}, "must be Supernet or Path or str"),
+        ({"data": "photos"}, "load it with nas.load_data"),
+        ({"space": "small"}, "must be SearchSpace"),
+        ({"calibration_images": "100"}, "for an integer"),
+    ],
+)
+def test_an_evaluator_refuses_arguments_of_other_types(trained, changed, words):
+    asked = {"supernet": trained, "data": DATA, "space": SPACE} | changed
+    with pytest.raises(nas.NasError, match=words) as error:
+        nas.SharedWeights(**asked)
+    assert error.value.field == next(iter(changed))
 
 
 def copied(trained, folder):
