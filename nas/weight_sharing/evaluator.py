@@ -18,9 +18,10 @@ from nas.training.proxy import measured_metrics
 from nas.trial import Candidate, Evaluation, Metric
 from nas.values import digest, instance
 from nas.weight_sharing.calibration import Calibration, checked_images
+from nas.weight_sharing.paths import Tokens
 from nas.weight_sharing.stored import SupernetFacts, read_supernet
 from nas.weight_sharing.supernet import Supernet
-from search_spaces import Network, SearchSpace
+from search_spaces import Network, SearchSpace, SpaceError
 
 SECONDS = "measuring_seconds"
 
@@ -120,12 +121,14 @@ class SharedWeights:
         )
 
     def check(self, network: Network) -> None:
-        """Checks that a network of the space takes these images.
+        """Checks that a network is one of the supernet's, and takes these images.
 
         Raises:
             DataError: Channels or number of classes differ.
+            SupernetError: The supernet has no such network.
         """
         check_fits(replace(network, resolution=self.data.resolution), self.data)
+        self._tokens(network)
 
     def prepare(self) -> None:
         """Moves the images to the device."""
@@ -139,11 +142,13 @@ class SharedWeights:
 
         Raises:
             InfeasibleError: An output is not finite.
+            SupernetError: The supernet has no such network.
         """
+        tokens = self._tokens(candidate.network)
         self.prepare()
         assert self._calibration is not None
         began = time.perf_counter()
-        module = self._calibration.cut(self.supernet, candidate.job.tokens)
+        module = self._calibration.cut(self.supernet, tokens)
         candidate.progress("measuring on the search split")
         found = evaluate(
             module,
@@ -162,3 +167,19 @@ class SharedWeights:
                 Metric(name=SECONDS, value=seconds, unit="s", environment=device),
             )
         )
+
+    def _tokens(self, network: Network) -> Tokens:
+        """Its tokens in the supernet's space; a search of another space has other tokens for it, or none.
+
+        Raises:
+            SupernetError: The supernet has no such network.
+        """
+        space = self.supernet.space
+        try:
+            return space.encode(network)
+        except SpaceError as error:
+            raise SupernetError(
+                f"every network must be one of the supernet's: {error}; search the space that the supernet "
+                "was trained for, or train one for yours",
+                field="space",
+            ) from error

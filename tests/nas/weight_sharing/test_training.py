@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 import nas
 from nas.full_training.run import Unwatched, locked
 from nas.training.accuracy import evaluate_accuracy
+from nas.trial import Candidate
 from nas.weight_sharing.calibration import Calibration
 from nas.weight_sharing.paths import SAMPLINGS, extreme_networks
 from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, SUPERNET
@@ -301,3 +302,26 @@ def test_an_objective_of_training_memory_is_refused_before_anything_runs(shared)
     search = nas.Search(SPACE, evaluator=shared, objective="accuracy, memory <= 2GiB")
     with pytest.raises(nas.ObjectiveError, match="needs peak_memory_bytes"):
         search.check()
+
+
+def test_a_search_of_networks_that_the_supernet_lacks_is_refused(shared, tmp_path):
+    space = make_space(kernel_sizes=(7, 3))
+    with pytest.raises(nas.SupernetError, match=r"one of the supernet's.*kernel_size") as error:
+        nas.search(space, evaluator=shared, trials=1, executor="inline", out=tmp_path / "study")
+    assert error.value.field == "space"
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_network_is_measured_as_such_whatever_its_tokens_mean_in_the_searched_space(shared):
+    other, tokens = make_space(kernel_sizes=(5, 3)), (1,) * len(SPACE.cardinalities)
+    accuracies = [
+        shared.evaluate(Candidate(job=nas.Job(trial=0, attempt=1, tokens=given, seed=0), network=network))
+        .metrics[0]
+        .value
+        for given, network in (
+            (other.encode(SPACE.decode(tokens)), SPACE.decode(tokens)),
+            (tokens, SPACE.decode(tokens)),
+            (tokens, other.decode(tokens)),
+        )
+    ]
+    assert accuracies[0] == accuracies[1] != accuracies[2]
