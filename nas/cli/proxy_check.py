@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nas.cli.main import EXIT_INTERRUPTED
@@ -53,7 +54,7 @@ def run(arguments: Namespace) -> int:
     long = long_recipe(recipe, epochs=arguments.long_epochs, times=times)
     if arguments.proxies is not None:
         read_proxies(arguments.proxies)  # a typing mistake shows before the images are read
-    settings = new_settings(arguments)
+    settings = replace(new_settings(arguments), supernet=None)  # which is judged, not searched in
     check_outside(folder, settings.data)
     console = make_console(to_stderr=arguments.json)
     with Activity(console, "preparing") as activity:

@@ -104,6 +104,13 @@ def test_a_mistake_is_refused_with_the_rule_and_writes_nothing(pack, tmp_path, c
     assert not (tmp_path / "out").exists()
 
 
+def test_trainings_beside_a_supernet_have_the_recipe_that_is_asked_for(pack, tmp_path, capsys):
+    space = small(resolution=16, num_classes=4, in_channels=1)
+    train_supernet(space, data=pack, out=tmp_path / "net", sampling="uniform", epochs=0.3)
+    words = command(pack, tmp_path / "out", "--supernet", str(tmp_path / "net"), "--max-macs", "10")
+    assert "no candidates can be drawn within the limits" in complaint(capsys, words)
+
+
 def test_images_and_space_must_be_given(tmp_path, capsys):
     assert "needs --data and --space" in complaint(capsys, ["proxy-check", "--out", str(tmp_path)])
 
