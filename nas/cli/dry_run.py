@@ -10,7 +10,7 @@ import numpy as np
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request
 from nas.config.services import service_reporters
-from nas.config.supernet import FOLDER, policy_training
+from nas.config.supernet import policy_training
 from nas.evaluation.space_profile import Plan, profile_space
 from nas.evaluation.time_estimate import TrialTime, estimate_trial_time
 from nas.protocols import HasNotes
@@ -20,6 +20,7 @@ from nas.report.printing import MACS, PARAMS, Column, Fact, Table, emit, make_co
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
 from nas.trial import Say, say_nothing
+from nas.weight_sharing.recipe import OWN
 
 if TYPE_CHECKING:
     from nas.report.printing import Report
@@ -76,7 +77,7 @@ def _dry_run_of_policy(request: Request) -> int:
 
     with TrainingDisplay(make_console(to_stderr=True)) as display:
         asked = policy_training(request, progress=display.on_step)
-        found = plan(asked, request.folder / FOLDER, options=TrainOptions(), watcher=display)
+        found = plan(asked, request.folder / OWN, options=TrainOptions(), watcher=display)
     if request.as_json:
         write_json(plan_report(found).to_data())
     return 0

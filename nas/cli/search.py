@@ -10,7 +10,7 @@ from nas.cli.main import EXIT_INTERRUPTED
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
 from nas.config.services import ServiceReporter, service_reporters
-from nas.config.supernet import FOLDER, in_own_supernet, policy_training
+from nas.config.supernet import in_own_supernet, policy_training
 from nas.failures import failure_of
 from nas.finalizing import Finalized, finalize
 from nas.report.activity import Activity
@@ -18,6 +18,7 @@ from nas.report.finalizing import FinalizeDisplay
 from nas.report.plan_report import data_facts
 from nas.report.printing import make_console
 from nas.study.study import Study
+from nas.weight_sharing.recipe import OWN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -69,7 +70,7 @@ def train_policy(request: Request, console: Console) -> Request:
 
     with TrainingDisplay(console) as display:
         asked = policy_training(request, progress=display.on_step)
-        train(asked, request.folder / FOLDER, options=TrainOptions(), watcher=display)
+        train(asked, request.folder / OWN, options=TrainOptions(), watcher=display)
     return in_own_supernet(request)
 
 

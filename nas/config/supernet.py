@@ -17,14 +17,12 @@ from nas.full_training.recipe import FullRecipe
 from nas.options import options_of
 from nas.spaces import find_space
 from nas.trial import Say, say_nothing
+from nas.weight_sharing.recipe import OWN
 
 if TYPE_CHECKING:
     from nas.data.images import ImageData
     from nas.weight_sharing.stored import Origin
     from nas.weight_sharing.training import SupernetTraining
-
-FOLDER = "supernet"
-"""Where the shared weights of a study are that were trained for it alone, in the study's folder."""
 
 
 def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say_nothing) -> SupernetTraining:
@@ -113,7 +111,7 @@ def policy_training(request: Request, *, progress: Say = say_nothing) -> Superne
 
 def in_own_supernet(request: Request) -> Request:
     """The request as a search in the shared weights that were trained for it."""
-    return replace(request, settings=replace(request.settings, supernet=str(request.folder / FOLDER)))
+    return replace(request, settings=replace(request.settings, supernet=str(request.folder / OWN)))
 
 
 def _origin(settings: Settings, data: ImageData) -> Origin:

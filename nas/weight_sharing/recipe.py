@@ -23,6 +23,9 @@ SUPERNET = FullRecipe(
 """Guo et al., ECCV 2020 (SGD, weight decay, smoothing), with a warm-up and a cosine to zero (BigNAS); shifts
 of small images as in the recipe `small`."""
 
+OWN = "supernet"
+"""Where the shared weights of a study are that were trained for it alone, in the study's folder."""
+
 NOT_OF_SUPERNETS: Mapping[str, str] = {
     "starts_from": "shared weights start fresh",
     "trains": "all shared weights are trained",

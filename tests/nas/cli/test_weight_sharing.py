@@ -8,6 +8,7 @@ import pytest
 
 from nas.cli.main import main
 from nas.study.study import open_study
+from nas.weight_sharing.inherit import slices_of
 
 SPACE_FILE = """
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice
@@ -58,7 +59,9 @@ def test_it_searches_in_the_weights_it_has_trained_and_can_be_continued_elsewher
     assert sum(policy["records"][-1]["probabilities"][0]) == pytest.approx(1)
     moved = out.rename(tmp_path / "b")
     assert main(["resume", str(moved), "--trials", "5"]) == 0
-    assert len(open_study(moved).trials) == 5
+    study = open_study(moved)
+    assert len(study.trials) == 5
+    assert slices_of(moved)(study.best)
 
 
 def test_a_dry_run_writes_nothing(inputs, tmp_path):
