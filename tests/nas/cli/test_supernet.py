@@ -8,8 +8,8 @@ import torch
 import nas
 from nas.cli.main import main
 from nas.report.pictures import SearchPicture
-from nas.report.show import open_with_space
 from nas.study.study import open_study
+from nas.study.with_space import open_with_space
 from nas.weight_sharing.inherit import slices_of
 from nas.weight_sharing.stored import read_supernet
 
@@ -143,10 +143,10 @@ def test_a_dry_run_of_a_search_names_the_supernet(supernet, tmp_path, capsys):
         (["--resolution", "16"], "must be of the space"),
         (["--width", "1"], "must be of the space"),
         (["--space", "small"], "must be of the space"),
-        (["--epochs", "3"], "--epochs: with --supernet no candidate is trained"),
-        (["--rungs", "1,3"], "--rungs: with --supernet"),
-        (["--init", "timm:x"], "--init: with --supernet"),
-        (["--compare-seeds", "2"], "--compare-seeds: with --supernet"),
+        (["--epochs", "3"], "--epochs: in shared weights no candidate is trained"),
+        (["--rungs", "1,3"], "--rungs: in shared weights"),
+        (["--init", "timm:x"], "--init: in shared weights"),
+        (["--compare-seeds", "2"], "--compare-seeds: in shared weights"),
         (["--max-memory", "2GiB"], "needs peak_memory_bytes, but shared weights measure no training"),
         (["--objective", "accuracy * step_time^-0.07"], "needs train_step_ms, but shared weights measure no"),
     ],
