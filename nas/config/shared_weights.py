@@ -73,9 +73,12 @@ def check_supernet_settings(settings: Settings, objective: Objective) -> None:
             given.append(name)
     given += [name for name in ("compare_random", "compare_seeds") if getattr(settings, name)]
     if given:
+        remedy = "leave it out; nas train trains the best in full afterwards"
+        if settings.has_policy and "epochs" in given:
+            remedy = "give --supernet-epochs for how long the shared weights are trained"
         raise UsageError(
             f"{', '.join(map(flag_of, given))}: in shared weights no candidate is trained, so that "
-            "this means nothing: leave it out; nas train trains the best in full afterwards",
+            f"this means nothing: {remedy}",
             field=given[0],
         )
     needed = [name for name in OF_TRAINED if name in objective.metrics]

@@ -73,7 +73,7 @@ def test_a_dry_run_writes_nothing(inputs, tmp_path):
     ("options", "law"),
     [
         (("--supernet", "net"), "leave one of them out"),
-        (("--epochs", "3"), "no candidate is trained"),
+        (("--epochs", "3"), "give --supernet-epochs"),
         (("--rungs", "1,3"), "no candidate is trained"),
     ],
 )
