@@ -230,8 +230,10 @@ def metric_name(word: str) -> str:
 
 
 def like_ours(name: str) -> str:
-    """The metric of the registry that a name is a part of, as f1 is of macro_f1; empty for none."""
-    return next((ours for ours in REGISTRY if name.lower() in ours.split("_")), "")
+    """The metric of the registry that a name is a part of, as f1 is of macro_f1; empty for none or itself."""
+    return (
+        "" if name in REGISTRY else next((ours for ours in REGISTRY if name.lower() in ours.split("_")), "")
+    )
 
 
 def _digits(word: str) -> str:

@@ -372,3 +372,11 @@ def test_a_form_and_targets_that_do_not_go_together_are_refused(given, targets):
     with pytest.raises(ObjectiveError) as error:
         Objective.of(given, targets=targets)
     assert error.value.field == "objective"
+
+
+def test_a_metric_that_is_not_measured_is_not_proposed_in_its_own_place():
+    with pytest.raises(
+        ObjectiveError, match="needs accuracy, but the evaluator measures r2: write"
+    ) as caught:
+        Objective().check_searchable(measured=("r2",))
+    assert "did you mean" not in str(caught.value)
