@@ -826,8 +826,8 @@ def test_a_metric_of_several_ranks_is_that_of_one_process(tmp_path, task, metric
     modules = [build(network, seed=1) for _ in range(world)]
 
     def measured(rank):
-        share = given if rank.world == 1 else replace(given, data=with_share(data, rank))
-        return measure_search(modules[rank.rank], share, rank, make_batches(share.data, CPU.device))
+        share = data if rank.world == 1 else with_share(data, rank)
+        return measure_search(modules[rank.rank], given, share, rank, make_batches(share, CPU.device))
 
     expected = measured(CPU)
     found = on_ranks(world, measured)
@@ -841,8 +841,8 @@ def test_an_output_that_is_not_finite_on_one_rank_is_known_to_all(tmp_path):
     poison(modules[1])
 
     def measured(rank):
-        share = replace(given, data=with_share(given.data, rank))
-        return measure_search(modules[rank.rank], share, rank, make_batches(share.data, CPU.device))
+        share = with_share(given.data, rank)
+        return measure_search(modules[rank.rank], given, share, rank, make_batches(share, CPU.device))
 
     assert on_ranks(2, measured) == [None, None]
 
