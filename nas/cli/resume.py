@@ -9,6 +9,7 @@ from nas.config.readers import folder_path
 from nas.config.request import request_of
 from nas.errors import StudyError
 from nas.study.study_folder import has_study
+from nas.weight_sharing.recipe import OWN
 
 
 def run(arguments: Namespace) -> int:
@@ -19,6 +20,11 @@ def run(arguments: Namespace) -> int:
     """
     folder = folder_path(arguments.out)
     if not has_study(folder):
+        if (folder / OWN).is_dir():
+            raise StudyError(
+                f"the shared weights in {folder} are still in training: repeat the command that began it, "
+                "nas search --weight-sharing ..."
+            )
         raise StudyError(
             f"there is no study in {folder}: begin one with nas search --data ... --out {folder}"
         )

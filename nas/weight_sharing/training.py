@@ -208,13 +208,14 @@ class SupernetTraining:
 
     def _recipe(self) -> FullRecipe:
         instance("recipe", self.recipe, (FullRecipe, Path, str, type(None)), "give one of nas train")
-        given = SUPERNET if self.recipe is None else find_recipe(self.recipe)
+        given = SUPERNET if self.recipe in (None, SUPERNET.name) else find_recipe(self.recipe)
         recipe = given.changed(**(self.changes or {}))
         for name, reason in NOT_OF_SUPERNETS.items():
             if getattr(recipe, name) != getattr(SUPERNET, name):
                 raise RecipeError(
                     f"`{name}={getattr(SUPERNET, name)!r}` must hold for a supernet, since {reason}, but got "
-                    f"{name}={getattr(recipe, name)!r}: leave it out",
+                    f"{name}={getattr(recipe, name)!r} in the recipe {recipe.name}: leave it out, or "
+                    "give no recipe; the built-in ones are for a single network",
                     field=name,
                 )
         return recipe

@@ -96,3 +96,9 @@ def test_an_objective_that_shared_weights_cannot_measure_is_refused(inputs, tmp_
     assert main(words) == 2
     assert "train_step_ms" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
+
+
+def test_a_resume_before_the_weights_are_trained_says_which_command_continues(tmp_path, capsys):
+    (tmp_path / "a" / "supernet").mkdir(parents=True)
+    assert main(["resume", str(tmp_path / "a")]) == 2
+    assert "nas search --weight-sharing" in capsys.readouterr().err

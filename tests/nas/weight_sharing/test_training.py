@@ -325,3 +325,13 @@ def test_a_network_is_measured_as_such_whatever_its_tokens_mean_in_the_searched_
         )
     ]
     assert accuracies[0] == accuracies[1] != accuracies[2]
+
+
+def test_the_usual_recipe_has_a_name_and_those_of_single_networks_are_refused(tmp_path):
+    for recipe in ("supernet", None):
+        asked = nas.SupernetTraining(space=SPACE, data=DATA, recipe=recipe)
+        assert asked.prepare(tmp_path / "net", FAST, Unwatched()).recipe == SUPERNET
+    with pytest.raises(nas.RecipeError, match="the built-in ones are for a single network"):
+        nas.SupernetTraining(space=SPACE, data=DATA, recipe="small").prepare(
+            tmp_path / "net", FAST, Unwatched()
+        )
