@@ -61,6 +61,7 @@ class RayProber:
         self._shared = self._ray.put((space, Measuring(probe)))
         self._asked: dict[Job, tuple[int, Any]] = {}
         self._starts = 0
+        self._ended: set[int] = set()  # starts of those that were ended here, for another's measurement
         self._start()
 
     def _start(self) -> None:
@@ -87,9 +88,12 @@ class RayProber:
         return self._actor.run.remote(job)
 
     def again(self, job: Job, answer: Any) -> Any:
-        """Asks once more for a measurement that had not begun when its process died; else gives None."""
+        """Asks once more for a measurement that is not to blame for the end of its process; else gives None.
+
+        It had not begun when the process died, or the process was ended here as its GPU had failed before.
+        """
         start, begun = self._asked[job]
-        if self._is_answered(answer) or self._is_answered(begun):
+        if self._is_answered(answer) or (start not in self._ended and self._is_answered(begun)):
             return None
         if start == self._starts:
             self.replace()
@@ -119,6 +123,7 @@ class RayProber:
             )
         start, _ = self._asked.pop(result.job)
         if measured.status is Status.LOST and start == self._starts:  # else another's death was seen first
+            self._ended.add(start)
             self.replace()
         if result.status is not Status.COMPLETED:
             return result
