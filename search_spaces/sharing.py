@@ -91,6 +91,7 @@ def shared_leaves(part: Part, kernels: Kernels = "own") -> tuple[SharedLeaf, ...
     return tuple(found)
 
 
+@lru_cache(maxsize=8)
 def shared_layers(space: SearchSpace, kernels: Kernels = "own") -> Mapping[str, Call]:
     """The layers whose weights all networks of a space share: for each key the largest in every dimension.
 

@@ -172,12 +172,7 @@ def prepare(
         progress("reading the weights to start from")
         init, data = initial_weights(settings.init, data, download=download)
     progress("making the space for them")
-    space = source.make(
-        resolution=data.resolution,
-        num_classes=data.num_classes,
-        in_channels=data.channels,
-        width=settings.width,
-    )
+    space = make_space(settings, source, data)
     table = None if settings.latency_table is None else read_table(settings.latency_table, space)
     rungs, probe = make_rungs(settings, recipe, data.resolution), make_probe(settings, objective)
     evaluator: Evaluator
@@ -337,6 +332,21 @@ def find_noise(settings: Settings, recipe: Recipe, data: ImageData, objective: O
     metric = judged_by(objective, data.task).metric
     settled = recipe.settled(len(data.train))
     return read_noise(settings.proxy_check, recipe=settled, data=data, metric=metric).noise
+
+
+def make_space(settings: Settings, source: SpaceSource, data: ImageData) -> SearchSpace:
+    """The space for these images.
+
+    Raises:
+        SpaceArgumentError: A ready-made space is for others.
+        SpaceError: The space is not valid.
+    """
+    return source.make(
+        resolution=data.resolution,
+        num_classes=data.num_classes,
+        in_channels=data.channels,
+        width=settings.width,
+    )
 
 
 def read_table(path: str, space: SearchSpace) -> LatencyTable:

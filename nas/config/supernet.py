@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nas.config.prepared import load_images, read_table
+from nas.config.prepared import load_images, make_space, read_table
 from nas.config.request import Request, given_options
 from nas.config.settings import Settings
 from nas.config.shared_weights import check_supernet_settings
@@ -53,12 +53,7 @@ def supernet_training(arguments: Namespace, folder: Path, *, progress: Say = say
 
     data = load_images(settings, source, download=arguments.download, progress=progress)
     return SupernetTraining(
-        space=source.make(
-            resolution=data.resolution,
-            num_classes=data.num_classes,
-            in_channels=data.channels,
-            width=settings.width,
-        ),
+        space=make_space(settings, source, data),
         data=data,
         origin=_origin(settings, data),
         sampling=arguments.paths,
@@ -90,12 +85,7 @@ def policy_training(request: Request, *, progress: Say = say_nothing) -> Superne
     from nas.weight_sharing.training import SupernetTraining
 
     data = load_images(settings, source, download=request.download, progress=progress)
-    space = source.make(
-        resolution=data.resolution,
-        num_classes=data.num_classes,
-        in_channels=data.channels,
-        width=settings.width,
-    )
+    space = make_space(settings, source, data)
     table = None if settings.latency_table is None else read_table(settings.latency_table, space)
     return SupernetTraining(
         space=space,

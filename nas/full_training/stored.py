@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,6 +22,13 @@ def on_host(named: Mapping[str, Tensor]) -> Tensors:
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> Tensors:
     """Those whose names begin with a prefix, by the rest of their names."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def parts_of(tensors: Mapping[str, Tensor]) -> Iterator[object]:
+    """Names and values of tensors in the order of the names, for a digest."""
+    for name, tensor in sorted(tensors.items()):
+        yield name
+        yield tensor.detach().cpu().contiguous().numpy()
 
 
 def are_finite(*tensors: Tensor) -> bool:

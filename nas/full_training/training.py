@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from nas.full_training.ranks import share_of_batch
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.recipes import RECIPES, find_recipe
 from nas.full_training.start import Start, find_start, of_trial, with_weights
+from nas.full_training.stored import parts_of
 from nas.full_training.task_laws import metric_of_task, recipe_of_task
 from nas.full_training.trained_parts import frozen_names
 from nas.starting_weights import Weights, study_in
@@ -74,15 +75,9 @@ class Training:
             "normalisation": digest(self.data.mean, self.data.std),
             "recipe": self.recipe.fingerprint,
             "seed": str(self.seed),
-            "starting weights": "none" if weights is None else digest(*_parts(weights)),
+            "starting weights": "none" if weights is None else digest(*parts_of(weights)),
             **({} if is_usual else {"metric": self.metric}),
         }
-
-
-def _parts(weights: Weights) -> Iterator[object]:
-    for name, tensor in sorted(weights.items()):
-        yield name
-        yield tensor.detach().cpu().contiguous().numpy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

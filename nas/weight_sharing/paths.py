@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -154,6 +155,7 @@ class Sandwich:
         return Paths(tokens=(self.largest, self.smallest, *drawn), teaches=True)
 
 
+@lru_cache(maxsize=8)
 def extreme_networks(space: SearchSpace, *, seed: int = 0) -> tuple[Tokens, Tokens]:
     """The networks with the fewest and with the most multiply-adds.
 

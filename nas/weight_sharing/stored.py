@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nas.data.images import FIT, SEARCH_FRACTION, Fit, ImageData
 from nas.errors import SupernetError
+from nas.full_training.stored import parts_of
 from nas.io import write_whole
 from nas.reading import read_bytes, read_json, require_types
 from nas.tasks import TaskName
@@ -153,10 +154,7 @@ def normalisation_of(data: ImageData) -> str:
 
 def weights_digest(tensors: Mapping[str, Tensor]) -> str:
     """Identity of weights."""
-    parts: list[object] = []
-    for name, tensor in sorted(tensors.items()):
-        parts += [name, tensor.detach().cpu().contiguous().numpy()]
-    return digest(*parts)
+    return digest(*parts_of(tensors))
 
 
 def write_supernet(folder: Path, supernet: Supernet, facts: SupernetFacts) -> None:

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.errors import SupernetError
+from nas.full_training.stored import parts_of
 from nas.machine import free_memory
 from nas.values import digest, few, instance, seed_of
 from search_spaces import Part, SearchSpace, SpaceError, lower
@@ -94,17 +95,9 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         instance("space", space, (SearchSpace,), "give a SearchSpace, such as search_spaces.mnasnet()")
-        if kernels not in ("own", "cropped"):
-            raise SupernetError(f"`kernels` must be own or cropped, but got {kernels!r}", field="kernels")
         self.space = space
         self.kernels: Kernels = kernels
-        try:
-            calls = shared_layers(space, kernels)
-        except SpaceError as error:
-            raise SupernetError(
-                f"the networks of {space.name} cannot share weights: {error}", field="space"
-            ) from error
-        _check_memory(space.name, calls)
+        calls = checked_layers(space, kernels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed))
             self.layers = nn.ModuleDict({key: _stateless(call.module()) for key, call in calls.items()})
@@ -164,10 +157,7 @@ class Supernet(nn.Module):
     @property
     def fingerprint(self) -> str:
         """Identity of the weights."""
-        parts: list[object] = [self.kernels, self.space.fingerprint]
-        for name, tensor in sorted(self.state_dict().items()):
-            parts += [name, tensor.detach().cpu().contiguous().numpy()]
-        return digest(*parts)
+        return digest(self.kernels, self.space.fingerprint, *parts_of(self.state_dict()))
 
     def __getstate__(self) -> dict[str, Any]:
         """Its arguments and weights as arrays, which processes of a machine can share."""
@@ -222,6 +212,25 @@ class Supernet(nn.Module):
                 for leaf in shared_leaves(part, self.kernels):
                     if leaf.ends_residual:
                         self.layers[leaf.key].get_parameter("weight").zero_()
+
+
+def checked_layers(space: SearchSpace, kernels: Kernels) -> Mapping[str, Call]:
+    """The layers that all networks of a space share, without memory for them.
+
+    Raises:
+        SupernetError: There is no such form of kernels, no networks that could share weights, or too little
+            memory for them.
+    """
+    if kernels not in ("own", "cropped"):
+        raise SupernetError(f"`kernels` must be own or cropped, but got {kernels!r}", field="kernels")
+    try:
+        calls = shared_layers(space, kernels)
+    except SpaceError as error:
+        raise SupernetError(
+            f"the networks of {space.name} cannot share weights: {error}", field="space"
+        ) from error
+    _check_memory(space.name, calls)
+    return calls
 
 
 def _view(shared: Tensor, shape: torch.Size) -> Tensor:

@@ -47,7 +47,7 @@ from nas.weight_sharing.stored import (
     weights_digest,
     write_supernet,
 )
-from nas.weight_sharing.supernet import Supernet
+from nas.weight_sharing.supernet import Supernet, checked_layers
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
 
@@ -121,7 +121,7 @@ class SupernetTraining:
         checked_images(data, self.calibration_images)
         recipe, _ = recipe_of_task(asked, data, self.changes or {})
         metric = TASKS[data.task].metrics[0] if self.objective is None else self._goal(data, options)
-        Supernet(self.space, kernels=self.kernels)  # refuses what cannot share, before anything is written
+        checked_layers(self.space, self.kernels)
         chosen = (read_run(folder / RUN) or {}).get("precision")
         precision = recipe.precision
         if precision == "auto":
@@ -350,12 +350,7 @@ def _write_policy(work: SupernetFit, done: Checkpoint) -> None:
         "records": [asdict(record) for record in policy.records],
         "draws": policy.draws(DRAWS),
     }
-    try:
-        write_whole(work.folder / POLICY, json.dumps(facts, indent=1) + "\n")
-    except OSError as error:
-        raise SupernetError(
-            f"{work.folder / POLICY} cannot be written: {error.strerror or error}", field="out"
-        ) from error
+    _write(work.folder / POLICY, facts)
 
 
 def plan(
@@ -422,10 +417,11 @@ def _begin(work: SupernetFit) -> None:
         "recipe": asdict(work.recipe),
         "seed": work.seed,
     }
+    _write(work.folder / RUN, facts)
+
+
+def _write(path: Path, facts: Mapping[str, Any]) -> None:
     try:
-        work.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(work.folder / RUN, json.dumps(facts, indent=1) + "\n")
+        write_whole(path, json.dumps(facts, indent=1) + "\n")
     except OSError as error:
-        raise SupernetError(
-            f"{work.folder} cannot be written: {error.strerror or error}", field="out"
-        ) from error
+        raise SupernetError(f"{path} cannot be written: {error.strerror or error}", field="out") from error
