@@ -76,6 +76,13 @@ def unrelated(network):
     return np.random.default_rng(int(network.digest, 16) % 2**31).normal()
 
 
+class SecondEach(InlineExecutor):
+    """A second for every training: what is worth most must not hang on how busy the machine is."""
+
+    def wait(self, timeout_seconds):
+        return [replace(result, seconds=1.0) for result in super().wait(timeout_seconds)]
+
+
 def check(folder, variants, *, count=24, seeds=2, space=None, **changes):
     space = space or make_space()
     candidates = sample_candidates(space, count, seed=3)
@@ -85,7 +92,7 @@ def check(folder, variants, *, count=24, seeds=2, space=None, **changes):
         "search_images": 5_000,
         "folder": folder,
     } | changes
-    return check_proxies(space, variants, InlineExecutor(), candidates, seeds=seeds, **given)
+    return check_proxies(space, variants, SecondEach(), candidates, seeds=seeds, **given)
 
 
 def tables(truth=None, **changes):
@@ -333,25 +340,25 @@ def supernet(**changes):
 
 def test_a_supernet_measures_each_candidate_once_and_stands_beside_what_its_time_buys(tmp_path):
     variants = supernet()
-    found = check(tmp_path, variants, supernet_seconds=1.0)
+    found = check(tmp_path, variants, supernet_seconds=100.0)
     assert len(variants["shared weights"].asked) == 24
     shared = found.variant("shared weights")
     assert (shared.trainings, shared.failed, shared.noise) == (24, 0, None)
     assert shared.tau.low > 0.3
-    assert found.rival.trainings > 22
+    assert found.rival.trainings == 100
     assert found.rival.fitted == 22
     assert found.rival.tau.low < 0 < found.rival.tau.high  # accuracies that no option explains
     assert read_check(tmp_path) == found
     again = supernet()
-    assert check(tmp_path, again, supernet_seconds=1.0) == found
+    assert check(tmp_path, again, supernet_seconds=100.0) == found
     assert not again["shared weights"].asked
 
 
 def test_another_supernet_is_measured_again_and_may_be_added_later(tmp_path):
     assert check(tmp_path, tables()).rival is None
-    check(tmp_path, supernet(), supernet_seconds=1.0)
+    check(tmp_path, supernet(), supernet_seconds=100.0)
     other = supernet(**{"shared weights": Table("other", noise=0.0, agreement=0.2)})
-    found = check(tmp_path, other, supernet_seconds=1.0)
+    found = check(tmp_path, other, supernet_seconds=100.0)
     assert len(other["shared weights"].asked) == 24
     assert found.variant("shared weights").tau.value < 0.5
 
