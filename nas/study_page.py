@@ -24,6 +24,7 @@ from nas.report.page.predictions import predictions
 from nas.report.page.probabilities import probabilities
 from nas.report.page.repeat import repeat
 from nas.report.page.rungs import rungs
+from nas.report.page.shared_weights import shared_weights
 from nas.report.page.source import Source
 from nas.report.page.studies import name_apart
 from nas.report.page.studies_sections import compare_studies
@@ -45,6 +46,7 @@ SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (
     probabilities,
     rungs,
     predictions,
+    shared_weights,
     timeline,
     failures,
     compared,

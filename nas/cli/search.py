@@ -78,12 +78,7 @@ def conclude(request: Request, prepared: Prepared, study: Study, console: Consol
     """Finalizes the study as it was asked for, and shows it."""
     evaluator = prepared.test_evaluator()
     if request.settings.supernet is not None:
-        console.print(
-            "no comparison on the test split: no network was trained by itself; train the best with "
-            f"nas train {request.folder} --top 3 --out DIR",
-            soft_wrap=True,
-            markup=False,
-        )
+        console.print("no comparison on the test split: no network was trained by itself", soft_wrap=True)
     elif evaluator is None and request.seeds:
         console.print(
             f"no comparison on the test split: {request.settings.evaluator} takes no argument `split`, "

@@ -12,6 +12,7 @@ import numpy as np
 
 from nas.contract import check_ways
 from nas.errors import RecipeError, StudyError
+from nas.evaluation.agreement import Marginal, marginals_of
 from nas.evaluation.proxy_quality import (
     Estimate,
     Measured,
@@ -47,9 +48,10 @@ if TYPE_CHECKING:
 FILE_NAME = "proxy-check.json"
 LOG = "trainings.jsonl"
 
-VERSION = 4
+VERSION = 5
 """Of the file. Version 1 had `ways` for `variants`, and more figures of each; before version 3 there were
-accuracies alone, which were named so; version 4 added what a supernet's time buys otherwise."""
+accuracies alone, which were named so; version 4 added what a supernet's time buys otherwise, version 5 how
+options stand in it."""
 
 EARLIER_NAMES = {"accuracy": "mean", "accuracies": "values"}
 
@@ -86,6 +88,7 @@ class ProxyCheck:
         warnings: What makes the figures less than they look.
         metric: What was measured of each training.
         rival: What the time of the supernet's training buys otherwise; None where there is no supernet.
+        marginals: How options stand in the supernet and by the longer schedule; empty without a supernet.
     """
 
     space: str
@@ -102,6 +105,7 @@ class ProxyCheck:
     warnings: tuple[str, ...] = ()
     metric: str = "accuracy"
     rival: Rival | None = None
+    marginals: tuple[Marginal, ...] = ()
 
     def variant(self, name: str) -> VariantQuality:
         """One of the variants by its name."""
@@ -156,6 +160,7 @@ def read_check(path: Path | str) -> ProxyCheck:
         rankers = tuple(RankerQuality(**_known(RankerQuality, one)) for one in data.pop("rankers"))
         warnings = tuple(data.pop("warnings"))
         rival = data.pop("rival", None)
+        marginals = tuple(Marginal(**_known(Marginal, one)) for one in data.pop("marginals", ()))
         check = ProxyCheck(
             **data,
             candidates=candidates,
@@ -163,6 +168,7 @@ def read_check(path: Path | str) -> ProxyCheck:
             rankers=rankers,
             warnings=warnings,
             rival=None if rival is None else Rival(**_known(Rival, rival)),
+            marginals=marginals,
         )
         require_types(check)
         check.variant(RECIPE)
@@ -184,7 +190,7 @@ def _renamed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _known(
-    kind: type[VariantQuality] | type[RankerQuality] | type[Rival], values: Mapping[str, Any]
+    kind: type[VariantQuality | RankerQuality | Rival | Marginal], values: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The fields of a kind, its estimates read; version 1 had more."""
     names = {field.name for field in fields(kind)}
@@ -305,10 +311,13 @@ def check_proxies(
     }
     known = {"params": [float(c.params) for c in candidates], "macs": [float(c.macs) for c in candidates]}
     judged, rankers = judge(measured, known, supernet_seconds=supernet_seconds, seed=seed)
-    rival = None
+    rival: Rival | None = None
+    marginals: tuple[Marginal, ...] = ()
     if SHARED in variants:
         tokens = [one.tokens for one in candidates]
         rival = judge_rival(space, tokens, measured, supernet_seconds=supernet_seconds, seed=seed)
+        shared, alone = measured[SHARED].means, measured[LONG].means
+        marginals = marginals_of(space, tokens, shared.tolist(), alone.tolist())
     judged = tuple(replace(one, mean=None if one.mean is None else goal.sign * one.mean) for one in judged)
     check = ProxyCheck(
         space=space.fingerprint,
@@ -325,6 +334,7 @@ def check_proxies(
         warnings=warnings_of(judged, len(candidates), search_images, goal.metric),
         metric=goal.metric,
         rival=rival,
+        marginals=marginals,
     )
     check.save(folder)
     return check

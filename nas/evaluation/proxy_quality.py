@@ -38,6 +38,9 @@ class Estimate:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VariantQuality:
@@ -117,6 +120,11 @@ class Measured:
     values: Floats
     seconds: Floats
 
+    @property
+    def means(self) -> Floats:
+        """Mean of the values of each candidate, NaN where all its trainings failed."""
+        return _row_means(self.values)
+
 
 @dataclass(frozen=True, slots=True)
 class _Tau:
@@ -155,7 +163,7 @@ def judge(
         supernet_seconds: What the training of a supernet took, if there is one among them.
         seed: Of the resampling.
     """
-    truth = _row_means(measured[LONG].values)
+    truth = measured[LONG].means
     weights = _resampled(np.random.default_rng(seed), len(truth))
     rankers = {
         name: _taus(np.asarray(costs, dtype=np.float64)[:, None], truth, weights)
@@ -205,7 +213,7 @@ def judge_rival(
         return None
     trainings = supernet_seconds / one
     most = min(int(trainings), len(tokens) - 2)
-    truth, rows = _row_means(measured[LONG].values), np.asarray(tokens, np.int64)
+    truth, rows = measured[LONG].means, np.asarray(tokens, np.int64)
     weights = _resampled(np.random.default_rng(seed), len(truth))
     orders = [
         predicted_order(space.cardinalities, rows, column, most=most, seed=seed)
@@ -235,7 +243,7 @@ def _variant(
         name=name,
         trainings=measured.values.size,
         failed=int(np.isnan(measured.values).sum()),
-        mean=_mean(_row_means(measured.values)),
+        mean=_mean(measured.means),
         seconds=seconds,
         noise=noise,
         spread=_spread(measured.values, noise),
@@ -243,6 +251,19 @@ def _variant(
         gain=gain,
         above_params=None if name == LONG else tau.minus(params).estimate,
     )
+
+
+def tau_between(one: Sequence[float], other: Sequence[float], *, seed: int = 0) -> Estimate | None:
+    """Kendall's tau-b of two lists with its interval, places resampled; None of too few places.
+
+    Args:
+        one: A list.
+        other: Another of the same length.
+        seed: Of the resampling.
+    """
+    first, second = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
+    weights = _resampled(np.random.default_rng(seed), len(first))
+    return _taus(first[:, None], second, weights).estimate
 
 
 def pooled_noise(values: Floats) -> Estimate | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +12,7 @@ from nas.full_training.results import Trained
 from nas.full_training.work import TrainingProgress
 from nas.metrics import metric_info, show_metric
 from nas.report.activity import Activity
+from nas.report.agreement_report import agreement_words, marginal_table
 from nas.report.printing import (
     MACS,
     PARAMS,
@@ -176,6 +178,9 @@ def trained_report(found: Trained) -> Report:
     best = found.fitted.best
     info = metric_info(best.metric)
     tables = (_ranking(found),) if len(found.ranking) > 1 else ()
+    agreed = found.agreement
+    if agreed is not None and agreed.marginals:
+        tables = (*tables, marginal_table(agreed.marginals))
     return Report(
         title=f"Trained {found.fitted.label}",
         facts=(
@@ -194,6 +199,11 @@ def trained_report(found: Trained) -> Report:
                 value=found.fitted.seconds,
                 text=show_seconds(found.fitted.seconds),
             ),
+            Fact(
+                key="agreement",
+                label="",
+                value=None if agreed is None else asdict(agreed),
+            ),
             Fact(key="bundle", label="bundle", value=str(found.bundle)),
             Fact(key="curves", label="curves", value=str(found.curves)),
             *(
@@ -206,7 +216,10 @@ def trained_report(found: Trained) -> Report:
             ),
         ),
         tables=tables,
-        notes=(f"nas evaluate {found.folder} --data ...  and  nas predict {found.folder} IMAGE ...  use it",),
+        notes=(
+            *(() if agreed is None else (agreement_words(agreed),)),
+            f"nas evaluate {found.folder} --data ...  and  nas predict {found.folder} IMAGE ...  use it",
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from nas.data.description import DataDescription
 from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
 from nas.errors import ExportError, TrainingError
+from nas.evaluation.agreement import Agreement
 from nas.export.bundle import CARD, export_bundle
 from nas.export.card import Origin
 from nas.export.opened import RUN_BUNDLE, open_bundle
@@ -77,6 +78,7 @@ class Trained:
         bundle: Folder of the exported network.
         curves: The picture of the training.
         warnings: What the user should look at before trusting the result.
+        agreement: How far the ranking agrees with shared weights; None where the study has none.
     """
 
     folder: Path
@@ -88,6 +90,7 @@ class Trained:
     bundle: Path
     curves: Path
     warnings: tuple[str, ...] = ()
+    agreement: Agreement | None = None
 
     @property
     def metric(self) -> str:
@@ -133,6 +136,8 @@ def finish(
     ranking: Sequence[Fitted],
     options: TrainOptions,
     say: Say,
+    *,
+    agreement: Agreement | None = None,
 ) -> Trained:
     """Tests the best weights, writes the result, exports, draws; what is there already is not made again."""
     network, data = training.start.network, training.data
@@ -152,6 +157,7 @@ def finish(
         bundle=folder / RUN_BUNDLE,
         curves=folder / CURVES,
         warnings=_warnings(tested, best.best.metric, data),
+        agreement=agreement,
     )
     # Before anything that may fail or be killed, so that the test split is not looked at again.
     write_json(folder / RESULT, _result(found, training))
@@ -287,6 +293,7 @@ def _result(found: Trained, training: Training) -> Mapping[str, Any]:
         f"search_{found.metric}": found.fitted.best.value,
         "fitted": plain(found.fitted),
         "ranking": [plain(fitted) for fitted in found.ranking],
+        "agreement": None if found.agreement is None else asdict(found.agreement),
         "evaluations": [_evaluation(row) for row in found.rows],
         "tested_weights": asdict(found.tested),
         "warnings": found.warnings,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, replace
 from functools import partial
@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
 from nas.errors import TrainingError
+from nas.evaluation.agreement import Agreement, agreement_of
 from nas.export.bundle import ARCHITECTURE
 from nas.export.opened import RUN
 from nas.full_training.checkpoint import Checkpoint, check_identity, read_checkpoint
@@ -29,7 +30,7 @@ from nas.full_training.training import FullTraining, Training
 from nas.full_training.work import Fit, TrainingProgress, Work
 from nas.io import write_whole
 from nas.reading import read_json
-from nas.starting_weights import Weights
+from nas.starting_weights import Weights, study_in
 from nas.study.study import Study
 from nas.tasks import TaskName
 from nas.values import few
@@ -140,7 +141,25 @@ def run(asked: FullTraining, out: str | Path, *, options: TrainOptions, watcher:
         if len(ranking) > 1:
             write_json(folder / RANKING, [plain(fitted) for fitted in ranking])
         training, best, checkpoint = ranked[0]
-        return finish(folder, training, best, checkpoint, ranking, options, watcher.on_step)
+        agreement = _agreement(ranked)
+        return finish(
+            folder, training, best, checkpoint, ranking, options, watcher.on_step, agreement=agreement
+        )
+
+
+def _agreement(ranked: Sequence[tuple[Training, Fitted, Checkpoint]]) -> Agreement | None:
+    """How far the trainings agree with the shared weights that their study was searched in, if it was."""
+    trials = [training.start.trial for training, _, _ in ranked]
+    first = trials[0]
+    if len(trials) < 2 or first is None or not first.has_shared_weights:
+        return None
+    study = study_in(first.folder)
+    alone = {
+        trial.digest: fitted.best.value
+        for trial, (_, fitted, _) in zip(trials, ranked, strict=True)
+        if trial is not None and fitted.best.metric == trial.quality_metric
+    }
+    return None if study is None else agreement_of(study, alone)
 
 
 def plan(

@@ -11,6 +11,7 @@ from nas.evaluation.proxy_check import ProxyCheck
 from nas.evaluation.proxy_quality import BUDGET_TRIALS, Estimate, Rival, VariantQuality
 from nas.evaluation.proxy_variants import LONG, SHARED
 from nas.metrics import FRACTION, metric_info, show_difference
+from nas.report.agreement_report import marginal_table
 from nas.report.printing import Column, Fact, Report, Table, show_seconds
 from nas.units import show_number
 
@@ -50,7 +51,9 @@ def proxy_report(check: ProxyCheck, *, title: str, saved: tuple[Path, ...] = ())
     )
     rival = () if check.rival is None else (_rival_text(check, check.rival),)
     notes = (recommendation(check), *rival, *(f"warning: {words}" for words in check.warnings))
-    return Report(title=title, facts=facts, tables=(_variants(check), _rankers(check)), notes=("", *notes))
+    marginals = (marginal_table(check.marginals),) if check.marginals else ()
+    tables = (_variants(check), _rankers(check), *marginals)
+    return Report(title=title, facts=facts, tables=tables, notes=("", *notes))
 
 
 def _noise_text(check: ProxyCheck) -> str:
@@ -94,7 +97,7 @@ def _named(variant: VariantQuality) -> str:
 
 
 def _interval(estimate: Estimate | None) -> str:
-    return "–" if estimate is None else f"{estimate.value:.2f} ({estimate.low:.2f} to {estimate.high:.2f})"  # noqa: RUF001  # a dash
+    return "–" if estimate is None else str(estimate)  # noqa: RUF001  # a dash
 
 
 def _factor(check: ProxyCheck) -> int:

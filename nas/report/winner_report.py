@@ -18,6 +18,9 @@ from nas.training.notes import few_steps
 from nas.training.recipe import Recipe
 from search_spaces import Network
 
+COMPARED = 5
+"""Networks of a study in shared weights that are proposed for training: of fewer no tau is stated."""
+
 STAGE_COLUMNS = {"stage", "operator", "resolution", "channels", "layers", "macs", "params"}
 
 
@@ -97,7 +100,7 @@ def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[st
     if not study.completed:
         return ()
     best = study.best
-    shared = (_shared_note(best),) if best.has_shared_weights else ()
+    shared = (_shared_note(best, len(study.top(COMPARED))),) if best.has_shared_weights else ()
     images = images or DataDescription.from_json(study.provenance.data_json)
     if images is None:
         return shared
@@ -115,11 +118,11 @@ def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[st
     return (*shared, *(note for note in notes if note))
 
 
-def _shared_note(trial: StudyTrial) -> str:
-    """Says that no network was trained."""
+def _shared_note(trial: StudyTrial, top: int) -> str:
+    """Says that no network was trained, and how to train the best ones."""
     return (
         f"{trial.quality_metric} is that of shared weights: it ranks networks, and is not what they reach; "
-        f"nas train {trial.folder} --top 3 --out DIR trains the best"
+        f"nas train {trial.folder} --top {top} --out DIR trains the best, and says how far both agree"
     )
 
 

@@ -117,7 +117,7 @@ def _row(one: TrainingRecord) -> Row:
         "recipe": one.recipe.get("name"),
         "epochs": f"{done:g} of {one.epochs:g}",
         one.metric: one.value,
-        f"search_{one.metric}": number(one.best.get("value", one.best.get("accuracy"))),
+        f"search_{one.metric}": one.search_value,
         "interval": one.interval,
         "kept": kept,
         "macs": number(fitted.get("macs")),

@@ -66,6 +66,11 @@ class TrainingRecord:
         return number(self.result.get(self.metric))
 
     @property
+    def search_value(self) -> float | None:
+        """The metric on the search split of the weights that were kept; None before the first evaluation."""
+        return number(self.best.get("value", self.best.get("accuracy")))
+
+    @property
     def interval(self) -> tuple[float, float] | None:
         """Its 95 % interval on images like these."""
         ends = self.result.get("interval")

@@ -10,6 +10,7 @@ from nas.cli.main import main
 from nas.report.pictures import SearchPicture
 from nas.study.study import open_study
 from nas.study.with_space import open_with_space
+from nas.study_page import write_report
 from nas.weight_sharing.inherit import slices_of
 from nas.weight_sharing.stored import read_supernet
 
@@ -59,7 +60,7 @@ def supernet(inputs, tmp_path_factory):
 @pytest.fixture(scope="module")
 def searched(supernet, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "study"
-    assert main(search(supernet, out, "--trials", "3", "--seed", "5")) == 0
+    assert main(search(supernet, out, "--trials", "6", "--seed", "5")) == 0
     return out
 
 
@@ -96,7 +97,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(inputs, tmp_path, capsys):
 
 def test_a_search_takes_space_images_and_split_from_its_supernet(inputs, searched):
     study = open_study(searched)
-    assert len(study.completed) == 3
+    assert len(study.completed) == 6
     settings = study.settings
     assert settings["space"] == f"{inputs}/shared_space.py:space"
     assert settings["data"] == f"{inputs}/images.npz"
@@ -204,6 +205,31 @@ def test_finalists_are_trained_from_scratch_or_from_their_slices_as_asked(search
             assert set(training.start.weights) == set(expected)
             assert all(torch.equal(training.start.weights[name], one) for name, one in expected.items())
             assert training.data.mean == training.start.preprocessing.mean
+
+
+@pytest.mark.slow
+def test_finalists_say_how_far_shared_weights_agree_with_their_trainings(searched, tmp_path, capsys):
+    out = tmp_path / "trained"
+    words = ["--top", "5", "--epochs", "1", "--recipe", "small", "--no-onnx", "--device", "cpu"]
+    assert main(["train", str(searched), *words, "--out", str(out)]) == 0
+    assert "Kendall's tau" in capsys.readouterr().out
+    said = json.loads((out / "result.json").read_text())["agreement"]
+    study = open_with_space(str(searched))
+    ranking = json.loads((out / "ranking.json").read_text())
+    alone = {one["folder"].rsplit("-", 1)[-1]: one["best"]["value"] for one in ranking}
+    assert {str(one["trial"]): one["alone"] for one in said["pairs"]} == alone
+    assert {one["trial"]: one["shared"] for one in said["pairs"]} == {
+        one["trial"]: study.trials[one["trial"]].accuracy for one in said["pairs"]
+    }
+    page = write_report([searched, out], tmp_path / "page.html").page
+    (section,) = [one for one in page.sections if one.key == "shared"]
+    (points,) = section.blocks[0].figure["data"]
+    assert sorted(zip(points["x"], points["y"], strict=True)) == sorted(
+        (one["shared"], one["alone"]) for one in said["pairs"]
+    )
+    alone_on_page = write_report([searched], tmp_path / "alone.html").page
+    (absent,) = [one for one in alone_on_page.absent if one.key == "shared"]
+    assert f"nas train {searched} --top 5" in absent.reason
 
 
 @pytest.mark.parametrize(

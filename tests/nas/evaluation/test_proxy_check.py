@@ -282,7 +282,7 @@ def test_every_training_has_a_seed_of_its_own():
 def test_the_file_reads_back_as_it_was_written(tmp_path):
     found = check(tmp_path, tables())
     assert read_check(tmp_path) == read_check(tmp_path / "proxy-check.json") == found
-    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 4
+    assert json.loads((tmp_path / "proxy-check.json").read_text())["version"] == 5
 
 
 def test_trainings_of_the_first_version_are_not_done_again(tmp_path):

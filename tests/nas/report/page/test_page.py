@@ -135,6 +135,7 @@ def test_a_page_has_a_place_for_each_section_and_says_what_is_not_on_it(written,
     assert keys == known.split()
     assert {part.key for part in written.page.absent} == {
         "rungs",
+        "shared",
         "comparison",
         "trainings",
         "scores",
