@@ -16,19 +16,20 @@ MOST_OPTIONS = 12
 def agreement_words(agreement: Agreement) -> str:
     """How far the two orders agree, in sentences."""
     count, label = len(agreement.pairs), metric_info(agreement.metric).label
-    start = f"{label} in shared weights and after training, {count} networks of the study: Kendall's tau"
+    start = f"Of {count} networks, {label} in shared weights and after training: Kendall's tau"
     if agreement.tau is None:
         return f"{start} is not known; train more of them, or such as differ."
+    tau = agreement.tau
     return (
-        f"{start} {agreement.tau} (95 %). Networks chosen for what they reach in shared weights agree less "
-        "than random ones, of which nas proxy-check --supernet tells."
+        f"{start} {tau.value:.2f} (95 %: {tau.low:.2f} to {tau.high:.2f}). Networks chosen for what they "
+        "reach in shared weights agree less than random ones, of which nas proxy-check --supernet tells."
     )
 
 
 def marginal_table(marginals: Sequence[Marginal]) -> Table:
     """The options, those first that shared weights over- or undervalue most for their chance."""
     rows = tuple(
-        {**asdict(one), "bias": one.bias, "is_clear": one.is_clear, "mark": "*" if one.is_clear else None}
+        {**asdict(one), "bias": one.bias, "is_clear": one.is_clear, "mark": "*" if one.is_clear else ""}
         for one in marginals
     )
     clear = sum(one.is_clear for one in marginals)
