@@ -7,6 +7,8 @@
 
 `digits` trains supernets of the digits benchmark for the time of so many stand-alone trainings, measures all
 576 networks in them, and compares the order with that of the table, the mean of three trainings of each.
+`--sampling policy` lets a policy draw the networks, as `nas search --weight-sharing` does, and says which it
+holds most probable in the end.
 `macro` does so with a sample of NAS-Bench-Macro and its published accuracies. `speed` compares a step of a
 path with one of the same network by itself. FOLDER keeps what was measured: a run that is there is not
 repeated.
@@ -32,14 +34,17 @@ from nas.benchmarks.digits import BATCH_SIZE, SEARCH_FRACTION, STEPS, digits_eva
 from nas.data.images import ImageData
 from nas.evaluation.additive import fit_additive
 from nas.full_training.options import TrainOptions
+from nas.full_training.run import Unwatched
 from nas.io import write_whole
 from nas.statistics import kendall_tau
 from nas.trial import Candidate, Job
 from nas.values import digest
 from nas.weight_sharing.evaluator import SharedWeights
 from nas.weight_sharing.paths import SAMPLINGS, extreme_networks
+from nas.weight_sharing.stored import read_supernet
 from nas.weight_sharing.supernet import Supernet
-from nas.weight_sharing.training import SUPERNET, train_supernet
+from nas.weight_sharing.training import POLICY_NAME, SUPERNET, SupernetTraining, read_draws
+from nas.weight_sharing.training import run as train
 from search_spaces import SearchSpace, build, nas_bench_macro
 
 RESAMPLES = 500
@@ -60,7 +65,7 @@ class Setting:
     """One way to train a supernet.
 
     Attributes:
-        sampling: Which networks a step goes through.
+        sampling: Which networks a step goes through; `policy` trains a policy for the accuracy alone.
         path_steps: Steps, counted once for each network that they go through.
         random_paths: Random networks a step, of the sandwich.
         learning_rate: Its peak.
@@ -79,7 +84,12 @@ class Setting:
 
     def steps(self, space: SearchSpace) -> int:
         """Updates of the weights."""
-        paths = {"uniform": 1, "fair": max(space.cardinalities), "sandwich": 2 + self.random_paths}
+        paths = {
+            "uniform": 1,
+            POLICY_NAME: 1,
+            "fair": max(space.cardinalities),
+            "sandwich": 2 + self.random_paths,
+        }
         return self.path_steps // paths[self.sampling]
 
     @property
@@ -92,11 +102,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """What one supernet gave: CPU seconds, and the accuracy of each network with shared weights."""
+    """What one supernet gave: CPU seconds, accuracies with shared weights, and the network of a policy."""
 
     train_seconds: float
     score_seconds: float
     accuracies: Sequence[float]
+    chosen: Sequence[int] | None = None
 
 
 def run_once(
@@ -116,22 +127,26 @@ def run_once(
     )
     options = TrainOptions(device=given.device, evaluate_every=recipe.epochs)
     with tempfile.TemporaryDirectory() as folder:
-        began = time.process_time()
-        supernet = train_supernet(
-            space,
+        has_policy = setting.sampling == POLICY_NAME
+        asked = SupernetTraining(
+            space=space,
             data=data,
-            out=folder,
-            sampling=setting.sampling,
+            sampling="uniform" if has_policy else setting.sampling,
             kernels=setting.kernels,
             recipe=recipe,
             random_paths=setting.random_paths,
             seed=setting.seed,
-            options=options,
+            objective=nas.Objective.parse("accuracy") if has_policy else None,
         )
+        began = time.process_time()
+        train(asked, folder, options=options, watcher=Unwatched())
         trained = time.process_time()
+        supernet, _ = read_supernet(Path(folder), space)
+        chosen = read_draws(Path(folder))[0] if has_policy else None
     evaluator = SharedWeights(supernet, data, device=given.device, calibration_images=given.calibration)
     values = [accuracy_of(evaluator, space, row) for row in tokens.tolist()]
-    run = Run(train_seconds=trained - began, score_seconds=time.process_time() - trained, accuracies=values)
+    seconds = time.process_time() - trained
+    run = Run(train_seconds=trained - began, score_seconds=seconds, accuracies=values, chosen=chosen)
     place.parent.mkdir(parents=True, exist_ok=True)
     write_whole(place, json.dumps({"setting": asdict(setting), "run": asdict(run)}))
     return run
@@ -167,11 +182,15 @@ def regret(truth: np.ndarray, value: float) -> str:
     return f"{100 * (truth.max() - value):.2f}"
 
 
-def report_runs(named: Mapping[str, Sequence[Run]], truth: np.ndarray) -> None:
+def report_runs(named: Mapping[str, Sequence[Run]], tokens: np.ndarray, truth: np.ndarray) -> None:
     """Prints a line for each run."""
     for name, runs in named.items():
         for run in runs:
             values = np.array(run.accuracies)
+            if run.chosen is not None:
+                at = np.flatnonzero((tokens == run.chosen).all(axis=1))
+                held = regret(truth, truth[at[0]]) if len(at) else "not known, as it is not in the table"
+                print(f"  {name}: regret of the policy's network {held}")
             print(
                 f"  {name}: {quality(values, truth)}, mean accuracy {values.mean():.3f}, CPU "
                 f"{run.train_seconds:.0f} s and {run.score_seconds / len(values) * 1e3:.0f} ms a network",
@@ -295,7 +314,7 @@ def report_settings(
                 seed=seed,
             )
             run = run_once(setting, space, tokens, data, given)
-            report_runs({f"{setting.name} seed {seed}": [run]}, truth)
+            report_runs({f"{setting.name} seed {seed}": [run]}, tokens, truth)
             named.setdefault(setting.name, []).append(run)
         report_summaries(named, truth)
 
@@ -377,7 +396,7 @@ def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True)
     trained = argparse.ArgumentParser(add_help=False)
     trained.add_argument("--out", type=Path, required=True)
-    trained.add_argument("--sampling", nargs="+", choices=SAMPLINGS, default=SAMPLINGS)
+    trained.add_argument("--sampling", nargs="+", choices=(*SAMPLINGS, POLICY_NAME), default=SAMPLINGS)
     trained.add_argument("--seeds", type=int, default=3)
     trained.add_argument("--first-seed", type=int, default=0)
     trained.add_argument("--networks", type=int, help="how many are measured")
