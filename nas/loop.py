@@ -106,10 +106,9 @@ class Loop:
             if known is not None:
                 self._write(trial, known.copy_for(trial.number), None)
             else:
-                job, weights = self.flow.start(trial), self.checkpoints.weights(trial.continues)
-                if trial.continues is not None and weights is None:
-                    gone = f"those of trial {trial.continues} are gone"
-                    self.tell("weights_missing", f"trial {trial.number} trains from new weights, as {gone}")
+                job, (weights, missing) = self.flow.start(trial), self.checkpoints.weights_for(trial)
+                if missing:
+                    self.tell("weights_missing", missing)
                 self.journal.start(job)
                 self.executor.submit(job, weights)
 
@@ -127,10 +126,8 @@ class Loop:
             if self.flow.lose(trial):
                 self.journal.lose(result)
                 return
-        for note in self.progress.news(result):
-            self.tell("note", note)
-        if unused := self.progress.unused_metrics(trial, result):
-            self.tell("metric_not_used", unused)
+        for kind, message in self.progress.news(trial, result):
+            self.tell(kind, message)
         self.source.note(trial, outcome)
         if self.checkpoints.place(trial, outcome):
             # The file is there before the journal says so; without it the result still counts.
@@ -147,14 +144,9 @@ class Loop:
 
     def _learn(self, trial: Trial, outcome: TrialOutcome, result: Result | None) -> None:
         """Reports an outcome; the controller gets it unless it is of a promoted trial."""
-        is_lost = outcome.status is Status.LOST
-        rank = None if is_lost else self.progress.learnt
-        self.progress.count(trial, outcome)
+        rank, reward = self.progress.count(trial, outcome)
         self.source.count(trial)
-        reward = None  # what was promoted is of another fidelity than what controllers compare
         if trial.continues is None:
-            if not is_lost:
-                reward = self.progress.worst_reward if outcome.reward is None else outcome.reward
             self.controller.feedback([feedback_of(trial, outcome, reward, self.objective)])
         self.journal.fed_back(trial.number, reward, rank, self.controller.state_dict, self.source.asked)
         self.progress.rejected = self.source.asked.rejected

@@ -75,13 +75,26 @@ class ProgressState:
             self.count(history.trials[number], history.finished[number])
         self.rejected = history.asked.rejected
 
-    def count(self, trial: Trial, outcome: TrialOutcome) -> None:
-        """Counts an outcome."""
+    def count(self, trial: Trial, outcome: TrialOutcome) -> tuple[int | None, float | None]:
+        """Counts an outcome.
+
+        Returns:
+            Its place among those learnt from, None of a lost one; and the reward that a controller is told of
+            it, the worst so far where it has none. None of a lost one, and of one that was promoted: that is
+            of another fidelity than what controllers compare.
+        """
         name = outcome.status.value
         self.counts = replace(self.counts, **{name: getattr(self.counts, name) + 1})
         if outcome.status is Status.LOST:
-            return
-        self.learnt += 1
+            return None, None
+        self._learn(trial, outcome)
+        rank, self.learnt = self.learnt, self.learnt + 1
+        if trial.continues is not None:
+            return rank, None
+        return rank, self.worst_reward if outcome.reward is None else outcome.reward
+
+    def _learn(self, trial: Trial, outcome: TrialOutcome) -> None:
+        """Keeps the best and the worst reward, and how long there was no gain."""
         self.without_gain += 1
         if outcome.reward is None or outcome.value is None:
             return
@@ -138,11 +151,12 @@ class ProgressState:
             on_front=len(self._front) if any(one.number == trial.number for one in self._front) else None,
         )
 
-    def news(self, result: Result) -> list[str]:
-        """The notes of a result that no result before it had in this run."""
-        fresh = [note for note in result.notes if note not in self._told]
-        self._told.update(fresh)
-        return fresh
+    def news(self, trial: Trial, result: Result) -> list[tuple[str, str]]:
+        """Kind and text of an event for each thing that a result is the first to say in this run."""
+        fresh = [("note", note) for note in result.notes if note not in self._told]
+        self._told.update(result.notes)
+        unused = self._unused_metrics(trial, result)
+        return [*fresh, ("metric_not_used", unused)] if unused else fresh
 
     def end(self, ending: str, message: str) -> SearchEnd:
         """Puts into words how it ended."""
@@ -154,7 +168,7 @@ class ProgressState:
             elapsed_seconds=self.elapsed_seconds,
         )
 
-    def unused_metrics(self, trial: Trial, result: Result) -> str:
+    def _unused_metrics(self, trial: Trial, result: Result) -> str:
         """Names, once each, metrics that are named like the network's own costs and differ from them."""
         own = {metric.name: metric.value for metric in trial.predictions} | known_costs(trial.cost)
         found = {m.name for m in result.metrics if not math.isclose(m.value, own.get(m.name, m.value))}

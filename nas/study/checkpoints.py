@@ -270,13 +270,15 @@ class CheckpointStore:
         self._files.add(outcome.number)
         return replace(outcome, weights_file=name), ""
 
-    def weights(self, number: int | None) -> bytes | None:
-        """The weights of a trial, to continue from; None where there are none."""
-        if number is None or number not in self._files:
-            return None
-        with suppress(OSError):
-            return read_bytes(self._folder / weights_name(number))
-        return None
+    def weights_for(self, trial: Trial) -> tuple[bytes | None, str]:
+        """The weights that a trial continues from, and what is to be said where those are gone."""
+        if trial.continues is None:
+            return None, ""
+        if trial.continues in self._files:
+            with suppress(OSError):
+                return read_bytes(self._folder / weights_name(trial.continues)), ""
+        gone = f"those of trial {trial.continues} are gone"
+        return None, f"trial {trial.number} trains from new weights, as {gone}"
 
     def drop(self, numbers: Iterable[int]) -> None:
         """Removes weight files; the journal must have forgotten them already.
