@@ -81,7 +81,7 @@ def _cells(
 
 def _layout(names: Sequence[str], *, with_columns: bool) -> Layout:
     ticks = {"tickvals": list(range(len(names))), "ticktext": list(names), "showgrid": False, "ticks": ""}
-    turn = {"tickangle": -60 if len(names) > 4 else 0, "showticklabels": with_columns}
+    turn = {"tickangle": -90 if len(names) > 4 else 0, "showticklabels": with_columns}
     return {
         "showlegend": False,
         "xaxis": axis("prediction", **ticks, **turn),
