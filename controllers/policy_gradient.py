@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from controllers.algorithm import Algorithm
 from controllers.contract import ControllerError, Floats, State, Tokens, require_count
 from controllers.policies import Policy, PolicyName, make_policy
 from controllers.problem import Problem
@@ -298,3 +300,47 @@ class PolicyGradient:
         self._log_prob = np.asarray(state["log_prob"]).tolist()
         if isinstance(self.advantages, Advantages):
             self.advantages.load_state_dict(state["advantages"])
+
+
+class PolicyGradientAlgorithm(Algorithm):
+    """Proposes what a policy draws, and updates it by batches of results.
+
+    Args:
+        name: Of the algorithm.
+        problem: What is searched.
+        gradient: The policy, and the results that wait for an update.
+        seed: Of the draws.
+        settings: What a state must be made alike with, as JSON values.
+    """
+
+    def __init__(
+        self, name: str, problem: Problem, gradient: PolicyGradient, *, seed: int, settings: State
+    ) -> None:
+        super().__init__(name, problem, None, seed=seed, settings=settings)
+        self._gradient = gradient
+        self._diagnostics: dict[str, float] = {}
+
+    @abstractmethod
+    def _update(self, batch: Batch) -> None:
+        """Moves the policy by a batch, and keeps diagnostics of it."""
+
+    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
+        return self._gradient.policy.sample(rng, n, temperature)
+
+    def _log_prob(self, tokens: Tokens) -> Floats:
+        return self._gradient.policy.log_prob(tokens)
+
+    def _learn(self, told: Sequence[Told]) -> None:
+        for batch in self._gradient.batches(told, self._results):
+            self._update(batch)
+
+    def _own_state(self) -> State:
+        return {**self._gradient.state_dict(), "diagnostics": dict(self._diagnostics)}
+
+    def _load_own_state(self, state: State) -> None:
+        self._gradient.load_state_dict(state)
+        self._diagnostics = dict(state["diagnostics"])
+
+    def probabilities(self) -> list[Floats] | None:
+        """Returns for each decision the probability of each option, for the LSTM along its mode."""
+        return self._gradient.policy.probabilities()

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controllers.algorithm import Algorithm
-from controllers.contract import Conditions, ControllerError, Floats, State, Tokens, require_count
+from controllers.contract import Conditions, ControllerError, require_count
 from controllers.policies import PolicyName
-from controllers.policy_gradient import Batch, PolicyGradient
+from controllers.policy_gradient import Batch, PolicyGradient, PolicyGradientAlgorithm
 from controllers.problem import Problem
-from controllers.results import Told
 
 
-class PPO(Algorithm):
+class PPO(PolicyGradientAlgorithm):
     """Proximal policy optimisation of a one-step problem: one candidate, one reward.
 
     Advantages are made as in `Reinforce`, also where a long search is planned. Every batch is gone through
@@ -61,7 +59,7 @@ class PPO(Algorithm):
                 f"clip_coef > 0 must hold, but got clip_coef={clip_coef}", field="clip_coef"
             )
         problem = Problem.of(problem, conditions)
-        self._gradient = PolicyGradient(
+        gradient = PolicyGradient(
             problem,
             policy=policy,
             seed=seed,
@@ -76,21 +74,10 @@ class PPO(Algorithm):
             "learning_rate": learning_rate,
             "epochs": epochs,
             "clip_coef": clip_coef,
-            **self._gradient.settings,
+            **gradient.settings,
         }
-        super().__init__("PPO", problem, None, seed=seed, settings=settings)
+        super().__init__("PPO", problem, gradient, seed=seed, settings=settings)
         self._clip_coef = clip_coef
-        self._diagnostics: dict[str, float] = {}
-
-    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        return self._gradient.policy.sample(rng, n, temperature)
-
-    def _log_prob(self, tokens: Tokens) -> Floats:
-        return self._gradient.policy.log_prob(tokens)
-
-    def _learn(self, told: Sequence[Told]) -> None:
-        for batch in self._gradient.batches(told, self._results):
-            self._update(batch)
 
     def _update(self, batch: Batch) -> None:
         entropy = self._gradient.policy.entropy(batch.tokens)
@@ -115,13 +102,6 @@ class PPO(Algorithm):
         loss = -float(np.minimum(ratio * batch.advantages, bounded * batch.advantages).mean())
         return loss, float((np.abs(ratio - 1) > self._clip_coef).mean())
 
-    def _own_state(self) -> State:
-        return {**self._gradient.state_dict(), "diagnostics": dict(self._diagnostics)}
-
-    def _load_own_state(self, state: State) -> None:
-        self._gradient.load_state_dict(state)
-        self._diagnostics = dict(state["diagnostics"])
-
     def diagnostics(self) -> dict[str, float]:
         """Returns numbers about the last update, empty before the first.
 
@@ -132,7 +112,3 @@ class PPO(Algorithm):
         explains none within a batch.
         """
         return dict(self._diagnostics)
-
-    def probabilities(self) -> list[Floats] | None:
-        """Returns for each decision the probability of each option, for the LSTM along its mode."""
-        return self._gradient.policy.probabilities()

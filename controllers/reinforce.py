@@ -6,15 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from controllers.algorithm import Algorithm
-from controllers.contract import Conditions, Floats, State, Tokens
+from controllers.contract import Conditions
 from controllers.policies import PolicyName
-from controllers.policy_gradient import Batch, PolicyGradient
+from controllers.policy_gradient import Batch, PolicyGradient, PolicyGradientAlgorithm
 from controllers.problem import Problem
-from controllers.results import Told
 
 
-class Reinforce(Algorithm):
+class Reinforce(PolicyGradientAlgorithm):
     """REINFORCE with a moving baseline.
 
     After every `batch` results it takes one Adam step up the gradient of
@@ -61,7 +59,7 @@ class Reinforce(Algorithm):
         entropy_coef: float | None = None,
     ) -> None:
         problem = Problem.of(problem, conditions)
-        self._gradient = PolicyGradient(
+        gradient = PolicyGradient(
             problem,
             policy=policy,
             seed=seed,
@@ -70,19 +68,8 @@ class Reinforce(Algorithm):
             baseline_keep=baseline_keep,
             entropy_coef=entropy_coef,
         )
-        settings = {"policy": policy, "learning_rate": learning_rate, **self._gradient.settings}
-        super().__init__("Reinforce", problem, None, seed=seed, settings=settings)
-        self._diagnostics: dict[str, float] = {}
-
-    def _draw(self, rng: np.random.Generator, n: int, temperature: float) -> Tokens:
-        return self._gradient.policy.sample(rng, n, temperature)
-
-    def _log_prob(self, tokens: Tokens) -> Floats:
-        return self._gradient.policy.log_prob(tokens)
-
-    def _learn(self, told: Sequence[Told]) -> None:
-        for batch in self._gradient.batches(told, self._results):
-            self._update(batch)
+        settings = {"policy": policy, "learning_rate": learning_rate, **gradient.settings}
+        super().__init__("Reinforce", problem, gradient, seed=seed, settings=settings)
 
     def _update(self, batch: Batch) -> None:
         log_prob = self._gradient.policy.log_prob(batch.tokens)
@@ -97,13 +84,6 @@ class Reinforce(Algorithm):
             "approx_kl": float((np.expm1(log_ratio) - log_ratio).mean()),
         }
 
-    def _own_state(self) -> State:
-        return {**self._gradient.state_dict(), "diagnostics": dict(self._diagnostics)}
-
-    def _load_own_state(self, state: State) -> None:
-        self._gradient.load_state_dict(state)
-        self._diagnostics = dict(state["diagnostics"])
-
     def diagnostics(self) -> dict[str, float]:
         """Returns numbers about the last update, empty before the first.
 
@@ -112,7 +92,3 @@ class Reinforce(Algorithm):
         on its batch. There is no explained variance: a constant baseline explains none within a batch.
         """
         return dict(self._diagnostics)
-
-    def probabilities(self) -> list[Floats] | None:
-        """Returns for each decision the probability of each option, for the LSTM along its mode."""
-        return self._gradient.policy.probabilities()
