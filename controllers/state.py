@@ -37,7 +37,8 @@ def state_from_json(text: str) -> State:
     """
     try:
         state = json.loads(text, object_hook=_decode)
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError, SyntaxError) as error:
+        # numpy reads some types as Python expressions, hence the last
         raise ControllerError(f"the text of a controller's state cannot be read: {error}") from error
     if not isinstance(state, dict):
         raise ControllerError(f"a controller's state must be a JSON object, but got {type(state).__name__}")

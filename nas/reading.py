@@ -227,7 +227,10 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArr
         version = np.lib.format.read_magic(file)
         if version not in _HEADERS:
             raise ValueError(f"{name} must be an array of version 1 or 2, but is of {version}")
-        shape, _, kind = _HEADERS[version](file, max_header_size=MOST_HEADER)
+        try:
+            shape, _, kind = _HEADERS[version](file, max_header_size=MOST_HEADER)
+        except SyntaxError as error:  # numpy reads some types as Python expressions
+            raise ValueError(f"the header of {name} must be one of an array, but: {error}") from error
         there = member.file_size - file.tell()
     if kind.hasobject:
         raise ValueError(f"{name} must hold numbers or texts, but holds {OBJECTS}")

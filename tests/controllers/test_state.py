@@ -47,7 +47,15 @@ def test_what_is_neither_array_nor_json_is_refused(value):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[1]", '{"a":{"__array__":["<f8",[2],"AA=="]}}', '{"a":{"__array__":3}}']
+    "text",
+    [
+        "",
+        "{",
+        "[1]",
+        '{"a":{"__array__":["<f8",[2],"AA=="]}}',
+        '{"a":{"__array__":["f8,(",[2],"AA=="]}}',
+        '{"a":{"__array__":3}}',
+    ],
 )
 def test_a_damaged_text_is_refused(text):
     with pytest.raises(ControllerError, match=r"cannot be read|must be a JSON object"):

@@ -123,6 +123,12 @@ def test_texts_of_no_length_do_not_stand_for_a_list_without_end(tmp_path):
         read_arrays(npz(tmp_path / "a.npz", classes=content))
 
 
+def test_a_header_that_is_no_expression_is_refused(tmp_path):
+    content = npy(np.zeros(4, "<U1")).replace(b"'<U1'", b"'b,('")
+    with pytest.raises(ValueError, match=r"header of images\.npy"):
+        read_arrays(npz(tmp_path / "a.npz", images=content))
+
+
 OF_LIBRARIES = {
     *("json.load", "json.loads", "np.load", "np.fromfile", "pickle.load", "pickle.loads", "ast.literal_eval"),
     *("eval", "exec", "yaml.load", "load_file", "torch.load"),
