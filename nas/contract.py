@@ -15,6 +15,7 @@ from nas.execution.executors import EXECUTORS
 from nas.own_files import line_of, raised
 from nas.protocols import (
     ChecksNetworks,
+    ChecksSpace,
     Clock,
     Evaluator,
     Executor,
@@ -44,7 +45,16 @@ REMEDIES: dict[type, str] = {
 }
 """What to do beside mending the object, by protocol."""
 
-OPTIONAL = (ChecksNetworks, GivesWeights, HasData, HasNotes, HasRecipe, NamesMetrics, ResolvesPrecision)
+OPTIONAL = (
+    ChecksNetworks,
+    ChecksSpace,
+    GivesWeights,
+    HasData,
+    HasNotes,
+    HasRecipe,
+    NamesMetrics,
+    ResolvesPrecision,
+)
 """What an evaluator or a probe may have beyond its protocol; one member each."""
 
 
@@ -62,12 +72,15 @@ def check_given(
     Raises:
         ContractError: Something lacks a method or is not valid, or cannot be exported or sent to workers; the
             message names all that is missing, and the remedy.
+        NasError: The evaluator measures networks of another space.
     """
     check_space(space)
     for value in evaluators_of(evaluator):
         _check_measuring("the evaluator", value, Evaluator)
     if isinstance(evaluator, Probed):
         _check_measuring("the probe", evaluator.probe, Probe)
+    if isinstance(evaluator, ChecksSpace):
+        evaluator.check_space(space)
     if predictor is not None:
         check_members("the latency table", predictor, LatencyPredictor, field="predictor")
         _check_fingerprint("the latency table", predictor, field="predictor")
@@ -88,11 +101,14 @@ def check_ways(space: SearchSpace, evaluators: Mapping[str, Evaluator], executor
 
     Raises:
         ContractError: One of them, the space or the executor cannot be used; names it.
+        NasError: One of them measures networks of another space.
     """
     check_given(space, executor=executor)
     for name, evaluator in evaluators.items():
         if not is_ours(evaluator):
             _check_measuring(f"the evaluator {name!r}", evaluator, Evaluator)
+        if isinstance(evaluator, ChecksSpace):
+            evaluator.check_space(space)
         executor.check(space, evaluator)
 
 

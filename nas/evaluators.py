@@ -10,8 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from nas.errors import UsageError
 from nas.protocols import (
     ChecksNetworks,
+    ChecksSpace,
     Evaluator,
     GivesWeights,
     HasData,
@@ -22,8 +24,8 @@ from nas.protocols import (
     ResolvesPrecision,
 )
 from nas.trial import Candidate, Cause, Evaluation, InfeasibleError, Metric, as_evaluation, as_metrics
-from nas.values import as_number, as_text, digest, real
-from search_spaces import Network
+from nas.values import as_number, as_text, digest, instance, real
+from search_spaces import Network, SearchSpace
 
 Lookup = Callable[[Candidate], float | Mapping[str, float]]
 """Gives a candidate's accuracy, or metrics by name."""
@@ -40,19 +42,28 @@ class TableEvaluator:
         noise: Standard deviation of normal noise on the accuracy, drawn from the job's seed.
         seconds: How long each look-up pretends to train.
         name: Goes into the fingerprint: change it when a function's results change.
+        space: What the tokens are of: a search of another space is refused. None checks nothing.
 
     Raises:
-        UsageError: Noise or seconds are negative or not finite.
+        UsageError: Noise or seconds are negative or not finite, or the space is none.
         MetricError: The name is no text.
     """
 
     def __init__(
-        self, table: Table | Lookup, *, noise: float = 0.0, seconds: float = 0.0, name: str = "table"
+        self,
+        table: Table | Lookup,
+        *,
+        noise: float = 0.0,
+        seconds: float = 0.0,
+        name: str = "table",
+        space: SearchSpace | None = None,
     ) -> None:
         self._table = table
         self._noise = real("noise", noise, least=0)
         self._seconds = real("seconds", seconds, least=0)
         self._name = as_text(name, "the table's name")
+        instance("space", space, (SearchSpace, type(None)), "give the SearchSpace of the tokens")
+        self._space = None if space is None else (space.name, space.fingerprint)
 
     @property
     def fingerprint(self) -> str:
@@ -63,6 +74,22 @@ class TableEvaluator:
             function = self._table if inspect.isroutine(self._table) else type(self._table)
             content = f"{function.__module__}.{function.__qualname__}"
         return hashlib.sha256(f"{self._name}|{self._noise!r}|{content}".encode()).hexdigest()[:16]
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Checks that the tokens are of a space, where that is known.
+
+        Raises:
+            UsageError: They are of another.
+        """
+        if self._space is None or self._space[1] == space.fingerprint:
+            return
+        name, fingerprint = self._space
+        raise UsageError(
+            f"the table {self._name} is of the space {name} ({fingerprint}), but the search is of "
+            f"{space.name} ({space.fingerprint}), where tokens mean other networks: search the space of "
+            "the table",
+            field="space",
+        )
 
     def prepare(self) -> None:
         """Nothing to prepare."""
@@ -157,6 +184,11 @@ class Probed:
         """Checks that the evaluator can train a network, if it has such a check."""
         if isinstance(self.evaluator, ChecksNetworks):
             self.evaluator.check(network)
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Checks that the evaluator measures networks of a space, if it has such a check."""
+        if isinstance(self.evaluator, ChecksSpace):
+            self.evaluator.check_space(space)
 
     def resolve_precision(self, device: str, *, threads: int) -> None:
         """Has the evaluator find out what the precision `auto` means on a device."""

@@ -18,8 +18,8 @@ from search_spaces import Network, SearchSpace
 class Evaluator(Protocol):
     """A function from a candidate to its measurements, made by the driver and run in a worker.
 
-    Optional members have protocols of their own: `ChecksNetworks`, `GivesWeights`, `HasData`, `HasNotes`,
-    `HasRecipe`, `NamesMetrics`, `ResolvesPrecision`.
+    Optional members have protocols of their own: `ChecksNetworks`, `ChecksSpace`, `GivesWeights`, `HasData`,
+    `HasNotes`, `HasRecipe`, `NamesMetrics`, `ResolvesPrecision`.
     """
 
     @property
@@ -42,6 +42,15 @@ class ChecksNetworks(Protocol):
 
     def check(self, network: Network) -> None:
         """Raises a `NasError` for a network that cannot be evaluated."""
+        ...
+
+
+@runtime_checkable
+class ChecksSpace(Protocol):
+    """An evaluator that measures networks of one space only, such as slices of a supernet."""
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Raises a `NasError` for another space."""
         ...
 
 

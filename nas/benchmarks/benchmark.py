@@ -85,7 +85,7 @@ class Benchmark:
         chosen = self.noise if noise is None else noise
         if not (math.isfinite(chosen) and chosen >= 0):
             raise BenchmarkError(f"`noise >= 0` must hold, but got noise={noise!r}: 0 gives mean accuracies")
-        return TableEvaluator(self.lookup(), noise=chosen, name=self.name)
+        return TableEvaluator(self.lookup(), noise=chosen, name=self.name, space=self.space)
 
     def _check_tokens(self) -> None:
         decisions, tokens = self.space.decisions, self.tokens

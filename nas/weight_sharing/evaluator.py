@@ -19,7 +19,7 @@ from nas.trial import Candidate, Evaluation, Metric
 from nas.values import digest, instance
 from nas.weight_sharing.calibration import Calibration, checked_images
 from nas.weight_sharing.paths import Tokens
-from nas.weight_sharing.stored import SupernetFacts, read_supernet
+from nas.weight_sharing.stored import SupernetFacts, read_supernet, require_space
 from nas.weight_sharing.supernet import Supernet
 from search_spaces import Network, SearchSpace, SpaceError
 
@@ -72,12 +72,9 @@ class SharedWeights:
                 raise SupernetError("`space` must be given with the folder of a supernet", field="space")
             supernet, self.facts = read_supernet(supernet, space)
             self.facts.check_data(data)
-        elif space is not None and space.fingerprint != supernet.space.fingerprint:
-            raise SupernetError(
-                f"`space` must be the supernet's, {supernet.space.name}, but is {space.name}: leave it out",
-                field="space",
-            )
         self.supernet = supernet
+        if space is not None:
+            self.check_space(space)
         self.data = data
         check_metrics(data.task, metrics)
         self.metrics = measured_metrics(data.task, metrics)
@@ -129,6 +126,15 @@ class SharedWeights:
         """
         check_fits(replace(network, resolution=self.data.resolution), self.data)
         self._tokens(network)
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Checks that a space is the supernet's.
+
+        Raises:
+            SupernetError: It is another, so that some of its networks have no weights here.
+        """
+        own = self.supernet.space
+        require_space(space, trained=own.fingerprint, name=own.name)
 
     def prepare(self) -> None:
         """Moves the images to the device."""

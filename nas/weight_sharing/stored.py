@@ -117,13 +117,7 @@ class SupernetFacts:
         Raises:
             SupernetError: It is not.
         """
-        if self.space != space.fingerprint:
-            raise SupernetError(
-                f"the supernet must be of the space {space.name} ({space.fingerprint}), but is of "
-                f"{self.space_name} ({self.space}): search the space it was trained for, at its resolution "
-                f"and number of classes, or {NOT_ONE}",
-                field="supernet",
-            )
+        require_space(space, trained=self.space, name=self.space_name)
 
     def check_data(self, data: ImageData) -> None:
         """Checks that it was trained on these images, split like this.
@@ -145,6 +139,26 @@ class SupernetFacts:
                     f"and split, or {NOT_ONE}",
                     field="data",
                 )
+
+
+def require_space(space: SearchSpace, *, trained: str, name: str) -> None:
+    """Checks that a space is that which a supernet was trained for.
+
+    Args:
+        space: The space that is asked for.
+        trained: Fingerprint of the supernet's.
+        name: What the supernet's is called.
+
+    Raises:
+        SupernetError: It is another.
+    """
+    if space.fingerprint != trained:
+        raise SupernetError(
+            f"the supernet must be of the space {space.name} ({space.fingerprint}), but is of {name} "
+            f"({trained}): search the space it was trained for, at its resolution and number of classes, or "
+            f"{NOT_ONE}",
+            field="space",
+        )
 
 
 def normalisation_of(data: ImageData) -> str:

@@ -25,10 +25,10 @@ from nas.benchmarks import (
 )
 from nas.benchmarks.digits import TABLE, digits_candidate, digits_tokens
 from nas.devices import pinned_threads
-from nas.errors import BenchmarkError
+from nas.errors import BenchmarkError, UsageError
 from nas.training.proxy import ProxyEvaluator
 from nas.trial import Candidate, InfeasibleError, Job
-from search_spaces import efficientnet, nas_bench_macro
+from search_spaces import SearchSpace, efficientnet, nas_bench_macro
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGED = Path(nas.__file__).parent / "benchmarks" / TABLE
@@ -126,6 +126,16 @@ def test_a_candidate_that_is_not_in_the_table_is_infeasible(small_space):
     )
     with pytest.raises(InfeasibleError, match="the table has no candidate"):
         tiny(small_space).evaluator().evaluate(candidate)
+
+
+def test_a_search_of_another_space_than_the_table_s_is_refused(small_space, tmp_path):
+    other = SearchSpace(replace(small_space.template, resolution=64), name="larger images")
+    with pytest.raises(
+        UsageError, match=r"of the space small .*, but the search is of larger images"
+    ) as error:
+        nas.search(other, evaluator=tiny(small_space).evaluator(), executor="inline", out=tmp_path / "study")
+    assert error.value.field == "space"
+    assert not (tmp_path / "study").exists()
 
 
 @pytest.mark.parametrize("noise", [-0.1, float("inf")])

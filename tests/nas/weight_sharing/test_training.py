@@ -304,11 +304,15 @@ def test_an_objective_of_training_memory_is_refused_before_anything_runs(shared)
         search.check()
 
 
-def test_a_search_of_networks_that_the_supernet_lacks_is_refused(shared, tmp_path):
-    space = make_space(kernel_sizes=(7, 3))
-    with pytest.raises(nas.SupernetError, match=r"one of the supernet's.*kernel_size") as error:
-        nas.search(space, evaluator=shared, trials=1, executor="inline", out=tmp_path / "study")
+@pytest.mark.parametrize("has_probe", [False, True])
+def test_a_search_of_another_space_is_refused_before_anything_is_written(shared, tmp_path, has_probe):
+    """Its first network is one of the supernet's; others are not."""
+    space = make_space("another", kernel_sizes=(3, 7))
+    evaluator = nas.Probed(shared, nas.LatencyProbe()) if has_probe else shared
+    with pytest.raises(nas.SupernetError, match=r"space another \(\w+\), but is of shared \(") as error:
+        nas.search(space, evaluator=evaluator, trials=1, executor="inline", out=tmp_path / "study")
     assert error.value.field == "space"
+    assert "train one with nas supernet" in str(error.value)
     assert not (tmp_path / "study").exists()
 
 
