@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
+from pathlib import Path
 
 from nas.cli import network_options, options
 from nas.errors import NasError, UsageError
@@ -73,12 +74,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (NasError, SpaceError) as error:
         _say(f"nas: {error}")
         return EXIT_MISTAKE
-    except KeyboardInterrupt:
-        _say("nas: stopped")
+    except KeyboardInterrupt as stop:
+        _say("; ".join(("nas: stopped", *map(str, stop.args))))
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         forget_output()
         return EXIT_UNREAD
+
+
+@contextmanager
+def resumable(folder: Path) -> Iterator[None]:
+    """Has Ctrl-C end with what continues, where the folder holds something already."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if not folder.exists():
+            raise
+        raise KeyboardInterrupt(f"what is done is in {folder}, and the same command continues it") from stop
 
 
 def _run(words: list[str]) -> int:

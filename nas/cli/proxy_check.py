@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nas.cli.main import EXIT_INTERRUPTED
+from nas.cli.main import resumable
 from nas.cli.options import LONGER
 from nas.config.prepared import Prepared, prepare
 from nas.config.readers import folder_path
@@ -69,30 +69,26 @@ def run(arguments: Namespace) -> int:
         variants[SHARED], supernet_seconds = _shared(prepared, arguments.supernet)
     trainings = trainings_of(variants, candidates, seeds=seeds, seed=seed)
     _announce(prepared, variants, f"{count} candidates x {seeds} seeds", len(trainings), console)
-    try:
-        labels = [one.label for one in trainings]
-        with TrainingsDisplay(console, "training", labels, metric=goal.metric) as display:
-            check = check_proxies(
-                space,
-                variants,
-                prepared.executor(),
-                candidates,
-                recipe=prepared.recipe.settled(len(data.train)),
-                long=long,
-                goal=goal,
-                search_images=len(data.search),
-                data=data.fingerprint,
-                split=data.split_fingerprint,
-                seeds=seeds,
-                seed=seed,
-                supernet_seconds=supernet_seconds,
-                folder=folder,
-                on_finished=display.on_finished,
-                on_progress=display.on_progress,
-            )
-    except KeyboardInterrupt:
-        console.print("stopped; the same command continues where it was", soft_wrap=True)
-        return EXIT_INTERRUPTED
+    labels = [one.label for one in trainings]
+    with resumable(folder), TrainingsDisplay(console, "training", labels, metric=goal.metric) as display:
+        check = check_proxies(
+            space,
+            variants,
+            prepared.executor(),
+            candidates,
+            recipe=prepared.recipe.settled(len(data.train)),
+            long=long,
+            goal=goal,
+            search_images=len(data.search),
+            data=data.fingerprint,
+            split=data.split_fingerprint,
+            seeds=seeds,
+            seed=seed,
+            supernet_seconds=supernet_seconds,
+            folder=folder,
+            on_finished=display.on_finished,
+            on_progress=display.on_progress,
+        )
     picture = draw_check(check, folder / "proxy-check.png")
     title = f"nas proxy-check: {arguments.space} on {data.name}"
     emit(proxy_report(check, title=title, saved=(folder / FILE_NAME, picture)), as_json=arguments.json)

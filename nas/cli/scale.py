@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nas.architectures import Architecture, find_architecture
-from nas.cli.main import EXIT_INTERRUPTED
+from nas.cli.main import resumable
 from nas.config.scaling import SETTINGS, scaling_settings
 from nas.config.settings import Settings, flag_of
 from nas.errors import ExportError, NasError, UsageError
@@ -60,10 +60,8 @@ def run(arguments: Namespace) -> int:
         check_names([found.name], find_references(arguments.references))
     reports: list[Report] = []
     try:
-        _scale(arguments, settings, found, way, folder, console, reports)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command continues where it was", soft_wrap=True)
-        return EXIT_INTERRUPTED
+        with resumable(folder):
+            _scale(arguments, settings, found, way, folder, console, reports)
     except (NasError, SpaceError):
         if reports:
             emit(_joined(reports), as_json=arguments.json)  # what was found before the mistake

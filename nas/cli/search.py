@@ -6,7 +6,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nas.cli.main import EXIT_INTERRUPTED
+from nas.cli.main import EXIT_INTERRUPTED, resumable
 from nas.config.prepared import Prepared, earlier_study, prepare_request
 from nas.config.request import Request, request_of
 from nas.config.services import ServiceReporter, service_reporters
@@ -38,11 +38,8 @@ def run_request(request: Request) -> int:
     """Searches, then compares, draws, exports and says what came of it; 130 after Ctrl-C."""
     console = make_console(to_stderr=request.as_json)
     if request.settings.has_policy:
-        try:
+        with resumable(request.folder):
             request = train_policy(request, console)
-        except KeyboardInterrupt:
-            console.print("\nstopped; the same command continues the training", soft_wrap=True)
-            return EXIT_INTERRUPTED
     with Activity(console, "preparing") as activity:
         prepared = prepare_request(request, progress=activity)
     announce(prepared, console)

@@ -6,6 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from nas.cli.main import resumable
 from nas.config.readers import folder_path
 from nas.config.request import given_options
 from nas.config.supernet import supernet_training
@@ -25,7 +26,7 @@ def run(arguments: Namespace) -> int:
 
     folder = folder_path(arguments.out)
     options = TrainOptions(**given_options(arguments, TrainOptions))
-    with TrainingDisplay(make_console(to_stderr=arguments.json)) as display:
+    with resumable(folder), TrainingDisplay(make_console(to_stderr=arguments.json)) as display:
         asked = supernet_training(arguments, folder, progress=display.on_step)
         if arguments.dry_run:
             found = plan(asked, folder, options=options, watcher=display)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from argparse import Namespace
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nas.cli.main import resumable
 from nas.config.request import given_options
 from nas.data.images import SEARCH_FRACTION, Carving
 from nas.errors import UsageError
@@ -40,7 +42,8 @@ def run(arguments: Namespace) -> int:
         seed=arguments.seed,
     )
     options = TrainOptions(**given_options(arguments, TrainOptions))
-    with TrainingDisplay(make_console(to_stderr=arguments.json)) as display:
+    folder = Path(arguments.out).expanduser()
+    with resumable(folder), TrainingDisplay(make_console(to_stderr=arguments.json)) as display:
         if arguments.dry_run:
             found = plan(asked, arguments.out, options=options, watcher=display)
         else:

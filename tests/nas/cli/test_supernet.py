@@ -1,5 +1,9 @@
 import json
+import os
+import signal
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -68,6 +72,13 @@ def search(supernet, out, *options):
     return ["search", "--supernet", str(supernet), "--executor", "inline", "--out", str(out), *options]
 
 
+def interrupted_when(path):
+    """Waits for a file of a training, then does what Ctrl-C does."""
+    while not path.exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
 def complaint(capsys, *words):
     capsys.readouterr()
     assert main(words) == 2
@@ -133,6 +144,21 @@ def test_a_dry_run_of_a_search_names_the_supernet(supernet, tmp_path, capsys):
     assert main(search(supernet, tmp_path / "s", "--dry-run", "--json")) == 0
     assert json.loads(capsys.readouterr().out)["supernet"] == str(supernet)
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize("command", ["supernet", "train"])
+def test_ctrl_c_ends_a_training_with_where_it_is_and_what_continues(
+    inputs, searched, tmp_path, capsys, command
+):
+    out = tmp_path / "net"
+    words = ["train", str(searched), "--device", "cpu", "--out", str(out)]
+    words = training(inputs, out) if command == "supernet" else words
+    interrupt = threading.Thread(target=interrupted_when, args=(out / "training.json",), daemon=True)
+    interrupt.start()
+    assert main([*words, "--epochs", "9000"]) == 130
+    interrupt.join()
+    stopped = f"nas: stopped; what is done is in {out}, and the same command continues it"
+    assert capsys.readouterr().err.splitlines()[-1] == stopped
 
 
 @pytest.mark.parametrize(
