@@ -22,6 +22,7 @@ from nas.resumption import recipe_for
 from nas.rungs import Rungs
 from nas.scheduling import Budget
 from nas.search import Search, folder_of
+from nas.spaces import image_side
 from nas.study.study import Study
 from nas.task_objective import needed_of_task, objective_of_task
 from nas.training.recipe import Recipe
@@ -195,7 +196,7 @@ def _images(
 
     if isinstance(data, Path | str):
         say("loading the images")
-        return load_data(str(data), resolution=space.template.resolution, progress=say)
+        return load_data(str(data), resolution=image_side(space), progress=say)
     instance("data", data, (ImageData,), "give a path, or what nas.load_data or nas.from_arrays returns")
     return data
 

@@ -12,6 +12,7 @@ from nas.errors import SpaceArgumentError
 from nas.own_files import Own, Wanted, accepted, find_own, is_own
 from nas.units import hint
 from search_spaces import SearchSpace
+from search_spaces.choices import Choice
 from search_spaces.families import (
     efficientnet,
     efficientnet_v2,
@@ -84,7 +85,7 @@ class SpaceSource:
     @property
     def resolution(self) -> int | None:
         """Image side in pixels that a ready-made space insists on; None where it can be chosen."""
-        return None if self.space is None else self.space.template.resolution
+        return None if self.space is None else image_side(self.space)
 
     def make(
         self, *, resolution: int, num_classes: int, in_channels: int, width: float | None = None
@@ -108,10 +109,12 @@ class SpaceSource:
             space = self._call(arguments)
         for name, value in wanted.items():
             has = getattr(space.template, name)
-            if has != value:
+            side = image_side(space) if name == "resolution" else None
+            if (has if side is None else side) != value:
+                other = "choose other images" if side is None else f"read the images with resolution={side}"
                 raise SpaceArgumentError(
                     f"the space {self.text} has {name}={has!r}, but the images need {name}={value}: make it "
-                    f"a function that takes {name}, or choose other images",
+                    f"a function that takes {name}, or {other}",
                     field="space",
                 )
         return space
@@ -131,6 +134,15 @@ class SpaceSource:
                 field="space",
             )
         return space
+
+
+def image_side(space: SearchSpace) -> int:
+    """Height and width of the images for a space, pixels: its resolution, or the largest of a choice."""
+
+    def largest(value: Any) -> int:
+        return max(map(largest, value.options)) if isinstance(value, Choice) else int(value)
+
+    return largest(space.template.resolution)
 
 
 def is_built_in(text: str) -> bool:

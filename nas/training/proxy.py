@@ -29,7 +29,7 @@ from nas.training.step import Stepping
 from nas.training.training import TrainingResult, check_batch, check_task, settle_precision, train
 from nas.trial import Candidate, Evaluation, Job, Metric
 from nas.values import digest
-from search_spaces import Network, SpaceError, build, cost
+from search_spaces import Network, SearchSpace, SpaceError, build, cost
 
 OF_TRAINING = ("loss", "train_seconds", "images_per_second", "train_step_ms", "peak_memory_bytes")
 """What is measured of a training of whatever task."""
@@ -141,6 +141,21 @@ class ProxyEvaluator:
     def measures(self) -> tuple[str, ...]:
         """Names of everything that is measured of a candidate."""
         return (*self.metrics, *OF_TRAINING, *(() if self.init is None else (TAKEN,)))
+
+    def check_space(self, space: SearchSpace) -> None:
+        """Checks that all networks of a space take images of one size.
+
+        Raises:
+            DataError: Its resolution is a choice.
+        """
+        resolution = space.template.resolution
+        if not isinstance(resolution, int):
+            raise DataError(
+                f"candidates are trained on images of one size, but the space {space.name} has "
+                f"resolution={resolution!r}: give the space one resolution, or search it in a supernet "
+                "(nas supernet), which resizes the images for each network",
+                field="resolution",
+            )
 
     def check(self, network: Network) -> None:
         """Checks that a network of the space takes these images, before anything is trained.

@@ -29,6 +29,7 @@ from nas.io import write_whole
 from nas.objective import Objective
 from nas.protocols import LatencyPredictor
 from nas.reading import read_json
+from nas.spaces import image_side
 from nas.tasks import TASKS, check_metrics
 from nas.training.precision import choose_precision
 from nas.values import instance, seed_of, whole
@@ -192,8 +193,7 @@ class SupernetTraining:
         else:
             check_outside(folder, self.data)
             watcher.on_step("loading the images")
-            side = self.space.template.resolution
-            data = load_data(str(self.data), resolution=side, progress=watcher.on_step)
+            data = load_data(str(self.data), resolution=image_side(self.space), progress=watcher.on_step)
         for name, has, needs in (
             ("num_classes", self.space.template.num_classes, data.num_classes),
             ("in_channels", self.space.template.in_channels, data.channels),

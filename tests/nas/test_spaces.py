@@ -155,6 +155,15 @@ def test_a_function_must_return_a_space(space_file):
         find_space(f"{space_file}:number").make(**IMAGES)
 
 
+def test_a_ready_made_space_of_several_resolutions_takes_images_of_the_largest(space_file):
+    space_file.write_text(SPACE_FILE.replace("space(8, 4)", "space(choice(6, 8), 4)"))
+    source = find_space(f"{space_file}:ready")
+    assert source.resolution == 8
+    assert source.make(**IMAGES) is source.space
+    with pytest.raises(SpaceArgumentError, match="read the images with resolution=8"):
+        source.make(**{**IMAGES, "resolution": 6})
+
+
 def test_a_ready_made_space_must_fit_the_images(space_file):
     source = find_space(f"{space_file}:ready")
     assert source.resolution == 8

@@ -304,6 +304,24 @@ def test_an_objective_of_training_memory_is_refused_before_anything_runs(shared)
         search.check()
 
 
+def test_a_choice_of_resolutions_is_trained_on_images_of_the_largest(tmp_path):
+    space = SearchSpace(replace(SPACE.template, resolution=choice(8, choice(12, 6))), name="two sizes")
+    rng = np.random.default_rng(0)
+    pack = tmp_path / "images.npz"
+    np.savez(
+        pack, train_images=rng.integers(0, 255, (90, 16, 16, 3), np.uint8), train_labels=np.arange(90) % 3
+    )
+    train(tmp_path / "net", space=space, data=pack, epochs=1, sampling="uniform")
+    assert nas.SharedWeights(tmp_path / "net", nas.load_data(str(pack), resolution=12), space=space)
+
+
+def test_a_choice_of_resolutions_is_refused_where_each_network_is_trained_by_itself(tmp_path):
+    space = SearchSpace(replace(SPACE.template, resolution=choice(8, 6)), name="two sizes")
+    with pytest.raises(nas.DataError, match=r"images of one size, but .* resolution=choice\(8, 6\)"):
+        nas.search(space, data=DATA, trials=1, executor="inline", out=tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
 @pytest.mark.parametrize("has_probe", [False, True])
 def test_a_search_of_another_space_is_refused_before_anything_is_written(shared, tmp_path, has_probe):
     """Its first network is one of the supernet's; others are not."""
