@@ -7,6 +7,7 @@ import math
 import operator
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from numbers import Real
 from typing import Any
 from unicodedata import category
@@ -125,6 +126,20 @@ def is_number(value: object) -> bool:
 def is_count(value: object, least: int) -> bool:
     """Whether it is an integer of at least so much, and no boolean."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def plain(value: Any) -> Any:
+    """Python's number or boolean for one of numpy; anything else as it is."""
+    is_scalar = isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0)
+    return value.item() if is_scalar else value
+
+
+def make_plain(value: Any) -> None:
+    """Converts numpy's numbers and booleans in the fields of a frozen dataclass that is being made."""
+    for field in fields(value):
+        given = getattr(value, field.name)
+        if (converted := plain(given)) is not given:
+            object.__setattr__(value, field.name, converted)
 
 
 def few(names: Sequence[str], word: Callable[[str], str] = str) -> str:

@@ -7,6 +7,8 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, NoReturn, TypeVar, cast, overload
 
+import numpy as np
+
 from search_spaces.errors import SpaceError
 
 T = TypeVar("T")
@@ -71,9 +73,9 @@ def choice(*options: T, name: str | None = None) -> T: ...
 def choice(*options: Any, name: str | None = None) -> Any:
     """Leaves a value open: `MBConv(kernel_size=choice(3, 5))`.
 
-    Options may be numbers, words, ops, tuples, or hold choices of their own, which then exist only where
-    that option is chosen. One choice object used in several places, or the same name used in several places,
-    is one decision.
+    Options may be numbers (numpy's become Python's), words, ops, tuples, or hold choices of their own, which
+    then exist only where that option is chosen. One choice object used in several places, or
+    the same name used in several places, is one decision.
 
     Args:
         *options: What to choose from. Equal options are merged, the first one kept; where a single option is
@@ -84,7 +86,8 @@ def choice(*options: Any, name: str | None = None) -> Any:
         SpaceError: There is no option.
     """
     distinct: list[Any] = []
-    for option in options:
+    for given in options:
+        option = given.item() if isinstance(given, np.generic) else given
         if not any(type(option) is type(kept) and option == kept for kept in distinct):
             distinct.append(option)
     if not distinct:

@@ -11,7 +11,7 @@ from nas.evaluation.scaling_law import ScalingLaw
 from nas.metrics import Goal
 from nas.options import option
 from nas.units import parse_factors, parse_natural
-from nas.values import real, whole
+from nas.values import make_plain, real, whole
 from search_spaces import (
     DIRECTIONS,
     EFFICIENTNET_RULE,
@@ -82,6 +82,7 @@ class ScalingPlan:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         error = SpaceArgumentError
         for name, factor in [
             ("cost_factor", self.cost_factor),

@@ -10,6 +10,7 @@ from typing import Literal
 from nas.errors import ExecutorError
 from nas.protocols import Executor
 from nas.units import hint
+from nas.values import make_plain
 
 OnRayLoss = Literal["stop", "restart"]
 """What to do where Ray itself dies under a search."""
@@ -93,6 +94,7 @@ class ExecutorOptions:
     modules: tuple[ModuleType, ...] = ()
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.name not in EXECUTORS:
             raise ExecutorError(
                 f"there is no executor {self.name!r}: {hint(str(self.name), EXECUTORS)}", field="executor"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from nas.errors import UsageError
 from nas.options import option
-from nas.values import real, whole
+from nas.values import make_plain, real, whole
 
 MACHINES, RUN = "machines", "run"
 
@@ -52,6 +52,7 @@ class TrainOptions:
     has_onnx: bool = option(True, "write no ONNX file", group=RUN, flag="--no-onnx")
 
     def __post_init__(self) -> None:
+        make_plain(self)
         whole("workers", self.workers, least=1)
         real("cpus_per_worker", self.cpus_per_worker, above=0)
         real("checkpoint_minutes", self.checkpoint_minutes, above=0)

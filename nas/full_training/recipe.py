@@ -22,7 +22,7 @@ from nas.training.recipe import (
 from nas.training.reduction import Reduction
 from nas.training.sampling import Sampling
 from nas.units import hint
-from nas.values import digest, is_number
+from nas.values import digest, is_number, make_plain, plain
 from search_spaces.fingerprints import counted_fields
 
 RateRule = Literal["linear", "square_root", "none"]
@@ -218,6 +218,7 @@ class FullRecipe:
     ema_warmup: bool = option(True, "use the decay from the first step on", group=AVERAGE)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for field in fields(self):
             value = getattr(self, field.name)
             is_real = str(field.type).startswith("float")
@@ -270,7 +271,7 @@ class FullRecipe:
         for name in values:
             if name not in known:
                 raise RecipeError(f"a recipe has no field {name!r}: {hint(name, known)}", field=name)
-        epochs = values.get("epochs", self.epochs)
+        epochs = plain(values.get("epochs", self.epochs))
         if is_number(epochs) and epochs > 0:
             share = epochs / self.epochs
             for name in ("warmup_epochs", "decay_epochs"):

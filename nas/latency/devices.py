@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from nas.errors import LatencyError
 from nas.options import option
+from nas.values import make_plain
 
 DeviceKind = Literal["cpu", "cuda", "cuda-graph", "onnx-cpu", "onnx-cuda"]
 LatencyPrecision = Literal["float32", "bfloat16"]
@@ -48,6 +49,7 @@ class DeviceSettings:
     channels_last: bool = option(False, "images with their channels last")
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.device not in DEVICES:
             raise LatencyError(f"`device in {DEVICES}` must hold, but got {self.device!r}", field="device")
         if self.precision not in PRECISIONS:

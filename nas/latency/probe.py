@@ -18,6 +18,7 @@ from nas.latency.passes import Pass, prepare_pass, prepare_reference
 from nas.latency.session import LEAST_CALLS, Timing, measure_together
 from nas.objective import Objective
 from nas.trial import Cause, InfeasibleError, Metric
+from nas.values import make_plain
 from search_spaces import Network
 
 ProbeDevice = Literal["auto"] | DeviceKind
@@ -70,6 +71,7 @@ class LatencyProbe:
     _prepared: list[_Prepared] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        make_plain(self)
         if self.runs < 1:
             raise LatencyError(f"`runs >= 1` must hold, but got runs={self.runs}", field="runs")
         if self.reference_ms is not None and not 0 < self.reference_ms < math.inf:

@@ -11,7 +11,7 @@ from nas.errors import RecipeError
 from nas.options import option, options_of
 from nas.reading import parse_json
 from nas.training.sampling import Sampling
-from nas.values import digest, is_count, is_number
+from nas.values import digest, is_count, is_number, make_plain
 from search_spaces.fingerprints import counted_fields
 
 Optimizer = Literal["sgd", "rmsprop"]
@@ -112,6 +112,7 @@ class Recipe:
     regression_loss: RegressionLoss = option("huber", "what compares numbers to be predicted", metavar="NAME")
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for field in fields(self):
             value = getattr(self, field.name)
             if field.type == "float" and isinstance(value, int) and is_number(value):

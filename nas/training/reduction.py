@@ -12,7 +12,7 @@ from nas.data.decoding import resize
 from nas.data.images import ImageData, Labels, Part, Pixels
 from nas.errors import RecipeError
 from nas.training.recipe import Recipe
-from nas.values import digest
+from nas.values import digest, make_plain
 from search_spaces import Network, Scaling, Stage, apply_scaling
 from search_spaces.fingerprints import counted_fields
 
@@ -41,6 +41,7 @@ class Reduction:
     data: float = 1.0
 
     def __post_init__(self) -> None:
+        make_plain(self)
         for field in fields(self):
             share = getattr(self, field.name)
             if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:

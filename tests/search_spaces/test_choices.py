@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from search_spaces import MBConv, SpaceError, choice
@@ -12,6 +13,10 @@ def test_equal_options_are_merged_and_a_single_one_is_no_choice():
 def test_options_that_are_equal_but_of_different_types_stay_apart():
     assert choice(1, True).options == (1, True)
     assert choice(0, 0.0).options == (0, 0.0)
+
+
+def test_options_of_numpy_are_those_of_python():
+    assert [type(one) for one in choice(*np.array([3, 5]), np.float32(0.5)).options] == [int, int, float]
 
 
 def test_a_choice_of_nothing_is_refused():
