@@ -18,10 +18,10 @@ from torch import Tensor
 from nas.data.images import ImageData
 from nas.data.tree import printable
 from nas.errors import NasError, TrainingError
-from nas.export.bundle import ARCHITECTURE
-from nas.export.opened import RUN, OpenBundle, open_bundle
+from nas.export.opened import OpenBundle, open_bundle
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import read_weights
+from nas.folders import ARCHITECTURE, RUN
 from nas.published_weights import (
     OR_FILE,
     PACKAGES,

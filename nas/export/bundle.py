@@ -20,6 +20,7 @@ from nas.export.card import Origin, write_card
 from nas.export.preprocessing import Preprocessing
 from nas.export.verification import verify
 from nas.export.weights import trained
+from nas.folders import ARCHITECTURE
 from nas.io import fresh_folder
 from nas.onnx_file import write_onnx
 from nas.version import package_version
@@ -27,7 +28,7 @@ from search_spaces import Network, SpaceError, to_source
 
 __all__ = ["Bundle", "Origin", "Preprocessing", "export_bundle"]
 
-ARCHITECTURE, SOURCE, WEIGHTS = "architecture.json", "model.py", "weights.safetensors"
+SOURCE, WEIGHTS = "model.py", "weights.safetensors"
 ONNX, PREPROCESSING, PREDICT, CARD = "model.onnx", "preprocessing.json", "predict.py", "card.md"
 FILES = (ARCHITECTURE, SOURCE, WEIGHTS, ONNX, PREPROCESSING, PREDICT, CARD)
 

@@ -10,15 +10,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from nas.errors import ExportError
-from nas.export.bundle import ARCHITECTURE, CARD, ONNX, PREPROCESSING, WEIGHTS
+from nas.export.bundle import CARD, ONNX, PREPROCESSING, WEIGHTS
 from nas.export.preprocessing import Preprocessing
 from nas.export.weights import read_weights, trained
+from nas.folders import ARCHITECTURE, RUN, holds_supernet
 from nas.reading import read_bytes, read_text
 from nas.values import few
 from search_spaces import Network, SpaceError
-
-RUN = "training.json"
-"""The file that says what is trained in the folder of a full training."""
 
 RUN_BUNDLE = "bundle"
 """The folder of the bundle in the folder of a full training."""
@@ -165,6 +163,11 @@ def _why_none(folder: Path) -> str:
     """What a folder lacks, and how a bundle is made."""
     if (folder / "study.sqlite").is_file():
         return f"is a study without an exported bundle: export its winner first with nas export {folder}"
+    if holds_supernet(folder):
+        return (
+            "is a supernet, whose weights are not those of one network: search in it with nas search "
+            f"--supernet {folder} --out DIR, and train the best with nas train DIR"
+        )
     if (folder / RUN).is_file():
         return (
             "is a training whose network was not exported: with its data, recipe and seed, "

@@ -15,8 +15,7 @@ from nas.data.images import ImageData
 from nas.devices import choose_device, describe_device
 from nas.errors import TrainingError
 from nas.evaluation.agreement import Agreement, agreement_of
-from nas.export.bundle import ARCHITECTURE
-from nas.export.opened import RUN
+from nas.folders import ARCHITECTURE, RUN
 from nas.full_training.checkpoint import Checkpoint, check_identity, read_checkpoint
 from nas.full_training.fitting import failures_explained, fit
 from nas.full_training.images import ImageSource

@@ -141,7 +141,7 @@ class FullTraining:
         study = self._study()
         starts = self._starts(study, top)
         folder = Path(out).expanduser()
-        check_place(folder, is_ranking=len(starts) > 1)
+        check_place(folder, "ranking" if len(starts) > 1 else "network")
         keeps = is_given or starts_from == "weights"
         data = self._images(study, starts[0], keeps, folder, say)
         check_splits(data)

@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 
 from nas.errors import StudyError
+from nas.folders import RUN, holds_supernet
 from nas.study.journal_tables import has_tables
 
 FILE_NAME = "study.sqlite"
@@ -20,12 +21,6 @@ PARTS = ("weights", "logs", "export", "tensorboard")
 
 FILES = (LOCK_NAME, "comparison.json", "search.png", "winner.png")
 """Files of a study; one that is not empty says that there was a study."""
-
-OTHERS = {
-    "training.json": "a training of nas train",
-    "weights.safetensors": "a bundle",
-}
-"""What else a folder of ours may hold, by a file that a study has not."""
 
 _MAGIC = b"SQLite format 3\0"
 _LEAF_OF_TABLE = 13
@@ -72,7 +67,7 @@ def _has_journal(folder: Path, left: list[str]) -> bool:
         )
     else:
         left += [name for name in (LOG_NAME, SHARED_NAME, ROLLBACK_NAME) if _is_filled(folder / name)]
-    held = next((what for name, what in OTHERS.items() if (folder / name).is_file()), None)
+    held = _other(folder)
     if held is not None:
         raise StudyError(f"{folder} must be the folder of a search, but holds {held}: give another folder")
     if not left:
@@ -86,6 +81,15 @@ def _has_journal(folder: Path, left: list[str]) -> bool:
         f"put {FILE_NAME} back{beside}; to begin another, give another folder or move these away. Nothing "
         "here was changed"
     )
+
+
+def _other(folder: Path) -> str | None:
+    """What else of ours a folder holds."""
+    if holds_supernet(folder):
+        return "a supernet"
+    if (folder / RUN).is_file():
+        return "a training of nas train"
+    return "a bundle" if (folder / "weights.safetensors").is_file() else None
 
 
 def check_parts(folder: Path) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nas.data.images import FIT, SEARCH_FRACTION, Fit, ImageData
 from nas.errors import SupernetError
+from nas.folders import SUPERNET, holds_supernet
 from nas.full_training.stored import parts_of
 from nas.io import write_whole
 from nas.reading import read_bytes, read_json, require_types
@@ -23,7 +24,7 @@ from nas.weight_sharing.supernet import Supernet
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
 
-WEIGHTS, FACTS = "supernet.safetensors", "supernet.json"
+WEIGHTS = "supernet.safetensors"
 VERSION = 1
 
 NOT_ONE = "train one with nas supernet --space S --data D --out DIR"
@@ -180,7 +181,7 @@ def write_supernet(folder: Path, supernet: Supernet, facts: SupernetFacts) -> No
     tensors = {name: one.detach().cpu().contiguous() for name, one in supernet.state_dict().items()}
     try:
         write_whole(folder / WEIGHTS, save(tensors))
-        write_whole(folder / FACTS, json.dumps({"version": VERSION, **asdict(facts)}, indent=1) + "\n")
+        write_whole(folder / SUPERNET, json.dumps({"version": VERSION, **asdict(facts)}, indent=1) + "\n")
     except OSError as error:
         raise SupernetError(
             f"the supernet cannot be written to {folder} ({error.strerror or error}): make room, and repeat "
@@ -195,7 +196,7 @@ def read_facts(folder: Path) -> SupernetFacts:
     Raises:
         SupernetError: There is none, it is not finished, or it is damaged.
     """
-    path = folder / FACTS
+    path = folder / SUPERNET
     try:
         known: dict[str, Any] = read_json(path)
         version = known.pop("version")
@@ -207,7 +208,7 @@ def read_facts(folder: Path) -> SupernetFacts:
         facts = SupernetFacts(**known)
         require_types(facts)
     except FileNotFoundError as error:
-        begun = (folder / "training.json").exists()
+        begun = holds_supernet(folder)
         what = "its training has not ended; repeat the command that began it" if begun else NOT_ONE
         raise SupernetError(f"{folder} holds no trained supernet: {what}", field="supernet") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

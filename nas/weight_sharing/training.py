@@ -14,7 +14,7 @@ from nas.data.loading import load_data
 from nas.data.tree import check_outside
 from nas.devices import choose_device, describe_device
 from nas.errors import RecipeError, SupernetError, UsageError
-from nas.export.opened import RUN
+from nas.folders import RUN
 from nas.full_training.checkpoint import Checkpoint, Row, check_identity, read_checkpoint
 from nas.full_training.fitting import failures_explained
 from nas.full_training.options import TrainOptions
@@ -116,7 +116,7 @@ class SupernetTraining:
                 raise UsageError(f"`{name}` must be left out for a supernet, since {reason}", field=name)
         seed = seed_of(self.seed)
         folder = Path(out).expanduser()
-        check_place(folder, is_ranking=False)
+        check_place(folder, "supernet")
         asked = self._recipe()
         data = self._images(folder, watcher)
         checked_images(data, self.calibration_images)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from PIL import Image, UnidentifiedImageError
 
 from nas.errors import NasError, UsageError
-from nas.export.opened import RUN
+from nas.folders import RUN, holds_supernet
 from nas.latency.measurement import FORMAT as MEASUREMENTS
 from nas.latency.measurement import LatencyMeasurement, read_measurements
 from nas.latency.table.table import FORMAT as TABLE
@@ -177,6 +177,8 @@ def recognise(path: Path) -> Attached:
 
 
 def _in_folder(folder: Path) -> Attached:
+    if holds_supernet(folder):
+        return Attached(recognised=(_named(folder, "supernet, not one network"),))
     found = Attached()
     for one in _trainings(folder):
         kind = "training" if one.result else "training, not finished or not tested"
@@ -208,7 +210,7 @@ def _trainings(folder: Path) -> Iterator[TrainingRecord]:
         yield read_training(folder)
         return
     places = sorted(path.parent for path in (*folder.glob(f"*/{RUN}"), *folder.glob(f"{TRAINED}/*/{RUN}")))
-    records = [read_training(place) for place in places]
+    records = [read_training(place) for place in places if not holds_supernet(place)]
     ranked = read_object(folder / RESULT) if (folder / RESULT).is_file() else {}
     chosen = str(_get(ranked, "fitted", "folder") or "")
     for one in records:

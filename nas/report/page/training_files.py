@@ -10,7 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from nas.errors import UsageError
-from nas.export.opened import RUN, RUN_BUNDLE
+from nas.export.opened import RUN_BUNDLE
+from nas.folders import RUN
 from nas.metrics import metric_info
 from nas.reading import parse_json, read_json, read_text
 

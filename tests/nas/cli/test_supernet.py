@@ -209,6 +209,29 @@ def test_bad_options_of_a_supernet_are_refused_before_anything_is_written(
     assert not (tmp_path / "net").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [
+        (["evaluate", "SUPERNET", "--data", "IMAGES"], "is a supernet, whose weights are not those of one"),
+        (["train", "SUPERNET", "--data", "IMAGES", "--out", "OUT"], "nas search --supernet"),
+        (["train", "efficientnet_b0", "--data", "IMAGES", "--out", "SUPERNET"], "but holds a supernet"),
+        (["verify", "SUPERNET"], "but holds a supernet"),
+    ],
+)
+def test_a_supernet_is_called_one_where_something_else_is_needed(
+    inputs, supernet, tmp_path, capsys, words, held
+):
+    places = {"SUPERNET": str(supernet), "IMAGES": f"{inputs}/images.npz", "OUT": str(tmp_path / "out")}
+    assert held in complaint(capsys, *[places.get(word, word) for word in words])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_over_a_supernet_s_folder_names_it(searched, supernet, tmp_path):
+    page = tmp_path / "page.html"
+    assert main(["report", str(searched), str(supernet), "--out", str(page)]) == 0
+    assert "supernet, not one network" in page.read_text()
+
+
 def test_a_study_cannot_be_continued_with_another_supernet(inputs, searched, tmp_path, capsys):
     other, same = tmp_path / "other", ("--search-fraction", "0.3", "--seed", "2", "--width", "0.5")
     assert main(training(inputs, other, *same, "--learning-rate", "0.01")) == 0

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import nas
 from nas.cli.main import main
 from nas.errors import DataError, RecipeError
-from nas.export.opened import RUN
+from nas.folders import RUN
 from nas.full_training.curves import draw_curves
 from nas.full_training.display import trained_report
 from nas.full_training.fitting import fit

@@ -11,7 +11,7 @@ import nas
 from nas.cli.main import main
 from nas.errors import StudyError
 from nas.export.bundle import WEIGHTS
-from nas.export.opened import RUN
+from nas.folders import ARCHITECTURE, RUN, SUPERNET
 from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
 from nas.study.study import open_study
@@ -293,15 +293,24 @@ def test_a_read_only_copy_shows_the_trials_that_are_still_in_its_wal(tmp_path, s
     assert contents(copy) == before
 
 
-@pytest.mark.parametrize(("name", "held"), [(RUN, "a training of nas train"), (WEIGHTS, "a bundle")])
+@pytest.mark.parametrize(
+    ("names", "held"),
+    [
+        ([RUN, ARCHITECTURE], "a training of nas train"),
+        ([RUN], "a supernet"),
+        ([RUN, SUPERNET], "a supernet"),
+        ([WEIGHTS], "a bundle"),
+    ],
+)
 def test_a_folder_of_something_else_is_named_and_no_study_is_put_there(
-    small_space, tmp_path, capsys, name, held
+    small_space, tmp_path, capsys, names, held
 ):
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "events").write_text("numbers")
-    (tmp_path / name).write_text("{}")
+    for name in names:
+        (tmp_path / name).write_text("{}")
     before = contents(tmp_path)
-    for command in ("show", "resume"):
+    for command in ("show", "resume", "verify"):
         assert main([command, str(tmp_path)]) == 2
         assert f"must be the folder of a search, but holds {held}" in capsys.readouterr().err
     with pytest.raises(StudyError, match=held):

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import nas
+from nas.folders import SUPERNET as SUPERNET_FILE
 from nas.full_training.run import Unwatched, locked
 from nas.training.accuracy import evaluate_accuracy
 from nas.trial import Candidate
 from nas.weight_sharing.calibration import Calibration
 from nas.weight_sharing.paths import SAMPLINGS, extreme_networks
 from nas.weight_sharing.recipe import NOT_OF_SUPERNETS, SUPERNET
-from nas.weight_sharing.stored import FACTS, WEIGHTS, read_supernet
+from nas.weight_sharing.stored import WEIGHTS, read_supernet
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, build, choice
 
 FAST = nas.TrainOptions(device="cpu")
@@ -214,7 +215,7 @@ def test_an_evaluator_refuses_arguments_of_other_types(trained, changed, words):
 
 def copied(trained, folder):
     folder.mkdir()
-    for name in (WEIGHTS, FACTS):
+    for name in (WEIGHTS, SUPERNET_FILE):
         (folder / name).write_bytes((trained / name).read_bytes())
     return folder
 
@@ -233,21 +234,21 @@ def with_changed_weights(folder):
 
 
 def with_half_the_facts(folder):
-    (folder / FACTS).write_text((folder / FACTS).read_text()[:100])
+    (folder / SUPERNET_FILE).write_text((folder / SUPERNET_FILE).read_text()[:100])
 
 
 def with_facts_of_another_version(folder):
-    facts = json.loads((folder / FACTS).read_text())
-    (folder / FACTS).write_text(json.dumps(facts | {"version": 99}))
+    facts = json.loads((folder / SUPERNET_FILE).read_text())
+    (folder / SUPERNET_FILE).write_text(json.dumps(facts | {"version": 99}))
 
 
 def with_facts_of_other_types(folder):
-    facts = json.loads((folder / FACTS).read_text())
-    (folder / FACTS).write_text(json.dumps(facts | {"measured": {"metric": 1}}))
+    facts = json.loads((folder / SUPERNET_FILE).read_text())
+    (folder / SUPERNET_FILE).write_text(json.dumps(facts | {"measured": {"metric": 1}}))
 
 
 def without_facts(folder):
-    (folder / FACTS).unlink()
+    (folder / SUPERNET_FILE).unlink()
 
 
 @pytest.mark.parametrize(
