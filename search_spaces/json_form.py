@@ -24,13 +24,18 @@ def op_name(op_type: type[Op]) -> str:
     return f"{op_type.__module__}:{op_type.__qualname__}"
 
 
-def to_json(value: object) -> str:
+def to_json(value: object, *, indent: int | None = 1) -> str:
     """Writes a description as JSON text; equal descriptions give equal texts.
+
+    Args:
+        value: The description.
+        indent: Spaces of each level; None writes one line without any.
 
     Raises:
         SpaceError: A field holds something that is no number, word, tuple or op.
     """
-    return json.dumps({"format": FORMAT, **_write(value, type(value))}, indent=1)
+    separators = (",", ":") if indent is None else None
+    return json.dumps({"format": FORMAT, **_write(value, type(value))}, indent=indent, separators=separators)
 
 
 def _write(value: object, hint: object = None) -> Any:

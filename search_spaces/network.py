@@ -122,9 +122,13 @@ class Network:
             object.__setattr__(network, name, values[name])
         return network
 
-    def to_json(self) -> str:
-        """The network as JSON text, ops named as `module:Class`."""
-        return to_json(self)
+    def to_json(self, *, indent: int | None = 1) -> str:
+        """The network as JSON text, ops named as `module:Class`.
+
+        Args:
+            indent: Spaces of each level; None writes one line without any, a quarter shorter.
+        """
+        return to_json(self, indent=indent)
 
     @classmethod
     def from_json(cls, text: str, op_types: Iterable[type[Op]] = ()) -> Self:

@@ -177,7 +177,7 @@ class Journal:
             macs=trial.cost.macs,
             params=trial.cost.params,
             activations=trial.cost.activations,
-            network_json=trial.network.to_json(),
+            network_json=trial.network.to_json(indent=None),
         )
         self._insert(
             "trial",

@@ -242,7 +242,7 @@ class Mender:
         known = cost(network)
         self._database.execute(
             "REPLACE INTO candidate (digest, macs, params, activations, network_json) VALUES (?, ?, ?, ?, ?)",
-            [digest, known.macs, known.params, known.activations, network.to_json()],
+            [digest, known.macs, known.params, known.activations, network.to_json(indent=None)],
         )
 
     def _rewrite(self, problem: Problem) -> None:

@@ -355,6 +355,16 @@ def test_a_study_on_a_read_only_disk_can_be_read(tmp_path, small_space):
         tmp_path.chmod(0o755)
 
 
+def test_a_network_is_written_to_the_journal_on_one_line(tmp_path, small_space):
+    trial = make_trial(small_space, 0)
+    with closing(Journal(tmp_path, IDENTITY)) as journal:
+        journal.propose([trial], dict, Asked())
+    with closing(connect_readonly(tmp_path)) as database:
+        (text,) = database.execute("SELECT network_json FROM candidate").fetchone()
+    assert not set(" \n") & set(text)
+    assert open_study(tmp_path).trials[0].network == trial.network
+
+
 def test_a_job_carries_the_trials_seed_and_tokens(small_space):
     trial = make_trial(small_space, 3)
     assert trial.job(2) == Job(trial=3, attempt=2, tokens=trial.tokens, seed=trial.seed)
