@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from nas.metrics import metric_info, show_difference
 from nas.report.printing import Column, Fact, Table, show_accuracy, show_share
@@ -164,7 +167,8 @@ def _calibration_words(ratio: float) -> str:
 
 def _best_note(study: Study, insight: Insight) -> str:
     """Whether the best measurement is also the best estimate, and which trial the study goes with."""
-    lucky = max(study.completed, key=lambda trial: (trial.reward or 0.0, -trial.number))
+    rewards = np.where(study.table.is_completed, study.table.reward, -np.inf)
+    (lucky,) = study.trials_at([int(rewards.argmax())])
     likely = insight.likely_best
     if likely.digest == lucky.digest:
         note = f"Trial {lucky.number} is the best as measured and by estimate ({_both(insight, lucky)})."
@@ -188,10 +192,10 @@ def _both(insight: Insight, trial: StudyTrial) -> str:
 def _duplicate_notes(study: Study) -> tuple[str, ...]:
     """How many proposals led to no training, or to one of a candidate that had been trained."""
     rejected = study.summary().rejected
-    proposals = len(study.trials) + rejected
-    trained = [trial.digest for trial in study.trials if trial.copied_from is None]
+    table = study.table
+    proposals, trained = len(table) + rejected, list(itertools.compress(table.digests, ~table.is_copy))
     counts = {
-        "copied the result of an equal candidate": len(study.trials) - len(trained),
+        "copied the result of an equal candidate": len(table) - len(trained),
         "trained a candidate again": len(trained) - len(set(trained)),
         "broke a constraint before training": rejected,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from controllers import CONTROLLERS
 from nas.controller import FRONT_CONTROLLERS
 from nas.errors import StudyError
@@ -17,6 +19,7 @@ from nas.report.trial_tables import failure_table, rung_table, trial_table
 from nas.report.winner_report import network_table, warnings_of
 from nas.study.fronts import Growth, from_knee
 from nas.study.study import Study
+from nas.task_objective import judged_by
 from nas.trial import Status
 
 TOP = 10
@@ -46,10 +49,10 @@ def study_report(study: Study, *, top: int = TOP, costs: tuple[str, ...] = ()) -
         decisions,
         _states(study),
     ]
-    failures = [trial for trial in study.trials if trial.status in (Status.INFEASIBLE, Status.LOST)]
+    failures = study.trials_at(np.flatnonzero(study.table.have(Status.INFEASIBLE, Status.LOST)))
     if failures:
         tables.append(failure_table(failures))
-    if study.completed:
+    if study.has_completed:
         tables.append(_best_network(study))
     comparison = load_comparison(study.folder)
     tested: tuple[Fact, ...] = ()
@@ -69,7 +72,7 @@ def study_report(study: Study, *, top: int = TOP, costs: tuple[str, ...] = ()) -
 
 def _winner(study: Study) -> tuple[Fact, ...]:
     """The trial to go with, and what tells how good it is over all trainings of its network."""
-    if not study.completed:
+    if not study.has_completed:
         return ()
     best = study.best
     text = f"trial {best.number}"
@@ -133,12 +136,13 @@ def _facts(study: Study) -> tuple[Fact, ...]:
 
 def _finals(study: Study) -> tuple[Fact, ...]:
     """How many trials measured again which of the best; nothing where none did."""
-    finals = [trial for trial in study.trials if trial.is_final]
+    repeated = study.trials_at(np.flatnonzero(study.table.columns["repeat"]))
+    finals = [trial for trial in repeated if trial.is_final]
     if not finals:
         return ()
     distinct = len({trial.digest for trial in finals})
     best = "the best" if distinct == 1 else f"the {distinct} best"
-    words = f"{len(finals)} of {len(study.trials)} trials measured {best} again"
+    words = f"{len(finals)} of {len(study.table)} trials measured {best} again"
     return (
         Fact(key="finals", label="finals", value=len(finals), text=words),
         Fact(key="finalists_measured", label="", value=distinct),
@@ -146,25 +150,24 @@ def _finals(study: Study) -> tuple[Fact, ...]:
 
 
 def _top(study: Study, top: int) -> Table:
-    ranked = sorted(
-        study.completed, key=lambda trial: (-trial.fidelity, -(trial.reward or 0.0), trial.number)
-    )
-    shown = min(top, len(ranked))
-    has_fidelities = len({trial.fidelity for trial in ranked}) > 1
+    table = study.table
+    ranked, completed = study.ranked(top), int(table.is_completed.sum())
+    has_fidelities = len(set(table.fidelity[table.is_completed].tolist())) > 1
     order = f"by {study.objective.goal.metric if study.objective.is_front else 'reward'}"
     order += ", the highest fidelity first" * has_fidelities
-    title = f"Best {shown} of {len(ranked)} completed trials {order}"
-    if any(trial.quality is not None for trial in ranked):
+    title = f"Best {len(ranked)} of {completed} completed trials {order}"
+    if judged_by(study.objective).metric in table.metric_names():
         words = f", {SHARED_WEIGHTS}" if ranked[0].has_shared_weights else ""
         title += f" ({ranked[0].quality_metric} on the search split{words})"
-    return trial_table(study, "top_trials", title, ranked[:top])
+    return trial_table(study, "top_trials", title, ranked)
 
 
 def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
     goal, *others = study.front_goals(*costs)
     metrics = tuple(other.metric for other in others)
     front = study.pareto_front(*costs)
-    has_fidelities = len({trial.fidelity for trial in study.completed}) > 1
+    table = study.table
+    has_fidelities = len(set(table.fidelity[table.is_completed].tolist())) > 1
     of = f" of fidelity {front[0].fidelity:.3g}" if has_fidelities else ""
     extent = "much" if goal.direction == "max" else "little"
     title = f"Pareto front ({len(front)}): no other trial{of} has as {extent} {goal.metric}"
@@ -175,9 +178,11 @@ def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
 
 def _front_facts(study: Study, costs: tuple[str, ...]) -> tuple[Fact, ...]:
     """Hypervolume and knee of the front, where one was looked for or is asked for."""
+    if not (study.objective.is_front or costs or study.identity.controller in _OF_FRONTS):
+        return ()
     goals = study.front_goals(*costs)
     entries = study.entries(goals)
-    if not entries or not (study.objective.is_front or costs or study.identity.controller in _OF_FRONTS):
+    if not entries:
         return ()
     growth, (knee, *others) = Growth.of(entries, goals), from_knee(entries, goals)
     point = ", ".join(_shown(goals, growth.reference))

@@ -9,6 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from nas.metrics import SHARED_WEIGHTS
 from nas.report.printing import (
     FIDELITY,
@@ -25,6 +27,7 @@ from nas.report.printing import (
 from nas.statistics import kendall_tau
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
+from nas.task_objective import judged_by
 
 MOST_FAILURES = 20
 """Failures drawn; JSON has all of them."""
@@ -36,17 +39,18 @@ _ACCURACY = Column(key="accuracy", heading="accuracy", show=show_accuracy, is_nu
 
 
 def _accuracy(study: Study) -> tuple[Column, ...]:
-    measured = [trial for trial in study.trials if trial.accuracy is not None]
-    if not measured:
+    if not study.table.environments("accuracy"):
         return ()
-    is_shared = any(trial.has_shared_weights for trial in measured)
+    is_shared = any(
+        SHARED_WEIGHTS in one for one in study.table.environments(judged_by(study.objective).metric)
+    )
     return (replace(_ACCURACY, heading=f"accuracy ({SHARED_WEIGHTS})") if is_shared else _ACCURACY,)
 
 
 def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
     columns = [
         TRIAL,
-        *([FIDELITY] if len({trial.fidelity for trial in study.trials}) > 1 else []),
+        *([FIDELITY] if len(np.unique(study.table.fidelity)) > 1 else []),
         REWARD,
         *_accuracy(study),
         MACS,
@@ -84,7 +88,7 @@ def trial_table(
     study: Study, key: str, title: str, trials: Iterable[StudyTrial], costs: tuple[str, ...] = ()
 ) -> Table:
     """Some trials with what the objective looks at; `costs` are further columns."""
-    best = study.best.number if study.completed else None
+    best = study.best.number if study.has_completed else None
     rows = tuple({**_row(trial), "is_best": trial.number == best} for trial in trials)
     return Table(key=key, title=title, columns=_trial_columns(study, costs), rows=rows)
 
@@ -127,11 +131,11 @@ def rung_table(study: Study) -> Table | None:
     The correlation of a rung's rewards with those of the last one is over the candidates that reached it, who
     are those that did well: it is lower than over all candidates, and says so.
     """
+    if len(np.unique(study.table.fidelity)) < 2:
+        return None
     by_rung: dict[float, list[StudyTrial]] = {}
     for trial in study.trials:
         by_rung.setdefault(trial.fidelity, []).append(trial)
-    if len(by_rung) < 2:
-        return None
     top = {trial.digest: trial.reward for trial in by_rung[max(by_rung)] if trial.reward is not None}
     promoted = {trial.continues for trial in study.trials if trial.continues is not None}
     rows = [_rung(share, by_rung[share], top, promoted) for share in sorted(by_rung)]

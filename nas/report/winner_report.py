@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -97,14 +98,15 @@ def warnings_of(study: Study, images: DataDescription | None = None) -> tuple[st
         study: The study; it needs a completed trial for any warning.
         images: Its images; None takes what the study remembers.
     """
-    if not study.completed:
+    if not study.has_completed:
         return ()
     best = study.best
     shared = (_shared_note(best, len(study.top(COMPARED))),) if best.has_shared_weights else ()
     images = images or DataDescription.from_json(study.provenance.data_json)
     if images is None:
         return shared
-    rivals = {trial.digest for trial in study.completed if trial.fidelity == best.fidelity}
+    table = study.table
+    rivals = set(itertools.compress(table.digests, table.is_completed & (table.fidelity == best.fidelity)))
     notes = [
         chance_note(
             best.quality_metric,

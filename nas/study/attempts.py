@@ -11,8 +11,8 @@ from typing import Any
 
 from nas.io import Process
 from nas.study.journal_file import connect_readonly, explained
-from nas.study.journal_reading import stored_text
 from nas.study.journal_tables import columns
+from nas.study.stored_values import stored_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

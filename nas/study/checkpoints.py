@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from controllers.pareto import crowding
 from nas.errors import StudyError
@@ -74,10 +75,19 @@ def front_of(entries: Iterable[Entry], goals: Sequence[Goal]) -> list[Entry]:
 
     In order of the first cost and then of the next; of equals the one with the lowest number.
     """
-    ordered = sorted(
-        of_highest_fidelity(entries), key=lambda e: (e.costs, -goals[0].sign * e.value, e.number)
-    )
-    return [ordered[row] for row in pareto_front([(e.value, *e.costs) for e in ordered], goals)]
+    found = sorted(entries, key=lambda entry: entry.number)
+    points = np.array([(entry.value, *entry.costs) for entry in found]).reshape(-1, len(goals))
+    return [found[row] for row in front_rows(points, np.array([entry.fidelity for entry in found]), goals)]
+
+
+def front_rows(
+    points: npt.NDArray[np.float64], fidelity: npt.NDArray[np.float64], goals: Sequence[Goal]
+) -> npt.NDArray[np.int64]:
+    """The rows that `front_of` gives of metrics `(n, goals)` and fidelities `(n,)` in order of number."""
+    rows = np.flatnonzero(fidelity == fidelity.max(initial=0.0))
+    keys = (-goals[0].sign * points[rows, 0], *points[rows, :0:-1].T)  # the last is the first to sort by
+    rows = rows[np.lexsort(keys)]
+    return rows[list(pareto_front(points[rows], goals))]
 
 
 def joined(front: list[Entry], entry: Entry, goals: Sequence[Goal]) -> list[Entry]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,7 @@ from search_spaces import Decision, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 Tokens = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int64]
 
 LEAST_TRIALS = 10
 """Completed trials from which on decisions are explained."""
@@ -145,15 +147,17 @@ def explain(study: Study) -> Insight:
     decisions = Decisions(space.cardinalities, space.conditions)
     costs = _Costs(space, study.objective)
     accuracies = _own_results(study, with_infeasible=False)
-    looked_at = _some(accuracies)
+    looked_at = _some(study, accuracies)
     values = [(trial, Outcome(sign * _value(trial))) for trial in looked_at]
     accuracy, told = _fitted(Predictor(decisions, None, None), decisions, values)
     known = (costs.table, costs.rewards) if costs.give_reward else (None, None)
-    rewards = [(trial, _outcome(trial, sign)) for trial in _some(_own_results(study, with_infeasible=True))]
+    rewards = [
+        (trial, _outcome(trial, sign)) for trial in _some(study, _own_results(study, with_infeasible=True))
+    ]
     reward, results = _fitted(Predictor(decisions, *known), decisions, rewards)
     assert accuracy.calibration is not None, "it is fitted"
-    spread, replicates = _spread_of_replicates(accuracies)
-    completed = _some(study.completed)
+    spread, replicates = _spread_of_replicates(study, accuracies)
+    completed = [*_some(study, np.flatnonzero(study.table.is_completed))]
     if all(trial.number != study.best.number for trial in completed):
         completed.append(study.best)
     tokens = np.array([trial.tokens for trial in completed], dtype=np.int64)
@@ -225,32 +229,38 @@ class _Costs:
         return self._objective.rewards(own, dict(zip(self.names, costs.T, strict=True)))
 
 
-def _own_results(study: Study, *, with_infeasible: bool) -> list[StudyTrial]:
-    """Trials with results of their own, at the largest share of the schedule that any was given."""
-    kinds = {Status.COMPLETED} | ({Status.INFEASIBLE} if with_infeasible else set())
-    trials = [trial for trial in study.trials if trial.status in kinds and trial.copied_from is None]
-    most = max((trial.fidelity for trial in trials), default=1.0)
-    return [trial for trial in trials if trial.fidelity == most]
+def _own_results(study: Study, *, with_infeasible: bool) -> Places:
+    """Places of trials with results of their own, at the largest share of the schedule that any was given."""
+    table = study.table
+    kinds = (Status.COMPLETED, *((Status.INFEASIBLE,) if with_infeasible else ()))
+    places = np.flatnonzero(table.have(*kinds) & ~table.is_copy)
+    fidelity = table.fidelity[places]
+    found: Places = places[fidelity == fidelity.max(initial=0.0)]
+    return found
 
 
-def _some(trials: Sequence[StudyTrial]) -> list[StudyTrial]:
-    """At most `MOST_EXPLAINED` of some trials, in their order."""
-    if len(trials) <= MOST_EXPLAINED:
-        return list(trials)
-    rewards = [-math.inf if trial.reward is None else trial.reward for trial in trials]
-    ranked = sorted(range(len(trials)), key=lambda row: -rewards[row])
-    best, others = ranked[: MOST_EXPLAINED // 2], sorted(ranked[MOST_EXPLAINED // 2 :])
-    spread = np.linspace(0, len(others) - 1, MOST_EXPLAINED - len(best)).astype(int).tolist()
-    return [trials[row] for row in sorted((*best, *(others[place] for place in spread)))]
+def _some(study: Study, places: Places) -> tuple[StudyTrial, ...]:
+    """At most `MOST_EXPLAINED` of the trials at some places, in their order."""
+    if len(places) > MOST_EXPLAINED:
+        rewards = study.table.reward[places]
+        ranked = np.argsort(-np.where(np.isnan(rewards), -math.inf, rewards), kind="stable")
+        best, others = ranked[: MOST_EXPLAINED // 2], np.sort(ranked[MOST_EXPLAINED // 2 :])
+        spread = others[np.linspace(0, len(others) - 1, MOST_EXPLAINED - len(best)).astype(int)]
+        places = places[np.sort(np.concatenate([best, spread]))]
+    return study.trials_at(places)
 
 
-def _spread_of_replicates(trials: Sequence[StudyTrial]) -> tuple[float | None, int]:
+def _spread_of_replicates(study: Study, places: Places) -> tuple[float | None, int]:
     """Pooled standard deviation of accuracies of one candidate, None if too few say it; and how many do."""
-    by_digest: dict[str, list[float]] = {}
-    for trial in trials:
-        by_digest.setdefault(trial.digest, []).append(_value(trial))
-    replicates = len(trials) - len(by_digest)
-    squares = sum(len(values) * np.var(values) for values in by_digest.values() if len(values) > 1)
+    table = study.table
+    values, digests = table.values(study.objective.goal.metric), table.digests
+    count = Counter(digests[place] for place in places.tolist())
+    by_digest: dict[str, list[float]] = defaultdict(list)
+    for place in places.tolist():
+        if count[digests[place]] > 1:
+            by_digest[digests[place]].append(float(values[place]))
+    replicates = len(places) - len(count)
+    squares = sum(len(found) * np.var(found) for found in by_digest.values())
     return (math.sqrt(squares / replicates) if replicates >= LEAST_REPLICATES else None), replicates
 
 

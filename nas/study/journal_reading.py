@@ -6,40 +6,31 @@ import math
 import sqlite3
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 
 from controllers import State, state_from_json
 from nas.errors import StudyError
-from nas.metrics import ACCURACY, Goal
+from nas.metrics import ACCURACY
 from nas.objective import Objective
-from nas.outcome import TrialOutcome, all_costs
-from nas.reading import parse_json
+from nas.outcome import TrialOutcome
 from nas.study.identity import Identity, Provenance
-from nas.study.journal_file import connect_readonly, readable
+from nas.study.journal_file import connect_readonly, open_readonly, readable
 from nas.study.journal_tables import columns
-from nas.study.study_folder import has_study
-from nas.trial import Cause, Metric, Status, Trial
-from nas.values import shown
-from search_spaces import Cost, SearchSpace
+from nas.study.stored_values import stored_count, stored_number
+from nas.study.study_folder import FILE_NAME, has_study
+from nas.study.trial_table import TrialTable
+from nas.trial import Status, Trial
+from search_spaces import SearchSpace
 
 IN_PROCESS = "the process of the search"
 """Where an attempt is begun that may end the search."""
 
 MOST_AT_ONCE = 64
 """A controller is asked for at most so many proposals at once."""
-
-_SIZES: dict[int, tuple[str, str, float]] = {
-    1: ("", "<i1", 0.0),
-    2: ("<f2", "<i2", 6.2e-5),
-    4: ("<f4", "<i4", 1e-20),
-    8: ("<f8", "<i8", 1e-200),
-}
-"""Of numpy scalars by their bytes: the float, the integer, and the size below which a float is an integer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,40 +109,6 @@ class History:
         return tuple(n for n in numbers if n < counted)
 
 
-_TYPES = {
-    "trial": (("number", "seed", "repeat"), ("digest", "tokens_json", "origin", "status", "proposed_at")),
-    "candidate": (("macs", "params", "activations"), ("digest", "network_json")),
-}
-"""Columns of integers and of texts."""
-
-
-def check_types(database: sqlite3.Connection) -> None:
-    """Checks what SQLite does not: that the columns of trials and candidates hold what they are declared as.
-
-    Raises:
-        ValueError: A value is of another type.
-    """
-    laws = {
-        "trial": [
-            "typeof(fidelity) NOT IN ('real', 'integer')",
-            "typeof(finished_at) NOT IN ('text', 'null')",
-        ],
-        "candidate": [],
-    }
-    for table, (integers, texts) in _TYPES.items():
-        laws[table] += [f"typeof({name}) <> 'integer'" for name in integers]
-        laws[table] += [f"typeof({name}) <> 'text'" for name in texts]
-    foreign = {
-        table: database.execute(f"SELECT rowid FROM {table} WHERE {' OR '.join(found)} LIMIT 1").fetchone()
-        for table, found in laws.items()
-    }
-    for table, row in foreign.items():
-        if row is not None:
-            raise ValueError(f"a value of {table} {row[0]} is of another type")
-    if database.execute("SELECT 1 FROM attempt WHERE typeof(worker_seconds) IN ('text', 'blob')").fetchone():
-        raise ValueError("the seconds of an attempt are no number")
-
-
 def read_identity(database: sqlite3.Connection) -> Identity:
     """Reads what makes the study what it is."""
     names = Identity.__slots__
@@ -182,15 +139,10 @@ def read_begun(folder: Path) -> tuple[Identity, Provenance] | None:
 
 def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     """Reads all trials and what became of them."""
-    check_types(database)
-    costs = {digest: cost for digest, (cost, _) in read_candidates(database).items()}
-    trials = [
-        _trial(row, costs, space)
-        for row in database.execute(
-            "SELECT number, digest, tokens_json, proposal_number, log_prob, repeat, seed, fidelity, origin, "
-            "continues FROM trial ORDER BY number"
-        )
-    ]
+    (text,) = database.execute("SELECT objective FROM study").fetchone() or ("",)
+    table = TrialTable(database, Objective.from_json(text).goal if text else ACCURACY)
+    trials = [_trial(table, place, space) for place in range(len(table))]
+    finished = map(table.outcome, np.flatnonzero(table.is_finished).tolist())
     _check_tokens(trials, space)
     state = database.execute("SELECT state_json, asked FROM controller").fetchone()
     ranks = database.execute(
@@ -206,7 +158,7 @@ def read_history(database: sqlite3.Connection, space: SearchSpace) -> History:
     )
     return History(
         trials=tuple(trials),
-        finished=read_outcomes(database, costs),
+        finished={outcome.number: outcome for outcome in finished},
         fed_back=tuple(number for (number,) in ranks),
         lost_attempts=dict(lost.fetchall()),
         deaths=dict(deaths.fetchall()),
@@ -262,25 +214,18 @@ def read_asked(database: sqlite3.Connection) -> Asked:
     return Asked() if row is None else Asked(asked=row[0], rejected=row[1])
 
 
-def read_candidates(database: sqlite3.Connection) -> dict[str, tuple[Cost, str]]:
-    """Reads the costs and the network, as JSON text, of every candidate, by digest."""
-    rows = database.execute("SELECT digest, macs, params, activations, network_json FROM candidate")
-    return {
-        digest: (Cost(macs=macs, params=params, activations=activations), network_json)
-        for digest, macs, params, activations, network_json in rows
-    }
-
-
-def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) -> Trial:
-    number, digest, tokens_json, proposal_number, log_prob, replicate, seed, fidelity, origin, continues = row
-    tokens = tuple(parse_json(tokens_json))
+def _trial(table: TrialTable, place: int, space: SearchSpace) -> Trial:
+    tokens = table.tokens(place)
+    number, seed, fidelity, replicate, origin, continues, proposal_number, log_prob = (
+        table.columns[name][place] for name in _COLUMNS
+    )
     number_given, log_prob_given = stored_count(proposal_number), stored_number(log_prob)
     return Trial(
         number=number,
         tokens=tokens,
         decode=partial(space.decode, tokens),
-        digest=digest,
-        cost=costs[digest],
+        digest=table.digests[place],
+        cost=table.cost(place),
         seed=seed,
         fidelity=fidelity,
         replicate=replicate,
@@ -291,113 +236,28 @@ def _trial(row: tuple[Any, ...], costs: Mapping[str, Cost], space: SearchSpace) 
     )
 
 
+_COLUMNS = ("number", "seed", "fidelity", "repeat", "origin", "continues", "proposal_number", "log_prob")
+
+
+def read_network(folder: Path, digest: str) -> str:
+    """Reads the network of a candidate as JSON text.
+
+    Raises:
+        StudyError: The journal cannot be read, or has no such candidate.
+    """
+    query = "SELECT network_json FROM candidate WHERE digest = ?"
+    with readable(folder), closing(open_readonly(folder / FILE_NAME)) as database:
+        (text,) = database.execute(query, [digest]).fetchone() or (None,)
+    if not isinstance(text, str):
+        raise StudyError(
+            f"the network of the candidate {digest} cannot be read from {folder / FILE_NAME}: look with nas "
+            f"verify {folder}, and repair it with --repair, or restore it from a copy"
+        )
+    return text
+
+
 def read_recommendation(database: sqlite3.Connection) -> tuple[str, ...]:
     """Reads the digests that the controller recommended, best first; none before the search has ended."""
     if not database.execute("SELECT 1 FROM sqlite_master WHERE name = 'recommendation'").fetchone():
         return ()  # the journal is of an earlier version
     return tuple(digest for (digest,) in database.execute("SELECT digest FROM recommendation ORDER BY rank"))
-
-
-def read_outcomes(database: sqlite3.Connection, costs: Mapping[str, Cost]) -> dict[int, TrialOutcome]:
-    """Reads the outcomes of the finished trials, by number; `costs` are those of candidates, by digest."""
-    (text,) = database.execute("SELECT objective FROM study").fetchone() or ("",)
-    goal = Objective.from_json(text).goal if text else ACCURACY
-    metrics: dict[int, list[Metric]] = {}
-    for trial, name, value, unit, environment in database.execute(
-        "SELECT trial, metric, value, unit, environment FROM measurement ORDER BY trial, metric"
-    ):
-        number = stored_number(value)
-        if number is not None:
-            metrics.setdefault(trial, []).append(
-                Metric(
-                    name=stored_text(name).strip() or "unnamed",
-                    value=number,
-                    unit=stored_text(unit),
-                    environment=stored_text(environment),
-                )
-            )
-    finished = {}
-    for number, status, reward, cause, message, weights_file, copied_from, digest in database.execute(
-        "SELECT number, status, reward, cause, message, weights_file, copied_from, digest FROM trial "
-        "WHERE status IN ('completed', 'infeasible', 'lost')"
-    ):
-        found = tuple(metrics.get(number, ()))
-        finished[number] = _readable(
-            TrialOutcome(
-                number=number,
-                status=Status(status),
-                metrics=found,
-                value=all_costs(costs[digest], found).get(goal.metric),
-                reward=stored_number(reward),
-                cause=None if cause is None else Cause(cause),
-                message=stored_text(message),
-                weights_file=_within(weights_file),
-                copied_from=copied_from,
-            ),
-            goal,
-        )
-    return finished
-
-
-def _within(weights_file: str | None) -> str | None:
-    """The path of a file of weights, which lies in the study's folder."""
-    if weights_file is None:
-        return None
-    path = PurePath(weights_file)
-    if path.is_absolute() or ".." in path.parts:
-        raise StudyError(
-            f"weights must lie in the folder of their study, but the journal names {shown(weights_file)}: it "
-            "was changed by another program; restore it from a copy"
-        )
-    return weights_file
-
-
-def _readable(outcome: TrialOutcome, goal: Goal) -> TrialOutcome:
-    """The outcome as it is, or that of an infeasible trial where its reward or metric cannot be read."""
-    if outcome.status is not Status.COMPLETED or None not in (outcome.reward, outcome.value):
-        return outcome
-    lost = "reward" if outcome.reward is None else goal.metric
-    return replace(
-        outcome,
-        status=Status.INFEASIBLE,
-        reward=None,
-        cause=Cause.ERROR,
-        message=f"its {lost} is stored as something that is no number",
-    )
-
-
-def stored_number(value: object) -> float | None:
-    """The number in a column of numbers; None where there is none, or it cannot be read.
-
-    SQLite keeps what it does not know as the bytes it is made of, and earlier versions gave it numpy scalars:
-    `float32`, `int64` and others, little endian. Bytes of a measured float never look like a small integer's.
-    """
-    if isinstance(value, bytes):
-        return _from_bytes(value)
-    try:
-        return None if value is None else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def stored_count(value: object) -> int | None:
-    """The whole number in a column of whole numbers; None where there is none, or it cannot be read."""
-    if isinstance(value, bytes):
-        return int.from_bytes(value, "little", signed=True) if len(value) in _SIZES else None
-    return value if isinstance(value, int) else None
-
-
-def stored_text(value: object) -> str:
-    """The text in a column of texts."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-def _from_bytes(value: bytes) -> float | None:
-    if len(value) not in _SIZES:
-        return None
-    as_float, as_integer, least = _SIZES[len(value)]
-    integer = int(np.frombuffer(value, as_integer)[0])
-    if not as_float or integer == 0:
-        return float(integer)
-    number = float(np.frombuffer(value, as_float)[0])
-    return number if abs(number) >= least else float(integer)  # NaN too: a negative integer looks like it

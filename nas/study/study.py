@@ -5,32 +5,38 @@ from __future__ import annotations
 import copy
 import math
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from controllers import State, state_from_json
 from nas.errors import StudyError
 from nas.metrics import NETWORK_METRICS, Goal
 from nas.objective import Objective
 from nas.reading import parse_json
-from nas.study.checkpoints import Entry, entry_of, front_of, kept_weights, unknown_weights
+from nas.study.checkpoints import Entry, front_rows, kept_weights, unknown_weights
 from nas.study.fronts import from_knee
-from nas.study.journal_file import connect_readonly, explained, readable, without_collecting
+from nas.study.journal_file import connect_readonly, explained, open_readonly, readable, without_collecting
 from nas.study.journal_reading import (
-    check_types,
     read_asked,
     read_identity,
     read_provenance,
     read_recommendation,
 )
-from nas.study.study_trial import StudyTrial, read_trials, with_replicates
+from nas.study.study_folder import FILE_NAME
+from nas.study.study_trial import StudyTrial, study_trial, values_of_repeated
 from nas.study.trial_rows import Value, trial_rows
+from nas.study.trial_table import TrialTable
+from nas.task_objective import judged_by
 from nas.trial import Status
-from search_spaces import SearchSpace
+from search_spaces import Op, SearchSpace
 
 _FACTS = ("settings_json", "package_version", "created_at", "ended_at", "ending")
 
@@ -84,7 +90,7 @@ class Study:
         space: The study's space, to name decisions and to read networks that hold the user's own ops.
 
     Attributes:
-        trials: Every trial, in order of number.
+        table: The trials in columns, for those who look at many.
         recommended: Digests that the controller recommended, best first; none before the search has ended.
         objective: What was searched for.
         settings: How the search was asked for.
@@ -95,7 +101,6 @@ class Study:
         StudyError: There is no study, or its journal cannot be read.
     """
 
-    trials: tuple[StudyTrial, ...]
     space: SearchSpace | None
 
     def __init__(self, folder: Path | str, *, space: SearchSpace | None = None) -> None:
@@ -108,10 +113,12 @@ class Study:
         ):
             database.execute("BEGIN")
             self._read(database)
-        unknown = [name for number, name in weights.items() if number >= len(self.trials)]
+        unknown = [name for number, name in weights.items() if number >= len(self.table)]
         remedy = "if the journal was copied without its -wal file, copy that too"
         self.warnings = (f"{unknown_weights(unknown)}: {remedy}",) if unknown else ()
         self.space = None
+        self._op_types: tuple[type[Op], ...] = ()
+        self._made: dict[int, StudyTrial] = {}
         self._entries: dict[tuple[Goal, ...], tuple[Entry, ...]] = {}
         if space is not None:
             self._use(space)
@@ -124,8 +131,8 @@ class Study:
 
     def _use(self, space: SearchSpace) -> None:
         if space.op_types:
-            self.trials = tuple(replace(trial, op_types=space.op_types) for trial in self.trials)
-            for name in ("completed", "best"):
+            self._op_types, self._made = space.op_types, {}
+            for name in ("trials", "completed", "best"):
                 self.__dict__.pop(name, None)  # they hold the trials as they were
         self.space = space if space.fingerprint == self.identity.space else None
 
@@ -135,12 +142,10 @@ class Study:
             raise StudyError(f"the study in {self.folder} was never begun: start the search again")
         self._facts: dict[str, Any] = dict(zip(_FACTS, row, strict=True))
         self.settings: dict[str, Any] = dict(parse_json(self._facts["settings_json"]))
-        check_types(database)
         self.identity = read_identity(database)
         self.provenance = read_provenance(database)
         self.objective = Objective.from_json(self.identity.objective)
-        trials = read_trials(database, self.folder, provenance=self.provenance, objective=self.objective)
-        self.trials = tuple(with_replicates(trials))
+        self.table = TrialTable(database, self.objective.goal)
         events = database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
         self.events: tuple[tuple[str, str, str], ...] = tuple(events)
         self.recommended = read_recommendation(database)
@@ -151,12 +156,52 @@ class Study:
         self._causes: dict[str, int] = dict(causes.fetchall())
 
     def __repr__(self) -> str:
-        return f"Study({str(self.folder)!r}, {len(self.trials)} trials)"
+        return f"Study({str(self.folder)!r}, {len(self.table)} trials)"
+
+    @cached_property
+    def trials(self) -> tuple[StudyTrial, ...]:
+        """Every trial, in order of number.
+
+        Raises:
+            StudyError: The journal holds a value that cannot be read.
+        """
+        return self.trials_at(range(len(self.table)))
 
     @cached_property
     def completed(self) -> tuple[StudyTrial, ...]:
         """The trials that have a reward."""
-        return tuple(trial for trial in self.trials if trial.status is Status.COMPLETED)
+        return self.trials_at(np.flatnonzero(self.table.is_completed))
+
+    def trials_at(self, places: Iterable[int]) -> tuple[StudyTrial, ...]:
+        """The trials at these places of `table`, in this order.
+
+        Raises:
+            StudyError: The journal holds a value that cannot be read.
+        """
+        with readable(self.folder), without_collecting():
+            return tuple(self._made.get(place) or self._make(place) for place in map(int, places))
+
+    def _make(self, place: int) -> StudyTrial:
+        key = self.table.digests[place], self.table.columns["fidelity"][place]
+        trial = self._made[place] = study_trial(
+            self.table,
+            place,
+            self.folder,
+            provenance=self.provenance,
+            objective=self.objective,
+            values=self._repeated.get(key, ()) if self.table.is_completed[place] else (),
+            op_types=self._op_types,
+        )
+        return trial
+
+    @cached_property
+    def _repeated(self) -> dict[tuple[str, float], tuple[float, ...]]:
+        return values_of_repeated(self.table, judged_by(self.objective).metric)
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether any trial has."""
+        return bool(self.table.is_completed.any())
 
     @cached_property
     def best(self) -> StudyTrial:
@@ -170,16 +215,21 @@ class Study:
         Raises:
             StudyError: No trial has completed.
         """
-        with_weights = tuple(trial for trial in self.completed if trial.weights_file is not None)
-        candidates = with_weights or self.completed
-        if not candidates:
+        table = self.table
+        kept = table.is_completed & table.has_weights
+        places = np.flatnonzero(kept if kept.any() else table.is_completed)
+        if not len(places):
             raise StudyError(f"no trial of the study in {self.folder} has completed yet: continue the search")
         ranks = self._ranks()
-        last = len(ranks)
-        return max(
-            candidates,
-            key=lambda t: (t.fidelity, -ranks.get(t.digest, last), _or_least(t.reward), -t.number),
-        )
+        rank = np.array([ranks.get(table.digests[place], len(ranks)) for place in places])
+        order = np.lexsort((-table.reward[places], rank, -table.fidelity[places]))
+        return self.trials_at(places[order[:1]])[0]
+
+    def ranked(self, count: int) -> tuple[StudyTrial, ...]:
+        """So many completed trials: those of the highest fidelity first, by reward, and then by number."""
+        places = np.flatnonzero(self.table.is_completed)
+        order = np.lexsort((-self.table.reward[places], -self.table.fidelity[places]))
+        return self.trials_at(places[order[:count]])
 
     def top(self, count: int) -> tuple[StudyTrial, ...]:
         """The trials of so many different networks: `best`, then by recommendation and reward.
@@ -205,9 +255,9 @@ class Study:
         digests: Iterable[str] = self.recommended
         if self.objective.is_front:
             entries = self.entries(self.objective.goals)
-            own = [entry for entry in entries if self.trials[entry.number].digest in self.recommended]
+            own = [entry for entry in entries if self.table.digests[entry.number] in self.recommended]
             found = from_knee(own or entries, self.objective.goals)
-            digests = dict.fromkeys(self.trials[entry.number].digest for entry in found)
+            digests = dict.fromkeys(self.table.digests[entry.number] for entry in found)
         return {digest: rank for rank, digest in enumerate(digests)}
 
     @property
@@ -225,7 +275,7 @@ class Study:
             StudyError: The journal cannot be read any more.
             ControllerError: What is there is no state.
         """
-        with closing(connect_readonly(self.folder)) as database, explained(self.folder):
+        with explained(self.folder), closing(open_readonly(self.folder / FILE_NAME)) as database:
             row = database.execute("SELECT state_json FROM controller").fetchone()
         return None if row is None else state_from_json(row[0])
 
@@ -235,13 +285,13 @@ class Study:
         Raises:
             StudyError: There is no such trial.
         """
-        if not 0 <= number < len(self.trials):
+        if not 0 <= number < len(self.table):
             raise StudyError(
-                f"`0 <= trial < {len(self.trials)}` must hold in {self.folder}, but got trial={number}: give "
+                f"`0 <= trial < {len(self.table)}` must hold in {self.folder}, but got trial={number}: give "
                 "the number of one of its trials",
                 field="trial",
             )
-        return self.trials[number]
+        return self.trials_at([number])[0]
 
     def rows(self) -> list[dict[str, Value]]:
         """One row of plain values for each trial, as `nas show --csv` prints them and pandas takes them.
@@ -251,7 +301,7 @@ class Study:
         Raises:
             StudyError: The journal cannot be read any more.
         """
-        with closing(connect_readonly(self.folder)) as database, readable(self.folder):
+        with readable(self.folder), closing(open_readonly(self.folder / FILE_NAME)) as database:
             nodes = database.execute("SELECT trial, node FROM attempt ORDER BY trial, number").fetchall()
         return trial_rows(self.trials, self.space, dict(nodes))
 
@@ -272,25 +322,34 @@ class Study:
     @cached_property
     def _metrics(self) -> frozenset[str]:
         """Everything that any completed trial has, by name; nothing where none completed."""
-        measured = {metric.name for trial in self.completed for metric in trial.metrics}
-        return frozenset(measured | set(NETWORK_METRICS) if self.completed else ())
+        names = self.table.metric_names() | set(NETWORK_METRICS)
+        return frozenset(names if self.has_completed else ())
 
     def entries(self, goals: Sequence[Goal]) -> tuple[Entry, ...]:
         """The completed trials that have every metric of these goals, as the Pareto front compares them."""
         goals = tuple(goals)
         if goals not in self._entries:
-            found = (
-                entry_of(
-                    trial.number,
-                    reward=trial.reward,
-                    metrics=trial.costs,
-                    goals=goals,
-                    fidelity=trial.fidelity,
+            places, points = self._points(goals)
+            numbers, table = self.table.columns["number"], self.table
+            self._entries[goals] = tuple(
+                Entry(
+                    number=numbers[place], reward=reward, value=value, costs=tuple(costs), fidelity=fidelity
                 )
-                for trial in self.completed
+                for place, reward, fidelity, (value, *costs) in zip(
+                    places.tolist(),
+                    table.reward[places].tolist(),
+                    table.fidelity[places].tolist(),
+                    points.tolist(),
+                    strict=True,
+                )
             )
-            self._entries[goals] = tuple(entry for entry in found if entry is not None)
         return self._entries[goals]
+
+    def _points(self, goals: Sequence[Goal]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+        """Places of the completed trials that have every metric, and the metrics `(n, goals)`."""
+        values = np.stack([self.table.values(goal.metric) for goal in goals], axis=1)
+        places = np.flatnonzero(self.table.is_completed & np.isfinite(values).all(axis=1))
+        return places, values[places]
 
     def pareto_front(self, *metrics: str) -> tuple[StudyTrial, ...]:
         """The completed trials that no other beats in the objective's goal and every cost, cheapest first.
@@ -313,13 +372,12 @@ class Study:
                     f"{', '.join(measured)}",
                     field="metrics",
                 )
-        return tuple(self.trials[entry.number] for entry in front_of(self.entries(goals), goals))
+        places, points = self._points(goals)
+        return self.trials_at(places[front_rows(points, self.table.fidelity[places], goals)])
 
     def summary(self) -> StudySummary:
         """The study in a few numbers."""
-        states = {status.value: 0 for status in Status}
-        for trial in self.trials:
-            states[trial.status.value] += 1
+        count, table = Counter(self.table.status), self.table
         return StudySummary(
             folder=self.folder,
             space_name=self.provenance.space_name,
@@ -327,12 +385,12 @@ class Study:
             controller=self.identity.controller,
             seed=self.identity.seed,
             deterministic_workers=self.identity.deterministic_workers,
-            states=states,
+            states={status.value: count[status] for status in Status},
             causes=self._causes,
             rejected=self._rejected,
-            with_weights=sum(trial.weights_file is not None for trial in self.trials),
-            best=self.best.number if self.completed else None,
-            worker_hours=sum(trial.seconds for trial in self.trials) / 3600,
+            with_weights=int(table.has_weights.sum()),
+            best=self.best.number if self.has_completed else None,
+            worker_hours=sum(table.seconds) / 3600,
             created_at=self._facts["created_at"],
             ended_at=self._facts["ended_at"],
             ending=self._facts["ending"],

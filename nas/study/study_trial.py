@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from nas.errors import StudyError
 from nas.metrics import SHARED_WEIGHTS
 from nas.objective import Objective
-from nas.outcome import TrialOutcome, all_costs
-from nas.reading import parse_json, read_bytes
+from nas.outcome import all_costs
+from nas.reading import read_bytes
 from nas.study.identity import Provenance
-from nas.study.journal_reading import read_candidates, read_outcomes
-from nas.study.journal_tables import columns
+from nas.study.journal_reading import read_network
 from nas.study.trial_logs import log_name
+from nas.study.trial_table import TrialTable
 from nas.task_objective import judged_by
 from nas.trial import Cause, Metric, Status
 from search_spaces import Cost, Network, Op
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from torch import nn
 
     from nas.export.bundle import Bundle
@@ -85,7 +86,6 @@ class StudyTrial:
     values: tuple[float, ...] = ()
     provenance: Provenance = field(repr=False)
     objective: Objective = field(repr=False)
-    network_json: str = field(repr=False)
     op_types: tuple[type[Op], ...] = field(default=(), repr=False)
 
     @property
@@ -159,10 +159,20 @@ class StudyTrial:
         return all_costs(self.cost, self.metrics)
 
     @property
+    def network_json(self) -> str:
+        """Its network as the journal has it, which is read there when asked for.
+
+        Raises:
+            StudyError: The journal cannot be read any more.
+        """
+        return read_network(self.folder, self.digest)
+
+    @property
     def network(self) -> Network:
         """The candidate's network.
 
         Raises:
+            StudyError: The journal cannot be read any more.
             SpaceError: It holds a user's own op, and the study was opened without its space.
         """
         return Network.from_json(self.network_json, self.op_types)
@@ -252,66 +262,58 @@ class StudyTrial:
         )
 
 
-def with_replicates(trials: Iterable[StudyTrial]) -> Iterator[StudyTrial]:
-    """Gives each completed trial the values of all trainings of its network at its fidelity."""
-    known = tuple(trials)
-    found: dict[tuple[str, float], list[float]] = {}
-    for trial in known:
-        if trial.status is Status.COMPLETED and trial.quality is not None and trial.copied_from is None:
-            found.setdefault((trial.digest, trial.fidelity), []).append(trial.quality)
-    for trial in known:
-        values = found.get((trial.digest, trial.fidelity), ())
-        is_repeated = trial.status is Status.COMPLETED and len(values) > 1
-        yield replace(trial, values=tuple(values)) if is_repeated else trial
-
-
-def read_trials(
-    database: sqlite3.Connection,
+def study_trial(
+    table: TrialTable,
+    place: int,
     folder: Path,
     *,
     provenance: Provenance,
     objective: Objective,
-) -> Iterator[StudyTrial]:
-    """Reads every trial with its candidate, attempts and measurements."""
-    candidates = read_candidates(database)
-    outcomes = read_outcomes(database, {digest: cost for digest, (cost, _) in candidates.items()})
-    attempts = {trial: rest for trial, *rest in database.execute(_ATTEMPTS)}
-    known = columns(database, "trial")
-    continues = "continues" if "continues" in known else "NULL"  # a journal of an earlier version
-    for row in database.execute(_TRIALS.format(continues=continues)):
-        number, status, tokens, digest, origin, seed, fidelity, replicate, *rest = row
-        cost, network_json = candidates[digest]
-        outcome = outcomes.get(number) or TrialOutcome(number=number, status=Status(status))
-        count, seconds = attempts.get(number, (0, 0.0))
-        yield StudyTrial(
-            folder=folder,
-            provenance=provenance,
-            objective=objective,
-            number=number,
-            status=outcome.status,
-            tokens=tuple(parse_json(tokens)),
-            digest=digest,
-            cost=cost,
-            reward=outcome.reward,
-            metrics=outcome.metrics,
-            cause=outcome.cause,
-            message=outcome.message,
-            origin=origin,
-            seed=seed,
-            fidelity=fidelity,
-            replicate=replicate,
-            attempts=count,
-            seconds=seconds,
-            copied_from=outcome.copied_from,
-            weights_file=None if outcome.weights_file is None else folder / outcome.weights_file,
-            **dict(zip(("continues", "proposed_at", "finished_at"), rest, strict=True)),
-            network_json=network_json,
-        )
+    values: tuple[float, ...] = (),
+    op_types: tuple[type[Op], ...] = (),
+) -> StudyTrial:
+    """One trial of a table, by its place.
+
+    Raises:
+        ValueError: Its tokens cannot be read.
+        MetricError: What was measured is no finite number.
+    """
+    outcome, digest = table.outcome(place), table.digests[place]
+    return StudyTrial(
+        folder=folder,
+        number=outcome.number,
+        status=outcome.status,
+        tokens=table.tokens(place),
+        digest=digest,
+        cost=table.cost(place),
+        reward=outcome.reward,
+        metrics=outcome.metrics,
+        cause=outcome.cause,
+        message=outcome.message,
+        replicate=table.columns["repeat"][place],
+        attempts=table.attempts[place],
+        seconds=table.seconds[place],
+        copied_from=outcome.copied_from,
+        weights_file=None if outcome.weights_file is None else folder / outcome.weights_file,
+        values=values,
+        provenance=provenance,
+        objective=objective,
+        op_types=op_types,
+        **{name: table.columns[name][place] for name in _AS_STORED},
+    )
 
 
-_ATTEMPTS = "SELECT trial, count(*), coalesce(sum(worker_seconds), 0) FROM attempt GROUP BY trial"
+_AS_STORED = ("origin", "seed", "fidelity", "continues", "proposed_at", "finished_at")
 
-_TRIALS = (
-    "SELECT number, status, tokens_json, digest, origin, seed, fidelity, repeat, "
-    "{continues}, proposed_at, finished_at FROM trial ORDER BY number"
-)
+
+def values_of_repeated(table: TrialTable, metric: str) -> dict[tuple[str, float], tuple[float, ...]]:
+    """A metric of all completed trainings of each network at each fidelity, where there are several."""
+    keys = list(zip(table.digests, table.columns["fidelity"], strict=True))
+    own = np.flatnonzero(table.is_completed & ~table.is_copy).tolist()
+    count = Counter(keys[place] for place in own)
+    found: dict[tuple[str, float], list[float]] = defaultdict(list)
+    for place in own:
+        if count[keys[place]] > 1:
+            measured = (one.value for one in table.metrics(place) if one.name == metric)
+            found[keys[place]].extend(itertools.islice(measured, 1))
+    return {key: tuple(values) for key, values in found.items() if len(values) > 1}

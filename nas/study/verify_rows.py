@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.study.journal_reading import stored_number
 from nas.study.journal_tables import columns
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.seal import finished_seal, proposed_seal
+from nas.study.stored_values import stored_number
 
 Row = Mapping[str, Any]
 

@@ -18,7 +18,7 @@ def open_with_space(folder: str) -> Study:
     """
     study = open_study(folder)
     text = str(study.settings.get("space") or study.provenance.space_name)
-    if not study.trials or not (":" in text or is_built_in(text)):
+    if not len(study.table) or not (":" in text or is_built_in(text)):
         return study
     try:
         space = find_space(text).make(**_shape(study), width=study.settings.get("width"))
@@ -31,7 +31,7 @@ def open_with_space(folder: str) -> Study:
 
 def _shape(study: Study) -> dict[str, int]:
     try:
-        data = parse_json(study.trials[0].network_json)
+        data = parse_json(study.trial(0).network_json)
         return {name: data[name] for name in ("resolution", "num_classes", "in_channels")}
     except (ValueError, TypeError, KeyError) as error:
         raise StudyError(

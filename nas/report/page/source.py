@@ -67,14 +67,15 @@ class Source:
 
 def sample(study: Study, most: int) -> tuple[StudyTrial, ...]:
     """The trials of a study that are shown: the winner, the front, the best, and others evenly over time."""
-    if len(study.trials) <= most:
+    if len(study.table) <= most:
         return study.trials
-    first = [*((study.best,) if study.completed else ()), *study.pareto_front()]
-    ranked = sorted(
-        study.completed, key=lambda trial: (-trial.fidelity, -(trial.reward or 0.0), trial.number)
-    )
-    kept = {trial.number for trial in (first + ranked[: most // 10])[:most]}
-    others = [trial.number for trial in study.trials if trial.number not in kept]
+    first = [
+        *((study.best,) if study.has_completed else ()),
+        *study.pareto_front(),
+        *study.ranked(most // 10),
+    ]
+    kept = {trial.number for trial in first[:most]}
+    others = [number for number in range(len(study.table)) if number not in kept]
     room = most - len(kept)
     kept |= {others[place * len(others) // room] for place in range(room)}
-    return tuple(study.trials[number] for number in sorted(kept))
+    return study.trials_at(sorted(kept))

@@ -9,7 +9,7 @@ import pytest
 
 import nas
 from nas.cli.main import main
-from nas.study.journal_reading import stored_count, stored_number
+from nas.study.stored_values import stored_count, stored_number
 from nas.study.study_folder import FILE_NAME
 from nas.trial import Cause, Status
 

@@ -2,6 +2,8 @@
 
 import math
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +15,7 @@ from nas.report.page.parts import Absent, Chart, Drawing
 from nas.report.page.studies import group, name_apart
 from nas.report.page.studies_differences import differences_of_studies, welch
 from nas.study.study import open_study
+from nas.study.study_folder import FILE_NAME
 from nas.study_page import write_report
 
 
@@ -149,9 +152,9 @@ def test_a_training_of_a_studys_network_is_called_its_own(opened, left, tmp_path
 
 def test_a_study_without_a_completed_trial_is_in_the_table_alone(opened, space, tmp_path):
     folder = shutil.copytree(opened[0].folder, tmp_path / "empty")
-    study = open_study(folder, space=space)
-    study.trials = ()
-    written = write_report([study, opened[1]], tmp_path / "page.html")
+    with closing(sqlite3.connect(folder / FILE_NAME)) as database, database:
+        database.execute("UPDATE trial SET status = 'proposed'")
+    written = write_report([open_study(folder, space=space), opened[1]], tmp_path / "page.html")
     assert len(section(written, "studies").blocks[0].rows) == 2
     assert len(section(written, "winners").blocks) == 1
 
