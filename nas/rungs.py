@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
 
 from nas.errors import RecipeError
@@ -138,6 +140,14 @@ class Measured:
     trial: Trial
     reward: float
 
+    @property
+    def order(self) -> tuple[float, int]:
+        """What they are ranked by: the best reward first, of equal ones the first trial."""
+        return -self.reward, self.trial.number
+
+
+_order = attrgetter("order")
+
 
 class Halving:
     """Remembers which candidate was measured on which rung, and says which is promoted.
@@ -154,6 +164,7 @@ class Halving:
         self.rungs = rungs
         self._trials = trials
         self._measured: dict[float, list[Measured]] = {rung: [] for rung in rungs.shares}
+        self._waiting: dict[float, list[Measured]] = {rung: [] for rung in rungs.shares}  # not promoted
         self._counts = dict.fromkeys(rungs.shares, 0)
         self._promoted: set[int] = set()
         self._arrived: set[int] = set()
@@ -173,19 +184,22 @@ class Halving:
             return
         self._counts[trial.fidelity] += 1
         if outcome.reward is not None:
-            rung = self._measured[trial.fidelity]
-            rung.append(Measured(trial=trial, reward=outcome.reward))
-            rung.sort(key=lambda measured: (-measured.reward, measured.trial.number))
+            measured = Measured(trial=trial, reward=outcome.reward)
+            insort(self._measured[trial.fidelity], measured, key=_order)
+            if trial.number not in self._promoted:
+                insort(self._waiting[trial.fidelity], measured, key=_order)
 
     def next(self) -> tuple[Trial, float] | None:
         """The next candidate to promote, and its rung: the best of the highest rung that has one."""
         for rung in reversed(self.rungs.shares[:-1]):
-            above = self.rungs.above(rung)
-            many = self._counts[rung] // self.rungs.reduction_factor
-            for measured in self._measured[rung][:many]:
-                if above is not None and measured.trial.number not in self._promoted:
-                    self._promoted.add(measured.trial.number)
-                    return measured.trial, above
+            above, waiting = self.rungs.above(rung), self._waiting[rung]
+            if above is None or not waiting:
+                continue
+            place = bisect_left(self._measured[rung], waiting[0].order, key=_order)
+            if place < self._counts[rung] // self.rungs.reduction_factor:
+                trial = waiting.pop(0).trial
+                self._promoted.add(trial.number)
+                return trial, above
         return None
 
     def held(self) -> set[int]:
@@ -203,7 +217,7 @@ class Halving:
         """Whether `held` would have a trial once it is noted with this reward."""
         if trial.replicate or self.rungs.above(trial.fidelity) is None:
             return False
-        better = sum(one.reward > reward for one in self._measured[trial.fidelity])
+        better = bisect_left(self._measured[trial.fidelity], -reward, key=lambda one: -one.reward)
         return self._trials is None or better < self._trials // self.rungs.reduction_factor
 
     def best(self, count: int) -> tuple[str, ...]:
