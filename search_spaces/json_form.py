@@ -85,22 +85,31 @@ def from_json(cls: type[T], text: str, op_types: tuple[type[Op], ...], place: st
 
 def _read(data: Any, hint: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
     """Makes the value that a field of this type has."""
-    if hint is Op:
+    kind = _kind(hint)
+    if kind == "plain":
+        return data
+    if kind == "op":
         return _read_op(data, ops, place)
-    if get_origin(hint) is tuple:
+    if kind == "tuple":
         if not isinstance(data, list):
             raise SpaceError(f"`{place}` must be a list, but got {data!r}", field=place)
         item = place.removesuffix("s")
         return tuple(
             _read(part, get_args(hint)[0], ops, f"{item}{n}") for n, part in enumerate(data, start=1)
         )
-    if is_dataclass(hint) and isinstance(hint, type):
-        hints = _hints(hint)
-        values = _fields_of(hint, data, place)
-        named = (get_origin(hints[name]) is tuple or is_dataclass(hints[name]) for name in values)
-        places = {name: name if own else place for name, own in zip(values, named, strict=True)}
-        return hint(**{name: _read(part, hints[name], ops, places[name]) for name, part in values.items()})
-    return data
+    hints, values = _hints(hint), _fields_of(hint, data, place)
+    places = {name: name if _kind(hints[name]) in ("tuple", "dataclass") else place for name in values}
+    return hint(**{name: _read(part, hints[name], ops, places[name]) for name, part in values.items()})
+
+
+@cache
+def _kind(hint: Any) -> str:
+    """How a field of this type is read: as `op`, `tuple`, `dataclass`, or `plain` as it stands."""
+    if hint is Op:
+        return "op"
+    if get_origin(hint) is tuple:
+        return "tuple"
+    return "dataclass" if is_dataclass(hint) and isinstance(hint, type) else "plain"
 
 
 def _read_op(data: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
@@ -125,14 +134,23 @@ def _read_op_field(value: Any, ops: Mapping[str, type[Op]], place: str) -> Any:
     return _read_op(value, ops, place) if isinstance(value, dict) else value
 
 
-def _fields_of(cls: type[Any], data: Any, place: str) -> dict[str, Any]:
+def _fields_of(cls: Any, data: Any, place: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise SpaceError(f"{place} must be an object, but got {data!r}", field=place)
-    known = [field.name for field in fields(cls)]
-    needed = {field.name for field in fields(cls) if field.default is MISSING}
-    unknown, missing = sorted(set(data) - set(known)), sorted(needed - set(data))
-    if unknown or missing:
+    known, needed = _names(cls)
+    if not needed <= data.keys() <= known.keys():
+        unknown, missing = sorted(data.keys() - known.keys()), sorted(needed - data.keys())
         raise SpaceError(
-            f"{place} must have just the fields {known}: unknown {unknown}, missing {missing}", field=place
+            f"{place} must have just the fields {[*known]}: unknown {unknown}, missing {missing}", field=place
         )
     return data
+
+
+@cache
+def _names(cls: type[Any]) -> tuple[dict[str, None], frozenset[str]]:
+    """Names of the fields of a dataclass, in order, and of those that have no default."""
+    found = fields(cls)
+    return (
+        {field.name: None for field in found},
+        frozenset(field.name for field in found if field.default is MISSING),
+    )
