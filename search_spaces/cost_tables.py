@@ -88,6 +88,7 @@ class _Table:
         self._columns = np.zeros((len(_ROW), 64), np.int64)
         self._number: dict[int, int] = {}
         self._keys: list[int] = []
+        self._made: dict[int, Any] = {}
         self._dense = np.zeros(0, np.int64)
 
     def look_up(self, keys: Array, next_states: dict[State, int]) -> tuple[Array, Array]:
@@ -127,8 +128,10 @@ class _Table:
     def row(self, number: int) -> tuple[Any, State]:
         """What a row is of: a value of the slot, unchecked, and the state that reaches it."""
         state_number, rest = divmod(self._keys[number], self.combinations)
-        tokens = [rest // weight % count for weight, count in zip(self.weights, self.counts, strict=True)]
-        return self._slot.make(dict(zip(self.indices, tokens, strict=True))), list(self.states)[state_number]
+        if rest not in self._made:  # the same in every state
+            tokens = [rest // weight % count for weight, count in zip(self.weights, self.counts, strict=True)]
+            self._made[rest] = self._slot.make(dict(zip(self.indices, tokens, strict=True)))
+        return self._made[rest], list(self.states)[state_number]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
