@@ -317,5 +317,7 @@ def pareto_front(points: npt.ArrayLike, goals: Sequence[Goal]) -> tuple[int, ...
     turned = losses(points, goals)
     if not len(turned):
         return ()
-    rows = np.sort(np.unique(turned, axis=0, return_index=True)[1])
+    order = np.lexsort(turned.T)  # of equal points the first comes first
+    is_new = np.append(True, (np.diff(turned[order], axis=0) != 0).any(axis=1))
+    rows = np.sort(order[is_new])
     return tuple(rows[~is_dominated(turned[rows])].tolist())

@@ -10,6 +10,7 @@ from nas.report.csv_table import write_csv
 from nas.report.printing import emit, make_console
 from nas.report.show import TOP, study_report
 from nas.report.streams import json_output
+from nas.study.journal_file import without_collecting
 from nas.study.with_space import open_with_space
 
 
@@ -23,7 +24,7 @@ def run(arguments: Namespace) -> int:
     others = [name for name, is_asked in asked.items() if is_asked]
     if arguments.csv and others:
         raise UsageError(f"--csv prints every trial and nothing else: leave out {others[0]}", field="csv")
-    with Activity(make_console(to_stderr=True), f"reading {arguments.folder}"):
+    with Activity(make_console(to_stderr=True), f"reading {arguments.folder}"), without_collecting():
         study = open_with_space(arguments.folder)
         if arguments.csv:
             rows = study.rows()

@@ -104,12 +104,12 @@ class TrialTable:
         self.is_completed = self.have(Status.COMPLETED)
 
     def _read_attempts(self, database: sqlite3.Connection) -> None:
-        found = {trial: rest for trial, *rest in database.execute(_ATTEMPTS)}
-        if any(is_foreign for *_, is_foreign in found.values()):
+        found = {row[0]: row for row in database.execute(_ATTEMPTS)}
+        if any(row[3] for row in found.values()):
             raise ValueError("the seconds of an attempt are no number")
-        rows = [found.get(number, (0, 0.0)) for number in self.columns["number"]]
-        self.attempts: list[int] = [row[0] for row in rows]
-        self.seconds: list[float] = [row[1] for row in rows]
+        rows = [found.get(number, (number, 0, 0.0)) for number in self.columns["number"]]
+        self.attempts: list[int] = [row[1] for row in rows]
+        self.seconds: list[float] = [row[2] for row in rows]
 
     def _read_measurements(self, database: sqlite3.Connection) -> None:
         names = ("trial", "metric", "value", "unit", "environment")
@@ -117,6 +117,7 @@ class TrialTable:
         known = {name: stored_text(name).strip() or "unnamed" for name in set(found["metric"])}
         self._trials, self._units, self._environments = found["trial"], found["unit"], found["environment"]
         self._metrics = [known[name] for name in found["metric"]]
+        self._measured_in = set(zip(self._metrics, self._environments, strict=True))
         self._values = _numbers(found["value"])
         trials, numbers = np.array(self._trials, np.int64), np.array(self.columns["number"], np.int64)
         self._rows = [trials.searchsorted(numbers, side) for side in ("left", "right")]
@@ -152,8 +153,7 @@ class TrialTable:
 
     def environments(self, name: str) -> set[str]:
         """Where a metric was measured."""
-        pairs = zip(self._metrics, self._environments, strict=True)
-        return {stored_text(environment) for metric, environment in pairs if metric == name}
+        return {stored_text(environment) for metric, environment in self._measured_in if metric == name}
 
     def metric_names(self) -> set[str]:
         """Everything that was measured in completed trials, by name."""
