@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
 
 from nas.data.images import FIT, SEARCH_FRACTION, Fit, ImageData
 from nas.errors import SupernetError
 from nas.folders import SUPERNET, holds_supernet
-from nas.full_training.stored import parts_of
 from nas.io import write_whole
 from nas.reading import read_bytes, read_json, require_types
 from nas.tasks import TaskName
 from nas.values import digest
-from nas.weight_sharing.supernet import Supernet
+from nas.weight_sharing.supernet import Supernet, weights_digest
 from search_spaces import SearchSpace
 from search_spaces.sharing import Kernels
 
@@ -165,11 +162,6 @@ def require_space(space: SearchSpace, *, trained: str, name: str) -> None:
 def normalisation_of(data: ImageData) -> str:
     """A digest of how images are normalised."""
     return digest(data.mean, data.std)
-
-
-def weights_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Identity of weights."""
-    return digest(*parts_of(tensors))
 
 
 def write_supernet(folder: Path, supernet: Supernet, facts: SupernetFacts) -> None:

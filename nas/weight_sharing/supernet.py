@@ -33,6 +33,11 @@ COPIES = 3
 Tensors = dict[str, Tensor]
 
 
+def weights_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Identity of weights."""
+    return digest(*parts_of(tensors))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
     """Where a parameter of a network is in the shared weights.
@@ -156,8 +161,8 @@ class Supernet(nn.Module):
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the weights."""
-        return digest(self.kernels, self.space.fingerprint, *parts_of(self.state_dict()))
+        """Identity of the weights, in memory as on the disk."""
+        return weights_digest(self.state_dict())
 
     def __getstate__(self) -> dict[str, Any]:
         """Its arguments and weights as arrays, which processes of a machine can share."""

@@ -45,7 +45,6 @@ from nas.weight_sharing.stored import (
     normalisation_of,
     read_facts,
     read_supernet,
-    weights_digest,
     write_supernet,
 )
 from nas.weight_sharing.supernet import Supernet, checked_layers
@@ -311,7 +310,7 @@ def run(
             steps=steps,
             seconds=done.state.seconds,
             seed=work.seed,
-            weights=weights_digest(supernet.state_dict()),
+            weights=supernet.fingerprint,
             measured=_measured(done.state.rows),
             origin=asked.origin,
         )

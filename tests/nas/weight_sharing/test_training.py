@@ -323,6 +323,14 @@ def test_a_choice_of_resolutions_is_refused_where_each_network_is_trained_by_its
     assert not (tmp_path / "study").exists()
 
 
+def test_a_search_in_a_folder_is_the_same_as_one_in_its_supernet_in_memory(trained, shared, tmp_path):
+    in_memory = nas.SharedWeights(read_supernet(trained, SPACE)[0], DATA, device="cpu")
+    assert in_memory.fingerprint == shared.fingerprint
+    for trials, evaluator in ((1, shared), (2, in_memory)):
+        study = nas.search(SPACE, evaluator=evaluator, trials=trials, executor="inline", out=tmp_path)
+    assert len(study.completed) == 2
+
+
 @pytest.mark.parametrize("has_probe", [False, True])
 def test_a_search_of_another_space_is_refused_before_anything_is_written(shared, tmp_path, has_probe):
     """Its first network is one of the supernet's; others are not."""
