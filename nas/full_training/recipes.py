@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nas.errors import RecipeError
@@ -242,24 +242,29 @@ MOST_RECIPE = 2**20
 """Bytes of a file of a recipe."""
 
 
-def find_recipe(name: str | Path | FullRecipe) -> FullRecipe:
+def find_recipe(name: str | Path | FullRecipe, *, also: Sequence[FullRecipe] = ()) -> FullRecipe:
     """Finds a recipe by its name, or reads it from a TOML file.
+
+    Args:
+        name: The name or the file; a recipe is returned itself.
+        also: Recipes that have a name here beside those of `RECIPES`.
 
     Raises:
         RecipeError: There is no such recipe, or the file is none.
     """
     if isinstance(name, FullRecipe):
         return name
-    if isinstance(name, str) and name in RECIPES:
-        return RECIPES[name]
+    known = {**RECIPES, **{recipe.name: recipe for recipe in also}}
+    if isinstance(name, str) and name in known:
+        return known[name]
     path = Path(name).expanduser()
     if path.suffix != ".toml":
         raise RecipeError(
-            f"there is no recipe {str(name)!r}: {hint(str(name), RECIPES)}; or give a file, recipe.toml",
+            f"there is no recipe {str(name)!r}: {hint(str(name), known)}; or give a file, recipe.toml",
             field="recipe",
         )
     try:
         text = read_text(path, MOST_RECIPE)
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path} cannot be read: {error}", field="recipe") from error
-    return FullRecipe.from_toml(text, base=RECIPES).changed(name=path.stem)
+    return FullRecipe.from_toml(text, base=known).changed(name=path.stem)

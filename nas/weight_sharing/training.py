@@ -207,8 +207,8 @@ class SupernetTraining:
 
     def _recipe(self) -> FullRecipe:
         instance("recipe", self.recipe, (FullRecipe, Path, str, type(None)), "give one of nas train")
-        given = SUPERNET if self.recipe in (None, SUPERNET.name) else find_recipe(self.recipe)
-        recipe = given.changed(**(self.changes or {}))
+        given = SUPERNET if self.recipe is None else self.recipe
+        recipe = find_recipe(given, also=(SUPERNET,)).changed(**(self.changes or {}))
         for name, reason in NOT_OF_SUPERNETS.items():
             if getattr(recipe, name) != getattr(SUPERNET, name):
                 raise RecipeError(

@@ -323,6 +323,16 @@ def test_a_choice_of_resolutions_is_refused_where_each_network_is_trained_by_its
     assert not (tmp_path / "study").exists()
 
 
+def test_a_file_can_change_the_recipe_of_supernets(tmp_path):
+    (tmp_path / "mine.toml").write_text('base = "supernet"\nlearning_rate = 0.05\n')
+    asked = nas.SupernetTraining(space=SPACE, data=DATA, recipe=tmp_path / "mine.toml")
+    recipe = asked.prepare(tmp_path / "net", FAST, Unwatched()).recipe
+    assert recipe == replace(SUPERNET, name="mine", learning_rate=0.05)
+    asked = replace(asked, recipe="supernett")
+    with pytest.raises(nas.RecipeError, match="did you mean supernet"):
+        asked.prepare(tmp_path / "net", FAST, Unwatched())
+
+
 def test_a_search_in_a_folder_is_the_same_as_one_in_its_supernet_in_memory(trained, shared, tmp_path):
     in_memory = nas.SharedWeights(read_supernet(trained, SPACE)[0], DATA, device="cpu")
     assert in_memory.fingerprint == shared.fingerprint
