@@ -179,6 +179,9 @@ KNOWN_METRICS = NETWORK_METRICS + PREDICTED_METRICS
 SHARED_WEIGHTS = "shared weights"
 """In the environment of a metric: it was measured of a slice of a supernet, not of a trained network."""
 
+MEASURING_SECONDS = "measuring_seconds"
+"""How long it took to measure a slice of a supernet, its statistics included."""
+
 
 def metric_info(name: str) -> MetricInfo:
     """What is known of a metric; of one that is not in the registry, what the end of its name says."""

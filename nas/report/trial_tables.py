@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.metrics import SHARED_WEIGHTS
+from nas.metrics import MEASURING_SECONDS, SHARED_WEIGHTS
 from nas.report.printing import (
     FIDELITY,
     MACS,
@@ -56,7 +56,9 @@ def _trial_columns(study: Study, costs: tuple[str, ...]) -> tuple[Column, ...]:
         MACS,
         PARAMS,
     ]
-    for name in dict.fromkeys((*study.objective.metrics, *costs, "train_seconds")):
+    measured = study.table.metric_names()
+    times = [name for name in ("train_seconds", MEASURING_SECONDS) if name in measured]
+    for name in dict.fromkeys((*study.objective.metrics, *costs, *times)):
         if name in ("macs", "params"):
             continue
         columns.append(Column(key=name, heading=name, show=partial(show_metric, name), is_number=True))

@@ -11,7 +11,7 @@ from typing import Any
 from nas.data.images import ImageData, check_fits
 from nas.devices import choose_device, describe_device
 from nas.errors import SupernetError
-from nas.metrics import SHARED_WEIGHTS
+from nas.metrics import MEASURING_SECONDS, SHARED_WEIGHTS
 from nas.tasks import check_metrics
 from nas.training.accuracy import evaluate
 from nas.training.proxy import measured_metrics
@@ -22,8 +22,6 @@ from nas.weight_sharing.paths import Tokens
 from nas.weight_sharing.stored import SupernetFacts, read_supernet, require_space
 from nas.weight_sharing.supernet import Supernet
 from search_spaces import Network, SearchSpace, SpaceError
-
-SECONDS = "measuring_seconds"
 
 
 class SharedWeights:
@@ -97,7 +95,7 @@ class SharedWeights:
     @property
     def measures(self) -> tuple[str, ...]:
         """Names of what is measured; nothing of a training, as there is none."""
-        return (*self.metrics, SECONDS)
+        return (*self.metrics, MEASURING_SECONDS)
 
     @property
     def gives_weights(self) -> bool:
@@ -170,7 +168,7 @@ class SharedWeights:
         return Evaluation(
             metrics=(
                 *(Metric(name=name, value=value, environment=where) for name, value in found.items()),
-                Metric(name=SECONDS, value=seconds, unit="s", environment=device),
+                Metric(name=MEASURING_SECONDS, value=seconds, unit="s", environment=device),
             )
         )
 

@@ -123,6 +123,9 @@ def test_whatever_shows_such_a_study_says_that_its_accuracy_is_of_shared_weights
         said = capsys.readouterr().out
         assert "shared weights" in said
         assert "nas train" in said
+        if words[0] == "show":
+            assert "measuring_seconds" in said
+            assert "train_seconds" not in said
     best = open_study(searched).best
     assert SearchPicture.of(open_study(searched)).split == best.measured_on
     assert "nas train" in complaint(capsys, "export", str(searched))
