@@ -148,6 +148,12 @@ def few(names: Sequence[str], word: Callable[[str], str] = str) -> str:
     return ", ".join(map(word, names[:LISTED])) + (f" and {more:,} more" if more > 0 else "")
 
 
+def counted(number: float, noun: str) -> str:
+    """So many things, such as "1 image", "2,000 images", "0.5 epochs"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number:,} {noun}{ending}" if isinstance(number, int) else f"{number:g} {noun}{ending}"
+
+
 def shown(value: object) -> str:
     """A value in a few words, whatever its own text does."""
     try:

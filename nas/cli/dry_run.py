@@ -20,6 +20,7 @@ from nas.report.printing import MACS, PARAMS, Column, Fact, Table, emit, make_co
 from nas.study.study import open_study
 from nas.study.study_folder import has_study
 from nas.trial import Say, say_nothing
+from nas.values import counted
 from nas.weight_sharing.recipe import OWN
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ def _time(prepared: Prepared, progress: Say) -> TrialTime:
 def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact, ...]:
     settings = request.settings
     state = (
-        f"holds a study with {outlook.done} trials done, {outlook.left} are left" if outlook.done else "new"
+        f"holds a study with {counted(outlook.done, 'trial')} done, {outlook.left} are left"
+        if outlook.done
+        else "new"
     )
     facts = [
         Fact(key="folder", label="folder", value=str(request.folder), text=f"{request.folder} ({state})"),
@@ -155,7 +158,8 @@ def _facts(request: Request, prepared: Prepared, outlook: Outlook) -> tuple[Fact
             key="jobs",
             label="jobs",
             value={"trials": outlook.left, "comparison": outlook.comparisons},
-            text=f"{outlook.left} trials, then at most {outlook.comparisons} trainings for the comparison",
+            text=f"{counted(outlook.left, 'trial')}, then at most "
+            f"{counted(outlook.comparisons, 'training')} for the comparison",
         ),
     ]
     facts += (
@@ -179,7 +183,8 @@ def _training(prepared: Prepared) -> Fact:
     images = len(prepared.data.train)
     recipe = prepared.recipe.settled(images)
     steps = recipe.steps(images)
-    words = f"{recipe.epochs:g} epochs, batch {recipe.batch_size}, {steps:,} steps, {recipe.optimizer}"
+    length = f"{counted(recipe.epochs, 'epoch')}, batch {recipe.batch_size}, {counted(steps, 'step')}"
+    words = f"{length}, {recipe.optimizer}"
     return Fact(key="training", label="training", value=words)
 
 

@@ -17,6 +17,7 @@ from nas.report.printing import Fact, emit, make_console
 from nas.spaces import BUILT_IN, find_space
 from nas.trial import Say
 from nas.units import hint
+from nas.values import counted
 
 UNKNOWN = "unknown: give --seconds-per-trial, or --data to measure it"
 
@@ -40,9 +41,8 @@ def run(arguments: Namespace) -> int:
         activity(f"costing {arguments.samples:,} random candidates")
         profile = profile_space(space, objective, samples=arguments.samples, seed=settings.seed)
     network = space.template
-    shape = (
-        f"{network.in_channels} x {network.resolution} x {network.resolution}, {network.num_classes} classes"
-    )
+    classes = counted(network.num_classes, "class")
+    shape = f"{network.in_channels} x {network.resolution} x {network.resolution}, {classes}"
     facts = (
         Fact(key="space", label="space", value=space.name),
         Fact(key="images", label="images", value=shape if images is None else str(images)),

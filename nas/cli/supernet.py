@@ -13,6 +13,7 @@ from nas.config.supernet import supernet_training
 from nas.full_training.options import TrainOptions
 from nas.metrics import metric_info
 from nas.report.printing import Fact, Report, emit, make_console, show_seconds, write_json
+from nas.values import counted
 
 if TYPE_CHECKING:
     from nas.weight_sharing.stored import SupernetFacts
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
 
 def supernet_report(folder: Path, facts: SupernetFacts) -> Report:
     """What a supernet came to, as it is printed and as JSON."""
-    words = f"{facts.epochs:g} epochs, {facts.steps:,} steps, {facts.sampling}"
+    words = f"{counted(facts.epochs, 'epoch')}, {counted(facts.steps, 'step')}, {facts.sampling}"
     return Report(
         title=f"Trained a supernet of {facts.space_name}",
         facts=(

@@ -150,7 +150,7 @@ def few(names: Sequence[str]) -> str:
 
 def count(things: Sequence[object], noun: str) -> str:
     """Says how many things there are, such as "1 image" and "2,000 images"."""
-    return f"{len(things):,} {noun}{'' if len(things) == 1 else 's'}"
+    return values.counted(len(things), noun)
 
 
 @dataclass(slots=True, kw_only=True)

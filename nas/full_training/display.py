@@ -25,6 +25,7 @@ from nas.report.printing import (
     show_count,
     show_seconds,
 )
+from nas.values import counted
 from search_spaces import cost
 
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def _recipe_facts(plan: TrainingPlan) -> tuple[Fact, ...]:
     recipe = plan.recipe
     batch = recipe.batch_for(len(plan.data.train))
     in_words = (
-        f"{recipe.name}: {recipe.epochs:g} epochs, {batch} images a step, {recipe.optimizer}, learning rate "
-        f"{plan.learning_rate:.3g}, {recipe.schedule}"
+        f"{recipe.name}: {counted(recipe.epochs, 'epoch')}, {batch} images a step, {recipe.optimizer}, "
+        f"learning rate {plan.learning_rate:.3g}, {recipe.schedule}"
     )
     steps = f"{plan.steps:,} ({plan.steps_an_epoch:,} an epoch)"
     sizes = f"{', '.join(map(str, plan.sizes))} pixels in training, {plan.data.resolution} in evaluation"

@@ -36,6 +36,7 @@ from nas.tested_weights import TestedWeights, weights_digest
 from nas.training.accuracy import measure_tested
 from nas.training.proxy import weights_bytes
 from nas.trial import InfeasibleError, Metric, Say
+from nas.values import counted
 from search_spaces import Network
 
 RESULT, CURVES = "result.json", "curves.png"
@@ -145,7 +146,7 @@ def finish(
     digest = weights_digest(weights_bytes(module))
     tested = _tested_before(folder, digest)
     if tested is None:
-        say(f"testing on {len(data.test):,} images")
+        say(f"testing on {counted(len(data.test), 'image')}")
         tested = measure_test(module, training, digest, choose_device(options.device))
     found = Trained(
         folder=folder,
@@ -277,9 +278,8 @@ def _in_words(recipe: FullRecipe, data: ImageData) -> str:
     lines = [line.split(" = ", 1) for line in recipe.to_toml().splitlines()]
     fields = ", ".join(f"{name}={value}" for name, value in lines if name not in left_out)
     images = len(data.train)
-    return (
-        f"{recipe.name}: {recipe.batch_for(images)} images a step, {recipe.steps(images):,} steps; {fields}"
-    )
+    steps = counted(recipe.steps(images), "step")
+    return f"{recipe.name}: {recipe.batch_for(images)} images a step, {steps}; {fields}"
 
 
 def _result(found: Trained, training: Training) -> Mapping[str, Any]:

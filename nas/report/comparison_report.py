@@ -14,6 +14,7 @@ from nas.metrics import metric_info, show_metric
 from nas.objective import Objective
 from nas.report.printing import MACS, PARAMS, REWARD, Column, Fact, Report, Table
 from nas.report.winner_report import chance_note
+from nas.values import counted
 
 OUTCOMES = {"ahead": "winner ahead", "behind": "winner behind", "tie": "tie", "unknown": None}
 
@@ -121,7 +122,7 @@ def comparison_notes(comparison: Comparison) -> tuple[str, ...]:
     notes.append(_spread_note(comparison, len(randoms)))
     failures = sum(run.value is None for one in comparison.contenders for run in one.runs)
     if failures:
-        notes.append(f"{failures} trainings failed and are left out of the means.")
+        notes.append(f"{counted(failures, 'training')} failed: left out of the means.")
     return tuple(note for note in notes if note)
 
 

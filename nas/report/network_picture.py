@@ -12,6 +12,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from nas.report.figures import BLUE, GREY, INK, LARGE, NORMAL, PALE, SMALL, new_figure, save
 from nas.report.network_lines import TIMES, StageLine, stage_lines
 from nas.report.printing import show_count
+from nas.values import counted
 from search_spaces import Network
 
 if TYPE_CHECKING:
@@ -53,10 +54,8 @@ def draw_network(network: Network, path: Path, *, title: str = "") -> Path:
     axes.set_ylim(height, 0)
     axes.set_axis_off()
     side = network.resolution
-    _draw_heading(
-        axes,
-        title or f"{side}{TIMES}{side}{TIMES}{network.in_channels} image to {network.num_classes} classes",
-    )
+    classes = counted(network.num_classes, "class")
+    _draw_heading(axes, title or f"{side}{TIMES}{side}{TIMES}{network.in_channels} image to {classes}")
     largest = max(line.share for line in lines)
     for index, line in enumerate(lines):
         _draw_line(axes, line, TOP + ROW * (index + 0.5), largest, is_last=index == len(lines) - 1)

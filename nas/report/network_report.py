@@ -7,6 +7,7 @@ from pathlib import Path
 
 from nas.evaluation.cost_check import CostCheck
 from nas.report.printing import MACS, PARAMS, Column, Fact, Report, Table, show_bytes, show_count
+from nas.values import counted
 from search_spaces import Network, SpaceError, cost, describe, describe_layers, memory, to_strings
 
 
@@ -59,7 +60,7 @@ def _facts(name: str, network: Network, batch_size: int) -> list[Fact]:
                 "in_channels": network.in_channels,
                 "num_classes": network.num_classes,
             },
-            text=f"{network.in_channels} x {side} x {side}, {network.num_classes} classes",
+            text=f"{network.in_channels} x {side} x {side}, {counted(network.num_classes, 'class')}",
         ),
         Fact(key="params", label="params", value=price.params, text=f"{price.params:,}"),
         Fact(key="macs", label="macs", value=price.macs, text=f"{price.macs:,}"),

@@ -39,6 +39,7 @@ from nas.report.network_picture import draw_network
 from nas.study.checkpoints import Entry, front_of, of_highest_fidelity
 from nas.study.fronts import Growth
 from nas.study.study import Study
+from nas.values import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -125,7 +126,8 @@ class SearchPicture:
         return cls(
             points=tuple(entry for entry in study.entries((goal, *others)) if min(entry.costs) > 0),
             goals=(goal, *others),
-            title=f"{study.folder.name}: {len(study.trials)} trials of {study.provenance.space_name}",
+            title=f"{study.folder.name}: {counted(len(study.trials), 'trial')} of "
+            f"{study.provenance.space_name}",
             targets=tuple(targets.get(metric) for metric in costs),
             failed=len(study.trials) - len(study.completed),
             split=_measured_on(study),

@@ -14,6 +14,7 @@ from nas.metrics import SHARED_WEIGHTS, metric_info
 from nas.report.activity import TICK_SECONDS, Activity, Running
 from nas.report.printing import make_console, show_count, show_metric, show_seconds
 from nas.trial import Progress, Status
+from nas.values import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -130,10 +131,14 @@ class TerminalReporter:
     def _print_header(self, start: SearchStart) -> None:
         from nas.report.printing import Fact, draw_facts
 
-        until = "until stopped" if start.trials is None else f"{start.trials} trials"
+        until = "until stopped" if start.trials is None else f"{counted(start.trials, 'trial')}"
         workers = f"{start.workers} worker{'s' * (start.workers != 1)}"
         facts = [
-            Fact(key="space", label="space", value=f"{start.space_name}, {len(start.decisions)} decisions"),
+            Fact(
+                key="space",
+                label="space",
+                value=f"{start.space_name}, {counted(len(start.decisions), 'decision')}",
+            ),
             Fact(key="objective", label="objective", value=start.objective),
             Fact(key="search", label="search", value=f"{start.controller}, {until}, {workers}"),
             Fact(key="folder", label="folder", value=str(start.folder)),
@@ -142,7 +147,9 @@ class TerminalReporter:
             facts.append(Fact(key="note", label="note", value=start.note))
         facts += [Fact(key="training", label="training", value=note) for note in start.training_notes]
         if start.is_resumed:
-            facts.append(Fact(key="resumed", label="resumed", value=f"{start.counts.done} trials are done"))
+            facts.append(
+                Fact(key="resumed", label="resumed", value=f"{counted(start.counts.done, 'trial')} done")
+            )
         draw_facts(tuple(facts), self._console)
         self._console.print()
 
@@ -200,7 +207,7 @@ class TerminalReporter:
         width = max(10, min(40, self._console.width - 60))
         bar = ProgressBar(total=total, completed=done, width=width, pulse=total is None)
         elapsed = self._clock() - self._began
-        of = f"{done}/{total} trials" if total is not None else f"{done} trials"
+        of = f"{done}/{total} trials" if total is not None else counted(done, "trial")
         eta = self.eta_seconds()
         left = "" if eta is None else f"about {show_seconds(eta)} left"
         head.add_row(bar, of, show_seconds(elapsed), left)

@@ -14,6 +14,7 @@ from nas.metrics import FRACTION, metric_info, show_difference
 from nas.report.agreement_report import marginal_table
 from nas.report.printing import Column, Fact, Report, Table, show_seconds
 from nas.units import show_number
+from nas.values import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,7 +45,7 @@ def proxy_report(check: ProxyCheck, *, title: str, saved: tuple[Path, ...] = ())
             key="schedules",
             label="schedules",
             value={"epochs": check.epochs, "long_epochs": check.long_epochs},
-            text=f"the recipe's {check.epochs:g} epochs, judged by {check.long_epochs:g}",
+            text=f"the recipe's {counted(check.epochs, 'epoch')}, judged by {check.long_epochs:g}",
         ),
         Fact(key="noise", label="noise", value=check.noise, text=_noise_text(check)),
         *(Fact(key=f"saved_{path.suffix[1:]}", label="saved", value=str(path)) for path in saved),
@@ -189,7 +190,7 @@ def draw_check(check: ProxyCheck, path: Path) -> Path:
     _label(axes, check, "parameters, no training", tau, f"parameters ({word})" if word else "parameters")
     for axes in panels[count:]:
         axes.set_axis_off()
-    title = f"{len(check.candidates)} candidates: each proxy against {check.long_epochs:g} epochs"
+    title = f"{len(check.candidates)} candidates: each proxy against {counted(check.long_epochs, 'epoch')}"
     figure.suptitle(title, fontsize=LARGE, color=INK, fontweight="bold")
     return save(figure, path)
 
@@ -223,7 +224,7 @@ def _label(axes: Axes, check: ProxyCheck, title: str, tau: Estimate | None, x: s
     words = "tau not known" if tau is None else f"tau {_interval(tau)}"
     axes.set_title(f"{title}\n{words}", fontsize=SMALL, color=INK, loc="left")
     axes.set_xlabel(x, fontsize=NORMAL, color=INK)
-    axes.set_ylabel(_axis(check, f"after {check.long_epochs:g} epochs"), fontsize=NORMAL, color=INK)
+    axes.set_ylabel(_axis(check, f"after {counted(check.long_epochs, 'epoch')}"), fontsize=NORMAL, color=INK)
 
 
 def _axis(check: ProxyCheck, words: str) -> str:

@@ -18,6 +18,7 @@ from nas.report.printing import show_count, show_metric
 from nas.study.checkpoints import entry_of
 from nas.study.insight import entropy
 from nas.study.study import open_study
+from nas.values import counted
 from search_spaces import Decision, describe
 from search_spaces.choices import has_choice
 
@@ -225,9 +226,9 @@ class RunLog:
     def _about(self) -> Words:
         """The study in words."""
         start = self._start
-        until = "no limit of trials" if start.trials is None else f"{start.trials} trials"
+        until = "no limit of trials" if start.trials is None else f"{counted(start.trials, 'trial')}"
         lines = [
-            f"- space: {start.space_name}, {len(start.decisions)} decisions",
+            f"- space: {start.space_name}, {counted(len(start.decisions), 'decision')}",
             f"- objective: {start.objective}",
             f"- controller: {start.controller}",
             f"- {until}, {start.workers} at a time",

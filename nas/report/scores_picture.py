@@ -12,6 +12,7 @@ from nas.report.figures import INK, LARGE, save
 from nas.report.scores_picture_classes import draw_classes
 from nas.report.scores_picture_labels import draw_labels
 from nas.report.scores_picture_numbers import draw_numbers
+from nas.values import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,7 @@ def draw_scores(scores: AnyScores, path: Path) -> Path:
     images_of = "all images" if scores.split == "all" else scores.split and f"{scores.split} split"
     where = ", ".join(text for text in (printable(scores.data), images_of) if text)
     said = ", ".join(f"{name} {value}" for name, value in scores.headline)
-    figure.suptitle(f"{where}: {said} ({scores.images:,} images)", fontsize=LARGE, color=INK)
+    figure.suptitle(f"{where}: {said} ({counted(scores.images, 'image')})", fontsize=LARGE, color=INK)
     with suppress(OSError):  # `save` says what is wrong
         path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():

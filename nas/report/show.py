@@ -21,6 +21,7 @@ from nas.study.fronts import Growth, from_knee
 from nas.study.study import Study
 from nas.task_objective import judged_by
 from nas.trial import Status
+from nas.values import counted
 
 TOP = 10
 """Best trials that are listed."""
@@ -104,7 +105,9 @@ def _facts(study: Study) -> tuple[Fact, ...]:
     done = sum(summary.states[s] for s in ("completed", "infeasible", "lost"))
     planned = settings.get("trials")
     trials = f"{done} of {planned} done" if planned else f"{done} done"
-    rejected = f", {summary.rejected} candidates rejected before training" if summary.rejected else ""
+    rejected = (
+        f", {counted(summary.rejected, 'candidate')} rejected before training" if summary.rejected else ""
+    )
     facts = [
         Fact(key="folder", label="folder", value=str(summary.folder)),
         Fact(key="space", label="space", value=summary.space_name),

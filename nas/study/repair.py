@@ -22,6 +22,7 @@ from nas.study.seal import proposed_seal
 from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, SHARED_NAME
 from nas.study.verify_file import SET_ASIDE, text_columns
 from nas.trial import Cause
+from nas.values import counted
 from search_spaces import Network, SearchSpace, cost
 
 KEPT = f"{FILE_NAME}.before-repair"
@@ -80,7 +81,7 @@ def salvage_file(folder: Path, kept: Path) -> str:
         for name in (LOG_NAME, SHARED_NAME, ROLLBACK_NAME):
             (folder / name).unlink(missing_ok=True)
         new.replace(folder / FILE_NAME)
-    return f"wrote a new {FILE_NAME} of what can be read: {counts['trial']} trials"
+    return f"wrote a new {FILE_NAME} of what can be read: {counted(counts['trial'], 'trial')}"
 
 
 def put_back(folder: Path, kept: Path) -> None:

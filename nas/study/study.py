@@ -36,6 +36,7 @@ from nas.study.trial_rows import Value, trial_rows
 from nas.study.trial_table import TrialTable
 from nas.task_objective import judged_by
 from nas.trial import Status
+from nas.values import counted
 from search_spaces import Op, SearchSpace
 
 _FACTS = ("settings_json", "package_version", "created_at", "ended_at", "ending")
@@ -156,7 +157,7 @@ class Study:
         self._causes: dict[str, int] = dict(causes.fetchall())
 
     def __repr__(self) -> str:
-        return f"Study({str(self.folder)!r}, {len(self.table)} trials)"
+        return f"Study({str(self.folder)!r}, {counted(len(self.table), 'trial')})"
 
     @cached_property
     def trials(self) -> tuple[StudyTrial, ...]:

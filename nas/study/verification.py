@@ -28,6 +28,7 @@ from nas.study.verify_file import (
 from nas.study.verify_rows import Rows, is_finished, read_rows
 from nas.study.verify_state import candidate_problems, objective_of, state_problems, token_problems
 from nas.study.verify_trials import trial_problems
+from nas.values import counted
 from search_spaces import SearchSpace
 
 NEWER = 1_000
@@ -164,13 +165,13 @@ def _of_rows(rows: Rows, space: SearchSpace | None, *, is_running: bool) -> tupl
     unchecked = []
     if unknown:
         unchecked.append(
-            f"{unknown} candidates with ops of your own: nas.verify(folder, space=...) checks them"
+            f"{counted(unknown, 'candidate')} with ops of your own: nas.verify(folder, space=...) checks them"
         )
     old = sum(is_finished(row) and not row.get("finished_seal") for row in rows.trials.values())
     if old:
         unchecked.append(
-            f"metrics that no reward depends on, and tokens, of {old} trials: an earlier version wrote them "
-            "without a hash"
+            f"metrics that no reward depends on, and tokens, of {counted(old, 'trial')}: an earlier version "
+            "wrote them without a hash"
         )
     return found, unchecked
 

@@ -16,7 +16,7 @@ from nas.tasks import check_metrics
 from nas.training.accuracy import evaluate
 from nas.training.proxy import measured_metrics
 from nas.trial import Candidate, Evaluation, Metric
-from nas.values import digest, instance
+from nas.values import counted, digest, instance
 from nas.weight_sharing.calibration import Calibration, checked_images
 from nas.weight_sharing.paths import Tokens
 from nas.weight_sharing.stored import SupernetFacts, read_supernet, require_space
@@ -108,7 +108,7 @@ class SharedWeights:
         how = (
             ""
             if self.facts is None
-            else f", trained for {self.facts.epochs:g} epochs ({self.facts.sampling})"
+            else f", trained for {counted(self.facts.epochs, 'epoch')} ({self.facts.sampling})"
         )
         return (
             f"{self.metrics[0]} is that of shared weights{how}: it ranks networks, and is not what they "

@@ -7,6 +7,7 @@ import pytest
 
 import nas
 from nas.training.reduction import Reduction
+from nas.values import counted
 
 TAKING_NUMBERS = (
     nas.DeviceSettings,
@@ -34,3 +35,9 @@ def test_epochs_of_numpy_shorten_the_warm_up_of_a_recipe_as_those_of_python_do()
     recipe = nas.FullRecipe()
     assert recipe.changed(epochs=np.int64(2)) == recipe.changed(epochs=2)
     assert recipe.changed(epochs=np.float32(0.5)).fingerprint == recipe.changed(epochs=0.5).fingerprint
+
+
+def test_one_thing_is_no_plural():
+    said = [counted(number, noun) for number, noun in ((1, "trial"), (2_000, "image"), (0.5, "epoch"))]
+    assert said == ["1 trial", "2,000 images", "0.5 epochs"]
+    assert [counted(1.0, "epoch"), counted(0, "class")] == ["1 epoch", "0 classes"]

@@ -18,6 +18,7 @@ from nas.latency.table.estimator import LEAST_BLOCKS, BlockEstimator, fit_estima
 from nas.latency.table.prediction import Check, CheckedNetwork, Correction, fit_correction, predict_left_out
 from nas.latency.table.table import BlockLatency, LatencyTable, SpaceFacts
 from nas.trial import Say, say_nothing
+from nas.values import counted
 from search_spaces import Network, SearchSpace, SpaceError, Stage, cost
 from search_spaces.blocks import Block, FoundBlocks, blocks_of, find_blocks
 from search_spaces.ops import op_label
@@ -153,7 +154,8 @@ def measure_table(
         LatencyError: The device is not there, or a block cannot run on it.
         SpaceError: A block cannot be built.
     """
-    say(f"preparing {len(plan.blocks)} blocks and {len(plan.networks)} networks on {settings.text}")
+    blocks, networks = counted(len(plan.blocks), "block"), counted(len(plan.networks), "network")
+    say(f"preparing {blocks} and {networks} on {settings.text}")
     passes = _prepare_passes(plan, settings, progress)
     seconds = estimate_seconds(passes.values(), rounds)
     words = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -118,7 +118,7 @@ def test_out_alone_continues_a_study_with_its_own_settings(inputs, tmp_path, cap
     study = open_study(tmp_path / "b")
     assert len(study.completed) == 5
     assert study.settings["trials"] == 5
-    assert "3 trials are done" in capsys.readouterr().out
+    assert "3 trials done" in capsys.readouterr().out
 
 
 def test_a_resume_with_another_target_names_the_difference(finished, capsys):

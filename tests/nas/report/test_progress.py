@@ -66,7 +66,7 @@ def test_the_end_says_why_and_counts_what_became_of_the_trials(small_space, tmp_
 def test_a_resumed_search_says_how_much_is_done(small_space, tmp_path):
     watched(small_space, tmp_path, lambda _: 0.5, trials=3)
     text = watched(small_space, tmp_path, lambda _: 0.5, trials=5)
-    assert "3 trials are done" in text
+    assert "3 trials done" in text
     assert "[4/5]" in text
     assert "[3/5]" not in text
 
