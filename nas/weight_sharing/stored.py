@@ -223,12 +223,11 @@ def read_supernet(folder: Path | str, space: SearchSpace) -> tuple[Supernet, Sup
     place = Path(folder).expanduser()
     facts = read_facts(place)
     facts.check_space(space)
-    supernet = Supernet(space, kernels=facts.kernels)
     try:
         tensors = load(read_bytes(place / WEIGHTS))
         if weights_digest(tensors) != facts.weights:
             raise ValueError("they are not those that were written")
-        supernet.load_state_dict(tensors)
+        supernet = Supernet.holding(space, kernels=facts.kernels, weights=tensors)
     except (OSError, SafetensorError, ValueError, RuntimeError) as error:
         first_line = (str(error).splitlines() or [type(error).__name__])[0]
         raise SupernetError(
@@ -236,4 +235,4 @@ def read_supernet(folder: Path | str, space: SearchSpace) -> tuple[Supernet, Sup
             "changed; repeat the command that trained it, which writes them again",
             field="supernet",
         ) from error
-    return supernet.eval(), facts
+    return supernet, facts

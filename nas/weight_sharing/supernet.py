@@ -6,7 +6,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -98,18 +98,46 @@ class Supernet(nn.Module):
     def __init__(
         self, space: SearchSpace, *, kernels: Kernels = "own", seed: int = 0, zero_last_norm: bool = False
     ) -> None:
-        super().__init__()
         instance("space", space, (SearchSpace,), "give a SearchSpace, such as search_spaces.mnasnet()")
-        self.space = space
-        self.kernels: Kernels = kernels
         calls = checked_layers(space, kernels)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(seed))
-            self.layers = nn.ModuleDict({key: _stateless(call.module()) for key, call in calls.items()})
+            layers = {key: call.module() for key, call in calls.items()}
+            self._begin(space, kernels, layers)
             initialise(self.layers)
-        self._parts: OrderedDict[Part, Path] = OrderedDict()
         if zero_last_norm:
             self._zero_last_norms()
+
+    def _begin(self, space: SearchSpace, kernels: Kernels, layers: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.space = space
+        self.kernels: Kernels = kernels
+        self.layers = nn.ModuleDict({key: _stateless(layer) for key, layer in layers.items()})
+        self._parts: OrderedDict[Part, Path] = OrderedDict()
+
+    def _hold(self, space: SearchSpace, kernels: Kernels, weights: Mapping[str, Tensor]) -> None:
+        self._begin(
+            space, kernels, {key: _layer_without_weights(c) for key, c in _layers(space, kernels).items()}
+        )
+        self.load_state_dict(weights, assign=True)
+        self.eval()
+
+    @classmethod
+    def holding(cls, space: SearchSpace, *, kernels: Kernels, weights: Mapping[str, Tensor]) -> Self:
+        """A supernet of weights that are in memory already, in evaluation mode; takes no memory of its own.
+
+        Args:
+            space: The networks.
+            kernels: As it was trained.
+            weights: Its state dict, which it keeps.
+
+        Raises:
+            SupernetError: The space has no networks that could share weights.
+            RuntimeError: The weights are not those of the space.
+        """
+        made = cls.__new__(cls)
+        made._hold(space, kernels, weights)
+        return made
 
     def forward(self, images: Tensor, tokens: Sequence[int]) -> Tensor:
         """Runs one network on images (batch, channels, resolution, resolution); gives its logits.
@@ -170,13 +198,11 @@ class Supernet(nn.Module):
         return {"space": self.space, "kernels": self.kernels, "weights": weights}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["space"], kernels=state["kernels"])  # type: ignore[misc]
         with warnings.catch_warnings():
             # Arrays shared by the workers of a machine are read-only, and are only read there.
             warnings.filterwarnings("ignore", message=".*not writable.*")
             tensors = {name: torch.from_numpy(array) for name, array in state["weights"].items()}
-        self.load_state_dict(tensors, assign=True)
-        self.eval()
+        self._hold(state["space"], state["kernels"], tensors)
 
     def _shared(self, one: Slice) -> Tensor:
         return self.layers[one.key].get_parameter(one.name)
@@ -224,18 +250,22 @@ def checked_layers(space: SearchSpace, kernels: Kernels) -> Mapping[str, Call]:
 
     Raises:
         SupernetError: There is no such form of kernels, no networks that could share weights, or too little
-            memory for them.
+            memory to train them.
     """
+    calls = _layers(space, kernels)
+    _check_memory(space.name, calls)
+    return calls
+
+
+def _layers(space: SearchSpace, kernels: Kernels) -> Mapping[str, Call]:
     if kernels not in ("own", "cropped"):
         raise SupernetError(f"`kernels` must be own or cropped, but got {kernels!r}", field="kernels")
     try:
-        calls = shared_layers(space, kernels)
+        return shared_layers(space, kernels)
     except SpaceError as error:
         raise SupernetError(
             f"the networks of {space.name} cannot share weights: {error}", field="space"
         ) from error
-    _check_memory(space.name, calls)
-    return calls
 
 
 def _view(shared: Tensor, shape: torch.Size) -> Tensor:
@@ -245,6 +275,14 @@ def _view(shared: Tensor, shape: torch.Size) -> Tensor:
             start = (whole - wanted) // 2 if dimension > 1 else 0
             shared = shared.narrow(dimension, start, wanted)
     return shared
+
+
+def _layer_without_weights(call: Call) -> nn.Module:
+    """A shared layer, its weights without memory unless only the user knows it."""
+    if isinstance(call.layer, type):
+        return call.module()
+    with torch.device("meta"):
+        return call.module()
 
 
 def _without_weights(part: Part) -> nn.Module:

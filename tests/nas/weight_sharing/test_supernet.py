@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nas
 from nas.weight_sharing.paths import extreme_networks
@@ -185,3 +186,28 @@ def test_a_template_in_place_of_a_space_is_refused():
     with pytest.raises(nas.NasError, match="must be SearchSpace") as caught:
         Supernet(space_of(MBConv()).template)
     assert caught.value.field == "space"
+
+
+class Allocations(TorchDispatchMode):
+    """Counts the numbers that memory is taken for."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **(kwargs or {}))
+        if function is torch.ops.aten.empty.memory_format and made.device.type == "cpu":
+            self.numbers += made.numel()
+        return made
+
+
+def test_a_supernet_that_another_process_sends_takes_no_memory_beside_the_weights_it_shares(supernet):
+    buffers = []
+    content = pickle.dumps(supernet, protocol=5, buffer_callback=buffers.append)
+    with Allocations() as taken:
+        sent = pickle.loads(content, buffers=buffers)
+    assert taken.numbers == 0
+    for name, parameter in supernet.named_parameters():
+        assert sent.get_parameter(name).data_ptr() == parameter.data_ptr()
+    assert sent.fingerprint == supernet.fingerprint
