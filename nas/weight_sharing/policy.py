@@ -72,7 +72,8 @@ class PolicySampler:
 
     Source: Bender et al., CVPR 2020 (TuNAS) and its code: rate 0 for a quarter, then growing tenfold; Adam
         without momentum; baseline 0.95; no entropy bonus. TuNAS averages all options of an op in its warm-up,
-        at the price of running them all; here one is drawn.
+        kernel sizes among them, at the price of running them all; here numbers are at their largest, and of
+        other options one is drawn.
     """
 
     def __init__(self, catalogue: Catalogue, objective: Objective, *, steps: int, seed: int) -> None:
