@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nas.reading import read_json
+
 RUN = "training.json"
 """What is trained in the folder of a full training, or of a supernet."""
 
@@ -16,5 +18,9 @@ SUPERNET = "supernet.json"
 
 def holds_supernet(folder: Path) -> bool:
     """Whether a folder is that of a supernet, trained or still in training."""
-    is_begun = (folder / RUN).is_file() and not (folder / ARCHITECTURE).is_file()
-    return is_begun or (folder / SUPERNET).is_file()
+    if (folder / SUPERNET).is_file():
+        return True
+    try:
+        return "kernels" in read_json(folder / RUN)["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

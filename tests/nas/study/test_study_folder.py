@@ -11,7 +11,7 @@ import nas
 from nas.cli.main import main
 from nas.errors import StudyError
 from nas.export.bundle import WEIGHTS
-from nas.folders import ARCHITECTURE, RUN, SUPERNET
+from nas.folders import RUN, SUPERNET
 from nas.study.identity import Identity, Provenance
 from nas.study.journal import Journal
 from nas.study.study import open_study
@@ -294,21 +294,21 @@ def test_a_read_only_copy_shows_the_trials_that_are_still_in_its_wal(tmp_path, s
 
 
 @pytest.mark.parametrize(
-    ("names", "held"),
+    ("files", "held"),
     [
-        ([RUN, ARCHITECTURE], "a training of nas train"),
-        ([RUN], "a supernet"),
-        ([RUN, SUPERNET], "a supernet"),
-        ([WEIGHTS], "a bundle"),
+        ({RUN: "{}"}, "a training of nas train"),
+        ({RUN: '{"identity": {"kernels": "own"}}'}, "a supernet"),
+        ({RUN: "{}", SUPERNET: "{}"}, "a supernet"),
+        ({WEIGHTS: "{}"}, "a bundle"),
     ],
 )
 def test_a_folder_of_something_else_is_named_and_no_study_is_put_there(
-    small_space, tmp_path, capsys, names, held
+    small_space, tmp_path, capsys, files, held
 ):
     (tmp_path / "tensorboard").mkdir()
     (tmp_path / "tensorboard" / "events").write_text("numbers")
-    for name in names:
-        (tmp_path / name).write_text("{}")
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
     before = contents(tmp_path)
     for command in ("show", "resume", "verify"):
         assert main([command, str(tmp_path)]) == 2
