@@ -75,7 +75,7 @@ def round_in(root: Path, place: str, rng: Random) -> Iterator[Round]:
     (root / "tmp").mkdir()
     (root / "disk").mkdir()
     if place == "full disk":
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(root / "disk")], check=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(root / "disk")], check=True)
     case = Case(
         folder=str(root / "disk" / "study"),
         ledger=str(root / "ledger"),
