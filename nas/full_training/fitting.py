@@ -194,8 +194,9 @@ class Fitting:
         return is_late or (every is not None and self._state.step - self._saved_step >= every)
 
     def _is_interrupted(self) -> bool:
-        """Whether a signal has come to any rank."""
-        return bool(self._ranks.total(torch.tensor(int(self._interruption.requested))).item())
+        """Whether a signal has come to any rank, or one was told to stop."""
+        requested = self._interruption.requested or self._ranks.is_stopping
+        return bool(self._ranks.total(torch.tensor(int(requested))).item())
 
     def _decided(self, wanted: bool) -> bool:
         """What the first rank wants."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -43,6 +44,11 @@ class Ranks(Protocol):
     @property
     def is_first(self) -> bool:
         """Whether this is the process that writes files and talks to users."""
+        ...
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether this process was told that the training is to stop; it is enough if one is."""
         ...
 
     def wrap(self, module: nn.Module, *, sync_batch_norm: bool = False) -> nn.Module:
@@ -125,6 +131,11 @@ class OneRank:
         """See `Ranks`."""
         return True
 
+    @property
+    def is_stopping(self) -> bool:
+        """See `Ranks`: signals alone stop it."""
+        return False
+
     def wrap(self, module: nn.Module, *, sync_batch_norm: bool = False) -> nn.Module:  # noqa: ARG002
         """See `Ranks`: the module itself, whose batch norms see the whole batch as they are."""
         return module
@@ -154,9 +165,11 @@ class TorchRanks:
 
     Attributes:
         device: Where this rank computes: a GPU of its own under NCCL, the CPU under gloo.
+        asks: Tells whether the training is to stop.
     """
 
     device: torch.device
+    asks: Callable[[], bool] = lambda: False
 
     @property
     def rank(self) -> int:
@@ -172,6 +185,11 @@ class TorchRanks:
     def is_first(self) -> bool:
         """See `Ranks`."""
         return self.rank == 0
+
+    @property
+    def is_stopping(self) -> bool:
+        """See `Ranks`."""
+        return self.asks()
 
     def wrap(self, module: nn.Module, *, sync_batch_norm: bool = False) -> nn.Module:
         """See `Ranks`."""

@@ -21,6 +21,7 @@ from nas.failures import failure_of
 from nas.full_training.ranks import Ranks
 from nas.full_training.ray_ranks import START_SECONDS, Channel, Failure, Launcher, Plan
 from nas.machine import usable_cores
+from nas.signals import Interruption
 from nas.trial import Say, say_nothing
 from nas.values import real, whole
 from nas.version import package_fingerprint
@@ -49,6 +50,7 @@ def launch(
     cpus_per_worker: float = 1.0,
     address: str | None = None,
     restarts: int = 3,
+    stop_seconds: float = 0.0,
     tell: Callable[[Message], None],
     say: Say = say_nothing,
 ) -> None:
@@ -69,6 +71,8 @@ def launch(
         cpus_per_worker: CPU cores that each rank holds; Ray sets its number of threads by it.
         address: A running cluster: `auto`, `host:port` or `ray://host:port`; None starts Ray on this machine.
         restarts: How often ranks are started again after a death before it is an error.
+        stop_seconds: How long ranks have to end after Ctrl-C, of which `Ranks.is_stopping` tells the first;
+            a second Ctrl-C ends them at once.
         tell: Called here, in order, with each message of the first rank.
         say: Told what goes on beside the training: starts, deaths.
 
@@ -85,7 +89,13 @@ def launch(
     session = RaySession(address, say)
     send_by_value(import_ray().cloudpickle, "the training", work, is_here=address is None)
     with _scratch(folder) as scratch:
-        plan = Plan(workers=workers, need=need, scratch=scratch, fingerprint=package_fingerprint())
+        plan = Plan(
+            workers=workers,
+            need=need,
+            scratch=scratch,
+            fingerprint=package_fingerprint(),
+            stop_seconds=stop_seconds,
+        )
         while True:
             try:
                 _launch_once(work, session, plan, restarts, tell, say, is_here=address is None)
@@ -149,7 +159,7 @@ def _run(
     """Starts the ranks, and starts them again as often as it is allowed."""
     for start in range(restarts + 1):
         say(f"starting {plan.workers} ranks")
-        may_retry, problem, failures = _attempt(ray, shared, plan, tell, loss)
+        may_retry, problem, failures = _attempt(ray, shared, plan, tell, say, loss)
         if lost := loss():
             raise _RayLostError(lost, start)
         final = next((failure for failure in failures if not failure.is_lost_peer), None)
@@ -172,6 +182,7 @@ def _attempt(
     shared: Sequence[Any],
     plan: Plan,
     tell: Callable[[Message], None],
+    say: Say,
     loss: Callable[[], str],
 ) -> tuple[bool, str, list[Failure]]:
     """Runs all ranks once; returns what the launcher does, and what ranks raised."""
@@ -179,14 +190,23 @@ def _attempt(
     launcher = ray.remote(Launcher).options(num_cpus=0, max_restarts=0).remote()
     try:
         ended = launcher.fit.remote(list(shared), channel, plan)
-        while not loss():
-            done, _ = ray.wait([ended], timeout=READ_SECONDS)
-            for message in _asked(ray, channel.read, loss):
-                tell(message)
-            if done:
-                break
-        else:
-            return True, "Ray", []
+        with Interruption() as interruption:  # entered here, as Ray sets handlers of its own when it starts
+            try:
+                while not loss():
+                    with interruption.breakable():
+                        done, _ = ray.wait([ended], timeout=READ_SECONDS)
+                    for message in _asked(ray, channel.read, loss):
+                        tell(message)
+                    if done:
+                        break
+                else:
+                    return True, "Ray", []
+            except KeyboardInterrupt:
+                if plan.stop_seconds and not loss():
+                    say("stopping after a checkpoint; a second Ctrl-C stops at once")
+                    channel.stop.remote()
+                    ray.wait([ended], timeout=plan.stop_seconds)
+                raise
         failures: list[Failure] = _asked(ray, channel.failures, loss)
         try:
             may_retry, problem = ray.get(ended, timeout=FETCH_SECONDS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +26,9 @@ from nas.version import is_ours, package_fingerprint
 START_SECONDS = 180.0
 """Ranks that have no place within so long are an error."""
 
+ASK_SECONDS = 1.0
+"""How often the first rank asks whether to stop."""
+
 POLL_SECONDS = 0.5
 """How often Ray Train asks the ranks whether they have ended or failed."""
 
@@ -37,12 +42,14 @@ class Plan:
         need: What each of them holds, by Ray's names.
         scratch: Ray Train's folder.
         fingerprint: The driver's version.
+        stop_seconds: How long they have to end when they are to stop.
     """
 
     workers: int
     need: Mapping[str, float]
     scratch: Path
     fingerprint: str
+    stop_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,7 @@ class Channel:
     def __init__(self) -> None:
         self._messages: list[Any] = []
         self._failures: list[Failure] = []
+        self._is_stopping = False
 
     def put(self, message: Any) -> None:
         """Keeps a message until it is read."""
@@ -90,6 +98,14 @@ class Channel:
         """Takes all messages."""
         messages, self._messages = self._messages, []
         return messages
+
+    def stop(self) -> None:
+        """Has the ranks stop when they look next."""
+        self._is_stopping = True
+
+    def is_stopping(self) -> bool:
+        """Whether they are to stop."""
+        return self._is_stopping
 
     def failures(self) -> list[Failure]:
         """All failures, in the order in which they came."""
@@ -149,12 +165,39 @@ def _deaths(failures: Mapping[int, BaseException]) -> str:
     return ", ".join(f"rank {rank} ({type(error).__name__})" for rank, error in sorted(died.items()))
 
 
+class Asking:
+    """Asks the channel now and then whether to stop, without waiting for its answer.
+
+    Args:
+        channel: The actor.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._answers: list[Any] = []
+        self._asked_at = -math.inf
+
+    def __call__(self) -> bool:
+        """Says whether to stop, by the last answer that has come."""
+        import ray
+
+        if self._answers and ray.wait(self._answers, timeout=0)[0]:
+            with suppress(ray.exceptions.RayError):  # without the channel the training goes on
+                if ray.get(self._answers.pop()):
+                    return True
+        if not self._answers and time.monotonic() - self._asked_at >= ASK_SECONDS:
+            self._asked_at = time.monotonic()
+            self._answers = [self._channel.is_stopping.remote()]
+        return False
+
+
 def _run_rank(shared: Sequence[Any], channel: Any, fingerprint: str, on_gpus: bool) -> None:
     """Runs the work in one rank; whatever it raises is put into the channel, and ends all ranks."""
     import ray
     from ray.train.torch import get_device
 
-    ranks = TorchRanks(device=get_device() if on_gpus else torch.device("cpu"))
+    device = get_device() if on_gpus else torch.device("cpu")
+    ranks = TorchRanks(device=device, asks=Asking(channel) if distributed.get_rank() == 0 else lambda: False)
     sent: list[Any] = []
 
     def tell(message: Any) -> None:

@@ -35,6 +35,9 @@ from nas.tasks import TaskName
 from nas.values import few
 from search_spaces import Network, cost
 
+STOP_SECONDS = 60.0
+"""How long several ranks have for a checkpoint after Ctrl-C."""
+
 RECIPE, RANKING, LOCK = "recipe.toml", "ranking.json", "training.lock"
 
 
@@ -320,6 +323,7 @@ def train_work(work: Work, watcher: Watcher, *, first_step: int) -> Checkpoint:
             on_gpus=device.type == "cuda",
             cpus_per_worker=options.cpus_per_worker,
             address=options.address,
+            stop_seconds=STOP_SECONDS,
             tell=tell,
             say=watcher.on_step,
         )

@@ -303,6 +303,19 @@ def test_a_signal_ends_a_training_between_two_steps_and_the_next_run_goes_on(tmp
     assert_same(run(tmp_path / "a"), run(tmp_path / "b"))
 
 
+class Told(OneRank):
+    """A rank that was told to stop."""
+
+    is_stopping = True
+
+
+def test_a_training_that_is_told_to_stop_leaves_a_checkpoint_and_goes_on(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "a", ranks=Told(device=torch.device("cpu")))
+    assert read_checkpoint(tmp_path / "a", IDENTITY).state.step == 1
+    assert_same(run(tmp_path / "a"), run(tmp_path / "b"))
+
+
 @pytest.mark.parametrize(
     ("task", "changes"),
     [

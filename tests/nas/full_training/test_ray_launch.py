@@ -168,6 +168,26 @@ def test_what_interrupts_the_driver_ends_the_ranks_and_frees_what_they_held(tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+def until_told(ranks, tell, *, folder):
+    """Runs until it is to stop, as a training does that then writes a checkpoint."""
+    tell("running")
+    while not ranks.total(torch.tensor(int(ranks.is_stopping))):
+        time.sleep(0.05)
+    (folder / f"stopped-{ranks.rank}").touch()
+    raise KeyboardInterrupt
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ranks_that_have_time_to_stop_end_by_themselves(tmp_path):
+    said = []
+    work = partial(until_told, folder=tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        launch(work, workers=2, folder=tmp_path, tell=interrupt, stop_seconds=60, say=said.append)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped-0", "stopped-1"]
+    assert said[-1] == "stopping after a checkpoint; a second Ctrl-C stops at once"
+
+
 @pytest.mark.slow
 @needs_ray
 @pytest.mark.parametrize(
