@@ -25,7 +25,7 @@ from nas.study.journal_reading import (
     read_identity,
     read_provenance,
 )
-from nas.study.seal import finished_seal, proposed_seal
+from nas.study.seal import finished_seal, keep_identity, proposed_seal
 from nas.study.study_folder import FILE_NAME, check_parts, has_study
 from nas.trial import Job, Result, Status, Trial
 from nas.values import clean
@@ -126,6 +126,7 @@ class Journal:
                     package_version=package_version(),
                     created_at=self._now(),
                 )
+            keep_identity(database)
         self._session = session
         return is_there
 

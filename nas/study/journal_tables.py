@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 8
 APPLICATION_ID = 0x6D6E6173
 """`mnas` in ASCII: marks our files."""
 
@@ -26,6 +26,12 @@ STEP = """CREATE TABLE step (
 );"""
 
 SIZE = "ALTER TABLE step ADD COLUMN size INTEGER NOT NULL DEFAULT 1;"
+
+COPY = """CREATE TABLE identity_copy (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    identity_json TEXT NOT NULL,
+    seal TEXT NOT NULL
+);"""
 
 SCHEMA = f"""
 CREATE TABLE study (
@@ -127,6 +133,7 @@ CREATE TABLE recommendation (
 );
 {DRIVER}
 CREATE INDEX trial_of_candidate ON trial (digest);
+{COPY}
 CREATE VIEW trials AS
 SELECT trial.number, trial.status, trial.reward,
     (SELECT value FROM measurement WHERE trial = trial.number AND metric = 'accuracy') AS accuracy,
@@ -158,6 +165,7 @@ UPDATE controller SET steps = proposals + feedbacks;
     6: """ALTER TABLE trial ADD COLUMN proposed_seal TEXT;
 ALTER TABLE trial ADD COLUMN finished_seal TEXT;""",
     7: SIZE,
+    8: COPY,
 }
 """What each version added to the one before it."""
 

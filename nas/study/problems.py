@@ -34,6 +34,8 @@ class Mend(StrEnum):
     REMOVE_FILE = "the file is removed"
     CLEAN = "what is no text in it becomes the mark U+FFFD"
     DROP_ROWS = "these rows are removed"
+    RESTORE_IDENTITY = "what was searched is restored from its copy in the journal"
+    COPY_IDENTITY = "what was searched is copied into the journal anew"
     FORGET_RECOMMENDATION = "the recommendation is removed; a resume writes it anew"
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from nas.errors import StudyError
 from nas.io import write_whole
 from nas.reading import parse_json, read_bytes
+from nas.study.identity import Identity
 from nas.study.journal_file import READ_ERRORS
 from nas.study.journal_reading import IN_PROCESS
 from nas.study.problems import Mend, Problem
 from nas.study.salvage import salvage
-from nas.study.seal import proposed_seal
+from nas.study.seal import keep_identity, proposed_seal
 from nas.study.study_folder import FILE_NAME, LOG_NAME, ROLLBACK_NAME, SHARED_NAME
 from nas.study.verify_file import SET_ASIDE, text_columns
 from nas.trial import Cause
@@ -124,6 +125,8 @@ class Mender:
             Mend.FORGET_WEIGHTS: self._forget_weights,
             Mend.CLEAN: self._clean,
             Mend.DROP_ROWS: self._drop_rows,
+            Mend.RESTORE_IDENTITY: self._restore_identity,
+            Mend.COPY_IDENTITY: lambda _: keep_identity(self._database, verb="REPLACE"),
             Mend.FORGET_RECOMMENDATION: self._forget_recommendation,
         }
 
@@ -186,6 +189,15 @@ class Mender:
             [Cause.INTERRUPTED, REPAIRED, problem.trial],
         )
         self._recount(problem)
+
+    def _restore_identity(self, problem: Problem) -> None:  # noqa: ARG002  # there is one identity
+        (text,) = self._database.execute("SELECT identity_json FROM identity_copy").fetchone()
+        identity = parse_json(text)
+        names = Identity.__slots__  # never those of the text
+        self._database.execute(
+            f"UPDATE study SET {', '.join(f'{name} = ?' for name in names)}",
+            [identity[name] for name in names],
+        )
 
     def _recount(self, problem: Problem) -> None:  # noqa: ARG002  # all results are told again, whichever was wrong
         self._database.execute("UPDATE trial SET feedback_rank = NULL, feedback_reward = NULL")

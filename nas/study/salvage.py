@@ -14,7 +14,17 @@ from nas.study.journal_tables import columns, make_tables
 MOST_ROWS_PER_BYTE = 1 / 24
 """No row of a journal is shorter than 24 bytes, which bounds the row ids that are looked for."""
 
-BY_ROWID = ("study", "candidate", "trial", "event", "controller", "step", "recommendation", "driver")
+BY_ROWID = (
+    "study",
+    "candidate",
+    "trial",
+    "event",
+    "controller",
+    "step",
+    "recommendation",
+    "driver",
+    "identity_copy",
+)
 BY_TRIAL = ("attempt", "measurement")
 
 _MAGIC = b"SQLite format 3\0"

@@ -1,9 +1,12 @@
-"""A short hash over what a journal says of a trial, by which a later change of it is found."""
+"""Short hashes over what a journal says, by which a later change of it is found; a copy of the identity."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
+
+from nas.study.identity import Identity
 
 PROPOSED = "tokens_json, digest, seed, fidelity, repeat, origin, continues"
 FINISHED = f"{PROPOSED}, status, cause, reward, copied_from"
@@ -21,6 +24,24 @@ def finished_seal(database: sqlite3.Connection, number: int) -> str:
         "SELECT metric, value, unit, environment FROM measurement WHERE trial = ? ORDER BY 1, 4", [number]
     ).fetchall()
     return _hash([*trial, *measured])
+
+
+def identity_json(database: sqlite3.Connection) -> str:
+    """What makes the study what it is, as its row says."""
+    names = Identity.__slots__
+    row = database.execute(f"SELECT {', '.join(names)} FROM study").fetchone()
+    return json.dumps(dict(zip(names, row, strict=True)))
+
+
+def keep_identity(database: sqlite3.Connection, *, verb: str = "INSERT OR IGNORE") -> None:
+    """Writes the identity a second time, onto another page of the file, with a hash over it."""
+    text = identity_json(database)
+    database.execute(f"{verb} INTO identity_copy VALUES (1, ?, ?)", [text, text_seal(text)])
+
+
+def text_seal(text: str) -> str:
+    """The hash over a text: 16 hex digits."""
+    return _hash([(text,)])
 
 
 def _hash(rows: list[tuple[object, ...]]) -> str:

@@ -40,13 +40,24 @@ CHECKS = {
     "study": "id = 1",
     "controller": "id = 1",
     "driver": "id = 1",
+    "identity_copy": "id = 1",
     "trial": f"status IN ('proposed', {_ENDS}) AND origin IN ('controller', 'user')",
     "attempt": f"status IN ({_ENDS})",
     "step": "kind IN ('proposed', 'counted')",
 }
 """The CHECK constraints of the tables."""
 
-TABLES = ("study", "candidate", "trial", "attempt", "measurement", "event", "controller", "recommendation")
+TABLES = (
+    "study",
+    "candidate",
+    "trial",
+    "attempt",
+    "measurement",
+    "event",
+    "controller",
+    "recommendation",
+    "identity_copy",
+)
 """The tables that hold texts."""
 
 HALF_WRITTEN = (".*.new", "weights/.*.new", "weights/*.partial")

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nas.reading import parse_json
 from nas.study.journal_tables import columns
 from nas.study.problems import Mend, Problem, Severity
-from nas.study.seal import finished_seal, proposed_seal
+from nas.study.seal import finished_seal, proposed_seal, text_seal
 from nas.study.stored_values import stored_number
 
 Row = Mapping[str, Any]
@@ -23,6 +24,8 @@ class Rows:
 
     Attributes:
         study: The study's row; None where there is none.
+        identity: The identity that was written a second time; None where there is none, or it is damaged.
+        has_copy: Whether there is a second one, damaged or not.
         trials: By number, in order.
         candidates: By digest.
         attempts: By trial, in order of number.
@@ -34,6 +37,8 @@ class Rows:
     """
 
     study: Row | None
+    identity: Row | None
+    has_copy: bool
     trials: Mapping[int, Row]
     candidates: Mapping[str, Row]
     attempts: Mapping[int, list[Row]]
@@ -56,8 +61,11 @@ def read_rows(database: sqlite3.Connection) -> Rows:
     """
     trials = {row["number"]: row for row in _table(database, "trial", "number")}
     has_seals = "finished_seal" in columns(database, "trial")
+    copies = _table(database, "identity_copy", "id")
     return Rows(
         study=next(iter(_table(database, "study", "id")), None),
+        identity=_identity(copies[0]) if copies else None,
+        has_copy=bool(copies),
         trials=trials,
         candidates={row["digest"]: row for row in _table(database, "candidate", "digest")},
         attempts=_by_trial(_table(database, "attempt", "trial, number")),
@@ -67,6 +75,15 @@ def read_rows(database: sqlite3.Connection) -> Rows:
         recommended=_table(database, "recommendation", "rank"),
         broken_seals=dict(_broken_seals(database, trials)) if has_seals else {},
     )
+
+
+def _identity(copy: Row) -> Row | None:
+    """The second identity, where it is what was written."""
+    text = copy["identity_json"]
+    if not isinstance(text, str) or copy["seal"] != text_seal(text):
+        return None
+    found: Row = parse_json(text)
+    return found
 
 
 def _table(database: sqlite3.Connection, table: str, order: str) -> list[Row]:

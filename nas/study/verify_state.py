@@ -11,6 +11,7 @@ from nas.reading import parse_json
 from nas.study.journal_reading import MOST_AT_ONCE
 from nas.study.problems import Mend, Problem, Severity
 from nas.study.verify_rows import Row, Rows, finite, is_finished, of_trial
+from nas.values import shown
 from search_spaces import Network, Op, SearchSpace, SpaceError, cost
 from search_spaces.json_form import op_name
 from search_spaces.ops import BUILT_IN_OPS
@@ -23,6 +24,7 @@ CANDIDATE = "a candidate's digest and costs are those of its network"
 COSTS = "its costs are not those of its network"
 TOKENS = "the tokens of a trial are those of its candidate"
 RECOMMENDED = "a recommended candidate is in the journal"
+IDENTITY = "what was searched is what the journal's copy of it says"
 STUDY = "the study's row can be read: its objective and how it was asked for"
 
 COPY_BACK = "restore study.sqlite from a copy, or begin a new study; if this one opens, as its `warm_start`"
@@ -42,6 +44,7 @@ def objective_of(rows: Rows) -> Objective | None:
 def state_problems(rows: Rows) -> Iterator[Problem]:
     """What is wrong beside the trials."""
     yield from _study(rows)
+    yield from _identity(rows)
     controller = [*_ranks(rows), *_state(rows)]
     yield from controller
     count = {row["digest"] for row in rows.trials.values()}
@@ -79,6 +82,22 @@ def _study(rows: Rows) -> Iterator[Problem]:
             found = "its settings cannot be read"
     if found:
         yield Problem(law=STUDY, where="table study", found=found, severity=Severity.LOST, remedy=COPY_BACK)
+
+
+def _identity(rows: Rows) -> Iterator[Problem]:
+    """Whether what was searched is what it was at the start; earlier versions wrote it once."""
+    if rows.study is None or not rows.has_copy:
+        return
+    if rows.identity is None:
+        found, mend = "the copy is not what was written", Mend.COPY_IDENTITY
+        severity = Severity.HARMLESS
+    else:
+        names = [name for name, value in rows.identity.items() if rows.study.get(name) != value]
+        if not names:
+            return
+        severity, mend = Severity.DOUBTFUL, Mend.RESTORE_IDENTITY
+        found = ", ".join(f"{name} is {shown(rows.study.get(name))}" for name in names)
+    yield Problem(law=IDENTITY, where="table study", found=found, severity=severity, mend=mend)
 
 
 def _ranks(rows: Rows) -> Iterator[Problem]:

@@ -222,6 +222,7 @@ def test_a_journal_of_the_first_version_is_read_and_brought_up_to_date(tmp_path,
         database.execute("ALTER TABLE study DROP COLUMN data_json")
         database.execute("DROP TABLE driver")
         database.execute("DROP TABLE step")
+        database.execute("DROP TABLE identity_copy")
         database.execute("ALTER TABLE controller DROP COLUMN steps")
         database.execute("ALTER TABLE controller DROP COLUMN asked")
         for column in ("proposed_seal", "finished_seal"):

@@ -149,6 +149,7 @@ def test_a_study_of_an_earlier_version_says_what_it_knows_of_its_images(tmp_path
         database.execute("ALTER TABLE study DROP COLUMN data_json")
         database.execute("DROP TABLE driver")
         database.execute("DROP TABLE step")
+        database.execute("DROP TABLE identity_copy")
         for column in ("steps", "asked"):
             database.execute(f"ALTER TABLE controller DROP COLUMN {column}")
         for column in ("proposed_seal", "finished_seal"):

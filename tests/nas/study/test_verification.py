@@ -425,9 +425,44 @@ def test_a_study_of_a_newer_version_is_refused(study):
         nas.verify(study)
 
 
-@pytest.mark.parametrize("statement", ["DELETE FROM study", "UPDATE study SET objective = '{'"])
-def test_a_study_that_does_not_say_what_it_is_cannot_be_repaired(study, statement):
-    injure(study, statement)
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        ("controller = 'RandomSfarch'", "controller is 'RandomSfarch'"),
+        ("controller = CAST(x'52ff' AS TEXT)", "controller is "),
+        ("seed = 9", "seed is 9"),
+        ("objective = '{'", "objective is '{'"),
+        ("space = upper(space), evaluator = 'e'", "space is "),
+    ],
+)
+def test_what_was_searched_is_restored_from_its_copy(study, change, found):
+    with closing(sqlite3.connect(study / FILE_NAME)) as database:
+        before = database.execute("SELECT * FROM study").fetchall()
+    injure(study, f"UPDATE study SET {change}")
+    problems = nas.verify(study).problems
+    assert any(one.mend is Mend.RESTORE_IDENTITY and found in one.found for one in problems)
+    assert nas.verify(study, repair=True).is_sound
+    with closing(sqlite3.connect(study / FILE_NAME)) as database:
+        assert database.execute("SELECT * FROM study").fetchall() == before
+
+
+@pytest.mark.parametrize("change", ["identity_json = replace(identity_json, 'R', 'Q')", "seal = 'a'"])
+def test_a_damaged_copy_of_what_was_searched_is_made_anew(study, change):
+    with closing(sqlite3.connect(study / FILE_NAME)) as database:
+        before = database.execute("SELECT * FROM identity_copy").fetchall()
+    injure(study, f"UPDATE identity_copy SET {change}")
+    (problem,) = nas.verify(study).problems
+    assert (problem.severity, problem.mend) == (Severity.HARMLESS, Mend.COPY_IDENTITY)
+    assert nas.verify(study, repair=True).is_sound
+    with closing(sqlite3.connect(study / FILE_NAME)) as database:
+        assert database.execute("SELECT * FROM identity_copy").fetchall() == before
+
+
+@pytest.mark.parametrize(
+    "statements", [["DELETE FROM study"], ["UPDATE study SET objective = '{'", "DELETE FROM identity_copy"]]
+)
+def test_a_study_that_does_not_say_what_it_is_cannot_be_repaired(study, statements):
+    injure(study, *statements)
     left = nas.verify(study, repair=True).problems
     assert [(one.severity, one.mend) for one in left] == [(LOST, None)]
     assert "restore study.sqlite from a copy" in left[0].remedy

@@ -306,6 +306,7 @@ def test_a_study_of_an_earlier_version_has_a_page(study, space, tmp_path):
     shutil.copytree(study.folder, folder)
     with sqlite3.connect(folder / "study.sqlite") as database:
         database.execute("DROP TABLE driver")
+        database.execute("DROP TABLE identity_copy")
         database.execute("DROP TABLE recommendation")
         database.execute("ALTER TABLE study DROP COLUMN data_json")
         database.execute("UPDATE study SET settings_json = '{}'")
