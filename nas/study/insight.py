@@ -18,6 +18,7 @@ from controllers.predictor import MOST_RESULTS, Calibration, Predictor
 from controllers.results import Results
 from nas.metrics import NETWORK_METRICS
 from nas.objective import Objective
+from nas.study.journal_file import readable
 from nas.study.random_rewards import RandomRewards
 from nas.study.study import Study
 from nas.study.study_trial import StudyTrial
@@ -280,7 +281,8 @@ def _fitted(
 ) -> tuple[Predictor, Results]:
     """A predictor that knows all of the trials, and the trials as it has them."""
     results = Results(decisions)
-    results.take([(Proposal(trial.tokens), outcome) for trial, outcome in found])
+    with readable(found[0][0].folder):  # tokens that another program changed may lie outside of the space
+        results.take([(Proposal(trial.tokens), outcome) for trial, outcome in found])
     predictor.fit(results)
     predictor.condition(results)
     return predictor, results

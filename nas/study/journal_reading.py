@@ -211,7 +211,12 @@ def read_asked(database: sqlite3.Connection) -> Asked:
         )
     else:
         row = database.execute("SELECT 0, rejected FROM controller").fetchone()
-    return Asked() if row is None else Asked(asked=row[0], rejected=row[1])
+    if row is None:
+        return Asked()
+    asked, rejected = map(stored_count, row)
+    if asked is None or rejected is None:
+        raise ValueError("how often the controller was asked is no integer")
+    return Asked(asked=asked, rejected=rejected)
 
 
 def _trial(table: TrialTable, place: int, space: SearchSpace) -> Trial:

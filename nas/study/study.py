@@ -142,6 +142,9 @@ class Study:
         if row is None:
             raise StudyError(f"the study in {self.folder} was never begun: start the search again")
         self._facts: dict[str, Any] = dict(zip(_FACTS, row, strict=True))
+        for name, value in self._facts.items():
+            if not isinstance(value, str | None):
+                raise ValueError(f"{name} of study is no text")
         self.settings: dict[str, Any] = dict(parse_json(self._facts["settings_json"]))
         self.identity = read_identity(database)
         self.provenance = read_provenance(database)

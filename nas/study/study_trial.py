@@ -276,7 +276,6 @@ def study_trial(
 
     Raises:
         ValueError: Its tokens cannot be read.
-        MetricError: What was measured is no finite number.
     """
     outcome, digest = table.outcome(place), table.digests[place]
     return StudyTrial(

@@ -105,8 +105,8 @@ class TrialTable:
 
     def _read_attempts(self, database: sqlite3.Connection) -> None:
         found = {row[0]: row for row in database.execute(_ATTEMPTS)}
-        if any(row[3] for row in found.values()):
-            raise ValueError("the seconds of an attempt are no number")
+        if any(row[3] or not math.isfinite(row[2]) for row in found.values()):
+            raise ValueError("the seconds of an attempt are no finite number")
         rows = [found.get(number, (number, 0, 0.0)) for number in self.columns["number"]]
         self.attempts: list[int] = [row[1] for row in rows]
         self.seconds: list[float] = [row[2] for row in rows]
@@ -165,21 +165,19 @@ class TrialTable:
         """Tokens of a trial.
 
         Raises:
-            ValueError: They are no JSON.
-            TypeError: They are no list.
+            ValueError: They are no JSON, or no list of integers.
         """
-        return tuple(parse_json(self.columns["tokens_json"][place]))
+        tokens = parse_json(self.columns["tokens_json"][place])
+        if type(tokens) is not list or not {int}.issuperset(map(type, tokens)):
+            raise ValueError(f"the tokens of trial {self.columns['number'][place]} are no list of integers")
+        return tuple(tokens)
 
     def cost(self, place: int) -> Cost:
         """Exact cost of a trial's network."""
         return Cost(**dict(zip(NETWORK_METRICS, self._costs[place], strict=True)))
 
     def metrics(self, place: int) -> tuple[Metric, ...]:
-        """Everything measured of a trial that is finished.
-
-        Raises:
-            MetricError: A number is not finite.
-        """
+        """Everything measured of a trial that is finished."""
         rows = range(*(int(bound[place]) for bound in self._rows)) if self.is_finished[place] else ()
         return tuple(
             Metric(
@@ -231,7 +229,8 @@ def _check_types(table: str, found: Columns, kinds: Mapping[str, tuple[type, ...
 
 
 def _numbers(values: Iterable[object]) -> list[float | None]:
-    return [value if type(value) is float else stored_number(value) for value in values]
+    found = (value if type(value) is float else stored_number(value) for value in values)
+    return [None if value is None or not math.isfinite(value) else value for value in found]
 
 
 def _check_within(weights_file: str) -> None:

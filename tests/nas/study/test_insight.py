@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from controllers import PPO, Problem, Proposal, RandomSearch
 from controllers.decisions import Decisions
 from controllers.dyna import Dyna
 from nas.cli.main import main
+from nas.errors import StudyError
 from nas.report.decisions import MOST_DECISIONS, decision_section
 from nas.study.insight import LEAST_TRIALS, entropy, explain, stored_policy, unexplained
+from nas.study.study_folder import FILE_NAME
 from nas.study.trial_rows import option_words
 from nas.study.with_space import open_with_space
 from search_spaces import Conv, Head, MBConv, Network, SearchSpace, Stage, choice
@@ -326,3 +329,12 @@ def test_options_are_described_by_what_differs():
     assert option_words((3, 5)) == ("3", "5")
     inner = (Conv(kernel_size=choice(3, 5)), Conv(kernel_size=choice(5, 7)))
     assert option_words(inner) == ("Conv #0", "Conv #1")
+
+
+@pytest.mark.parametrize("tokens", ["[99]", f"[{', '.join(['99'] * len(NAMES))}]"])
+def test_tokens_outside_of_the_space_are_said_as_those_of_a_changed_journal(tmp_path, tokens):
+    folder = run(tmp_path, trials=12).folder
+    with closing(sqlite3.connect(folder / FILE_NAME)) as database, database:
+        database.execute("UPDATE trial SET tokens_json = ? WHERE number = 3", [tokens])
+    with pytest.raises(StudyError, match="nas verify"):
+        explain(nas.open_study(folder, space=EFFICIENTNET))

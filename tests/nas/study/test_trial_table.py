@@ -87,8 +87,32 @@ def test_tokens_that_cannot_be_read_are_said_when_the_trial_is_asked_for(study, 
         ("UPDATE trial SET seed = 'x' WHERE number = 2", "column seed of trial"),
         ("UPDATE candidate SET macs = 'x' WHERE rowid = 1", "column macs of candidate"),
         ("UPDATE attempt SET worker_seconds = 'x' WHERE trial = 2", "seconds of an attempt"),
+        ("UPDATE attempt SET worker_seconds = 9e999 WHERE trial = 2", "no finite number"),
+        ("UPDATE study SET ended_at = X'ff'", "ended_at of study is no text"),
+        ("UPDATE controller SET rejected = 'x'", "how often the controller was asked"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_its_column(study, tmp_path, statement, match):
     with pytest.raises(StudyError, match=match):
         change(study, tmp_path, statement)
+
+
+@pytest.mark.parametrize("tokens", ['["a", 0]', "[0.5, 0]", "[NaN, 0]", "[null, 0]", "[true, 0]", "{}", "7"])
+def test_tokens_that_are_no_integers_are_said_when_the_trial_is_asked_for(study, tmp_path, tokens):
+    other = change(study, tmp_path, f"UPDATE trial SET tokens_json = '{tokens}' WHERE number = 2")
+    with pytest.raises(StudyError, match="cannot be read"):
+        other.trial(2)
+
+
+@pytest.mark.parametrize("column", ["reward", "value"])
+@pytest.mark.parametrize("number", ["9e999", "-9e999"])
+def test_a_trial_with_an_endless_number_counts_as_infeasible(study, tmp_path, column, number):
+    where = (
+        "trial SET reward = {} WHERE number = 2"
+        if column == "reward"
+        else ("measurement SET value = {} WHERE metric = 'accuracy' AND trial = 2")
+    )
+    other = change(study, tmp_path, "UPDATE " + where.format(number))
+    assert other.trial(2).status is Status.INFEASIBLE
+    assert "no number" in other.trial(2).message
+    assert 2 not in [trial.number for trial in other.completed]
