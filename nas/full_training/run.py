@@ -25,7 +25,7 @@ from nas.full_training.ranks import OneRank, Ranks
 from nas.full_training.recipe import FullRecipe
 from nas.full_training.results import Fitted, Trained, finish, plain, write_json
 from nas.full_training.tensorboard import CurveLog
-from nas.full_training.training import FullTraining, Training
+from nas.full_training.training import FullTraining, Training, study_note
 from nas.full_training.work import Fit, TrainingProgress, Work
 from nas.io import write_whole
 from nas.reading import read_json
@@ -150,18 +150,20 @@ def run(asked: FullTraining, out: str | Path, *, options: TrainOptions, watcher:
 
 
 def _agreement(ranked: Sequence[tuple[Training, Fitted, Checkpoint]]) -> Agreement | None:
-    """How far the trainings agree with the shared weights that their study was searched in, if it was."""
+    """How far the trainings agree with the shared weights that their study was searched in, on its images."""
     trials = [training.start.trial for training, _, _ in ranked]
     first = trials[0]
     if len(trials) < 2 or first is None or not first.has_shared_weights:
         return None
     study = study_in(first.folder)
+    if study is None or study_note(study, ranked[0][0].data, first.network):
+        return None
     alone = {
         trial.digest: fitted.best.value
         for trial, (_, fitted, _) in zip(trials, ranked, strict=True)
         if trial is not None and fitted.best.metric == trial.quality_metric
     }
-    return None if study is None else agreement_of(study, alone)
+    return agreement_of(study, alone)
 
 
 def plan(

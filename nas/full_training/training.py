@@ -145,7 +145,7 @@ class FullTraining:
         keeps = is_given or starts_from == "weights"
         data = self._images(study, starts[0], keeps, folder, say)
         check_splits(data)
-        notes = _study_note(study, data, starts[0].network)
+        notes = study_note(study, data, starts[0].network)
         if recipe is None:
             usual = RECIPES[usual_recipe(data.resolution)]
             recipe = usual.changed(**self.changes)
@@ -248,7 +248,7 @@ class FullTraining:
         return source.load(self.resolution or start.network.resolution, say)
 
 
-def _study_note(study: Study | None, data: ImageData, searched: Network) -> tuple[str, ...]:
+def study_note(study: Study | None, data: ImageData, searched: Network) -> tuple[str, ...]:
     """Says where the images, at whatever size, are not those that the study was searched on."""
     if study is None or not study.identity.data:
         return ()

@@ -298,3 +298,12 @@ def test_slices_are_inherited_only_by_networks_of_a_supernet_search(
     what = what.replace("STUDY", str(searched))
     assert words in complaint(capsys, "train", what, "--inherit", "--out", str(tmp_path / "t"), *given)
     assert not (tmp_path / "t").exists()
+
+
+@pytest.mark.slow
+def test_trainings_on_other_images_are_not_compared_with_shared_weights(inputs, searched, tmp_path):
+    words = ["--top", "2", "--epochs", "1", "--recipe", "small", "--no-onnx", "--device", "cpu"]
+    words += ["--data", f"{inputs}/others.npz", "--out", str(tmp_path / "trained")]
+    assert main(["train", str(searched), *words]) == 0
+    said = json.loads((tmp_path / "trained" / "result.json").read_text())
+    assert said["agreement"] is None
