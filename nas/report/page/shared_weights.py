@@ -22,8 +22,9 @@ def shared_weights(source: Source) -> Section | Absent:
     if not study.completed or not study.best.has_shared_weights:
         return Absent(key=KEY, title=TITLE, reason="every candidate was trained by itself")
     metric, alone = study.best.quality_metric, defaultdict(list)
+    same = (metric, study.identity.data, study.identity.split)
     for one in source.beside.trainings:
-        if one.metric == metric and one.search_value is not None:
+        if (one.metric, one.images, one.split) == same and one.search_value is not None:
             alone[one.digest].append(one.search_value)
     found = agreement_of(study, {digest: fmean(values) for digest, values in alone.items()})
     if found is None:

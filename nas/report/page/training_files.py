@@ -35,6 +35,7 @@ class TrainingRecord:
         seed: Its seed.
         recipe: The recipe by field.
         data: The images, in words.
+        images: Fingerprint of the images; empty where it is not known.
         split: Which of them are trained on: equal for trainings that can be compared.
         rows: Its evaluations: epoch, loss, learning rate, and the metric by name.
         best: The weights that were kept: epoch, kind, value on the search split; empty before the first.
@@ -59,6 +60,7 @@ class TrainingRecord:
     notes: tuple[str, ...]
     result: Values
     cost: str = ""
+    images: str = ""
     study: str = ""
 
     @property
@@ -114,6 +116,7 @@ def read_training(folder: Path) -> TrainingRecord:
             seed=int(asked.get("seed", 0)),
             recipe=_mapping(asked.get("recipe")),
             data=str(asked.get("data", "")),
+            images=str(asked["identity"].get("images", "")),
             split=str(asked["identity"].get("split", "")),
             rows=tuple(_row(row, metric) for row in result.get("evaluations", state.get("rows", ()))),
             best=_mapping(fitted.get("best")),

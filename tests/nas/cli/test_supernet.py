@@ -307,3 +307,6 @@ def test_trainings_on_other_images_are_not_compared_with_shared_weights(inputs, 
     assert main(["train", str(searched), *words]) == 0
     said = json.loads((tmp_path / "trained" / "result.json").read_text())
     assert said["agreement"] is None
+    page = write_report([searched, tmp_path / "trained"], tmp_path / "page.html").page
+    assert "trainings" in {one.key for one in page.sections}
+    assert "shared" in {one.key for one in page.absent}
