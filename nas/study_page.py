@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from nas.config.command_line import command_of
-from nas.errors import NasError, SpaceArgumentError, StudyError, UsageError
+from nas.errors import NasError, StudyError, UsageError
 from nas.io import write_whole
 from nas.report.page.after_search import AFTER_SEARCH, after_search, of_beside, read_files
 from nas.report.page.attached import ACCEPTED, Attached, Recognised, recognise, shared_among
@@ -32,11 +32,10 @@ from nas.report.page.timeline import timeline
 from nas.report.page.trial_cards import trial_cards
 from nas.report.printing import show_share, unwritable
 from nas.study.attempts import driver_of
-from nas.study.study import Study, open_study
+from nas.study.study import Study
 from nas.study.study_folder import FILE_NAME, has_study
 from nas.study.study_trial import StudyTrial
-from nas.study.with_space import open_with_space
-from search_spaces import SpaceError
+from nas.study.with_space import open_to_show
 
 SECTIONS: tuple[Callable[[Source], Section | Absent], ...] = (
     overview,
@@ -164,15 +163,7 @@ def _opened(path: Path) -> Study:
             f"there is no study in {path}, nor anything else that a page is made of: give {ACCEPTED}",
             field="folders",
         )
-    return _open(path)
-
-
-def _open(folder: str | Path) -> Study:
-    """Opens a study with its space, or without it where the file of the user's own is gone."""
-    try:
-        return open_with_space(str(folder))
-    except (SpaceArgumentError, SpaceError):
-        return open_study(folder)
+    return open_to_show(str(path))[0]
 
 
 def check_place(path: Path) -> Path:

@@ -11,7 +11,7 @@ from nas.report.printing import emit, make_console
 from nas.report.show import TOP, study_report
 from nas.report.streams import json_output
 from nas.study.journal_file import without_collecting
-from nas.study.with_space import open_with_space
+from nas.study.with_space import open_to_show
 
 
 def run(arguments: Namespace) -> int:
@@ -24,8 +24,11 @@ def run(arguments: Namespace) -> int:
     others = [name for name, is_asked in asked.items() if is_asked]
     if arguments.csv and others:
         raise UsageError(f"--csv prints every trial and nothing else: leave out {others[0]}", field="csv")
-    with Activity(make_console(to_stderr=True), f"reading {arguments.folder}"), without_collecting():
-        study = open_with_space(arguments.folder)
+    console = make_console(to_stderr=True)
+    with Activity(console, f"reading {arguments.folder}") as activity, without_collecting():
+        study, without = open_to_show(arguments.folder)
+        if without:
+            activity.print(f"shown {without}")
         if arguments.csv:
             rows = study.rows()
             write_csv(rows, rows[0] if rows else ("trial", "status", "reward"), json_output())

@@ -29,6 +29,18 @@ def open_with_space(folder: str) -> Study:
         return study  # another space of a built-in one's name
 
 
+def open_to_show(folder: str) -> tuple[Study, str]:
+    """Opens a study with its space, or without it where the file of the user's own is gone; and says why.
+
+    Raises:
+        StudyError: There is no study, or its journal cannot be read.
+    """
+    try:
+        return open_with_space(folder), ""
+    except (SpaceArgumentError, SpaceError) as error:
+        return open_study(folder), f"without its space, which says what matters: {error}"
+
+
 def _shape(study: Study) -> dict[str, int]:
     try:
         data = parse_json(study.trial(0).network_json)

@@ -1,4 +1,6 @@
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -129,6 +131,17 @@ def test_what_show_prints_is_what_it_gives_as_json(study, capsys):
     for row in data["top_trials"]:
         assert f"{row['reward']:.4f}" in text
     assert data["objective"] in text
+
+
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]])
+def test_a_study_whose_own_space_is_gone_is_shown_without_it(tmp_path, capsys, form):
+    golden = Path(__file__).parents[1] / "golden" / "version-3" / "defaults"  # its space was /data/space.py
+    folder = shutil.copytree(golden, tmp_path / "study")
+    assert main(["show", str(folder), *form]) == 0
+    said = capsys.readouterr()
+    assert "0.227" in said.out
+    assert "shown without its space" in said.err
+    assert "/data/space.py" in said.err
 
 
 def test_show_without_a_study_says_so(tmp_path, capsys):
