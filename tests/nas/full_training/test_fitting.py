@@ -753,6 +753,7 @@ class ThreadRank:
     meeting: Meeting
     rank: int
     device: torch.device = CPU.device
+    is_stopping: bool = False
 
     @property
     def world(self):

@@ -134,7 +134,8 @@ def test_a_reader_that_goes_away_is_a_quiet_end(study, words):
     os.close(writing)
     assert b"Error" not in done.stderr
     assert b"Traceback" not in done.stderr
-    assert done.returncode == (0 if real[-1] in ("--help", "--version") else 1)  # argparse passes over it
+    # argparse passes over it where output is not buffered, or is longer than the buffer
+    assert done.returncode in ((0, 1) if real[-1] in ("--help", "--version") else (1,))
 
 
 @pytest.mark.slow
