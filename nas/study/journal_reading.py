@@ -244,6 +244,12 @@ def _trial(table: TrialTable, place: int, space: SearchSpace) -> Trial:
 _COLUMNS = ("number", "seed", "fidelity", "repeat", "origin", "continues", "proposal_number", "log_prob")
 
 
+def read_networks(database: sqlite3.Connection) -> dict[str, str]:
+    """Reads the networks of all candidates as JSON text, by digest; those that are no text are left out."""
+    rows = database.execute("SELECT digest, network_json FROM candidate WHERE typeof(network_json) = 'text'")
+    return dict(rows.fetchall())
+
+
 def read_network(folder: Path, digest: str) -> str:
     """Reads the network of a candidate as JSON text.
 

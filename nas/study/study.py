@@ -27,6 +27,7 @@ from nas.study.journal_file import connect_readonly, explained, open_readonly, r
 from nas.study.journal_reading import (
     read_asked,
     read_identity,
+    read_networks,
     read_provenance,
     read_recommendation,
 )
@@ -38,6 +39,9 @@ from nas.task_objective import judged_by
 from nas.trial import Status
 from nas.values import counted
 from search_spaces import Op, SearchSpace
+
+KNOWN_NETWORKS = 1_000
+"""Trials up to which a study holds all networks, so that they are there when its folder is gone."""
 
 _FACTS = ("settings_json", "package_version", "created_at", "ended_at", "ending")
 
@@ -150,6 +154,7 @@ class Study:
         self.provenance = read_provenance(database)
         self.objective = Objective.from_json(self.identity.objective)
         self.table = TrialTable(database, self.objective.goal)
+        self._networks = read_networks(database) if len(self.table) <= KNOWN_NETWORKS else {}
         events = database.execute("SELECT happened_at, kind, message FROM event ORDER BY id")
         self.events: tuple[tuple[str, str, str], ...] = tuple(events)
         self.recommended = read_recommendation(database)
@@ -195,6 +200,7 @@ class Study:
             objective=self.objective,
             values=self._repeated.get(key, ()) if self.table.is_completed[place] else (),
             op_types=self._op_types,
+            known_network=self._networks.get(key[0]),
         )
         return trial
 

@@ -60,6 +60,8 @@ class StudyTrial:
             where its own is the only one.
         provenance: Where its study comes from.
         objective: What its study searched for.
+        op_types: The user's own ops, which its network may hold.
+        known_network: Its network as JSON text; None where it is read from the journal when asked for.
     """
 
     folder: Path
@@ -87,6 +89,7 @@ class StudyTrial:
     provenance: Provenance = field(repr=False)
     objective: Objective = field(repr=False)
     op_types: tuple[type[Op], ...] = field(default=(), repr=False)
+    known_network: str | None = field(default=None, repr=False)
 
     @property
     def is_final(self) -> bool:
@@ -160,12 +163,12 @@ class StudyTrial:
 
     @property
     def network_json(self) -> str:
-        """Its network as the journal has it, which is read there when asked for.
+        """Its network as the journal has it; of a large study it is read there when asked for.
 
         Raises:
             StudyError: The journal cannot be read any more.
         """
-        return read_network(self.folder, self.digest)
+        return read_network(self.folder, self.digest) if self.known_network is None else self.known_network
 
     @property
     def network(self) -> Network:
@@ -271,6 +274,7 @@ def study_trial(
     objective: Objective,
     values: tuple[float, ...] = (),
     op_types: tuple[type[Op], ...] = (),
+    known_network: str | None = None,
 ) -> StudyTrial:
     """One trial of a table, by its place.
 
@@ -298,6 +302,7 @@ def study_trial(
         provenance=provenance,
         objective=objective,
         op_types=op_types,
+        known_network=known_network,
         **{name: table.columns[name][place] for name in _AS_STORED},
     )
 

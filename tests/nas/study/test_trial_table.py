@@ -64,7 +64,10 @@ def test_a_trial_is_made_once(study):
     assert [trial.number for trial in again.trials_at([5, 2])] == [5, 2]
 
 
-def test_a_network_is_read_from_the_journal_when_it_is_asked_for(study, tmp_path):
+def test_networks_of_a_large_study_are_read_from_the_journal_when_they_are_asked_for(
+    study, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nas.study.study.KNOWN_NETWORKS", 10)
     other = change(study, tmp_path, "UPDATE candidate SET network_json = X'00' WHERE rowid = 1")
     assert other.trials[0].digest == study.trials[0].digest
     with pytest.raises(StudyError, match="nas verify"):
@@ -116,3 +119,10 @@ def test_a_trial_with_an_endless_number_counts_as_infeasible(study, tmp_path, co
     assert other.trial(2).status is Status.INFEASIBLE
     assert "no number" in other.trial(2).message
     assert 2 not in [trial.number for trial in other.completed]
+
+
+def test_networks_are_there_when_the_folder_is_gone(tmp_path, small_space):
+    evaluator = nas.TableEvaluator(lambda _: 0.5)
+    study = nas.search(small_space, evaluator=evaluator, trials=3, executor="inline", out=tmp_path / "a")
+    shutil.rmtree(tmp_path / "a")
+    assert [trial.network.digest for trial in study.trials] == [trial.digest for trial in study.trials]

@@ -152,7 +152,7 @@ def test_the_command_of_a_trial_is_copied_where_its_weights_are_kept(page, study
     assert command.startswith("nas export ")
     assert command.endswith(f" --trial {study.best.number}")
     page.locator("#trial .copy").click()
-    page.wait_for_function("document.querySelector('#trial .copy').textContent === 'Copied'")
+    page.locator("#trial .copy", has_text="Copied").wait_for()
     assert page.evaluate("navigator.clipboard.readText()") == command
     page.keyboard.press("ArrowRight")
     assert not page.locator("#trial .code").is_visible()
@@ -164,9 +164,12 @@ def test_the_theme_is_switched_and_remembered(opened):
     page.locator("#theme").click()
     assert page.locator("#theme").get_attribute("aria-pressed") == "true"
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(15, 19, 23)"
-    page.wait_for_function(
-        "light => getComputedStyle(document.querySelector('#chart-best text')).fill !== light", arg=light
-    )
+    fill = "e => getComputedStyle(e).fill"
+    for _ in range(100):  # the page's policy forbids what `wait_for_function` does
+        if page.locator("#chart-best text").first.evaluate(fill) != light:
+            break
+        page.wait_for_timeout(100)
+    assert page.locator("#chart-best text").first.evaluate(fill) != light
     page.reload()
     page.wait_for_selector(DRAWN, state="attached")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
