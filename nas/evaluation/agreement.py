@@ -86,9 +86,10 @@ def agreement_of(study: Study, alone: Mapping[str, float]) -> Agreement | None:
         alone: Its metric that says how good a network is, by the network's digest, trained by itself.
     """
     found: dict[str, tuple[StudyTrial, float]] = {}
-    for trial in study.completed:
+    completed = np.flatnonzero(study.table.is_completed).tolist()
+    for trial in study.trials_at(place for place in completed if study.table.digests[place] in alone):
         value = trial.mean_quality
-        if trial.has_shared_weights and trial.digest in alone and value is not None:
+        if trial.has_shared_weights and value is not None:
             found.setdefault(trial.digest, (trial, value))
     if len(found) < 2:
         return None

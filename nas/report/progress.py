@@ -131,7 +131,7 @@ class TerminalReporter:
     def _print_header(self, start: SearchStart) -> None:
         from nas.report.printing import Fact, draw_facts
 
-        until = "until stopped" if start.trials is None else f"{counted(start.trials, 'trial')}"
+        until = "until stopped" if start.trials is None else counted(start.trials, "trial")
         workers = f"{start.workers} worker{'s' * (start.workers != 1)}"
         facts = [
             Fact(

@@ -226,7 +226,7 @@ class RunLog:
     def _about(self) -> Words:
         """The study in words."""
         start = self._start
-        until = "no limit of trials" if start.trials is None else f"{counted(start.trials, 'trial')}"
+        until = "no limit of trials" if start.trials is None else counted(start.trials, "trial")
         lines = [
             f"- space: {start.space_name}, {counted(len(start.decisions), 'decision')}",
             f"- objective: {start.objective}",

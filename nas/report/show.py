@@ -152,12 +152,16 @@ def _finals(study: Study) -> tuple[Fact, ...]:
     )
 
 
+def _has_fidelities(study: Study) -> bool:
+    """Whether the completed trials are of several."""
+    return len(np.unique(study.table.fidelity[study.table.is_completed])) > 1
+
+
 def _top(study: Study, top: int) -> Table:
     table = study.table
     ranked, completed = study.ranked(top), int(table.is_completed.sum())
-    has_fidelities = len(set(table.fidelity[table.is_completed].tolist())) > 1
     order = f"by {study.objective.goal.metric if study.objective.is_front else 'reward'}"
-    order += ", the highest fidelity first" * has_fidelities
+    order += ", the highest fidelity first" * _has_fidelities(study)
     title = f"Best {len(ranked)} of {completed} completed trials {order}"
     if judged_by(study.objective).metric in table.metric_names():
         words = f", {SHARED_WEIGHTS}" if ranked[0].has_shared_weights else ""
@@ -169,9 +173,7 @@ def _pareto(study: Study, costs: tuple[str, ...]) -> Table:
     goal, *others = study.front_goals(*costs)
     metrics = tuple(other.metric for other in others)
     front = study.pareto_front(*costs)
-    table = study.table
-    has_fidelities = len(set(table.fidelity[table.is_completed].tolist())) > 1
-    of = f" of fidelity {front[0].fidelity:.3g}" if has_fidelities else ""
+    of = f" of fidelity {front[0].fidelity:.3g}" if _has_fidelities(study) else ""
     extent = "much" if goal.direction == "max" else "little"
     title = f"Pareto front ({len(front)}): no other trial{of} has as {extent} {goal.metric}"
     bounds = (_bound("more", "min", others), _bound("less", "max", others))

@@ -19,7 +19,7 @@ KEY, TITLE = "shared", "Shared weights and trainings"
 def shared_weights(source: Source) -> Section | Absent:
     """The networks of a study in shared weights that were also trained in full."""
     study = source.study
-    if not study.completed or not study.best.has_shared_weights:
+    if not study.has_completed or not study.best.has_shared_weights:
         return Absent(key=KEY, title=TITLE, reason="every candidate was trained by itself")
     metric, alone = study.best.quality_metric, defaultdict(list)
     same = (metric, study.identity.data, study.identity.split)
@@ -42,7 +42,7 @@ def shared_weights(source: Source) -> Section | Absent:
 
 def _chart(source: Source, found: Agreement) -> Chart:
     metric = found.metric
-    trials = [source.study.trials[one.trial] for one in found.pairs]
+    trials = source.study.trials_at(one.trial for one in found.pairs)
     shared, alone = [one.shared for one in found.pairs], [one.alone for one in found.pairs]
     points = trial_points(trials, shared, alone, name="networks", metrics=(metric, "macs", "params"))
     return Chart(
